@@ -45,7 +45,7 @@ def _choose(field_name: str, value: object, built: tuple[str, ...]) -> None:
 def _number(field_name: str, value: object, low: float, high: float) -> float:
     """Return `value`; raise ConfigError unless it is a number strictly between `low` and `high`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise ConfigError(f"{field_name}: not a number in ({low:g}, {high:g})")
+        raise ConfigError(f"{field_name}: give a number above {low:g} and below {high:g}")
     return float(value)
 
 
@@ -101,7 +101,7 @@ class Model:
         if self.hidden is not None:
             object.__setattr__(self, "hidden", tuple(self.hidden))
             if not 1 <= len(self.hidden) <= 8:
-                raise ConfigError(f"model.hidden: {len(self.hidden)} layers; use 1 to 8")
+                raise ConfigError(f"model.hidden: give 1 to 8 layers, not {len(self.hidden)}")
         for width in self.hidden or ():
             _number("model.hidden", width, 0, 8193)
         for name, high in (("latent", 1025), ("epochs", 10_001), ("batch_size", 65_537)):
@@ -134,7 +134,7 @@ def check_score(score: str) -> None:
     base, plus, relative = score.partition("+")
     _choose("score", base, SCORES)
     if plus and relative != "regime":
-        raise ConfigError("score: only '+regime' can be added to one")
+        raise ConfigError("score: only '+regime' can be added to a score")
 
 
 def check_weights(weights: str | Mapping[str, float]) -> None:
@@ -147,10 +147,10 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
         w_new = _number("weights.w_new", weights["w_new"], 0, 1 + 1e-9)
         w_prev = _number("weights.w_prev", weights["w_prev"], -1, 1)
         if w_prev < 0 or abs(w_prev + w_new - 1) > 1e-6:
-            raise ConfigError("weights: w_prev and w_new are not negative and sum to 1")
+            raise ConfigError("weights: w_prev and w_new must not be negative and must sum to 1")
     else:
         raise ConfigError(
-            f"weights: one of {', '.join(WEIGHTS)}, {{'w_prev': a, 'w_new': b}}, "
+            f"weights: give one of {', '.join(WEIGHTS)}, {{'w_prev': a, 'w_new': b}}, "
             "{'half_life': experiences}"
         )
 
@@ -177,7 +177,7 @@ def check_threshold(policy: Policy) -> None:
 def _check_criterion(criterion: object) -> None:
     given = criterion if isinstance(criterion, Mapping) else {}
     if set(given) not in ({"beta"}, {"miss", "false_alarm"}):
-        raise ConfigError("threshold.labels: {'beta': b}, or {'miss': a, 'false_alarm': b}")
+        raise ConfigError("threshold.labels: give {'beta': b}, or {'miss': a, 'false_alarm': b}")
     for name, value in given.items():
         _number(f"threshold.labels.{name}", value, 0, 1e6)
 
@@ -209,7 +209,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.context, Context) or self.context in (None, "auto")):
-            raise ConfigError("context: null, 'auto', or an object")
+            raise ConfigError("context: give null, 'auto', or an object")
         self._check_columns()
         _choose("kind", self.kind, tuple(KINDS))
         check_strategy(self.strategy)
@@ -227,7 +227,7 @@ class Config:
         check_weights(self.weights)
         check_threshold(self.threshold)
         if not 0 <= self.seed < 2**32:
-            raise ConfigError("seed: not a whole number in [0, 2**32)")
+            raise ConfigError("seed: give a whole number from 0 to 4294967295")
 
     def _check_columns(self) -> None:
         """Check the columns' names, and set the dimension to their number."""
@@ -241,13 +241,15 @@ class Config:
         if self.dimension is not None:
             _number("dimension", self.dimension, 0, 65_537)
             if (self.width or 0) > 65_536:
-                raise ConfigError("context: more than 65536 features would be derived")
+                raise ConfigError(
+                    "context: it would derive more than 65536 features; use fewer columns"
+                )
 
     def _check_names(self, part: str, names: tuple[str, ...]) -> None:
         if not names:
             raise ConfigError(f"{part}: give one name for each feature, or null")
         if len(set(names)) != len(names):
-            raise ConfigError(f"{part}: names must be distinct")
+            raise ConfigError(f"{part}: the names must be distinct")
         if self.dimension is None:
             object.__setattr__(self, "dimension", len(names))
         elif len(names) != self.dimension:

@@ -67,7 +67,7 @@ class Context:
     def __post_init__(self) -> None:
         object.__setattr__(self, "derive", tuple(self.derive))
         if isinstance(self.over, bool) or not 1 <= self.over <= MOST_ROWS:
-            raise ConfigError(f"context.over: not a number of rows from 1 to {MOST_ROWS}")
+            raise ConfigError(f"context.over: give a number of rows from 1 to {MOST_ROWS}")
         if self.every is not None:
             try:
                 seconds(self.every)
@@ -82,13 +82,13 @@ class Context:
                 f"context.derive: {len(unknown)} unknown; choose from {', '.join(DERIVED)}"
             )
         if len(set(self.derive)) < len(self.derive):
-            raise ConfigError("context.derive: each at most once")
+            raise ConfigError("context.derive: name each at most once")
         if not {"value", "deviation"} & set(self.derive):
-            raise ConfigError("context.derive: at least one of value, deviation")
+            raise ConfigError("context.derive: name at least one of value, deviation")
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ConfigError("context.timezone: not an IANA time zone, such as UTC") from None
+            raise ConfigError("context.timezone: give an IANA time zone, such as UTC") from None
 
     @property
     def needs_times(self) -> bool:

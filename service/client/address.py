@@ -20,7 +20,7 @@ def address_of(url: str) -> str:
     except (ValueError, httpx.InvalidURL):
         usable = None
     if not usable:
-        raise Unusable("the URL is not that of a service: give http://host:port")
+        raise Unusable("the URL is not valid: give http://host:port")
     return address
 
 
@@ -34,7 +34,10 @@ def secret(key: str) -> str:
     """Return the key. Raises Unusable if a header cannot carry the key; no error shows the key."""
     key = key.strip()
     if not key or not all("!" <= char <= "~" for char in key):
-        raise Unusable("the API key is not one: it holds spaces, line ends or other characters")
+        raise Unusable(
+            "the API key is not valid: it is empty, or holds a space, a line end or a foreign "
+            "character"
+        )
     return key
 
 

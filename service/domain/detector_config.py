@@ -216,7 +216,7 @@ def _reason(error: ValidationError) -> str:
     elif path[0:1] == ["threshold"] and path[1:2] and path[1] not in THRESHOLDS:
         text = f"choose one of {', '.join(THRESHOLDS)}"
     elif path[0:1] == ["model"] and first["type"] == "literal_error":
-        text = f"'auto', or an object of {', '.join(one.name for one in fields(Model))}"
+        text = f"give 'auto', or an object of {', '.join(one.name for one in fields(Model))}"
     else:
         text = first["msg"].removeprefix("Value error, ")
     where = ".".join(part for part in path if part in _KNOWN)

@@ -50,7 +50,7 @@ class Ignore:
 
     def __post_init__(self) -> None:
         if (self.above is None) == (self.below is None):
-            raise ConfigError("ignore: give one of `above` and `below`")
+            raise ConfigError("ignore: give either `above` or `below`")
 
     def covers(self, deviation: float) -> bool:
         """Return whether a deviation (value minus expected value) does not count."""
@@ -80,9 +80,9 @@ class RowRules:
         `words` are the columns that are categories.
         """
         if self.off is not None and self.off.column not in names:
-            raise ConfigError("off.column: not a column of the detector")
+            raise ConfigError("off.column: the detector has no such column")
         if any(rule.column not in names for rule in self.ignore):
-            raise ConfigError("ignore.column: not a column of the detector")
+            raise ConfigError("ignore.column: the detector has no such column")
         if any(rule.column in words for rule in self.ignore):
             raise ConfigError("ignore.column: a category has no values above or below")
         if self.off is not None:

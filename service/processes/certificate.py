@@ -21,8 +21,8 @@ def check_certificate(settings: Settings) -> None:
     except (ssl.SSLError, ValueError):
         raise BadSettings(
             f"ANAMNESIS_TLS_CERT, ANAMNESIS_TLS_KEY: {settings.tls_cert} and "
-            f"{settings.tls_key or 'the key in it'} are no certificate (PEM) with its key, "
-            "without a password"
+            f"{settings.tls_key or 'the key in it'} are not a certificate (PEM) with its key; "
+            "the key must have no password"
         ) from None
 
 

@@ -130,7 +130,9 @@ class DataDirectory:
         self.lock = _open(self.path / "lock")
         holder = os.pread(self.lock, 300, 0).decode(errors="replace")
         if not _HOLDER.fullmatch(holder):
-            raise StoreFailed(f"{self.path / 'lock'} is not ours: choose another --data-dir")
+            raise StoreFailed(
+                f"{self.path / 'lock'} is not a lock of `anamnesis up`: choose another --data-dir"
+            )
         if not _taken(self.lock):
             raise DirectoryInUse(
                 f"the data directory {self.path} is in use by another `anamnesis up` "

@@ -151,7 +151,7 @@ class Supervisor:
                 raise StartupFailed(
                     f"there are no API keys, and {settings.host} can be reached from elsewhere: "
                     "make one with `anamnesis keys create`, name a file with one in "
-                    "ANAMNESIS_ADMIN_KEY_FILE, or say --insecure"
+                    "ANAMNESIS_ADMIN_KEY_FILE, or give --insecure"
                 )
 
     def tick(self) -> None:
@@ -280,6 +280,8 @@ def _bind(host: str, port: int) -> socket.socket:
         except OSError as error:
             raise StartupFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
         except ValueError:
-            raise StartupFailed(f"cannot listen on {host!r}: that is no host") from None
+            raise StartupFailed(
+                f"cannot listen on {host!r}: that is not the name of a host"
+            ) from None
         on_failure.pop_all()
     return listener

@@ -56,7 +56,7 @@ def test_keys(run, key):
     """A key that no header can hold is a usage error, and the key is not repeated."""
     status, words = run("detectors", "--key", key)
     assert status == Exit.USAGE
-    assert "the API key is not one" in words
+    assert "the API key is not valid" in words
     assert SECRET not in words
 
 

@@ -212,6 +212,6 @@ def test_a_process_id_is_no_identity(tmp_path):
 def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path):
     """A directory with a foreign file `lock` is refused as a data directory."""
     (tmp_path / "lock").write_text("dear diary")
-    with pytest.raises(StoreFailed, match="is not ours"):
+    with pytest.raises(StoreFailed, match="is not a lock of"):
         EmbeddedStore(tmp_path).start()
     assert (tmp_path / "lock").read_text() == "dear diary"

@@ -123,8 +123,8 @@ def test_a_detector_without_rules_has_no_states(versions):
         ({"off": {"column": "running"}}, "off.in"),
         ({"off": {"column": "running", "in": []}}, "off.in"),
         ({"off": {"column": "running", "in": [1], "x": 1}}, "off"),
-        ({"ignore": [{"column": "temp"}]}, "one of `above` and `below`"),
-        ({"ignore": [{"column": "temp", "above": 1, "below": 1}]}, "one of"),
+        ({"ignore": [{"column": "temp"}]}, "either `above` or `below`"),
+        ({"ignore": [{"column": "temp", "above": 1, "below": 1}]}, "either"),
         ({"ignore": [{"column": "temp", "above": -1}]}, "ignore"),
     ],
 )
@@ -141,6 +141,6 @@ def test_a_rule_is_of_a_column_of_the_detector():
     check_rules(config)
     assert parse(config.to_dict()) == config
     for wrong in ({"off": {"column": "b", "in": [1]}}, {"ignore": [{"column": "b", "above": 1}]}):
-        with pytest.raises(Unprocessable, match="not a column"):
+        with pytest.raises(Unprocessable, match="has no such column"):
             check_rules(parse({"features": ["a"], **wrong}))
     check_rules(DetectorConfig())
