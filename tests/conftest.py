@@ -32,8 +32,9 @@ from service.store.connection import connect
 # that they start inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# The time of an example depends on the machine, so it has no deadline.
-hypothesis.settings.register_profile("patient", deadline=None)
+# The time of an example depends on the machine, so it has no deadline. The examples are the same in
+# each run, so that a failure belongs to the change that is tested.
+hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("patient")
 
 LONGEST = 500  # seconds of an asynchronous test: less than pyproject's limit of all tests

@@ -171,7 +171,8 @@ async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
         held.append((reader, writer))
 
     async def refused() -> bool:
-        return sum(b"/busy" in reader._buffer for reader, _ in held) >= 6
+        begun = [reader for reader, _ in held if reader._buffer]
+        return len(begun) >= 6 and all(b"/busy" in reader._buffer for reader in begun)
 
     try:
         await stage.until(refused)

@@ -16,7 +16,7 @@ from service.store.connection import (
 )
 from service.timestamps import rfc3339
 from tests.service.stored import Stored, matrix
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.anyio
 
@@ -150,9 +150,17 @@ async def test_an_outage_costs_no_connection_for_good(own_store):
         )
         assert all(isinstance(problem, StoreUnavailable) for problem in failed)
     own_store.signal(signal.SIGCONT)
-    await asyncio.gather(*(stored.detectors.names() for _ in range(200)))
     pool = redis.connection_pool
-    assert not pool._in_use_connections
+
+    async def recovered() -> bool:
+        answers = await asyncio.gather(
+            *(stored.detectors.names() for _ in range(200)), return_exceptions=True
+        )
+        # On a busy machine some of the answers are later than the deadline.
+        late = any(isinstance(answer, StoreUnavailable) for answer in answers)
+        return not late and not pool._in_use_connections
+
+    await until(recovered)
     assert len(pool._available_connections) <= POOL
     await redis.aclose()
 
