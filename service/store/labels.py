@@ -13,6 +13,7 @@ from service.domain.detector import Detector
 from service.domain.event import Label, fair
 from service.problems import BufferFull, Unprocessable
 from service.store.connection import ask
+from service.store.erasure import mark_erased
 from service.store.lua import ANSWERED, AUDIT_OF_SENDER, NOW, READ, audit_fields
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, NOTIFY, Keys, suffix
 from service.store.script import NamedScript
@@ -180,10 +181,11 @@ class LabelStore:
         return fair(await self.all(name), limit)
 
     async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
-        """Delete labels; return how many existed."""
+        """Delete labels, from the disk with the next rewrite; return how many existed."""
         pairs = [part.encode() for one in labels for part in (one.sender, one.id)]
         if not pairs:
             return 0
+        await mark_erased(self._redis)
         args = _change(name, "unlabelled", who, len(pairs) // 2)
         return int(await _DELETE(self._redis, Keys(name), args, pairs))
 

@@ -7,6 +7,7 @@ import pytest
 from service.domain.event import Label, fair
 from service.problems import BufferFull, Unprocessable
 from service.store import labels
+from service.store.erasure import Erasure
 from service.store.labels import LabelStore
 from service.store.redis_keys import Keys
 from tests.service.stored import Stored, matrix
@@ -109,6 +110,15 @@ async def test_idempotency_keys_are_kept_by_sender(
         await store.add("pump", uid, of("ann"), idempotency_key="0", digest="d3")
     await stored.detectors.delete("pump")
     assert not await stored.redis.keys("*{pump}:idempotency:*")
+
+
+async def test_a_deleted_label_waits_for_a_rewrite(stored: Stored) -> None:
+    """A deleted label's vector is still in the append-only file, so a rewrite is due."""
+    store, erasure = LabelStore(stored.redis), Erasure(stored.redis)
+    assert await store.add("pump", (await stored.get()).uid, of("ann"))
+    assert not await erasure.rewrite_due(0)
+    assert await store.delete("pump", await store.all("pump")) == 1
+    assert await erasure.rewrite_due(0)
 
 
 async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
