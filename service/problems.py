@@ -107,7 +107,7 @@ class ForeignOrigin(Problem):
 
 
 class Unknown(Problem):
-    """No such path, version, event, quarantine entry or key."""
+    """There is no such path, version, event, quarantine entry or key."""
 
     status, slug, title = 404, "not-found", "Not found"
 
@@ -164,7 +164,7 @@ class TooLarge(Problem):
 
 
 class UnsupportedMedia(Problem):
-    """A content type that this release does not read or write."""
+    """The content type is one that this release does not read or write."""
 
     status, slug, title = 415, "unsupported-media-type", "Unsupported media type"
 

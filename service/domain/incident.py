@@ -234,7 +234,9 @@ def sentence(incident: Incident) -> str:
     else:
         parts.append(f"{_minute(incident.start)} to {_minute(incident.end)} UTC, {rows}")
     if incident.settled:
-        parts.append("it goes on at that level; only rows above that level open another incident")
+        parts.append(
+            "the state goes on at that level; only rows above that level open another incident"
+        )
     if incident.like is not None:
         parts.append("like rows that were dismissed")
     return "; ".join(parts)

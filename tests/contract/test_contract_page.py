@@ -49,10 +49,10 @@ def bucket(rows: int, alarms: int) -> HistoryBucket:
 async def test_the_headline_is_the_worst_that_is_known(pump: Running):
     """A detector of which far more rows alarm than were asked for is not well."""
     status = status_of((await pump.http.get("/v1/detectors/pump")).content)
-    assert headline(status, [], []).startswith("It is ready")
-    assert headline(status, [], [bucket(460, 23)]).startswith("It is well: 23 of 460 rows")
+    assert headline(status, [], []).startswith("The detector is ready")
+    assert headline(status, [], [bucket(460, 23)]).startswith("All is normal: 23 of 460 rows")
     assert headline(status, [], [bucket(460, 24)]).startswith("Many rows alarm: 24 of 460")
-    assert headline(status, [], [bucket(20, 10)]).startswith("It is well")
+    assert headline(status, [], [bucket(20, 10)]).startswith("All is normal")
 
 
 async def test_a_drift_is_explained(pump: Running):

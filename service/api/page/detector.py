@@ -182,7 +182,7 @@ def headline(
     """Return in one sentence whether the detector is well, and since when."""
     if status.champion is None:
         return (
-            f"It has not learned yet: {status.buffered} vectors are buffered, "
+            f"The detector has not learned yet: {status.buffered} vectors are buffered, "
             f"{status.needed} more are needed."
         )
     for verdict in (None, "confirmed"):
@@ -195,15 +195,14 @@ def headline(
     if status.drift.state in {"degraded", "new_regime"}:
         return f"The input drifts: {status.drift.state.replace('_', ' ')}."
     if not buckets:
-        return "It is ready. No row was scored in this time range."
+        return "The detector is ready. No row was scored in this time range."
     rows, alarms = sum(one.rows for one in buckets), sum(one.alarms for one in buckets)
     asked = asked_rate(parse(status.config).threshold)
     if asked is not None and alarms > max(_FEW, _MANY * asked * rows):
         share = words.percent(asked)
-        return (
-            f"Many rows alarm: {alarms:,} of {rows:,} in this time range, where {share} is asked."
-        )
-    return f"It is well: {alarms:,} of {rows:,} rows alarmed, no incident is open."
+        many = f"Many rows alarm: {alarms:,} of {rows:,} in this time range."
+        return f"{many} The threshold asks for {share}."
+    return f"All is normal: {alarms:,} of {rows:,} rows alarmed, and no incident is open."
 
 
 def _alike(labels: Sequence[Label]) -> list[tuple[Label, int]]:

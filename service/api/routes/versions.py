@@ -222,14 +222,19 @@ async def post(request: Request, name: Name) -> Response:
         )
     seal = app.watcher.seal
     if seal.required and not seal.signs:
-        raise Unprocessable("Only signed versions serve, and this process has no key to sign with.")
+        raise Unprocessable(
+            "Only signed versions serve, and this process cannot sign. Set "
+            "ANAMNESIS_SIGNING_KEY_FILE."
+        )
     detector = await existing(app, name)
     data = await request.body()
     limit = app.settings.artifact_max_bytes
     try:
         version = await asyncio.to_thread(Version.from_bytes, data, max_bytes=limit)
     except ArtifactError:
-        raise BadVectors("The artifact cannot be verified. Nothing was imported.") from None
+        raise BadVectors(
+            "The artifact cannot be verified, so nothing was imported. Export the version again."
+        ) from None
     labels = await labelled(app.stores.labels, detector)
     record = msgspec.structs.replace(
         describe(version, detector.config.threshold, labels),

@@ -86,7 +86,7 @@ def test_an_incident_that_goes_on_becomes_a_state() -> None:
     assert (opened.kind, settled.kind, settled.reported) == ("opened", "settled", True)
     assert (settled.incident.count, settled.incident.end) == (61, 3600.0)
     assert settled.incident.state == "closed"
-    assert "it goes on at that level" in sentence(settled.incident)
+    assert "the state goes on at that level" in sentence(settled.incident)
     fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)  # a worker follows
     assert run(fold, block(3720.0, 60.0, "x" * 100, severity=2.1)) == []
     assert kinds(run(fold, block(9720.0, 60.0, "xxx", severity=2.7))) == ["opened"]
