@@ -5,6 +5,7 @@ promotion also acknowledges its experience: version, pointer, history and cursor
 not at all.
 """
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 
 from service.domain.experience import Experience, packed
 from service.domain.generation import Generation
-from service.domain.version_record import NewRecord, StoredVersion, stored_version
+from service.domain.version_record import NewRecord, StoredVersion, VersionRecord, stored_version
 from service.problems import (
     Conflict,
     Gone,
@@ -235,6 +236,14 @@ class Registry:
             number: digest.decode() if digest else None
             for number, digest in zip(numbers, found, strict=True)
         }
+
+    async def intact(self, name: str, record: VersionRecord) -> bool:
+        """Return whether the version's artifact is stored, and is the one that was recorded."""
+        data = await self.artifact(name, record.version)
+        if data is None:
+            return False
+        digest = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+        return record.sha256 in (None, digest)
 
     async def artifact(self, name: str, number: int) -> bytes | None:
         """Return the version's artifact; None if the artifact was pruned or never existed."""

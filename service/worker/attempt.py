@@ -150,8 +150,8 @@ class _Attempt:
         if champion is None or not (record := await registry.record(experience.name, champion)):
             return None
         held_against = await registry.record(experience.name, record.record.held_against)
-        if held_against is None or held_against.pruned:
-            return champion  # after a rollback the champion may descend from another version
+        if held_against is None or not await registry.intact(experience.name, held_against.record):
+            return champion  # the anchor may be pruned after a rollback, or damaged in the store
         return held_against.record.version
 
     async def _train(

@@ -25,7 +25,7 @@ from service.store.adapters import Stores
 from service.store.connection import WeakStore, connect
 from service.store.labels import LabelStore
 from service.store.lua import Fenced
-from service.store.redis_keys import NOTIFY
+from service.store.redis_keys import NOTIFY, Keys
 from service.store.registry import Registry
 from service.telemetry.live_reporter import Observer
 from service.telemetry.metrics import Metrics
@@ -206,6 +206,19 @@ async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored
     assert [job.anchor for job in trainer.jobs] == [None, None, first, first]
     records = [one.to_dict() for one in await stored.registry.records("pump")]
     assert [record["anchor"] for record in records] == [None, 1, 1, 1]
+
+
+async def test_a_damaged_anchor_counts_as_pruned(worker, stored: Stored):
+    """If the anchor's artifact is damaged, the champion is the anchor, and learning goes on."""
+    for seed in range(3):
+        if seed == 2:
+            digest = (await stored.registry.record("pump", 1)).record.sha256
+            await stored.redis.setrange(Keys("pump").artifact(digest), 100, b"damaged")
+        await stored.buffer.ingest("pump", matrix(40, seed=seed))
+        await stored.detectors.request_retrain("pump")
+        assert await _tick(worker)
+    records = [one.to_dict() for one in await stored.registry.records("pump")]
+    assert [record["anchor"] for record in records] == [None, 1, 2]
 
 
 async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored: Stored):
