@@ -47,7 +47,8 @@ async def decide(
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
     mercy = pardon(incident, rows) if verdict == "dismissed" else None
-    taken_back = await _take_back(app, detector, incident.id, before) if before else None
+    who = f"key:{caller}"
+    taken_back = await _take_back(app, detector, incident.id, before, who) if before else None
     batch = None
     if verdict == "dismissed" and rows:
         X = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
@@ -55,10 +56,9 @@ async def decide(
         batch = stored.batch_id
     if verdict is not None and rows:
         labels = [_label(row, verdict, incident.id, caller, batch) for row in rows]
-        await app.stores.labels.add(name, detector.uid, labels, who=f"key:{caller}")
+        await app.stores.labels.add(name, detector.uid, labels, who=who)
     released = 0
     if verdict == "dismissed":
-        who = f"key:{caller}"
         released = await _release(app, name, incident, rows, who=who, why=asked.why)
     effect = _effect(verdict, len(rows), mercy, detector, taken_back)
     if released:
@@ -140,7 +140,9 @@ def _nearer(
     return nearer(X, mine, stacked(others)) if len(mine) else np.zeros(len(X), np.bool_)
 
 
-async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruling) -> str:
+async def _take_back(
+    app: Parts, detector: Detector, incident: str, before: Ruling, who: str
+) -> str:
     """Take back an earlier decision: delete its labels, and its rows that are not learned yet.
 
     Returns the effect in words.
@@ -150,7 +152,8 @@ async def _take_back(app: Parts, detector: Detector, incident: str, before: Ruli
     learned = None
     for batch in {one.batch for one in labels if one.batch}:
         try:
-            asked = Asked(Culprit("batch", batch), "label", "the decision was withdrawn")
+            why = "the decision was withdrawn"
+            asked = Asked(Culprit("batch", batch), who, why, decision=True)
             plan = await app.stores.revocations.plan(name, asked.culprit)
             if plan.marked:
                 learned = batch

@@ -13,12 +13,16 @@ from service.problems import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What to revoke, who asked and why; `unserved` allows that no version serves afterwards."""
+    """What to revoke, who asked and why; `unserved` allows that no version serves afterwards.
+
+    If it takes back a `decision` on an incident, the audit trail's hourly bound of a sender holds.
+    """
 
     culprit: Culprit
     who: str = ""
     why: str = ""
     unserved: bool = False
+    decision: bool = False
 
 
 class Revoked(Struct, frozen=True):

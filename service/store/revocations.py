@@ -133,6 +133,8 @@ class Revocations:
                 "nonce": secrets.token_hex(8),
                 "channel": NOTIFY,
                 "name": lease.name,
+                "decision": int(asked.decision),
+                "who": asked.who,
                 "audited": audit_fields(
                     "revoked", asked.who, asked.why, **{culprit.kind: culprit.id}, **about
                 ),

@@ -1,7 +1,7 @@
 """The scripts of un-learning. A script that writes is fenced by a worker's lease."""
 
 from models import MIN_VECTORS
-from service.store.lua import AUDIT, FENCED, FEWER, FINISH, MOVE, READ
+from service.store.lua import AUDIT_OF_SENDER, FENCED, FEWER, FINISH, MOVE, READ
 from service.store.script import NamedScript
 
 # Returns every entry without its vectors.
@@ -26,7 +26,7 @@ return found
 MARK = NamedScript(
     FENCED
     + MOVE
-    + AUDIT
+    + AUDIT_OF_SENDER
     + """
 local held = read(state, STATE.uid, STATE.generation, STATE.last_version, STATE.champion)
 local from, to = held[STATE.champion], ARGS.to
@@ -43,12 +43,18 @@ if to ~= from then
   generation = move(to, ARGS.why)
   redis.call('HSET', state, STATE.learned, to ~= '' and redis.call('HGET', KEYS.learned, to) or 0)
 end
-audit(KEYS.audit, now, from ~= '' and from or 'null', to ~= '' and to or 'null', ARGS.audited)
+from, to = from ~= '' and from or 'null', to ~= '' and to or 'null'
+if ARGS.decision == '1' then
+  audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, from, to, ARGS.audited)
+else
+  audit(KEYS.audit, now, from, to, ARGS.audited)
+end
 redis.call('PUBLISH', ARGS.channel, ARGS.name)
 return {'marked', generation}
 """,
-    keys="state lease artifacts history promoted learned revoked audit",
-    args="holder uid generation last_version to versions mark why nonce channel name audited",
+    keys="state lease artifacts history promoted learned revoked audit spoken",
+    args="holder uid generation last_version to versions mark why nonce channel name decision who "
+    "audited",
 )
 
 # `of` names the field that holds the culprit's id: `batch` or `sender`.

@@ -11,10 +11,10 @@ from service.domain.revocation_plan import Asked, Revoked
 from service.domain.version_record import NewRecord
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store import revocations
-from service.store.lua import Fenced
+from service.store.lua import HOURLY, Fenced
 from service.store.redis_keys import Keys
 from tests.service.store.test_held_rows import verdict
-from tests.service.stored import GOOD, matrix
+from tests.service.stored import GOOD, Stored, matrix
 
 pytestmark = pytest.mark.anyio
 
@@ -339,3 +339,15 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     told = (await stored.revocations.plan("pump", Culprit("batch", ids[-1]))).foreseen()
     assert (told.versions, told.champion) == ((2,), 1)
     assert told.relearned.batch_count == 1099
+
+
+async def test_decisions_that_are_taken_back_fill_no_audit_trail(stored: Stored) -> None:
+    """Beyond a sender's entries of an hour a decision is taken back without an entry."""
+    (seconds, _), who = await stored.redis.time(), "key:bob"
+    for n in (HOURLY - 1, HOURLY):
+        batch = (await stored.buffer.ingest("pump", matrix(4, seed=n), sender="bob")).batch_id
+        await stored.redis.hset(Keys("pump").spoken, who, f"{seconds // 3600} {n}")
+        asked = Asked(Culprit("batch", batch), who, decision=True)
+        assert (await stored.revocations.revoke("pump", asked)).discarded["buffered"] == 4
+    entries = await stored.redis.xrange(Keys("pump").audit)
+    assert sum(b"revoked" in b"".join(one.values()) for _, one in entries) == 1
