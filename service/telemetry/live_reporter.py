@@ -96,6 +96,7 @@ class Observer:
         self._live_bytes = 0
         self._away = False  # whether the store failed to answer in this round of sending
         self._numbers = itertools.count(1)  # numbers of reports; a detector's numbers rise
+        self._making = asyncio.Lock()  # of rows noted earlier, reports are made first
         self._sending = asyncio.Lock()
         self._beat_at = 0.0
 
@@ -174,8 +175,9 @@ class Observer:
         await self._send()
 
     async def _make_all(self) -> None:
-        noted, self._pending, self._bytes = self._pending, {}, 0
-        await self._make(noted)
+        async with self._making:
+            noted, self._pending, self._bytes = self._pending, {}, 0
+            await self._make(noted)
 
     async def make_unloaded(self) -> None:
         """Make the reports of unloaded champions if these take much memory.
@@ -185,9 +187,10 @@ class Observer:
         if not self._champions.on_demand:
             return
         held = self._champions
-        gone = [one for one in self._pending if held.get(one.name) is not one]
-        if sum(one.bytes for one in gone) > UNLOADED_BYTES:
-            await self._make({one: self._pending.pop(one) for one in gone})
+        async with self._making:
+            gone = [one for one in self._pending if held.get(one.name) is not one]
+            if sum(one.bytes for one in gone) > UNLOADED_BYTES:
+                await self._make({one: self._pending.pop(one) for one in gone})
 
     async def _make(self, noted: dict[Champion, _Pending]) -> None:
         """Make the reports of noted rows. Release each champion as soon as its report is made."""

@@ -1,6 +1,7 @@
 """What an API process reports for drift, events and history."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -112,6 +113,32 @@ async def test_champions_are_let_go_while_the_store_is_slow(
         await asyncio.gather(running, return_exceptions=True)
     await observed.observer.flush()
     assert sum(tally.rows for one in await reports(observed) for tally in one.tallies) == 5
+
+
+async def test_reports_are_made_in_the_order_of_their_rows(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are noted while others are still being summarised are reported after them."""
+    made_first, started = threading.Event(), threading.Event()
+    summarise, sizes = Observer._summarise, []
+
+    def slow(observer: Observer, champion: Champion, pending: Any) -> Any:
+        if not started.is_set():
+            started.set()
+            made_first.wait(PATIENCE)
+        sizes.append(pending.scored)
+        return summarise(observer, champion, pending)
+
+    monkeypatch.setattr(Observer, "_summarise", slow)
+    observed.score(np.zeros((3, 3)))
+    first = asyncio.create_task(observed.observer.flush())
+    await until(started.is_set)
+    observed.score(np.zeros((5, 3)))
+    second = asyncio.create_task(observed.observer.flush())
+    await asyncio.wait({second}, timeout=0.1)  # out of order it ends at once
+    made_first.set()
+    await asyncio.gather(first, second)
+    assert sizes == [3, 5]
 
 
 async def test_large_requests_are_sampled(observed: Observed) -> None:
