@@ -507,7 +507,7 @@ async def test_workers_share_the_detectors_and_never_double_one(make_worker, sto
 async def test_workers_that_outlive_their_leases_double_nothing(
     redis: Redis, store_url: str, stored: Stored, monkeypatch
 ):
-    """Eight workers with leases of 200 ms are stopped past them, and numbers have no gaps."""
+    """Eight workers with leases of 100 ms are stopped past them, and numbers have no gaps."""
     monkeypatch.setattr("service.worker.worker._RETRY_SECONDS", 0.01)
     rng, refused = random.Random(0), []
 
@@ -517,7 +517,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
             await asyncio.sleep(rng.uniform(0, 0.03))
             if rng.random() < 0.3:
                 # All workers stop, as on a frozen machine.
-                time.sleep(rng.uniform(0, 0.5))  # noqa: ASYNC251
+                time.sleep(rng.uniform(0, 0.25))  # noqa: ASYNC251
             return _artifact(rng.randrange(3))
 
     async def counted(*args, promote=Registry.promote, **options) -> int:
@@ -529,7 +529,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
 
     monkeypatch.setattr(Registry, "promote", counted)
     await stored.make(gate="report", retrain={"min_vectors": 32}, keep_learned_seconds=3600)
-    settings = Settings(redis_url=store_url, lease_seconds=0.2, tick_seconds=0.01)
+    settings = Settings(redis_url=store_url, lease_seconds=0.1, tick_seconds=0.01)
     workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
     lives = [asyncio.create_task(worker.run()) for worker in workers]
     sent: list[str] = []
