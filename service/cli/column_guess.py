@@ -16,6 +16,7 @@ from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number
 
 _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
+_LEAST_FILLED = 0.05  # of the cells of a column of text: with fewer it holds remarks, not states
 _MOST_SHOWN = 12
 _WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*[^\W\d_%]{1,5}(/[^\W\d_]{1,5})?")
 _COUNTER = (
@@ -61,6 +62,9 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
         kind, note = _kind(name, filled, comma=chunk.comma)
         if kind == "number" and counts(chunk, name):
             kind, note = None, f"{_named(name)} {_COUNTER}"
+        if kind == "category" and len(filled) < _LEAST_FILLED * len(cells):
+            blank = 1.0 - len(filled) / len(cells)
+            kind, note = None, f"{_named(name)} is blank in {blank:.1%} of the first rows: dropped"
         if kind == "category":
             note = _stretches_note(name, cells, chunk.sources)
         if note:

@@ -332,6 +332,21 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
     assert any('"meter"' in note and "counter" in note for note in found.notes)
 
 
+def test_remarks_are_left_out_and_named(tmp_path):
+    """A column of text that is nearly always blank says nothing of the other rows."""
+    path = tmp_path / "x.csv"
+    cells = [
+        f"{i % 7},{'on' if i % 3 else 'idle'},{'checked' if i in (5, 60) else ''}"
+        for i in range(99)
+    ]
+    path.write_text("\n".join(["n,state,remark", *cells]))
+    with Sheet(path, Options()) as sheet:
+        found = guess(sheet.first, sheet.names)
+    assert found.columns == (("n", "number"), ("state", "category"))
+    assert found.dropped == ("remark",)
+    assert any('"remark"' in note and "98.0%" in note for note in found.notes)
+
+
 def test_a_counter_of_a_few_rows_is_no_unknown_column(tmp_path):
     """What `learn` left out of a long file is left out of a short one, too."""
     path = tmp_path / "x.csv"
