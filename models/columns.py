@@ -10,6 +10,7 @@ from models.categories import LONGEST_WORD, codes
 from models.errors import ConfigError, VectorError
 
 TYPES = ("number", "flag", "category")
+MAX_DIMENSION = 65_536  # the most columns of a detector, and the most numbers of a vector
 LONGEST_NAME = 128  # characters
 MOST_VALUES = 4096  # the longest list of a category's known words
 _SHOWN = 3  # the most names in one message

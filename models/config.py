@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.columns import Column
+from models.columns import MAX_DIMENSION, Column
 from models.context import Context
 from models.errors import ConfigError, VectorError
 from models.kind_table import KINDS
@@ -239,11 +239,10 @@ class Config:
         if self.names is not None:
             self._check_names("features" if self.columns is None else "columns", self.names)
         if self.dimension is not None:
-            _number("dimension", self.dimension, 0, 65_537)
-            if (self.width or 0) > 65_536:
-                raise ConfigError(
-                    "context: it would derive more than 65536 features; use fewer columns"
-                )
+            _number("dimension", self.dimension, 0, MAX_DIMENSION + 1)
+            if (self.width or 0) > MAX_DIMENSION:
+                derived = f"more than {MAX_DIMENSION} features"
+                raise ConfigError(f"context: it would derive {derived}; use fewer columns")
 
     def _check_names(self, part: str, names: tuple[str, ...]) -> None:
         if not names:

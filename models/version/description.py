@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from models.categories import MOST_SLOTS
+from models.columns import MAX_DIMENSION
 from models.config import Config
 from models.errors import ArtifactError, ConfigError
 from models.parts.lineage import WHOLE, Lineage
@@ -82,7 +83,7 @@ def _plain(value: Any, depth: int = 0) -> None:
 def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     """Yield each requirement between the parts, and whether it is met."""
     config, shape, lineage = about
-    yield "shape.dimension: 1 to 65536", 1 <= shape.dimension <= 65_536
+    yield f"shape.dimension: 1 to {MAX_DIMENSION}", 1 <= shape.dimension <= MAX_DIMENSION
     yield "shape.noise_floor: -30 to 30", -30.0 <= shape.noise_floor <= 30.0
     yield "shape.likelihood", shape.likelihood in {"gaussian", "bernoulli", "identity"}
     yield from kind_of(config.kind).consistent(shape)

@@ -6,6 +6,7 @@ import msgspec
 from fastapi import Request
 from msgspec import Meta
 
+from models.columns import MAX_DIMENSION
 from service.api.middleware import lower
 from service.domain.api_key import Grant
 from service.domain.detector import NAME
@@ -15,7 +16,7 @@ from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import JSON
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-Vector = Annotated[list[float], Meta(min_length=1, max_length=65_536)]
+Vector = Annotated[list[float], Meta(min_length=1, max_length=MAX_DIMENSION)]
 
 MOST_LABELS = 1000  # labels in one request
 # Bodies without rows are parsed in the event loop. These sizes stop it for about 0.1 s at most.

@@ -84,10 +84,7 @@ def sources_note(sheet: Sheet, source: str | None) -> str | None:
 
 def _variance(X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the variance of each column of X (n, d), 0 where all is NaN."""
-    seen = ~np.isnan(X)
-    n = np.maximum(seen.sum(axis=0), 1)
-    mean = np.where(seen, X, 0.0).sum(axis=0) / n
-    found: NDArray[np.float64] = (np.where(seen, X - mean, 0.0) ** 2).sum(axis=0) / n
+    found: NDArray[np.float64] = np.ma.masked_invalid(X).var(axis=0).filled(0.0)
     return found
 
 

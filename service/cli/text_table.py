@@ -10,12 +10,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 from numpy.typing import NDArray
 
-from models.columns import quoted
+from models.columns import MAX_DIMENSION, quoted
 from service.cli.dialect import Dialect, TextTable
 from service.cli.table_files import BadTable
 from service.domain.cells import BadCell, Clock, is_blank, is_number, typed
 
-MOST_COLUMNS = 65_536  # the bound of a detector
 _CHUNK_CELLS = 2**20
 _CHUNK_ROWS = 5000
 
@@ -139,9 +138,9 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     notes: list[str] = []
     trailing = header and len(names) > 1 and not names[-1]
     names = names[:-1] if trailing else names
-    if len(names) > MOST_COLUMNS:
+    if len(names) > MAX_DIMENSION:
         raise BadTable(
-            f"{table.file} has {len(names)} columns, but a detector takes at most {MOST_COLUMNS}: "
+            f"{table.file} has {len(names)} columns, but a detector takes at most {MAX_DIMENSION}: "
             "--drop some, or export fewer"
         )
     rest = table.lines if header else chain([(line, first)], table.lines)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from models import Config, Model, Replay, Version
-from models.columns import Column
+from models.columns import MAX_DIMENSION, Column
 from models.config import THRESHOLDS, Policy
 from models.context import Context
 from models.errors import ConfigError
@@ -51,8 +51,7 @@ class IncidentConfig:
     close_after_seconds: Annotated[float, Field(ge=1, le=31_536_000)] = 300
 
 
-_MOST_COLUMNS = 65_536
-_COLUMNS = Field(max_length=_MOST_COLUMNS)
+_COLUMNS = Field(max_length=MAX_DIMENSION)
 _Side = Annotated[int, Field(ge=1, le=4096)]
 
 
@@ -140,11 +139,11 @@ def _check_crowd(body: bytes | str | Mapping[str, Any]) -> None:
     if isinstance(body, Mapping) or len(body) <= _FEW:
         return
     text = body if isinstance(body, str) else body.decode(errors="replace")
-    crowded = text.count(",") > 4 * _MOST_COLUMNS
+    crowded = text.count(",") > 4 * MAX_DIMENSION
     if not crowded:
         objects = len(_OBJECT.findall(text))
         named = len(_FIELD.findall(text))
-        crowded = objects > _MOST_COLUMNS + 1000 or named > 1000 + 4 * objects
+        crowded = objects > MAX_DIMENSION + 1000 or named > 1000 + 4 * objects
     if crowded:
         raise Unprocessable("The config has more fields or values than any config can have.")
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.columns import MAX_DIMENSION
 from service.problems import BadVectors
 from service.scoring.pieces import PIECE, check_rows
 from service.scoring.text_encoding import foreign_encoding
@@ -25,8 +26,6 @@ except ImportError:  # simdjson has no wheel for this platform: msgspec reads ev
 Matrix = npt.NDArray[np.float32]
 
 QUICK = simdjson is not None
-
-MAX_DIMENSION = 65_536  # the same limit as in the detector config
 
 # The most commas of a piece in which no row has more than MAX_DIMENSION numbers. The last row may
 # begin at the end of a piece, where every second byte can be a comma.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.columns import MAX_DIMENSION
 from service.domain.cells import BadCell, is_number, typed
 from service.domain.columns import Columns, column
 from service.domain.row_labels import RowLabels, row_labels
@@ -15,7 +16,7 @@ from service.problems import BadVectors
 from service.scoring.pieces import check_rows
 from service.scoring.records import Matrix, blank
 
-MOST_COLUMNS = 2 * 65_536  # of a table: twice as many as a detector can have
+MOST_COLUMNS = 2 * MAX_DIMENSION  # of a table: twice as many as a detector can have
 _LONGEST_CELL = 2**17  # characters
 _TOO_WIDE = f"A table has at most {MOST_COLUMNS} columns."
 _BLOCK_CELLS = 20_000  # of the rows that are read together; more would hold the lock for long

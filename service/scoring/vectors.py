@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from models.columns import MAX_DIMENSION
 from service.problems import BadVectors, UnsupportedMedia
 from service.scoring import json_vectors
 from service.scoring.pieces import check_rows
@@ -27,8 +28,6 @@ NDJSON = "application/x-ndjson"  # this type and the next two name their columns
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
 BUILT = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
-
-MAX_DIMENSION = json_vectors.MAX_DIMENSION
 
 _FEW = 4096  # bytes of JSON up to which a list of Python floats is fast enough
 
