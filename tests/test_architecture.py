@@ -65,13 +65,13 @@ def importers(library: str) -> set[str]:
     }
 
 
-def test_the_learning_knows_nothing_of_the_service():
+def test_models_never_imports_service():
     """`models` never imports `service`."""
     assert not {module for module in importers("service") if module.startswith("models")}
     assert importers("models") & {module for module in SOURCES if module.startswith("service")}
 
 
-def test_the_learning_has_no_way_outside():
+def test_models_imports_numeric_libraries_alone():
     """`models` imports numeric libraries only: no HTTP, no store, no environment, no clock."""
     for module, found in IMPORTS.items():
         if module.startswith("models"):
@@ -118,7 +118,7 @@ def test_imports_form_no_cycle(package):
         pytest.fail(f"import cycle: {' -> '.join(error.args[1])}")
 
 
-def test_only_the_store_asks_the_store():
+def test_only_service_store_sends_commands():
     """Only modules of `service.store` import `ask` and `Script`, which send commands."""
     for module, tree in trees():
         for node in ast.walk(tree):
@@ -171,7 +171,7 @@ def test_a_subpackage_loads_only_what_it_needs(module, foreign, ours):
     assert not [part for part in parts.split() if part.startswith(ours)]
 
 
-def test_carriers_issue_no_command():
+def test_modules_that_carry_the_connection_send_no_command():
     """A module that carries the connection only passes it on or closes it."""
     for module, tree in trees():
         if module not in CARRIERS:
@@ -242,7 +242,7 @@ def test_one_place_makes_the_application():
     assert makers == ["service.api.app"]
 
 
-def test_nothing_loads_code_from_data():
+def test_no_module_uses_pickle():
     """No module uses pickle in any form."""
     for module in SOURCES:
         heads = {name.partition(".")[0] for name in IMPORTS[module]}
@@ -261,6 +261,6 @@ GENERATED = {"service.client.answers"}  # `make docs` writes it; nobody reads it
 
 
 @pytest.mark.parametrize("module", [module for module in SOURCES if module not in GENERATED])
-def test_files_stay_short(module):
+def test_no_file_is_longer_than_the_bound(module):
     """A file that grows past the bound must be divided."""
     assert len(SOURCES[module].read_text().splitlines()) <= LONGEST

@@ -35,13 +35,13 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 @by_page
-def test_tables_that_follow_from_the_code_are_current(page):
+def test_generated_tables_are_current(page):
     """After a change of settings, metrics, errors or routes, `make docs` must run."""
     assert generate.current(page.read_text()) == page.read_text(), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", generate.TABLES)
-def test_every_generated_table_stands_somewhere(name):
+def test_every_generated_table_is_on_one_page(name):
     """Each table is on exactly one page."""
     assert ALL.count(f"<!-- generated: {name} -->") == 1
 
@@ -87,7 +87,7 @@ def test_no_page_names_a_metric_that_is_not_there():
         assert name in known or base in known, name
 
 
-def test_every_alert_says_what_to_do():
+def test_every_alert_has_a_section_in_the_runbook():
     """Each rule has a section in the operations page, and each section has a rule."""
     rules = yaml.safe_load((ROOT / "deploy/prometheus/rules/anamnesis.yml").read_text())
     alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}

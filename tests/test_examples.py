@@ -55,7 +55,7 @@ def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> No
     assert table["(n_prev/n, n_new/n)"]["middle alarms"] < 6
 
 
-def test_a_folder_of_lookout_becomes_a_backtest_and_a_version(tmp_path: Path) -> None:
+def test_a_lookout_folder_gives_a_backtest_and_a_version(tmp_path: Path) -> None:
     """Folders of components with different clocks, and labels without a header, are read."""
     rng = np.random.default_rng(0)
     for component, minutes, sensors in (
@@ -81,7 +81,7 @@ def test_a_folder_of_lookout_becomes_a_backtest_and_a_version(tmp_path: Path) ->
     assert Version.load(tmp_path / "v").features == tuple(said["sensors"])
 
 
-def test_pieces_of_a_file_are_scored_by_processes_as_by_one(tmp_path: Path) -> None:
+def test_two_processes_write_the_same_scores_as_one(tmp_path: Path) -> None:
     """Two processes of Dask write the same scores as one version for the whole matrix."""
     pytest.importorskip("dask")
     X = np.random.default_rng(0).normal(size=(120_000, 3)).astype(np.float32)

@@ -16,7 +16,7 @@ def version(scores, drawn, listed=()):
     )
 
 
-def test_a_version_that_knows_its_members_tells_them() -> None:
+def test_each_attack_recognises_learned_vectors() -> None:
     """Lower scores, nearer draws and listed scores each indicate a member."""
     rng = np.random.default_rng(0)
     members, others = halves(rng.normal(size=(200, 3)), rng)
@@ -28,7 +28,7 @@ def test_a_version_that_knows_its_members_tells_them() -> None:
     assert hidden == {"score": 0.5, "distance": 0.0, "listed": 0.0, "by chance": 0.0}
 
 
-def test_halves_share_no_row_and_lose_none() -> None:
+def test_halves_are_disjoint_and_complete() -> None:
     """Two random halves have no common row, and lose none."""
     X = np.arange(30.0).reshape(10, 3)
     parts = halves(X, np.random.default_rng(1))
@@ -36,7 +36,7 @@ def test_halves_share_no_row_and_lose_none() -> None:
     np.testing.assert_array_equal(np.sort(np.concatenate(parts), axis=0), X)
 
 
-def test_a_summary_is_over_the_seeds() -> None:
+def test_summary_averages_over_seeds() -> None:
     """The summary has one row for each version: means, and the deviation of the AUCs."""
     runs = [[{"data": "x", "version": 1, "score": s, "distance": 0.5}] for s in (0.6, 0.8)]
     (row,) = summary(runs)

@@ -9,7 +9,7 @@ from models import Config, Model
 pytest.importorskip("pyclad", reason="needs the extra `peers`")
 
 
-def test_pyclad_measures_a_detector_inside_it_as_we_do():
+def test_pyclad_and_this_project_measure_the_same_figures():
     """The same learner has the same three figures in pyCLAD's scenario and in this project's."""
     from benchmarks.pyclad_adapter import Anamnesis, run
 

@@ -11,7 +11,7 @@ def failing(arm: str, seed: int) -> dict[str, object]:
     raise AssertionError(arm, seed)
 
 
-def test_what_is_measured_is_kept_and_not_measured_again(tmp_path):
+def test_saved_results_are_not_measured_again(tmp_path):
     """A continued run uses the saved results, in the order that was asked for."""
     runs = Runs(tmp_path, {"images": 10}, workers=1)
     runs.run(measured, [("5-NN joint", 0)], str)
@@ -25,7 +25,7 @@ def test_what_is_measured_is_kept_and_not_measured_again(tmp_path):
     ]
 
 
-def test_other_options_are_another_measurement(tmp_path):
+def test_results_of_other_options_are_not_used(tmp_path):
     """A result that was measured with other options is not used."""
     Runs(tmp_path, {"images": 10}, workers=1).run(measured, [("replay", 0)], str)
     other = Runs(tmp_path, {"images": 20}, workers=1, done=True)

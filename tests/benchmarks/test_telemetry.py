@@ -30,14 +30,14 @@ def test_labelled_windows_are_numbered_over_the_whole_stream():
     assert windows(np.array([0, 1, 1, 0, 1])).tolist() == [0, 1, 1, 0, 2]
 
 
-def test_a_quarters_normals_are_what_the_next_one_brings():
+def test_normals_of_a_quarter_are_learned_in_the_next_stage():
     """The normals of a quarter are learned in the next stage; labelled rows are never learned."""
     X, numbered = column(*range(8)), np.array([0, 1, 1, 0, 0, 0, 0, 0])
     stages = quarters(column(9), X, numbered, step=60.0)
     assert [stage.learned[:, 0].tolist() for stage in stages] == [[9], [0], [3], [4, 5]]
 
 
-def test_alarms_are_counted_on_new_and_on_old_normals():
+def test_false_alarms_windows_and_days_equal_counts_by_hand():
     """False alarms, found windows and days equal those counted by hand."""
     first = Stage(column(*[5] * 32), column(6, 1, 9, 1), np.array([0, 0, 1, 0]), 21_600.0)
     second = Stage(column(*[1] * 32), column(0, 0), np.array([0, 2]), 21_600.0)

@@ -16,7 +16,7 @@ from models import Config, Model
 R = np.array([[1.0, 0.5, 0.4], [0.8, 0.9, 0.5], [0.5, 0.8, 1.0]])
 
 
-def test_each_measure_is_its_formula() -> None:
+def test_each_transfer_measure_equals_its_formula() -> None:
     """Each measure equals its formula on three tasks."""
     assert continual_average(R) == pytest.approx((1 + 0.8 + 0.9 + 0.5 + 0.8 + 1) / 6)
     assert backward_transfer(R) == pytest.approx((-0.2 - 0.5 - 0.1) / 3)
@@ -25,7 +25,7 @@ def test_each_measure_is_its_formula() -> None:
     np.testing.assert_allclose(forgetting(R), [0.5, 0.1, 0.0])
 
 
-def test_a_lifetime_measures_every_task_after_every_task() -> None:
+def test_lifetime_measures_every_task_after_every_experience() -> None:
     """R is complete, with the future tasks too; the held rate is of the tasks learned so far."""
     rng = np.random.default_rng(0)
     near, far = (rng.normal(place, 1, (80, 3)).astype(np.float32) for place in (0, 12))

@@ -42,7 +42,7 @@ async def learned(api: Running, versions: tuple[Version, Version]) -> None:
     await api.serving(1, "press-3")
 
 
-async def test_curl(api: Running):
+async def test_the_curl_example_works(api: Running):
     """The shell's example creates a detector and buffers two vectors."""
     if shutil.which("curl") is None:
         pytest.skip("no curl on this machine")
@@ -51,7 +51,7 @@ async def test_curl(api: Running):
     assert '"buffered":2' in out
 
 
-async def test_python(api: Running, versions: tuple[Version, Version]):
+async def test_the_python_example_works(api: Running, versions: tuple[Version, Version]):
     """The example in Python scores, explains, and shows an error."""
     await learned(api, versions)
     out = await run(api, block("python"), sys.executable, "-W", "error", "-")
@@ -60,7 +60,7 @@ async def test_python(api: Running, versions: tuple[Version, Version]):
     assert second == "422 0 2"
 
 
-async def test_javascript(api: Running, versions: tuple[Version, Version]):
+async def test_the_javascript_example_works(api: Running, versions: tuple[Version, Version]):
     """The example in JavaScript scores."""
     if (node := shutil.which("node")) is None:
         pytest.skip("no node on this machine")
@@ -68,7 +68,9 @@ async def test_javascript(api: Running, versions: tuple[Version, Version]):
     assert await run(api, block("js"), node, "--input-type=module", "-") == "2 [ false, true ]\n"
 
 
-async def test_triton(api: Running, versions: tuple[Version, Version]):
+async def test_the_open_inference_protocol_example_works(
+    api: Running, versions: tuple[Version, Version]
+):
     """The example of the Open Inference Protocol scores."""
     pytest.importorskip("tritonclient.http")
     await learned(api, versions)

@@ -30,7 +30,7 @@ async def send(api: Running, X: np.ndarray, **headers: str) -> dict:
     return answer.json()
 
 
-async def test_anomalies_among_normals_wait(pump: Running) -> None:
+async def test_anomalies_in_a_normal_batch_are_held_back(pump: Running) -> None:
     """Anomalies in a normal batch are counted and listed; a person releases or discards them."""
     found = await send(pump, np.concatenate([known(180), scattered(20)]))
     assert (found["accepted"], found["quarantined"]) == (180, 20)
@@ -53,7 +53,7 @@ async def test_anomalies_among_normals_wait(pump: Running) -> None:
     assert 'normal_vectors_total{detector="pump",outcome="quarantined"} 20.0' in page
 
 
-async def test_a_new_regime_passes(pump: Running) -> None:
+async def test_a_new_regime_is_buffered_and_reported_as_novel(pump: Running) -> None:
     """A new regime is reported as novel, not as suspicious."""
     found = await send(pump, known(200) + 30)
     assert (found["accepted"], found["quarantined"], found["novel"]) == (200, 0, 1.0)
@@ -78,7 +78,7 @@ async def test_a_new_regime_enters_row_by_row(pump: Running) -> None:
     assert status["buffered"] + status["quarantined"] == counted == 40
 
 
-async def test_before_a_champion_everything_passes(api: Running) -> None:
+async def test_before_a_champion_every_row_is_buffered(api: Running) -> None:
     """Before there is a champion all rows pass, because nothing can judge them."""
     await api.make()
     found = await send(api, scattered(50))
@@ -89,7 +89,9 @@ async def test_before_a_champion_everything_passes(api: Running) -> None:
 @pytest.mark.parametrize(
     ("admission", "kept"), [("accept", 400), ("quarantine", 399), ("triage", 100)]
 )
-async def test_each_policy(pump: Running, admission: str, kept: int) -> None:
+async def test_triage_thins_and_accept_judges_nothing(
+    pump: Running, admission: str, kept: int
+) -> None:
     """`triage` keeps a quarter of what is well known; `accept` judges nothing."""
     await pump.make(admission=admission)
     X = known(400)
@@ -101,7 +103,7 @@ async def test_each_policy(pump: Running, admission: str, kept: int) -> None:
     assert ("known" in found) == (admission != "accept")
 
 
-async def test_a_vector_that_is_called_normal_is_judged_like_a_batch(pump: Running) -> None:
+async def test_a_vector_labelled_normal_goes_through_admission(pump: Running) -> None:
     """A vector that is labelled normal and is no recorded event goes through admission."""
     for vector, buffered in (([50.0, -50.0, 50.0], 0), ([0.0, 0.0, 0.0], 1)):
         labels = [{"label": "normal", "vector": vector}]

@@ -140,7 +140,7 @@ COSTLY = {"pipelined offers", "pipelined expectations"}  # for parts like `pipel
         for one in PARTS
     ],
 )
-async def test_a_part_is_served_within_its_bound_and_costs_nothing_past_it(
+async def test_each_part_of_a_request_is_served_up_to_its_bound_and_refused_beyond(
     stage: Stage, part: Part
 ) -> None:
     """A part is served up to its bound; beyond it, it is refused without harm to others."""
@@ -161,7 +161,7 @@ async def test_a_part_is_served_within_its_bound_and_costs_nothing_past_it(
         assert part.name.startswith("pipelined") or statuses <= refusals, statuses
 
 
-async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
+async def test_bodies_in_flight_share_a_bounded_number_of_bytes(stage: Stage) -> None:
     """Bodies in flight share a budget: beyond it a body is 503, and small ones are served."""
     before, _ = resources(stage.apis[0].pid)
     held = []
@@ -196,7 +196,9 @@ async def test_bodies_in_flight_have_a_budget(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("came", [0, 100_000])
-async def test_bodies_that_are_promised_and_do_not_come(stage: Stage, came: int) -> None:
+async def test_announced_bodies_that_do_not_come_reserve_room_without_memory(
+    stage: Stage, came: int
+) -> None:
     """A body that is announced and does not come reserves room, not memory; without room it is 503.
 
     Scoring and health continue beside a hundred such bodies, and an aborted request gives its room
@@ -235,7 +237,7 @@ async def test_bodies_that_are_promised_and_do_not_come(stage: Stage, came: int)
     await stage.until(served)
 
 
-async def test_requests_behind_one_that_does_not_end_are_not_read(stage: Stage) -> None:
+async def test_few_requests_are_read_behind_an_event_stream(stage: Stage) -> None:
     """Behind a stream of events a connection reads only a few of the requests that are sent."""
     before, _ = resources(stage.apis[0].pid)
     stream = b"GET /v1/stream HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -279,7 +281,7 @@ async def test_connections_are_bounded(stage: Stage) -> None:
     await stage.until(room)
 
 
-async def test_authorization_headers_are_not_kept(stage: Stage) -> None:
+async def test_invalid_keys_are_not_remembered(stage: Stage) -> None:
     """Keys that are tried and are not valid are not remembered, however many there are."""
     before, _ = resources(stage.apis[0].pid)
     async with Connection(stage.port) as connection:

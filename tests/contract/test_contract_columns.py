@@ -26,7 +26,7 @@ def records(n: int) -> list[dict[str, object]]:
     ]
 
 
-async def test_a_context_stays_while_rows_are_held(api: Running) -> None:
+async def test_context_and_columns_cannot_change_once_rows_are_buffered(api: Running) -> None:
     """Normal rows are derived and counted; then context and number of columns cannot change."""
     await api.make(columns=COLUMNS, context=CONTEXT)
     body = {"records": records(20), "sources": ["a", "b"] * 10}
@@ -46,7 +46,7 @@ async def test_a_context_stays_while_rows_are_held(api: Running) -> None:
         assert refused.status_code in {409, 422}, change
 
 
-async def test_rows_that_are_all_context_are_no_batch(api: Running) -> None:
+async def test_a_batch_of_context_rows_alone_stores_nothing(api: Running) -> None:
     """A batch in which all rows are only context stores nothing, and the answer says so."""
     await api.make(columns=COLUMNS, context=CONTEXT)
     body = {"records": records(3), "context_rows": 3}
@@ -78,7 +78,7 @@ def worded(n: int) -> list[dict[str, object]]:
     ]
 
 
-async def test_a_category_goes_the_whole_way(api: Running) -> None:
+async def test_a_category_works_in_every_content_type_and_every_answer(api: Running) -> None:
     """A category works by name in every content type, and its words return in the answers."""
     await api.make(columns=WORDED, kind="mahalanobis", off={"column": "status", "in": ["off"]})
     stored = await api.http.post("/v1/detectors/pump/normal", json={"records": worded(200)})
@@ -118,7 +118,7 @@ async def test_a_category_goes_the_whole_way(api: Running) -> None:
     assert events[0]["attributions"][0]["value"] == "jammed"
 
 
-async def test_rows_by_position_cannot_say_a_word(api: Running) -> None:
+async def test_rows_by_position_are_refused_for_categories(api: Running) -> None:
     """Rows by position cannot hold words: each such type is refused, with the types that can."""
     await api.make(columns=WORDED, dimension=2)
     path = "/v1/detectors/pump/normal"

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
 
 
-async def test_put_makes_then_changes(api: Running) -> None:
+async def test_put_creates_then_replaces_the_config(api: Running) -> None:
     """PUT answers 201, then 200, with the config in full; it is idempotent."""
     first = await api.http.put(PUMP, json={})
     assert first.status_code == 201
@@ -30,7 +30,7 @@ async def test_put_makes_then_changes(api: Running) -> None:
     assert status["config_revision"] == 2
 
 
-async def test_patch_changes_what_it_names(api: Running) -> None:
+async def test_patch_merges_nested_fields_and_replaces_others(api: Running) -> None:
     """PATCH merges `retrain`, `replay` and `model` by field and replaces other fields."""
     await api.make(retrain={"min_vectors": 50}, threshold={"fpr": 0.05}, missing="impute")
     before = (await api.http.get(PUMP)).json()["config"]
@@ -72,7 +72,7 @@ def model(**given: Any) -> dict[str, Any]:
     return DetectorConfig.from_dict({"model": given}).to_dict()["model"]
 
 
-async def test_threshold_moves_at_once(pump: Running) -> None:
+async def test_a_new_policy_moves_the_threshold_before_the_answer(pump: Running) -> None:
     """A new policy moves the threshold before PUT answers, and keeps the version."""
     before = (await pump.http.get(PUMP)).json()
     await pump.make(threshold={"value": 7.25})
@@ -100,7 +100,7 @@ async def test_threshold_moves_at_once(pump: Running) -> None:
         b'{"threshold": {"fpr": true}}', b'{"keep_learned_seconds": -1}',
     ],
 )  # fmt: skip
-async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
+async def test_unsupported_configs_are_refused_without_an_echo(api: Running, body: bytes) -> None:
     """A config that this release does not support is 422, and its values are not echoed."""
     answer = await api.http.put(PUMP, content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422, answer.text
@@ -108,7 +108,7 @@ async def test_configs_that_are_refused(api: Running, body: bytes) -> None:
     assert "4171" not in answer.text
 
 
-async def test_refusal_names_what_is_built(api: Running) -> None:
+async def test_a_refusal_lists_the_supported_choices(api: Running) -> None:
     """The 422 for a choice that is not supported lists the supported ones."""
     answer = await api.http.put(PUMP, json={"strategy": "hebb"})
     assert all(word in answer.json()["detail"] for word in ("strategy", "replay", "finetune"))
@@ -117,21 +117,21 @@ async def test_refusal_names_what_is_built(api: Running) -> None:
 
 
 @pytest.mark.parametrize("name", ["a" * 65, "-a", "a%20b", "%C3%A9", "a%0a", "_"])
-async def test_names_that_are_none(api: Running, name: str) -> None:
+async def test_invalid_detector_names_are_refused(api: Running, name: str) -> None:
     """A name outside the pattern is refused with 4xx."""
     answer = await api.http.put(f"/v1/detectors/{name}", json={})
     assert answer.status_code == 422
     assert (await api.http.get(f"/v1/detectors/{name}")).status_code == 404
 
 
-async def test_dimension_of_a_trained_detector(pump: Running) -> None:
+async def test_a_trained_detector_keeps_dimension_and_feature_names(pump: Running) -> None:
     """Another dimension, or other feature names, on a trained detector is 409."""
     for config in ({"dimension": 4}, {"features": ["a", "b", "c"]}):
         assert (await pump.http.put(PUMP, json=config)).status_code == 409, config
     assert (await pump.http.put(PUMP, json={"dimension": 3})).status_code == 200
 
 
-async def test_status(pump: Running) -> None:
+async def test_the_status_has_every_field_of_the_contract(pump: Running) -> None:
     """The status has every field of the contract, and the generation as ETag."""
     answer = await pump.http.get(PUMP)
     found = answer.json()
@@ -159,7 +159,7 @@ async def test_status(pump: Running) -> None:
     assert listed == {"detectors": [found]}
 
 
-async def test_status_is_of_what_is_served(
+async def test_the_status_shows_the_champion_that_this_process_serves(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """A champion that this process cannot load does not appear as champion; the old one serves."""
@@ -178,7 +178,7 @@ async def test_status_is_of_what_is_served(
     assert 'anamnesis_artifact_failures_total{detector="pump"} 1.0' in page
 
 
-async def test_delete(pump: Running) -> None:
+async def test_a_deleted_detector_is_gone_when_the_answer_comes(pump: Running) -> None:
     """DELETE answers 204 once the detector is gone from this process too."""
     assert (await pump.http.delete(PUMP)).status_code == 204
     assert (await pump.http.delete(PUMP)).status_code == 404
@@ -187,7 +187,7 @@ async def test_delete(pump: Running) -> None:
     assert scored.status_code == 404
 
 
-async def test_too_many_detectors(store_url: str) -> None:
+async def test_detectors_are_bounded(store_url: str) -> None:
     """One detector over the bound is 409."""
     async with running(store_url, max_detectors=2) as api:
         await api.make("a")
@@ -195,7 +195,7 @@ async def test_too_many_detectors(store_url: str) -> None:
         assert (await api.http.put("/v1/detectors/c", json={})).status_code == 409
 
 
-async def test_retrain_is_queued(api: Running) -> None:
+async def test_a_retraining_is_queued_before_the_answer(api: Running) -> None:
     """Retraining is 409 below what a training needs, then 202 with the state already queued."""
     await api.make()
     vectors = np.zeros((31, 2)).tolist()
@@ -212,7 +212,9 @@ async def test_retrain_is_queued(api: Running) -> None:
     assert (await api.http.post("/v1/detectors/nobody/retrain")).status_code == 404
 
 
-async def test_retrain_waits(api: Running, versions: tuple[Version, Version]) -> None:
+async def test_retrain_with_wait_answers_with_the_outcome(
+    api: Running, versions: tuple[Version, Version]
+) -> None:
     """`wait` answers 200 with the outcome once it is final, and this process serves it."""
     await api.make()
     await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0, 1]] * 40})
@@ -242,7 +244,7 @@ async def test_retrain_waits(api: Running, versions: tuple[Version, Version]) ->
         {"weights": {"marker4171": 1}}, [], "x",
     ],
 )  # fmt: skip
-async def test_bad_retrain(api: Running, body: Any) -> None:
+async def test_unknown_options_of_retrain_are_refused(api: Running, body: Any) -> None:
     """Options that a retraining does not have are 422, and are not echoed."""
     await api.make()
     answer = await api.http.post(f"{PUMP}/retrain", json=body)

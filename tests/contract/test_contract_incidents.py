@@ -70,7 +70,9 @@ async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Moni
     assert "The rate of false incidents is not known" in page
 
 
-async def test_history(pump: Running, monitor: Monitor) -> None:
+async def test_the_history_counts_rows_and_alarms_in_bounded_buckets(
+    pump: Running, monitor: Monitor
+) -> None:
     """The history counts scored rows and alarms, in a bounded number of non-empty buckets."""
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     answer = await pump.http.get(f"{PUMP}/history")
@@ -84,7 +86,9 @@ async def test_history(pump: Running, monitor: Monitor) -> None:
     assert (await pump.http.get(f"{PUMP}/history", params=early)).json() == {"buckets": []}
 
 
-async def test_the_page_leads_to_rows_of_another_time(pump: Running, monitor: Monitor) -> None:
+async def test_the_page_links_to_the_time_of_rows_of_last_week(
+    pump: Running, monitor: Monitor
+) -> None:
     """Who scored last week's file sees where its rows are, not an empty page."""
     last_week = [time.time() - 7 * 86_400 + i for i in range(24)]
     told = {"vectors": [[0.0] * 3] * 20 + [ODD] * 4, "timestamps": last_week}
@@ -115,14 +119,16 @@ async def test_the_page_leads_to_rows_of_another_time(pump: Running, monitor: Mo
         ("generations", {"after": "x"}),
     ],
 )
-async def test_nonsense_is_refused(pump: Running, path: str, query: dict[str, Any]) -> None:
+async def test_invalid_queries_are_refused_with_what_is_allowed(
+    pump: Running, path: str, query: dict[str, Any]
+) -> None:
     """A query that means nothing is 422 and says what it takes."""
     answer = await pump.http.get(f"{PUMP}/{path}", params=query)
     assert answer.status_code == 422
     assert "`" in answer.json()["detail"]
 
 
-async def test_pages_follow_each_other(pump: Running, monitor: Monitor) -> None:
+async def test_next_leads_through_every_item_once(pump: Running, monitor: Monitor) -> None:
     """`next` leads through a list to its end, and every item comes once."""
     for path, key in (("events", "events"), ("generations", "generations")):
         answer = (await pump.http.get(f"{PUMP}/{path}")).json()
@@ -140,7 +146,7 @@ async def test_pages_follow_each_other(pump: Running, monitor: Monitor) -> None:
     assert len(seen) == len(set(seen)) == 7
 
 
-async def test_dismiss_confirm_withdraw(pump: Running, monitor: Monitor) -> None:
+async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor: Monitor) -> None:
     """A decision labels the rows, says what comes of it, and can be taken back."""
     await score(pump, monitor, [ODD] * 4)
     (found,) = await incidents(pump)
@@ -191,7 +197,7 @@ async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Moni
     assert (await pump.http.get(PUMP)).json()["incidents"]["open"] == 0
 
 
-async def test_mute(pump: Running, monitor: Monitor) -> None:
+async def test_a_muted_detector_scores_and_pages_nobody(pump: Running, monitor: Monitor) -> None:
     """While muted a detector is scored and shown, pages nobody and has no trigger."""
     assert (await pump.http.post(f"{PUMP}/mute", json={"seconds": 0})).status_code == 422
     answer = await pump.http.post(f"{PUMP}/mute", json={"seconds": 600, "why": "service"})
@@ -206,7 +212,9 @@ async def test_mute(pump: Running, monitor: Monitor) -> None:
     assert (await pump.http.post("/v1/detectors/none/mute", json={"seconds": 1})).status_code == 404
 
 
-async def test_attention_and_service(pump: Running) -> None:
+async def test_attention_lists_the_worst_first_and_service_describes_the_store(
+    pump: Running,
+) -> None:
     """What needs a person is listed with the worst first, and the service describes its store."""
     items = (await pump.http.get("/v1/attention")).json()["items"]
     assert items[0]["kind"] == "worker"  # none was started
@@ -244,7 +252,7 @@ async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) ->
     assert len((await pump.http.get(f"{PUMP}/labels")).json()["labels"]) == 1
 
 
-async def test_feedback_passes_admission(pump: Running) -> None:
+async def test_feedback_vectors_go_through_admission(pump: Running) -> None:
     """A vector that nobody saw alarm goes through admission like a batch, whatever its label."""
     rng = np.random.default_rng(0)
     rows = [{"label": "normal", "vector": row.tolist()} for row in rng.normal(size=(40, 3))]
@@ -266,7 +274,7 @@ async def test_an_idempotency_key_is_for_one_body(pump: Running) -> None:
     assert refused.status_code == 422
 
 
-async def test_generations(pump: Running) -> None:
+async def test_generations_list_who_moved_the_champion(pump: Running) -> None:
     """The list of generations says who moved the champion, how and why, newest first."""
     moves = (await pump.http.get(f"{PUMP}/generations")).json()["generations"]
     assert [(one["generation"], one["action"]) for one in moves] == [(1, "promote")]
@@ -303,7 +311,7 @@ async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) 
         assert ("vouch" in refused.json()["detail"]) == (call != "score")
 
 
-async def test_no_row_that_alarmed_passes_while_it_is_reported(
+async def test_a_row_is_held_back_before_its_alarm_is_in_the_store(
     pump: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row is held back also while the report of its alarm is still on its way to the store."""
@@ -327,7 +335,7 @@ async def test_no_row_that_alarmed_passes_while_it_is_reported(
     assert answer.json()["quarantined"] >= 50
 
 
-async def test_a_dismissal_releases_nothing_of_another_incident(
+async def test_a_dismissal_releases_no_rows_of_another_incident(
     pump: Running, monitor: Monitor
 ) -> None:
     """Of rows that came at the same time, even in one batch, another incident's rows wait."""
@@ -351,7 +359,9 @@ async def test_a_dismissal_releases_nothing_of_another_incident(
     assert (status["buffered"], status["quarantined"]) == (8, 4)  # with the four kept rows
 
 
-async def test_a_dismissal_releases_what_waited_for_it(pump: Running, monitor: Monitor) -> None:
+async def test_a_dismissal_buffers_the_rows_that_its_incident_held_back(
+    pump: Running, monitor: Monitor
+) -> None:
     """Rows held back because of an incident are buffered once it is dismissed."""
     await score(pump, monitor, [ODD] * 4)
     (found,) = await incidents(pump)
@@ -409,7 +419,7 @@ async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running)
         assert told.json()["quarantined"] == held
 
 
-async def test_hold_novel(pump: Running) -> None:
+async def test_hold_novel_holds_back_every_novel_row(pump: Running) -> None:
     """With `hold_novel` nothing novel is learned before a person releases it."""
     await pump.make(admission="hold_novel")
     regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()

@@ -181,7 +181,7 @@ async def operations(api: Running) -> dict[tuple[str, str], str | None]:
     }
 
 
-async def test_every_operation_needs_what_the_design_says(guarded: Running) -> None:
+async def test_openapi_names_the_scope_of_each_operation(guarded: Running) -> None:
     """The OpenAPI document names the scope of each operation, and its answer without a key."""
     assert await operations(guarded) == EXPECTED
     document = (await guarded.http.get("/openapi.json")).json()
@@ -237,7 +237,7 @@ async def test_every_scope_on_every_detector_and_route(guarded: Running) -> None
 PUTS = {("PUT", "/v1/detectors/{name}"), ("PUT", "/v1/templates/{name}")}
 
 
-async def test_keys_for_all_detectors(guarded: Running) -> None:
+async def test_a_key_without_a_list_covers_every_detector(guarded: Running) -> None:
     """A key without a list is valid for every detector and the service; its scopes still count."""
     keys = {scope: await key(guarded, {scope}, None) for scope in Scope}
     for (method, path), needed in (await operations(guarded)).items():
@@ -249,7 +249,7 @@ async def test_keys_for_all_detectors(guarded: Running) -> None:
             await guarded.http.put("/v1/detectors/press", json={})
 
 
-async def test_no_key_and_wrong_keys(guarded: Running) -> None:
+async def test_no_key_and_wrong_keys_are_401_with_a_challenge(guarded: Running) -> None:
     """No key or a wrong key is 401 with a challenge, on every route that needs one."""
     secret = await key(guarded, set(Scope), None)
     wrong = (
@@ -293,7 +293,7 @@ async def test_no_key_and_wrong_keys(guarded: Running) -> None:
         assert (await http.get("/v1/detectors", headers=twice)).status_code == 401
 
 
-async def test_a_listing_shows_what_the_key_is_for(guarded: Running) -> None:
+async def test_lists_show_only_the_detectors_of_the_key(guarded: Running) -> None:
     """A list shows only the detectors that the key covers."""
     secret = await key(guarded, {"read"}, {"pump"})
     listed = (await guarded.http.get("/v1/detectors", headers=bearer(secret))).json()
@@ -302,7 +302,7 @@ async def test_a_listing_shows_what_the_key_is_for(guarded: Running) -> None:
     assert [one["name"] for one in everything] == ["press", "pump"]
 
 
-async def test_keys_over_http(guarded: Running) -> None:
+async def test_a_key_made_over_http_is_shown_once_works_and_is_revoked(guarded: Running) -> None:
     """A key is shown once, listed without its secret, works at once, and is revoked within 2 s."""
     asked = {"name": "press 7", "scopes": ["score"], "detectors": ["pump"]}
     made = await guarded.http.post("/v1/keys", json=asked)
@@ -378,7 +378,7 @@ async def test_a_first_key_made_over_http_can_make_others(store_url: str) -> Non
         assert (await api.http.get("/v1/keys")).status_code == 401
 
 
-async def test_limits_of_a_key(guarded: Running) -> None:
+async def test_rate_and_body_size_of_a_key_are_enforced(guarded: Running) -> None:
     """Above its rate a key gets 429 with Retry-After on both ways, and above its body size 413."""
     secret = await key(guarded, {"score", "read"}, None, requests_per_second=2.0)
     mine = {"headers": bearer(secret), "json": VECTORS}
@@ -408,7 +408,9 @@ async def test_limits_of_a_key(guarded: Running) -> None:
     assert answer.status_code == 200
 
 
-async def test_keys_without_the_store(own_store: Any, versions: tuple[Version, Version]) -> None:
+async def test_keys_in_memory_stay_valid_without_the_store(
+    own_store: Any, versions: tuple[Version, Version]
+) -> None:
     """Keys in memory stay valid without the store; a process that starts then answers 503."""
     async with running(own_store.url, poll_seconds=0.1) as api:
         await api.make()
@@ -430,7 +432,7 @@ async def test_keys_without_the_store(own_store: Any, versions: tuple[Version, V
             assert (await late.http.post(f"{PUMP}/score", json=VECTORS)).status_code == 401
 
 
-async def test_an_emptied_store_opens_nothing(own_store: Any) -> None:
+async def test_an_emptied_store_admits_nobody_new(own_store: Any) -> None:
     """Keys that the store lost stay valid until the next change of keys; nobody else gets in."""
     from redis import Redis
 
@@ -457,7 +459,9 @@ async def test_an_emptied_store_opens_nothing(own_store: Any) -> None:
         assert (await api.http.get("/v1/detectors", headers=now)).status_code == 200
 
 
-async def test_keys_from_files(own_store: Any, tmp_path: Any) -> None:
+async def test_keys_from_files_work_with_and_without_the_store(
+    own_store: Any, tmp_path: Any
+) -> None:
     """Keys from files work with and without the store, and require keys from the start on."""
     admin, metrics = tmp_path / "admin", tmp_path / "metrics"
     admin.write_text("a" * 40 + "\n")
@@ -475,7 +479,7 @@ async def test_keys_from_files(own_store: Any, tmp_path: Any) -> None:
         create_app(Settings(redis_url=own_store.url, **files))
 
 
-def test_a_route_without_a_scope_ends_the_start() -> None:
+def test_a_process_with_an_unguarded_route_does_not_start() -> None:
     """A process does not start if a route declares no scope."""
     app = create_app(Settings(redis_url="unix:///nowhere"))
     assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 7  # the document, and the pages
@@ -484,7 +488,7 @@ def test_a_route_without_a_scope_ends_the_start() -> None:
         list(guarded_routes(app))
 
 
-def test_a_route_says_once_what_it_needs() -> None:
+def test_a_route_with_two_guards_is_refused() -> None:
     """A route with two guards is refused: they could contradict each other."""
     app = create_app(Settings(redis_url="unix:///nowhere"))
     app.get("/two", dependencies=[needs(Scope.READ), needs(Scope.ADMIN)])(lambda: None)
@@ -492,7 +496,7 @@ def test_a_route_says_once_what_it_needs() -> None:
         list(guarded_routes(app))
 
 
-async def test_beyond_this_machine_nobody_is_let_in_without_keys(store_url: str) -> None:
+async def test_a_reachable_service_without_keys_is_closed(store_url: str) -> None:
     """Without keys and without `insecure`, a service that others can reach is closed."""
     async with running(store_url, host="0.0.0.0") as api:
         assert (await api.http.get("/v1/detectors")).status_code == 401
@@ -505,7 +509,7 @@ async def test_beyond_this_machine_nobody_is_let_in_without_keys(store_url: str)
             assert (await api.http.get("/metrics")).status_code == status
 
 
-async def test_a_key_costs_the_lane_nothing_but_a_look(guarded: Running) -> None:
+async def test_the_fast_lane_serves_requests_with_keys(guarded: Running) -> None:
     """The fast lane serves requests with keys too: they never reach the application's routes."""
     secret = await key(guarded, {"score"}, {"pump"})
     seen = []

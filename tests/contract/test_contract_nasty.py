@@ -34,7 +34,7 @@ BODIES = [
 TYPES = ["application/json", "application/octet-stream", "application/x-npy", "\xff"]
 
 
-async def test_nasty_requests(pump: Running) -> None:
+async def test_every_route_refuses_malformed_bodies(pump: Running) -> None:
     """Every route refuses every malformed body, in every content type."""
     gate = asyncio.Semaphore(8)
 
@@ -63,7 +63,7 @@ async def test_nasty_requests(pump: Running) -> None:
         b"\x00\x01\x02\r\n\r\n",
     ],
 )
-async def test_nasty_framing(pump: Running, head: bytes) -> None:
+async def test_malformed_http_gets_4xx_or_a_close(pump: Running, head: bytes) -> None:
     """Broken HTTP gets a 4xx or a closed connection; the process continues."""
     reader, writer = await asyncio.open_connection("127.0.0.1", pump.port)
     writer.write(head.replace(b"%s", PUMP.encode()))
@@ -76,7 +76,7 @@ async def test_nasty_framing(pump: Running, head: bytes) -> None:
     assert scored.status_code == 200
 
 
-async def test_configs_in_another_encoding(pump: Running) -> None:
+async def test_configs_in_another_encoding_are_refused_by_its_name(pump: Running) -> None:
     """JSON in an encoding that Windows tools write is refused with the encoding's name."""
     for method, path in [("PUT", "/v1/detectors/other"), ("PATCH", PUMP), ("POST", "/v1/keys")]:
         for text, words in [("utf-8-sig", "byte order mark"), ("utf-16", "UTF-16")]:
@@ -87,7 +87,7 @@ async def test_configs_in_another_encoding(pump: Running) -> None:
             assert words in answer.json()["detail"], path
 
 
-async def test_what_is_no_row_is_short(pump: Running) -> None:
+async def test_bodies_without_rows_have_a_smaller_limit(pump: Running) -> None:
     """Bodies that hold no rows have a smaller limit, because the event loop reads them."""
     names = b",".join(b'"f%d"' % i for i in range(65_537))
     for method, path, body, status in [

@@ -18,7 +18,7 @@ PUMP = "/v1/detectors/pump"
 BATCH = {"vectors": [[1, 2, 3], [4, 5, 6]]}
 
 
-async def test_batch_is_buffered(api: Running) -> None:
+async def test_a_batch_is_buffered_and_fixes_the_dimension(api: Running) -> None:
     """A batch is answered 202 with what was stored; the first batch fixes the dimension."""
     await api.make()
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH)
@@ -36,7 +36,7 @@ async def test_batch_is_buffered(api: Running) -> None:
     assert 'normal_vectors_total{detector="pump",outcome="accepted"} 4.0' in page
 
 
-async def test_octets_before_the_dimension(api: Running) -> None:
+async def test_octet_stream_is_refused_before_the_dimension_is_known(api: Running) -> None:
     """Octet-stream does not say the dimension: it is 422 while the detector has none."""
     await api.make()
     octets = {"content-type": "application/octet-stream"}
@@ -47,7 +47,7 @@ async def test_octets_before_the_dimension(api: Running) -> None:
     assert answer.status_code == 202
 
 
-async def test_retry_stores_nothing_twice(api: Running) -> None:
+async def test_a_repeated_batch_is_stored_once(api: Running) -> None:
     """The same matrix under the same key gets the first answer again; another matrix is 422."""
     await api.make()
     key = {"idempotency-key": "k-1"}
@@ -63,14 +63,14 @@ async def test_retry_stores_nothing_twice(api: Running) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256, b"\xc3\xa9"])
-async def test_bad_keys(api: Running, key: str | bytes) -> None:
+async def test_invalid_idempotency_keys_are_refused(api: Running, key: str | bytes) -> None:
     """An idempotency key has 1 to 255 visible ASCII characters."""
     await api.make()
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH, headers=[(b"idempotency-key", key)])
     assert answer.status_code == 400
 
 
-async def test_full_buffer(store_url: str) -> None:
+async def test_a_batch_beyond_the_bound_is_refused_whole(store_url: str) -> None:
     """A batch beyond the bound is 429 with Retry-After, and nothing is stored."""
     async with running(store_url, buffer_max_vectors=32) as api:
         await api.make()
@@ -84,7 +84,7 @@ async def test_full_buffer(store_url: str) -> None:
         assert (await api.http.get(PUMP)).json()["buffered"] == 31
 
 
-async def test_bad_batches(api: Running) -> None:
+async def test_bad_batches_are_refused_with_the_place(api: Running) -> None:
     """Bad vectors are 422 with their place, unknown detectors 404, unknown types 415."""
     await api.make()
     body = b'{"vectors": [[1, 2], [3, NaN]]}'
@@ -101,7 +101,7 @@ async def test_bad_batches(api: Running) -> None:
         assert answer.status_code == status, answer.text
 
 
-async def test_events_and_feedback(pump: Running) -> None:
+async def test_events_and_vectors_can_be_labelled(pump: Running) -> None:
     """Anomalies become events; labels by event or by vector are kept, and normals are buffered."""
     vectors = [[0, 0, 0], [60, 60, 60]]
     scored = (await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})).json()
@@ -166,14 +166,16 @@ async def test_feedback_moves_the_threshold(pump: Running) -> None:
         ({"labels": [{"marker4171": 1}]}, 422),
     ],
 )  # fmt: skip
-async def test_bad_feedback(pump: Running, body: Any, status: int) -> None:
+async def test_malformed_feedback_is_refused(pump: Running, body: Any, status: int) -> None:
     """Feedback that names no label, or both an event and vectors, is refused."""
     answer = await pump.http.post(f"{PUMP}/feedback", json=body)
     assert answer.status_code == status, answer.text
     assert "4171" not in answer.text
 
 
-async def test_quarantine(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_a_parked_experience_is_released_or_discarded_once(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """A parked experience is listed, and can be released or discarded once."""
     path = f"{PUMP}/quarantine"
     await pump.learn(versions[1], good=False)
@@ -191,7 +193,7 @@ async def test_quarantine(pump: Running, versions: tuple[Version, Version]) -> N
         assert answer.status_code == 404
 
 
-async def test_reviews_of_nobody(api: Running) -> None:
+async def test_routes_below_an_unknown_detector_are_404(api: Running) -> None:
     """Every route below an unknown detector is 404."""
     for path in ("events", "quarantine", "drift"):
         assert (await api.http.get(f"/v1/detectors/no/{path}")).status_code == 404
@@ -201,7 +203,7 @@ async def test_reviews_of_nobody(api: Running) -> None:
     assert (await api.http.post("/v1/detectors/no/quarantine/x", json=decision)).status_code == 404
 
 
-async def test_drift(pump: Running) -> None:
+async def test_drift_shows_the_document_of_the_monitor_and_its_age(pump: Running) -> None:
     """Drift starts as `none`; then the monitor's document is shown, and that it is stale."""
     assert (await pump.http.get(f"{PUMP}/drift")).json()["state"] == "none"
     stores = pump.parts.stores
@@ -221,6 +223,6 @@ async def test_drift(pump: Running) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "99999999999999"])
-async def test_bad_limits(pump: Running, limit: str) -> None:
+async def test_invalid_limits_are_refused(pump: Running, limit: str) -> None:
     """`limit` is a whole number from 1 to 1000."""
     assert (await pump.http.get(f"{PUMP}/events?limit={limit}")).status_code == 422

@@ -56,7 +56,7 @@ def test_every_json_answer_has_a_type(name: str):
                 assert not errors, (name, status)
 
 
-def test_a_used_up_rate_is_told_from_a_full_buffer():
+def test_only_routes_that_store_document_a_full_buffer():
     """Only routes that store something document that the buffer is full."""
     full = {
         name
@@ -66,7 +66,7 @@ def test_a_used_up_rate_is_told_from_a_full_buffer():
     assert full == {"normal", "feedback", "create_incident"}
 
 
-def test_the_committed_document_is_this_one():
+def test_the_committed_document_equals_the_served_one():
     """docs/openapi.json equals the document that a process of this release serves."""
     assert json.loads((ROOT / "docs" / "openapi.json").read_text()) == DOCUMENT
 
@@ -124,7 +124,7 @@ ASKED: tuple[tuple[str, str, str, Any], ...] = (
 
 
 @pytest.mark.anyio
-async def test_answers_are_of_the_types_that_they_are_said_to_be(rich: Running):
+async def test_answers_fit_their_component_schemas(rich: Running):
     """The answers of a running service fit the component schemas of their routes."""
     for name, method, path, body in ASKED:
         answer = await rich.http.request(method, path, json=body)
@@ -153,7 +153,7 @@ def generate(*command: str, cwd: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_generated_client_speaks_to_the_service(
+async def test_a_generated_client_reads_a_status(
     rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """openapi-python-client generates a typed client, which can read a status."""
@@ -179,7 +179,7 @@ async def test_a_generated_client_speaks_to_the_service(
 
 
 @pytest.mark.anyio
-async def test_generated_types_take_what_is_answered(
+async def test_generated_pydantic_models_accept_answers(
     rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """datamodel-code-generator generates pydantic models, which accept a status and an answer."""

@@ -89,7 +89,7 @@ async def send(
 
 
 @pytest.mark.parametrize("headers", FOREIGN, ids=str)
-async def test_foreign_requests_are_refused_whatever_they_ask(
+async def test_foreign_requests_to_any_route_are_refused(
     pump: Running, headers: dict[str, str]
 ) -> None:
     """A foreign request to any route is 403 `foreign-origin` and has no effect."""
@@ -108,7 +108,7 @@ async def test_foreign_requests_are_refused_whatever_they_ask(
     assert (await pump.http.get("/v1/keys")).json() == {"keys": []}
 
 
-async def test_own_requests_are_served(pump: Running) -> None:
+async def test_requests_of_clients_and_own_pages_are_served(pump: Running) -> None:
     """Requests of other clients, of the address bar and of the service's own pages are served."""
     for headers in OWN:
         answer = await send(pump, "POST", f"{PUMP}/score", VECTORS, headers)
@@ -119,7 +119,7 @@ async def test_own_requests_are_served(pump: Running) -> None:
     assert (await send(pump, "POST", f"{PUMP}/score", VECTORS, LINK)).status_code == 403
 
 
-async def test_hosts_can_be_allowed(store_url: str) -> None:
+async def test_allowed_hosts_are_served(store_url: str) -> None:
     """ANAMNESIS_ALLOWED_HOSTS adds names; with `insecure` the host is checked only if it is set."""
     evil, good = {"host": "evil.example"}, {"host": "Pumps.Example:80"}
     page = {"origin": "http://evil.example"}
@@ -134,7 +134,9 @@ async def test_hosts_can_be_allowed(store_url: str) -> None:
         assert [answer.status_code for answer in asked] == statuses, (insecure, names)
 
 
-async def test_keys_guard_instead(pump: Running, store_url: str) -> None:
+async def test_once_there_is_a_key_host_and_origin_do_not_count(
+    pump: Running, store_url: str
+) -> None:
     """Once there is a key, the key decides and host and origin do not, on both ways."""
     asked = {"name": "first", "scopes": ["admin", "score"]}
     made = await pump.http.post("/v1/keys", json=asked)
@@ -146,7 +148,7 @@ async def test_keys_guard_instead(pump: Running, store_url: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", ""])
-async def test_bodies_have_the_type_of_their_route(pump: Running, kind: str | None) -> None:
+async def test_bodies_of_another_content_type_are_refused(pump: Running, kind: str | None) -> None:
     """A body of another content type, or of none, is 415 on every route that takes one."""
     before = (await pump.http.get(PUMP)).json()
     for method, path, body in CHANGES:
@@ -160,7 +162,7 @@ async def test_bodies_have_the_type_of_their_route(pump: Running, kind: str | No
     assert (await pump.http.get(PUMP)).json() == before
 
 
-async def test_a_lost_body_stands_for_nothing(pump: Running) -> None:
+async def test_an_empty_body_is_refused_where_it_decides_something(pump: Running) -> None:
     """An empty body is refused on every route where it decides something; `retrain` needs none."""
     config = {"keep_learned_seconds": 604800, "retrain": {"paused": True}}
     assert (await pump.http.put(PUMP, json=config)).status_code == 200

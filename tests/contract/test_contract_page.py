@@ -22,7 +22,7 @@ __all__ = ["guarded"]
 pytestmark = pytest.mark.anyio
 
 
-async def test_an_empty_service_says_what_to_do(api: Running):
+async def test_the_overview_without_detectors_names_the_first_command(api: Running):
     """The overview of a service without detectors names the first command."""
     page = await api.http.get("/")
     assert page.status_code == 200
@@ -30,7 +30,9 @@ async def test_an_empty_service_says_what_to_do(api: Running):
     assert "anamnesis learn FILE" in page.text
 
 
-async def test_the_first_paint_holds_data(pump: Running, versions: tuple[Version, Version]):
+async def test_data_is_in_the_html_before_scripts_run(
+    pump: Running, versions: tuple[Version, Version]
+):
     """Names, versions and states are in the HTML before any script has run."""
     await pump.learn(versions[1])
     await pump.serving(2)
@@ -46,7 +48,7 @@ def bucket(rows: int, alarms: int) -> HistoryBucket:
     return HistoryBucket("2026-11-29T12:00:00.000Z", rows, alarms, 4.0, 3.0, 0.5, 1, {})
 
 
-async def test_the_headline_is_the_worst_that_is_known(pump: Running):
+async def test_the_headline_says_when_too_many_rows_alarm(pump: Running):
     """A detector of which far more rows alarm than were asked for is not well."""
     status = status_of((await pump.http.get("/v1/detectors/pump")).content)
     assert headline(status, [], []).startswith("The detector is ready")
@@ -55,7 +57,7 @@ async def test_the_headline_is_the_worst_that_is_known(pump: Running):
     assert headline(status, [], [bucket(20, 10)]).startswith("All is normal")
 
 
-async def test_a_drift_is_explained(pump: Running):
+async def test_the_panel_says_what_to_do_about_each_drift_state(pump: Running):
     """The panel says what to do about each drift state, also if no feature moved."""
     drift = msgspec.json.encode(Drift("degraded"))
     await pump.parts.stores.redis.set(Keys("pump").drift, drift)
@@ -63,7 +65,7 @@ async def test_a_drift_is_explained(pump: Running):
     assert "look for the fault" in page.partition('id="drift"')[2].partition("</section>")[0]
 
 
-async def test_pages_run_nothing_but_their_own_files(pump: Running):
+async def test_pages_load_only_their_own_scripts_and_styles(pump: Running):
     """Every script and style comes from this service, at an address that may be cached for ever."""
     for path in ("/", "/detectors/pump", "/login", "/docs"):
         page = await pump.http.get(path)
@@ -105,7 +107,9 @@ async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
         assert (await client.get("/detectors/press")).status_code == 404
 
 
-async def test_an_open_page_hears_of_changes(pump: Running, versions: tuple[Version, Version]):
+async def test_the_event_stream_names_a_changed_detector(
+    pump: Running, versions: tuple[Version, Version]
+):
     """The stream of an open page names a detector whose state changed."""
     async with pump.http.stream("GET", "/v1/stream", timeout=60) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")

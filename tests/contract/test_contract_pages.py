@@ -74,7 +74,7 @@ async def test_a_limit_is_a_whole_number(pump: Running, path: str, limit: str) -
     assert "`limit`" in answer.json()["detail"]
 
 
-async def test_what_after_names_must_be_there(pump: Running) -> None:
+async def test_after_must_name_an_existing_entry(pump: Running) -> None:
     """`after` must name an existing entry, because otherwise the next page is unknown."""
     for path in ("versions", "quarantine"):
         answer = await pump.http.get(f"{PUMP}/{path}", params={"after": "nobody"})

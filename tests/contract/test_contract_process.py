@@ -20,7 +20,7 @@ PUMP = "/v1/detectors/pump"
 ZEROS = {"vectors": [[0, 0, 0]]}
 
 
-async def test_health(api: Running) -> None:
+async def test_a_process_with_a_store_is_alive_and_ready(api: Running) -> None:
     """A process with a store is live and ready; `/` leads to the documentation."""
     assert (await api.http.get("/healthz")).json() == {"status": "ok"}
     told = (await api.http.get("/readyz")).json()
@@ -37,7 +37,7 @@ async def test_health(api: Running) -> None:
     assert (await api.http.get("/docs")).status_code == 200
 
 
-async def test_unknown_paths_and_methods(api: Running) -> None:
+async def test_unknown_paths_are_404_and_methods_405(api: Running) -> None:
     """Other paths are 404, other methods 405 with Allow; both are problems."""
     for path in ("/nothing", "/v1", "/v1/detectors/", "/v1/detectors/a/b", "/v1/detectors/a%2Fb"):
         answer = await api.http.get(path)
@@ -51,7 +51,7 @@ async def test_unknown_paths_and_methods(api: Running) -> None:
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
 
 
-async def test_head(api: Running) -> None:
+async def test_every_get_route_has_head(api: Running) -> None:
     """Every route with GET has HEAD, and no other route has it."""
     for path in ("/healthz", "/readyz", "/metrics", "/v1/detectors"):
         assert (await api.http.head(path)).status_code == 200, path
@@ -98,7 +98,7 @@ async def test_openapi_documents_every_route(api: Running) -> None:
     assert {one["name"] for one in score["parameters"]} >= {"name", "version", "explain"}
 
 
-async def test_metrics(pump: Running) -> None:
+async def test_a_scrape_has_rows_versions_and_store_counts(pump: Running) -> None:
     """A scrape has the scored rows, the loaded versions and the store's counts."""
     vectors = [[0, 0, 0], [60, 60, 60]]
     await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})
@@ -122,7 +122,9 @@ async def test_metrics(pump: Running) -> None:
         assert f'anamnesis_{name}{{detector="pump"}}' in page
 
 
-async def test_store_away(own_store: Any, versions: tuple[Version, Version]) -> None:
+async def test_without_the_store_scoring_goes_on_and_the_rest_is_503(
+    own_store: Any, versions: tuple[Version, Version]
+) -> None:
     """Without its store a process still scores, and answers all else with 503 within 1 s."""
     async with running(own_store.url, poll_seconds=0.2) as api:
         await api.make()
@@ -160,7 +162,7 @@ async def test_store_away(own_store: Any, versions: tuple[Version, Version]) -> 
             assert "anamnesis_redis_up 0.0" in (await api.http.get("/metrics")).text
 
 
-async def test_start_without_a_store(own_store: Any) -> None:
+async def test_a_process_starts_without_its_store_and_recovers(own_store: Any) -> None:
     """A process starts without its store, reports this, and recovers when the store comes."""
     own_store.kill()
     async with running(own_store.url, poll_seconds=0.2) as api:
@@ -177,7 +179,9 @@ async def test_start_without_a_store(own_store: Any) -> None:
         assert (await api.http.put(PUMP, json={})).status_code == 201
 
 
-async def test_emptied_store(own_store: Any, versions: tuple[Version, Version]) -> None:
+async def test_an_emptied_store_is_reported_and_scoring_goes_on(
+    own_store: Any, versions: tuple[Version, Version]
+) -> None:
     """If the store loses everything, the process continues to serve, and a metric reports it."""
     async with running(own_store.url, poll_seconds=0.2) as api:
         await api.make()
@@ -194,7 +198,7 @@ async def test_emptied_store(own_store: Any, versions: tuple[Version, Version]) 
         assert (scored.status_code, scored.json()["version"]) == (200, 1)
 
 
-async def test_weak_store(own_store: Any) -> None:
+async def test_a_weak_store_is_refused_unless_allowed(own_store: Any) -> None:
     """A store that can lose acknowledged writes is refused at start, unless a setting allows it."""
     own_store.kill()
     own_store.start("--appendfsync", "everysec")
@@ -206,7 +210,7 @@ async def test_weak_store(own_store: Any) -> None:
         assert (await api.http.put(PUMP, json={})).status_code == 201
 
 
-async def test_work_counts_what_is_due(api: Running) -> None:
+async def test_work_counts_retrainings_that_are_due(api: Running) -> None:
     """A retraining that is due, by batch or by hand, is counted until a worker takes it."""
     await api.make(retrain={"min_vectors": 64})
     assert (await api.http.get("/v1/work")).json() == {

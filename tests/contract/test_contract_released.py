@@ -59,7 +59,7 @@ def kept(was: Any, now: Any, path: str = "") -> list[str]:
     return [] if was == now else [f"{path}: {was} {now}"]
 
 
-async def test_everything_is_shown_as_it_was(old: Running) -> None:
+async def test_every_answer_of_the_first_release_is_the_same(old: Running) -> None:
     """Status, versions, events, quarantine, drift, audit trail and API keys answer as before.
 
     Each answer fits the type that OpenAPI names.
@@ -78,7 +78,7 @@ async def test_everything_is_shown_as_it_was(old: Running) -> None:
     assert sorted(one.label for one in labels) == ["anomaly", "anomaly", "normal"]
 
 
-async def test_its_keys_open_what_they_opened(old: Running) -> None:
+async def test_stored_keys_keep_their_scopes(old: Running) -> None:
     """A stored key keeps its scopes; its secret was never in the store."""
     sender = {"authorization": f"Bearer {ANSWERS['line_key']}"}
     scored = await old.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]}, headers=sender)
@@ -91,7 +91,7 @@ async def test_its_keys_open_what_they_opened(old: Running) -> None:
         assert (pinned.status_code, pinned.json()["version"]) == (200, version)
 
 
-async def test_a_batch_sent_before_is_not_stored_again(old: Running) -> None:
+async def test_an_idempotency_key_of_the_first_release_counts(old: Running) -> None:
     """An Idempotency-Key of the first release still gives its first answer."""
     rows = np.random.default_rng(0).normal(size=(300, 3)).astype("<f4")
     headers = {
@@ -108,7 +108,9 @@ async def test_a_batch_sent_before_is_not_stored_again(old: Running) -> None:
     assert other.status_code == 422
 
 
-async def test_learning_goes_on(old: Running, versions: tuple[Version, Version]) -> None:
+async def test_held_rows_and_buffer_of_the_first_release_are_learned(
+    old: Running, versions: tuple[Version, Version]
+) -> None:
     """Held rows can be decided, the buffer is learned, and the next version has the next number."""
     before = ANSWERS["detectors"]["pump"][""]
     (entry,) = ANSWERS["detectors"]["pump"]["/quarantine"]["quarantine"]
@@ -129,7 +131,7 @@ async def test_learning_goes_on(old: Running, versions: tuple[Version, Version])
     assert broken(trail) is None
 
 
-async def test_what_was_parked_and_revoked_stays_so(old: Running) -> None:
+async def test_parked_and_revoked_versions_stay_parked_and_revoked(old: Running) -> None:
     """A rejected version may be promoted, a revoked one may not; parked data can be released."""
     (entry,) = ANSWERS["detectors"]["parked"]["/quarantine"]["quarantine"]
     refused = await old.http.put("/v1/detectors/fan/champion", json={"version": 2})
@@ -145,7 +147,7 @@ async def test_what_was_parked_and_revoked_stays_so(old: Running) -> None:
     assert plan.json()["versions"] == [1, 2]
 
 
-async def test_a_deletion_leaves_nothing(old: Running) -> None:
+async def test_a_deletion_leaves_only_audit_trail_and_tombstone(old: Running) -> None:
     """A deletion removes everything of a detector except its audit trail and the tombstone."""
     redis = old.parts.stores.redis
     assert (await old.http.delete(PUMP)).status_code == 204
@@ -155,7 +157,7 @@ async def test_a_deletion_leaves_nothing(old: Running) -> None:
     assert left - answers == {keys.audit, keys.tombstone}
 
 
-def test_the_disk_cache_is_served_from(tmp_path: Path) -> None:
+def test_the_disk_cache_of_the_first_release_is_served(tmp_path: Path) -> None:
     """Champions in the first release's disk cache are restored unchanged."""
     files(tmp_path)
     found = {one.name: one for one in DiskCache(tmp_path, Artifacts(2**24)).restore()}

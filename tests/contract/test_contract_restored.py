@@ -36,7 +36,7 @@ def expected(version: Version) -> list[float]:
     return version.score(np.float32(ROWS["vectors"])).tolist()
 
 
-async def test_the_same_numbers_for_another_champion(
+async def test_a_second_champion_of_the_same_number_is_served(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """Version 2 of generation 2 is made twice, and the second one serves."""
@@ -57,7 +57,7 @@ async def test_the_same_numbers_for_another_champion(
     assert not status["ahead_of_store"]
 
 
-async def test_a_decision_after_a_restore_counts(
+async def test_the_newer_champion_serves_until_a_decision_after_the_restore(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """The newer champion stays in service, and status says so, until somebody moves it."""
@@ -139,7 +139,7 @@ async def test_a_lost_key_can_be_revoked(api: Running) -> None:
     assert [one.status_code for one in answers] == [401, 200]
 
 
-async def test_the_same_revision_for_another_config(
+async def test_a_second_config_of_the_same_revision_counts(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """Revision 2 is made twice, and the second config counts."""
@@ -157,7 +157,7 @@ async def test_the_same_revision_for_another_config(
     assert (await pump.http.get(PUMP)).json()["config_revision"] == 2
 
 
-async def test_the_same_number_for_another_pinned_version(
+async def test_a_second_pinned_version_of_the_same_number_is_scored(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """Version 2 is imported twice, and a pinned request gets the second one."""
@@ -177,7 +177,7 @@ async def test_the_same_number_for_another_pinned_version(
 
 
 @pytest.mark.parametrize("noticed", [False, True])
-async def test_the_same_revision_for_other_keys(api: Running, noticed: bool) -> None:
+async def test_other_keys_of_the_same_revision_are_followed(api: Running, noticed: bool) -> None:
     """A key deleted after the restore is refused, and so is a key that the copy does not have."""
     await api.make()
     admin = await key(api, set(Scope), None)

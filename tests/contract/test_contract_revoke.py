@@ -43,7 +43,9 @@ async def revoke(api: Running, **what: object) -> dict:
     return answer.json()
 
 
-async def test_a_key_is_taken_back(store_url: str, versions: tuple[Version, Version]) -> None:
+async def test_revoking_a_key_does_what_the_dry_run_predicts(
+    store_url: str, versions: tuple[Version, Version]
+) -> None:
     """The data of a key is revoked over a real socket, and the dry run predicts the result."""
     async with running(store_url, poll_seconds=0.1) as api:
         api.http.headers.update(bearer(await key(api, {"admin", "ingest", "read", "score"}, None)))
@@ -77,7 +79,9 @@ async def test_a_key_is_taken_back(store_url: str, versions: tuple[Version, Vers
         assert entry["who"].startswith("key:")
 
 
-async def test_nothing_clean_is_left(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_without_a_clean_version_the_answer_is_409(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """Without a clean version the answer is 409; on request the champion is removed."""
     record = (await pump.http.get(f"{PUMP}/versions/1")).json()
     batch = record["experience"]["batches"][0]
@@ -97,7 +101,7 @@ async def test_nothing_clean_is_left(pump: Running, versions: tuple[Version, Ver
     assert (scored["version"], scored["generation"]) == (2, 3)
 
 
-async def test_the_other_processes_unload_it(
+async def test_every_process_unloads_a_revoked_version(
     store_url: str, versions: tuple[Version, Version], tmp_path
 ) -> None:
     """Every process unloads a revoked version, from its disk cache too."""
@@ -114,7 +118,7 @@ async def test_the_other_processes_unload_it(
             assert not list(tmp_path.iterdir())
 
 
-async def test_what_is_refused(pump: Running) -> None:
+async def test_ambiguous_and_unknown_targets_are_refused(pump: Running) -> None:
     """A request for both or neither, an unknown sender, or an unknown detector is refused."""
     path = f"{PUMP}/revoke"
     for body in (

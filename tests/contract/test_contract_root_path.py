@@ -14,7 +14,7 @@ KEY = "k" * 40
 _LINK = re.compile(r'(?:href|src|action|data-path|data-then)="([^"]*)"')
 
 
-async def test_every_link_leads_under_the_prefix(store_url: str, tmp_path) -> None:
+async def test_every_link_has_the_root_path(store_url: str, tmp_path) -> None:
     """Pages, redirects, cookie, docs and locations contain the prefix, and all links work."""
     key = tmp_path / "key"
     key.write_text(KEY)

@@ -23,7 +23,9 @@ def npy(array: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-async def test_answer_is_columnar(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_json_answers_have_the_fields_of_the_contract(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """JSON answers hold the fields of the contract and equal the library's judgement."""
     answer = await pump.http.post(PATH, json={"vectors": X.tolist()})
     assert answer.status_code == 200
@@ -40,7 +42,7 @@ async def test_answer_is_columnar(pump: Running, versions: tuple[Version, Versio
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_content_types_agree(pump: Running) -> None:
+async def test_every_content_type_gives_the_same_scores(pump: Running) -> None:
     """The same matrix as JSON, octet-stream and npy (of any order and width) scores the same."""
     expected = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
     sent = [
@@ -56,7 +58,7 @@ async def test_content_types_agree(pump: Running) -> None:
         assert answer.json() == expected
 
 
-async def test_binary_answer(pump: Running) -> None:
+async def test_the_binary_answer_has_four_columns_and_headers(pump: Running) -> None:
     """An octet-stream answer has the four columns one after the other, the rest in headers."""
     told = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
     answer = await pump.http.post(
@@ -76,7 +78,7 @@ async def test_binary_answer(pump: Running) -> None:
     assert answer.headers["x-anamnesis-calibration"] == told["calibration"]
 
 
-async def test_explanations(pump: Running) -> None:
+async def test_explain_adds_the_largest_contributions(pump: Running) -> None:
     """`explain=k` adds the k largest contributions, with the value and the expected value."""
     answer = await pump.http.post(PATH + "?explain=2", json={"vectors": [[0, 90, 1]]})
     ((first, second),) = answer.json()["attributions"]
@@ -87,7 +89,9 @@ async def test_explanations(pump: Running) -> None:
     assert len(every.json()["attributions"][0]) == 3
 
 
-async def test_pinned_version(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_a_pinned_version_scores_under_the_present_policy(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """`version=n` scores with that version under the present policy; the champion stays."""
     await pump.learn(versions[1])
     await pump.serving(2)
@@ -102,7 +106,9 @@ async def test_pinned_version(pump: Running, versions: tuple[Version, Version]) 
     assert moved["config_revision"] == 2
 
 
-async def test_pins_of_what_is_not_there(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_pins_of_unknown_and_pruned_versions_are_refused(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """A pin of an unknown version is 404, of a pruned one 410."""
     answer = await pump.http.post(PATH + "?version=7", json={"vectors": X.tolist()})
     assert answer.status_code == 404
@@ -113,7 +119,7 @@ async def test_pins_of_what_is_not_there(pump: Running, versions: tuple[Version,
     assert answer.status_code == 410
 
 
-async def test_no_version_yet(api: Running) -> None:
+async def test_before_the_first_version_the_answer_is_409(api: Running) -> None:
     """Before the first version the answer is 409, with the buffered and the needed vectors."""
     await api.make()
     await api.http.post("/v1/detectors/pump/normal", json={"vectors": [[1, 2, 3]] * 5})
@@ -124,7 +130,7 @@ async def test_no_version_yet(api: Running) -> None:
     assert "5 normal vectors" in found["detail"]
 
 
-async def test_unknown_detector(api: Running) -> None:
+async def test_an_unknown_detector_is_404(api: Running) -> None:
     """An unknown detector is 404, whatever its name looks like."""
     for name in ("nobody", "a" * 65, "-a", "%00", "a%20b", "a%0a", "..."):
         answer = await api.http.post(f"/v1/detectors/{name}/score", json={"vectors": [[1]]})
@@ -183,7 +189,9 @@ async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
         (b"\x00" * 10, None, None),
     ],
 )
-async def test_bad_vectors(pump: Running, body: bytes, row: int | None, column: int | None) -> None:
+async def test_bad_vectors_are_refused_with_row_and_column(
+    pump: Running, body: bytes, row: int | None, column: int | None
+) -> None:
     """A body that is no matrix of finite float32 is 422 with row and column, and is not echoed."""
     answer = await pump.http.post(PATH, content=body, headers=JSON)
     assert answer.status_code == 422
@@ -196,7 +204,7 @@ async def test_bad_vectors(pump: Running, body: bytes, row: int | None, column: 
 
 
 @pytest.mark.parametrize("field", ["sources", "timestamps", "records", "ids", "context_rows"])
-async def test_fields_beside_the_vectors(pump: Running, field: str) -> None:
+async def test_wrong_fields_beside_the_vectors_are_named(pump: Running, field: str) -> None:
     """A wrong value in a field beside the vectors is refused with the field's name."""
     answer = await pump.http.post(PATH, json={"vectors": X.tolist(), field: [[1], 2]})
     assert answer.status_code == 422
@@ -221,7 +229,7 @@ async def test_fields_beside_the_vectors(pump: Running, field: str) -> None:
         ("application/x-npy", b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"(" * 1000),
     ],
 )
-async def test_bad_binary_vectors(pump: Running, kind: str, body: bytes) -> None:
+async def test_bad_binary_vectors_are_refused(pump: Running, kind: str, body: bytes) -> None:
     """A binary body that is no finite matrix of the detector's dimension is 422."""
     answer = await pump.http.post(PATH, content=body, headers={"content-type": kind})
     assert answer.status_code == 422, answer.text
@@ -230,7 +238,7 @@ async def test_bad_binary_vectors(pump: Running, kind: str, body: bytes) -> None
 @pytest.mark.parametrize(
     "kind", ["application/vnd.apache.arrow.file", "text/tsv", "application/x-pickle", "x", ""]
 )
-async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
+async def test_unsupported_content_types_are_415(pump: Running, kind: str) -> None:
     """Another content type is 415, with a list of the supported ones."""
     answer = await pump.http.post(PATH, content=b"x", headers={"content-type": kind})
     assert answer.status_code == 415
@@ -248,13 +256,13 @@ async def test_types_that_are_not_built(pump: Running, kind: str) -> None:
         "explain=%D9%A3", "version=1e3", "&" * 100 + "version=0",
     ],
 )  # fmt: skip
-async def test_bad_queries(pump: Running, query: str) -> None:
+async def test_invalid_query_parameters_are_refused(pump: Running, query: str) -> None:
     """A parameter that is no whole number from 1 on is 422."""
     answer = await pump.http.post(f"{PATH}?{query}", json={"vectors": X.tolist()})
     assert answer.status_code == 422, answer.text
 
 
-async def test_body_over_the_limit(pump: Running) -> None:
+async def test_a_body_over_the_limit_is_413(pump: Running) -> None:
     """A body of 100 MB is 413, with a Content-Length or in chunks."""
     chunk = b"1" * 2**20
 
@@ -270,7 +278,7 @@ async def test_body_over_the_limit(pump: Running) -> None:
     assert (await pump.http.post(PATH, json={"vectors": X.tolist()})).status_code == 200
 
 
-async def test_large_batches_take_the_same_way(pump: Running) -> None:
+async def test_large_batches_get_the_same_scores_and_errors(pump: Running) -> None:
     """A batch that is scored in a thread gets the same numbers, and errors name the same place."""
     rows = np.random.default_rng(0).normal(size=(20_000, 3)).astype(np.float32)
     answer = await pump.http.post(

@@ -32,7 +32,7 @@ async def failures(api: Running) -> float:
     return sum(float(line.removeprefix(name)) for line in page.splitlines() if name in line)
 
 
-async def test_a_foreign_model_is_not_served(
+async def test_a_version_without_a_trusted_signature_is_not_served(
     store_url: str, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
     """A foreign version in the store is refused, and the signed version stays in service."""
@@ -69,7 +69,7 @@ async def test_a_foreign_model_is_not_served(
             assert "no trusted key signed" in last["reasons"][0]
 
 
-async def test_imports_are_signed_where_there_is_a_key(
+async def test_imports_are_signed_or_refused(
     store_url: str, versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
     """A process that cannot sign an imported version refuses the import."""

@@ -24,7 +24,9 @@ async def logged_in(api: Running, secret: str) -> AsyncIterator[tuple[httpx.Asyn
         yield client, answer.json()["csrf"]
 
 
-async def test_a_session_stands_for_its_key(guarded: Running, versions: tuple[Version, Version]):
+async def test_a_session_has_the_rights_of_its_key(
+    guarded: Running, versions: tuple[Version, Version]
+):
     """The cookie allows what the key allows, changes need the token, logout ends the session."""
     secret = await key(guarded, {Scope.READ, Scope.ADMIN}, {"pump"})
     async with logged_in(guarded, secret) as (client, token):
@@ -75,7 +77,7 @@ async def test_a_revoked_key_ends_its_sessions(guarded: Running):
         assert (await client.get(PUMP)).status_code == 401
 
 
-async def test_without_keys_nobody_logs_in(api: Running):
+async def test_without_keys_a_login_is_refused(api: Running):
     """Without keys a login is refused, with the reason."""
     answer = await api.http.post("/v1/session", json={"key": "any"})
     assert answer.status_code == 422

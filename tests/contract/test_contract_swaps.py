@@ -15,7 +15,9 @@ pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
 
 
-async def test_swaps_under_load(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_no_request_fails_during_swaps(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """During 60 swaps every answer is 200, from one version, and never from an older one."""
     await pump.learn(versions[1])
     await pump.serving(2)

@@ -132,7 +132,9 @@ async def test_entities_are_bounded_beside_detectors(store_url: str) -> None:
         assert made == [201, 409]
 
 
-async def test_another_process_hears_of_a_template(store_url: str, api: Running) -> None:
+async def test_another_process_knows_a_template_after_its_poll(
+    store_url: str, api: Running
+) -> None:
     """Another process knows a template after its next poll."""
     async with running(store_url, poll_seconds=0.2) as other:
         await api.http.put(TEMPLATE, json=CONFIG)
@@ -143,7 +145,7 @@ async def test_another_process_hears_of_a_template(store_url: str, api: Running)
         await until(heard)
 
 
-async def test_the_client_speaks_of_templates(api: Running) -> None:
+async def test_the_client_creates_reads_and_deletes_templates(api: Running) -> None:
     """The client creates, reads and deletes templates."""
 
     def speak() -> None:

@@ -41,7 +41,9 @@ async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
     assert (await api.http.post("/v1/keys", json={"name": "x", "scopes": ["admin"]})).is_success
 
 
-async def test_https(store_url: str, versions: tuple[Version, Version], tmp_path: Path) -> None:
+async def test_https_is_served_to_clients_that_trust_the_certificate(
+    store_url: str, versions: tuple[Version, Version], tmp_path: Path
+) -> None:
     """HTTPS works with the given certificate for clients that trust it; plain HTTP does not."""
     cert, key = self_signed(tmp_path / "ours")
     other, _ = self_signed(tmp_path / "other")
@@ -119,7 +121,7 @@ def _answers(port: int, cert: Path) -> bool:
             return False
 
 
-async def test_a_store_with_tls_and_a_restricted_user(
+async def test_a_store_with_tls_and_a_restricted_user_is_enough(
     secured: tuple[int, Path], versions: tuple[Version, Version], tmp_path: Path
 ) -> None:
     """The URL names the user, files hold password and authority, and all commands work."""
@@ -135,9 +137,7 @@ async def test_a_store_with_tls_and_a_restricted_user(
         assert await Erasure(redis).rewrite()
 
 
-async def test_a_store_that_cannot_be_trusted_is_away(
-    secured: tuple[int, Path], tmp_path: Path
-) -> None:
+async def test_an_untrusted_store_counts_as_away(secured: tuple[int, Path], tmp_path: Path) -> None:
     """With a wrong authority, no password or no TLS, the process waits and admits nobody."""
     port, cert = secured
     other, _ = self_signed(tmp_path / "other")

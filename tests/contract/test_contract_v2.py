@@ -63,7 +63,7 @@ def equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("binary", [True, False])
-async def test_an_outside_client_scores(pump: Running, binary: bool):
+async def test_tritonclient_gets_the_scores_of_v1(pump: Running, binary: bool):
     """Tritonclient gets the numbers of `/v1`, in binary and in JSON."""
 
     def work(client: Any) -> Any:
@@ -79,7 +79,7 @@ async def test_an_outside_client_scores(pump: Running, binary: bool):
     assert result.as_numpy("is_anomaly").dtype == bool
 
 
-async def test_an_outside_client_asks_for_nothing_and_gets_all(pump: Running):
+async def test_tritonclient_gets_all_outputs_if_it_names_none(pump: Running):
     """If no outputs are named, tritonclient gets all four in binary; a version can be pinned."""
 
     def work(client: Any) -> Any:
@@ -91,7 +91,7 @@ async def test_an_outside_client_asks_for_nothing_and_gets_all(pump: Running):
     equal({name: result.as_numpy(name) for name in OUTPUTS}, await ours(pump, X))
 
 
-async def test_an_outside_client_finds_its_way(pump: Running):
+async def test_tritonclient_reads_server_model_and_repository(pump: Running):
     """Tritonclient gets answers about server, model and repository."""
     await pump.make("idle")
 
@@ -123,7 +123,7 @@ async def test_an_outside_client_finds_its_way(pump: Running):
     }
 
 
-async def test_an_outside_client_is_told_what_is_wrong(pump: Running):
+async def test_tritonclient_raises_the_error_of_the_service(pump: Running):
     """Tritonclient raises an error with the status and the service's sentence."""
 
     def work(client: Any) -> str:
@@ -141,7 +141,7 @@ async def test_an_outside_client_is_told_what_is_wrong(pump: Running):
 @pytest.mark.parametrize(
     ("datatype", "dtype"), [("FP64", "<f8"), ("FP16", "<f2"), ("INT32", "<i4"), ("UINT8", "u1")]
 )
-async def test_other_numbers_are_taken(pump: Running, datatype: str, dtype: str):
+async def test_tensors_of_other_numeric_types_are_scored(pump: Running, datatype: str, dtype: str):
     """Tensors of other numeric types score like the same numbers in float32."""
     rows = np.array([[1, 2, 3]], dtype)
     body, headers = in_binary(rows, datatype)
@@ -150,7 +150,7 @@ async def test_other_numbers_are_taken(pump: Running, datatype: str, dtype: str)
     equal(found, await ours(pump, rows.astype(np.float32)))
 
 
-async def test_nested_and_flat_are_the_same(pump: Running):
+async def test_nested_and_flat_lists_score_the_same(pump: Running):
     """Rows may be nested lists or one flat list."""
     nested = await pump.http.post(f"{MODEL}/infer", json=document())
     flat = await pump.http.post(f"{MODEL}/infer", json=document(data=X.ravel().tolist()))
@@ -158,7 +158,7 @@ async def test_nested_and_flat_are_the_same(pump: Running):
     assert nested.json()["parameters"]["generation"] == 1
 
 
-async def test_outputs_are_those_asked_for(pump: Running):
+async def test_only_requested_outputs_are_answered(pump: Running):
     """Only the requested outputs are answered, each in the requested form."""
     wanted = [{"name": "is_anomaly", "parameters": {"binary_data": True}}, {"name": "score"}]
     answer = await pump.http.post(f"{MODEL}/infer", json=document() | {"outputs": wanted})
@@ -170,7 +170,7 @@ async def test_outputs_are_those_asked_for(pump: Running):
     assert head["outputs"][1]["data"] == (await ours(pump, X))["scores"]
 
 
-async def test_a_large_tensor_leaves_the_event_loop(pump: Running):
+async def test_a_large_tensor_is_judged_outside_the_event_loop(pump: Running):
     """A tensor of a hundred thousand rows is answered correctly, outside the event loop."""
     rows = np.tile(X, (50_000, 1))
     body, headers = in_binary(rows)
@@ -180,7 +180,7 @@ async def test_a_large_tensor_leaves_the_event_loop(pump: Running):
     assert len(score) == 100_000
 
 
-async def test_what_it_scores_is_counted(pump: Running):
+async def test_rows_scored_by_the_protocol_are_counted(pump: Running):
     """Rows that are scored by the protocol count in the metrics like all others."""
     await pump.http.post(f"{MODEL}/infer", json=document())
     page = (await pump.http.get("/metrics")).text
@@ -214,7 +214,7 @@ BAD: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
-async def test_bad_requests_have_the_protocol_s_errors(pump: Running, what: str):
+async def test_bad_requests_get_errors_of_the_protocol(pump: Running, what: str):
     """An error is one sentence under `error`, and never a 5xx."""
     status, body = BAD[what]
     sent = {"content": body} if isinstance(body, bytes) else {"json": body}
@@ -224,7 +224,7 @@ async def test_bad_requests_have_the_protocol_s_errors(pump: Running, what: str)
 
 
 @pytest.mark.parametrize("length", ["", "x", "-1", "99999", "٣", "1e3", "9" * 20])
-async def test_a_bad_length_is_refused(pump: Running, length: str):
+async def test_an_invalid_json_length_is_refused(pump: Running, length: str):
     """The header with the JSON length must be a length inside the body."""
     headers = {LENGTH.encode(): length.encode()}
     body = json.dumps(document()).encode()
@@ -232,7 +232,7 @@ async def test_a_bad_length_is_refused(pump: Running, length: str):
     assert answer.status_code == 400
 
 
-async def test_bytes_that_the_shape_does_not_ask_for_are_refused(pump: Running):
+async def test_binary_data_of_another_size_than_the_shape_is_refused(pump: Running):
     """Binary data must have the size that shape, datatype and parameter give."""
     body, headers = in_binary(X)
     answer = await pump.http.post(f"{MODEL}/infer", content=body + b"x", headers=headers)
@@ -240,7 +240,7 @@ async def test_bytes_that_the_shape_does_not_ask_for_are_refused(pump: Running):
     assert answer.json()["error"].startswith("The shape and datatype of `vectors` ask for 24")
 
 
-async def test_what_is_not_there_has_the_protocol_s_errors(pump: Running):
+async def test_unknown_models_and_paths_get_errors_of_the_protocol(pump: Running):
     """Unknown models, versions, paths and methods have the protocol's errors, too."""
     for method, path, status in (
         ("GET", "/v2/models/nobody", 404),
@@ -292,7 +292,7 @@ async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Ve
         assert (await api.http.get("/v2/health/live")).status_code == 200
 
 
-async def test_a_gap_is_taken_where_the_detector_imputes(
+async def test_missing_values_are_accepted_if_the_config_imputes(
     api: Running, versions: tuple[Version, Version]
 ):
     """Null and NaN stand for missing values if the config imputes."""

@@ -18,7 +18,9 @@ PUMP = "/v1/detectors/pump"
 ZEROS = {"vectors": [[0, 0, 0]]}
 
 
-async def test_records(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_versions_are_listed_and_shown_with_their_states(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """Versions are listed with their states, and shown one by one."""
     await pump.learn(versions[1], good=False)
     found = (await pump.http.get(f"{PUMP}/versions")).json()["versions"]
@@ -32,7 +34,9 @@ async def test_records(pump: Running, versions: tuple[Version, Version]) -> None
         assert (await pump.http.get(f"/v1/detectors/nobody/{path}")).status_code == 404
 
 
-async def test_rollback(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_a_rollback_is_in_effect_at_its_answer(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """A rollback is in effect at its answer, adds a generation, and names what it forgets."""
     await pump.learn(versions[1])
     await pump.serving(2)
@@ -52,7 +56,7 @@ async def test_rollback(pump: Running, versions: tuple[Version, Version]) -> Non
     assert status.headers["etag"] == '"3"'
 
 
-async def test_if_match(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_a_stale_if_match_is_412(pump: Running, versions: tuple[Version, Version]) -> None:
     """`If-Match` with a generation other than the present one is 412."""
     await pump.learn(versions[1])
     path, body = f"{PUMP}/champion", {"version": 1}
@@ -70,7 +74,9 @@ async def test_if_match(pump: Running, versions: tuple[Version, Version]) -> Non
     assert (answer.status_code, answer.json()["generation"]) == (200, 6)
 
 
-async def test_champions_that_cannot_be(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_invalid_promotions_are_refused(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """An unknown version is 404, a pruned one 410, a body that names none 422."""
     path = f"{PUMP}/champion"
     assert (await pump.http.put(path, json={"version": 9})).status_code == 404
@@ -85,7 +91,9 @@ async def test_champions_that_cannot_be(pump: Running, versions: tuple[Version, 
     assert (await pump.http.get(f"{PUMP}/versions/2/artifact")).status_code == 410
 
 
-async def test_export_and_import(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_an_exported_version_serves_after_its_import(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """An artifact is downloaded, imported elsewhere, and serves there once it is promoted."""
     got = await pump.http.get(f"{PUMP}/versions/1/artifact")
     assert got.content == versions[0].to_bytes()
@@ -104,7 +112,9 @@ async def test_export_and_import(pump: Running, versions: tuple[Version, Version
     assert scored["scores"] == theirs["scores"]
 
 
-async def test_drawn_rows(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_rows_are_drawn_reproducibly_from_a_generator(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """Rows are drawn from a version's generator: the same seed gives the same rows."""
     path = f"{PUMP}/versions/1/sample"
     drawn = (await pump.http.get(path, params={"n": 40, "seed": 3})).json()
@@ -120,7 +130,9 @@ async def test_drawn_rows(pump: Running, versions: tuple[Version, Version]) -> N
     assert (await pump.http.get(f"{PUMP}/versions/9/sample")).status_code == 404
 
 
-async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_damaged_and_foreign_imports_are_refused(
+    pump: Running, versions: tuple[Version, Version]
+) -> None:
     """A body that is no intact version of the detector's dimension is 422, another type 415."""
     path, data = f"{PUMP}/versions", versions[0].to_bytes()
     flipped = data[:-5] + bytes([data[-5] ^ 4]) + data[-4:]
@@ -150,7 +162,7 @@ async def test_imports_that_are_refused(pump: Running, versions: tuple[Version, 
         {"shape.noise_floor": None},
     ],
 )
-async def test_an_artifact_that_says_nonsense(
+async def test_an_artifact_with_right_hashes_and_wrong_content_is_refused(
     pump: Running, versions: tuple[Version, Version], broken: dict[str, object]
 ) -> None:
     """An artifact with right hashes and wrong content is 422, and list and metrics still answer."""
@@ -166,7 +178,7 @@ async def test_an_artifact_that_says_nonsense(
     assert (await pump.http.get("/metrics")).status_code == 200
 
 
-async def test_a_promotion_that_does_not_load(pump: Running) -> None:
+async def test_the_old_version_serves_if_the_new_one_does_not_load(pump: Running) -> None:
     """The old version stays in service, the status says so, and a rollback by hand works."""
     await pump.promote(b"no artifact at all")
     for _ in range(2):
@@ -182,7 +194,7 @@ async def test_a_promotion_that_does_not_load(pump: Running) -> None:
     assert (scored["version"], scored["generation"]) == (1, 3)
 
 
-async def test_a_broken_detector_keeps_to_itself(
+async def test_an_error_in_one_detector_affects_no_other(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """An error in one detector, in memory or in the store, does not affect other detectors."""
@@ -209,7 +221,9 @@ async def test_a_broken_detector_keeps_to_itself(
     await pump.serving(2)
 
 
-async def test_every_process_swaps(store_url: str, versions: tuple[Version, Version]) -> None:
+async def test_a_promotion_reaches_every_process_within_two_seconds(
+    store_url: str, versions: tuple[Version, Version]
+) -> None:
     """A promotion or a config of one process is in effect in another within 2 s."""
     async with running(store_url) as one, running(store_url) as other:
         await one.make()

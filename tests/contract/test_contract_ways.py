@@ -46,7 +46,7 @@ async def answers(api: Running, versions: tuple[Version, Version]) -> list[tuple
     return found
 
 
-async def test_the_fast_lane_can_be_turned_off(
+async def test_answers_are_equal_with_and_without_the_fast_lane(
     store_url: str, versions: tuple[Version, Version]
 ) -> None:
     """Status, body and headers of answers and errors are equal with and without the fast lane."""
@@ -64,7 +64,9 @@ async def test_the_fast_lane_can_be_turned_off(
 
 
 @pytest.mark.parametrize("fast_lane", [True, False])
-async def test_small_things_of_http(store_url: str, fast_lane: bool) -> None:
+async def test_hosts_codings_lengths_and_paths_follow_the_standard(
+    store_url: str, fast_lane: bool
+) -> None:
     """Hosts, codings, lengths and paths follow the standard, on both ways."""
     body = b'{"vectors": [[0]]}'
     line, host = b"POST /v1/detectors/none/score HTTP/1.1", b"Host: localhost"

@@ -162,7 +162,9 @@ def told(loop: Loop, *alarms: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("way", ["readme", pytest.param("naive", marks=pytest.mark.thorough)])
-async def test_no_fault_is_learned(loop: Loop, way: str) -> None:
+async def test_no_row_that_alarmed_is_learned_and_the_dismissed_mode_is(
+    loop: Loop, way: str
+) -> None:
     """No row that alarmed is learned, faults are still found, the dismissed mode is learned."""
     before = await loop.alarms()
     await (loop.readme() if way == "readme" else loop.naive())
@@ -194,7 +196,7 @@ async def test_no_fault_is_learned(loop: Loop, way: str) -> None:
 
 
 @pytest.mark.thorough
-async def test_a_mode_that_is_vouched_for_is_learned_at_once(loop: Loop) -> None:
+async def test_rows_sent_with_vouch_are_learned_without_a_decision(loop: Loop) -> None:
     """Rows sent with `vouch` need no decision: the next version has learned them."""
     before = await loop.alarms()
     assert before[loop.mode].all()

@@ -119,7 +119,7 @@ def filled(command: str, ids: dict[str, Any], port: int) -> str:
     return command
 
 
-async def test_every_command_of_the_page_does_what_it_says(
+async def test_every_command_of_the_operations_page_works(
     pump: Running, ids: dict[str, Any]
 ) -> None:
     """Each command exits with 0; `status` exits with 5 while something needs a person."""

@@ -72,7 +72,9 @@ class Story:
 
 
 @pytest.mark.parametrize("kind", [pytest.param("vae", marks=pytest.mark.thorough), "mahalanobis"])
-async def test_the_story_of_a_pump(api: Running, worker: Worker, kind: str) -> None:
+async def test_four_weeks_of_a_pump_make_five_incidents(
+    api: Running, worker: Worker, kind: str
+) -> None:
     """There are five incidents; the two dismissed ones do not return, faults are still found."""
     learned, judged, began = weeks()
     story = Story(api, began)

@@ -47,7 +47,7 @@ def test_composition_is_valid():
     check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "docker-compose.yml")
 
 
-def test_image_is_not_root():
+def test_the_image_runs_as_a_numbered_user_and_not_as_root():
     """The last stage runs as a user with a number, which an orchestrator can check."""
     last = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
     users = [line.split()[1] for line in last.splitlines() if line.startswith("USER ")]
@@ -149,7 +149,7 @@ def start(name: str, valkey: int, folder: Path, stack: ExitStack) -> str:
     return f"http://127.0.0.1:{port}"
 
 
-def test_what_it_starts_works_together(valkey: int, tmp_path: Path):
+def test_one_replica_scores_with_what_the_other_received(valkey: int, tmp_path: Path):
     """A batch sent to one replica is learned by the worker and scored by the other replica."""
     logs = [tmp_path / f"{name}.log" for name in PROCESSES]
     rng = np.random.default_rng(0)

@@ -30,7 +30,7 @@ def one(kind: str, name: str) -> dict:
     return found
 
 
-def test_workers_follow_what_the_service_says_of_its_work() -> None:
+def test_keda_scales_workers_by_the_work_of_the_service() -> None:
     """KEDA asks the right path of the Service for fields that exist, with a key that exists."""
     spec = one("ScaledObject", "worker")["spec"]
     one("Deployment", spec["scaleTargetRef"]["name"])
@@ -49,7 +49,7 @@ def test_workers_follow_what_the_service_says_of_its_work() -> None:
     assert one("Service", "api")["spec"]["ports"][0]["port"] == 80
 
 
-def test_operators_alert_by_the_rules_and_scrape_the_api() -> None:
+def test_prometheus_operator_gets_every_rule_and_scrapes_the_api() -> None:
     """Prometheus' operator gets every rule unchanged, and scrapes the Service with its key."""
     rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text())
     assert one("PrometheusRule", "anamnesis")["spec"] == rules
@@ -67,7 +67,7 @@ def test_operators_alert_by_the_rules_and_scrape_the_api() -> None:
     assert key == {"name": secrets["secretName"], "key": "metrics-key"}
 
 
-def test_the_board_of_kubernetes_is_the_board() -> None:
+def test_the_config_map_has_the_board_of_grafana() -> None:
     """The ConfigMap of the board is made from the file that Grafana reads elsewhere."""
     made = yaml.safe_load((DEPLOY / "grafana" / "kustomization.yaml").read_text())
     (board,) = made["configMapGenerator"][0]["files"]

@@ -29,12 +29,12 @@ def check(*command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_every_rule_fires_and_keeps_quiet():
+def test_exactly_the_expected_alerts_fire_in_each_case():
     """In each of promtool's cases exactly the listed alerts fire."""
     check("promtool", "test", "rules", str(CASES))
 
 
-def test_no_rule_is_without_both_cases():
+def test_every_alert_has_a_firing_and_a_silent_case():
     """Every alert is expected in at least one case, and absent in another."""
     expectations = [
         str(case["exp_samples"])
@@ -47,7 +47,7 @@ def test_no_rule_is_without_both_cases():
         assert not all(fires), rule["alert"]
 
 
-def test_configurations_are_valid():
+def test_prometheus_and_alertmanager_accept_the_configurations():
     """Prometheus and Alertmanager accept the shipped configurations."""
     check("promtool", "check", "config", "--syntax-only", str(PROMETHEUS / "prometheus.yml"))
     check("promtool", "check", "rules", str(RULES))
@@ -55,7 +55,7 @@ def test_configurations_are_valid():
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
-def test_a_page_says_what_to_do(rule: dict):
+def test_every_alert_has_severity_summary_and_advice(rule: dict):
     """Each alert has a severity, a summary, and a description of more than one sentence."""
     assert rule["labels"]["severity"] in {"critical", "warning", "info", "none"}
     assert rule["annotations"]["summary"]
@@ -63,7 +63,7 @@ def test_a_page_says_what_to_do(rule: dict):
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])
-def test_a_page_leads_to_its_runbook(rule: dict):
+def test_every_alert_links_to_its_heading(rule: dict):
     """Each alert links to its heading in the operations guide."""
     path, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     headings = re.findall(r"^### (\w+)$", (ROOT / path).read_text(), re.MULTILINE)

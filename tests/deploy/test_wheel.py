@@ -105,7 +105,7 @@ def test_only_anamnesis_is_installed(site: Path) -> None:
     assert top.read_text().split() == ["anamnesis"]
 
 
-def test_it_carries_every_module_and_its_types(site: Path) -> None:
+def test_the_wheel_has_every_module_and_its_types(site: Path) -> None:
     """Every source file of the checkout is in the wheel with as many lines, and with its types."""
     for name in ("models", "service"):
         for path in (ROOT / name).rglob("*.py"):
@@ -194,7 +194,7 @@ def test_up_runs_in_a_project_with_names_like_ours(running: Path) -> None:
          'say("service")\nfrom modelsx import y\n# from service.a import b\n'),
     ],
 )  # fmt: skip
-def test_imports_are_rewritten_where_they_stand(source: str, rewritten: str) -> None:
+def test_imports_are_rewritten_and_nothing_else(source: str, rewritten: str) -> None:
     """Imports, module names in strings and examples get the package; nothing else changes."""
     assert setup.rewritten(source, {"models", "service", "service.a"}) == rewritten
 
@@ -205,6 +205,6 @@ def test_a_name_that_the_rewriting_would_break_ends_the_build() -> None:
         setup.rewritten("import models.vae\nmodels.vae.VAE\n", {"models", "models.vae"})
 
 
-def test_the_scripts_of_the_distribution_are_the_wheel_s_own() -> None:
+def test_the_command_calls_a_module_of_checkout_and_wheel() -> None:
     """The command calls a module that exists both in the checkout and in the wheel."""
     assert PROJECT["scripts"] == {"anamnesis": "anamnesis.__main__:main"}

@@ -62,7 +62,7 @@ def without(monkeypatch, module, name: str, *rules: tuple[str, str]) -> None:
     monkeypatch.setattr(module, name, NamedScript(source, **script.names))
 
 
-async def test_it_is_silent_when_all_is_well(stage):
+async def test_the_checker_finds_nothing_without_a_fault(stage):
     """Without a fault there is no violation."""
     told = Told()
     for number in range(3):
@@ -73,7 +73,7 @@ async def test_it_is_silent_when_all_is_well(stage):
     assert await violations(stage, told) == []
 
 
-async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
+async def test_the_checker_finds_a_batch_stored_twice(stage, monkeypatch):
     """Without deduplication a repeated batch is stored twice, and the checker reports it."""
     without(monkeypatch, buffer, "INGEST", ("if first[ANSWER.uid] == uid then", "if false then"))
     told = Told()
@@ -82,7 +82,7 @@ async def test_it_sees_a_batch_stored_twice(stage, monkeypatch):
     assert any("once is 2 batches" in one for one in await violations(stage, told))
 
 
-async def test_it_sees_a_lost_batch(stage):
+async def test_the_checker_finds_a_lost_batch(stage):
     """A lost batch is named, and so is the counter that disagrees."""
     told = Told()
     await ingest(stage, told, 1)
@@ -94,7 +94,7 @@ async def test_it_sees_a_lost_batch(stage):
     assert any("buffered is 80, and 40 are there" in one for one in found)
 
 
-async def test_it_sees_changed_vectors(stage):
+async def test_the_checker_finds_changed_vectors(stage):
     """Stored rows that differ from those that were sent are a violation."""
     told = Told()
     await ingest(stage, told, 1)
@@ -109,7 +109,7 @@ async def waiting(stage: Stage) -> str:
     return entry.id
 
 
-async def test_it_knows_rows_that_are_held_back(stage):
+async def test_the_checker_accepts_rows_that_are_held_back(stage):
     """Rows that are quarantined, released, learned, or discarded by a person are no violation."""
     told, stored = Told(), Stored(stage.redis)
     for number, end in enumerate(("release", "discard", None)):
@@ -124,7 +124,7 @@ async def test_it_knows_rows_that_are_held_back(stage):
     assert any("is in ['consumed by version 1']" in one for one in await violations(stage, told))
 
 
-async def test_it_sees_rows_held_back_that_are_lost(stage):
+async def test_the_checker_finds_lost_rows_of_the_quarantine(stage):
     """Rows missing from the quarantine are a violation, though the batch's other rows are there."""
     told = Told()
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
@@ -134,7 +134,7 @@ async def test_it_sees_rows_held_back_that_are_lost(stage):
     assert any("quarantined is 4, and 0 are there" in one for one in found), found
 
 
-async def test_it_sees_rows_released_twice(stage, monkeypatch):
+async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
     """Without the deletion a released entry is in two places, and the checker reports it."""
     rule = ("redis.call('XDEL', KEYS.held, entry[1])", "")
     without(monkeypatch, held_rows, "_DECIDE", rule)
@@ -146,7 +146,7 @@ async def test_it_sees_rows_released_twice(stage, monkeypatch):
     assert any("not what was sent" in one for one in found), found
 
 
-async def test_it_sees_rows_in_the_wrong_part(stage):
+async def test_the_checker_finds_rows_in_two_places_or_in_none(stage):
     """A row that is both buffered and held back is a violation, and so is a row that is nowhere."""
     told = Told()
     await ingest(stage, told, 1, verdict=verdict(40, held=4))
@@ -157,7 +157,7 @@ async def test_it_sees_rows_in_the_wrong_part(stage):
     assert any("not what was sent" in one for one in await violations(stage, told))
 
 
-async def test_it_knows_what_was_revoked(stage, monkeypatch):
+async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
     """A relearned batch counts once; a batch that is buffered again twice is a violation."""
     told, stored = Told(), Stored(stage.redis)
     await ingest(stage, told, 0)
@@ -178,7 +178,7 @@ async def test_it_knows_what_was_revoked(stage, monkeypatch):
     assert any(f"batch {batch_id}" in one and "'buffered', 'buffered'" in one for one in found)
 
 
-async def test_it_sees_a_stale_promotion(stage, monkeypatch):
+async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
     """Without fencing a late worker promotes an experience that another worker has learned."""
     as_taken = ("if held[STATE.cursor] ~= ARGS.cursor then", "if false then")
     moved = ("if held[STATE.generation] ~= ARGS.generation", "if false")
@@ -207,7 +207,7 @@ async def test_fencing_refuses_that_promotion(stage):
     assert await violations(stage, told) == []
 
 
-async def test_it_sees_a_cursor_that_stood_still(stage, monkeypatch):
+async def test_the_checker_finds_a_cursor_that_did_not_move(stage, monkeypatch):
     """Without the cursor rule a learned batch stays in the buffer, and the checker reports it."""
     rule = ("STATE.cursor, ARGS.last, STATE.oldest", "STATE.oldest")
     without(monkeypatch, registry, "SETTLE", rule)
@@ -219,7 +219,7 @@ async def test_it_sees_a_cursor_that_stood_still(stage, monkeypatch):
     assert any("I2: the cursor" in one for one in found), found
 
 
-async def test_it_sees_gaps(stage):
+async def test_the_checker_finds_gaps_in_versions_and_generations(stage):
     """A version without a record is a violation, and so is a generation without a row."""
     told = Told()
     for number in range(3):
@@ -232,7 +232,7 @@ async def test_it_sees_gaps(stage):
     assert any("I2: generations [2, 3]" in one for one in found)
 
 
-async def test_it_sees_a_damaged_artifact(stage):
+async def test_the_checker_finds_a_damaged_artifact(stage):
     """One wrong bit in the champion's artifact is a violation."""
     told = Told()
     await ingest(stage, told, 1)
@@ -242,7 +242,7 @@ async def test_it_sees_a_damaged_artifact(stage):
     assert any(one.startswith("I3") for one in await violations(stage, told))
 
 
-async def test_it_sees_wrong_answers(stage):
+async def test_the_checker_finds_wrong_answers(stage):
     """An answer with a wrong version, an older generation or a wrong score is a violation."""
     told = Told()
     await ingest(stage, told, 1)
@@ -262,7 +262,7 @@ async def test_it_sees_wrong_answers(stage):
     assert sum("scored" in one for one in found) == 1
 
 
-async def test_losing_power_loses_what_is_not_synced():
+async def test_losing_power_loses_writes_that_are_not_synced():
     """With `appendfsync everysec` a loss of power loses acknowledged batches: the fault is real."""
     with pytest.raises(AssertionError, match="no place"):
         await stores.lose_power(1, "--appendfsync", "everysec")

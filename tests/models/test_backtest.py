@@ -52,7 +52,7 @@ def test_too_few_rows_are_refused(n: int, first: int | None, why: str):
         windows(n, first)
 
 
-def test_a_new_regime_is_told_from_false_alarms(replayed: Lifetime):
+def test_a_new_regime_does_not_count_as_false_alarms(replayed: Lifetime):
     """Winter alarms until it is learned, and the held rate leaves it out."""
     rates = [batch.rate for batch in replayed.batches]
     assert rates[0] > 0.95
@@ -70,7 +70,7 @@ def test_labelled_anomalies_are_ranked_and_never_learned(replayed: Lifetime):
         assert batch.alarms >= 10
 
 
-def test_forgetting_is_seen_on_rows_never_learned(replayed: Lifetime):
+def test_forgetting_is_measured_on_rows_that_were_not_learned(replayed: Lifetime):
     """Replay forgets nothing; if winter alone is learned last, summer alarms."""
     assert abs(replayed.forgetting) < 0.05
     past = history()
@@ -95,7 +95,7 @@ def test_ranks_and_intervals():
     assert wilson(50, 50)[1] == 1.0
 
 
-def test_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch):
+def test_a_history_read_in_pieces_gives_the_same_result(monkeypatch: pytest.MonkeyPatch):
     """A history that is read in pieces has the same result as one in memory."""
     whole = lived(history(), windows(1200, 400, 200), kind="mahalanobis")
     monkeypatch.setattr("models.backtest._PIECE", 37)
@@ -119,7 +119,7 @@ class Drawn:
 
 
 @pytest.mark.thorough
-def test_a_history_larger_than_what_is_held(monkeypatch: pytest.MonkeyPatch):
+def test_a_history_larger_than_memory_is_learned_up_to_the_bound(monkeypatch: pytest.MonkeyPatch):
     """Windows are read in pieces, and at most the bound of each is learned."""
     monkeypatch.setattr("models.backtest.LEARNED_MOST", 10_000)
     monkeypatch.setattr("models.backtest._PIECE", 20_000)

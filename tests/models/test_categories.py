@@ -38,7 +38,7 @@ def version(request):
     return train(None, frame(500), config(request.param))
 
 
-def test_slots_give_back_the_values_that_they_took():
+def test_slots_are_mapped_back_to_their_values():
     """Slots and numbers are mapped back to the values; a missing value is NaN in all its slots."""
     a, b, c = map(code_of, "abc")
     X = np.float32([[1, a, 5], [2, a, 6], [3, b, np.nan]])
@@ -78,7 +78,7 @@ def test_the_dimension_is_the_number_of_columns(version):
     assert version.sample(5, seed=0).shape == (5, 3)
 
 
-def test_words_and_normals_go_together(version):
+def test_a_common_word_at_the_wrong_speed_alarms(version):
     """A common word at the wrong speed alarms, and the explanation names the expected word."""
     assert version.is_anomaly(frame(500, seed=1)).mean() < 0.05
     wrong = Frame(speed=[50.0], status=["idle"], flow=[5.0])
@@ -87,7 +87,7 @@ def test_words_and_normals_go_together(version):
     assert (first.feature, first.value, first.expected) == ("status", "idle", "run")
 
 
-def test_a_word_never_seen_is_rare_and_no_error(version):
+def test_an_unknown_word_alarms_without_an_error(version):
     """An unknown word alarms without an error; its column is named, and the word if it is known."""
     odd = Frame(speed=[50.0], status=["jammed"], flow=[5.0])
     assert version.is_anomaly(odd).all()
@@ -103,7 +103,7 @@ def test_replay_draws_words_that_were_learned(version):
     assert 0.35 < words.count("run") / 1000 < 0.65
 
 
-def test_an_artifact_keeps_the_words(version):
+def test_words_are_read_back_from_the_artifact(version):
     """A version that is read back scores the same and knows the words."""
     loaded = Version.from_bytes(version.to_bytes())
     assert np.array_equal(loaded.score(frame(50)), version.score(frame(50)))
@@ -121,7 +121,7 @@ def test_the_next_version_learns_new_words_and_keeps_the_old(version):
     Version.from_bytes(later.to_bytes())
 
 
-def test_a_missing_word_is_filled_in_by_what_goes_with_the_rest():
+def test_a_missing_word_is_filled_in_from_the_other_columns():
     """With `missing: impute` a missing word is filled in, in training and in scoring."""
     gappy = frame(500)
     gappy["status"][::7] = [None] * 72

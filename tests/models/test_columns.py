@@ -64,13 +64,13 @@ def test_the_next_version_keeps_the_names(version):
         ({"speed": [1.0], "temp": [1.0], "load": [np.nan]}, 'column "load" is not finite'),
     ],
 )
-def test_what_does_not_fit_is_named(version, columns, said):
+def test_a_table_that_does_not_fit_names_the_column(version, columns, said):
     """A table that does not fit raises VectorError, which names the column."""
     with pytest.raises(VectorError, match=said):
         version.score(Frame(**columns))
 
 
-def test_at_most_three_names_are_told_cut_and_escaped():
+def test_messages_have_at_most_three_short_escaped_names():
     """A message has at most three names, shortened and escaped, so it cannot flood a log."""
     assert quoted(["a", "b", "c", "d", "e"]) == '"a", "b", "c" and 2 more'
     assert quoted(["x" * 100]) == f'"{"x" * 64}..."'

@@ -30,7 +30,7 @@ from models import Config, ConfigError, Model
         ({"missing": "guess"}, "one of refuse"),
     ],
 )
-def test_a_value_that_is_not_built_is_refused_by_name(values: dict, named: str) -> None:
+def test_an_unsupported_value_is_refused_with_the_choices(values: dict, named: str) -> None:
     """The message for an unsupported value names the field and the choices."""
     with pytest.raises(ConfigError, match=named):
         Config(**values)
@@ -39,13 +39,13 @@ def test_a_value_that_is_not_built_is_refused_by_name(values: dict, named: str) 
 @pytest.mark.parametrize(
     "values", [{"latent": 0}, {"hidden": ()}, {"dropout": 1.0}, {"epochs": -1}]
 )
-def test_a_network_that_cannot_be_built_is_refused(values: dict) -> None:
+def test_invalid_model_options_are_refused_when_a_config_is_made(values: dict) -> None:
     """Model options are checked when a config is made, not when training starts."""
     with pytest.raises(ConfigError, match=r"model\."):
         Model(**values)
 
 
-def test_a_config_survives_its_dictionary() -> None:
+def test_from_dict_is_the_inverse_of_to_dict() -> None:
     """`from_dict` is the inverse of `to_dict`, and ignores fields of other releases."""
     config = Config(features=("a", "b"), model=Model(hidden=(8,)), weights={"half_life": 3.0})
     assert Config.from_dict({**config.to_dict(), "gate": "enforce"}) == config

@@ -94,7 +94,7 @@ def test_a_gap_as_long_as_the_context_is_not_filled():
     assert np.flatnonzero(found.states == WARMING).tolist() == [*range(5), *range(30, 35)]
 
 
-def test_what_was_not_observed_is_in_no_mean():
+def test_missing_values_are_left_out_of_the_mean():
     """A mean uses the rows that have the number; a missing number has no deviation."""
     X = ROWS.copy()
     X[10, 1] = np.nan
@@ -135,7 +135,7 @@ def test_the_calendar_follows_the_clock_of_its_zone():
         )
 
 
-def test_times_are_asked_for_where_they_are_needed():
+def test_a_calendar_or_clock_without_times_is_refused():
     """A calendar or a clock without timestamps is refused, and the message says so."""
     for context in (Context(derive=("value", "calendar")), Context(every="1m")):
         with pytest.raises(VectorError, match="timestamps"):
@@ -156,7 +156,7 @@ def test_the_number_of_columns_follows_from_the_number_of_features(columns, kind
     assert features.shape == (12, width)
 
 
-def test_features_that_no_columns_give_are_refused():
+def test_an_impossible_number_of_features_is_refused():
     """A number of features that no number of columns gives is refused."""
     with pytest.raises(VectorError, match="5 features"):
         Context().columns_in(5)

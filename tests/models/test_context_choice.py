@@ -16,7 +16,7 @@ def walks(n: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def test_rows_that_say_nothing_of_the_next_have_no_context():
+def test_uncorrelated_or_undated_rows_get_no_context():
     """Rows without correlation, without timestamps, or from very short sources get no context."""
     alone = RNG.normal(size=(500, 2)).astype(np.float32)
     assert choose(alone, MINUTES[:500], None)[0] is None
@@ -26,7 +26,7 @@ def test_rows_that_say_nothing_of_the_next_have_no_context():
     assert choose(walks(60), MINUTES[:60], [str(i // 4) for i in range(60)])[0] is None
 
 
-def test_the_rows_before_are_as_many_as_the_sources_are_long_for():
+def test_short_sources_get_a_shorter_context():
     """A long source gets 10 previous rows, short ones get fewer."""
     chosen = [choose(walks(n), MINUTES[:n], ["a", "b"] * (n // 2))[0] for n in (1000, 100, 40, 30)]
     assert [one and one.over for one in chosen] == [10, 10, 3, None]
@@ -34,7 +34,7 @@ def test_the_rows_before_are_as_many_as_the_sources_are_long_for():
     assert chosen[0].every is None
 
 
-def test_a_clock_with_gaps_is_kept():
+def test_a_clock_is_chosen_if_rows_have_gaps():
     """A clock is chosen if rows have gaps; rows without gaps need none."""
     there = np.ones(1200, bool)
     there[500:560] = False
@@ -43,7 +43,7 @@ def test_a_clock_with_gaps_is_kept():
     assert "every 1m, and the context starts again" in why
 
 
-def test_a_season_that_the_hours_foretell_is_derived():
+def test_a_calendar_is_chosen_for_a_season_over_two_weeks():
     """A season by the hours is chosen only if the rows span two weeks."""
     hours = 3600.0 * np.arange(21 * 24)
     daily = np.sin(2 * np.pi * hours / 86_400)[:, None] + 0.1 * RNG.normal(size=(len(hours), 2))

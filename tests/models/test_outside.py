@@ -46,7 +46,7 @@ def test_the_brighter_a_vector_the_higher_its_score(
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_one_value_out_of_range_is_seen_the_better_the_further_it_is(
+def test_a_pixel_further_out_of_range_scores_higher(
     version: Version, digits: dict[int, Array], sign: float
 ) -> None:
     """The further one pixel is out of range, the higher is the score."""

@@ -25,12 +25,12 @@ EXCEPTIONS = {
     [AnamnesisDetector(kind="mahalanobis", contamination=0.1)],
     expected_failed_checks=lambda _: EXCEPTIONS,
 )
-def test_scikit_learn_takes_it_for_one_of_its_own(estimator, check):
+def test_the_estimator_passes_the_checks_of_scikit_learn(estimator, check):
     """Every check of scikit-learn passes except those named above."""
     check(estimator)
 
 
-def test_it_finds_an_outlier_and_goes_on_learning():
+def test_partial_fit_learns_in_addition():
     """`partial_fit` learns in addition: what was normal stays normal."""
     detector = AnamnesisDetector(epochs=20).fit(X)
     assert detector.predict(OUTLIER).tolist() == [-1]
@@ -42,7 +42,7 @@ def test_it_finds_an_outlier_and_goes_on_learning():
     assert (detector.predict(X + 6) == 1).mean() > 0.8
 
 
-def test_pyod_names_say_the_same():
+def test_methods_with_pyod_names_agree():
     """With PyOD's names, higher is more anomalous and 1 is an outlier."""
     detector = AnamnesisDetector(kind="mahalanobis").fit(X)
     assert np.array_equal(detector.labels_ == 1, detector.predict(X) == -1)
@@ -50,13 +50,13 @@ def test_pyod_names_say_the_same():
     assert detector.threshold_ == -detector.offset_
 
 
-def test_before_it_is_fitted_it_says_so():
+def test_an_estimator_that_is_not_fitted_raises():
     """An estimator that is not fitted raises NotFittedError."""
     with pytest.raises(NotFittedError):
         AnamnesisDetector().predict(X)
 
 
-def test_a_version_shows_itself_in_one_line():
+def test_the_repr_of_a_version_is_one_line():
     """A version's repr is one line without its weights."""
     version = AnamnesisDetector(kind="mahalanobis").fit(X).version_
     assert repr(version).startswith("Version(kind=mahalanobis, columns=3")

@@ -63,7 +63,7 @@ async def accessible(page: Page) -> None:
     assert found.violations_count == 0, found.generate_report()
 
 
-async def test_what_is_remembered_is_shown_as_pictures(pump: Running, tab: Page) -> None:
+async def test_typical_and_drawn_vectors_are_shown_as_pictures(pump: Running, tab: Page) -> None:
     """Typical and drawn vectors are shown as pictures if the config says that rows are pictures."""
     assert (await pump.http.patch(PUMP, json={"shape": [1, 3]})).status_code == 200
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
@@ -78,7 +78,7 @@ async def test_what_is_remembered_is_shown_as_pictures(pump: Running, tab: Page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
-async def test_every_page_can_be_read(
+async def test_every_page_is_accessible_and_fits_a_small_screen(
     pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page, scheme: str
 ) -> None:
     """No page has an axe violation, and on a small screen no page scrolls sideways."""
@@ -103,7 +103,7 @@ async def test_every_page_can_be_read(
         assert wide <= 0, path
 
 
-async def test_a_rollback_asks_for_a_reason_and_the_page_follows(
+async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
     """The dialog says what is forgotten; then the older version serves, and the page shows it."""
@@ -143,7 +143,7 @@ async def test_a_page_that_stays_open_shows_a_new_version(
     await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=SLOW)
 
 
-async def test_a_person_decides_and_hears_what_comes_of_it(
+async def test_dismissing_an_incident_shows_the_effect(
     pump: Running, monitor: Monitor, tab: Page
 ) -> None:
     """A person dismisses an incident from the overview, with a reason; the effect is shown."""
@@ -160,7 +160,7 @@ async def test_a_person_decides_and_hears_what_comes_of_it(
     await expect(tab.locator("#verdict")).to_contain_text("dismissed", timeout=SLOW)
 
 
-async def test_the_chart_is_walked_with_the_arrow_keys(
+async def test_the_arrow_keys_move_along_the_chart(
     pump: Running, monitor: Monitor, tab: Page
 ) -> None:
     """The arrow keys move along the chart, and each point is described in words."""
@@ -171,7 +171,7 @@ async def test_the_chart_is_walked_with_the_arrow_keys(
     await expect(tab.locator("#spoken")).to_contain_text("24 rows, 4 alarms", timeout=SLOW)
 
 
-async def test_a_vector_by_hand_and_what_a_version_remembers(
+async def test_a_person_sees_drawn_rows_and_scores_a_typed_vector(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
     """A person sees drawn rows and tries a vector; a vector that is too short is explained."""
@@ -193,7 +193,7 @@ async def test_a_vector_by_hand_and_what_a_version_remembers(
     assert (await pump.http.get(f"{PUMP}/events")).json()["events"] == []
 
 
-async def test_a_running_training_is_told(pump: Running, tab: Page) -> None:
+async def test_the_page_shows_the_progress_of_a_training(pump: Running, tab: Page) -> None:
     """The page shows a training's progress, its remaining time, and its loss on old and new."""
     stores = pump.parts.stores
     await stores.buffer.ingest("pump", np.zeros((40, 3), np.float32))

@@ -22,7 +22,7 @@ def two_digits(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_digits")
-def test_runs_from_nothing_and_leaves_nothing(tmp_path, capsys):
+def test_the_demonstration_starts_learns_and_stops_its_service(tmp_path, capsys):
     """The demonstration starts a service, learns over HTTP, prints its conclusion and stops it."""
     demo.run(tmp_path, None, 0, keep=False)
     said = capsys.readouterr().out
@@ -34,7 +34,7 @@ def test_runs_from_nothing_and_leaves_nothing(tmp_path, capsys):
 
 @pytest.mark.thorough
 @pytest.mark.usefixtures("two_digits")
-def test_keep_leaves_a_usable_service(tmp_path, capsys):
+def test_with_keep_the_service_stays(tmp_path, capsys):
     """With --keep the service stays, and the output says how to use and stop it."""
     demo.run(tmp_path, None, 0, keep=True)
     said = capsys.readouterr().out

@@ -119,7 +119,7 @@ def _fill(folder: Path) -> Path:
     return filler
 
 
-def test_a_full_disk(disk):
+def test_on_a_full_disk_scoring_goes_on(disk):
     """Scoring continues, in a new process too; learning is refused until there is room again."""
     one, client = disk
     filler = _fill(one.data)
@@ -133,7 +133,7 @@ def test_a_full_disk(disk):
     assert "Traceback" not in one.said
 
 
-def test_a_read_only_disk(disk):
+def test_on_a_read_only_disk_scoring_goes_on(disk):
     """Scoring continues, in a new process too; everything works again once the disk does."""
     one, client = disk
     one.read_only()
@@ -148,7 +148,7 @@ def test_a_read_only_disk(disk):
     assert "Traceback" not in one.said
 
 
-def test_a_removed_metrics_folder(disk):
+def test_a_removed_metrics_folder_is_created_again(disk):
     """A batch is stored and acknowledged, and the folder is created again."""
     one, client = disk
     (folder,) = (one.data / "metrics").iterdir()
@@ -178,7 +178,7 @@ def test_a_removed_metrics_folder(disk):
         ),
     ],
 )
-def test_a_lost_data_directory(disk, lost):
+def test_without_its_data_directory_nothing_is_acknowledged(disk, lost):
     """Without its directory the service acknowledges nothing; with it, all data is there again."""
     one, client = disk
     before = client.detector("pump")["buffered"]

@@ -100,7 +100,7 @@ def _use(http: httpx.Client) -> str:
     return made
 
 
-def test_no_setting_that_children_get_is_a_secret(tmp_path: Path) -> None:
+def test_arguments_and_settings_of_children_have_no_secret(tmp_path: Path) -> None:
     """The arguments and settings that a process shows have no password and no key."""
     (tmp_path / "password").write_text(PASSWORD)
     (tmp_path / "admin").write_text(ADMIN)

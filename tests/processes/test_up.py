@@ -97,7 +97,7 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
             wait_for(lambda left=left: not any(map(process_table.alive, left)))
 
 
-def test_learns_scores_and_finds_everything_after_a_kill(up):
+def test_champion_and_buffer_are_there_after_a_kill(up):
     """A killed parent leaves no orphan; after a restart champion and buffer are the same."""
     first = up()
     with Client(first.url()) as client:
@@ -140,7 +140,7 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
     assert "Traceback" not in one.said
 
 
-def test_drain_finishes_the_request_in_flight_and_refuses_new_ones(up):
+def test_a_drain_answers_the_request_in_flight_and_refuses_new_ones(up):
     """A request that has begun is answered while the service stops; new ones are refused."""
     one = up()
     host, port = one.url().removeprefix("http://").split(":")
@@ -168,7 +168,7 @@ def _refused(host: str, port: int) -> bool:
         return probe.connect_ex((host, port)) != 0
 
 
-def test_second_on_the_same_directory_is_refused(up):
+def test_a_second_service_on_the_same_directory_is_refused(up):
     """The second service says who uses the directory, and the first one continues."""
     one = up()
     url = one.url()

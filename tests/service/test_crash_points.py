@@ -13,7 +13,7 @@ from service import crash_points
 _ROOT = Path(__file__).parents[2]
 
 
-def test_the_armed_passage_kills_the_process_and_no_other_does():
+def test_only_the_armed_passage_kills_the_process():
     """Only the n-th passage of the armed name kills the process, as `kill -9` does."""
     program = """
 from service import crash_points
@@ -31,13 +31,13 @@ for i in range(5):
 
 
 @pytest.mark.parametrize("point", ["", "name", "name:", ":1", "name:0", "name:-1", "name:x"])
-def test_a_point_that_means_nothing_is_refused(point):
+def test_a_misspelt_crash_point_is_refused(point):
     """A misspelt crash point is refused, so that no test passes by never crashing."""
     with pytest.raises(ValueError, match="crash point"):
         crash_points.arm(point)
 
 
-def test_a_passage_costs_nothing_unless_armed():
+def test_an_unarmed_crash_point_is_cheap():
     """An unarmed crash point is cheap enough for every request."""
     start = time.perf_counter()
     for _ in range(100_000):

@@ -28,7 +28,7 @@ TREE.remove(Unauthenticated)
 
 
 @pytest.mark.parametrize("kind", TREE)
-def test_every_problem_is_a_document(kind: type[Problem]) -> None:
+def test_every_problem_has_status_type_title_and_detail(kind: type[Problem]) -> None:
     """Each problem has a status, a type, a title and the given detail."""
     document = orjson.loads(MADE.get(kind, kind)("Because.").to_bytes())
     assert document["status"] == kind.status
@@ -43,25 +43,25 @@ def test_every_problem_is_a_document(kind: type[Problem]) -> None:
 @pytest.mark.parametrize(
     ("sent", "detail"), [(False, NEEDS_KEY), (True, "The API key is unknown or was revoked.")]
 )
-def test_a_missing_key_is_told_from_an_unknown_one(sent: bool, detail: str) -> None:
+def test_missing_and_unknown_keys_have_different_problems(sent: bool, detail: str) -> None:
     """A missing and an unknown key are 401 with a challenge; only the second is called invalid."""
     problem = Unauthenticated(sent=sent)
     assert (problem.status, problem.detail) == (401, detail)
     assert ("invalid_token" in problem.headers["WWW-Authenticate"]) == sent
 
 
-def test_types_are_distinct() -> None:
+def test_no_two_problems_share_a_type() -> None:
     """No two problems share a type."""
     assert len({kind.slug for kind in TREE}) == len(TREE)
 
 
-def test_place_and_extras() -> None:
+def test_problems_have_row_column_and_extras() -> None:
     """Row and column are in the document if they are known, also 0, and so are extras."""
     document = BadVectors("No.", row=0, column=0, limit=3).to_dict()
     assert (document["row"], document["column"], document["limit"]) == (0, 0, 3)
 
 
-def test_retry_after() -> None:
+def test_temporary_problems_say_when_to_try_again() -> None:
     """A temporary problem says when to try again."""
     assert int(StoreUnavailable().headers["Retry-After"]) >= 1
     assert int(BufferFull("Full.").headers["Retry-After"]) >= 1

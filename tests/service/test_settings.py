@@ -11,7 +11,7 @@ GUARDS = (
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
-def test_an_empty_variable_is_an_unset_one(monkeypatch, name):
+def test_an_empty_variable_counts_as_unset(monkeypatch, name):
     """An empty variable counts as unset; one that protects something ends the start by name."""
     monkeypatch.setenv(f"ANAMNESIS_{name.upper()}", "")
     if name.upper() in GUARDS:
@@ -22,14 +22,14 @@ def test_an_empty_variable_is_an_unset_one(monkeypatch, name):
 
 
 @pytest.mark.parametrize("value", ["metrics_dir = ''", "cache_dir = ''\nredis_url = ''"])
-def test_an_empty_key_of_the_file_is_an_unset_one(monkeypatch, tmp_path, value):
+def test_an_empty_path_in_the_file_counts_as_unset(monkeypatch, tmp_path, value):
     """An empty path in the file is unset, and not the current directory."""
     (tmp_path / "anamnesis.toml").write_text(value)
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
     assert Settings() == Settings.model_construct()
 
 
-def test_an_empty_variable_leaves_the_file_its_say(monkeypatch, tmp_path):
+def test_the_file_counts_if_a_variable_is_empty(monkeypatch, tmp_path):
     """If a variable is empty, the file's value counts."""
     (tmp_path / "anamnesis.toml").write_text("port = 8123")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
@@ -37,7 +37,7 @@ def test_an_empty_variable_leaves_the_file_its_say(monkeypatch, tmp_path):
     assert Settings().port == 8123
 
 
-def test_an_empty_guard_in_the_file_ends_the_start(monkeypatch, tmp_path):
+def test_an_empty_protecting_setting_in_the_file_ends_the_start(monkeypatch, tmp_path):
     """An empty setting that protects something ends the start, in the file too."""
     (tmp_path / "anamnesis.toml").write_text("trusted_keys_file = ''")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
@@ -57,7 +57,7 @@ LINKS = {
 }
 
 
-def test_what_a_platform_says_of_its_services_is_no_setting(monkeypatch):
+def test_variables_of_a_kubernetes_service_are_ignored(monkeypatch):
     """Variables of a Kubernetes Service named `anamnesis` are ignored without a message."""
     for name, value in LINKS.items():
         monkeypatch.setenv(name, value)
@@ -65,7 +65,7 @@ def test_what_a_platform_says_of_its_services_is_no_setting(monkeypatch):
     assert Settings.misspelt() == []
 
 
-def test_a_platform_s_name_leaves_the_file_its_say(monkeypatch, tmp_path):
+def test_the_port_of_the_file_counts_beside_a_kubernetes_variable(monkeypatch, tmp_path):
     """The file's port counts, although the platform uses the variable's name."""
     (tmp_path / "anamnesis.toml").write_text("port = 8123")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
@@ -88,7 +88,7 @@ def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
-def test_a_time_without_an_end_is_no_setting(monkeypatch, value):
+def test_an_infinite_time_is_refused(monkeypatch, value):
     """An infinite number of seconds is refused by the setting's name."""
     monkeypatch.setenv("ANAMNESIS_IDLE_SECONDS", value)
     with pytest.raises(ValueError, match="idle_seconds"):

@@ -17,7 +17,7 @@ def seal(signing: Path | None = None, trusted: Path | None = None) -> Seal:
     return Seal.of(Settings(signing_key_file=signing, trusted_keys_file=trusted))
 
 
-def test_without_keys_nothing_is_signed_and_nothing_asked_for() -> None:
+def test_without_keys_nothing_is_signed_or_required() -> None:
     """Without keys nothing is signed, and no signature is required."""
     plain = seal()
     assert (plain.signs, plain.required, plain.sign("pump", ARTIFACT)) == (False, False, {})
@@ -43,7 +43,7 @@ def test_a_signature_is_for_one_artifact_of_one_detector(tmp_path: Path) -> None
             api.check(detector, artifact, record.get("signature"))
 
 
-def test_keys_are_changed_one_after_the_other(tmp_path: Path) -> None:
+def test_old_and_new_keys_are_trusted_together(tmp_path: Path) -> None:
     """A file with the old and the new key accepts signatures of both."""
     pairs = [signing_pair(tmp_path, name) for name in ("old", "new")]
     both = tmp_path / "both.pub"
@@ -53,7 +53,7 @@ def test_keys_are_changed_one_after_the_other(tmp_path: Path) -> None:
         seal(trusted=both).check("pump", ARTIFACT, signed["signature"])
 
 
-def test_what_is_no_key_is_named(tmp_path: Path) -> None:
+def test_a_file_without_a_usable_key_is_named(tmp_path: Path) -> None:
     """A file without a key, or with another kind of key, ends the start by name."""
     private, public = signing_pair(tmp_path, "ours")
     _, elliptic = self_signed(tmp_path / "tls")

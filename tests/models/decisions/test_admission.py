@@ -32,7 +32,7 @@ def admitted(version, X, near=None):
     return admit(version, X, version.threshold_for({"fpr": 0.01}), near)
 
 
-def test_what_the_champion_knows_passes(version):
+def test_rows_that_the_champion_knows_pass(version):
     """Of a batch that the champion knows, at most one normal in a hundred is held back."""
     found = admitted(version, around(0.0, 2000))
     assert found.held.mean() <= 0.01
@@ -109,7 +109,7 @@ def test_a_thinned_batch_keeps_its_distribution():
     ("k", "n", "probability"),
     [(0, 10, 0.01), (2, 10, 0.01), (5, 1000, 0.01), (900, 1000, 0.01), (12000, 10**6, 0.01)],
 )
-def test_binomial_tail(k, n, probability):
+def test_the_binomial_tail_equals_that_of_scipy(k, n, probability):
     """The tail equals that of scipy, which an API process does not load."""
     expected = binom.sf(k - 1, n, probability)
     assert np.isclose(binomial_tail(k, n, probability), expected, rtol=1e-6, atol=1e-300)

@@ -68,7 +68,7 @@ def test_a_candidate_that_forgot_is_rejected(champion) -> None:
 
 
 @pytest.mark.thorough
-def test_anomalies_learned_as_normal_are_told_by_labels_alone(champion, labels) -> None:
+def test_only_labels_show_that_similar_anomalies_were_learned(champion, labels) -> None:
     """Only labels show that a third of the experience were similar anomalies."""
     rows = np.concatenate([_normals(420, 6), _strange(180, 7)])
     candidate = train(champion, rows, CONFIG)
@@ -86,7 +86,7 @@ def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
     assert _verdict(candidate, lost, labels=labels, anchor=champion) != []
 
 
-def test_evidence_is_of_numbers_whatever_people_labelled(champion) -> None:
+def test_evidence_is_finite_whatever_people_labelled(champion) -> None:
     """With only normals, only anomalies or no labels, the evidence has finite numbers."""
     for n in (0, 3):
         some = Labels(

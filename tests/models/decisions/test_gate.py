@@ -72,7 +72,7 @@ def _told(**figures: float) -> dict:
         ({"auroc": 0.86, "apart": 0.6, "found": 0.6}, 3, 3),
     ],
 )
-def test_synthetic_anomalies_must_be_told_about_as_well(
+def test_synthetic_anomalies_must_be_found_nearly_as_often(
     candidate: dict, beside_champion: int, beside_anchor: int
 ) -> None:
     """Of synthetic anomalies it must find nearly as many as champion and anchor."""
@@ -116,7 +116,7 @@ def test_live_traffic_must_not_alarm_more(asked: int, passed: bool) -> None:
     assert gate({"shadow": {"asked": asked, "n": 500, **rates}}).passed is passed
 
 
-def test_what_is_no_number_is_no_evidence() -> None:
+def test_evidence_that_is_not_a_number_rejects() -> None:
     """NaN is rejected: no comparison with NaN may count as passed."""
     new = Alarms(candidate=math.nan, champion=0.01)
     verdict = deciding.gate(Evidence(n_new=100, new=new))

@@ -67,7 +67,7 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
     assert states(far, 5, 3.0) == {"none", "new_regime"}
 
 
-def test_a_state_that_lasts_is_compared_with_what_came_before_it() -> None:
+def test_a_window_is_compared_with_the_other_half_of_its_experience() -> None:
     """A window is compared with the half of the experience to which it does not belong."""
     states = np.repeat(np.float32([[0], [1]]), 2 * WINDOW, axis=0)
     assert Reference.fit(states).wander.tolist() == [1.0]
@@ -104,7 +104,7 @@ def test_the_input_moved_where_features_are_far_beyond_their_range(
     assert test.verdicts()[1].alarm is alarm
 
 
-def test_few_rows_say_nothing_of_how_far_normals_go() -> None:
+def test_with_few_rows_no_distance_of_normals_is_known() -> None:
     """With less than a window of rows, or an earlier release's reference, no distance is known."""
     learned = minutes(1, 0)[: WINDOW - 1]
     reference = Reference.fit(learned)
@@ -114,6 +114,6 @@ def test_few_rows_say_nothing_of_how_far_normals_go() -> None:
     assert Reference.from_tensors(stored).wander.tolist() == [0.0, 0.0]
 
 
-def test_a_window_of_normals_is_one_of_the_live_rows() -> None:
+def test_reference_and_monitor_have_windows_of_the_same_length() -> None:
     """The window of the reference and the window of the monitor have the same length."""
     assert WINDOW == ROWS

@@ -16,7 +16,7 @@ def test_bets_are_fair():
     assert (stakes.mean(axis=0) <= 1 + 1e-9).all()
 
 
-def test_ranks_are_the_definition():
+def test_p_values_rank_a_score_among_calibration_and_earlier_scores():
     """A smoothed online p-value ranks a score among the calibration and earlier live scores."""
     rng = np.random.default_rng(0)
     calibration, live = rng.integers(0, 9, 40) / 4.0, rng.integers(0, 9, 30) / 4.0
@@ -64,7 +64,7 @@ def test_false_alarms_stay_within_the_bound():
     assert crossed <= 8  # chance 0.004 at exactly 1 %
 
 
-def test_it_continues_where_it_stopped():
+def test_a_restored_martingale_continues_bit_for_bit():
     """A martingale restored from its state continues bit for bit, with its tie breaker."""
     rng = np.random.default_rng(1)
     whole = Martingale(rng.normal(size=100), np.random.default_rng(2))

@@ -22,7 +22,7 @@ def test_the_learned_mix_is_no_drift():
     assert [one.state for one in verdict.known] == ["returning", "present", "present"]
 
 
-def test_another_mix_is_told():
+def test_another_mix_has_its_total_variation_and_names_the_absent_regime():
     """If half the mass moved, the total variation is 0.5 and regime 3 is named as absent."""
     verdict = told(0, 1000, 0, 0)
     assert verdict.statistic == 0.5
@@ -30,7 +30,7 @@ def test_another_mix_is_told():
     assert [one.state for one in verdict.known] == ["returning", "absent", "absent"]
 
 
-def test_few_rows_say_nothing():
+def test_few_rows_give_no_share_and_no_alarm():
     """With fewer than a hundred rows there is neither a share nor an alarm."""
     verdict = told(0, 99, 0, 0)
     assert not verdict.alarm
@@ -45,7 +45,7 @@ def test_chance_alone_does_not_alarm():
     assert not any(told(0, *draw).alarm for draw in draws.tolist())
 
 
-def test_old_rows_leave_and_a_restart_keeps_them():
+def test_counts_cover_two_windows_and_survive_a_restart():
     """The test covers two windows of a thousand rows; counts of another version are left out."""
     test = RegimeTest(KNOWN)
     for _ in range(3):

@@ -52,7 +52,9 @@ class Traffic:
         (True, True, True, "new_regime"),
     ],
 )
-def test_truth_table(scores_moved: bool, inputs_moved: bool, burst: bool, state: str):
+def test_each_combination_of_findings_has_its_state(
+    scores_moved: bool, inputs_moved: bool, burst: bool, state: str
+):
     """Each of the eight findings has one state."""
     assert state_of(scores_moved=scores_moved, inputs_moved=inputs_moved, burst=burst) == state
 
@@ -127,7 +129,7 @@ def test_an_alarm_ends_when_the_drift_does():
     assert drift.verdict().state == "none"
 
 
-def test_it_continues_after_a_restart():
+def test_the_drift_state_continues_after_a_restart():
     """State that is written and read back continues as if nothing had happened."""
     traffic = Traffic(5)
     whole = DriftTests(traffic.baseline)

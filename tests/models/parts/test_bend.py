@@ -27,7 +27,7 @@ def test_a_bend_can_be_undone(u: np.ndarray) -> None:
     np.testing.assert_allclose(bend.inverse(bend(u)), u, rtol=1e-6, atol=1e-6)
 
 
-def test_what_was_learned_keeps_its_place_and_a_gap_is_drawn_in() -> None:
+def test_learned_values_keep_their_place_and_a_gap_is_shortened() -> None:
     """Learned values keep their place; a far range begins GAP beyond and has a deviation of one."""
     old = np.linspace(-5.0, 5.0, 50)[:, None]
     for low, high in ((90.0, 110.0), (-1e6, -9e5), (1_000.0, 1_000.1)):
@@ -38,7 +38,7 @@ def test_what_was_learned_keeps_its_place_and_a_gap_is_drawn_in() -> None:
         assert 4.0 + GAP < np.abs(new).min() < 4.0 + GAP + 3.0
 
 
-def test_a_range_about_what_was_learned_is_drawn_in_at_both_ends() -> None:
+def test_a_wider_range_is_compressed_on_both_sides() -> None:
     """A range thirty times as wide is compressed on both sides; a near range bends nothing."""
     bend = ranges((-120.0, 120.0))
     assert np.abs(bend(np.array([[-120.0], [120.0]]))).max() < 10.0

@@ -55,7 +55,7 @@ def test_the_threshold_is_the_smallest_score_that_is_rare_enough(
         assert calibration.p_values(np.array([below]))[0] > alpha
 
 
-def test_policies_agree_on_what_they_share(hundred: Calibration) -> None:
+def test_policies_with_the_same_meaning_give_the_same_threshold(hundred: Calibration) -> None:
     """Quantile q equals fpr 1 - q; the alpha of a fixed value is the p-value there."""
     fpr = hundred.threshold({"fpr": 0.05})
     assert hundred.threshold({"quantile": 0.95}).value == fpr.value
@@ -66,12 +66,12 @@ def test_policies_agree_on_what_they_share(hundred: Calibration) -> None:
     ("n", "alpha", "says"),
     [(99, 0.01, "exact"), (98, 0.01, "insufficient"), (500, 0.001, "extrapolated")],
 )
-def test_an_answer_says_what_stands_behind_it(n: int, alpha: float, says: str) -> None:
+def test_the_calibration_says_when_normals_are_too_few(n: int, alpha: float, says: str) -> None:
     """With fewer than 1/alpha - 1 normals no conformal p-value reaches alpha, and it says so."""
     assert Calibration(np.arange(float(n))).threshold({"fpr": alpha}).calibration == says
 
 
-def test_the_tail_of_known_distributions() -> None:
+def test_the_fitted_tail_is_right_for_known_distributions() -> None:
     """Extrapolated a thousandfold, an exponential tail is right within a factor of ten."""
     rng = np.random.default_rng(0)
     p = Calibration(np.sort(rng.exponential(size=2000))).p_values(np.array([-np.log(1e-6)]))
@@ -108,7 +108,7 @@ def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> Non
     np.testing.assert_allclose(carried(real, generated, generated + 3), real + 3, atol=1e-9)
 
 
-def test_a_calibration_is_carried_though_the_order_of_the_scores_is_not() -> None:
+def test_a_calibration_is_carried_even_if_the_order_of_scores_changes() -> None:
     """If each score changes at random, the rate is held; the method by quantiles gives 3 %."""
     rng = np.random.default_rng(2)
     real, generated = np.sort(rng.normal(0, 1, 5000)), rng.normal(0, 2, 4000)
@@ -139,7 +139,7 @@ def test_old_and_new_scores_are_mixed_in_their_ratio() -> None:
     assert (calibration.scores == 1).sum() == 333
 
 
-def test_a_few_scores_with_a_large_share_leave_the_old_ones_whole() -> None:
+def test_a_few_scores_with_a_large_share_are_repeated() -> None:
     """Fifty scores that count as three tenths are repeated; enough of them are not."""
     old, few = np.linspace(0.0, 1.0, 800), np.linspace(2.0, 3.0, 50)
     found = mixed(old, repeated(few, 0.3, len(old)), share_old=0.7)

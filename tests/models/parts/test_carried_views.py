@@ -78,7 +78,7 @@ def block(i: int, n: int, rng: np.random.Generator) -> Array:
     return rows.astype(np.float32)
 
 
-def test_a_regime_stays_sharp_over_many_experiences_in_bounded_room() -> None:
+def test_centres_stay_close_to_old_rows_over_nine_experiences() -> None:
     """After nine experiences, old rows are nearly as close to the centres as if learned at once."""
     rng = np.random.default_rng(2)
     fresh = np.concatenate([block(i, 200, rng) for i in range(3)])

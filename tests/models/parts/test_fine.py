@@ -34,7 +34,7 @@ def rows(of: Callable[[Array], Array], n: int, stream: int) -> Array:
 
 
 @pytest.mark.parametrize("of", [twin, total])
-def test_what_parts_by_less_than_a_tenth_of_its_spread_is_found(
+def test_small_differences_of_dependent_sensors_are_found(
     of: Callable[[Array], Array],
 ) -> None:
     """A small difference between dependent sensors is found, also by views fitted to draws."""
@@ -61,7 +61,7 @@ def test_what_parts_by_less_than_a_tenth_of_its_spread_is_found(
     assert shares[0].argmax() in (0, 1, 2)
 
 
-def test_there_is_nothing_fine_where_features_go_their_own_ways() -> None:
+def test_independent_features_have_no_fine_combination() -> None:
     """Independent features, flags and constants have no fine combination, nor have few rows."""
     rng = np.random.default_rng(0)
     loose = rng.normal(size=(500, 5)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_there_is_nothing_fine_where_features_go_their_own_ways() -> None:
     assert Fine.fit(rows(twin, 60, 1)) is not None
 
 
-def test_a_drawn_vector_is_restored_by_moving_what_may_move() -> None:
+def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
     """A drawn vector is restored: whole numbers stay, and the combination varies as learned."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(800, 3)).astype(np.float32)

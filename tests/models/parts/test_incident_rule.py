@@ -38,7 +38,9 @@ DAY_OF_MINUTES = 1440.0
         ([0, 8, 9, 10], 1.0, True),  # an older alarm does not matter
     ],
 )
-def test_what_opens(alarms: list[int], severity: float, opened: bool) -> None:
+def test_enough_alarms_or_one_severe_row_open_an_incident(
+    alarms: list[int], severity: float, opened: bool
+) -> None:
     """Three alarming rows of ten open an incident, or one very severe row."""
     assert opens(RULE, alarms, severity) is opened
 
@@ -47,7 +49,9 @@ def test_what_opens(alarms: list[int], severity: float, opened: bool) -> None:
     ("rows", "seconds", "over"),
     [(10, 300.0, True), (9, 300.0, False), (10, 299.9, False), (9, 1e9, False), (1e9, 0.0, False)],
 )
-def test_what_closes(rows: float, seconds: float, over: bool) -> None:
+def test_an_incident_closes_after_enough_rows_and_time(
+    rows: float, seconds: float, over: bool
+) -> None:
     """An incident is over once enough rows and enough time passed without an alarm."""
     assert closes(RULE, rows, seconds) is over
 
@@ -63,7 +67,9 @@ def test_what_closes(rows: float, seconds: float, over: bool) -> None:
         (86_400.0, None, True),
     ],
 )
-def test_a_silent_source(seconds: float, interval: float | None, over: bool) -> None:
+def test_a_silent_source_ends_its_incident(
+    seconds: float, interval: float | None, over: bool
+) -> None:
     """A source that sends nothing ends its incident after the usual time of as many rows."""
     assert silent(RULE, seconds, interval) is over
 
@@ -76,7 +82,7 @@ def test_a_run_of_alarms_opens_once() -> None:
     assert openings([0, 20, 40], 1, 1) == 3
 
 
-def test_runs_are_kept_apart() -> None:
+def test_no_window_spans_two_runs() -> None:
     """No window reaches over a break between two runs of rows."""
     severities = np.zeros(20)
     severities[[9, 10]] = 1.5
@@ -131,7 +137,9 @@ def test_a_rarer_alarm_is_a_stricter_rule() -> None:
         (curve(np.zeros(50_000), 0.001), 1440.0),  # calibrated under another alpha
     ],
 )
-def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> None:
+def test_with_too_few_rows_the_built_in_rule_decides(
+    found: Curve | None, rows_per_day: float | None
+) -> None:
     """If calibration or traffic is too small, the built-in rule decides and states no rate."""
     chosen = choose(found, 1.0, rows_per_day, 0.01, 300.0)
     assert (chosen.rule.k, chosen.rule.m) == BUILT_IN
@@ -139,14 +147,14 @@ def test_too_little_to_say(found: Curve | None, rows_per_day: float | None) -> N
     assert chosen.rule.alone > 1.0
 
 
-def test_no_alarm_in_the_calibration() -> None:
+def test_without_an_alarm_the_upper_bound_is_stated() -> None:
     """If no calibration normal alarmed, the rate's upper bound is stated."""
     chosen = choose(curve(np.zeros(14_400), 0.01), 1.0, 1440.0, 0.01, 300.0)
     assert (chosen.per_day, chosen.low) == (0.0, 0.0)
     assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
 
 
-def test_a_curve_survives_its_lineage() -> None:
+def test_a_curve_is_read_back_from_the_lineage() -> None:
     """A curve is read back from a version's lineage; one for other rules is ignored."""
     found = curve(dependent(2_000, 3), 0.01)
     others = FalseIncidents(rows=3, openings=(1,), peaks=(), alpha=0.1)

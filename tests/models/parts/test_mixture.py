@@ -7,7 +7,7 @@ from sklearn.mixture import GaussianMixture
 from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture, seeds_of
 
 
-def test_it_fits_what_scikit_learn_does() -> None:
+def test_the_mixture_equals_that_of_scikit_learn() -> None:
     """For codes of four regimes the density equals scikit-learn's from the same seeds."""
     rng = np.random.default_rng(0)
     middles = rng.normal(size=(4, 3)) * 6
@@ -25,7 +25,7 @@ def test_it_fits_what_scikit_learn_does() -> None:
 
 
 @pytest.mark.parametrize("z", [np.zeros((500, 3)), np.repeat([[0, 0], [9, 9]], 300, axis=0)])
-def test_codes_that_are_all_alike_make_no_nonsense(z: np.ndarray) -> None:
+def test_equal_codes_give_a_usable_mixture(z: np.ndarray) -> None:
     """Modes at the same place share the weight, and draws lie there."""
     mixture = Mixture.fit(z.astype(np.float32), seed=0)
     drawn = mixture.sample(400, np.random.default_rng(0))
@@ -33,14 +33,14 @@ def test_codes_that_are_all_alike_make_no_nonsense(z: np.ndarray) -> None:
     assert nearest.max() < 0.2
 
 
-def test_the_same_seed_fits_the_same() -> None:
+def test_the_same_seed_gives_the_same_mixture() -> None:
     """The same seed gives the same mixture, bit for bit."""
     z = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
     one, other = (Mixture.fit(z, seed=3) for _ in range(2))
     np.testing.assert_array_equal(one.factors, other.factors)
 
 
-def test_seeds_lie_far_apart() -> None:
+def test_initial_centres_fall_into_different_groups() -> None:
     """Ten seeds fall into ten groups, one each."""
     rng = np.random.default_rng(0)
     middles = np.stack([np.arange(10) * 9.0, np.zeros(10)], axis=1)

@@ -34,7 +34,7 @@ def test_a_new_regime_gets_the_next_number(versions: list[Version]):
         assert (version.nearest_regime(days("winter", 9)) == 2).mean() > 0.98
 
 
-def test_sizes_and_the_last_time_seen(versions: list[Version]):
+def test_the_lineage_counts_regimes_and_their_last_experience(versions: list[Version]):
     """The lineage counts the vectors of each regime and says which experience brought it last."""
     assert [[(r.size, r.seen) for r in v.regimes] for v in versions] == [
         [(400, 1)],
@@ -52,14 +52,14 @@ def test_the_typical_vector_is_in_the_middle_and_not_a_real_one(versions: list[V
         assert not (learned == regime.typical).all(axis=1).any()
 
 
-def test_an_anomaly_is_of_no_regime(versions: list[Version]):
+def test_an_anomaly_has_no_regime(versions: list[Version]):
     """A vector above the threshold has the number 0, even if it is near a regime."""
     X = np.array([[20, 60], [0, 80], [20, 110]], np.float32)
     assert versions[1].regime_of(X).tolist() == [1, 2, 0]
     assert versions[1].nearest_regime(X)[2] in (1, 2)
 
 
-def test_forgetting_is_told_of_each_regime(versions: list[Version]):
+def test_forgetting_is_measured_for_each_regime(versions: list[Version]):
     """Replay forgets nothing of summer; after finetuning, replayed summer vectors alarm."""
     kept = versions[1].regimes[0].about.alarms
     assert kept.more < 0.05
@@ -78,7 +78,7 @@ def test_a_curve_is_kept_while_its_regime_is_away(versions: list[Version]):
     assert versions[2].regimes[0].about.curve != versions[1].regimes[0].about.curve
 
 
-def test_regimes_survive_the_artifact(versions: list[Version]):
+def test_regimes_are_read_back_from_the_artifact(versions: list[Version]):
     """A version that is read back knows the same regimes."""
     back = Version.from_bytes(versions[1].to_bytes())
     X = np.concatenate([days("summer", 5), days("winter", 5)])
@@ -86,7 +86,7 @@ def test_regimes_survive_the_artifact(versions: list[Version]):
     assert [r.about for r in back.regimes] == [r.about for r in versions[1].regimes]
 
 
-def test_a_version_without_regimes_gets_them_from_what_it_generates(versions: list[Version]):
+def test_regimes_of_an_older_release_come_from_its_draws(versions: list[Version]):
     """A parent made by an older release has no regimes; its child finds them in its draws."""
     old = replace(versions[1].recorded(regimes=()), memory={})
     assert old.regimes == ()
@@ -140,7 +140,7 @@ def test_a_loose_threshold_makes_no_regimes():
     assert [r.size for r in version.regimes] == [1200]
 
 
-def test_a_flag_of_the_processor_loses_no_row() -> None:
+def test_an_invalid_flag_of_the_processor_causes_no_warning() -> None:
     """If the processor flags a product as invalid, a regime is chosen without a warning."""
 
     class Flagging:

@@ -13,7 +13,7 @@ def test_squashing_can_be_undone(x: np.ndarray) -> None:
     np.testing.assert_allclose(unsquash(squash(x)), x, rtol=1e-6, atol=1e-9)
 
 
-def test_units_do_not_matter() -> None:
+def test_features_are_scaled_alike_in_any_unit() -> None:
     """A feature in nano-units and one in giga-units are scaled alike."""
     rng = np.random.default_rng(0)
     X = rng.normal(size=(500, 1)).astype(np.float32)
@@ -50,7 +50,7 @@ def test_a_few_percent_of_spikes_do_not_decide_a_scale() -> None:
     assert 0.5 < Scaler.fit(X).scale[0] < 10.0
 
 
-def test_a_scaler_that_reaches_further_moves_nothing_that_was_learned() -> None:
+def test_bending_the_scale_moves_no_learned_value() -> None:
     """A regime a hundred deviations away keeps its distances, and learned values their places."""
     rng = np.random.default_rng(0)
     old = rng.normal(size=(500, 2)).astype(np.float32)
@@ -73,7 +73,7 @@ def test_a_scaler_that_reaches_further_moves_nothing_that_was_learned() -> None:
 
 
 @pytest.mark.parametrize("far", [1e3, 1e30, -1e30])
-def test_a_value_beyond_all_numbers_is_clipped_without_a_warning(far: float) -> None:
+def test_a_drawn_value_beyond_float32_is_clipped_without_a_warning(far: float) -> None:
     """A drawn value that float32 cannot hold in the client's units is clipped without a warning."""
     scaler = Scaler.fit(np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
     X = scaler.inverse(np.full((2, 3), far, np.float32))

@@ -46,7 +46,7 @@ def test_normal_scores_of_learned_values_are_normal(skewed: Array) -> None:
     assert np.quantile(y[:, 0], [0.16, 0.5, 0.84]) == pytest.approx([-1, 0, 1], abs=0.1)
 
 
-def test_normal_scores_go_on_beyond_the_learned_range() -> None:
+def test_normal_scores_are_linear_beyond_the_learned_range() -> None:
     """Beyond the learned range the map has the slope of the scaled units, up to REACH."""
     x = np.random.default_rng(0).normal(size=(500, 1)).astype(np.float32)
     marginals = Marginals.fit(x)
@@ -70,7 +70,7 @@ def test_normal_scores_are_inverted(skewed: Array) -> None:
     np.testing.assert_allclose(drawn[inside, 2], np.round(drawn[inside, 2]), atol=1e-9)
 
 
-def test_a_data_density_is_its_best_component(skewed: Array) -> None:
+def test_a_data_density_equals_its_largest_component(skewed: Array) -> None:
     """The log density equals the best component's, written out in the features' own space."""
     rng = np.random.default_rng(1)
     z = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5))
@@ -102,7 +102,7 @@ def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> N
 
 
 @pytest.mark.parametrize("d", [3, 60, 300])
-def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int) -> None:
+def test_draws_of_a_data_density_are_as_likely_as_its_data(d: int) -> None:
     """Drawn vectors are as likely as those it was fitted to, whatever the number of dimensions."""
     rng = np.random.default_rng(2)
     z = rng.normal(size=(1500, d)) * np.linspace(1.5, 0.2, d) + 2.0
@@ -114,7 +114,7 @@ def test_what_a_data_density_draws_is_as_likely_as_what_it_was_fitted_to(d: int)
     np.testing.assert_array_equal(back.of(fresh)[0], density.of(fresh)[0])
 
 
-def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -> None:
+def test_the_score_is_the_largest_part_plus_small_shares(version: Version, skewed: Array) -> None:
     """The score is the largest surprise of network and views, plus small shares of the parts."""
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
@@ -127,9 +127,7 @@ def test_the_score_is_the_rarest_of_its_parts(version: Version, skewed: Array) -
     np.testing.assert_array_equal(version.score(skewed[:50]), auto.joined(parts))
 
 
-def test_what_lies_between_modes_and_what_lies_in_a_tail_are_found(
-    version: Version, skewed: Array
-) -> None:
+def test_values_between_modes_and_in_a_tail_are_found(version: Version, skewed: Array) -> None:
     """A value between modes and one in a tail are found by one view each; normals do not alarm."""
     gap = skewed[:1].copy()
     gap[:, 1] = 0.0
@@ -149,7 +147,9 @@ def test_a_lone_vector_scores_as_it_does_among_others(version: Version, skewed: 
     np.testing.assert_allclose(alone, version.score(skewed[:40]), rtol=1e-5, atol=1e-4)
 
 
-def test_a_version_with_the_default_score_travels(version: Version, skewed: Array) -> None:
+def test_a_version_with_the_default_score_is_read_back_equal(
+    version: Version, skewed: Array
+) -> None:
     """The artifact has the views and each part's calibration, and is read back equal."""
     back = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(back.score(skewed), version.score(skewed))
@@ -159,7 +159,7 @@ def test_a_version_with_the_default_score_travels(version: Version, skewed: Arra
 @given(
     st.lists(st.sampled_from([0.0, 1.0, -4.0, 7.0, 1e3, -1e6, 3e38]) | st.floats(-50, 50, width=32))
 )
-def test_a_vector_by_itself_is_judged_as_in_company(version: Version, values: list[float]) -> None:
+def test_a_vector_alone_is_judged_as_in_a_batch(version: Version, values: list[float]) -> None:
     """A vector alone has the same p-value and verdict as in a batch, common or extreme."""
     X = np.resize(np.float32([*values, 7.0]), (2, 4))
     X[0, 3] = 7.0  # as it was learned
@@ -171,7 +171,7 @@ def test_a_vector_by_itself_is_judged_as_in_company(version: Version, values: li
         assert alone.is_anomaly[0] == together.is_anomaly[i]
 
 
-def test_the_past_is_remembered_without_its_rows() -> None:
+def test_an_old_regime_stays_normal_without_its_rows() -> None:
     """After a second regime old normals do not alarm, old anomalies do, and no row is kept."""
     rng = np.random.default_rng(3)
     first = rng.normal(size=(800, 6)).astype(np.float32)
@@ -189,7 +189,7 @@ def test_the_past_is_remembered_without_its_rows() -> None:
     assert sizes[1] < 2 * sizes[0]
 
 
-def test_views_take_any_learnable_rows() -> None:
+def test_constant_columns_equal_rows_and_wide_rows_can_be_learned() -> None:
     """Constant columns, equal rows and more columns than rows can be learned."""
     rng = np.random.default_rng(4)
     for x in (
@@ -212,7 +212,7 @@ def test_rows_of_more_features_than_there_are_rows_hold_the_rate() -> None:
     assert version.is_anomaly(X[60:]).mean() < 0.25
 
 
-def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: Array) -> None:
+def test_the_score_can_change_to_auto_and_from_it(version: Version, skewed: Array) -> None:
     """If the score changes to `auto` or from it, drawn vectors replace the rows."""
     elbo = version.with_config(Config(score="elbo"))
     assert elbo.scoring == {}
@@ -221,7 +221,7 @@ def test_another_score_becomes_auto_and_auto_another(version: Version, skewed: A
     assert uncalibrated(version.network, Views.from_tensors(again.scoring)).takes_one
 
 
-def test_of_hundreds_of_features_one_is_found_by_a_part_that_earlier_versions_lack() -> None:
+def test_an_artifact_with_six_parts_gets_the_seventh_in_its_next_version() -> None:
     """An artifact with six parts is read and scores as before; its next version has the seventh."""
     rng = np.random.default_rng(8)
     X = rng.normal(size=(64, 260)).astype(np.float32)

@@ -43,7 +43,7 @@ def gaussian(z: Array, mean: Array, factor: Array) -> Float64:
     return density
 
 
-def test_the_density_of_a_mixture_is_its_modes_weighted(mixture: Mixture) -> None:
+def test_the_density_of_a_mixture_is_the_weighted_sum_of_its_modes(mixture: Mixture) -> None:
     """The density is log sum_k w_k N(z; m_k, S_k), and a code belongs to the largest term."""
     z = np.random.default_rng(1).normal(size=(50, 2)).astype(np.float32) * 3
     each = [
@@ -65,7 +65,7 @@ def test_a_mixture_moves_with_the_codes_of_its_vectors(mixture: Mixture) -> None
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
-def test_fitted_is_the_bound_under_the_mixture(likelihood: str, mixture: Mixture) -> None:
+def test_fitted_equals_its_formula(likelihood: str, mixture: Mixture) -> None:
     """The score is -log p(x|m) - log p(m) - H(q), feature by feature, mode by mode."""
     made = network(likelihood)
     x = np.random.default_rng(3).uniform(size=(99, 5)).astype(np.float32)
@@ -112,7 +112,7 @@ def test_neighbours_are_found_and_measured_exactly() -> None:
     np.testing.assert_array_equal(rows[:, 0], distances.argmin(axis=1))
 
 
-def test_the_score_neighbours_is_the_tenth_distance_to_what_codes_decode_to() -> None:
+def test_the_score_neighbours_is_the_tenth_distance_to_decoded_codes() -> None:
     """The score is the tenth distance to the decoded codes; it names the feature that is off."""
     made, rng = network(), np.random.default_rng(6)
     codes = rng.normal(size=(200, 2)).astype(np.float32)
@@ -149,7 +149,7 @@ def test_jit_is_the_local_mahalanobis_distance() -> None:
         if kind != "elbo"
     ],
 )
-def test_every_score_is_learned_carried_saved_and_explained(kind: str, blob: Array) -> None:
+def test_every_score_works_over_two_generations(kind: str, blob: Array) -> None:
     """After two generations, anomalies alarm, normals do not, and the artifact scores the same."""
     config = Config(score=kind)
     first = train(None, blob, config)

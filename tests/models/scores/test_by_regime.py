@@ -41,7 +41,7 @@ def test_equal_scores_are_as_rare_as_all_of_them() -> None:
 
 
 @given(st.lists(st.integers(-3, 3), min_size=12), st.floats(-10, 1e30))
-def test_one_score_is_as_surprising_as_among_others(table: list[int], score: float) -> None:
+def test_a_score_alone_is_as_surprising_as_among_others(table: list[int], score: float) -> None:
     """A score alone has the same surprise as among others, also at ties and in the tail."""
     surprise = Surprise(Calibration(np.sort(np.array(table, np.float64))))
     scores = np.array([-1e30, *range(-3, 5), score])
@@ -59,7 +59,7 @@ def test_the_rate_holds_inside_every_regime() -> None:
         assert 0.006 < alarms.mean() < 0.014
 
 
-def test_a_regime_of_equal_scores_leaves_its_alarms_to_nobody() -> None:
+def test_a_regime_of_equal_scores_changes_no_other_rate() -> None:
     """Beside a regime of equal scores another regime keeps its rate."""
     rng = np.random.default_rng(0)
     own = np.sort(rng.gamma(2, 1, 2_000))
@@ -68,7 +68,7 @@ def test_a_regime_of_equal_scores_leaves_its_alarms_to_nobody() -> None:
     assert 0.006 < alarms.mean() < 0.014
 
 
-def test_a_regime_of_few_scores_takes_those_of_all() -> None:
+def test_a_regime_of_few_scores_uses_the_scores_of_all() -> None:
     """A regime with too few scores uses the calibration of all regimes."""
     few, many = np.arange(FEWEST - 1.0), np.arange(500.0)
     small, large = levels([few, many])
@@ -89,7 +89,7 @@ def test_calibration_moves_regime_by_regime() -> None:
     assert set(moved(None, numbers, numbers, before, after)) == {1, 2}
 
 
-def test_old_scores_follow_those_like_them_into_another_regime() -> None:
+def test_calibration_scores_move_to_another_regime_like_vectors() -> None:
     """If vectors that score above 80 move to another regime, such calibration scores move, too."""
     before = np.linspace(0, 100, 1_001)
     was = np.ones(1_001, np.int64)
@@ -101,7 +101,7 @@ def test_old_scores_follow_those_like_them_into_another_regime() -> None:
     assert len(found[1]) + len(found[3]) == pytest.approx(100, abs=1)
 
 
-def test_tables_are_joined_and_kept() -> None:
+def test_calibration_tables_are_joined_and_read_back() -> None:
     """Old and new scores of a regime are joined, and are read back from their tensors."""
     new = grouped(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
     tables = joined({1: np.array([2.0])}, new, [1, 4, 6])

@@ -62,7 +62,7 @@ def test_blocks_cover_every_row_once(n: int, d: int) -> None:
     st.sampled_from(["gaussian", "bernoulli"]),
     st.integers(0, 1000),
 )
-def test_serving_computes_what_training_did(
+def test_numpy_and_torch_compute_the_same_score(
     d: int, latent: int, hidden: list[int], likelihood: str, seed: int
 ) -> None:
     """For each architecture numpy and torch agree on the score to five digits."""
@@ -79,7 +79,7 @@ def test_serving_computes_what_training_did(
 
 @pytest.mark.parametrize("kind", ["elbo", "reconstruction"])
 @pytest.mark.parametrize(("d", "hidden", "latent"), [(1, (3,), 1), (32, (64, 32), 8), (70, (), 20)])
-def test_a_vector_by_itself_scores_the_same(
+def test_a_vector_alone_scores_as_a_matrix_of_one_row(
     kind: str, d: int, hidden: tuple[int, ...], latent: int
 ) -> None:
     """A vector alone scores as a matrix of one row, bit for bit."""

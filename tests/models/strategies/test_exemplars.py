@@ -50,7 +50,7 @@ def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
     assert 6 <= few <= 14  # p = sqrt(25) / (sqrt(25) + sqrt(400)) = 1/5 of 50
 
 
-def test_every_vector_of_one_regime_is_kept_as_likely() -> None:
+def test_every_vector_of_one_regime_is_kept_with_the_same_chance() -> None:
     """The first vectors of one regime are kept as often as the last ones."""
     new = around(0, 300)
     counts = np.zeros(300)
@@ -65,7 +65,7 @@ def test_every_vector_of_one_regime_is_kept_as_likely() -> None:
     assert counts.max() <= 20  # 6 expected, with a deviation of 2.3
 
 
-def test_herding_has_the_mean_with_few() -> None:
+def test_herding_chooses_vectors_near_the_mean() -> None:
     """Of 1, 2, 3, 4 and 10, with mean 4, each choice brings the mean of the chosen nearest."""
     codes = np.array([[1.0], [2.0], [3.0], [4.0], [10.0]])
     assert codes[herd(codes, 5)].ravel().tolist() == [4.0, 3.0, 2.0, 10.0, 1.0]

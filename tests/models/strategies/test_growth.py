@@ -12,7 +12,7 @@ def network(seed: int = 0) -> Network:
     return VAE(Shape(5, 3, (16, 24), "gaussian"), seed=seed).network(0)
 
 
-def test_growing_hardly_changes_what_a_network_says() -> None:
+def test_growing_hardly_changes_the_outputs() -> None:
     """Each hidden layer grows by an eighth, and outputs change by less than a hundredth."""
     x = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     before, after = network(), grow(network(), seed=1)
@@ -22,7 +22,7 @@ def test_growing_hardly_changes_what_a_network_says() -> None:
     np.testing.assert_allclose(after.encode(x)[0], codes, atol=0.02 * np.abs(codes).max() + 1e-3)
 
 
-def test_idle_units_are_dropped_and_nothing_else() -> None:
+def test_dropping_idle_units_changes_no_output() -> None:
     """Units that never fire are dropped, and the outputs on these vectors stay the same."""
     x = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     idle = network()

@@ -31,7 +31,7 @@ def test_every_strategy_has_a_past_and_a_paper() -> None:
 
 
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "replay+distillation+reservoir"])
-def test_every_strategy_learns_twice_and_travels(
+def test_every_strategy_learns_three_experiences_and_is_saved(
     strategy: str, blob: Array, tmp_path: Path
 ) -> None:
     """Every strategy learns three experiences, with finite and repeatable scores, and is saved."""
@@ -49,7 +49,7 @@ def test_every_strategy_learns_twice_and_travels(
     assert len(version.kept) == kept.get(strategy.rsplit("+", maxsplit=1)[-1], 0)
 
 
-def test_combined_strategies_have_what_each_has(first: Version) -> None:
+def test_combined_strategies_have_the_parts_of_each(first: Version) -> None:
     """`replay+reservoir+ewc` replays both ways and has the penalty of the Fisher information."""
     joined = past(first, Config(strategy="replay+reservoir+ewc"))
     assert joined.generator is not None
@@ -72,7 +72,7 @@ def test_the_fisher_information_is_the_mean_of_squares_not_the_square_of_the_mea
     np.testing.assert_allclose(fisher["fisher.noise"], [[0.0, (1.5**2 + 7.5**2) / 2]])
 
 
-def test_consolidation_is_a_weighted_square(first: Version, blob: Array) -> None:
+def test_the_penalty_of_ewc_is_a_weighted_square(first: Version, blob: Array) -> None:
     """The penalty is lambda/2 sum F (theta - theta*)^2, which is 0 at theta*."""
     version = train(first, blob, Config(strategy="ewc", model=QUICK))
     vae = teacher(version, torch.device("cpu"))
@@ -151,7 +151,7 @@ def test_targets_are_soft_where_codes_have_room(first: Version) -> None:
     assert distillation(first, hard).teacher is first
 
 
-def test_a_fixed_representation_stays(first: Version, blob: Array) -> None:
+def test_the_strategy_fixed_changes_only_the_last_layer(first: Version, blob: Array) -> None:
     """After the first experience only the decoder's last layer and the noise change."""
     version = train(first, 2 * blob, Config(strategy="fixed", model=QUICK))
     moved = {
@@ -162,7 +162,7 @@ def test_a_fixed_representation_stays(first: Version, blob: Array) -> None:
     assert moved == {"noise", "decoder.2.weight", "decoder.2.bias"}
 
 
-def test_the_stable_regime_slows_down(first: Version, blob: Array) -> None:
+def test_the_stable_regime_lowers_the_learning_rate(first: Version, blob: Array) -> None:
     """Batches are small, and the learning rate starts high and falls with every experience."""
     config = Config(model=Model(epochs=1, regime="stable"))
     plain = first.lineage.training

@@ -3,7 +3,7 @@ import numpy as np
 from models.survey.learning_curves import Curve, acquire, fit, measure
 
 
-def test_a_curve_is_found_again():
+def test_the_fit_returns_a_known_power_law():
     """From losses on a power law the fit returns that law."""
     n = np.array([10.0, 20.0, 40.0, 80.0])
     found = fit(n, -2.0 + 7.0 * n**-0.5)
@@ -11,7 +11,7 @@ def test_a_curve_is_found_again():
     assert np.isclose(found.gain(100, 300), 7.0 * (0.1 - 0.05))
 
 
-def test_losses_that_do_not_fall_promise_nothing():
+def test_losses_that_do_not_fall_give_a_flat_curve():
     """If more vectors do not help, the curve is flat."""
     assert fit(np.array([10.0, 20.0, 40.0]), np.array([1.0, 1.1, 1.3])).gain(40, 1000) == 0
 
@@ -26,7 +26,7 @@ def test_a_budget_goes_where_it_gains_most():
     assert acquire([flat, flat], [10, 10], 50) == [0, 0]
 
 
-def test_the_loss_of_a_known_gaussian():
+def test_the_loss_of_a_known_gaussian_approaches_its_entropy():
     """With many vectors the loss is the entropy; with few vectors it is some nats more."""
     rng = np.random.default_rng(0)
     x = (rng.normal(size=(600, 6)) * [3, 2, 1, 1, 1, 1]).astype(np.float32)
@@ -37,7 +37,7 @@ def test_the_loss_of_a_known_gaussian():
     assert 0.1 < curve.gain(50, 1e9) < 1.0
 
 
-def test_wide_vectors_are_measured_by_their_rows():
+def test_the_loss_of_wide_vectors_equals_that_of_the_covariance():
     """With more features than vectors the loss equals that of the covariance itself."""
     x = np.random.default_rng(0).normal(size=(60, 40)).astype(np.float32)
     curve = measure(x, 3, np.random.default_rng(1))

@@ -11,14 +11,14 @@ def blobs(*centres: float, n: int = 300) -> np.ndarray:
 
 
 @pytest.mark.parametrize("centres", [(0.0,), (0.0, 8.0), (0.0, 8.0, 16.0)])
-def test_a_mode_for_each_blob(centres: tuple[float, ...]):
+def test_each_separate_group_of_codes_is_a_mode(centres: tuple[float, ...]):
     """Codes around centres with valleys between them have one mode per centre."""
     found = modes(blobs(*centres), seed=0).reshape(len(centres), -1)
     assert [len(np.unique(row)) for row in found] == [1] * len(centres)
     assert len(np.unique(found)) == len(centres)
 
 
-def test_an_idle_latent_says_nothing():
+def test_an_idle_latent_has_no_influence():
     """A latent without variance has no influence."""
     codes = np.concatenate([blobs(0, 8), np.zeros((600, 1), np.float32)], axis=1)
     assert len(np.unique(modes(codes, seed=0))) == 2
@@ -36,7 +36,7 @@ def test_a_mode_of_few_codes_joins_another():
     assert not modes(codes, seed=0).any()
 
 
-def test_what_is_long_and_bent_is_one_mode():
+def test_a_bent_arc_is_one_mode():
     """A bent arc in ten latents takes several Gaussians, and is one mode."""
     rng = np.random.default_rng(0)
     angle, noise = rng.uniform(0, 2, 2000), rng.normal(size=(2000, 10))
@@ -47,7 +47,7 @@ def test_what_is_long_and_bent_is_one_mode():
 
 
 @pytest.mark.parametrize(("apart", "valley"), [(2.5, False), (5.0, True)])
-def test_two_groups_are_parted_if_a_valley_lies_between(apart: float, valley: bool):
+def test_two_groups_are_separated_by_a_valley_of_the_density(apart: float, valley: bool):
     """In ten latents, 2.5 and 5 deviations apart, the valley is 1.1 and 11 times lower."""
     codes = np.random.default_rng(0).normal(size=(1000, 10)).astype(np.float32)
     codes[500:, 3] += apart
@@ -62,7 +62,7 @@ def test_a_valley_is_as_deep_as_its_lower_side():
 
 
 @pytest.mark.parametrize("n", [1_000, 4_000])
-def test_an_idle_latent_parts_nothing(n: int):
+def test_an_idle_latent_separates_no_groups(n: int):
     """Groups that differ only in a latent of almost no variance are not separated."""
     codes = np.random.default_rng(0).normal(size=(2 * n, 20)).astype(np.float32)
     codes[:, 0] *= 0.01
@@ -71,7 +71,7 @@ def test_an_idle_latent_parts_nothing(n: int):
 
 
 @pytest.mark.parametrize("few", [FEWEST, 20, 100])
-def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
+def test_groups_of_any_sizes_are_separated_by_a_valley(few: int):
     """In 20 latents few codes are not separated from many by chance; six deviations are."""
     codes = np.random.default_rng(0).normal(size=(1000 + few, 20)).astype(np.float32)
     of = np.repeat([0, 1], [1000, few])
@@ -80,14 +80,14 @@ def test_groups_are_parted_by_a_valley_whatever_their_sizes(few: int):
     assert parted(codes, of).tolist() == [[False, True], [True, False]]
 
 
-def test_a_group_of_too_few_codes_is_parted_from_none():
+def test_a_group_of_too_few_codes_is_separated_from_none():
     """A group of too few codes is separated from none, however far away it is."""
     codes = np.random.default_rng(0).normal(size=(1000 + FEWEST - 1, 3)).astype(np.float32)
     codes[1000:] += 50
     assert not parted(codes, np.repeat([0, 1], [1000, FEWEST - 1])).any()
 
 
-def test_fewer_distinct_codes_than_gaussians_are_no_trouble():
+def test_two_repeated_codes_are_two_modes():
     """Two values, three hundred times each, are two modes, without a warning."""
     codes = np.repeat(np.float32([[0, 0], [5, 5]]), 300, axis=0)
     assert len(np.unique(modes(codes, seed=0))) == 2

@@ -17,9 +17,7 @@ def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
     return plan(previous, behind, x, config, Outputs("gaussian"), {"w_prev": 0.75, "w_new": 0.25})
 
 
-def test_half_of_a_batch_has_answers_that_count_for_all_old_rows(
-    first: Version, blob: Array
-) -> None:
+def test_half_of_a_batch_has_answers_of_the_previous_version(first: Version, blob: Array) -> None:
     """Half of a batch has the previous version's answers, and no old row comes twice."""
     config = Config(model=Model(targets="soft", batch_size=32))
     behind, x = past(first, config), first.scaler.transform(blob)
@@ -75,7 +73,7 @@ def test_the_more_rows_the_fewer_networks_calibrate(n: int, learned: int, folds:
     assert chosen.networks == 1 + folds
 
 
-def test_what_is_held_out_of_the_only_network_is_in_no_batch() -> None:
+def test_held_out_rows_are_in_no_batch() -> None:
     """Of many vectors a fifth is held out of the only network and is in no batch."""
     x = np.arange(5000, dtype=np.float32)[:, None]
     chosen = plan(None, Past(), x, Config(), Outputs("gaussian"), None)

@@ -12,7 +12,7 @@ from models.training.plan import Outputs, plan
 QUICK = Model(epochs=30, hidden=(16, 16))
 
 
-def test_a_common_value_calibrates_with_the_score_that_it_will_have() -> None:
+def test_a_common_value_calibrates_with_its_serving_score() -> None:
     """A common value calibrates with the serving score, a copy with the larger of both scores."""
     x = np.float32([[0], [0], [0], [1], [1], *([k] for k in range(2, 97))])
     copies = Copies.of(x)
@@ -29,7 +29,7 @@ def test_a_common_value_calibrates_with_the_score_that_it_will_have() -> None:
     assert calibrating(own[:2], serving[:2], last).tolist() == [5, 2]
 
 
-def test_networks_that_disagree_are_told_from_chance() -> None:
+def test_disagreement_of_networks_is_distinguished_from_chance() -> None:
     """Networks disagree if the serving one scores its own rows much higher than chance explains."""
     rng = np.random.default_rng(0)
     own = rng.normal(size=500)
@@ -40,7 +40,7 @@ def test_networks_that_disagree_are_told_from_chance() -> None:
     assert disagreement(own, worse) == pytest.approx(0.13, abs=0.02)
 
 
-def test_a_hundred_rows_that_come_fifty_times_each_have_the_folds_of_a_hundred() -> None:
+def test_repeated_rows_have_the_folds_of_distinct_rows() -> None:
     """All copies of a row are in one fold, and the networks calibrate on every row."""
     rng = np.random.default_rng(0)
     x = np.repeat(rng.normal(size=(100, 3)).astype(np.float32), 50, axis=0)[rng.permutation(5_000)]
@@ -49,7 +49,7 @@ def test_a_hundred_rows_that_come_fifty_times_each_have_the_folds_of_a_hundred()
     assert len(np.unique(np.column_stack([x, folds]), axis=0)) == 100
 
 
-def test_what_repeats_claims_no_more_than_its_rows_can_show() -> None:
+def test_repeated_scores_give_the_interval_of_distinct_scores() -> None:
     """Fifty copies of each of a hundred scores give the interval of a hundred scores."""
     scores = np.sort(np.repeat(np.arange(100.0), 50))
     held, once = Calibration(scores).held(95.0), Calibration(np.arange(100.0)).held(95.0)
@@ -60,7 +60,7 @@ def test_what_repeats_claims_no_more_than_its_rows_can_show() -> None:
 
 
 @pytest.mark.parametrize("score", ["elbo", "auto"])
-def test_levels_hold_what_the_record_claims(score: str) -> None:
+def test_common_levels_do_not_alarm(score: str) -> None:
     """With three levels in each of two columns, no common level alarms."""
     rng = np.random.default_rng(1)
     x = rng.choice(3, p=[0.9, 0.07, 0.03], size=(2_500, 2)).astype(np.float32)

@@ -12,7 +12,9 @@ CONFIG = Config(model=Model(epochs=40))
 @pytest.mark.parametrize(
     ("n", "labelled", "w_new"), [(1000, 2, 0.2), (1000, 58, 0.2), (300, 58, 1.0), (5000, 50, 0.5)]
 )
-def test_they_weigh_a_fifth_at_most(n: int, labelled: int, w_new: float) -> None:
+def test_labelled_rows_are_at_most_a_fifth_of_the_training(
+    n: int, labelled: int, w_new: float
+) -> None:
     """Labelled rows are repeated up to a fifth of the training and half of the new rows."""
     times = 1 + labelled_rows.copies(n, labelled, w_new)
     share = labelled * times / (n + labelled * (times - 1))
@@ -21,7 +23,7 @@ def test_they_weigh_a_fifth_at_most(n: int, labelled: int, w_new: float) -> None
     assert share > 2 * labelled / n or times == 1
 
 
-def test_two_labels_are_learned() -> None:
+def test_two_labelled_rows_stop_alarming() -> None:
     """Two labelled rows far away stop alarming; rows far away elsewhere still alarm."""
     rng = np.random.default_rng(0)
     normals = rng.normal(size=(1500, 4)).astype(np.float32)

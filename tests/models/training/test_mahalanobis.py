@@ -18,7 +18,7 @@ def pooled(parts: list[Array]) -> tuple[Array, Array]:
     return means, apart.T @ apart / len(apart)
 
 
-def test_the_distance_is_the_papers_on_an_exact_case() -> None:
+def test_the_score_equals_the_formula_of_the_paper() -> None:
     """The score is half of min_c (f - mu_c)' Sigma^-1 (f - mu_c); its shares sum to it."""
     covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
     means = np.array([[0.0, 0.0], [5.0, -5.0]])
@@ -53,7 +53,7 @@ def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
     assert np.isfinite(Distance(tied)(unknown)).all()
 
 
-def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
+def test_regimes_learned_in_turn_equal_regimes_learned_at_once(digits: dict[int, Array]) -> None:
     """Regimes learned one after another have the means and covariance of all at once."""
     parts = [digits[1][:150], digits[2][:100], digits[3][:50]]
     version = None
@@ -65,7 +65,7 @@ def test_regimes_join_by_counts_exactly(digits: dict[int, Array]) -> None:
     np.testing.assert_allclose(version.latents.weights, [1 / 2, 1 / 3, 1 / 6])
 
 
-def test_the_papers_weights_are_a_configuration(blob: Array) -> None:
+def test_the_weights_of_the_paper_can_be_configured(blob: Array) -> None:
     """The paper's weights are C / (C + 1) for Sigma and 1 / (C + 1) for Sigma_new."""
     v1 = train(None, blob, KIND)
     far = blob[:100] + 20 * blob.std(axis=0)
@@ -147,7 +147,7 @@ def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[s
     assert set(version.lineage.evidence.old.to_dict()) == {"champion", "candidate"}
 
 
-def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> None:
+def test_regimes_are_numbered_with_sizes_and_curves(digits: dict[int, Array]) -> None:
     """Regimes are numbered in the order in which they came, with sizes, forgetting and curves."""
     version = None
     for digit in (1, 2, 1):
@@ -177,7 +177,9 @@ def test_its_regimes_are_those_of_its_generator(digits: dict[int, Array]) -> Non
         pytest.param(("mahalanobis", "vae"), marks=pytest.mark.thorough),
     ],
 )
-def test_regimes_outlive_a_change_of_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
+def test_regimes_stay_after_a_change_of_kind(
+    digits: dict[int, Array], order: tuple[str, str]
+) -> None:
     """After a change of kind every learned vector belongs to a regime."""
     first, second = (Config(kind=kind) for kind in order)
     version = train(train(None, digits[1][:120], first), digits[2][:120], second)
@@ -185,7 +187,7 @@ def test_regimes_outlive_a_change_of_kind(digits: dict[int, Array], order: tuple
     assert {one.seen for one in version.regimes} == {1, 2}
 
 
-def test_what_the_kind_does_not_have_is_refused() -> None:
+def test_options_of_another_kind_are_refused() -> None:
     """A score or strategy of another kind is refused, because it would be ignored."""
     with pytest.raises(ConfigError, match="mahalanobis"):
         Config(kind="mahalanobis", strategy="joint")

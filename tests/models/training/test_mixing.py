@@ -19,12 +19,12 @@ def test_each_policy_weighs_as_its_formula_says(policy: object, expected: tuple)
     assert weights(policy, 300, 100) == pytest.approx(expected)
 
 
-def test_without_a_past_the_new_is_everything() -> None:
+def test_before_the_first_version_new_vectors_have_all_the_weight() -> None:
     """Before the first version the new vectors have all the weight, whatever the policy."""
     assert weights("equal", 0, 100) == (0.0, 1.0)
 
 
-def test_the_counts_of_a_known_case() -> None:
+def test_the_counts_of_each_batch_follow_from_the_weights() -> None:
     """133 new vectors of weight 1/9 in batches of 64 give 57 and 7, and 40 and 5 at the end."""
     steps = list(counts(133, 64, 1 / 9))
     assert steps[:5] == [(57, 7), (57, 7), (57, 7), (57, 7), (56, 8)]
@@ -45,7 +45,7 @@ def test_an_epoch_sees_every_new_vector_once_in_the_ratio(n: int, size: int, w_n
     assert all(old >= 0 and new >= 0 for old, new in steps)
 
 
-def test_auto_takes_what_costs_all_normals_together_least() -> None:
+def test_auto_takes_the_weights_with_the_least_loss_over_all_normals() -> None:
     """Each vector counts once, so many old ones weigh more than few new ones."""
     probes = [
         {"w_new": 0.1, "old": 10.0, "new": 30.0},

@@ -39,7 +39,7 @@ def machine() -> Machine:
 
 @pytest.mark.parametrize(("share", "value"), [(0.01, -9_999.0), (0.05, 1e6), (0.03, 3e38)])
 @pytest.mark.parametrize("kind", ["vae", "mahalanobis"])
-def test_sentinels_among_the_first_normals_blind_nobody(
+def test_sentinels_are_left_out_and_anomalies_found(
     kind: str, share: float, value: float, machine: Machine
 ) -> None:
     """Sentinels are left out and named; near and far anomalies are found, and sentinels, too."""
@@ -61,7 +61,7 @@ def test_sentinels_among_the_first_normals_blind_nobody(
     assert Version.from_bytes(version.to_bytes()).lineage.notes == version.lineage.notes
 
 
-def test_clean_normals_are_learned_whole_and_without_a_word(machine: Machine) -> None:
+def test_clean_normals_are_learned_without_a_note(machine: Machine) -> None:
     """Clean normals are all learned without a note; of heavy tails the note names the clipping."""
     clean = train(None, machine.rows(400), Config(features=NAMES, model=QUICK))
     assert clean.lineage.notes == ()
@@ -71,7 +71,7 @@ def test_clean_normals_are_learned_whole_and_without_a_word(machine: Machine) ->
     assert "clipped" in {note.kind for note in version.lineage.notes}
 
 
-def test_a_regime_is_never_taken_for_strays(machine: Machine) -> None:
+def test_a_far_regime_is_not_left_out(machine: Machine) -> None:
     """A far regime that is a tenth of the rows is learned."""
     first = machine.rows(600)
     first[:60] += 300.0
@@ -111,9 +111,7 @@ def test_a_new_regime_of_few_rows_has_its_share_of_every_batch(
     assert told.lineage.w_new == pytest.approx(0.05)
 
 
-def test_an_experience_that_was_not_learned_is_rejected_and_says_so(
-    before: Version, machine: Machine
-) -> None:
+def test_a_new_regime_with_too_little_weight_is_rejected(before: Version, machine: Machine) -> None:
     """A new regime with almost no weight still alarms, and the gate rejects it."""
     many = before.recorded(learned=200_000)
     weights = {"w_prev": 0.999, "w_new": 0.001}
@@ -126,7 +124,7 @@ def test_an_experience_that_was_not_learned_is_rejected_and_says_so(
 
 
 @pytest.mark.parametrize(("score", "wide"), [("elbo", 1.0), ("auto", 30.0)])
-def test_a_far_regime_is_told_apart_as_finely_as_a_near_one(
+def test_anomalies_of_a_far_regime_are_found(
     before: Version, machine: Machine, score: str, wide: float
 ) -> None:
     """A regime a hundred deviations away is learned: normals pass, anomalies are found."""
@@ -146,9 +144,7 @@ def test_a_far_regime_is_told_apart_as_finely_as_a_near_one(
 
 
 @pytest.mark.parametrize("kind", ["vae", "mahalanobis"])
-def test_a_constant_that_comes_alive_is_learned_in_its_own_scale(
-    kind: str, machine: Machine
-) -> None:
+def test_a_constant_that_begins_to_vary_is_learned(kind: str, machine: Machine) -> None:
     """A constant that begins to vary is learned: normals pass, and values far away alarm."""
     config = {"vae": Config(model=QUICK, score="elbo"), "mahalanobis": Config(kind=kind)}[kind]
     still = machine.rows(500)

@@ -104,7 +104,7 @@ def test_a_weight_for_one_run_replaces_the_configs(first: Version, blob: Array) 
     assert version.lineage.w_new == 0.9
 
 
-def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
+def test_joint_keeps_every_vector_and_counts_the_bytes(blob: Array) -> None:
     """Joint training keeps all vectors: `bytes_kept` grows, and for replay it stays 0."""
     config = Config(strategy="joint", model=QUICK)
     v2 = train(train(None, blob, config), blob[:100], config)
@@ -114,7 +114,7 @@ def test_joint_keeps_every_vector_and_says_so(blob: Array) -> None:
 
 
 @pytest.mark.parametrize("replay", [Replay("prior", "mean"), Replay("prior", "sample")])
-def test_the_literatures_replay_is_a_configuration(first: Version, replay: Replay) -> None:
+def test_prior_latents_and_decoder_means_can_be_configured(first: Version, replay: Replay) -> None:
     """N(0, I) latents and decoder means give other draws from the same generator."""
     literal = first.with_config(Config(dimension=6, replay=replay))
     assert not np.array_equal(literal.sample(10, 0), first.sample(10, 0))
@@ -131,7 +131,7 @@ def test_the_literatures_replay_is_a_configuration(first: Version, replay: Repla
     ],
     ids=["constant column", "heavy tails", "wild units", "one vector", "binary"],
 )
-def test_a_strangers_vectors_need_no_tuning(blob: Array, spoil) -> None:
+def test_defaults_hold_the_rate_on_other_data(blob: Array, spoil) -> None:
     """With all defaults scores are finite, and fresh normals alarm at about the asked rate."""
     X = spoil(blob.astype(np.float64)).astype(np.float32)
     half = len(X) // 2
@@ -142,7 +142,7 @@ def test_a_strangers_vectors_need_no_tuning(blob: Array, spoil) -> None:
 
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])
-def test_images_are_seen_for_what_they_are(digits: dict[int, Array], scale: float) -> None:
+def test_pictures_get_a_bernoulli_decoder(digits: dict[int, Array], scale: float) -> None:
     """Pictures in [0, 1] or 0..255 get a Bernoulli decoder, and another digit alarms."""
     ones = digits[1] * (scale / 16)
     version = train(None, ones[:130], Config(model=Model(epochs=60)))
@@ -161,7 +161,7 @@ def test_too_few_or_misshapen_vectors_are_refused(first: Version, blob: Array) -
         train(first, blob[:, :5])
 
 
-def test_a_training_that_explodes_is_an_error_and_no_version(blob: Array) -> None:
+def test_a_diverging_training_raises_training_error(blob: Array) -> None:
     """A much too high learning rate raises TrainingError, and never gives NaN weights."""
     config = Config(model=Model(learning_rate=0.99, epochs=200, hidden=(64, 64, 64)))
     try:
@@ -171,7 +171,7 @@ def test_a_training_that_explodes_is_an_error_and_no_version(blob: Array) -> Non
     assert np.isfinite(version.score(blob)).all()
 
 
-def test_weights_chosen_by_trying_say_why(first: Version, blob: Array) -> None:
+def test_auto_weights_record_their_probes(first: Version, blob: Array) -> None:
     """`auto` records its probes with their losses on old and new, and takes the best one."""
     version = train(first, blob + 3 * blob.std(axis=0), Config(weights="auto", model=QUICK))
     probes = version.lineage.probes

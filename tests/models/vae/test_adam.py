@@ -5,7 +5,7 @@ import torch
 from models.vae.adam import Adam
 
 
-def test_a_step_is_torchs_own() -> None:
+def test_a_step_equals_that_of_torch() -> None:
     """A step equals torch's bit for bit, over several tensors and a changing rate."""
     rng = torch.Generator().manual_seed(0)
     ours = [torch.randn(shape, generator=rng, requires_grad=True) for shape in ((3, 4), (5,))]

@@ -29,7 +29,7 @@ def back() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("built", "why"), [(None, "was built without CUDA"), ("12.8", "finds none")]
 )
-def test_a_device_that_is_not_there(
+def test_an_absent_device_is_refused_with_the_reason(
     monkeypatch: pytest.MonkeyPatch, built: str | None, why: str
 ) -> None:
     """`cuda` is refused with the reason, an unknown name too; `auto` is then the processor."""
@@ -43,7 +43,7 @@ def test_a_device_that_is_not_there(
     assert device.device() == torch.device("cpu")
 
 
-def test_auto_is_a_gpu_that_torch_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_chooses_a_gpu_that_torch_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
     """So is `cuda`; `cpu` stays the processor."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for wanted, chosen in (("auto", "cuda"), ("cpu", "cpu"), ("cuda", "cuda")):

@@ -23,7 +23,7 @@ def loss(vae: VAE, x: torch.Tensor, beta: float) -> torch.Tensor:
 
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli", "categories"])
-def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
+def test_loss_and_gradients_equal_those_of_autograd(seed: int, likelihood: str) -> None:
     """Loss and all gradients equal autograd's, also where variances and noise are clamped."""
     categories = (2, 4) if likelihood == "categories" else ()
     name = "gaussian" if categories else likelihood
@@ -52,7 +52,7 @@ def test_it_is_what_autograd_finds(seed: int, likelihood: str) -> None:
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "bernoulli"])
-def test_old_rows_teach_what_the_previous_version_answers_too(likelihood: str) -> None:
+def test_gradients_of_answers_equal_those_of_autograd(likelihood: str) -> None:
     """With answers on old rows the gradient equals autograd's of both divergences."""
     shape, old, n = Shape(5, 2, (8,), likelihood), 6, 10
     vae, other = (VAE(shape, networks=2, seed=3) for _ in range(2))
@@ -99,7 +99,7 @@ def test_dropped_units_have_no_gradient() -> None:
         torch.testing.assert_close(mine.grad, its.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_what_is_frozen_stays_and_autograd_adds_to_the_rest() -> None:
+def test_frozen_parameters_have_no_gradient_and_other_losses_add_theirs() -> None:
     """A frozen parameter keeps a zero gradient; other losses add theirs through autograd."""
     vae = VAE(Shape(4, 2, (6,), "gaussian"))
     for parameter in vae.encoder.parameters():

@@ -32,7 +32,7 @@ def test_a_noise_that_is_frozen_stays() -> None:
     assert not vae.noise.any()
 
 
-def test_sensors_that_are_nearly_equal_are_seen_to_part() -> None:
+def test_a_difference_of_nearly_equal_sensors_is_found() -> None:
     """A large difference between nearly equal sensors is found, and a constant that moves."""
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(1, 6))

@@ -11,7 +11,7 @@ from models.version.ablation import SUSPECTS, ablate, suspects
 QUICK = Model(epochs=5)
 
 
-def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
+def test_a_contribution_is_the_distance_minus_that_of_the_other_features() -> None:
     """For a Gaussian a contribution is the distance minus that of the other features."""
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
     tied = Tied.of(np.ones(1), np.zeros((1, 3)), covariance)
@@ -27,7 +27,7 @@ def test_a_feature_is_owed_what_the_others_leave_of_it() -> None:
         np.testing.assert_allclose(found.expected[0, j], mean, rtol=1e-4, atol=1e-6)
 
 
-def test_of_many_features_those_are_tried_that_may_be_to_blame() -> None:
+def test_of_many_features_the_most_suspicious_are_tried() -> None:
     """The features with the largest terms and the furthest ones are tried, none twice."""
     rng = np.random.default_rng(0)
     x, drawn = rng.normal(size=(5, 100)), rng.normal(size=(50, 100))

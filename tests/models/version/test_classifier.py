@@ -64,7 +64,7 @@ def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
          ("lwf", [0.5, 1], [0, 1]), ("icarl", [0.5, 1], [0.5, 1]), ("joint", [0.8, 1], [0.8, 1]),
      ))],
 )  # fmt: skip
-def test_every_strategy_shows_its_own_bias(
+def test_finetuning_is_biased_to_new_classes(
     digits: dict[int, Array], strategy: str, old: list[float], new: list[float]
 ) -> None:
     """Finetuning assigns everything to new classes; strategies that keep vectors do not."""

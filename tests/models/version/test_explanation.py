@@ -8,7 +8,7 @@ from models.context import Context, derive
 SHIFT = 12.0  # deviations
 
 
-def test_a_step_in_one_column_is_owed_to_it_from_its_first_row_on():
+def test_a_step_is_attributed_to_its_column_from_the_first_row():
     """A step is attributed to its column: value and deviation are removed together."""
     rng = np.random.default_rng(0)
     wave = np.sin(np.arange(900) / 40)[:, None] * [2.0, 1.5, 1.0, 0.0]

@@ -37,12 +37,12 @@ def gappy(X: Array, share: float) -> Array:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
-def test_the_asked_for_rate_holds_whatever_is_missing(version, parts, share: float) -> None:
+def test_the_asked_rate_holds_with_missing_values(version, parts, share: float) -> None:
     """At 5 % asked, 3 to 8 % alarm, with no to half of the values missing."""
     assert 0.03 <= version.is_anomaly(gappy(parts[1], share)).mean() <= 0.08
 
 
-def test_what_breaks_is_found_although_values_are_missing(version, parts) -> None:
+def test_a_jump_is_found_although_values_are_missing(version, parts) -> None:
     """A jump of eight deviations in an observed feature is found."""
     X = parts[1][:400].copy()
     X[:, 2] += 8 * X[:, 2].std()
@@ -50,7 +50,7 @@ def test_what_breaks_is_found_although_values_are_missing(version, parts) -> Non
     assert version.is_anomaly(X).mean() > 0.9
 
 
-def test_whole_rows_score_as_if_no_other_had_gaps(version, parts) -> None:
+def test_a_gap_in_one_row_changes_no_other_row(version, parts) -> None:
     """A gap in one row changes no other row, and scores stay finite."""
     X = gappy(parts[1][:100], 0.3)
     whole = ~np.isnan(X).any(axis=1)
@@ -59,7 +59,7 @@ def test_whole_rows_score_as_if_no_other_had_gaps(version, parts) -> None:
     np.testing.assert_allclose(scores[whole], version.score(X[whole]), rtol=1e-5, atol=1e-4)
 
 
-def test_an_explanation_names_only_what_was_seen(version, parts) -> None:
+def test_an_explanation_names_only_observed_features(version, parts) -> None:
     """A missing feature contributes nothing and is not in the list."""
     X = parts[1][:5].copy()
     X[:, 4] = NAN
@@ -68,7 +68,7 @@ def test_an_explanation_names_only_what_was_seen(version, parts) -> None:
         assert len(row) == 7
 
 
-def test_the_conditional_mean_gives_the_distance_of_what_is_seen() -> None:
+def test_the_conditional_mean_gives_the_distance_of_observed_features() -> None:
     """The conditional mean is mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o), for two regimes."""
     covariance = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 1.5]])
     means = np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
@@ -82,7 +82,7 @@ def test_the_conditional_mean_gives_the_distance_of_what_is_seen() -> None:
     np.testing.assert_allclose(Distance(tied)(filled), [0.5 * apart @ solved], rtol=1e-4)
 
 
-def test_a_score_moves_to_the_one_that_is_as_rare() -> None:
+def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:
     """Halved scores are doubled, beyond the largest too; between gap counts it interpolates."""
     whole = np.linspace(0, 100, 101)
     scale = Scale(np.array([0, 2]), np.stack([whole, whole / 2]))
@@ -99,7 +99,7 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
         version.score(np.full((1, 8), NAN))
 
 
-def test_a_loaded_version_compares_nothing_anew(version, parts, monkeypatch) -> None:
+def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, monkeypatch) -> None:
     """An artifact has the map for rows with gaps, so loading and judging compute none."""
     X = gappy(parts[1][:50], 0.3)
     monkeypatch.setattr(Scale, "of", None)
@@ -107,7 +107,7 @@ def test_a_loaded_version_compares_nothing_anew(version, parts, monkeypatch) -> 
     np.testing.assert_array_equal(loaded.score(X), version.score(X))
 
 
-def test_an_artifact_of_before_is_compared_when_it_is_read(version, parts, monkeypatch) -> None:
+def test_an_artifact_of_format_3_gets_the_map_for_gaps(version, parts, monkeypatch) -> None:
     """A version of format 3 has no map for gaps; it is computed when read, and scores agree."""
     X = gappy(parts[1][:50], 0.3)
     tensors, about = artifact.decode(version.to_bytes())
@@ -119,14 +119,14 @@ def test_an_artifact_of_before_is_compared_when_it_is_read(version, parts, monke
     np.testing.assert_array_equal(loaded.score(X), version.score(X))
 
 
-def test_another_score_compares_anew(version) -> None:
+def test_another_score_computes_its_own_map_for_gaps(version) -> None:
     """The map for gaps belongs to one score; another score computes its own."""
     assert version.gaps is not None
     assert version.with_config(version.config).gaps is version.gaps
     assert version.with_config(replace(version.config, score="elbo")).gaps is None
 
 
-def test_a_gap_scale_that_does_not_rise_is_refused(version) -> None:
+def test_a_map_for_gaps_that_does_not_ascend_is_refused(version) -> None:
     """A map for gaps that does not ascend is refused when an artifact is read."""
     tensors, about = artifact.decode(version.to_bytes())
     for name in ("gaps.counts", "gaps.scores"):

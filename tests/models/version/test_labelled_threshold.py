@@ -33,14 +33,16 @@ def judged(anomalies: list[float], normals: list[float], **criterion: float) -> 
         ({"miss": 1e-5, "false_alarm": 9.0}, 5.0),
     ],
 )
-def test_the_optimum(criterion: dict[str, float], best: float) -> None:
+def test_the_threshold_equals_the_best_one_found_by_hand(
+    criterion: dict[str, float], best: float
+) -> None:
     """F-beta and cost are best at the threshold that a count by hand finds."""
     scores = np.array([0.0, 2.0, 4.0, 6.0, 8.0])
     anomalous = np.array([False, True, False, True, True])
     assert optimum(scores, anomalous, criterion) == best
 
 
-def test_no_alarm_can_be_the_cheapest() -> None:
+def test_no_vector_alarms_if_that_costs_least() -> None:
     """If a miss is cheap and anomalies score below normals, no labelled vector alarms."""
     scores, anomalous = np.array([1.0, 2.0]), np.array([True, False])
     best = optimum(scores, anomalous, {"miss": 1.0, "false_alarm": 2.0})
@@ -48,7 +50,7 @@ def test_no_alarm_can_be_the_cheapest() -> None:
     assert optimum(scores, anomalous, {"miss": 2.0, "false_alarm": 1.0}) == 1.0
 
 
-def test_neighbouring_floats_are_split() -> None:
+def test_between_neighbouring_floats_the_upper_one_is_the_threshold() -> None:
     """Between two neighbouring floats there is no middle, so the upper one is the threshold."""
     low = np.float32(16_777_216.0)
     high = np.nextafter(low, np.float32(np.inf))
@@ -56,7 +58,7 @@ def test_neighbouring_floats_are_split() -> None:
     assert optimum(scores, np.array([False, True]), {"beta": 1.0}) == high
 
 
-def test_ties_are_not_split() -> None:
+def test_equal_scores_have_the_same_verdict() -> None:
     """Equal scores have the same verdict: an anomaly equal to three normals does not alarm."""
     scores = np.array([1.0, 5.0, 5.0, 5.0, 5.0, 9.0])
     anomalous = np.array([False, True, False, False, False, True])
@@ -67,7 +69,7 @@ def test_ties_are_not_split() -> None:
     st.lists(st.tuples(_FLOATS, st.booleans()), min_size=1, max_size=12),
     st.floats(0.1, 10.0),
 )
-def test_no_threshold_is_better(judged: list[tuple[float, bool]], beta: float) -> None:
+def test_no_other_threshold_is_better(judged: list[tuple[float, bool]], beta: float) -> None:
     """No other float32 threshold has a higher F-beta or a lower cost."""
     scores = np.array([score for score, _ in judged])
     anomalous = np.array([anomaly for _, anomaly in judged])

@@ -79,7 +79,7 @@ def test_an_explanation_names_the_feature_that_broke(first: Version, blob: Array
         assert largest[0].expected < row[3]
 
 
-def test_the_generator_draws_what_was_learned(first: Version, blob: Array) -> None:
+def test_draws_have_the_means_and_deviations_of_the_data(first: Version, blob: Array) -> None:
     """The same seed gives the same draw, with the data's means and deviations."""
     sample = first.sample(2000, seed=1)
     np.testing.assert_array_equal(sample, first.sample(2000, seed=1))

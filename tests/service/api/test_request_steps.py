@@ -92,7 +92,7 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
 
 
 @pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 128)])
-async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> None:
+async def test_a_request_of_a_full_turn_takes_few_calls(known: bool, most: int) -> None:
     """Each of sixty-four requests in one turn takes at most this many calls, with metrics."""
     lane, peers = connections(64)
     # A head that came before is not parsed; one with another name is.
@@ -113,7 +113,7 @@ async def test_a_request_in_company_takes_few_steps(known: bool, most: int) -> N
     assert 0.8 * most < taken <= most  # if it takes far fewer calls, lower the bound
 
 
-async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None:
+async def test_only_a_lone_connection_is_answered_before_the_turn_ends() -> None:
     """A connection alone is answered at once; the second of two waits for the turn's end."""
     wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
     for many, at_once in ((1, 1), (2, 0)):
@@ -125,7 +125,7 @@ async def test_only_one_that_is_alone_is_answered_before_the_turn_ends() -> None
         assert peers[0].transport.answers - before == at_once
 
 
-async def test_a_lone_request_takes_few_steps() -> None:
+async def test_a_lone_request_takes_few_calls() -> None:
     """A request alone takes few calls from bytes to answer: one vector is not made a matrix."""
     wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
     lane, (peer,) = connections(1)

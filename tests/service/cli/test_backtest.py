@@ -23,7 +23,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.thorough
-def test_json_has_everything(file: Path):
+def test_json_has_regimes_and_alarms_by_day(file: Path):
     """The first batch is a new regime, and alarms are counted by day."""
     ran = CliRunner().invoke(app, ["backtest", str(file), "--time", "when", *RUN, "--json"])
     assert ran.exit_code == 0, ran.output
@@ -40,7 +40,7 @@ def test_json_has_everything(file: Path):
     assert found["suggested"]["strategy"] == "replay"
 
 
-def test_people_read_sentences(file: Path, tmp_path: Path):
+def test_the_report_for_people_compares_arms_in_sentences(file: Path, tmp_path: Path):
     """Without times alarms are counted per thousand rows; arms are compared; a PNG is written.
 
     The column of times is no feature, because it only rises.
@@ -99,7 +99,7 @@ def test_bad_options_are_usage_errors(file: Path, given: list[str], why: str):
     assert why in ran.output
 
 
-def test_too_few_rows_are_told(tmp_path: Path):
+def test_a_file_that_is_too_short_is_named(tmp_path: Path):
     """The message about a file that is too short names the file."""
     short = tmp_path / "short.csv"
     short.write_text("1,2\n" * 50)

@@ -126,7 +126,7 @@ def test_score_can_fail_on_anomalies(run, stub, file):
     assert status == Exit.ANOMALY
 
 
-def test_refused_row_is_named_by_its_line(run, stub, file):
+def test_a_refused_row_is_named_by_its_line(run, stub, file):
     """An error in a row names the line of the file, not the row of the request."""
     problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
@@ -136,7 +136,7 @@ def test_refused_row_is_named_by_its_line(run, stub, file):
     assert "x.csv, line 3, column 1: NaN is not a number to score" in err
 
 
-def test_a_wait_for_the_service_is_told_in_its_words(run, stub, file):
+def test_a_repeated_request_shows_the_reason_of_the_service(run, stub, file):
     """While a request is repeated, the service's reason is shown, not a library's message."""
     path = "/v1/detectors/pump"
     stub.answers["GET", path] = (503, {"detail": "The store does not answer."})
@@ -149,7 +149,7 @@ def test_a_wait_for_the_service_is_told_in_its_words(run, stub, file):
     assert "stamina" not in err
 
 
-def test_refusal_is_status_1_with_the_detail(run, stub):
+def test_a_refusal_exits_with_1_and_the_detail(run, stub):
     """If the service refuses a request, the command shows the service's own sentence."""
     stub.answers["PUT", "/v1/detectors/pump/champion"] = (410, {"detail": "version 1 is gone"})
     status, out, err = run("promote", "pump", "1", "--url", stub.url)
@@ -157,7 +157,7 @@ def test_refusal_is_status_1_with_the_detail(run, stub):
     assert "version 1 is gone" in err
 
 
-def test_nobody_there_is_status_3(run):
+def test_no_service_at_the_url_exits_with_3(run):
     """If no service answers, the exit status is 3."""
     status, _, err = run("detectors", "--url", "http://127.0.0.1:1")
     assert status == Exit.UNREACHABLE
@@ -168,7 +168,7 @@ def test_nobody_there_is_status_3(run):
     "arguments",
     [("score", "no-such-file"), ("nonsense",), ("up", "--port", "99999"), ("promote", "pump")],
 )
-def test_usage_errors_are_status_2(run, arguments):
+def test_usage_errors_exit_with_2(run, arguments):
     """A wrong use of the command line gives status 2, and no traceback."""
     status, _, err = run(*arguments)
     assert status == Exit.USAGE
@@ -195,7 +195,7 @@ def test_usage_errors_are_status_2(run, arguments):
         ("ANAMNESIS_TLS_KEY", "", "ANAMNESIS_TLS_KEY is set but empty"),
     ],
 )
-def test_bad_settings_are_status_2(run, tmp_path, monkeypatch, variable, value, words):
+def test_bad_settings_exit_with_2(run, tmp_path, monkeypatch, variable, value, words):
     """A wrong setting is reported in one sentence without its value."""
     (tmp_path / "broken.toml").write_text("port = [")
     (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00secret")
@@ -236,7 +236,7 @@ def test_learn_creates_a_missing_detector(run, stub, file):
     assert "created the detector new" in err
 
 
-def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
+def test_a_repeated_batch_is_counted_as_duplicate(run, stub, file):
     """A repeated batch gets its first answer, and the command calls it a duplicate."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
@@ -245,7 +245,7 @@ def test_what_was_learned_before_is_not_counted_as_accepted(run, stub, file):
     assert json.loads(out) == expected
 
 
-def test_learn_says_what_waits_for_a_person(run, stub, file):
+def test_learn_names_the_rows_that_are_held_back(run, stub, file):
     """Rows that are held back are named, with the command that shows them."""
     held = {**STATUS, "waiting": "2 rows wait for a person"}
     stub.answers["GET", "/v1/detectors/pump"] = (200, held)
@@ -254,7 +254,7 @@ def test_learn_says_what_waits_for_a_person(run, stub, file):
     assert "pump: 2 rows wait for a person; `anamnesis quarantine list pump` shows them" in err
 
 
-def test_learning_now_what_was_learned_before_is_no_error(run, stub, file):
+def test_learn_now_with_an_empty_buffer_is_no_error(run, stub, file):
     """If nothing is buffered, --now asks for no retraining and reports no error."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
@@ -287,7 +287,7 @@ def test_rollback_promotes_the_parent_of_this_generation(run, stub):
     assert headers["if-match"] == '"4"'
 
 
-def test_revoke_says_what_is_done_and_lost(run, stub):
+def test_revoke_sends_its_options_and_prints_the_result(run, stub):
     """`revoke` takes a batch or a sender, and sends `--dry-run` and `--why` along."""
     some = {"vectors": 960, "batch_count": 24, "batches": ["b"], "senders": ["ann"]}
     gone = {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 9}
@@ -333,7 +333,7 @@ def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
     assert run("audit", "--verify", "--url", stub.url)[0] == Exit.REFUSED
 
 
-def test_listening_to_the_world_needs_a_key(run, tmp_path):
+def test_a_public_address_needs_a_key(run, tmp_path):
     """An address that others can reach is refused without a key, unless --insecure is given."""
     status, _, err = run("up", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path))
     assert status == Exit.REFUSED
@@ -383,12 +383,12 @@ def test_commands_send_the_key(monkeypatch, tmp_path):
     assert sent("option") == "Bearer option"
 
 
-def test_password_of_the_store_is_not_shown():
+def test_the_password_of_the_store_is_not_shown():
     """The summary shows the store's address without its password."""
     assert addresses.shown("redis://me:secret@store:6379/0") == "redis://me:***@store:6379/0"
 
 
-def test_a_bad_row_says_what_was_sent_before_it(run, stub, tmp_path):
+def test_the_error_of_a_bad_row_counts_the_rows_sent_before(run, stub, tmp_path):
     """Rows of earlier batches stay sent, and the message says how many there are."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 5000})

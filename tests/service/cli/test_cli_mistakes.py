@@ -40,7 +40,7 @@ URLS = [
 
 @pytest.mark.parametrize("url", URLS)
 @pytest.mark.parametrize("command", [("detectors",), ("score", "rows.csv", "-d", "pump")])
-def test_addresses(run, url, command):
+def test_bad_addresses_have_different_messages(run, url, command):
     """An impossible address and one without a service have different messages."""
     status, words = run(*command, "--url", url)
     assert status in (Exit.USAGE, Exit.UNREACHABLE)
@@ -52,7 +52,7 @@ KEYS = [f"{SECRET}\n{SECRET}", f"a {SECRET}", f"{SECRET}ü", f"{SECRET}\0", " ",
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_keys(run, key):
+def test_an_impossible_key_is_a_usage_error(run, key):
     """A key that no header can hold is a usage error, and the key is not repeated."""
     status, words = run("detectors", "--key", key)
     assert status == Exit.USAGE
@@ -62,7 +62,7 @@ def test_keys(run, key):
 
 @pytest.mark.parametrize("file", ["folder", "garbage", "absent"])
 @pytest.mark.parametrize("setting", ["ANAMNESIS_KEY_FILE", "ANAMNESIS_CA_FILE"])
-def test_files_of_settings(run, monkeypatch, setting, file):
+def test_an_unusable_settings_file_is_named(run, monkeypatch, setting, file):
     """The message about an unusable settings file names the file and the reason."""
     monkeypatch.setenv(setting, file)
     status, words = run("detectors", "--url", "https://127.0.0.1:1")
@@ -74,7 +74,7 @@ def test_files_of_settings(run, monkeypatch, setting, file):
 
 @pytest.mark.parametrize("file", ["folder", "absent", "folder/x/y", "rows.csv/x", "x" * 5000])
 @pytest.mark.parametrize("command", ["score", "learn"])
-def test_files(run, command, file):
+def test_a_file_without_vectors_is_a_usage_error(run, command, file):
     """A file that holds no vectors is a usage error."""
     status, words = run(command, file, "-d", "pump", "--url", "http://127.0.0.1:1")
     assert status in (Exit.USAGE, Exit.UNREACHABLE)  # `learn` first asks for the detector
@@ -90,7 +90,7 @@ def test_files(run, command, file):
         ("--tls-key", "garbage"), ("--workers", "0"),
     ],
 )  # fmt: skip
-def test_starting(run, options):
+def test_a_service_that_cannot_start_says_why(run, options):
     """A service that cannot start says why."""
     status, words = run("up", "--port", "0", "--data-dir", "data", *options)
     assert status in (Exit.REFUSED, Exit.USAGE)
@@ -109,7 +109,7 @@ def test_starting(run, options):
         for file in ("absent", "folder", "garbage")
     ],
 )  # fmt: skip
-def test_secrets_that_cannot_be_used(run, monkeypatch, setting, file):
+def test_an_unusable_secret_is_reported_by_its_setting(run, monkeypatch, setting, file):
     """A secret that cannot be used is reported by its setting's name before anything runs."""
     monkeypatch.setenv(setting, file)
     status, words = run("up", "--port", "0", "--data-dir", "data")
@@ -119,7 +119,7 @@ def test_secrets_that_cannot_be_used(run, monkeypatch, setting, file):
     assert SECRET not in words
 
 
-def test_a_closed_standard_input():
+def test_a_closed_standard_input_is_no_traceback():
     """A closed standard input, as under a service manager, is no traceback."""
     code = "import sys; sys.stdin = None; sys.argv = ['anamnesis', 'score', '-', '-d', 'pump', "
     code += "'--url', 'http://127.0.0.1:1']; from service.cli.__main__ import main; main()"
@@ -131,7 +131,7 @@ def test_a_closed_standard_input():
     assert "Traceback" not in ended.stderr
 
 
-def test_misspelt_variables(run, monkeypatch):
+def test_a_misspelt_variable_is_reported_once(run, monkeypatch):
     """A misspelt variable is reported once with the most similar setting, and the command runs."""
     monkeypatch.setenv("ANAMNESIS_KEYFILE", SECRET)
     status, words = run("detectors", "--url", "http://127.0.0.1:1")

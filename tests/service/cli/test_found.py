@@ -59,7 +59,7 @@ def test_sources_have_incidents_of_their_own():
     assert [(one.source, one.count) for one in seen.incidents.values()] == [("a", 3)]
 
 
-def test_the_worst_come_first(capsys):
+def test_the_worst_rows_come_first(capsys):
     """The worst rows come first, with time and reason; the others are counted."""
     found(judged({5, 6, 7, 50}), top=2).show()
     out = capsys.readouterr().out

@@ -18,7 +18,7 @@ def written(path: Path, text: str) -> Path:
     return file
 
 
-def test_times_and_labels_are_taken_out(tmp_path: Path):
+def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
     """Columns are named or numbered; the other columns are features, in order of time."""
     text = HEADER + "2026-01-02T00:00:00Z,1,2,0\n2026-01-01,3,4,anomaly\n1767398400,5,6,0\n"
     file = written(tmp_path, text)
@@ -48,13 +48,13 @@ def test_times_and_labels_are_taken_out(tmp_path: Path):
         ("at,a,b,fault\n1,2,3,0\n", 'there is no column "when"'),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path: Path, text: str, why: str):
+def test_an_unusable_file_names_the_place(tmp_path: Path, text: str, why: str):
     """The message about an unusable file names the place."""
     with pytest.raises(BadTable, match=why):
         read(written(tmp_path, text), Taken("when", "fault"))
 
 
-def test_arrays_are_read(tmp_path: Path):
+def test_npy_and_npz_files_are_read(tmp_path: Path):
     """A single matrix has numbered columns; an archive can have times and labels."""
     X = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "x.npy", X)

@@ -35,19 +35,19 @@ def quick(monkeypatch):
     monkeypatch.setattr(retraining, "_NOBODY_SECONDS", 0.01)
 
 
-def test_the_outcome_is_waited_for():
+def test_the_command_waits_for_the_outcome():
     """The command polls until the outcome is there."""
     assert retraining.retrain(Client(worker=True, done=50), "pump", 60) == OUTCOME
 
 
-def test_the_progress_is_told_where_it_is_piped(monkeypatch, capsys):
+def test_piped_output_shows_the_progress(monkeypatch, capsys):
     """Piped output shows the progress and the remaining time line by line."""
     monkeypatch.setattr(progress, "_EVERY_SECONDS", 0)
     retraining.retrain(Client(worker=True, done=3), "pump", 60)
     assert "retraining pump: 50 %, 0 s left" in capsys.readouterr().err
 
 
-def test_nobody_waits_for_a_worker_that_is_not_there(capsys):
+def test_without_a_worker_the_command_ends(capsys):
     """If the service has no worker, the command ends and says so."""
     with pytest.raises(typer.Exit) as ended:
         retraining.retrain(Client(worker=False, done=10**9), "pump", 60)
@@ -55,7 +55,7 @@ def test_nobody_waits_for_a_worker_that_is_not_there(capsys):
     assert "no worker runs, and pump waits for one" in capsys.readouterr().err
 
 
-def test_a_wait_has_an_end(capsys):
+def test_the_command_ends_after_its_wait(capsys):
     """After `--wait` the command ends, and the retraining continues."""
     with pytest.raises(typer.Exit):
         retraining.retrain(Client(worker=True, done=10**9), "pump", 0.05)

@@ -44,9 +44,7 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", [".csv", ".npy", ".parquet"])
-def test_a_command_that_was_cut_goes_on_and_writes_what_an_uncut_one_does(
-    table: Path, kind: str
-) -> None:
+def test_a_continued_command_writes_the_same_file(table: Path, kind: str) -> None:
     """A continued command writes the same file as one that was not stopped."""
     whole, out = table.with_name(f"whole{kind}"), table.with_name(f"out{kind}")
     assert scored(table, whole, range(COUNT)) == 0
@@ -58,7 +56,7 @@ def test_a_command_that_was_cut_goes_on_and_writes_what_an_uncut_one_does(
     assert {path.name for path in table.parent.iterdir()} == {table.name, whole.name, out.name}
 
 
-def test_what_was_scored_otherwise_is_begun_anew(table: Path) -> None:
+def test_a_file_of_another_version_is_written_again(table: Path) -> None:
     """Rows scored by another version, or of another file, are written again."""
     out = table.with_name("out.csv")
     with pytest.raises(KeyboardInterrupt):
@@ -92,7 +90,7 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     assert parquet.read_table(out[".parquet"]).select(["count", "speed"]).equals(typed)
 
 
-def test_words_go_into_no_matrix(tmp_path: Path) -> None:
+def test_an_npy_output_is_refused_for_text(tmp_path: Path) -> None:
     """For a file with text an .npy output is refused before anything is scored."""
     (tmp_path / "in.csv").write_text("speed,state\n1,idle\n2,idle\n")
     with Sheet(tmp_path / "in.csv", Options()) as sheet, pytest.raises(BadTable, match="state"):
@@ -102,9 +100,7 @@ def test_words_go_into_no_matrix(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"), [("", "is a folder"), ("in.csv", "is the input"), ("out.XLSX", "cannot be")]
 )
-def test_what_cannot_be_written_is_refused_before_a_row_is_scored(
-    table: Path, name: str, why: str
-) -> None:
+def test_an_impossible_output_is_refused_before_scoring(table: Path, name: str, why: str) -> None:
     """A folder, the input file or a workbook as output is refused, and nothing is written."""
     before = table.read_bytes()
     with Sheet(table, Options()) as sheet, pytest.raises(BadTable, match=why):

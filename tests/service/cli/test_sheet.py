@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("variant", REFUSED)
-def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, variant):
+def test_an_unreadable_file_is_refused_with_line_and_column(tmp_path, variant):
     """The message about an unreadable file names line and column, and says what to do."""
     content, said = REFUSED[variant]
     options = Options() if variant == "too many columns" else OPTIONS
@@ -135,7 +135,7 @@ def test_what_cannot_be_read_is_refused_in_one_sentence(tmp_path, variant):
     assert "\n" not in str(refused.value)
 
 
-def test_a_letter_of_cp1252_deep_in_a_file_is_read(tmp_path):
+def test_cp1252_is_recognised_late_in_a_file(tmp_path):
     """A letter of cp1252 is read even if it comes long after the first bytes."""
     lines = PLAIN.encode() + LINES[0].encode().replace(b"Z,a", b"Z,gr\xf6\xdfe") * 1
     rows, sheet = opened(tmp_path, PLAIN.encode() + b"".join(
@@ -146,14 +146,14 @@ def test_a_letter_of_cp1252_deep_in_a_file_is_read(tmp_path):
     assert sheet.names == ("speed", "temp")
 
 
-def test_what_is_unusual_is_said(tmp_path):
+def test_the_detected_dialect_is_printed(tmp_path):
     """What was detected is printed, so that a person sees a wrong guess."""
     _, sheet = opened(tmp_path, gzip.compress(b"\xef\xbb\xbf" + GERMAN.encode()))
     assert sheet.notes == ("gzip", "UTF-8 with BOM", "semicolons", "decimal commas")
     assert opened(tmp_path, PLAIN)[1].notes == ()
 
 
-def test_a_date_of_another_order_is_read_as_told(tmp_path):
+def test_dates_are_read_with_time_format_and_timezone(tmp_path):
     """A date in another order is read with --time-format and --timezone."""
     content = "when,x\n01.02.2026 01:30,1\n01.02.2026 02:30,2\n"
     options = Options(time="when", time_format="%d.%m.%Y %H:%M", timezone="Europe/Berlin")
@@ -161,7 +161,7 @@ def test_a_date_of_another_order_is_read_as_told(tmp_path):
     assert rows.times.tolist() == [1769905800.0, 1769909400.0]
 
 
-def test_a_zone_that_is_none_is_refused(tmp_path):
+def test_an_unknown_zone_is_refused(tmp_path):
     """The message about an unknown zone shows a valid one."""
     with pytest.raises(BadTable, match="Europe/Berlin"):
         opened(tmp_path, PLAIN, Options(timezone="CEST/Summer"))
@@ -200,7 +200,7 @@ def test_columns_that_do_not_match_are_named(tmp_path, header, said):
         sheet.matched({"features": ["speed", "temp"]})
 
 
-def test_a_blank_cell_is_taken_where_the_detector_takes_gaps(tmp_path):
+def test_a_blank_cell_is_a_missing_value(tmp_path):
     """A blank cell is NaN in the matrix, in all its spellings."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n1,\n2,NA\n,3\nnull,4\n")
@@ -227,7 +227,7 @@ def test_parquet_is_read_by_name_too(tmp_path):
     assert rows.times.tolist() == TIMES
 
 
-def test_a_large_file_comes_in_chunks_and_says_how_far_it_is(tmp_path):
+def test_a_large_file_comes_in_parts_with_its_progress(tmp_path):
     """A large file comes in parts, with the share of its bytes that was read."""
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + "1.000000,2.000000\n" * 40_000)
@@ -241,7 +241,7 @@ def test_a_large_file_comes_in_chunks_and_says_how_far_it_is(tmp_path):
     assert shares[0] < 1.0 == shares[-1]
 
 
-def test_rows_are_cut_into_parts_that_can_be_explained(tmp_path):
+def test_a_part_of_a_batch_keeps_the_places_of_its_rows(tmp_path):
     """A part of a batch knows the places of its rows."""
     (rows,), _ = opened(tmp_path, PLAIN)
     parts = list(rows.parts(2))
@@ -290,7 +290,7 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     ("words", "told"),
     [("aabbcc", "has each word in one stretch"), ("aaaaaa", "is the same word"), ("abcabc", "")],
 )
-def test_words_that_do_not_return_are_named_since_the_next_one_alarms(tmp_path, words, told):
+def test_columns_with_ever_new_words_are_named(tmp_path, words, told):
     """A word column that always gets new words is named, because the next word would alarm."""
     path = tmp_path / "x.csv"
     cells = [f"{i},{source},{word}" for i, word in enumerate(words) for source in "xy"]
@@ -303,7 +303,7 @@ def test_words_that_do_not_return_are_named_since_the_next_one_alarms(tmp_path, 
     assert all(told in note and "--drop release" in note for note in notes)
 
 
-def test_a_word_that_only_tells_sources_apart_is_no_release(tmp_path):
+def test_a_word_that_identifies_a_source_gets_no_warning(tmp_path):
     """A word that only identifies a source gets no warning."""
     path = tmp_path / "x.csv"
     cells = [f"{i},{source},site {source}" for i in range(6) for source in "xy"]
@@ -347,7 +347,7 @@ def test_remarks_are_left_out_and_named(tmp_path):
     assert any('"remark"' in note and "98.0%" in note for note in found.notes)
 
 
-def test_a_counter_of_a_few_rows_is_no_unknown_column(tmp_path):
+def test_a_counter_is_left_out_of_a_short_file_too(tmp_path):
     """What `learn` left out of a long file is left out of a short one, too."""
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["n,meter", *(f"{i % 5},{100 + i}" for i in range(12))]))
@@ -390,7 +390,7 @@ def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path)
         assert any("correlate by" in note for note in notes)
 
 
-def test_a_file_with_the_newest_row_first_makes_no_detector(tmp_path):
+def test_a_file_with_the_newest_row_first_is_refused(tmp_path):
     """A file with the newest row first is refused, because all rows would be late."""
     path = tmp_path / "x.csv"
     path.write_text("when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))

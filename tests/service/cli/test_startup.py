@@ -20,7 +20,7 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-def test_help_loads_nothing_heavy() -> None:
+def test_help_loads_no_store_and_no_supervisor() -> None:
     """`--help` loads no store, metrics, settings or supervisor."""
     ended = _run("--help")
     assert ended.returncode == 0, ended.stderr
@@ -28,7 +28,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert ended.stderr.strip().splitlines()[-1] == "[]"
 
 
-def test_the_release_is_shown() -> None:
+def test_version_prints_the_release() -> None:
     """`--version` prints the installed release."""
     ended = _run("--version")
     assert ended.returncode == 0

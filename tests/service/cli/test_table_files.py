@@ -14,7 +14,7 @@ def _read(path) -> tuple[np.ndarray, list]:
     return np.vstack([b.vectors for b in batches]), batches
 
 
-def test_npy_in_batches(tmp_path):
+def test_npy_is_read_in_batches(tmp_path):
     """The batches of a large matrix together are the matrix."""
     matrix = np.arange(24_000, dtype=np.int64).reshape(12_000, 2)
     np.save(tmp_path / "x.npy", matrix)
@@ -25,7 +25,7 @@ def test_npy_in_batches(tmp_path):
 
 
 @pytest.mark.parametrize("array", [np.zeros(3), np.array([["a"]]), np.zeros((0, 3))])
-def test_npy_of_something_else_is_refused(tmp_path, array):
+def test_npy_that_is_no_matrix_is_refused(tmp_path, array):
     """An NPY file that is no matrix of numbers with rows is refused."""
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(BadTable, match="give a matrix of numbers"):
@@ -42,14 +42,14 @@ def test_pickled_npy_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "content", [b"", b"x", b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00" + b"{((((".ljust(0x76)]
 )
-def test_what_only_claims_to_be_npy_is_refused(tmp_path, content):
+def test_files_that_are_not_npy_are_refused(tmp_path, content):
     """An empty file, an archive and a broken header are refused."""
     (tmp_path / "x.npy").write_bytes(content)
     with pytest.raises(BadTable, match=r"not an \.npy file of numbers"):
         list(table_files.read(tmp_path / "x.npy"))
 
 
-def test_parquet(tmp_path):
+def test_parquet_columns_are_text_by_name(tmp_path):
     """The columns of a Parquet file are text by name; a missing value is empty."""
     pa = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -59,7 +59,7 @@ def test_parquet(tmp_path):
     assert list(batches) == [(1.0, [["1.0", "3"], ["", "4"]])]
 
 
-def test_standard_input(monkeypatch):
+def test_standard_input_is_read_as_npy(monkeypatch):
     """`-` reads NPY from standard input."""
     body = io.BytesIO()
     np.save(body, np.array([[1.0, 2.0]]))

@@ -24,7 +24,7 @@ def row(place: int, *, alarm: bool, source: str = "a") -> Row:
     return Row("line", place, 1, 9.0, 0.1, severity, alarm, None, None, source, LEADING, ())
 
 
-def test_rows_come_as_the_file_grows(tmp_path):
+def test_rows_are_read_as_the_file_grows(tmp_path):
     """A row comes as soon as its line is complete; rows from before are marked."""
     path = tmp_path / "x.csv"
     path.write_text("when,machine,speed\n1,a,0.5\n2,a,1.5\n")

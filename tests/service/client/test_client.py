@@ -22,7 +22,7 @@ def _no_pauses(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
 
 
-def test_vectors_travel_as_npy():
+def test_vectors_are_sent_as_npy():
     """A matrix of any type is sent as NPY with float32."""
 
     def handler(request):
@@ -63,7 +63,7 @@ def test_learn_without_a_key_is_tried_once():
     assert len(seen) == 1
 
 
-def test_refusal_carries_the_problem():
+def test_a_refusal_has_the_problem_with_its_place():
     """The error has the problem's detail as message, and row and column."""
     problem = {"title": "Bad vectors", "detail": "row 3 is ragged", "row": 3}
     client = _client(lambda _: httpx.Response(422, json=problem))
@@ -72,20 +72,20 @@ def test_refusal_carries_the_problem():
     assert (refused.value.status, refused.value.row, refused.value.column) == (422, 3, None)
 
 
-def test_a_stranger_answering_is_a_refusal():
+def test_an_answer_of_another_program_is_a_refusal():
     """An answer from another program is an error of the client, not a traceback."""
     client = _client(lambda _: httpx.Response(200, text="<html>"))
     with pytest.raises(Refused, match="is not this service"):
         client.health()
 
 
-def test_nobody_there_is_unreachable_at_once():
+def test_a_refused_connection_is_unreachable_at_once():
     """A refused connection is reported at once, without repetition."""
     with pytest.raises(Unreachable, match="no service at"):
         Client("http://127.0.0.1:1").health()
 
 
-def test_promote_names_the_generation():
+def test_promote_sends_if_match():
     """The expected generation is sent in If-Match, as an ETag."""
 
     def handler(request):

@@ -96,7 +96,7 @@ def test_every_route_has_a_method():
 
 
 @pytest.mark.anyio
-async def test_the_awaited_client_asks_the_same():
+async def test_the_async_client_sends_the_same_requests():
     """AsyncClient has the same methods and signatures, and sends the same requests."""
     _, expected = called()
     heard = Heard()
@@ -112,7 +112,7 @@ async def test_the_awaited_client_asks_the_same():
 
 
 @pytest.mark.anyio
-async def test_the_awaited_client_repeats_and_gives_up():
+async def test_the_async_client_repeats_and_gives_up():
     """The client repeats a request that may be repeated, after the pause that the service asks."""
     seen: list[str] = []
 
@@ -132,7 +132,7 @@ async def test_the_awaited_client_repeats_and_gives_up():
 
 
 @pytest.mark.anyio
-async def test_the_awaited_client_says_that_nobody_is_there():
+async def test_the_async_client_reports_a_refused_connection():
     """A refused connection is Unreachable at once."""
     async with AsyncClient("http://127.0.0.1:1") as client:
         with pytest.raises(Unreachable, match="no service at"):

@@ -68,7 +68,7 @@ def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
     assert found.count(None) >= OVER
 
 
-def test_a_row_that_comes_late_is_context_of_nothing():
+def test_a_late_row_is_context_of_no_row():
     """A late row is not part of the context of later rows."""
     stream = Stream(Service(), "pump")
     stream.score(ROWS[:10], TIMES[:10])

@@ -10,7 +10,7 @@ from service.client.address import trust
 from tests.certificates import self_signed
 
 
-def test_the_system_s_authorities_are_trusted(tmp_path: Path, monkeypatch) -> None:
+def test_the_authorities_of_openssl_are_trusted(tmp_path: Path, monkeypatch) -> None:
     """The client trusts OpenSSL's authorities, so SSL_CERT_FILE can name others."""
     certificate, _ = self_signed(tmp_path / "tls")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

@@ -23,7 +23,7 @@ DEFAULTS = {
 }  # fmt: skip
 
 
-def test_defaults() -> None:
+def test_an_empty_config_gets_the_defaults() -> None:
     """`{}` and an empty body give the defaults of the contract."""
     assert parse(b"{}") == parse(b"") == DetectorConfig()
     assert parse(b"{}").to_dict() == DEFAULTS
@@ -35,7 +35,7 @@ def test_a_shape_gives_the_dimension() -> None:
     assert (config.dimension, config.shape, parse(config.to_dict())) == (6, (2, 3), config)
 
 
-def test_round_trip() -> None:
+def test_a_config_is_read_back_equal() -> None:
     """A full config is read back equal, and is valid for the learner."""
     config = parse(
         {
@@ -92,7 +92,7 @@ def test_round_trip() -> None:
         (b"secret", "not JSON"),
     ],
 )
-def test_refusals(body: bytes, words: str) -> None:
+def test_refusals_name_field_and_choices_without_the_value(body: bytes, words: str) -> None:
     """An error names the field and the choices, never the given value."""
     with pytest.raises(Unprocessable) as caught:
         parse(body)
@@ -109,13 +109,13 @@ def test_refusals(body: bytes, words: str) -> None:
     ],
     ids=["values", "fields", "errors"],
 )
-def test_a_crowded_config_is_refused_at_once(body: bytes, words: str) -> None:
+def test_a_config_with_too_many_values_is_refused_at_once(body: bytes, words: str) -> None:
     """Its values are counted, not validated and named one by one."""
     with pytest.raises(Unprocessable, match=words):
         parse(body)
 
 
-def test_the_widest_config_is_taken() -> None:
+def test_a_config_of_65536_columns_is_accepted() -> None:
     """65,536 columns, with names that look like JSON."""
     columns = [{"name": f"{{a:{i},b}}", "type": "number"} for i in range(65_536)]
     assert len(parse(orjson.dumps({"columns": columns})).columns or ()) == 65_536

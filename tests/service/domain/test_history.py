@@ -19,7 +19,7 @@ def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
     return found
 
 
-def test_percentiles_of_a_histogram() -> None:
+def test_percentiles_are_right_within_a_bin() -> None:
     """Percentiles are right within a bin, and at most the largest severity."""
     severities = np.log(np.random.default_rng(1).random(20_000)) / np.log(0.01)
     found = history.counted(severities, 0, 1)
@@ -71,19 +71,19 @@ def test_a_chunk_of_noise_is_bounded() -> None:
     ]
 
 
-def test_packing_again_changes_nothing() -> None:
+def test_packing_a_chunk_again_changes_nothing() -> None:
     """A compressed chunk stays the same when it is read and written again."""
     once = history.pack({i: bucket(60_000, seed=i) for i in range(SPAN)})
     assert history.pack(history.unpack(once)) == once
 
 
-def test_another_format_is_no_history() -> None:
+def test_bytes_of_another_format_are_ignored() -> None:
     """Bytes of another format are ignored."""
     assert history.unpack(b"") == {}
     assert history.unpack(b"\xff" * 40) == {}
 
 
-def test_points_are_bounded_and_not_empty() -> None:
+def test_buckets_are_bounded_and_not_empty() -> None:
     """An answer has a bounded number of buckets, and no empty ones."""
     minutes: Buckets = {1000 + i: bucket(10, seed=i) for i in range(0, 600, 3)}
     start, end = 1000 * MINUTE, 1600 * MINUTE
@@ -96,7 +96,7 @@ def test_points_are_bounded_and_not_empty() -> None:
     assert history.points(minutes, {}, 0.0, 60.0, 10) == []
 
 
-def test_hours_where_no_minutes_are_kept() -> None:
+def test_hours_are_counted_by_minutes_if_those_are_kept() -> None:
     """An hour is counted by its minutes if they are kept, else by itself."""
     minutes: Buckets = {HOUR // MINUTE * 500 + i: bucket(10, seed=i) for i in range(60)}
     hours: Buckets = {499: bucket(777), 500: bucket(600)}
@@ -104,7 +104,7 @@ def test_hours_where_no_minutes_are_kept() -> None:
     assert sum(point.bucket.rows for point in found) == 1377
 
 
-def test_rows_per_day() -> None:
+def test_rows_per_day_count_from_the_first_row() -> None:
     """The rate counts from the first row of the last day, and is None in the first hour."""
     now = 1_000_000 * MINUTE
     half_a_day: Buckets = {1_000_000 - 720 + i: Bucket(rows=1) for i in range(720)}

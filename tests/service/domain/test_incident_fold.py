@@ -138,7 +138,7 @@ def test_one_very_severe_row_is_enough() -> None:
     assert (change.kind, change.incident.count, change.incident.peak) == ("opened", 1, 4.0)
 
 
-def test_what_began_an_incident_explains_it() -> None:
+def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
     """A slightly severer row does not replace the sentence's row, a much severer one does.
 
     After a fault the mean of the rows before is wrong, so healthy rows are as severe.
@@ -169,7 +169,7 @@ def test_single_alarms_open_nothing() -> None:
     assert run(Fold(), *(block(60.0 * i, 60.0, "x...........") for i in range(0, 1200, 12))) == []
 
 
-def test_hysteresis() -> None:
+def test_an_incident_lasts_with_single_alarms_and_closes_without() -> None:
     """An open incident lasts with single alarms, and closes after ten rows and 300 s without."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxx"))
@@ -192,7 +192,7 @@ def test_a_fast_stream_waits_for_the_time() -> None:
     assert over.kind == "closed"
 
 
-def test_one_row_an_hour() -> None:
+def test_a_slow_stream_has_one_incident() -> None:
     """In a slow stream all anomalies are one incident, which closes after ten rows."""
     fold = Fold()
     changes = run(fold, *(block(HOUR * i, HOUR, "x") for i in range(48)))
@@ -213,7 +213,7 @@ def test_a_source_that_ends_is_closed_by_the_clock() -> None:
     assert not fold.sources
 
 
-def test_sources_are_apart() -> None:
+def test_sources_have_incidents_of_their_own() -> None:
     """Alarms of two sources are two incidents, and do not count for each other."""
     fold = Fold()
     assert run(fold, block(0.0, 1.0, "xx", "a"), block(0.0, 1.0, "x", "b")) == []
@@ -225,7 +225,7 @@ def test_sources_are_apart() -> None:
     assert len({c.incident.id for c in changes}) == 2
 
 
-def test_two_faults_in_one_block() -> None:
+def test_one_request_can_open_two_incidents() -> None:
     """A file of a month in one request has as many incidents as faults."""
     changes = run(Fold(), block(0.0, 60.0, "xxx" + "." * 20 + "xxxx" + "." * 20))
     assert [(c.kind, c.incident.count) for c in changes] == [
@@ -294,7 +294,7 @@ def test_quiet_sources_take_no_memory() -> None:
     assert not fold.sources
 
 
-def test_the_fold_survives_its_store() -> None:
+def test_encoding_between_blocks_changes_no_incident() -> None:
     """Encoding and decoding between any two blocks changes no incident."""
     blocks = [block(60.0 * i, 60.0, one) for i, one in enumerate("x.xx.x..........xxxxx" * 3)]
     straight = run(Fold(), *blocks)
@@ -306,7 +306,7 @@ def test_the_fold_survives_its_store() -> None:
     assert {c.kind for c in found} == {"opened", "extended", "closed"}
 
 
-def test_worst_rows_first() -> None:
+def test_the_severest_rows_are_kept() -> None:
     """The severest rows of an incident are kept, each event once."""
     rows = [witness(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
     kept = worst([*rows, rows[3]], 5)
@@ -314,7 +314,7 @@ def test_worst_rows_first() -> None:
     assert len({row.event for row in kept}) == 5
 
 
-def test_the_sentence() -> None:
+def test_the_sentence_says_what_was_seen_and_expected() -> None:
     """The sentence says what was seen and expected, how rare it is, and since when."""
     open_one = Incident(
         "i1", "", 1_795_861_140.0, 1_795_863_000.0, 3.8, 5e-8, 34, 3, 4,
@@ -330,14 +330,14 @@ def test_the_sentence() -> None:
     )
 
 
-def test_what_leads() -> None:
+def test_at_most_three_features_lead() -> None:
     """At most three features lead, and none that contributes far less than the first."""
     found = leads([Attribution(str(i), c, 0.0, 0.0) for i, c in enumerate((9, 5, 2, 1.9))])
     assert [one.feature for one in found] == ["0", "1", "2"]
     assert leads([]) == ()
 
 
-def test_what_told_nobody_is_told_once_it_goes_on() -> None:
+def test_an_unreported_incident_pages_with_its_next_fresh_row() -> None:
     """An incident of old rows, or under a past mute, pages with its next fresh row."""
     for at_first in ({"heard": 3 * HOUR}, {"heard": 300.0, "muted": True}):
         fold = Fold()

@@ -23,7 +23,7 @@ def event(number: int, vector: list[float], severity: float, feature: str | None
     )  # fmt: skip
 
 
-def test_one_of_many_alike_comes_first(version: Version):
+def test_one_of_many_similar_events_comes_first(version: Version):
     """Of five events with the same feature, the one of middle severity is asked for."""
     events = [event(i, [0, 9, 0], 2.0 + i, "b") for i in range(5)]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
@@ -33,7 +33,7 @@ def test_one_of_many_alike_comes_first(version: Version):
     )
 
 
-def test_disagreement_and_then_the_threshold(version: Version):
+def test_events_of_disagreement_come_before_those_near_the_threshold(version: Version):
     """Next come events that this version finds normal, then those nearest to the threshold."""
     events = [
         event(1, [9, 9, 9], 5.0),

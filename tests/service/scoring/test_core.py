@@ -47,7 +47,7 @@ def body(X: np.ndarray) -> bytes:
     return orjson.dumps({"vectors": X.tolist()})
 
 
-def test_a_turn_is_isolated_by_request(champions: Champions) -> None:
+def test_requests_judged_together_get_the_answers_that_they_get_alone(champions: Champions) -> None:
     """Requests that are judged together get the same answers as alone, whatever the others are."""
     rng = np.random.default_rng(0)
     requests = []
@@ -119,7 +119,7 @@ def test_a_breaking_reader_breaks_its_request_only(
     assert [reply.status for reply in replies] == [200, 200, 200]
 
 
-def test_one_champion_for_one_request(champions: Champions) -> None:
+def test_a_swap_during_a_request_mixes_no_versions(champions: Champions) -> None:
     """A swap between parsing and judging does not mix two versions."""
     scoring = Scoring(champions)
     X = np.zeros((1, 3), np.float32)
@@ -138,12 +138,14 @@ def test_one_champion_for_one_request(champions: Champions) -> None:
         (f"{OCTETS};q=nan", False), (f"text/html, {OCTETS};q=0.1", True), (",;q=,", False),
     ],
 )  # fmt: skip
-def test_accept(accept: str | None, octets: bool) -> None:
+def test_the_answer_is_binary_only_for_clients_that_prefer_it(
+    accept: str | None, octets: bool
+) -> None:
     """The answer is binary only for clients that prefer it."""
     assert wants_octets(accept) is octets
 
 
-def test_query() -> None:
+def test_unknown_query_parameters_are_ignored() -> None:
     """Unknown parameters are ignored."""
     assert parse_query("") == (None, None, True, ByName())
     assert parse_query("a=1&version=3&explain=2&record=false") == (3, 2, False, ByName())
@@ -152,7 +154,7 @@ def test_query() -> None:
     assert parse_query(query) == (None, None, True, by)
 
 
-def test_too_many_attributions(champions: Champions) -> None:
+def test_attributions_are_bounded(champions: Champions) -> None:
     """The number of attributions in an answer is bounded."""
     X = np.zeros((70_000, 3), "<f4").tobytes()
     reply = Scoring(champions).score(ScoreRequest("pump", X, OCTETS, query="explain=3"))
@@ -170,7 +172,7 @@ def test_too_many_attributions(champions: Champions) -> None:
         b'{"vectors": [[1, 2, 3]], "other": 1}', b"\xff", b"[" * 5000,
     ],
 )  # fmt: skip
-def test_company_changes_no_answer(champions: Champions, nasty: bytes) -> None:
+def test_errors_have_the_same_text_alone_and_together(champions: Champions, nasty: bytes) -> None:
     """An error in a body has the same text, whichever requests are judged with it."""
     good = body(np.ones((1, 3)))
     company = [ScoreRequest("pump", good), ScoreRequest("pump", nasty), ScoreRequest("pump", good)]
@@ -181,7 +183,7 @@ def test_company_changes_no_answer(champions: Champions, nasty: bytes) -> None:
 
 
 @pytest.mark.parametrize("n", [1, 2, 64, 65, 300])
-def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> None:
+def test_answers_of_a_joint_judgement_are_written_the_same(champions: Champions, n: int) -> None:
     """Answers to joined rows are byte for byte those to single requests."""
     X = np.random.default_rng(n).normal(size=(n, 3)).astype(np.float32)
     X[0] *= 1e30
@@ -190,7 +192,7 @@ def test_gathered_answers_are_written_the_same(champions: Champions, n: int) -> 
     assert JsonRows(serving, columns).reply(slice(0, n)) == as_json(serving, columns, None)
 
 
-def test_what_is_too_large_for_company_is_read_once(
+def test_a_large_body_is_read_only_once(
     champions: Champions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A body that is too large to share a turn is read only once."""

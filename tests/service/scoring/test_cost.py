@@ -17,7 +17,7 @@ from service.scoring.vectors import JSON, NPY, OCTETS
         (0.29, 0.29, 0, 1),  # millions of neighbours
     ],
 )
-def test_rows_are_those_that_fit_the_budget(
+def test_the_bound_on_rows_fits_the_budget(
     monkeypatch: pytest.MonkeyPatch, lone: float, more: float, rows: int, most_tried: int
 ) -> None:
     """Few rows are tried first, so that a costly score is not computed for many."""

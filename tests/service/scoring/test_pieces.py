@@ -147,7 +147,7 @@ def test_pieces_change_no_answer(monkeypatch, case):
     ],
     ids=range(11),
 )
-def test_a_body_that_means_nothing_takes_no_memory(monkeypatch, kind, body):
+def test_impossible_bodies_are_refused_in_little_memory(monkeypatch, kind, body):
     """Values that no request can have are refused, in a few times the body's size."""
     monkeypatch.setattr(pieces, "MAX_ROWS", 2**13)
     monkeypatch.setattr(pieces, "PIECE", 2**14)
@@ -190,7 +190,9 @@ NOTHING = np.zeros(2**20)
     ],
     ids=["long text", "many rows", "dictionary", "view", "nested", "columns"],
 )
-def test_an_arrow_stream_that_unfolds_is_refused(monkeypatch, table, compression, status):
+def test_an_arrow_stream_that_decompresses_too_far_is_refused(
+    monkeypatch, table, compression, status
+):
     """What a stream becomes in memory is bounded before it is read, whatever the stream weighs."""
     monkeypatch.setattr(arrow_tables, "MOST_BYTES", 2**22)
     body = stream(pa.table(table), compression)
@@ -206,7 +208,7 @@ def test_an_arrow_stream_that_unfolds_is_refused(monkeypatch, table, compression
     assert pa.default_memory_pool().max_memory() <= before + 2**23
 
 
-def test_arrow_is_read_whatever_its_form():
+def test_arrow_is_read_in_every_form():
     """Compressed, in dictionaries, as views, in several batches: the same rows."""
     a, words = np.arange(60.0), ["idle", "run", None] * 20
     plain = read(ARROW, stream(pa.table({"a": a, "w": words}).slice(0, 59)), IMPUTED)

@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_does_not_fit_is_named(champions, case):
+def test_a_row_that_does_not_fit_is_refused_with_its_place(champions, case):
     """A row that does not fit is 422 with row and column, and without a value."""
     kind, body, query, row, column, said = case
     status, problem = ask(champions, "named", body, kind, query)
@@ -193,14 +193,14 @@ def test_what_does_not_fit_is_named(champions, case):
 
 
 @pytest.mark.parametrize("query", ["record=maybe", "extra=all", "time=a&time=b"])
-def test_a_query_that_says_nothing_sensible_is_refused(champions, query):
+def test_an_invalid_query_is_refused_with_the_parameter(champions, query):
     """A wrong query is 422 with the parameter's name."""
     status, problem = ask(champions, "named", {"vectors": ROWS.tolist()}, query=query)
     assert status == 422
     assert query.partition("=")[0] in problem["detail"]
 
 
-def test_a_blank_is_scored_on_what_was_observed_where_the_detector_takes_gaps(champions):
+def test_a_blank_is_scored_on_the_observed_values(champions):
     """In JSON, CSV and by position, a blank is missing if the detector takes gaps."""
     gap = ROWS[:1].copy()
     gap[0, 1] = np.nan
@@ -227,7 +227,7 @@ def test_plain_records_are_judged_together_with_arrays(champions):
     assert orjson.loads(replies[1].body)["scores"] == pytest.approx(alone, rel=1e-6)
 
 
-def test_recorders_are_told_when_whose_and_which(champions):
+def test_recorders_get_times_sources_and_ids(champions):
     """Recorders get times, sources and ids with their rows."""
     notes = Notes()
     sources = ["a", "b"] * 6
@@ -240,7 +240,7 @@ def test_recorders_are_told_when_whose_and_which(champions):
     assert (labels.source(3), labels.id(3)) == ("b", "row 3")
 
 
-def test_a_request_that_is_not_to_be_recorded_is_told_to_nobody(champions):
+def test_an_unrecorded_request_reaches_no_recorder(champions):
     """A request that is not recorded gets the same answer, and recorders get nothing."""
     notes = Notes()
     body = {"records": records()}
@@ -265,7 +265,7 @@ def test_rows_without_enough_context_are_warming(champions):
     assert [n for n, _ in notes.seen] == [8]
 
 
-def test_context_rows_are_judged_for_nothing(champions):
+def test_context_rows_give_the_answer_of_the_whole_history(champions):
     """The last row gets the same answer with only its context as in the whole history."""
     notes = Notes()
     whole = ask(champions, "timed", {"vectors": ROWS.tolist()})[1]
@@ -299,7 +299,7 @@ def test_the_binary_answer_has_nan_and_255_for_rows_that_are_not_judged(champion
     assert set(verdicts[OVER:].tolist()) <= {0, 1}
 
 
-def test_only_rows_that_are_warming_is_an_answer_too(champions):
+def test_a_request_of_warming_rows_alone_is_answered(champions):
     """If all rows lack their context the answer is 200, and nothing is recorded."""
     notes = Notes()
     body = {"vectors": ROWS[:1].tolist()}
@@ -352,7 +352,7 @@ def test_an_unnamed_detector_says_what_rows_by_name_need(champions):
             normal_rows(kind, body, nameless, ByName())
 
 
-def test_a_body_that_is_compressed_is_not_guessed(champions):
+def test_a_compressed_body_is_not_decompressed(champions):
     """A compressed body is not decompressed: CSV must be text."""
     assert ask(champions, "named", gzip.compress(table().encode()), CSV)[0] == 422
 

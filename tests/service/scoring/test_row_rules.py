@@ -69,7 +69,7 @@ def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
 OFF = {"column": "running", "in": [False]}
 
 
-def test_rows_that_are_off_are_not_judged_nor_told(versions):
+def test_rows_that_are_off_are_neither_judged_nor_recorded(versions):
     """A row with the machine off is null in all columns, and is not recorded."""
     found, told = ask(versions["plain"], [GOOD, [0.0, 0.0, 0.0], GOOD], off=OFF)
     assert found["states"] == ["scored", "off", "scored"]
@@ -101,7 +101,7 @@ COOL_WITHOUT_FLOW = [20.0, 2.0, 1.0]
         ({"column": "flow", "below": 0}, ["scored"] * 3),
     ],
 )
-def test_an_anomaly_by_what_does_not_count_is_ignored(versions, kind, rule, states):
+def test_an_anomaly_by_an_ignored_deviation_is_ignored(versions, kind, rule, states):
     """An anomaly by a column that does not count is ignored; with another cause it is not."""
     rules = {} if rule is None else {"ignore": [rule]}
     for row, state in zip((COOL, HOT, COOL_WITHOUT_FLOW), states, strict=True):
@@ -128,7 +128,7 @@ def test_a_detector_without_rules_has_no_states(versions):
         ({"ignore": [{"column": "temp", "above": -1}]}, "ignore"),
     ],
 )
-def test_rules_that_say_nothing_are_refused(rules, said):
+def test_rules_that_never_apply_are_refused(rules, said):
     """A rule that can never apply is 422 with the field's name."""
     with pytest.raises(Unprocessable, match=said):
         parse(rules)

@@ -35,7 +35,7 @@ def outcome(kind: str, body: bytes, dimension: int | None) -> int:
         lambda d: st.lists(st.lists(FLOATS, min_size=d, max_size=d), min_size=1)
     )
 )
-def test_round_trip(rows: list[list[float]]) -> None:
+def test_json_is_read_back_bit_for_bit(rows: list[list[float]]) -> None:
     """JSON is read back bit for bit."""
     X = np.array(rows, np.float32)
     found = parse(json.dumps({"vectors": X.tolist()}).encode())
@@ -45,13 +45,15 @@ def test_round_trip(rows: list[list[float]]) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from(payload.BUILT), st.sampled_from([None, 1, 3]))
-def test_any_bytes(body: bytes, kind: str, dimension: int | None) -> None:
+def test_any_bytes_give_a_matrix_or_a_problem(
+    body: bytes, kind: str, dimension: int | None
+) -> None:
     """Any bytes give a finite matrix or a problem with the client's request."""
     assert outcome(kind, body, dimension) in {200, 413, 415, 422}
 
 
 @given(st.text(alphabet='{}[]"vectors:,0123456789.eE-+NaInfity \\ud', max_size=60))
-def test_almost_json(text: str) -> None:
+def test_almost_valid_json_gives_a_matrix_or_a_problem(text: str) -> None:
     """An almost valid body gives a finite matrix or a problem with the client's request."""
     for body in (text, '{"vectors":' + text, '{"vectors":[[1,' + text):
         sent = body.encode("utf-8", "surrogatepass")
@@ -75,7 +77,7 @@ def test_large_bodies_are_read_in_pieces() -> None:
 
 @pytest.mark.parametrize("piece", [0, 1, 2])
 @pytest.mark.parametrize("bad", [b"NaN", b'"x"', b"1e99", b"true", b"[1]"])
-def test_large_bodies_are_located_too(piece: int, bad: bytes) -> None:
+def test_errors_in_large_bodies_have_their_place(piece: int, bad: bytes) -> None:
     """Row and column are counted from the beginning of the request, not of a piece."""
     body = big()
     cells = body.split(b"0.125")
@@ -86,7 +88,7 @@ def test_large_bodies_are_located_too(piece: int, bad: bytes) -> None:
     assert (caught.value.row, caught.value.column) == (cell // 8, 5)
 
 
-def test_large_bodies_of_two_widths() -> None:
+def test_a_row_of_another_width_in_a_later_piece_is_named() -> None:
     """A row of another width in a later piece is named."""
     body = big().replace(b"]]}", b", 1]]}")
     with pytest.raises(BadVectors) as caught:
@@ -94,7 +96,7 @@ def test_large_bodies_of_two_widths() -> None:
     assert caught.value.row == 19_999
 
 
-def test_bounds() -> None:
+def test_too_many_rows_and_too_wide_rows_are_refused() -> None:
     """Too many rows are 413, too wide ones 422."""
     with pytest.raises(TooLarge):
         payload.matrix(payload.OCTETS, bytes(4 * (MAX_ROWS + 1)), 1)
@@ -102,7 +104,7 @@ def test_bounds() -> None:
         parse(json.dumps({"vectors": [[0] * (payload.MAX_DIMENSION + 1)]}).encode())
 
 
-def test_media_types() -> None:
+def test_media_types_are_normalised() -> None:
     """Parameters and case do not matter; a missing content type is refused."""
     for none in (None, "", "text/plain", "application/jsonp"):
         with pytest.raises(UnsupportedMedia):
@@ -112,7 +114,7 @@ def test_media_types() -> None:
 
 
 @pytest.mark.parametrize("n", [2, 40_000])
-def test_null_and_nan_stand_for_what_was_not_observed_where_gaps_are_taken(n: int) -> None:
+def test_null_and_nan_are_missing_values_if_gaps_are_accepted(n: int) -> None:
     """If gaps are taken, null and NaN are missing values in JSON and both binary types."""
     X = np.tile(np.float32([[1, np.nan, 3], [4, 5, 6]]), (n // 2, 1))
     text = json.dumps({"vectors": X.tolist()}).replace("NaN", "null").encode()
@@ -134,7 +136,7 @@ def test_null_and_nan_stand_for_what_was_not_observed_where_gaps_are_taken(n: in
     "body",
     ['[["1", 2]]', "[[true, 2]]", "[[null, null]]", "[[NaN, 2]]", "[[null, 1e39]]", "[null]"],
 )
-def test_gaps_let_nothing_else_in(body: str) -> None:
+def test_only_null_is_accepted_as_a_gap(body: str) -> None:
     """Other values than null are refused, and so is a row of only null."""
     with pytest.raises(BadVectors):
         payload.matrix(payload.JSON, f'{{"vectors": {body}}}'.encode(), 2, gaps=True)

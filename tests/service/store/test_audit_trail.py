@@ -88,7 +88,7 @@ async def test_labels_that_set_the_threshold_are_written(stored):
     assert broken_at(await trail(stored)) is None
 
 
-async def test_what_changes_nothing_is_not_written(stored):
+async def test_unchanged_state_writes_no_entry(stored):
     """Setting the same config or the same champion writes no entry."""
     await stored.learn()
     before = await trail(stored)
@@ -97,7 +97,7 @@ async def test_what_changes_nothing_is_not_written(stored):
     assert await trail(stored) == before
 
 
-async def test_a_trail_outlives_its_detector(stored):
+async def test_a_trail_continues_after_the_deletion_of_its_detector(stored):
     """A trail continues if a detector of the same name is created; alone it expires."""
     await stored.detectors.delete("pump", who="key:ada")
     assert [e["action"] for e in await trail(stored)] == ["created", "deleted"]
@@ -107,7 +107,7 @@ async def test_a_trail_outlives_its_detector(stored):
     assert await stored.redis.ttl(Keys("pump").audit) == -1
 
 
-async def test_alterations_show(stored):
+async def test_alterations_of_a_trail_are_found(stored):
     """A changed field, a missing entry and two exchanged entries are noticed."""
     for n in range(5):
         await stored.detectors.mute("pump", 60 + n / 3, f"ü {n}", "ada")

@@ -13,7 +13,7 @@ from tests.service.stored import GOOD, Stored, matrix
 pytestmark = pytest.mark.anyio
 
 
-async def test_what_is_acknowledged_is_what_will_be_learned(stored):
+async def test_acknowledged_batches_are_read_back_whole(stored):
     """Batches are read back whole, in order, with their ids, bit for bit."""
     first, second = matrix(40, seed=1), matrix(3, seed=2)
     a = await stored.buffer.ingest("pump", first, sender="ann")
@@ -27,14 +27,14 @@ async def test_what_is_acknowledged_is_what_will_be_learned(stored):
     assert (experience.first, experience.champion, experience.generation) == ("0-0", None, 0)
 
 
-async def test_taking_changes_nothing(stored):
+async def test_reading_an_experience_changes_nothing(stored):
     """Until a promotion every worker gets the same experience."""
     await stored.buffer.ingest("pump", matrix(40))
     assert (await stored.take()).last == (await stored.take()).last
     assert (await stored.get()).buffered == 40
 
 
-async def test_nothing_buffered_is_no_experience(stored):
+async def test_an_empty_buffer_gives_no_experience(stored):
     """An empty buffer gives no experience, and neither does an unknown detector."""
     assert await stored.buffer.take("pump") is None
     assert await stored.buffer.take("other") is None
@@ -176,7 +176,7 @@ async def test_one_batch_costs_one_round_trip(stored, redis):
     assert stats["cmdstat_evalsha"]["calls"] == before + 1
 
 
-async def test_debian_s_redis_does_the_same(debian_process):
+async def test_every_adapter_works_on_redis_7_0(debian_process):
     """Redis 7.0 is enough for every adapter."""
     redis = await connect(debian_process.url)
     await redis.flushall()
@@ -199,7 +199,7 @@ async def test_debian_s_redis_does_the_same(debian_process):
     await redis.aclose()
 
 
-async def test_an_idempotency_key_is_its_senders(stored):
+async def test_idempotency_keys_are_kept_by_sender(stored):
     """The same key of another sender is another batch."""
     mine = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
     theirs = await stored.buffer.ingest(
@@ -230,7 +230,7 @@ async def test_answers_are_bounded_by_sender(stored, redis, monkeypatch):
     assert latest.duplicate == 1
 
 
-async def test_answers_go_with_the_detector(stored, redis):
+async def test_answers_are_deleted_with_the_detector(stored, redis):
     """After a deletion no record of an Idempotency-Key is left."""
     for number in range(7):
         await stored.buffer.ingest(

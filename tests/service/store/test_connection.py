@@ -110,7 +110,7 @@ async def test_a_read_only_replica_is_unavailable(own_store):
     await redis.aclose()
 
 
-async def test_a_mistake_of_ours_is_not_called_an_outage(redis):
+async def test_a_failing_script_is_not_an_outage(redis):
     """A script that fails is a bug, and is not reported as an outage."""
     with pytest.raises(Exception, match="fails on purpose"):
         await Script("return redis.error_reply('ERR fails on purpose')")(redis, ())
@@ -124,7 +124,7 @@ async def test_a_lost_script_is_sent_again(redis):
     assert await script(redis, (), ("b",)) == b"b"
 
 
-async def test_a_question_without_an_answer_is_left_alone_not_cancelled(store_url):
+async def test_a_call_without_an_answer_is_abandoned_and_not_cancelled(store_url):
     """A call without an answer is abandoned and not cancelled, which could lose its connection."""
     redis = await connect(store_url)
     release, ended = asyncio.Event(), asyncio.Event()
@@ -139,7 +139,7 @@ async def test_a_question_without_an_answer_is_left_alone_not_cancelled(store_ur
     await redis.aclose()
 
 
-async def test_an_outage_costs_no_connection_for_good(own_store):
+async def test_an_outage_leaves_the_pool_as_large_as_before(own_store):
     """After hundreds of failed calls the pool has as many connections as before."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
@@ -205,7 +205,7 @@ async def test_durability_is_not_judged_while_the_store_is_away(tmp_path):
         await check_durability(redis, allow_weak=True)
 
 
-def test_times_are_told_in_utc():
+def test_times_are_written_in_utc():
     """Times are RFC 3339 in UTC with milliseconds, or None."""
     assert rfc3339(0.25) == "1970-01-01T00:00:00.250Z"
     assert rfc3339(None) is None

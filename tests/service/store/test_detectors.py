@@ -45,7 +45,7 @@ async def test_changes_that_race_are_all_counted(stored):
     assert (await stored.get()).config_revision == 9
 
 
-async def test_a_configuration_comes_back_as_it_was_given(stored):
+async def test_a_config_is_read_back(stored):
     """Every field of a config is read back."""
     config = parse(
         {
@@ -62,7 +62,7 @@ async def test_a_configuration_comes_back_as_it_was_given(stored):
     assert (await stored.get("new")).config == config
 
 
-async def test_an_empty_configuration_keeps_what_the_vectors_fixed(stored):
+async def test_an_empty_config_keeps_dimension_and_features(stored):
     """Null means the present dimension and, once trained, the present feature names."""
     await stored.make(features=["a", "b", "c"])
     await stored.learn()
@@ -93,7 +93,7 @@ async def test_an_empty_detector_may_change_its_dimension(stored):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "{a}", "x" * 65, "-a", "\ud800"])
-async def test_a_name_that_is_none_is_refused_at_its_making_and_unknown_elsewhere(stored, name):
+async def test_an_invalid_name_is_refused_at_creation_and_unknown_elsewhere(stored, name):
     """An invalid name is refused at creation and unknown elsewhere; nothing is stored."""
     with pytest.raises(Unprocessable):
         await stored.detectors.put(name, parse({}))
@@ -122,7 +122,7 @@ async def test_detectors_are_listed_by_name(stored, redis):
     assert [detector.name for detector in listed] == [f"d{n:03}" for n in range(120)] + ["pump"]
 
 
-async def test_polling_tells_what_changed(stored):
+async def test_polling_returns_the_pointers_of_existing_detectors(stored):
     """Polling returns the pointers of existing detectors only."""
     await stored.learn()
     before = (await stored.get()).pointer
@@ -205,7 +205,7 @@ async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis
         await stored.detectors.delete("pump")
 
 
-async def test_a_detector_made_anew_is_another_one(stored):
+async def test_a_detector_created_again_is_empty(stored):
     """A detector that is created again is empty, and gets nothing meant for the first."""
     await stored.learn()
     old = await stored.get()
@@ -215,7 +215,7 @@ async def test_a_detector_made_anew_is_another_one(stored):
     assert (new.champion, new.generation, new.learned, new.buffered) == (None, 0, 0, 0)
 
 
-async def test_making_and_deleting_at_once_keeps_the_list_right(redis):
+async def test_the_list_is_right_during_creations_and_deletions(redis):
     """During creations and deletions an existing detector is always listed."""
     stored = Stored(redis)
     for _ in range(30):
@@ -225,7 +225,7 @@ async def test_making_and_deleting_at_once_keeps_the_list_right(redis):
         assert not exists or await stored.detectors.names() == {"pump"}
 
 
-async def test_a_version_made_during_a_deletion_goes_too(stored, redis):
+async def test_a_version_promoted_during_a_deletion_is_deleted(stored, redis):
     """A version that is promoted during a deletion is deleted, too."""
     await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()

@@ -60,7 +60,7 @@ async def _drifted(stored: Stored) -> None:
 
 
 @pytest.mark.parametrize("happens", [_full, _lowered, _asked, _muted_and_not, _released, _drifted])
-async def test_whatever_makes_a_detector_due_puts_it_into_the_index(
+async def test_every_cause_enters_the_detector_into_the_index(
     stored: Stored, index: DueIndex, happens
 ):
     """A batch, config, request, end of a mute, release or drift enters the detector."""
@@ -72,7 +72,7 @@ async def test_whatever_makes_a_detector_due_puts_it_into_the_index(
     assert 0 <= heads["pump"] < 60
 
 
-async def test_a_batch_that_makes_nothing_due_writes_nothing(stored: Stored, redis: Redis):
+async def test_only_a_batch_that_crosses_a_trigger_writes_the_index(stored: Stored, redis: Redis):
     """Only a batch that crosses a trigger costs a second command."""
     await stored.make(retrain={"min_vectors": 1000})
     await stored.buffer.ingest("pump", matrix(40))
@@ -84,9 +84,7 @@ async def test_a_batch_that_makes_nothing_due_writes_nothing(stored: Stored, red
     assert (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] == before + 5
 
 
-async def test_what_is_retrained_runs_and_is_due_again_when_its_lease_ends(
-    stored: Stored, index: DueIndex
-):
+async def test_a_detector_in_retraining_is_due_when_its_lease_ends(stored: Stored, index: DueIndex):
     """A hint during a retraining changes nothing; if the worker dies, the detector is due."""
     await stored.make(**SOON)
     await stored.buffer.ingest("pump", matrix(70))
@@ -100,7 +98,9 @@ async def test_what_is_retrained_runs_and_is_due_again_when_its_lease_ends(
     assert (await index.work())[:2] == (1, 0)
 
 
-async def test_the_end_of_a_retraining_leaves_what_is_still_due(stored: Stored, index: DueIndex):
+async def test_after_a_retraining_a_detector_is_due_only_if_more_waits(
+    stored: Stored, index: DueIndex
+):
     """After a retraining a detector is due only if there is more to do."""
     await stored.make(**SOON)
     await stored.buffer.ingest("pump", matrix(70))
@@ -112,7 +112,9 @@ async def test_the_end_of_a_retraining_leaves_what_is_still_due(stored: Stored, 
     assert await index.work() == (0, 0, 0.0)
 
 
-async def test_work_counts_what_waits_and_how_long(stored: Stored, index: DueIndex, redis: Redis):
+async def test_work_counts_due_detectors_and_the_longest_wait(
+    stored: Stored, index: DueIndex, redis: Redis
+):
     """The count has all detectors that are due now, and the longest wait."""
     now = time.time()
     for number in range(100):
@@ -128,7 +130,7 @@ async def test_work_counts_what_waits_and_how_long(stored: Stored, index: DueInd
     assert "p2" not in heads
 
 
-async def test_a_store_without_the_index_is_found_by_the_janitor(
+async def test_the_janitor_fills_the_index_of_an_older_store(
     stored: Stored, index: DueIndex, redis: Redis
 ):
     """In a store of an older release the janitor enters all due detectors in one round."""
@@ -153,7 +155,7 @@ async def test_a_deleted_detector_leaves_the_index(stored: Stored, index: DueInd
     assert await index.work() == (0, 0, 0.0)
 
 
-async def test_a_hint_that_cannot_be_written_costs_nothing(own_store):
+async def test_a_failed_write_to_the_index_fails_no_change(own_store):
     """If the hint cannot be written, the change still succeeds."""
     redis = await connect(own_store.url)
     stored = Stored(redis)

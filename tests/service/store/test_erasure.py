@@ -113,7 +113,7 @@ async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
     await redis.aclose()
 
 
-async def test_what_is_deleted_in_a_rewrite_waits_for_the_next(own_store):
+async def test_a_deletion_during_a_rewrite_waits_for_the_next(own_store):
     """A deletion during a rewrite waits for the next rewrite, because this one may hold it."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
@@ -138,7 +138,7 @@ async def test_learned_vectors_are_kept_as_long_as_asked(stored):
     assert await stored.erasure.erase("pump", 0) == 50
 
 
-async def test_what_is_not_learned_is_never_erased(stored, redis):
+async def test_unlearned_vectors_are_never_erased(stored, redis):
     """Buffered and parked vectors are never erased."""
     await stored.learn(10 + 30, good=False)
     await stored.learn(40, seed=1)

@@ -34,14 +34,14 @@ async def test_callers_of_one_turn_share_one_transaction(redis):
     assert stats["cmdstat_evalsha"]["calls"] == 40
 
 
-async def test_a_server_that_forgot_the_script_runs_it_once_for_each(redis):
+async def test_a_lost_script_is_sent_again_and_runs_once_for_each_caller(redis):
     """If the server lost the script, nothing of the transaction ran, and all is sent again."""
     await redis.script_flush()
     group = Group(redis, _COUNT)
     assert await asyncio.gather(*(group("t", ("{t}:n",), (1,)) for _ in range(3))) == [1, 2, 3]
 
 
-async def test_who_comes_meanwhile_shares_the_next_and_no_transaction_is_without_bounds(redis):
+async def test_later_callers_share_the_next_bounded_transaction(redis):
     """Later callers share the next transaction, transactions are bounded, every call runs once."""
     group = Group(redis, _COUNT)
     calls = [group(tag, (f"{{{tag}}}:n",), (1,)) for tag in ("a", "b") for _ in range(150)]
@@ -53,7 +53,7 @@ async def test_who_comes_meanwhile_shares_the_next_and_no_transaction_is_without
     assert 2 * 150 / MOST_CALLS <= stats["cmdstat_exec"]["calls"] <= 10
 
 
-async def test_one_that_fails_costs_its_company_nothing(redis):
+async def test_an_error_of_one_call_fails_no_other(redis):
     """An error is raised for its own caller; the other calls are written."""
     group = Group(redis, _COUNT)
     calls = [group("t", ("{t}:n",), (amount,)) for amount in (1, "", 1)]
@@ -83,7 +83,7 @@ async def test_batches_posted_together_each_get_their_own_answer(stored):
     assert np.array_equal(experience.vectors, np.concatenate(kept))
 
 
-async def test_what_waits_for_a_store_that_hangs_is_given_up_and_never_sent(own_store):
+async def test_callers_of_a_hanging_store_fail_and_nothing_is_sent_later(own_store):
     """All callers fail within a second, and a call that was not sent is not written later."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
@@ -106,7 +106,7 @@ async def test_what_waits_for_a_store_that_hangs_is_given_up_and_never_sent(own_
     await redis.aclose()
 
 
-async def test_no_batch_is_acknowledged_that_a_killed_store_has_not(own_store):
+async def test_every_acknowledged_batch_survives_a_kill_of_the_store(own_store):
     """After a kill and a restart every acknowledged batch is there."""
     redis = await connect(own_store.url)
     stored = Stored(redis)

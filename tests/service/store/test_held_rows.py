@@ -45,7 +45,7 @@ async def test_every_row_is_in_one_place(stored):
     assert np.array_equal(await stored.quarantine.vectors("pump", entry.id), X[:3])
 
 
-async def test_a_batch_can_wait_whole(stored):
+async def test_all_rows_of_a_batch_can_be_held_back(stored):
     """If all rows of a batch wait, nothing is buffered, and the dimension is fixed."""
     answer = await send(stored, matrix(4), held=4)
     assert (answer.accepted, answer.quarantined, answer.buffered) == (0, 4, 0)
@@ -78,7 +78,7 @@ async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
 
 
 @pytest.mark.parametrize(("decision", "buffered"), [("release", 20), ("discard", 17)])
-async def test_decided_rows_move_once(stored, decision, buffered):
+async def test_of_two_decisions_at_once_one_fails(stored, decision, buffered):
     """Of two concurrent decisions, one fails because the entry is gone."""
     await send(stored, matrix(20), held=3)
     (entry,) = await stored.quarantine.list("pump")
@@ -103,7 +103,7 @@ async def test_released_rows_are_learned(stored):
     assert np.array_equal((await stored.take()).vectors, np.concatenate([X[3:], X[:3]]))
 
 
-async def test_the_newest_rows_of_both_kinds_are_around(stored):
+async def test_the_newest_buffered_and_held_rows_are_read(stored):
     """The newest buffered and held rows come in their shares, without consumed rows."""
     await stored.learn()
     for seed in range(5):

@@ -15,7 +15,7 @@ from tests.service.stored import Stored, matrix
 pytestmark = pytest.mark.anyio
 
 
-async def test_labels_are_kept(stored):
+async def test_a_label_has_its_vector_and_event(stored):
     """A label has its vector, and its event if there is one."""
     uid = (await stored.get()).uid
     store, known = LabelStore(stored.redis), "1795861140000-0"
@@ -28,7 +28,7 @@ async def test_labels_are_kept(stored):
     assert np.array_equal(found[1].vector, matrix(1, seed=7)[0])
 
 
-async def test_labels_are_a_change_where_they_decide(stored):
+async def test_labels_add_a_revision_if_they_set_the_threshold(stored):
     """Under the policy `labels` they add one to the config's revision, once per key."""
     before = await stored.get()
     store = LabelStore(stored.redis)
@@ -57,7 +57,7 @@ def of(sender: str, n: int = 1, seed: int = 0) -> list[Label]:
     return [Label("normal", row, sender=sender) for row in matrix(n, seed=seed)]
 
 
-async def test_a_flood_evicts_its_own_sender_alone(stored: Stored) -> None:
+async def test_a_sender_evicts_only_its_own_labels(stored: Stored) -> None:
     """A sender keeps a tenth of all labels, its latest; other senders' labels stay."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis, labels_kept=100)
@@ -131,7 +131,7 @@ async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
     assert await LabelStore(stored.redis).delete("pump", [found]) == 1
 
 
-async def test_what_a_sender_said_is_swept(stored: Stored) -> None:
+async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
     """Revoking a key deletes its labels, and is a change of config if labels decide."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
@@ -155,7 +155,7 @@ def test_labels_are_read_in_equal_numbers() -> None:
     assert fair(labels, 100) == labels
 
 
-async def test_a_flood_leaves_the_audit_trail_to_others(stored: Stored) -> None:
+async def test_audit_entries_of_one_sender_are_bounded(stored: Stored) -> None:
     """A sender writes at most sixty audit entries an hour; its labels are all kept."""
     uid = (await stored.make(threshold={"labels": {"beta": 1}})).uid
     store, before = LabelStore(stored.redis), len(await stored.audit.entries("pump"))

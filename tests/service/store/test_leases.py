@@ -77,7 +77,7 @@ async def lapse(stored: Stored, lease: Lease) -> None:
     assert lease.expired
 
 
-async def test_a_lease_on_a_deleted_detector_is_worth_nothing_on_the_next(stored):
+async def test_a_lease_on_a_deleted_detector_is_refused_on_the_next(stored):
     """A lease on a deleted detector is refused on the next one, even with the same token."""
     old = await stored.lease()
     await stored.detectors.delete("pump")
@@ -126,7 +126,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
     assert firsts == ["0-0", *(record["experience"]["last"] for record in records[:-1])]
 
 
-async def test_a_beat_from_the_future_is_no_sign_of_life(stored):
+async def test_a_heartbeat_from_the_future_does_not_count(stored):
     """If the store's clock is set back, workers are absent until their next heartbeat."""
     (now, _) = await stored.redis.time()
     await stored.redis.zadd(WORKERS, {"dead": now + 86400, "alive": now + 86400, "new": now})
@@ -136,7 +136,7 @@ async def test_a_beat_from_the_future_is_no_sign_of_life(stored):
     assert await stored.redis.zscore(WORKERS, "dead") is None
 
 
-async def test_a_lease_from_before_the_clock_went_back_does_not_last(stored):
+async def test_a_lease_from_before_a_clock_change_ends(stored):
     """A dead worker's lease that would last a day goes to another one, with a new token."""
     held = await stored.leases.acquire("pump", 5)
     assert await stored.leases.acquire("pump", 5) is None
@@ -146,7 +146,7 @@ async def test_a_lease_from_before_the_clock_went_back_does_not_last(stored):
     assert await stored.leases.renew(held) is None
 
 
-async def test_workers_are_known_by_their_heartbeat(stored):
+async def test_a_worker_that_stops_is_forgotten_at_once(stored):
     """A worker that leaves in good order is forgotten at once."""
     await stored.leases.beat("a")
     await stored.leases.beat("b")

@@ -33,7 +33,7 @@ async def test_summaries_are_bounded(stored, redis, monkeypatch):
     assert [s.n for _, s in await stream.read("pump")] == list(range(10, 30))
 
 
-async def test_live_vectors_are_the_latest_and_go_with_their_detector(stored, redis):
+async def test_live_vectors_are_bounded_and_deleted_with_their_detector(stored, redis):
     """Live vectors are a bounded list that belongs to one detector and expires."""
     uid, stream = (await stored.get()).uid, Live(redis)
     X = matrix(50)
@@ -59,7 +59,7 @@ async def test_a_deleted_detector_takes_no_summaries(stored, redis):
     assert not await redis.exists(Keys("pump").live)
 
 
-async def test_the_monitor_s_memory_and_verdict_are_saved_under_its_lease(stored):
+async def test_a_monitor_without_its_lease_saves_nothing(stored):
     """A monitor without its lease saves nothing."""
     stream = Live(stored.redis)
     assert await stream.load("pump") is None

@@ -41,7 +41,7 @@ async def test_discarded_vectors_are_gone(stored):
     assert await stored.erasure.rewrite_due(0)
 
 
-async def test_an_entry_that_is_not_there_is_unknown(stored):
+async def test_unknown_and_decided_entries_are_404(stored):
     """An unknown entry is 404, and so is one that was decided."""
     for entry in ("v9", "", "x0-0"):
         with pytest.raises(Unknown):
@@ -49,7 +49,7 @@ async def test_an_entry_that_is_not_there_is_unknown(stored):
 
 
 @pytest.mark.parametrize("decision", ["release", "discard"])
-async def test_a_decision_cut_short_is_completed_not_reversed(stored, monkeypatch, decision):
+async def test_an_interrupted_decision_is_completed(stored, monkeypatch, decision):
     """After every step each vector is in one place; the other decision comes too late."""
     await park(stored)
     monkeypatch.setattr(quarantine, "STEP_ENTRIES", 1)
@@ -92,7 +92,7 @@ async def test_a_version_whose_release_has_begun_does_not_take_the_rest(stored, 
     assert await stored.quarantine.resume("pump") == 60
 
 
-async def test_of_equal_decisions_at_once_every_vector_moves_once(stored, monkeypatch):
+async def test_two_decisions_at_once_move_every_vector_once(stored, monkeypatch):
     """If two people decide at once, every vector moves once."""
     await park(stored, batches=10)
     monkeypatch.setattr(quarantine, "STEP_ENTRIES", 2)

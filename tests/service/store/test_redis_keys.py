@@ -24,7 +24,7 @@ def test_a_name_that_no_detector_can_have_is_unknown(name):
         Keys(name)
 
 
-def test_an_idempotency_key_of_any_length_and_content_names_one_short_key():
+def test_any_idempotency_key_gives_one_short_store_key():
     """An idempotency key of any length and content gives one short key."""
     keys = Keys("a")
     assert len(keys.idempotency("x" * 10_000)) < 120

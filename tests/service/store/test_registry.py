@@ -86,7 +86,7 @@ async def test_a_rollback_fences_the_running_retraining(stored):
     assert (await stored.registry.record("pump", 3)).to_dict()["parent"] == 1
 
 
-async def test_what_the_lineage_learned_follows_the_champion(stored):
+async def test_learned_counts_the_lineage_of_the_champion(stored):
     """After a rollback `learned` is that of the older version."""
     await stored.learn(40)
     await stored.learn(50, seed=1)
@@ -143,7 +143,7 @@ async def test_promoting_by_hand_after_a_release_counts_nothing_twice(stored):
     assert (found.learned, found.consumed, found.buffered, found.parked) == (40, 40, 50, 0)
 
 
-async def test_the_champion_moves_only_for_whom_knows_the_generation(stored):
+async def test_stale_unknown_and_pruned_promotions_are_refused(stored):
     """A stale If-Match, an unknown version and a pruned one give three different answers."""
     for seed in range(5):
         await stored.learn(seed=seed)
@@ -161,7 +161,7 @@ async def test_the_champion_moves_only_for_whom_knows_the_generation(stored):
     assert await stored.registry.set_champion("pump", 4, expected_generation=5) == 6
 
 
-async def test_the_same_champion_again_moves_nothing(stored):
+async def test_promoting_the_champion_again_changes_nothing(stored):
     """Promoting the champion again does not change the generation."""
     await stored.learn()
     assert await stored.registry.set_champion("pump", 1) == 1
@@ -184,7 +184,7 @@ async def test_an_imported_version_waits_for_a_person(stored):
     assert (await stored.get()).learned == 500
 
 
-async def test_pruning_keeps_what_somebody_may_still_need(stored, redis):
+async def test_pruning_keeps_versions_that_may_still_serve(stored, redis):
     """Champion, parent, the last two champions, pinned, parked and imported ones are kept."""
     for seed in range(6):  # versions 1 to 6
         await stored.learn(seed=seed)
@@ -215,7 +215,7 @@ async def test_pruning_keeps_the_anchor(stored):
     assert await stored.registry.prune("pump") == [2, 3]
 
 
-async def test_equal_artifacts_are_one_until_the_last_goes(stored, redis):
+async def test_equal_artifacts_are_stored_once(stored, redis):
     """Equal artifacts are stored once, and stay until the last version with them is pruned."""
     for seed in range(4):
         await stored.learn(seed=seed, artifact=b"twin" if seed in (0, 3) else None)
@@ -224,7 +224,7 @@ async def test_equal_artifacts_are_one_until_the_last_goes(stored, redis):
     assert await stored.registry.artifact("pump", 4) == b"twin"
 
 
-async def test_records_are_told_latest_last_and_bounded(stored):
+async def test_records_are_listed_latest_last_and_bounded(stored):
     """Records come latest last and bounded; an unknown number or detector has none."""
     for seed in range(3):
         await stored.learn(seed=seed)
@@ -366,7 +366,7 @@ class Ledger:
         assert found.learned == int(lineage or 0)
 
 
-async def test_a_promotion_into_a_store_that_dies_is_whole_or_not_there(own_store):
+async def test_a_promotion_is_atomic_if_the_store_is_killed(own_store):
     """After a kill at any moment the store has all of a promotion or nothing."""
     redis = await connect(own_store.url)
     stored = Stored(redis)

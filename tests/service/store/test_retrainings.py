@@ -92,7 +92,7 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
     assert (await stored.take()).n == 33
 
 
-async def test_a_lost_lease_moves_nothing(stored):
+async def test_without_the_lease_nothing_changes(stored):
     """Without the lease nothing changes, not even the progress."""
     lease = await stored.lease()
     await stored.leases.release(lease)

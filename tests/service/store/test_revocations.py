@@ -68,7 +68,7 @@ async def in_stream(stored) -> int:
 BOB = Culprit("key", "bob")
 
 
-async def test_a_key_is_taken_back(stored):
+async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
     """The key's versions and later ones are marked, a clean one serves, the rest is relearned."""
     await poisoned(stored)
     done = await stored.revocations.revoke("pump", Asked(BOB, "key:eve", "broken press"))
@@ -95,7 +95,7 @@ async def test_a_key_is_taken_back(stored):
     assert (entry["who"], entry["key"], entry["versions"]) == ("key:eve", "bob", [2, 3])
 
 
-async def test_what_is_relearned_is_what_was_sent(stored):
+async def test_relearned_vectors_are_those_that_were_sent(stored):
     """The same vectors are relearned, in order, after those that were buffered before."""
     await poisoned(stored)
     await stored.revocations.revoke("pump", Asked(BOB))
@@ -105,7 +105,7 @@ async def test_what_is_relearned_is_what_was_sent(stored):
     assert await accounted(stored) == 40 + 90 + 60 + 12
 
 
-async def test_what_is_erased_is_lost_and_named(stored):
+async def test_erased_vectors_are_reported_as_lost(stored):
     """Without the vectors nothing is relearned; the answer says what is lost, and from whom."""
     await poisoned(stored)
     while await stored.erasure.erase("pump", 0):
@@ -119,7 +119,7 @@ async def test_what_is_erased_is_lost_and_named(stored):
     assert await accounted(stored) == 40 + 90 + 60 + 12
 
 
-async def test_what_is_partly_erased_is_lost_in_part(stored):
+async def test_partly_erased_vectors_are_lost_in_part(stored):
     """If only the oldest vectors are gone, each batch is in one of the two lists."""
     await poisoned(stored)
     (first,) = (await stored.registry.record("pump", 3)).to_dict()["experience"]["batches"]
@@ -133,7 +133,7 @@ async def test_what_is_partly_erased_is_lost_in_part(stored):
     assert first not in done.lost.batches
 
 
-async def test_a_batch_is_taken_back(stored):
+async def test_revoking_a_batch_leaves_other_batches(stored):
     """One batch is revoked, learned or not; other batches of its sender stay."""
     learned, waiting = await poisoned(stored)
     done = await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
@@ -146,7 +146,7 @@ async def test_a_batch_is_taken_back(stored):
         await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
 
 
-async def test_a_plan_changes_nothing(stored):
+async def test_a_dry_run_changes_no_key(stored):
     """A dry run says what would be done, and changes no key of the store."""
 
     async def everything() -> dict[bytes, bytes]:
@@ -160,7 +160,7 @@ async def test_a_plan_changes_nothing(stored):
     assert await stored.revocations.revoke("pump", Asked(BOB)) == replace(told, dry_run=False)
 
 
-async def test_repeated_it_does_nothing_more(stored):
+async def test_a_repeated_revocation_changes_nothing(stored):
     """Repeated, it makes no new mark, no new generation, and relearns nothing twice."""
     await poisoned(stored)
     await stored.revocations.revoke("pump", Asked(BOB))
@@ -173,7 +173,7 @@ async def test_repeated_it_does_nothing_more(stored):
 
 
 @pytest.mark.parametrize("steps", range(8))
-async def test_cut_short_anywhere_it_loses_and_doubles_nothing(stored, monkeypatch, steps):
+async def test_an_interrupted_revocation_is_completed_by_repetition(stored, monkeypatch, steps):
     """After a crash at any step every vector is in one place, and a repeated call completes it."""
     await poisoned(stored)
     sweep, left = revocations.SWEEP, steps
@@ -234,7 +234,7 @@ async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(store
     assert await in_stream(stored) == 40 + 40
 
 
-async def test_after_a_rollback_by_hand(stored):
+async def test_a_revocation_after_a_rollback_keeps_the_clean_champion(stored):
     """After a rollback the clean champion stays, and what later versions learned is relearned."""
     await poisoned(stored)
     await stored.registry.set_champion("pump", 1)
@@ -265,7 +265,7 @@ async def test_without_a_clean_version_none_serves(stored):
     assert (await stored.get()).generation == 3
 
 
-async def test_what_is_being_learned_is_refused(stored):
+async def test_a_training_with_revoked_data_is_not_promoted(stored):
     """A worker that took the experience before the revocation cannot promote it."""
     await poisoned(stored)
     await send(stored, "ann")
@@ -278,7 +278,7 @@ async def test_what_is_being_learned_is_refused(stored):
     assert (await stored.get()).retraining.state == "running"  # for the next worker
 
 
-async def test_a_run_that_has_nothing_left_ends(stored):
+async def test_a_run_left_with_too_few_vectors_ends(stored):
     """If too few vectors are left for a training, the run ends without an outcome."""
     for sender in ("ann", "bob"):
         await send(stored, sender, 20)
@@ -288,7 +288,7 @@ async def test_a_run_that_has_nothing_left_ends(stored):
     assert (found.retraining.state, found.requested, found.served) == ("idle", 1, 1)
 
 
-async def test_two_at_a_time(stored):
+async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
     """Of two concurrent revocations one succeeds; the other is refused, or succeeds after it."""
     await poisoned(stored)
     asked = [stored.revocations.revoke("pump", Asked(BOB)) for _ in range(2)]
@@ -299,14 +299,14 @@ async def test_two_at_a_time(stored):
     assert await in_stream(stored) == 117 + 40
 
 
-async def test_artifacts_of_revoked_versions_go(stored):
+async def test_artifacts_of_revoked_versions_are_deleted(stored):
     """Revoked versions are pruned, and do not count among the kept ones."""
     await poisoned(stored)
     await stored.revocations.revoke("pump", Asked(BOB))
     assert await stored.registry.prune("pump") == [2, 3]
 
 
-async def test_an_import_of_what_was_revoked_is_reached_too(stored):
+async def test_imported_copies_of_revoked_versions_are_found(stored):
     """Copies of a revoked version and versions trained on top of it are found by their hashes."""
     await poisoned(stored)
     of_two = (await stored.registry.record("pump", 2)).to_dict()["sha256"]
@@ -319,7 +319,7 @@ async def test_an_import_of_what_was_revoked_is_reached_too(stored):
     assert done.versions == (2, 3, 4, 5)
 
 
-async def test_what_nobody_knows(stored):
+async def test_unknown_targets_are_refused(stored):
     """An unknown detector, an unknown batch, and a key that sent nothing are refused."""
     with pytest.raises(UnknownDetector):
         await stored.revocations.revoke("other", Asked(BOB))
@@ -341,7 +341,7 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     assert told.relearned.batch_count == 1099
 
 
-async def test_decisions_that_are_taken_back_fill_no_audit_trail(stored: Stored) -> None:
+async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored) -> None:
     """Beyond a sender's entries of an hour a decision is taken back without an entry."""
     (seconds, _), who = await stored.redis.time(), "key:bob"
     for n in (HOURLY - 1, HOURLY):

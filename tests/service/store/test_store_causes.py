@@ -11,7 +11,7 @@ from service.processes.embedded_store import EmbeddedStore
 from service.store.connection import unreachable
 
 
-def test_a_wrong_password(tmp_path: Path) -> None:
+def test_a_wrong_password_is_named(tmp_path: Path) -> None:
     """The message says that the password is wrong."""
     with EmbeddedStore(tmp_path) as store:
         with redis.Redis.from_url(store.url) as client:
@@ -28,7 +28,7 @@ def test_a_wrong_password(tmp_path: Path) -> None:
             client.config_set("requirepass", "")
 
 
-def test_a_database_that_there_is_not(tmp_path: Path) -> None:
+def test_a_missing_database_is_named(tmp_path: Path) -> None:
     """A database number beyond the server's is reported as the cause."""
     with EmbeddedStore(tmp_path) as store:
         why = asyncio.run(unreachable(f"{store.url}?db=99"))
@@ -44,7 +44,7 @@ def test_a_database_that_there_is_not(tmp_path: Path) -> None:
         ("unix:///nowhere/socket", "No such file"),
     ],
 )
-def test_nobody_there(url: str, words: str) -> None:
+def test_the_message_of_the_operating_system_is_kept(url: str, words: str) -> None:
     """The operating system's message is kept."""
     why = asyncio.run(unreachable(url))
     assert why is not None

@@ -44,7 +44,7 @@ def test_only_the_latest_of_a_detector_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize("where", [0, 20, -1])
-def test_a_damaged_copy_is_left_out(tmp_path, where):
+def test_a_damaged_copy_is_not_served(tmp_path, where):
     """With one changed byte, in the line or in the artifact, a copy is not served."""
     cache, file = kept(tmp_path)
     content = bytearray(file.read_bytes())
@@ -74,7 +74,7 @@ def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypa
     assert cache.find("pump").version.lineage.seed == 7
 
 
-def test_a_copy_under_another_name_is_left_out(tmp_path):
+def test_a_copy_under_another_name_is_not_served(tmp_path):
     """A copy under another detector's name is not served."""
     cache, file = kept(tmp_path)
     file.rename(tmp_path / "other.champion")
@@ -126,7 +126,7 @@ def test_a_disk_that_fails_is_an_os_error(tmp_path):
     assert list(cache.restore()) == []
 
 
-def test_only_files_of_ours_are_pruned(tmp_path):
+def test_foreign_files_are_not_pruned(tmp_path):
     """A foreign file with the name of a copy is not pruned."""
     cache = DiskCache(tmp_path, Artifacts(MAX))
     cache.keep(champion())

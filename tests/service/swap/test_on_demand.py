@@ -90,7 +90,7 @@ async def test_requests_that_come_together_load_once(process: Process) -> None:
     assert process.count("champion_loads_total", source="store") == before + 1
 
 
-async def test_what_was_used_longest_ago_makes_room(process: Process) -> None:
+async def test_the_least_recently_used_champion_is_unloaded(process: Process) -> None:
     """The champion that was not used for longest is unloaded; the bound always holds."""
     champions = process.watcher.champions
     for name in ("a", "b"):
@@ -146,7 +146,7 @@ async def test_a_damaged_champion_is_a_conflict(process: Process, stored: Stored
     assert process.watcher.champions.serving("a").number == 1
 
 
-async def test_without_the_store_the_disk_serves_what_it_has(own_store: object, tmp_path: Path):
+async def test_without_the_store_champions_on_disk_are_served(own_store: object, tmp_path: Path):
     """Without the store, champions on disk are loaded, and others are refused."""
     url: str = own_store.url  # type: ignore[attr-defined]
     first = await _process(url, tmp_path)

@@ -58,7 +58,7 @@ async def watched(stored: Stored, store_url: str) -> AsyncIterator[Watched]:
     await stores.close()
 
 
-async def test_poll_follows_the_pointer(watched: Watched) -> None:
+async def test_a_poll_follows_the_champion_pointer(watched: Watched) -> None:
     """After every poll the process has the store's champion, policy and generation."""
     await watched.watcher.poll()
     assert watched.serving() is None
@@ -77,7 +77,7 @@ async def test_poll_follows_the_pointer(watched: Watched) -> None:
     assert watched.count("swap_duration_seconds_count") == 1
 
 
-async def test_notifications_come_first(watched: Watched) -> None:
+async def test_a_notification_is_followed_before_the_next_poll(watched: Watched) -> None:
     """A promotion is served at once, long before the next poll."""
     settings = Settings(redis_url="", poll_seconds=2)
     watcher = Watcher(
@@ -107,7 +107,7 @@ async def test_notifications_come_first(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "other", "gone"])
-async def test_damaged_artifacts(watched: Watched, damage: str) -> None:
+async def test_a_damaged_artifact_leaves_the_old_version(watched: Watched, damage: str) -> None:
     """If an artifact cannot be verified, the old version stays, and a metric reports it."""
     await watched.learn(versions()[0])
     await watched.watcher.poll()
@@ -135,7 +135,7 @@ async def test_damaged_artifacts(watched: Watched, damage: str) -> None:
     assert watched.serving() == (1, 3, 1)
 
 
-async def test_a_store_that_went_back(watched: Watched) -> None:
+async def test_an_older_generation_in_the_store_is_not_served(watched: Watched) -> None:
     """An older generation in the store is not served, and is counted once."""
     await watched.learn(versions()[0])
     await watched.learn(versions()[1])
@@ -181,7 +181,7 @@ async def test_a_pinned_version_becomes_champion_whole(watched: Watched) -> None
     assert served.bytes
 
 
-async def test_pins(watched: Watched) -> None:
+async def test_a_pin_is_loaded_and_recorded_once(watched: Watched) -> None:
     """A pin is loaded and recorded in the store once; an unknown version is refused."""
     await watched.learn(versions()[0])
     await watched.learn(versions()[1])
@@ -204,7 +204,7 @@ async def test_unknown_names_are_asked_for_once(watched: Watched) -> None:
     assert found.name == "new"
 
 
-async def test_store_away(own_store: object) -> None:
+async def test_polling_an_absent_store_fails_in_time(own_store: object) -> None:
     """Polling an absent store fails in time and marks it as away."""
     url: str = own_store.url  # type: ignore[attr-defined]
     settings = Settings(redis_url=url)
@@ -264,7 +264,7 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     assert watched.watcher.champions.serving("pump").threshold.labels is None
 
 
-async def test_without_a_worker_the_due_index_is_mended(watched: Watched) -> None:
+async def test_without_a_worker_the_api_repairs_the_due_index(watched: Watched) -> None:
     """Without a worker the API repairs the due index, because scalers read it."""
     stores = watched.watcher.stores
     await watched.stored.make(retrain={"min_vectors": 40})

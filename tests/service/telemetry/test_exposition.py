@@ -32,7 +32,7 @@ def counted(metrics: Metrics, detectors: int) -> StateMetrics:
     return StateMetrics(champions, Store(), buffer_bound=1)
 
 
-def test_the_page_is_what_the_library_writes() -> None:
+def test_the_page_equals_that_of_the_library() -> None:
     """The page has the library's lines and families, however many pieces it has."""
     metrics = Metrics(CollectorRegistry())
     state = counted(metrics, 30)

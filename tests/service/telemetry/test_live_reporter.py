@@ -55,7 +55,7 @@ async def observed(stored: Stored, store_url: str) -> AsyncIterator[Observed]:
     await stores.close()
 
 
-async def test_summary(observed: Observed) -> None:
+async def test_a_summary_has_rows_scores_and_feature_counts(observed: Observed) -> None:
     """A summary a second has the number of rows, their scores, and counts for each feature."""
     rng = np.random.default_rng(0)
     observed.score(rng.normal(size=(30, 3)))
@@ -73,7 +73,7 @@ async def test_summary(observed: Observed) -> None:
     assert regimes[0] == summary.anomalies
 
 
-async def test_a_champion_that_was_unloaded_is_reported_and_let_go(observed: Observed) -> None:
+async def test_a_summary_keeps_no_unloaded_champion(observed: Observed) -> None:
     """A summary does not keep an unloaded champion in memory."""
     large = replace(observed.serving, bytes=2 * UNLOADED_BYTES)
     observed.champions.install(large)
@@ -88,7 +88,7 @@ async def test_a_champion_that_was_unloaded_is_reported_and_let_go(observed: Obs
     assert summary.n == 3
 
 
-async def test_champions_are_let_go_while_the_store_is_slow(
+async def test_a_report_that_waits_keeps_no_champion(
     observed: Observed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report that waits for the store holds no champion, and holds up no other report."""
@@ -149,7 +149,9 @@ async def test_large_requests_are_sampled(observed: Observed) -> None:
     assert (summary.n, summary.rows) == (9000, SAMPLED)
 
 
-async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, stored: Stored) -> None:
+async def test_live_vectors_are_kept_only_for_a_shadow_stage(
+    observed: Observed, stored: Stored
+) -> None:
     """With a shadow stage a few vectors a second are kept, without one none."""
     X = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
     for config in ({}, {"shadow": {"vectors": 150}}):
@@ -162,7 +164,7 @@ async def test_live_vectors_are_kept_for_those_who_ask(observed: Observed, store
     assert (kept[[0, -1]] == X[[0, -1]]).all()
 
 
-async def test_events(observed: Observed) -> None:
+async def test_the_severest_anomalies_become_events(observed: Observed) -> None:
     """The severest anomalies of a second become events, with attributions."""
     worst = np.vstack([np.full((9, 3), 40.0), np.full((EVENTS, 3), 70.0), np.full((9, 3), 40.0)])
     observed.score(np.vstack([np.zeros((3, 3)), worst]))
@@ -209,7 +211,9 @@ async def test_memory_is_bounded(observed: Observed) -> None:
     assert dropped == 10_000
 
 
-async def test_without_a_store(own_store: object, observed: Observed) -> None:
+async def test_without_the_store_only_the_summary_is_lost(
+    own_store: object, observed: Observed
+) -> None:
     """If the store is away, only the summary is lost."""
     url: str = own_store.url  # type: ignore[attr-defined]
     stores = await Stores.open(Settings(redis_url=url), url)
@@ -227,7 +231,7 @@ async def reports(observed: Observed) -> list[Report]:
     return [one.report for one in await observed.stores.traffic.read("pump") if one.report]
 
 
-async def test_counts_are_exact(observed: Observed) -> None:
+async def test_every_row_is_counted(observed: Observed) -> None:
     """Every row is counted, also those that a sample leaves out."""
     for _ in range(15):
         observed.score(np.zeros((2000, 3)))
@@ -243,7 +247,7 @@ async def test_counts_are_exact(observed: Observed) -> None:
     assert block.positions[-1] == 34_999
 
 
-async def test_witnesses_name_their_events(observed: Observed) -> None:
+async def test_kept_rows_name_their_events(observed: Observed) -> None:
     """The kept rows of a report name their events by id."""
     observed.score(np.vstack([np.zeros((3, 3)), np.full((1, 3), 70.0), np.zeros((2, 3))]))
     await observed.observer.flush()
@@ -254,7 +258,7 @@ async def test_witnesses_name_their_events(observed: Observed) -> None:
     assert [one.feature for one in witness.leading] == [one.feature for one in event.attributions]
 
 
-async def test_rows_with_labels(observed: Observed) -> None:
+async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -> None:
     """Rows with time and source are counted there, and their events have both."""
     hour = time.time() // 3600 * 3600 - 7200
     labels = RowLabels(
@@ -278,7 +282,7 @@ async def test_rows_with_labels(observed: Observed) -> None:
     assert (event.source, event.timestamp, event.client_id) == ("b", hour + 120.0, "x2")
 
 
-async def test_counts_wait_for_the_store(own_store: object, observed: Observed) -> None:
+async def test_counts_wait_until_the_store_returns(own_store: object, observed: Observed) -> None:
     """Rows that were scored while the store was away are counted once when it returns."""
     url: str = own_store.url  # type: ignore[attr-defined]
     stores = await Stores.open(Settings(redis_url=url), url)
@@ -302,7 +306,7 @@ async def test_counts_wait_for_the_store(own_store: object, observed: Observed) 
     await stores.close()
 
 
-async def test_a_report_counts_once(observed: Observed) -> None:
+async def test_a_repeated_report_is_stored_once(observed: Observed) -> None:
     """A report that is sent again without an answer is stored once."""
     observed.score(np.full((2, 3), 70.0))
     collected = observed.observer._pending[observed.serving].collected
@@ -316,7 +320,7 @@ async def test_a_report_counts_once(observed: Observed) -> None:
     assert not await observed.stores.traffic.send("pump", "p1", 2, gone, events)
 
 
-async def test_a_long_outage_keeps_counts_alone(observed: Observed) -> None:
+async def test_in_a_long_outage_reports_are_joined(observed: Observed) -> None:
     """In a long outage the oldest reports are joined, and no count is lost."""
     outbox = Outbox()
     for number in range(1, 3 * UNSENT + 1):

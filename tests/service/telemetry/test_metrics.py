@@ -45,7 +45,7 @@ def page_of(metrics: Metrics) -> str:
     return asyncio.run(metrics.expose(state())).decode()
 
 
-def test_answers_are_counted() -> None:
+def test_answers_are_counted_in_the_next_scrape() -> None:
     """The next scrape has the vectors, anomalies, severities and durations."""
     metrics = Metrics(CollectorRegistry())
     X = np.zeros((2, 3), np.float32)
@@ -72,7 +72,7 @@ def test_answers_are_counted() -> None:
         assert line in page
 
 
-def test_labels_are_bounded() -> None:
+def test_names_beyond_the_bound_share_one_series() -> None:
     """Beyond the bound all further names share one series."""
     metrics = Metrics(CollectorRegistry(), detectors=2)
     for name in ("a", "b", "c", "d"):
@@ -99,7 +99,7 @@ def test_forgetting_is_read_from_the_champion() -> None:
     }
 
 
-def test_live_shares_are_of_the_largest_regimes() -> None:
+def test_live_shares_are_exported_for_the_five_largest_regimes() -> None:
     """Of seven regimes the five largest are exported, and the share of no regime."""
     known = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
     mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
@@ -147,7 +147,7 @@ def process(folder: Path, place: int, *, scrape: bool = False) -> str:
     ).stdout
 
 
-def test_processes_add_up(tmp_path: Path) -> None:
+def test_counters_of_all_processes_are_added(tmp_path: Path) -> None:
     """Any process has all counts in its scrape, and the gauges of living processes."""
     process(tmp_path, 0)
     page = process(tmp_path, 1, scrape=True)
@@ -158,7 +158,7 @@ def test_processes_add_up(tmp_path: Path) -> None:
     assert 'anamnesis_loaded_generation{detector="pump",process="1"} 3.0' in page
 
 
-def test_a_successor_goes_on_counting(tmp_path: Path) -> None:
+def test_a_replacing_process_continues_the_counters(tmp_path: Path) -> None:
     """A process that replaces a dead one continues its counters, and not its gauges."""
     for _ in range(3):
         page = process(tmp_path, 0, scrape=True)
@@ -167,7 +167,7 @@ def test_a_successor_goes_on_counting(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 4
 
 
-def test_api_process_is_light() -> None:
+def test_an_api_process_imports_no_training_library() -> None:
     """The application does not import torch, scikit-learn or similar libraries."""
     code = (
         "import sys, service.api.app; "
@@ -238,7 +238,7 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
         assert 'severity_count{detector="cold-9"}' not in page_of(sibling)
 
 
-def test_what_a_predecessor_counted_of_a_detector_that_is_gone_goes(tmp_path: Path) -> None:
+def test_a_restarted_process_drops_series_of_deleted_detectors(tmp_path: Path) -> None:
     """A restarted process keeps only the series of existing detectors."""
     before = Metrics(CollectorRegistry(), directory=tmp_path)
     for name in ("pump", "gone"):

@@ -130,7 +130,7 @@ async def test_a_silent_child_is_killed(tmp_path, trainers, silence):
     assert not alive(pid)
 
 
-async def test_a_silent_child_that_is_slow_is_waited_for(tmp_path, trainers):
+async def test_a_slow_child_with_some_progress_is_not_killed(tmp_path, trainers):
     """A child with little progress on a busy machine is not killed."""
     command = _fake(tmp_path, """
         until = time.process_time() + 0.25
@@ -171,7 +171,7 @@ async def test_cancelling_stops_the_child_at_once(tmp_path, trainers):
     assert not alive(pid)
 
 
-async def test_the_child_is_nice_and_in_this_session_with_a_group_of_its_own(tmp_path, trainers):
+async def test_the_child_is_nice_and_has_its_own_process_group(tmp_path, trainers):
     """The child is nice in its parent's session, and Ctrl-C does not reach it."""
     trainer = trainers(command=_fake(tmp_path, "send(Trained(b''))"))
     await trainer.train(_job(), _ignore)
@@ -228,7 +228,7 @@ async def test_stray_prints_cannot_corrupt_the_pipe():
     assert (child.returncode, out, err) == (0, b"frame", b"stray\nstray\n")
 
 
-def test_a_frame_cut_short_reads_as_the_end(tmp_path):
+def test_a_cut_frame_reads_as_the_end_of_the_stream(tmp_path):
     """A frame that is cut gives the end of the stream, not half a message."""
     whole = messages.encode(Progress(0.5, 1.0))
     path = tmp_path / "pipe"
@@ -238,7 +238,7 @@ def test_a_frame_cut_short_reads_as_the_end(tmp_path):
             assert messages.read(stream) is None
 
 
-async def test_a_broken_child_is_replaced(tmp_path, trainers):
+async def test_a_child_with_a_failure_of_its_own_is_replaced(tmp_path, trainers):
     """After a failure that the data did not cause, the next job has a new process."""
     command = _fake(tmp_path, """
         seen = __file__ + ".seen"
@@ -255,7 +255,7 @@ async def test_a_broken_child_is_replaced(tmp_path, trainers):
     assert (await trainer.train(_job(), _ignore)).decode() not in str(first.value)
 
 
-async def test_a_refused_job_keeps_the_child(tmp_path, trainers):
+async def test_a_failure_caused_by_the_data_keeps_the_child(tmp_path, trainers):
     """After a failure that the data caused, the child is kept."""
     command = _fake(tmp_path, 'send(Failed("the loss is not finite"))')
     trainer = trainers(command=command)
@@ -271,14 +271,14 @@ async def test_a_child_that_cannot_start_says_why(trainers):
         await trainer.train(_job(), _ignore)
 
 
-async def test_no_process_to_be_had_is_a_failed_training(trainers):
+async def test_a_process_that_cannot_be_started_is_a_failed_training(trainers):
     """If no process can be started, the experience stays buffered and is tried again."""
     trainer = trainers(command=("/nowhere/python",))
     with pytest.raises(TrainingError, match=r"the trainer cannot start: .*No such file"):
         await trainer.train(_job(), _ignore)
 
 
-def test_the_first_cause_is_what_is_reported(capsys):
+def test_the_first_cause_is_reported(capsys):
     """The first cause is reported, not an error that followed from it."""
     later = RuntimeError("already registered")
     later.__cause__ = OSError("no room for temporary files")

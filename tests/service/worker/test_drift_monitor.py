@@ -73,7 +73,7 @@ def martingale(drift: Drift) -> Finding:
 
 
 @pytest.mark.anyio
-async def test_a_shift_is_published(watched: Stored, version: Version):
+async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     """Shifted traffic turns the state to new_regime, which says what moved, and since when."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
@@ -100,7 +100,7 @@ async def test_a_shift_is_published(watched: Stored, version: Version):
 
 
 @pytest.mark.anyio
-async def test_one_of_several_watches(watched: Stored, version: Version):
+async def test_each_summary_is_counted_by_one_monitor(watched: Stored, version: Version):
     """Of two monitors one counts each summary; a later one continues exactly there."""
     first, second = Monitor(SETTINGS, watched.redis), Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
@@ -156,7 +156,7 @@ async def test_a_new_version_starts_anew(watched: Stored, version: Version):
 
 
 @pytest.mark.anyio
-async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
+async def test_a_detector_created_again_has_no_drift(watched: Stored, version: Version):
     """A detector that is created again has no drift and no version to watch."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 3.0)
@@ -173,7 +173,7 @@ async def test_a_deleted_detector_is_let_go(watched: Stored, version: Version):
 
 
 @pytest.mark.anyio
-async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, version: Version):
+async def test_a_new_policy_changes_the_share_that_is_a_burst(watched: Stored, version: Version):
     """After a change of the threshold's policy another share of anomalies is a burst."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
@@ -186,7 +186,9 @@ async def test_a_looser_threshold_moves_the_burst_at_once(watched: Stored, versi
 
 
 @pytest.mark.anyio
-async def test_labels_move_the_burst_too(watched: Stored, version: Version):
+async def test_a_threshold_by_labels_changes_the_share_that_is_a_burst(
+    watched: Stored, version: Version
+):
     """The usual share of anomalies follows from a threshold by labels."""
     policy, rows = {"labels": {"beta": 1}}, matrix(400, seed=3)
     # People label the outer half of the normals as anomalies.
@@ -204,7 +206,7 @@ async def test_labels_move_the_burst_too(watched: Stored, version: Version):
 
 
 @pytest.mark.anyio
-async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
+async def test_an_unreadable_artifact_does_not_stop_the_monitor(stored: Stored):
     """If an artifact cannot be read, the detector has no drift and the monitor continues."""
     await stored.learn(artifact=b"no version")
     await Monitor(SETTINGS, stored.redis).tick()
@@ -212,7 +214,7 @@ async def test_a_broken_version_is_no_reason_to_stop(stored: Stored):
 
 
 @pytest.mark.anyio
-async def test_what_is_remembered_is_small(watched: Stored, version: Version):
+async def test_the_saved_state_is_small(watched: Stored, version: Version):
     """The saved state has tens of kilobytes, however many rows were scored."""
     monitor = Monitor(SETTINGS, watched.redis)
     for times in range(1, 30):

@@ -87,7 +87,7 @@ async def traffic(stored: Stored, version: Version) -> Traffic:
     return Traffic(stored)
 
 
-async def test_rows_become_one_incident(traffic: Traffic) -> None:
+async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> None:
     """Alarming rows of two processes are one incident, with rows, status and messages."""
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("..x")
@@ -107,7 +107,9 @@ async def test_rows_become_one_incident(traffic: Traffic) -> None:
     assert await traffic.rows() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
 
 
-async def test_every_report_counts_once(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_dead_worker_s_reports_are_counted_once(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If a worker dies before it saves, the next one counts the same reports once."""
     monitor = Monitor(Settings(lease_seconds=0.2), traffic.stored.redis)
     await traffic.send("...x....")
@@ -156,7 +158,7 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     assert not await traffic.incidents.decide("pump", "i99-0", withdrawn, None)
 
 
-async def test_without_incidents_history_goes_on(traffic: Traffic) -> None:
+async def test_with_incidents_off_the_history_goes_on(traffic: Traffic) -> None:
     """With incidents turned off a detector has a history and no incidents."""
     await traffic.stored.make(incident=None)
     monitor = Monitor(SETTINGS, traffic.stored.redis)
@@ -167,7 +169,9 @@ async def test_without_incidents_history_goes_on(traffic: Traffic) -> None:
     assert (await traffic.rows())[history.MINUTE] == (6, 6)
 
 
-async def test_the_oldest_go(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_oldest_incidents_are_deleted(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bounded number of incidents is kept, and rows of fewer."""
     monkeypatch.setattr("service.store.incidents.INCIDENTS_KEPT", 6)
     monkeypatch.setattr("service.store.incidents.ROWS_OF", 2)
@@ -181,7 +185,7 @@ async def test_the_oldest_go(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) 
     assert [bool(kept) for kept in rows.values()] == [True, True, False, False, False, False]
 
 
-async def test_a_calibrated_rule(stored: Stored, version: Version) -> None:
+async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Version) -> None:
     """With enough calibration rows and an hour of traffic the rule states its rate."""
     found = Curve(50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01)
     version = version.recorded(incidents=found.kept())

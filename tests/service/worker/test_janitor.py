@@ -96,7 +96,7 @@ async def test_old_artifacts_are_pruned_after_a_promotion(redis: Redis, stored: 
     assert held == [4, 5]
 
 
-async def test_a_decision_cut_short_is_completed(redis: Redis, stored: Stored, monkeypatch):
+async def test_an_interrupted_release_is_completed(redis: Redis, stored: Stored, monkeypatch):
     """The janitor's next round completes a release that was interrupted."""
     from service.store import quarantine
 

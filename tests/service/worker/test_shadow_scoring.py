@@ -22,7 +22,7 @@ async def _detector(stored: Stored, vectors: int, seconds: float = 60):
     return await stored.get()
 
 
-async def test_what_is_there_already_is_not_waited_for(stored: Stored):
+async def test_with_enough_vectors_the_stage_does_not_wait(stored: Stored):
     """If enough vectors are there, the stage does not wait."""
     detector, live = await _detector(stored, 30), Live(stored.redis)
     X = matrix(40)
@@ -31,7 +31,7 @@ async def test_what_is_there_already_is_not_waited_for(stored: Stored):
     assert (found == X[10:]).all()
 
 
-async def test_the_rest_is_waited_for(stored: Stored, monkeypatch):
+async def test_the_stage_waits_for_missing_vectors(stored: Stored, monkeypatch):
     """The stage ends as soon as enough vectors came."""
     monkeypatch.setattr(shadow_scoring, "_LOOK_SECONDS", 0.01)
     detector, live = await _detector(stored, 30, 3600), Live(stored.redis)
@@ -41,7 +41,7 @@ async def test_the_rest_is_waited_for(stored: Stored, monkeypatch):
     assert len(await asyncio.wait_for(waiting, 5)) == 30
 
 
-async def test_what_did_not_come_in_time_is_done_without(stored: Stored):
+async def test_after_its_time_the_stage_takes_the_vectors_that_came(stored: Stored):
     """After the time the evidence has the vectors that came; too few do not decide."""
     detector, live = await _detector(stored, 100, 0), Live(stored.redis)
     first, second = versions()
@@ -57,7 +57,9 @@ async def test_what_did_not_come_in_time_is_done_without(stored: Stored):
     assert gate(NO_EVIDENCE, shadow=worse).passed
 
 
-async def test_a_store_that_is_away_costs_the_sample_alone(own_store, stored: Stored):
+async def test_without_the_store_the_candidate_is_judged_without_a_sample(
+    own_store, stored: Stored
+):
     """If the store is away, the candidate is decided on without a sample after the time."""
     from service.store.connection import connect
 
@@ -68,7 +70,7 @@ async def test_a_store_that_is_away_costs_the_sample_alone(own_store, stored: St
     await redis.aclose()
 
 
-async def test_the_rows_on_which_they_disagree_are_told(stored: Stored):
+async def test_rows_of_disagreement_are_recorded(stored: Stored):
     """Rows on which only one of the two alarms are recorded, bounded, the largest gap first."""
     detector = await _detector(stored, 100)
     first, second = versions()  # the second version also learned what lies one higher

@@ -88,7 +88,7 @@ async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
     assert (await post.stored.get()).messages == (3, 0)
 
 
-async def test_a_dead_receiver_keeps_everything_in_order(
+async def test_without_a_receiver_messages_wait_in_order(
     post: Post, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an answer all messages wait in order, and the pauses grow."""
@@ -111,7 +111,7 @@ async def test_a_dead_receiver_keeps_everything_in_order(
     assert post.got == [("i1", "opened"), ("i1", "closed")]
 
 
-async def test_one_refused_message_holds_back_its_incident_alone(post: Post) -> None:
+async def test_a_refused_message_delays_only_its_incident(post: Post) -> None:
     """A refused message delays only later messages of its own incident."""
     await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"), ("i2", "closed"))
     post.answer = lambda name: 400 if ".i1." in name else 200
@@ -130,7 +130,7 @@ async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
     assert (await post.stored.get()).messages == (1, 1)
 
 
-async def test_the_rate_is_bounded(post: Post) -> None:
+async def test_messages_a_minute_are_bounded(post: Post) -> None:
     """The number of messages a minute is bounded; the others wait."""
     await post.put(*((f"i{i}", "opened") for i in range(9)))
     sender = post.sender(per_minute=5)
@@ -140,7 +140,7 @@ async def test_the_rate_is_bounded(post: Post) -> None:
     assert await post.left() == 4
 
 
-async def test_another_worker_goes_on(post: Post) -> None:
+async def test_a_worker_without_its_lease_deletes_no_message(post: Post) -> None:
     """A worker without its lease deletes no message, so that another one sends them."""
     await post.put(("i1", "opened"))
     assert await post.stored.leases.release(post.lease)

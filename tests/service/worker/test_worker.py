@@ -131,7 +131,7 @@ async def _training(worker: Worker, trainer: FakeTrainer) -> asyncio.Task:
     return ticking
 
 
-async def test_what_is_asked_for_by_hand_is_learned_and_promoted(worker, stored: Stored):
+async def test_a_retraining_by_hand_is_learned_and_promoted(worker, stored: Stored):
     """A tick takes the buffer, trains, promotes, and records the version's origin."""
     ingested = await stored.buffer.ingest("pump", matrix(40), sender="k1")
     await stored.detectors.request_retrain("pump")
@@ -172,7 +172,7 @@ async def test_a_training_names_the_traces_of_the_requests_behind_it(worker, sto
     assert not any("traces" in line for line in lines)
 
 
-async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stored):
+async def test_the_record_has_the_threshold_by_labels(worker, stored: Stored):
     """Under the policy `labels` the record has the threshold with which the version would serve."""
     policy, far = {"labels": {"beta": 1}}, matrix(5, seed=1) + 9
     uid = (await stored.make(threshold=policy)).uid
@@ -191,7 +191,7 @@ async def test_a_record_says_what_threshold_the_labels_gave(worker, stored: Stor
     assert expected.value != version.threshold_for({"fpr": 0.01}).value
 
 
-async def test_the_trainer_gets_what_the_gate_asks_about(worker, trainer, stored: Stored):
+async def test_the_trainer_gets_labels_and_anchor(worker, trainer, stored: Stored):
     """The trainer gets the labels, and the first version of the line beside the champion."""
     uid = (await stored.make(**TINY)).uid
     far = matrix(2, seed=1) + 9
@@ -221,7 +221,7 @@ async def test_a_damaged_anchor_counts_as_pruned(worker, stored: Stored):
     assert [record["anchor"] for record in records] == [None, 1, 2]
 
 
-async def test_a_version_that_a_person_put_in_place_is_an_anchor(worker, stored: Stored):
+async def test_a_rejected_version_promoted_by_hand_is_the_anchor(worker, stored: Stored):
     """A version that a person promoted although the gate rejected it becomes the anchor."""
     for good in (True, False):
         await stored.learn(artifact=_artifact(9 + good), good=good)
@@ -334,7 +334,7 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
     assert ((await stored.get()).champion, (await stored.get()).learned) == (1, 50)
 
 
-async def test_whatever_breaks_counts_as_an_attempt(
+async def test_an_outcome_that_cannot_be_written_counts_as_an_attempt(
     worker, trainer, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ):
     """An outcome that cannot be written counts as an attempt; after three it is parked."""
@@ -439,9 +439,7 @@ async def test_a_promotion_after_the_lease_is_refused(
     assert ((await stored.get()).last_version, (await stored.get()).buffered) == (0, 40)
 
 
-async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
-    worker, trainer, stored: Stored
-):
+async def test_a_rollback_during_a_training_starts_it_again(worker, trainer, stored: Stored):
     """After a rollback the retraining starts again from that version; no attempt is counted."""
     await stored.learn(artifact=_artifact(), seed=0)
     await stored.learn(artifact=_artifact(1), seed=1)
@@ -460,7 +458,7 @@ async def test_a_rollback_during_a_training_fences_it_and_it_is_done_again(
     assert (await stored.get()).learned == 90
 
 
-async def test_a_detector_deleted_during_its_training_is_let_go(worker, trainer, stored: Stored):
+async def test_nothing_of_a_deleted_detector_reaches_its_successor(worker, trainer, stored: Stored):
     """Nothing of a deleted detector reaches one that is created again."""
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
@@ -491,7 +489,7 @@ async def test_the_gate_decides_unless_it_only_reports(
     assert detector.parked == (0 if outcome == "promoted" else 40)
 
 
-async def test_workers_share_the_detectors_and_never_double_one(make_worker, stored: Stored):
+async def test_workers_share_the_detectors_without_a_double_version(make_worker, stored: Stored):
     """Four workers on three due detectors make three versions."""
     for name in ("a", "b", "c"):
         await stored.make(name)
@@ -504,7 +502,7 @@ async def test_workers_share_the_detectors_and_never_double_one(make_worker, sto
     assert [(await stored.get(name)).learned for name in "abc"] == [40, 40, 40]
 
 
-async def test_workers_that_outlive_their_leases_double_nothing(
+async def test_workers_past_their_leases_make_no_double_version(
     redis: Redis, store_url: str, stored: Stored, monkeypatch
 ):
     """Eight workers with leases of 100 ms are stopped past them, and numbers have no gaps."""
@@ -551,7 +549,7 @@ async def test_workers_that_outlive_their_leases_double_nothing(
     assert [move.generation for move in history] == list(range(1, len(records) + 1))
 
 
-async def test_detectors_take_turns(worker, stored: Stored):
+async def test_a_detector_that_is_always_due_delays_no_other(worker, stored: Stored):
     """A detector that is always due does not keep the others waiting."""
     for name in ("a", "b"):
         await stored.make(name)
@@ -565,9 +563,7 @@ async def test_detectors_take_turns(worker, stored: Stored):
     assert [(await stored.get(name)).last_version for name in "ab"] == [1, 1]
 
 
-async def test_a_look_costs_the_same_however_many_detectors_there_are(
-    worker, stored: Stored, monkeypatch
-):
+async def test_looking_for_work_reads_only_due_detectors(worker, stored: Stored, monkeypatch):
     """Due detectors are found by the index: no other detector is read."""
     for number in range(20):
         await stored.make(f"idle-{number}")
@@ -586,7 +582,7 @@ async def test_a_look_costs_the_same_however_many_detectors_there_are(
     assert await worker.tools.due.work() == (0, 0, 0.0)
 
 
-async def test_a_hint_that_does_not_hold_is_taken_out(worker, trainer, stored: Stored):
+async def test_a_wrong_entry_leaves_the_due_index(worker, trainer, stored: Stored):
     """A detector that was paused after it was due is looked at once."""
     await stored.make(retrain={"min_vectors": 32})
     await stored.buffer.ingest("pump", matrix(40))
@@ -630,9 +626,7 @@ async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worke
     assert not await beats()
 
 
-async def test_a_worker_stopped_in_a_training_gives_it_up_at_once(
-    make_worker, trainer, stored: Stored
-):
+async def test_sigterm_stops_a_training_at_once(make_worker, trainer, stored: Stored):
     """SIGTERM stops a training at once; the next worker takes the experience."""
     trainer.waits = True
     await stored.buffer.ingest("pump", matrix(40))
@@ -672,7 +666,7 @@ async def test_a_worker_that_may_drain_ends_after_its_training(
         await stored.detectors.delete(name)
 
 
-async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(own_store, trainer):
+async def test_a_worker_continues_within_5_s_after_an_outage(own_store, trainer):
     """A worker survives an outage of the store, and learns soon after its end."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
@@ -700,7 +694,7 @@ async def test_a_store_that_goes_away_and_returns_is_worked_with_again_in_5_s(ow
     await redis.aclose()
 
 
-async def test_a_store_that_comes_and_goes_during_a_training_costs_nothing(own_store, trainer):
+async def test_a_short_outage_during_a_training_costs_nothing(own_store, trainer):
     """A lease outlives a short outage, and the outcome is written when the store is back."""
     redis = await connect(own_store.url)
     stored = Stored(redis)

@@ -213,7 +213,7 @@ async def test_errors_are_problems_and_the_connection_lives_on(api: Served) -> N
     assert {answer.way for answer in answers} == {"lane"}
 
 
-async def test_a_head_that_came_before_is_not_parsed_again(api: Served) -> None:
+async def test_a_remembered_head_is_not_parsed_again(api: Served) -> None:
     """A remembered head is not parsed again; its body is read, and every other head is parsed."""
     first, second = await api.peer(), await api.peer()
     await first.ask(request())
@@ -233,7 +233,7 @@ async def test_a_head_that_came_before_is_not_parsed_again(api: Served) -> None:
     assert (await first.answer()).way == "application"
 
 
-async def test_a_head_is_remembered_only_where_it_ends_for_sure(api: Served) -> None:
+async def test_a_head_is_remembered_only_if_its_end_is_certain(api: Served) -> None:
     """A body that contains the end of a head does not change where bodies begin."""
     peer = await api.peer()
     for wire in (
@@ -248,7 +248,7 @@ async def test_a_head_is_remembered_only_where_it_ends_for_sure(api: Served) -> 
                 assert (answer.way, answer.status) == ("lane", 200)
 
 
-async def test_a_remembered_head_serves_nobody_else(api: Served) -> None:
+async def test_a_remembered_head_of_a_deleted_detector_is_not_served(api: Served) -> None:
     """For a deleted detector the application answers; remembered heads are bounded."""
     peer = await api.peer()
     await peer.ask(request())
@@ -271,7 +271,7 @@ async def test_a_remembered_head_serves_nobody_else(api: Served) -> None:
         (("Accept: a", "Accept: b"), PATH, "POST"), ((), PATH, "OPTIONS"), ((), "/", "GET"),
     ],
 )  # fmt: skip
-async def test_what_is_not_plain_goes_to_the_application(
+async def test_other_requests_go_to_the_application(
     api: Served, fields: tuple[str, ...], path: str, verb: str
 ) -> None:
     """The lane leaves every request that it does not know to the application, with its body."""
@@ -310,7 +310,7 @@ async def test_the_lane_serves_keys_that_may_score(
         assert api.counted() == (2.0 if may else None)
 
 
-async def test_the_lane_serves_nobody_else() -> None:
+async def test_the_lane_serves_no_request_without_a_valid_key() -> None:
     """Without a key, with a wrong key or with two keys, the application answers with the error."""
     secret = SECRETS[Scope.SCORE]
     async with served([Grant.of(secret, "x", frozenset({Scope.SCORE}))]) as api:
@@ -340,7 +340,7 @@ async def test_the_lane_forgets_a_revoked_key() -> None:
         assert (await peers[1][0].ask(request())).way == "application", "shut, not open"
 
 
-async def test_the_lane_keeps_a_key_to_its_rate() -> None:
+async def test_the_lane_enforces_the_rate_of_a_key() -> None:
     """Requests beyond a key's rate go to the application, which answers with Retry-After."""
     secret = SECRETS[Scope.SCORE]
     grant = Grant.of(secret, "x", frozenset({Scope.SCORE}), requests_per_second=3.0)
@@ -350,13 +350,13 @@ async def test_the_lane_keeps_a_key_to_its_rate() -> None:
         assert [(await peer.answer()).way for _ in range(5)] == ["lane"] * 3 + ["application"] * 2
 
 
-def test_the_lane_need_not_ask_how_large_a_body_may_be() -> None:
+def test_every_body_limit_exceeds_the_bodies_of_the_lane() -> None:
     """The smallest possible body limit of a key is larger than the bodies that the lane takes."""
     for kind in (OCTETS, "application/json"):
         assert not fits_inline(kind, LEAST_BODY_BYTES, inline_bounds(10**6, 10**6))
 
 
-async def test_what_is_costly_to_judge_is_not_judged_in_the_event_loop(api: Served) -> None:
+async def test_costly_scores_are_judged_outside_the_event_loop(api: Served) -> None:
     """Once a version with a costly score serves, a remembered head goes to the application."""
     peer = await api.peer()
     assert [(await peer.ask(request())).way for _ in range(3)] == ["lane"] * 3
@@ -367,7 +367,9 @@ async def test_what_is_costly_to_judge_is_not_judged_in_the_event_loop(api: Serv
     assert (await peer.ask(request(VECTOR, "X-Other: 1"))).way == "application"
 
 
-async def test_a_turn_ends_with_the_budget(api: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_turn_judges_as_many_requests_as_the_budget_allows(
+    api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """If each request takes a third of the event loop's budget, three are answered at a time."""
     champions, lane = api.echo.lane._champions, api.echo.lane
     bound = 3 * len(VECTOR)
@@ -385,7 +387,7 @@ async def test_a_turn_ends_with_the_budget(api: Served, monkeypatch: pytest.Monk
     assert turns == [3, 3, 1]
 
 
-async def test_an_upgrade_is_not_taken(api: Served) -> None:
+async def test_offers_of_another_protocol_are_declined(api: Served) -> None:
     """A client that offers HTTP/2 or websockets gets its answer in HTTP/1.1."""
     peer = await api.peer()
     for what in ("h2c", "websocket"):
@@ -472,7 +474,7 @@ async def test_a_request_waits_behind_a_slow_one(api: Served) -> None:
     assert bodies[2] == b"POST /after 24"
 
 
-async def test_chunked_bodies_and_continue(api: Served) -> None:
+async def test_chunked_bodies_and_expect_continue_are_served(api: Served) -> None:
     """Chunked bodies are served, and clients that wait for `100 Continue`."""
     peer = await api.peer()
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
@@ -484,7 +486,7 @@ async def test_chunked_bodies_and_continue(api: Served) -> None:
     assert (await peer.ask(request())).way == "lane"
 
 
-async def test_connection_headers(api: Served) -> None:
+async def test_the_connection_closes_after_connection_close_or_http_1_0(api: Served) -> None:
     """With `Connection: close` or HTTP/1.0 the connection ends after the answer."""
     closing = request(VECTOR, "Connection: close")
     for wire in (closing, closing.replace(b"HTTP/1.1", b"HTTP/1.0"), closing + request()):
@@ -499,7 +501,7 @@ async def test_connection_headers(api: Served) -> None:
             assert await peer.rest() == b""
 
 
-async def test_a_request_byte_by_byte(api: Served) -> None:
+async def test_a_request_that_comes_byte_by_byte_is_served(api: Served) -> None:
     """A request that comes byte by byte is one request."""
     peer = await api.peer()
     peer.writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -519,7 +521,7 @@ async def test_half_closed_peers_get_their_answer(api: Served) -> None:
     assert await peer.rest() == b""
 
 
-async def test_peers_that_break_off(api: Served) -> None:
+async def test_a_broken_connection_leaves_nothing_behind(api: Served) -> None:
     """A connection that ends anywhere in a request leaves nothing behind."""
     wire = request()
     for cut in (1, 30, len(wire) - 5, len(wire)):
@@ -535,7 +537,7 @@ async def test_peers_that_break_off(api: Served) -> None:
     assert not api.echo.lane._waiting
 
 
-async def test_too_large_is_said_before_it_is_read(api: Served) -> None:
+async def test_a_length_over_the_bound_is_413_at_once(api: Served) -> None:
     """A length over the bound is 413 at once; a chunked body is 413 once it is complete."""
     peer = await api.peer()
     peer.send(
@@ -553,7 +555,7 @@ async def test_too_large_is_said_before_it_is_read(api: Served) -> None:
 
 @pytest.mark.parametrize("before", [b"", request(), request() * 3])
 @pytest.mark.parametrize("garbage", [b"\x16\x03\x01\r\n\r\n", b"POST  HTTP/9\r\n\r\n"])
-async def test_what_is_not_http_is_a_problem(api: Served, before: bytes, garbage: bytes) -> None:
+async def test_garbage_gets_400_and_a_close(api: Served, before: bytes, garbage: bytes) -> None:
     """Garbage gets 400 and a close, after the answers to the requests before it."""
     peer = await api.peer()
     peer.send(before + garbage)
@@ -744,7 +746,7 @@ async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
             await until(lambda: not api.server.server_state.connections)
 
 
-async def test_a_drain_answers_what_is_on_its_way(api: Served) -> None:
+async def test_a_drain_answers_requests_of_its_first_moment(api: Served) -> None:
     """Requests of a drain's first moment are answered, with `Connection: close`."""
     idle, busy, held = [await api.peer() for _ in range(3)]
     for peer in (idle, busy):

@@ -60,7 +60,7 @@ def used(module: object, owner: str) -> set[str]:
     return found
 
 
-def test_the_release_is_one_that_was_tried() -> None:
+def test_the_release_of_uvicorn_is_capped() -> None:
     """Private parts change without notice, so pyproject.toml caps uvicorn's release."""
     assert version("uvicorn").startswith("0.54.")
 
@@ -84,7 +84,7 @@ async def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
 
 
 @pytest.mark.parametrize("module", [connection, request_reader])
-def test_the_fast_lane_relies_on_nothing_else(module: object) -> None:
+def test_the_fast_lane_uses_only_the_named_attributes(module: object) -> None:
     """Every attribute of uvicorn's objects that the modules use is named above."""
     ours = {
         name

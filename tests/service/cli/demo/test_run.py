@@ -21,7 +21,7 @@ def _row(arm: str, auroc: float, *, digit: int = 9, pooled: float = 0.01) -> Row
         (0.60, 0.90, "Replay did worse than finetuning"),
     ],
 )
-def test_the_sentence_follows_the_numbers(replay, finetune, verdict):
+def test_the_conclusion_is_computed_from_the_numbers(replay, finetune, verdict):
     """The conclusion is computed: other numbers give another sentence."""
     rows = [_row("replay", 0.5, digit=8), _row("replay", replay), _row("finetune", finetune)]
     said = sentence(rows, 0.01)
@@ -30,7 +30,7 @@ def test_the_sentence_follows_the_numbers(replay, finetune, verdict):
     assert f"{finetune:.3f}" in said
 
 
-def test_test_rows_are_never_sent():
+def test_rows_for_the_test_are_never_sent():
     """Train and test rows are disjoint, have every digit, and follow from the seed."""
     one, same, other = demo.Digits.split(0), demo.Digits.split(0), demo.Digits.split(1)
     assert sum(map(len, one.train.values())) == demo.TRAIN_ROWS
