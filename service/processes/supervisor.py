@@ -34,9 +34,8 @@ from service.store.connection import refused
 _logger = log.get(__name__)
 
 _STARTUP_SECONDS = 600.0  # a child that ends is seen at once; a busy machine loads for minutes
-_TICK_SECONDS = (
-    0.1  # the pause before a restart ends within this; an ended child wakes the loop at once
-)
+# The pause before a restart ends within this; an ended child wakes the loop at once.
+_TICK_SECONDS = 0.1
 _WORKER_STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.5  # between two checks of the store's files
 _BACKLOG = 2048

@@ -31,12 +31,10 @@ _UNKNOWN_SECONDS = 1.0  # seconds before the store is asked again for a name tha
 _UNKNOWN_NAMES = 10_000  # most such names that are remembered
 # With more detectors than this, whole states are read only at every fifth poll: 1,000 take 0.1 s.
 _READ_FULLY, _READ_RARELY = 200, 5
-_READ_AT_ONCE = (
-    200  # states that are read at every poll, in turns, if champions are loaded on demand
-)
-_MENDING_SECONDS = (
-    60.0  # between two repairs of the due index, while no worker's janitor repairs it
-)
+# States that are read at every poll, in turns, if champions are loaded on demand.
+_READ_AT_ONCE = 200
+# Between two repairs of the due index, while no worker's janitor repairs it.
+_MENDING_SECONDS = 60.0
 
 
 class Watcher:

@@ -33,9 +33,8 @@ _SEVERITY = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 50)
 _SWAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 _PENDING = 4096  # most answers that are counted together; about 0.2 s of traffic at full speed
 _FLUSH_SECONDS = 0.1
-_UNLOADED = (
-    100  # detectors whose histograms are dropped together, since the copy is rewritten each time
-)
+# Detectors whose histograms are dropped together, since the copy is rewritten each time.
+_UNLOADED = 100
 _OTHER = "other"
 _TOGETHER = 32  # samples in one piece of the page: about a quarter of a millisecond
 

@@ -25,9 +25,8 @@ EVENTS = 50  # most events of one detector in one report: its most severe anomal
 ATTRIBUTED = 5  # contributions in each event
 LISTED = 4096  # most alarming rows of one source that a report lists; further ones are only counted
 SOURCES = 256  # most sources in one report; those with alarms come first
-DIGESTS = (
-    1000  # most alarming rows of one report that are recognised if they are sent as normal later
-)
+# Most alarming rows of one report that are recognised if they are sent as normal later.
+DIGESTS = 1000
 UNSENT = 600  # most reports that wait for the store; of older ones only the counts are kept
 
 

@@ -33,9 +33,8 @@ from service.worker.incident_monitor import IncidentMonitor
 _logger = log.get(__name__)
 
 SECONDS = 1.0  # between two rounds
-_SAVE_SECONDS = (
-    5.0  # between two saves, as a state has about 100 kB; a new verdict is saved at once
-)
+# Between two saves, as a state has about 100 kB; a new verdict is saved at once.
+_SAVE_SECONDS = 5.0
 _SUMMARIES = 100  # most summaries of one read; further ones wait for the next round
 _SCORES = 500  # most scores of one summary; each takes about 7 us
 _ASK_SECONDS = 30.0  # between two choices of events for which labels are wanted

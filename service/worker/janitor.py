@@ -22,9 +22,8 @@ from service.timestamps import unix_seconds
 
 _logger = log.get(__name__)
 
-SECONDS = (
-    1.0  # between two rounds; learned data that shall not be kept is deleted within two rounds
-)
+# Between two rounds; learned data that shall not be kept is deleted within two rounds.
+SECONDS = 1.0
 _PRUNE_SECONDS = 600.0  # between two prunings without a new version, since pins expire
 _RELEASE_SECONDS = 5.0  # between two checks for novel rows to release automatically
 _REWRITE_SHARE = 0.9  # the share of the longest allowed time; the rest is for the rewrite

@@ -16,13 +16,11 @@ from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Traine
 
 log = structlog.stdlib.get_logger(__name__)
 
-_LOOK_SECONDS = (
-    0.1  # between two checks of memory and silence; at 5 GB/s memory grows by 0.5 GB in between
-)
+# Between two checks of memory and silence; at 5 GB/s memory grows by 0.5 GB in between.
+_LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0  # time to load torch from a cold disk
-_STARVED = (
-    0.01  # share of one processor; a silent child that uses less is idle, even on a busy machine
-)
+# Share of one processor; a silent child that uses less is idle, even on a busy machine.
+_STARVED = 0.01
 _KEPT_SHARE = 0.5  # share of its memory limit; a child that holds more between jobs is replaced
 _READ_LIMIT = 2**20
 

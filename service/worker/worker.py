@@ -33,9 +33,8 @@ from service.worker.webhook import Receiver, Webhook
 _logger = log.get(__name__)
 
 _BEAT_SECONDS = 2.0
-CALL_SECONDS = (
-    5.0  # bound on one call to the store; a promotion carries an artifact of many megabytes
-)
+# Bound on one call to the store; a promotion carries an artifact of many megabytes.
+CALL_SECONDS = 5.0
 _AWAY_SECONDS = 2.0  # between two tries while the store is away; recovery is promised within 5 s
 _LISTEN_SECONDS = 5.0  # longer than the pause between two reads of a subscription
 _LOOK_SHARE = 0.1  # largest share of the time for finding due detectors
