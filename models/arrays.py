@@ -19,9 +19,9 @@ def check_vectors(
     X: NDArray[Any],
     dimension: int | None,
     *,
-    gaps: bool = False,
-    names: tuple[str, ...] | None = None,
-    words: Container[str] = (),
+    gaps: bool,
+    names: tuple[str, ...] | None,
+    words: Container[str],
 ) -> Array:
     """Return X as a C-contiguous float32 array (n, d); raise VectorError if that is impossible.
 

@@ -110,7 +110,7 @@ def _known(names: Sequence[str]) -> str:
     return f"the detector takes {len(names)}: {quoted(names)}"
 
 
-def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str] = ()) -> Any:
+def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str]) -> Any:
     """Return a table with named columns as float32 (n, d), in the order of `names`.
 
     A column among `words` is a category: its words become codes.

@@ -51,15 +51,13 @@ class Verdict(NamedTuple):
     reasons: list[str]
 
 
-def gate(
-    evidence: Evidence, tolerance: float = TOLERANCE, shadow: ShadowResult | None = None
-) -> Verdict:
+def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
     """Decide on the lineage's `evidence`, and on the result of a `shadow` stage if any.
 
     The first version has no champion to be compared with and passes. Any other candidate fails for
     each of these reasons:
 
-    - It alarms more often than the champion, by more than `tolerance`, on `new` normals (those of
+    - It alarms more often than the champion, by more than TOLERANCE, on `new` normals (those of
       the experience that it was not trained on), on `old` normals (drawn from the champion's
       generator or taken from the calibration), on vectors labelled normal, or on live traffic. Live
       traffic counts once as many rows were seen as were asked for.
@@ -85,11 +83,11 @@ def gate(
         return Verdict(passed=False, reasons=reasons)
     new, old = evidence.new, evidence.old
     reasons = [
-        *_alarming("new normals", new.candidate, new.champion, tolerance),
+        *_alarming("new normals", new.candidate, new.champion),
         *_not_learned(evidence.unlearned),
-        *(_alarming("old normals", old.candidate, old.champion, tolerance) if old else ()),
-        *_alarming_live(shadow, tolerance),
-        *_alarming_labelled(evidence.labelled, tolerance),
+        *(_alarming("old normals", old.candidate, old.champion) if old else ()),
+        *_alarming_live(shadow),
+        *_alarming_labelled(evidence.labelled),
         *_still_alarming(evidence.vouched),
         *_beside_champion(evidence.synthetic, evidence.new.champion),
         *_beside_anchor(evidence.anchor),
@@ -106,13 +104,11 @@ def _not_finite(evidence_fields: Mapping[str, object], path: str = "") -> Iterat
             yield f"{path}{name}"
 
 
-def _alarming(
-    what: str, candidate: float | None, champion: float | None, tolerance: float
-) -> Iterator[str]:
-    if candidate is not None and champion is not None and candidate > champion + tolerance:
+def _alarming(what: str, candidate: float | None, champion: float | None) -> Iterator[str]:
+    if candidate is not None and champion is not None and candidate > champion + TOLERANCE:
         yield (
             f"{what}: the candidate alarms on {_percent(candidate)}, the champion on "
-            f"{_percent(champion)} (tolerance {100 * tolerance:.1f} points)"
+            f"{_percent(champion)} (tolerance {100 * TOLERANCE:.1f} points)"
         )
 
 
@@ -125,13 +121,13 @@ def _not_learned(share: float | None) -> Iterator[str]:
         )
 
 
-def _alarming_labelled(labelled: Labelled | None, tolerance: float) -> Iterator[str]:
+def _alarming_labelled(labelled: Labelled | None) -> Iterator[str]:
     # With so few vectors, two more alarms would already exceed the tolerance.
-    if labelled is None or labelled.normals * tolerance < 2.0:
+    if labelled is None or labelled.normals * TOLERANCE < 2.0:
         return
     if labelled.candidate is not None and labelled.champion is not None:
         alarms = labelled.candidate.alarms, labelled.champion.alarms
-        yield from _alarming("vectors labelled normal", *alarms, tolerance)
+        yield from _alarming("vectors labelled normal", *alarms)
 
 
 def _still_alarming(vouched: Vouched | None) -> Iterator[str]:
@@ -142,9 +138,9 @@ def _still_alarming(vouched: Vouched | None) -> Iterator[str]:
         )
 
 
-def _alarming_live(shadow: ShadowResult | None, tolerance: float) -> Iterator[str]:
-    if shadow is not None and shadow.n * tolerance >= 2.0 and shadow.n >= shadow.asked:
-        yield from _alarming("live traffic", shadow.candidate, shadow.champion, tolerance)
+def _alarming_live(shadow: ShadowResult | None) -> Iterator[str]:
+    if shadow is not None and shadow.n * TOLERANCE >= 2.0 and shadow.n >= shadow.asked:
+        yield from _alarming("live traffic", shadow.candidate, shadow.champion)
 
 
 def _beside_champion(synthetic: Synthetic | None, news: float | None) -> Iterator[str]:

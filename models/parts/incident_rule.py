@@ -308,7 +308,7 @@ def choose(
     return Chosen(rule, "exact", asked, count * daily, low * daily, high * daily)
 
 
-def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def poisson_interval(count: int) -> tuple[float, float]:
     """Return the exact interval (Garwood, 1936) of the mean behind a Poisson count.
 
     >>> low, high = poisson_interval(0)
@@ -318,6 +318,6 @@ def poisson_interval(count: int, confidence: float = CONFIDENCE) -> tuple[float,
     # imported here: an API process never calls this and must not load scipy
     from scipy.stats import chi2
 
-    tail = (1.0 - confidence) / 2.0
+    tail = (1.0 - CONFIDENCE) / 2.0
     low = float(chi2.ppf(tail, 2 * count)) / 2.0 if count else 0.0
     return low, float(chi2.ppf(1.0 - tail, 2 * count + 2)) / 2.0

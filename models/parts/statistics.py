@@ -19,12 +19,13 @@ def ranked(anomalies: Float64, normals: Float64) -> float | None:
     return auroc(normals, anomalies)
 
 
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(hits: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a rate of `hits` in `n` (Wilson, 1927).
 
     >>> [round(end, 4) for end in wilson(1, 100)]
     [0.0018, 0.0545]
     """
+    z = 1.96  # 95 % of a normal distribution lie within so many deviations
     rate, slack = hits / n, z * z / n
     centre = (rate + slack / 2) / (1 + slack)
     half = z / (1 + slack) * math.sqrt(rate * (1 - rate) / n + slack / (4 * n))

@@ -138,17 +138,17 @@ def _last(previous: Version | None) -> int:
     return previous.lineage.last_regime if previous else 0
 
 
-def advice(regimes: Sequence[KnownRegime], budget: int = BUDGET) -> Advice:
-    """Return how to distribute `budget` further vectors, and each regime's gain in nats."""
+def advice(regimes: Sequence[KnownRegime]) -> Advice:
+    """Return how to distribute BUDGET further vectors, and each regime's gain in nats."""
     known = [(one, Curve(**one.curve.to_dict())) for one in regimes if one.curve]
-    more = acquire([curve for _, curve in known], [one.size for one, _ in known], budget)
+    more = acquire([curve for _, curve in known], [one.size for one, _ in known], BUDGET)
     send = [
         Ask(regime=one.number, vectors=n, gain=round(curve.gain(one.size, n), 4))
         for (one, curve), n in zip(known, more, strict=True)
         if n
     ]
     return Advice(
-        budget=budget,
+        budget=BUDGET,
         send=tuple(sorted(send, key=lambda one: -one.vectors)),
         too_few_to_tell=tuple(one.number for one in regimes if not one.curve),
     )

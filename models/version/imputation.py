@@ -61,7 +61,7 @@ def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
     return X
 
 
-def from_alike(X: Array, categories: Sequence[int] = ()) -> Array:
+def from_alike(X: Array, categories: Sequence[int]) -> Array:
     """Return X (n, d) with each NaN filled in from the nearest complete row.
 
     The distance is over the columns that both rows have, each in units of its own deviation; two

@@ -63,13 +63,11 @@ request.
 """
 
 
-def create_app(
-    settings: Settings, registry: CollectorRegistry | None = None, *, place: int = 0
-) -> FastAPI:
+def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
     """Return the application. Nothing runs or connects before its lifespan begins.
 
-    The metrics go to `registry`, or to a new one. `place` is the number of this process among the
-    API processes that share a folder of metrics. Raises ValueError if the settings name no store.
+    `place` is the number of this process among the API processes that share a folder of metrics.
+    Raises ValueError if the settings name no store.
     """
     url = settings.store_url()
     if url is None:
@@ -82,7 +80,7 @@ def create_app(
     hosts = Hosts(settings)
     budget = BodyBudget(settings.bodies_max_bytes, settings.max_body_bytes)
     metrics = Metrics(
-        CollectorRegistry() if registry is None else registry,
+        CollectorRegistry(),
         directory=settings.metrics_dir,
         place=place,
         detectors=settings.max_detectors,

@@ -178,10 +178,11 @@ def _always(kind: type[msgspec.Struct]) -> list[str]:
     ]
 
 
-def json_body(example: Any, schema: JsonObject | None = None, **more: Any) -> JsonObject:
+def json_body(example: Any, *, required: bool = False) -> JsonObject:
     """Return the documentation of a JSON request body."""
-    content = {"schema": dict(schema or {"type": "object"}), "example": example}
-    return {"requestBody": {"content": {"application/json": content}, **more}}
+    content = {"schema": {"type": "object"}, "example": example}
+    body: JsonObject = {"content": {"application/json": content}}
+    return {"requestBody": body | {"required": True} if required else body}
 
 
 def vectors_body() -> JsonObject:

@@ -216,7 +216,7 @@ def resolved(config: DetectorConfig, chosen: ChosenContext | None) -> DetectorCo
 
 
 def with_dimension(
-    config: DetectorConfig, width: int | None, chosen: ChosenContext | None = None
+    config: DetectorConfig, width: int | None, chosen: ChosenContext | None
 ) -> DetectorConfig:
     """Return `config` with its dimension, if it has none. A row has `width` numbers."""
     if width is None or config.dimension is not None:

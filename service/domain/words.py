@@ -22,10 +22,9 @@ MOST = 100_000
 
 
 class SeenWords:
-    """Remembers up to `most` words by their codes, then forgets all. It is thread-safe."""
+    """Remembers up to MOST words by their codes, then forgets all. It is thread-safe."""
 
-    def __init__(self, most: int = MOST) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._words: dict[float, str] = {}
 
     def code(self, value: str | float) -> float:
@@ -33,7 +32,7 @@ class SeenWords:
         word = value if isinstance(value, str) else as_word(value) or ""
         code = code_of(word)
         if code not in self._words:
-            if len(self._words) >= self._most:
+            if len(self._words) >= MOST:
                 self._words.clear()
             self._words[code] = word
         return code

@@ -21,7 +21,7 @@ _PRIVATE = 0o077  # no other user may read what a child writes
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
-def die_with_parent(sig: int = signal.SIGKILL, parent: int | None = None) -> None:
+def die_with_parent(sig: int, parent: int) -> None:
     """Ask the kernel to send this process `sig` when its parent ends, for whatever reason.
 
     The kernel watches the parent's *thread*. So start children from a thread that lives as long as
@@ -31,7 +31,7 @@ def die_with_parent(sig: int = signal.SIGKILL, parent: int | None = None) -> Non
     if _libc is None:
         return
     _libc.prctl(_PR_SET_PDEATHSIG, int(sig), 0, 0, 0)
-    if parent is not None and os.getppid() != parent:
+    if os.getppid() != parent:
         os._exit(128 + int(sig))
 
 

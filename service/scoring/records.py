@@ -176,7 +176,7 @@ class Records:
             raise blank(self._columns, row, place)
         return None
 
-    def locate(self, records: Any, first: int = 0) -> NoReturn:
+    def locate(self, records: Any, first: int) -> NoReturn:
         """Raise BadVectors with the reason why the decoded `records` do not fit this detector."""
         if not isinstance(records, list):
             raise BadVectors("`records` is a list of objects.")

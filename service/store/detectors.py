@@ -113,7 +113,7 @@ class Detectors:
         await self._names.add(name)
         return done
 
-    async def entity(self, name: str, config: DetectorConfig, *, who: str = "") -> Detector:
+    async def entity(self, name: str, config: DetectorConfig, *, who: str) -> Detector:
         """Return the detector of an entity; make it with its template's config if there is none.
 
         Raises Conflict if there are too many entities, or if the template was deleted.

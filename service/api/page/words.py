@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+_SPARK = 120, 24  # width and height of the template's picture
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -76,14 +77,15 @@ def seconds_since(text: Any, now: float) -> float | None:
     return None if not text else now - datetime.fromisoformat(str(text)).timestamp()
 
 
-def sparkline(values: list[float], width: int = 120, height: int = 24) -> str:
+def sparkline(values: list[float]) -> str:
     """Return the points of an SVG polyline. Values are shown from 0 to 2; larger ones count as 2.
 
-    >>> sparkline([0.0, 1.0, 4.0], 100, 20)
-    '0.0,20.0 50.0,10.0 100.0,0.0'
+    >>> sparkline([0.0, 1.0, 4.0])
+    '0.0,24.0 60.0,12.0 120.0,0.0'
     """
     if len(values) == 1:
         values = values * 2
+    width, height = _SPARK
     step = width / max(len(values) - 1, 1)
     return " ".join(
         f"{i * step:.1f},{height - height * min(max(value, 0.0), 2.0) / 2:.1f}"

@@ -114,14 +114,14 @@ def _time(request: Request, name: str) -> float | None:
         ) from None
 
 
-def flag(request: Request, name: str, *, default: bool = False) -> bool:
-    """Return the flag `name` of the query, `default` if it is missing.
+def flag(request: Request, name: str) -> bool:
+    """Return the flag `name` of the query, False if it is missing.
 
     Raises Unprocessable if it is neither `true` nor `false`.
     """
     text = request.query_params.get(name)
     if text is None:
-        return default
+        return False
     if text not in {"true", "false"}:
         raise Unprocessable(f"`{name}` in the query must be true or false.")
     return text == "true"
