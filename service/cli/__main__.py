@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from service.cli import backtest, console, detectors, duty, keys, steering, vectors, watch
-from service.cli.options import Key
+from service.cli.options import Commands, Key
 from service.cli.release import release
 
 app = typer.Typer(
     name="anamnesis",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,8 +1,10 @@
 """Options that several commands share."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 Url = Annotated[
     str,
@@ -14,7 +16,7 @@ Url = Annotated[
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
-Name = Annotated[str, typer.Argument(help="The detector.", metavar="DETECTOR")]
+Name = Annotated[str, typer.Argument(help="The detector; -d gives it too.", metavar="DETECTOR")]
 
 Key = Annotated[
     str | None,
@@ -22,3 +24,29 @@ Key = Annotated[
 ]
 
 DEFAULT_URL = ""  # an empty URL means the one in the settings
+
+
+class Commands(TyperGroup):
+    """Commands that take the detector by its place, and also by `-d` as `score` does."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command's name, the command and its arguments, the detector first."""
+        name, command, rest = super().resolve_command(ctx, args)
+        parameters = command.params if command else ()
+        places = [one.name for one in parameters if one.param_type_name == "argument"]
+        return name, command, detector_first(rest) if places[:1] == ["detector"] else rest
+
+
+def detector_first(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with the value of `-d` or `--detector` in front, without the option.
+
+    >>> detector_first(["--json", "-d", "pump", "7"])
+    ['pump', '--json', '7']
+    """
+    for place, argument in enumerate(arguments):
+        option, equals, value = argument.partition("=")
+        if equals and option == "--detector":
+            return [value, *arguments[:place], *arguments[place + 1 :]]
+        if argument in {"-d", "--detector"} and place + 1 < len(arguments):
+            return [arguments[place + 1], *arguments[:place], *arguments[place + 2 :]]
+    return list(arguments)

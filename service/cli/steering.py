@@ -5,14 +5,16 @@ from typing import Annotated, Any, Literal
 import typer
 
 from service.cli import console
-from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.cli.options import DEFAULT_URL, AsJson, Commands, Key, Name, Url
 
 Entry = Annotated[
     str, typer.Argument(help="The id of an entry of the quarantine.", metavar="ENTRY")
 ]
 
 quarantine = typer.Typer(
-    help="List, release or discard rows that admission held back.", no_args_is_help=True
+    cls=Commands,
+    help="List, release or discard rows that admission held back.",
+    no_args_is_help=True,
 )
 
 

@@ -399,6 +399,21 @@ def test_the_error_of_a_bad_row_counts_the_rows_sent_before(run, stub, tmp_path)
     assert "5000 rows before it were sent" in err
 
 
+@pytest.mark.parametrize(
+    ("command", "rest"),
+    [("quarantine list", ""), ("quarantine release", "7"), ("incidents", ""), ("drift", ""),
+     ("label", "i7-1 normal")],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "given", ["pump {}", "-d pump {}", "{} --detector pump", "{} --detector=pump"]
+)
+def test_a_detector_is_given_by_its_place_or_by_an_option(run, stub, command, rest, given):
+    """Commands that take the detector by its place take it by `-d` too, as `score` does."""
+    arguments = [*command.split(), *given.format(rest).split()]
+    assert run(*arguments, "--url", stub.url)[0] == Exit.REFUSED  # the stub knows no detector
+    assert stub.asked[0][1].partition("?")[0].startswith("/v1/detectors/pump")
+
+
 def test_text_from_requests_is_shown_as_text(capsys):
     """Text of others cannot move the cursor or set a colour or a link in the terminal."""
     evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"
