@@ -185,6 +185,6 @@ def _arrays(file: Path, out: Taken) -> Iterator[_Part]:
 def _times(values: NDArray[Any], where: Callable[[int], str], name: str) -> NDArray[np.float64]:
     cells = [str(value) for value in values.tolist()]
     try:
-        return Clock().times(cells)
+        return Clock().times(cells).seconds
     except BadCell as error:
         raise BadTable(f"{where(error.row)}, column {name}: {error}") from None

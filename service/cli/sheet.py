@@ -193,7 +193,7 @@ class Sheet:
                 noted = True
                 console.complain(
                     f"{chunk.where(chunk.twice)}: this hour comes twice, when the clocks go back: "
-                    "read as the earlier one; write times in UTC or with their offset"
+                    "the order of the rows decides; times in UTC or with their offset are exact"
                 )
             X = chunk.values(taken, gaps=gaps)
             yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)

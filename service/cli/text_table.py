@@ -1,7 +1,7 @@
 """Reads a text table in chunks, by the names of its columns: times, sources and values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC
 from itertools import chain, islice
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.columns import MAX_DIMENSION, quoted
 from service.cli.dialect import Dialect, TextTable
 from service.cli.table_files import BadTable
-from service.domain.cells import BadCell, Clock, is_blank, is_number, typed
+from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, typed
 
 _CHUNK_CELLS = 2**20
 _CHUNK_ROWS = 5000
@@ -211,6 +211,7 @@ class _Reader:
     roles: _Roles
     clock: Clock
     comma: bool
+    latest: dict[str, Latest] = field(default_factory=dict)  # the time of each source's latest row
 
     def chunks(self, lines: Iterator[tuple[int, list[str]]], rows: int | None) -> Iterator[Chunk]:
         rows = rows or max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // len(self.names)))
@@ -231,10 +232,11 @@ class _Reader:
     def _chunk(self, lines: list[int], rows: list[list[str]]) -> Chunk:
         columns = list(zip(*rows, strict=True))
         times = sources = twice = None
+        if self.roles.source is not None:
+            sources = tuple(cell.strip() for cell in columns[self.roles.source])
         if self.roles.time is not None:
             try:
-                times = self.clock.times(columns[self.roles.time])
-                twice = self.clock.twice(columns[self.roles.time])
+                times, twice = self.clock.times(columns[self.roles.time], sources, self.latest)
             except BadCell as error:
                 cell = quoted([columns[self.roles.time][error.row]])
                 hint = _FIRST if error.row == 0 and lines[0] <= _NEAR else _LATER
@@ -243,8 +245,7 @@ class _Reader:
                 raise BadTable(
                     f"{self.file}, line {lines[error.row]}, {name} is {cell}: {error}{hint}"
                 ) from None
-        if self.roles.source is not None:
-            sources = tuple(cell.strip() for cell in columns[self.roles.source])
+        if sources is not None:
             self._check_sources(sources, lines)
         cells = {self.names[place]: columns[place] for place in self.kept}
         return Chunk(self.file, lines, cells, rows, times, sources, self.comma, twice)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -140,29 +141,60 @@ def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np
     return flags(cells) if kind == "flag" else numbers(cells, comma=comma)
 
 
+class Latest(NamedTuple):
+    """The latest time of a source, seconds since 1970, and how many seconds it came later."""
+
+    at: float
+    step: float
+
+
+class Times(NamedTuple):
+    """Seconds since 1970, (n,), and the first row whose local time exists twice, if any."""
+
+    seconds: NDArray[np.float64]
+    twice: int | None
+
+
 @dataclass(frozen=True, slots=True)
 class Clock:
     """Reads times.
 
     `form` is a format of strptime. Without it, times are ISO 8601, or seconds or milliseconds since
-    1970. A time without a time zone is in `zone`.
+    1970. A time without a time zone is in `zone`. When clocks are set back, the local times of one
+    hour exist twice. The order of a source's rows tells which one is meant: a row belongs to the
+    second hour if an earlier row does, or if that is nearer to where the source's next row is
+    expected. A source's first row belongs to the first hour.
     """
 
     form: str | None = None
     zone: tzinfo = UTC
 
-    def times(self, cells: Sequence[str]) -> NDArray[np.float64]:
-        """Return seconds since 1970, (n,). Raises BadCell if a cell is not a time."""
+    def times(
+        self,
+        cells: Sequence[str],
+        sources: Sequence[str] | None = None,
+        latest: dict[str, Latest] | None = None,
+    ) -> Times:
+        """Read times. Raises BadCell if a cell is not a time.
+
+        `latest` has the latest time of each source before these rows; it is brought up to date.
+        """
         found = np.empty(len(cells))
+        latest = {} if latest is None else latest
+        twice = None
         for row, cell in enumerate(cells):
+            source = "" if sources is None else sources[row]
             try:
-                found[row] = self._time(cell.strip())
+                found[row], ambiguous = self._time(cell.strip(), latest.get(source))
             except (ValueError, OverflowError):
                 what = "a blank time" if is_blank(cell) else "not a time"
                 raise BadCell(row, what) from None
             if not _EARLIEST <= found[row] <= _LATEST:
                 raise BadCell(row, "not a time of the years 1 to 9999")
-        return found
+            twice = row if ambiguous and twice is None else twice
+            if self.zone is not UTC:
+                latest[source] = _later(float(found[row]), latest.get(source))
+        return Times(found, twice)
 
     def _moment(self, cell: str) -> datetime | float:
         """Return the time or the seconds since 1970 in a cell. Raises ValueError for other text."""
@@ -174,29 +206,39 @@ class Clock:
             return datetime.fromisoformat(cell)
         return value / 1000 if abs(value) > _MILLISECONDS else value
 
-    def _time(self, cell: str) -> float:
+    def _time(self, cell: str, latest: Latest | None) -> tuple[float, bool]:
+        """Return the time in a cell, and whether this local time exists twice."""
         moment = self._moment(cell)
         if isinstance(moment, float):
-            return moment
-        return (moment if moment.tzinfo else moment.replace(tzinfo=self.zone)).timestamp()
+            return moment, False
+        if moment.tzinfo or self.zone is UTC:
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), False
+        local = moment.replace(tzinfo=self.zone)
+        first, second = local.timestamp(), local.replace(fold=1).timestamp()
+        if first >= second:  # if clocks are set forward, `second` is the earlier one
+            return first, False
+        return self._which(first, second, latest), True
 
-    def twice(self, cells: Sequence[str]) -> int | None:
-        """Return the first row with an ambiguous time, or None if there is none.
+    def _which(self, first: float, second: float, latest: Latest | None) -> float:
+        """Return which of two times is meant, given the source's latest time before it."""
+        if latest is None:
+            return first
+        set_back = _offset(latest.at, self.zone) == _offset(second, self.zone)
+        if first < latest.at and set_back:
+            return second
+        expected = latest.at + latest.step
+        return min(first, second, key=lambda one: abs(one - expected))
 
-        When clocks are set back, the times of one hour occur twice. They are read as the earlier
-        ones. A time with its own zone is never ambiguous.
-        """
-        if self.zone is UTC:
-            return None
-        for row, cell in enumerate(cells):
-            moment = self._moment(cell.strip())
-            if isinstance(moment, float) or moment.tzinfo:
-                continue
-            local = moment.replace(tzinfo=self.zone)
-            first, second = local.utcoffset(), local.replace(fold=1).utcoffset()
-            if first is not None and second is not None and first > second:
-                return row
-        return None
+
+def _offset(at: float, zone: tzinfo) -> object:
+    return datetime.fromtimestamp(at, zone).utcoffset()
+
+
+def _later(at: float, latest: Latest | None) -> Latest:
+    """Return the latest time of a source after a row at `at`."""
+    if latest is None:
+        return Latest(at, 0.0)
+    return Latest(at, at - latest.at) if at > latest.at else latest
 
 
 def indistinct(values: NDArray[np.float64]) -> bool:

@@ -2,6 +2,8 @@
 
 import gzip
 import io
+from datetime import UTC, datetime
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -411,3 +413,44 @@ def test_an_hour_that_exists_twice_is_named(tmp_path, capsys):
         said = capsys.readouterr().err
         assert said.count("line 3: this hour comes twice") == named
         assert bool(said) == named
+
+
+BACK = {  # local times on the day on which Berlin's clocks are set back, and the same in UTC
+    "two rows an hour": ("01:30 02:00 02:30 02:00 02:30 03:00",
+                         "23:30 00:00 00:30 01:00 01:30 02:00"),
+    "a row an hour": ("00:00 01:00 02:00 02:00 03:00", "22:00 23:00 00:00 01:00 02:00"),
+    "a row in 90 minutes": ("23:00 00:30 02:00 02:30 04:00", "21:00 22:30 00:00 01:30 03:00"),
+    "a row in 40 minutes": ("01:00 01:40 02:20 02:00 02:40 03:20",
+                            "23:00 23:40 00:20 01:00 01:40 02:20"),
+    "a gap in the second hour": ("02:58 02:59 02:00 02:45 03:00", "00:58 00:59 01:00 01:45 02:00"),
+    "a gap over the change": ("01:58 01:59 04:00 04:01", "23:58 23:59 03:00 03:01"),
+    "two rows in wrong order": ("02:10 02:11 02:13 02:12 02:14", "00:10 00:11 00:13 00:12 00:14"),
+    "a file that begins in the hour": ("02:50 02:00 02:10", "00:50 01:00 01:10"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BACK)
+def test_the_order_of_rows_decides_which_of_two_equal_hours_is_meant(tmp_path, case):
+    """When clocks are set back, the second pass of the same local hour is the later one."""
+    local, utc = (text.split() for text in BACK[case])
+    days = ["24" if one > "20" else "25" for one in local]
+    lines = [f"2026-10-{day} {one},1" for day, one in zip(days, local, strict=True)]
+    options = Options(time="when", timezone="Europe/Berlin")
+    ((rows,), _) = opened(tmp_path, "\n".join(["when,a", *lines]), options)
+    assert [datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at in rows.times] == utc
+
+
+def test_each_source_has_an_order_of_its_own(tmp_path):
+    """One source is in the second pass of an hour before another one, in any part of the file."""
+    minutes = [f"{hour:02}:{minute:02}" for hour in (1, 2, 2, 3) for minute in range(60)]
+    a = [f"2026-10-25 {one},a,1" for one in minutes]
+    b = [f"2026-10-25 {one},b,1" for one in minutes]
+    mixed = [*a[:100], *b[:130], *a[100:], *b[130:]]
+    options = Options(time="when", source="machine", timezone="Europe/Berlin")
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["when,machine,a", *mixed, ""]))
+    with Sheet(path, options, follow=True) as sheet:  # a chunk is a row
+        rows = list(islice(sheet.rows(None, gaps=False), len(mixed)))
+    for source in "ab":
+        times = np.array([one.times[0] for one in rows if one.sources[0] == source])
+        assert (np.diff(times) == 60).all()
