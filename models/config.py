@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -328,7 +328,7 @@ class Config:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole configuration as JSON-able values."""
-        values = asdict(self)
+        values = asdict(replace(self, columns=None))  # slow for tens of thousands of columns
         if self.columns is not None:
             values["columns"] = [column.to_dict() for column in self.columns]
         return values

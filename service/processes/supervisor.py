@@ -25,6 +25,7 @@ from service.processes.child import API_VARIABLES, Child, Restarts
 from service.processes.data_directory import StoreFailed
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.metrics_folder import MetricsFolder
+from service.processes.training_device import unusable_device
 from service.processes.wakeups import drain, wakeups
 from service.settings import Settings, is_loopback
 from service.signatures import Seal
@@ -105,6 +106,7 @@ class Supervisor:
         # Settings, port and directory come first, so that errors in them show before any process
         # runs.
         self._refuse_bad_files()
+        self._refuse_unusable_device()
         self.listener = _bind(self.settings.host, self.settings.port)
         if self.store is not None:
             self.store.start()
@@ -128,6 +130,11 @@ class Supervisor:
         fixed(self.settings)
         Seal.of(self.settings)
         check_certificate(self.settings)
+
+    def _refuse_unusable_device(self) -> None:
+        """Raise StartupFailed if the worker could train nothing."""
+        if self.worker is not None and (why := unusable_device(self.settings)) is not None:
+            raise StartupFailed(why)
 
     def _refuse_weak_store(self) -> None:
         """Raise StartupFailed if the store could lose acknowledged writes."""

@@ -27,6 +27,7 @@ from service.problems import (
     Unprocessable,
 )
 from service.store.connection import ask
+from service.store.erasure import mark_erased
 from service.store.leases import Lease
 from service.store.lua import audit_fields, unfenced
 from service.store.redis_keys import NOTIFY, Keys
@@ -304,11 +305,10 @@ class Registry:
             and number not in kept
         ]  # fmt: skip
         kept |= set(imported[-self._versions_kept :])
-        gone = [
-            number
-            for number in sorted(set(digests) - kept)
-            if await self._prune(keys, number, digests[number])
-        ]
+        pruned = sorted(set(digests) - kept)
+        if pruned:  # with some strategies an artifact holds learned vectors
+            await mark_erased(self._redis)
+        gone = [number for number in pruned if await self._prune(keys, number, digests[number])]
         if int(last or 0) > RECORDS_KEPT:
             await FORGET(self._redis, keys, {"latest": int(last) - RECORDS_KEPT})
         return gone

@@ -5,6 +5,7 @@ import signal
 import sys
 
 from service import crash_points, log
+from service.processes.training_device import unusable_device
 from service.settings import Settings
 from service.store.connection import WeakStore, connect
 from service.worker.worker import CALL_SECONDS, Worker
@@ -32,6 +33,9 @@ def main() -> int:
     url = settings.store_url()
     if url is None:
         _logger.error("no store is set: set ANAMNESIS_REDIS_URL")
+        return 2
+    if (why := unusable_device(settings)) is not None:
+        _logger.error("the worker cannot train", why=why)
         return 2
     try:
         asyncio.run(work(settings, url))

@@ -17,7 +17,7 @@ from service.api.body_budget import FREE_BYTES, FULL
 from service.api.fast_lane.byte_bounds import HEAD_BYTES, HEADERS, ByteBounds
 from service.api.fast_lane.flow import Flow
 from service.api.fast_lane.lane import Lane, LaneCycle
-from service.api.fast_lane.rewritten_heads import with_host_of, without_upgrade
+from service.api.fast_lane.rewritten_heads import has_path, with_host_of, without_upgrade
 from service.problems import BadRequest, Busy, Problem, TooManyRequests
 from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest
@@ -192,11 +192,14 @@ class RequestReader(HttpToolsProtocol):
 
     def _to_application(self) -> None:
         if len(self.pipeline) >= _PIPELINED:
-            self._reading = Reading.HEAD  # the request goes to nobody
-            self._stop(TooManyRequests(f"At most {_PIPELINED} requests may wait on a connection."))
+            self._reject(
+                TooManyRequests(f"At most {_PIPELINED} requests may wait on a connection.")
+            )
         self._bounds.turn()
         url, headers = self.url, self.headers
         if not url.startswith(b"/"):
+            if not has_path(url):
+                self._reject(BadRequest("The request's target must be a URL with a path."))
             headers = with_host_of(url, headers)
         super().on_message_begin()
         self.url = url
@@ -207,6 +210,11 @@ class RequestReader(HttpToolsProtocol):
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False
+
+    def _reject(self, problem: Problem) -> None:
+        """Stop the parser because of `problem`, before the request is given to the application."""
+        self._reading = Reading.HEAD
+        self._stop(problem)
 
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body."""

@@ -1,5 +1,7 @@
 """Rewrites heads of requests where the standard demands it."""
 
+import httptools
+
 from service.api.fast_lane.response_bytes import Headers
 
 
@@ -23,3 +25,11 @@ def with_host_of(url: bytes, headers: Headers) -> Headers:
     if not authority:
         return headers
     return [(name, authority if name == b"host" else value) for name, value in headers]
+
+
+def has_path(url: bytes) -> bool:
+    """Return whether a target in absolute form is a valid URL with a path."""
+    try:
+        return httptools.parse_url(url).path is not None
+    except httptools.HttpParserInvalidURLError:
+        return False

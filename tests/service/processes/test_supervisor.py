@@ -13,6 +13,7 @@ from service.processes import process_table, spawn
 from service.processes.child import Child, Restarts
 from service.processes.metrics_folder import MetricsFolder
 from service.processes.supervisor import StartupFailed, Supervisor, _bind
+from service.processes.training_device import unusable_device
 from service.processes.wakeups import wakeups
 from service.settings import Settings
 from tests.waiting import wait_for
@@ -169,3 +170,17 @@ def test_an_ignored_signal_stays_ignored(sig, ignored):
         assert signal.getsignal(sig) is (signal.SIG_IGN if ignored else signal.SIG_DFL)
     finally:
         signal.signal(sig, before)
+
+
+def test_a_gpu_that_is_not_there_is_refused_at_the_start(monkeypatch):
+    """With `ANAMNESIS_TRAINING_DEVICE=cuda` and no GPU nothing is started, and a sentence says why.
+
+    Otherwise every training would fail.
+    """
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    supervisor = Supervisor(
+        Settings(training_device="cuda"), store=None, worker=True, announce=print
+    )
+    with pytest.raises(StartupFailed, match="ANAMNESIS_TRAINING_DEVICE: device: cuda needs a GPU"):
+        supervisor.startup()
+    assert unusable_device(Settings(training_device="auto")) is None

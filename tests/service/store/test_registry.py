@@ -215,6 +215,17 @@ async def test_pruning_keeps_the_anchor(stored):
     assert await stored.registry.prune("pump") == [2, 3]
 
 
+async def test_a_pruned_artifact_makes_a_rewrite_due(stored: Stored):
+    """With some strategies an artifact holds rows, which must leave the append-only file too."""
+    for seed in range(2):
+        await stored.learn(seed=seed)
+    assert await stored.registry.prune("pump") == []
+    assert not await stored.erasure.rewrite_due(0)
+    await stored.learn(seed=2)
+    assert await stored.registry.prune("pump") == [1]
+    assert await stored.erasure.rewrite_due(0)
+
+
 async def test_equal_artifacts_are_stored_once(stored, redis):
     """Equal artifacts are stored once, and stay until the last version with them is pruned."""
     for seed in range(4):

@@ -567,6 +567,21 @@ async def test_garbage_gets_400_and_a_close(api: Served, before: bytes, garbage:
     assert await peer.rest() == b""
 
 
+@pytest.mark.parametrize("target", ["http:///other", "http://localhost", "http://!/other"])
+async def test_a_target_without_a_path_is_a_problem(api: Served, target: str) -> None:
+    """A target in absolute form needs a host and a path; the requests before it are answered."""
+    peer = await api.peer()
+    peer.send(request(path="/held") + request(path=target))
+    async with asyncio.timeout(DEADLINE):
+        await api.echo.held.wait()
+    api.echo.release.set()
+    assert (await peer.answer()).body == b"POST /held 24"
+    assert (await peer.answer()).status == 400
+    assert await peer.rest() == b""
+    peer = await api.peer()
+    assert (await peer.ask(request(path=target))).status == 400
+
+
 @pytest.mark.parametrize("path", [PATH, "/other"])
 async def test_headers_are_counted(api: Served, path: str) -> None:
     """A request has at most 256 headers, because a short header takes twenty times its bytes."""
