@@ -5,24 +5,44 @@ from contextlib import contextmanager
 
 from models.parts.incident_rule import Rule
 from service.cli import found
-from service.cli.sheet import Rows
+from service.cli.progress import Share
+from service.cli.scored_file import ScoredFile
+from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
 from service.cli.targets import Target, Targets
 from service.client import Refused
 from service.client.answers import ScoreAnswer
 
+_EXPLAINED = 1000  # rows in one request; the service explains at most 2,000
 WHY = 3  # contributions to request for each row
 
 
-def judged(
-    targets: Targets, rows: Rows, *, record: bool, timed: bool
+def judged_file(
+    targets: Targets, sheet: Sheet, write: ScoredFile, progress: Share, *, record: bool
 ) -> Iterator[tuple[found.Row, Rule]]:
+    """Yield the rows of the file that `write` lacks, as `judged` does, and make them durable.
+
+    The rows that it has are remembered as context. The caller adds each row that it gets.
+    """
+    passed = 0
+    for chunk in sheet.rows(targets.first.columns, gaps=targets.first.gaps):
+        passed += len(chunk.X)
+        if passed <= write.done:  # an earlier command that was cut short wrote these rows
+            targets.remember(chunk)
+            continue
+        for rows in chunk.parts(_EXPLAINED):
+            yield from judged(targets, rows, record=record)
+            progress.at(sheet.share(), passed)
+        write.keep()
+
+
+def judged(targets: Targets, rows: Rows, *, record: bool) -> Iterator[tuple[found.Row, Rule]]:
     """Yield the rows in their order with their scores, each with its detector's incident rule."""
     by_place: dict[int, tuple[found.Row, Rule]] = {}
     for one, some, places in targets.split(rows):
         with located(some, targets.first.columns):
             answer = _answer(one, some, record=record)
-        rule = found.rule_of(one.status, timed=timed)
+        rule = found.rule_of(one.status, timed=rows.times is not None)
         for place, row in zip(places, found.rows(some, answer), strict=True):
             by_place[place] = row, rule
     for place in range(len(rows.X)):

@@ -1,4 +1,4 @@
-"""Makes the config of a new detector for a file: columns, missing values and context."""
+"""Makes a new detector for a file; its config has columns, missing values and context."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -9,16 +9,42 @@ from numpy.typing import NDArray
 from models.columns import quoted
 from models.context import groups
 from models.context_choice import choose
+from service.cli import console
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk
+from service.client import Refused
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
     from service.client import Client
+    from service.client.answers import DetectorStatus
 
 _APART = 0.2  # sources differ if at least this share of a column's variance lies between them
 _ROWS_OF_A_SOURCE = 100  # the fewest rows that show the level of a source
+
+
+def ensured(
+    client: "Client", detector: str, sheet: Sheet, timezone: str, *, quiet: bool
+) -> "tuple[DetectorStatus, bool]":
+    """Return the detector's status. A missing detector is made with the columns of the file.
+
+    The second value says whether it was made.
+    """
+    try:
+        return client.detector(detector), False
+    except Refused as error:
+        if error.status != 404:
+            raise
+    wanted, notes = config_for(sheet, timezone)
+    template, colon, _ = detector.partition(":")
+    if colon:
+        wanted = template_config(client, template, wanted)
+    client.create(detector, wanted)
+    for note in () if quiet else (*sheet.notes, *notes):
+        console.complain(f"{sheet.file}: {note}")
+    console.complain(f"created the detector {detector}")
+    return client.detector(detector), True
 
 
 def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:

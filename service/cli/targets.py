@@ -6,15 +6,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from models.columns import quoted
+from service.cli import console
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options
-from service.client.stream import Stream
+from service.client import Refused
+from service.client.configs import DetectorConfig
+from service.client.stream import Stream, config_in_force
 
 if TYPE_CHECKING:
     from service.client import Client
     from service.client.answers import DetectorStatus
-    from service.client.configs import DetectorConfig
 
 _NOT_IN_A_NAME = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST = 64  # most characters of the entity in a detector's name
@@ -32,9 +34,14 @@ class Target:
 
     name: str
     status: "DetectorStatus | None"
-    config: "DetectorConfig"
+    config: DetectorConfig
     stream: Stream
     columns: Columns
+
+    @property
+    def gaps(self) -> bool:
+        """Whether a row may lack values."""
+        return self.config.get("missing") == "impute"
 
 
 def grouped(options: Options, group_by: str | None) -> Options:
@@ -55,7 +62,7 @@ class Targets:
         detector: str,
         sheet: Sheet,
         group_by: str | None,
-        known: Callable[[str], tuple["DetectorStatus | None", "DetectorConfig"]],
+        known: Callable[[str], tuple["DetectorStatus | None", DetectorConfig]],
     ) -> None:
         self._client, self._detector, self._sheet, self._known = client, detector, sheet, known
         self._group_by = group_by
@@ -94,6 +101,11 @@ class Targets:
         for name, places in named:
             yield self._target(name), rows.some(places), places
 
+    def remember(self, rows: Rows) -> None:
+        """Keep the rows as context for later rows of their detectors. This sends nothing."""
+        for one, some, _ in self.split(rows):
+            one.stream.remember(some.X, some.times, some.sources)
+
     def _name(self, value: str, where: str) -> str:
         entity = _NOT_IN_A_NAME.sub("_", value)
         if not 1 <= len(entity) <= _LONGEST:
@@ -119,6 +131,31 @@ class Targets:
             stream = Stream(self._client, name, config)
             self._by_name[name] = Target(name, status, config, stream, columns)
         return self._by_name[name]
+
+
+def known(client: "Client", name: str) -> tuple["DetectorStatus | None", DetectorConfig]:
+    """Return the detector's status, None if the key may not read it, and its config.
+
+    The config has the context in force. It is empty if there is no status.
+    """
+    try:
+        status = client.detector(name)
+    except Refused as error:
+        if error.status != 403:
+            raise
+        console.complain("the key may not read the config: columns go by position")
+        return None, DetectorConfig()
+    return status, config_in_force(status)
+
+
+def tell(sheet: Sheet, columns: Columns) -> None:
+    """Write what is unusual about a file, and whether its columns go by position."""
+    for note in sheet.notes:
+        console.complain(f"{sheet.file}: {note}")
+    if columns is None and sheet.names is not None:
+        console.complain(
+            f"{sheet.file}: the detector's columns have no names, so the file's are used in order"
+        )
 
 
 def _place(sheet: Sheet, name: str) -> int:

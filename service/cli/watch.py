@@ -1,12 +1,14 @@
 """The command `watch`: scores the rows of a growing file and prints its incidents."""
 
-from typing import Annotated
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service.cli import console
-from service.cli.options import DEFAULT_URL, AsJson, Key, Url
-from service.cli.vectors import (
+from service.cli.file_options import (
     Detector,
     Drop,
     File,
@@ -14,11 +16,14 @@ from service.cli.vectors import (
     Time,
     TimeFormat,
     Timezone,
-    config_of,
     options_of,
-    status_of,
-    tell,
 )
+from service.cli.options import DEFAULT_URL, AsJson, Key, Url
+
+if TYPE_CHECKING:
+    from service.cli.found import Row
+    from service.cli.sheet import Sheet
+    from service.cli.targets import Target
 
 
 def register(app: typer.Typer) -> None:
@@ -46,34 +51,37 @@ def watch(
     The file is CSV, or has one JSON object in each line; - reads standard input. Rows that the
     file has already are only context. Ctrl-C ends the command.
     """
-    from service.cli import found
-    from service.cli.judged_rows import WHY, located
+    from service.cli.found import rule_of
     from service.cli.live import Live
     from service.cli.sheet import Sheet
-    from service.client.stream import Stream
+    from service.cli.targets import Targets, known, tell
 
     options = options_of(time, source, drop, time_format, timezone)
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
-        status = status_of(client, detector)
-        config = config_of(status)
-        stream, columns = Stream(client, detector, config), sheet.matched(config)
-        tell(sheet, columns)
-        live = Live(found.rule_of(status, timed=time is not None))
-        try:
-            for rows in sheet.rows(columns, gaps=config.get("missing") == "impute"):
-                if rows.places[0] <= sheet.lines_before and not from_start:
-                    stream.remember(rows.X, rows.times, rows.sources)
+        one = Targets(client, detector, sheet, None, partial(known, client)).first
+        tell(sheet, one.columns)
+        live = Live(rule_of(one.status, timed=time is not None))
+        with contextlib.suppress(KeyboardInterrupt):
+            for row in _scored(one, sheet, from_start=from_start):
+                if as_json:
+                    console.show_json(row.to_dict())
                     continue
-                with located(rows, columns):
-                    answer = stream.score(rows.X, rows.times, rows.sources, explain=WHY)
-                for row in found.rows(rows, answer):
-                    if as_json:
-                        console.show_json(row.to_dict())
-                    else:
-                        for line in live.add(row):
-                            console.show(line)
-        except KeyboardInterrupt:
-            pass
+                for line in live.add(row):
+                    console.show(line)
     if not as_json:
         for line in live.end():
             console.show(line)
+
+
+def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[Row]":
+    """Yield the rows with their scores as they come. Earlier rows are only context by default."""
+    from service.cli import found
+    from service.cli.judged_rows import WHY, located
+
+    for rows in sheet.rows(one.columns, gaps=one.gaps):
+        if rows.places[0] <= sheet.lines_before and not from_start:
+            one.stream.remember(rows.X, rows.times, rows.sources)
+            continue
+        with located(rows, one.columns):
+            answer = one.stream.score(rows.X, rows.times, rows.sources, explain=WHY)
+        yield from found.rows(rows, answer)

@@ -1,0 +1,41 @@
+"""Options of the commands that read a file of rows."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from service.cli.text_table import Options
+
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="CSV (compressed by gzip or not), .npy or .parquet; - reads standard input.",
+        metavar="FILE",
+    ),
+]
+Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
+Time = Annotated[str | None, typer.Option(help="Column with the time of each row.")]
+Source = Annotated[str | None, typer.Option(help="Column with the source of each row.")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(help="Column whose values each have a detector of their own, DETECTOR:VALUE."),
+]
+Drop = Annotated[
+    list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
+]
+TimeFormat = Annotated[
+    str | None, typer.Option(help="How times are written, such as '%d.%m.%Y %H:%M'.")
+]
+Timezone = Annotated[str, typer.Option(help="Zone of times that name none: Europe/Berlin.")]
+
+
+def options_of(
+    time: str | None, source: str | None, drop: list[str] | None, time_format: str | None, zone: str
+) -> "Options":
+    """Return the options about the columns of a file."""
+    from service.cli.text_table import Options
+
+    dropped = tuple(name for given in drop or () for name in given.split(",") if name)
+    return Options(time, source, dropped, time_format, zone)
