@@ -11,6 +11,16 @@ def rfc3339(unix: float | None) -> str | None:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
+def minute(unix: float) -> str:
+    """Return the time, in seconds since 1970, as a day and a minute, UTC.
+
+    >>> minute(1795861173)
+    '28 Nov 10:19'
+    """
+    at = datetime.fromtimestamp(unix, UTC)
+    return f"{at.day} {at:%b %H:%M}"
+
+
 def unix_seconds(created_at: Any) -> float | None:
     """Return RFC 3339 text, or a number of seconds, as seconds since 1970; None stays None."""
     if isinstance(created_at, str):

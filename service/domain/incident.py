@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Literal
 
 import msgspec
 
 from service.domain.attribution import Attribution, Cell, numeric
 from service.domain.event import Event
+from service.timestamps import minute
 
 ROWS_KEPT = 100  # the most severe rows of an incident
 LEADING = 3  # features that an incident names
@@ -230,9 +230,9 @@ def sentence(incident: Incident) -> str:
     parts.append(rarity(incident.p_value))
     rows = "1 row" if incident.count == 1 else f"{incident.count:,} rows"
     if incident.closed is None:
-        parts.append(f"since {_minute(incident.start)} UTC, {rows}")
+        parts.append(f"since {minute(incident.start)} UTC, {rows}")
     else:
-        parts.append(f"{_minute(incident.start)} to {_minute(incident.end)} UTC, {rows}")
+        parts.append(f"{minute(incident.start)} to {minute(incident.end)} UTC, {rows}")
     if incident.settled:
         parts.append(
             "the state goes on at that level; only rows above that level open another incident"
@@ -266,8 +266,12 @@ def rarity(p_value: float) -> str:
     return f"as rare as 1 in {float(number(one_in, 2)):,.0f} normals"
 
 
-def number(value: Cell, digits: int = _ROUNDED) -> str:
-    """Return a number rounded to so many significant digits, the word of a category, or `blank`.
+def number(
+    value: Cell, digits: int = _ROUNDED, *, blank: str = "blank", comma: Literal["", ","] = ""
+) -> str:
+    """Return a number rounded to so many significant digits, a word unchanged, `blank` for None.
+
+    `comma` separates the thousands of a whole number.
 
     >>> number(2827.2), number(0.00123456), number(None), number("idle")
     ('2827', '0.001235', 'blank', 'idle')
@@ -275,11 +279,7 @@ def number(value: Cell, digits: int = _ROUNDED) -> str:
     if isinstance(value, str):
         return value
     if value is None or not math.isfinite(value):
-        return "blank"
+        return blank
     rounded = float(f"{value:.{digits}g}")
-    return f"{rounded:.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"
-
-
-def _minute(at: float) -> str:
-    moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment.day} {moment:%b %H:%M}"
+    whole = rounded.is_integer() and abs(rounded) < 1e15
+    return f"{rounded:{comma}.0f}" if whole else f"{rounded:g}"

@@ -1,9 +1,11 @@
 """Formats numbers and times for people, in the templates."""
 
-import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
+
+from service.domain import incident
+from service.timestamps import minute
 
 _SPARK = 120, 24  # width and height of the template's picture
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -15,12 +17,7 @@ def number(value: Any, digits: int = 4) -> str:
     >>> number(2827.2391), number(0.00123456), number("idle"), number(None)
     ('2,827', '0.001235', 'idle', '–')
     """
-    if isinstance(value, str):
-        return value
-    if value is None or not math.isfinite(value):
-        return "–"
-    rounded = float(f"{float(value):.{digits}g}")
-    return f"{rounded:,.0f}" if rounded.is_integer() and abs(rounded) < 1e15 else f"{rounded:g}"
+    return incident.number(value, digits, blank="–", comma=",")
 
 
 def vector(row: Sequence[Any]) -> str:
@@ -66,10 +63,7 @@ def moment(text: Any) -> str:
     >>> moment("2026-11-28T10:19:33.000Z")
     '28 Nov 10:19'
     """
-    if not text:
-        return "–"
-    at = datetime.fromisoformat(str(text)).astimezone(UTC)
-    return f"{at.day} {at:%b %H:%M}"
+    return minute(datetime.fromisoformat(str(text)).timestamp()) if text else "–"
 
 
 def seconds_since(text: Any, now: float) -> float | None:
