@@ -242,21 +242,23 @@ _VERBS = {"index": "list", "get": "get", "put": "put", "post": "create", "delete
 
 def completed(document: dict[str, Any]) -> dict[str, Any]:
     """Return FastAPI's document with our schemas, and without errors that no route answers."""
-    for path, operations in document["paths"].items():
-        for operation in operations.values():
-            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                del operation["responses"]["422"]
-            if path.startswith("/v2"):
-                _in_protocol(operation["responses"])
+    answered = [
+        (path, operation["responses"])
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+    ]
+    for path, responses in answered:
+        if "application/json" in responses.get("422", {}).get("content", {}):
+            del responses["422"]
+        if path.startswith("/v2"):
+            _in_protocol(responses)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas |= dict(sorted(components().items()))
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            for response in operation["responses"].values():
-                for content in response.get("content", {}).values():
-                    _restore(content.get("example"), content.get("schema", {}), schemas)
+    for response in (one for _, responses in answered for one in responses.values()):
+        for content in response.get("content", {}).values():
+            _restore(content.get("example"), content.get("schema", {}), schemas)
     return document
 
 
