@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from service.api.context import Parts
 from service.api.request_bodies import DecideIncident
 from service.domain.admission import UNDECIDED
+from service.domain.api_key import Grant
 from service.domain.detector import Detector
 from service.domain.event import Label, digest
 from service.domain.incident import (
@@ -25,6 +26,7 @@ from service.domain.incident import (
 )
 from service.domain.nearest_rows import nearer
 from service.domain.provenance import Culprit
+from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.revocation_plan import Asked
 from service.problems import Conflict, Unknown
 from service.scoring.request_rows import labelled_rows
@@ -33,9 +35,9 @@ from service.timestamps import unix_seconds
 
 
 async def decide(
-    app: Parts, detector: Detector, found: Listed, asked: DecideIncident, caller: str
+    app: Parts, detector: Detector, found: Listed, asked: DecideIncident, caller: Grant
 ) -> Listed:
-    """Write the decision of the key `caller`. Return the incident with the decision.
+    """Write the decision of `caller`. Return the incident with the decision.
 
     The same decision again changes nothing.
     """
@@ -47,15 +49,17 @@ async def decide(
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
     mercy = pardon(incident, rows) if verdict == "dismissed" else None
-    who = f"key:{caller}"
+    who = caller.who
     taken_back = await _take_back(app, detector, incident.id, before, who) if before else None
     batch = None
     if verdict == "dismissed" and rows:
         X = np.stack([np.frombuffer(row.vector, "<f4") for row in rows])
-        stored = await app.ingest.store(name, labelled_rows(X), None, sender=caller, judged=False)
+        stored = await app.ingest.store(
+            name, labelled_rows(X), None, sender=caller.id, judged=False
+        )
         batch = stored.batch_id
     if verdict is not None and rows:
-        labels = [_label(row, verdict, incident.id, caller, batch) for row in rows]
+        labels = [_label(row, verdict, incident.id, caller.id, batch) for row in rows]
         await app.stores.labels.add(name, detector.uid, labels, who=who)
     released = 0
     if verdict == "dismissed":
@@ -63,7 +67,7 @@ async def decide(
     effect = _effect(verdict, len(rows), mercy, detector, taken_back)
     if released:
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
-    ruling = Ruling(verdict, asked.why, f"key:{caller}", time.time(), effect, released)
+    ruling = Ruling(verdict, asked.why, who, time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, ruling, mercy):
         raise Unknown("The incident is no longer stored.")
     return Listed(incident, ruling)
@@ -90,26 +94,40 @@ async def _release(
     kept `rows` of this and other dismissed incidents than to the rows of the other incidents.
     The remaining rows may belong to a fault that happened at the same time.
     """
-    since, until = arrival(incident, rows)
+    lasted = arrival(incident, rows)
     total, known = 0, None
     for entry in await app.stores.quarantine.list(name):
         if entry.kind != "rows" or entry.reason not in UNDECIDED:
             continue
-        came_at = unix_seconds(entry.parked_at) or 0.0
-        if came_at < since:
-            continue
         with contextlib.suppress(Unknown, Conflict):  # another person decided in between
-            X = await app.stores.quarantine.vectors(name, entry.id)
-            if came_at > until:  # rows sent after the incident: the time of their scoring counts
-                alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
-                if not any(since <= at <= until for at in alarmed.values()):
-                    continue
+            X = await _present(app, name, entry, lasted)
+            if X is None:
+                continue
             known = known or await _known(app, name, incident.id)
             mine = await asyncio.to_thread(_nearer, X, *known)
             if mine.any():
                 its = await app.stores.quarantine.split(name, entry.id, mine)
                 total += await app.stores.quarantine.decide(name, its, "release", who=who, why=why)
     return total
+
+
+async def _present(
+    app: Parts, name: str, entry: QuarantineEntry, lasted: tuple[float, float]
+) -> NDArray[np.float32] | None:
+    """Return the rows (n, d) of the entry if they came or alarmed in the time `lasted`, else None.
+
+    Raises Unknown if the entry is decided.
+    """
+    since, until = lasted
+    came_at = unix_seconds(entry.parked_at) or 0.0
+    if came_at < since:
+        return None
+    X = await app.stores.quarantine.vectors(name, entry.id)
+    if came_at > until:  # rows sent after the incident: the time of their scoring counts
+        alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
+        if not any(since <= at <= until for at in alarmed.values()):
+            return None
+    return X
 
 
 async def _known(app: Parts, name: str, incident: str) -> tuple[list[Witness], list[Witness]]:

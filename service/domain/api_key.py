@@ -57,6 +57,11 @@ class Grant:
         hashed = digest(secret)
         return cls(identity(hashed), name, hashed, scopes, **more)
 
+    @property
+    def who(self) -> str:
+        """The name of the key in the audit trail."""
+        return f"key:{self.id}"
+
     def covers(self, detector: str) -> bool:
         """Return whether the key covers the detector; a key for `t` covers its entities `t:*`."""
         return (

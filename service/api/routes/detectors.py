@@ -144,7 +144,7 @@ async def put(request: Request, name: Name) -> Response:
     app.writable()
     text = await request_bodies.json_text(request, MOST_CONFIG)
     created, detector = await app.stores.detectors.put(
-        name, affordable(app, parse(text)), left_out(text), who=f"key:{caller(request).id}"
+        name, affordable(app, parse(text)), left_out(text), who=caller(request).who
     )
     await settled(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
@@ -185,7 +185,7 @@ async def patch(request: Request, name: Name) -> Response:
             )
         return affordable(app, changed(held.config, text))
 
-    detector = await app.stores.detectors.change(name, change, who=f"key:{caller(request).id}")
+    detector = await app.stores.detectors.change(name, change, who=caller(request).who)
     await settled(app, name)
     return answer(detector.config.to_dict())
 
@@ -258,7 +258,7 @@ async def delete(request: Request, name: Name) -> Response:
     app = parts(request)
     served, detectors = app.champions.get(name), app.stores.detectors
     try:
-        await detectors.delete(name, who=f"key:{caller(request).id}")
+        await detectors.delete(name, who=caller(request).who)
     except UnknownDetector:
         if served is None or await detectors.tombstone(name) == served.uid:
             raise
@@ -304,7 +304,7 @@ async def retrain(request: Request, name: Name) -> Response:
     ticket = await app.stores.detectors.request_retrain(
         name,
         asked.weights,
-        who=f"key:{caller(request).id}",
+        who=caller(request).who,
         trace=trace_id(request.headers.getlist("traceparent")),
     )
     last = await _outcome(app, name, ticket, started + asked.wait)

@@ -130,7 +130,7 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     asked = await request_bodies.read(request, request_bodies.DecideIncident)
     detector = await existing(app, name)
     found = await known(app, name, incident)
-    decided = await decide(app, detector, found, asked, caller(request).id)
+    decided = await decide(app, detector, found, asked, caller(request))
     if "labels" in detector.config.threshold:
         await settled(app, name)
     effect = decided.ruling.effect if decided.ruling else ""

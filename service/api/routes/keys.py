@@ -65,7 +65,7 @@ async def post(request: Request) -> Response:
     grant = asked.grant(secret.encode())
     if not app.access.guarded and (Scope.ADMIN not in grant.scopes or grant.detectors is not None):
         raise Conflict("The first key must have the scope admin and cover all detectors.")
-    created = await app.stores.api_keys.create(grant, who=f"key:{caller(request).id}")
+    created = await app.stores.api_keys.create(grant, who=caller(request).who)
     await _settled(app)
     return answer({"key": secret, **describe(created)}, 201)
 
@@ -81,7 +81,7 @@ async def post(request: Request) -> Response:
 async def delete(request: Request, key: str) -> Response:
     """Revoke the key. This process refuses it at once, other processes within 2 s."""
     app = parts(request)
-    await app.stores.api_keys.revoke(key, who=f"key:{caller(request).id}")
+    await app.stores.api_keys.revoke(key, who=caller(request).who)
     await _settled(app)
     return Response(status_code=204)
 

@@ -81,9 +81,8 @@ async def feedback(request: Request, name: Name) -> Response:
     stored, batch = await _buffer(app, detector, labels, key, sender.id)
     labels = [_of_batch(one, batch) for one in labels]
     body = hashlib.sha256(sender.id.encode() + b"\n" + await request.body()).hexdigest()
-    who = f"key:{sender.id}"
     kept = await app.stores.labels.add(
-        name, detector.uid, labels, idempotency_key=key, digest=body, who=who
+        name, detector.uid, labels, idempotency_key=key, digest=body, who=sender.who
     )
     if not kept:
         raise UnknownDetector("The detector was deleted.")
@@ -227,8 +226,7 @@ async def delete(request: Request, name: Name, label: str) -> Response:
     app.writable()
     detector = await existing(app, name)
     found = [one for one in await app.stores.labels.all(name) if one.id == label]
-    who = f"key:{caller(request).id}"
-    if not await app.stores.labels.delete(name, found, who=who):
+    if not await app.stores.labels.delete(name, found, who=caller(request).who):
         raise Unknown("There is no such label.")
     if "labels" in detector.config.threshold:
         await settled(app, name)

@@ -34,7 +34,7 @@ async def post(request: Request, name: Name) -> Response:
     app = parts(request)
     app.writable()
     asked = await request_bodies.read(request, request_bodies.Silence)
-    who = f"key:{caller(request).id}"
+    who = caller(request).who
     until = await app.stores.detectors.mute(name, asked.seconds, asked.why, who)
     await settled(app, name)
     return answer(documents.MuteAnswer(MuteStatus(rfc3339(until), asked.why, who)))
@@ -52,6 +52,6 @@ async def delete(request: Request, name: Name) -> Response:
     """End the mute: the detector pages and learns again. Without a mute nothing changes."""
     app = parts(request)
     app.writable()
-    await app.stores.detectors.mute(name, 0.0, "", f"key:{caller(request).id}")
+    await app.stores.detectors.mute(name, 0.0, "", caller(request).who)
     await settled(app, name)
     return Response(status_code=204)

@@ -95,9 +95,7 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
     await existing(app, name)
     if len(entry) > 64 or not entry.isascii() or not entry.isprintable():
         raise Unknown("There is no such quarantine entry.")
-    vectors = await app.stores.quarantine.decide(
-        name, entry, decision, who=f"key:{caller(request).id}"
-    )
+    vectors = await app.stores.quarantine.decide(name, entry, decision, who=caller(request).who)
     return answer({"id": entry, "decision": decision, "vectors": vectors})
 
 

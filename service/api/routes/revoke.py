@@ -63,7 +63,7 @@ async def revoke(request: Request, name: Name) -> Response:
     if asked.dry_run:
         labels = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
         return answer(replace(plan.foreseen(), labels=len(labels) if asked.key else UNSET))
-    who = f"key:{caller(request).id}"
+    who = caller(request).who
     order = Asked(culprit, who, asked.why, unserved=asked.without_champion)
     plan.check(order)
     if plan.target is not None and plan.target != plan.champion:

@@ -34,7 +34,7 @@ async def put(request: Request, name: TemplateName) -> Response:
     app = parts(request)
     app.writable()
     config = affordable(app, parse(await request_bodies.json_text(request, MOST_CONFIG)))
-    created = await app.stores.templates.put(name, config, who=f"key:{caller(request).id}")
+    created = await app.stores.templates.put(name, config, who=caller(request).who)
     app.champions.templates |= {name}
     return answer(config.to_dict(), 201 if created else 200)
 
@@ -66,6 +66,6 @@ async def delete(request: Request, name: TemplateName) -> Response:
     """Delete the template. The answer is 409 while entities of it exist."""
     app = parts(request)
     app.writable()
-    await app.stores.templates.delete(name, who=f"key:{caller(request).id}")
+    await app.stores.templates.delete(name, who=caller(request).who)
     app.champions.templates -= {name}
     return Response(status_code=204)

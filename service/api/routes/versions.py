@@ -238,7 +238,7 @@ async def post(request: Request, name: Name) -> Response:
     labels = await labelled(app.stores.labels, detector)
     record = msgspec.structs.replace(
         describe(version, detector.config.threshold, labels),
-        who=f"key:{caller(request).id}",
+        who=caller(request).who,
         context=_context(detector, version),
         **seal.sign(name, data),
     )
@@ -302,7 +302,7 @@ async def champion(request: Request, name: Name) -> Response:
     await app.watcher.refresh(name)
     await app.watcher.pinned(name, number)
     generation = await app.stores.registry.set_champion(
-        name, number, expected_generation=expected, who=f"key:{caller(request).id}", why=why
+        name, number, expected_generation=expected, who=caller(request).who, why=why
     )
     await settled(app, name)
     after = await existing(app, name)
