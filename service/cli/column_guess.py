@@ -1,6 +1,5 @@
 """Guesses the types of a file's columns from its first rows. A person can see and correct them."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +10,7 @@ from models.categories import LONGEST_WORD
 from models.columns import quoted
 from models.context import groups
 from models.survey.counters import FEWEST, is_counter
+from service.cli import units
 from service.cli.text_table import Chunk
 from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
 
@@ -18,7 +18,6 @@ _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells an
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
 _LEAST_FILLED = 0.05  # of the cells of a column of text: with fewer it holds remarks, not states
 _MOST_SHOWN = 12
-_WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*[^\W\d_%]{1,5}(/[^\W\d_]{1,5})?")
 _COUNTER = (
     "only rises or only falls from row to row, like a counter: dropped, because later values are "
     "outside the learned range; its increase can be learned"
@@ -86,17 +85,18 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
         return "number", _numeric_note(name, filled, comma=comma)
     if _are_times(filled):
         return None, f"{_named(name)} holds times: dropped; --time {name} makes use of them"
-    if all(_WITH_UNIT.fullmatch(cell.strip()) for cell in filled):
-        unit = quoted([filled[0].strip()])
-        return (
-            None,
-            f"{_named(name)} holds numbers with a unit, {unit}: dropped; leave the unit out",
-        )
+    if unit := units.common(filled, comma=comma):
+        note = _numeric_note(name, units.without(filled, unit), comma=comma)
+        return "number", note or f"{_named(name)} holds numbers in {quoted([unit])}"
     values = len({cell.strip() for cell in filled})
     few = values <= MOST_VALUES and values * EACH <= len(filled)
     if few and max(map(len, filled)) <= LONGEST_WORD:
         return "category", None
-    return None, f"{_named(name)} holds text, {values} values of {len(filled)}: dropped"
+    if "" not in (found := {units.split(cell)[1] for cell in filled}):
+        what = f"numbers with different units, {quoted(sorted(found))}: dropped; write them in one"
+    else:
+        what = f"text, {values} values of {len(filled)}: dropped"
+    return None, f"{_named(name)} holds {what}"
 
 
 def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | None) -> str | None:
@@ -141,12 +141,11 @@ def counts(chunk: Chunk, name: str, fewest: int = FEWEST) -> bool:
 
     At least `fewest` steps must show it.
     """
-    cells = chunk.cells[name]
     try:
-        values = numbers(cells, comma=chunk.comma)
+        values = chunk.numbers(name)
     except BadCell:
         return False
-    return is_counter(values, groups(chunk.sources, len(cells)), fewest)
+    return is_counter(values, groups(chunk.sources, len(values)), fewest)
 
 
 def _are_times(filled: Sequence[str]) -> bool:

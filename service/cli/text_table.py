@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import MAX_DIMENSION, quoted
+from service.cli import units
 from service.cli.dialect import Dialect, TextTable
 from service.cli.table_files import BadTable
-from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, typed
+from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, numbers, typed
 
 _CHUNK_CELLS = 2**20
 _CHUNK_ROWS = 5000
@@ -46,6 +47,8 @@ class Chunk:
 
     `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
     local time exists twice, because clocks were set back. It is None if there is no such row.
+    `units[name]` is the unit of a column's numbers, "" without one. All chunks of a file share
+    `units`.
     """
 
     file: str
@@ -56,6 +59,7 @@ class Chunk:
     sources: tuple[str, ...] | None = None
     comma: bool = False
     twice: int | None = None
+    units: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -63,6 +67,18 @@ class Chunk:
     def where(self, row: int) -> str:
         """Return where a row stands: `readings.csv, line 17`."""
         return f"{self.file}, line {self.lines[row]}"
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """Return the numbers of a column (n,), NaN for a blank cell. Raises BadCell.
+
+        The first rows of the file decide whether its numbers have a unit. The unit is left out.
+        """
+        cells = self.cells[name]
+        if name not in self.units and not all(map(is_blank, cells)):
+            self.units[name] = units.common(cells, comma=self.comma)
+        if unit := self.units.get(name):
+            cells = units.without(cells, unit)
+        return numbers(cells, comma=self.comma)
 
     def values(self, columns: Sequence[tuple[str, str]], *, gaps: bool) -> NDArray[Any]:
         """Return columns as `matrix` does, or as objects if one of them is a category.
@@ -90,7 +106,7 @@ class Chunk:
         found = np.empty((len(self), len(columns)), np.float32)
         for j, (name, kind) in enumerate(columns):
             try:
-                values = typed(self.cells[name], kind, comma=self.comma)
+                values = self.numbers(name) if kind == "number" else typed(self.cells[name], kind)
             except BadCell as error:
                 cell = quoted([self.cells[name][error.row]])
                 raise BadTable(f"{self.where(error.row)}, {name} is {cell}: {error}") from None
@@ -212,6 +228,7 @@ class _Reader:
     clock: Clock
     comma: bool
     latest: dict[str, Latest] = field(default_factory=dict)  # the time of each source's latest row
+    units: dict[str, str] = field(default_factory=dict)
 
     def chunks(self, lines: Iterator[tuple[int, list[str]]], rows: int | None) -> Iterator[Chunk]:
         rows = rows or max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // len(self.names)))
@@ -248,7 +265,7 @@ class _Reader:
         if sources is not None:
             self._check_sources(sources, lines)
         cells = {self.names[place]: columns[place] for place in self.kept}
-        return Chunk(self.file, lines, cells, rows, times, sources, self.comma, twice)
+        return Chunk(self.file, lines, cells, rows, times, sources, self.comma, twice, self.units)
 
     def _check_sources(self, sources: tuple[str, ...], lines: list[int]) -> None:
         for row, source in enumerate(sources):

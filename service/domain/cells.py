@@ -134,11 +134,11 @@ def words(cells: Sequence[str]) -> NDArray[np.float64]:
     return np.array([known[word] for word in stripped])
 
 
-def typed(cells: Sequence[str], kind: str, *, comma: bool = False) -> NDArray[np.float64]:
+def typed(cells: Sequence[str], kind: str) -> NDArray[np.float64]:
     """Return the values (n,) of a column of type `kind`, NaN for a blank cell. Raises BadCell."""
     if kind == "category":
         return words(cells)
-    return flags(cells) if kind == "flag" else numbers(cells, comma=comma)
+    return flags(cells) if kind == "flag" else numbers(cells)
 
 
 class Latest(NamedTuple):

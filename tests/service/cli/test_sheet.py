@@ -75,6 +75,10 @@ READ_RIGHT = {
     "a newline inside a cell": PLAIN.replace("idle", '"idle\nor so"'),
     "UTF-32": PLAIN.encode("utf-32"),
     "per cent": PLAIN.replace("20.25", "20.25%").replace("20.5", "20.5 %"),
+    "units": PLAIN.replace("5,run", "5 °C,run").replace("5,idle", "5 °C,idle"),
+    "a unit without a space": PLAIN.replace("5,20", "5m/s2,20").replace("5,-20", "5m/s2,-20"),
+    "money": PLAIN.replace("1.5", "$1.5").replace("1.75", "$ 1.75").replace("2.25", "$2.25"),
+    "units after decimal commas": GERMAN.replace("5;run", "5 K;run").replace("5;idle", "5 K;idle"),
     "points between thousands": GERMAN.replace("1,5;", "0.001,5;"),
     "an exponent with a comma": GERMAN.replace("1,5;", "0,15E+1;"),
     "times without a zone": PLAIN.replace("00Z", "00"),
@@ -102,6 +106,7 @@ REFUSED = {
     "a NUL byte": (PLAIN.replace("20.5", "20.5\0"), "line 3 has a NUL byte"),
     "a last line of sums": (PLAIN + "Total,,4,5,\n", "line 5, when is.*delete the line"),
     "a last line of words": (PLAIN + "3 rows\n", "line 5 has 1 cells, but there are 5 columns"),
+    "one unit of three": (PLAIN.replace("20.5", "20.5 K"), 'line 3, temp is "20.5 K": not a num'),
     "a row of units": (PLAIN.replace("\n", "\n,,rpm,C,\n", 1), "line 2, when is.*delete the line"),
     "a web page": ("<!DOCTYPE html>\n<p>Log in", "a web page, perhaps a login"),
     "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
@@ -265,9 +270,10 @@ def test_standard_input_is_read_as_a_file_is(monkeypatch):
 
 def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     """Numbers, flags, text, times, constants and blanks are recognised; others are named."""
-    lines = ["n,flag,text,at,constant,blank,long"]
+    lines = ["n,flag,text,at,constant,blank,long,delay,mixed"]
     lines += [
-        f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{1767225600 + i}"
+        f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{1767225600 + i},"
+        f"{i / 9} ms,{i}{'s' if i % 2 else 'ms'}"
         for i in range(40)
     ]
     path = tmp_path / "x.csv"
@@ -277,13 +283,16 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
         config, notes = config_for(sheet, "UTC")
     assert found.columns == (
         ("n", "number"), ("flag", "flag"), ("constant", "number"), ("long", "number"),
+        ("delay", "number"),
     )  # fmt: skip
-    assert found.dropped == ("text", "at", "blank")
-    assert [column["name"] for column in config["columns"]] == ["n", "flag", "constant", "long"]
+    assert found.dropped == ("text", "at", "blank", "mixed")
+    names = [column["name"] for column in config["columns"]]
+    assert names == ["n", "flag", "constant", "long", "delay"]
     told = "\n".join(notes)
     for name, words in (
         ("text", "text"), ("at", "--time at"), ("blank", "blank"), ("constant", "constant so far"),
-        ("long", "float32 cannot tell apart"),
+        ("long", "float32 cannot tell apart"), ("delay", 'numbers in "ms"'),
+        ("mixed", "different units"),
     ):  # fmt: skip
         assert any(f'"{name}"' in note and words in note for note in notes), (name, told)
 
