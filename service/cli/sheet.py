@@ -5,6 +5,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
@@ -72,9 +73,8 @@ class Sheet:
     """A file whose first rows have been read.
 
     `header` has the names of all columns, () if the file names none. `names` has the columns to
-    judge, None if they have only positions. `guessed` has their guessed types. With `follow`,
-    reading waits at the end of the file for more, and rows come one by one. The file had
-    `lines_before` lines when it was opened.
+    judge, None if they have only positions. With `follow`, reading waits at the end of the file for
+    more, and rows come one by one. The file had `lines_before` lines when it was opened.
     """
 
     def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
@@ -86,7 +86,6 @@ class Sheet:
         self.types: dict[str, Any] = {}  # pyarrow's types of a Parquet file's columns
         self.file = str(file)
         self._files = contextlib.ExitStack()
-        self.guessed: Guess | None = None
         self.header: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.names: tuple[str, ...] | None = None
@@ -120,9 +119,7 @@ class Sheet:
         first = next(named.chunks)
         self._table = replace(named, chunks=chain([first], named.chunks))
         self.header, self.notes = named.header, (*named.dialect.notes, *named.notes)
-        if named.headed:
-            self.names = named.names
-            self.guessed = guess(first, named.names)
+        self.names = named.names if named.headed else None
         self._first = first
 
     def _as_text(self, file: Path) -> TextTable:
@@ -156,6 +153,13 @@ class Sheet:
     def first(self) -> Chunk | None:
         """The first rows as text, None for a binary file."""
         return None if self._table is None else self._first
+
+    @cached_property
+    def guessed(self) -> Guess | None:
+        """The guessed types of the columns to judge, None if they have no names."""
+        if self.first is None or self.names is None:
+            return None
+        return guess(self.first, self.names)
 
     def columns(self) -> list[tuple[str, str]]:
         """Return the columns to learn, each a name and a type; all numbers without a header."""

@@ -18,6 +18,7 @@ from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, nu
 
 _CHUNK_CELLS = 2**20
 _CHUNK_ROWS = 5000
+_FIRST_ROWS = 50_000  # many, since the first rows decide the types of the columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,8 +232,10 @@ class _Reader:
     units: dict[str, str] = field(default_factory=dict)
 
     def chunks(self, lines: Iterator[tuple[int, list[str]]], rows: int | None) -> Iterator[Chunk]:
-        rows = rows or max(1, min(_CHUNK_ROWS, _CHUNK_CELLS // len(self.names)))
-        while some := list(islice(lines, rows)):
+        most = max(1, _CHUNK_CELLS // len(self.names))
+        first, later = (rows, rows) if rows else (min(_FIRST_ROWS, most), min(_CHUNK_ROWS, most))
+        while some := list(islice(lines, first)):
+            first = later
             yield self._chunk([line for line, _ in some], [self._row(*one) for one in some])
 
     def _row(self, line: int, cells: list[str]) -> list[str]:

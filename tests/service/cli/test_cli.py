@@ -391,12 +391,12 @@ def test_the_password_of_the_store_is_not_shown():
 def test_the_error_of_a_bad_row_counts_the_rows_sent_before(run, stub, tmp_path):
     """Rows of earlier batches stay sent, and the message says how many there are."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
-    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 5000})
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 50_000})
     path = tmp_path / "rows.csv"
-    path.write_text("a,b\n" + "1,2\n" * 6000 + "1,x\n")
+    path.write_text("a,b\n" + "1,2\n" * 51_000 + "1,x\n")
     status, _, err = run("learn", str(path), "-d", "pump", "--url", stub.url)
     assert status == Exit.USAGE
-    assert "5000 rows before it were sent" in err
+    assert "50000 rows before it were sent" in err
 
 
 @pytest.mark.parametrize(
