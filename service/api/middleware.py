@@ -174,7 +174,10 @@ def _refusal(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
     headers = dict(given)
     codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
     if codings and codings != [b"chunked"]:
-        return BadRequest("A body may have no Transfer-Encoding except `chunked`.")
+        problem: Problem = BadRequest("A body may have no Transfer-Encoding except `chunked`.")
+        # A proxy may have found another end of this request, and so another begin of the next.
+        problem.headers["Connection"] = "close"
+        return problem
     length = headers.get(b"content-length", b"0").strip()
     if not length.isdigit():
         return BadRequest("Content-Length must be a number.")

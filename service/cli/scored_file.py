@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FORMAT = 1
 ADDED = ("score", "p_value", "severity", "is_anomaly", "state", "why")
 _NUMBERS = ADDED[:4]  # the added columns that an .npy file has
+# A spreadsheet computes a cell that begins so. `why` begins with the name of a column, which
+# another person may have chosen. With an apostrophe before it, the cell is text.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _AT_ONCE = 5000  # rows that are written at once
 
 
@@ -67,8 +70,10 @@ class ScoredFile:
     def add(self, row: Row) -> None:
         """Write the next row."""
         if self._out is not None:
-            values = (getattr(row, name) for name in ADDED)
-            self._write.writerow([*row.cells, *("" if one is None else one for one in values)])
+            values = ["" if one is None else one for one in (getattr(row, name) for name in ADDED)]
+            if self._kind != ".parquet" and str(values[-1]).startswith(_FORMULA):
+                values[-1] = f"'{values[-1]}"
+            self._write.writerow([*row.cells, *values])
             self._rows += 1
 
     def keep(self) -> None:

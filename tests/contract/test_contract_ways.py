@@ -78,6 +78,7 @@ async def test_hosts_codings_lengths_and_paths_follow_the_standard(
         ([line, kind, length], 400),
         ([line, host, b"Host: localhost", kind, length], 400),
         ([line, host, kind, b"Transfer-Encoding: gzip, chunked"], 400),
+        ([line, host, kind, b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked"], 400),
         ([line.replace(b"/none/", b"%2Fnone/"), host, kind, length], 404),
         ([b"GET /v1%2fdetectors HTTP/1.1", host], 404),
         ([b"OPTIONS /healthz HTTP/1.0"], 405),
@@ -95,11 +96,14 @@ async def test_hosts_codings_lengths_and_paths_follow_the_standard(
     async with running(store_url, fast_lane=fast_lane) as api:
         for head, status in heads:
             reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-            chunked = b"Transfer-Encoding: gzip, chunked" in head
+            chunked = b"Transfer-Encoding" in head[-1]
             writer.write(b"\r\n".join([*head, b"", b""]))
             if head[0].startswith(b"POST"):
                 writer.write(b"12\r\n" + body + b"\r\n0\r\n\r\n" if chunked else body)
             async with asyncio.timeout(20):
                 said = await reader.readline()
+                # A proxy may have found another end of such a body: nothing more is read.
+                rest = await reader.read() if chunked else b""
             assert said.split()[1] == str(status).encode(), (head, said)
+            assert not chunked or b"connection: close" in rest.lower()
             writer.close()

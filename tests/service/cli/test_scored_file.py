@@ -1,5 +1,7 @@
 """The file of scored rows: the user's columns in each file type, and continuation after a stop."""
 
+import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from service.cli.scored_file import ADDED, ScoredFile
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options
+from service.domain.attribution import Attribution
 
 BY = ["pump", "generation 1"]
 COUNT = 10
@@ -88,6 +91,21 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     parquet.write_table(typed, table.with_name("in.parquet"))
     scored(table.with_name("in.parquet"), out[".parquet"], range(COUNT))
     assert parquet.read_table(out[".parquet"]).select(["count", "speed"]).equals(typed)
+
+
+@pytest.mark.parametrize(("kind", "expected"), [(".csv", "'=1+1 2"), (".parquet", "=1+1 2")])
+def test_a_reason_is_no_formula_of_a_spreadsheet(table: Path, kind: str, expected: str) -> None:
+    """A reason begins with a column's name; in a CSV it must not begin like a formula."""
+    pa = pytest.importorskip("pyarrow.parquet")
+    leading = (Attribution("=1+1", 9.0, 2.0, 0.0),)
+    out = table.with_name(f"out{kind}")
+    with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY) as file:
+        file.add(replace(row(7, ("7", "1.75")), leading=leading))
+    if kind == ".parquet":
+        (reason,) = pa.read_table(out).column("anamnesis_why").to_pylist()
+    else:
+        reason = list(csv.reader(out.read_text().splitlines()))[1][-1]
+    assert reason.startswith(expected)
 
 
 def test_an_npy_output_is_refused_for_text(tmp_path: Path) -> None:
