@@ -19,28 +19,35 @@ from models.parts.lineage import (
 # vectors have a heavier tail than real ones. The rates of two sound versions, each calibrated on a
 # hundred normals, differ by up to three points. A candidate that forgot differs by tens of points.
 TOLERANCE = 0.05
-# How much lower each figure on synthetic anomalies may be than the champion's (BLURRED) and the
-# anchor's (MOVED). In benchmarks/gate.py sound candidates lose at most four points. A candidate
-# that forgot or learned noise loses more than this in at least one figure. A second regime on top
-# of a hundred vectors costs up to six points of `found`; noise costs seven or more.
-BLURRED = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
-MOVED = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
-# STRAYED: how much higher than the anchor's the candidate's alarm rate may be on normals drawn from
-# the anchor. WALKED: the share of new normals on which the anchor alone may alarm. A drift in small
-# steps shows first in these two figures.
-STRAYED = 0.10
-WALKED, FEWEST_WALKED = 0.10, 20
+# How much lower each figure on synthetic anomalies may be than the champion's (BELOW_CHAMPION) and
+# than the anchor's (BELOW_ANCHOR). In benchmarks/gate.py sound candidates lose at most four points.
+# A candidate that forgot or learned noise loses more than BELOW_CHAMPION in at least one figure. A
+# second regime on top of a hundred vectors costs up to six points of `found`; noise costs seven or
+# more.
+BELOW_CHAMPION = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
+BELOW_ANCHOR = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
+# The next two bounds are for drift in small steps, which shows first in these two figures. On
+# normals drawn from the anchor, the candidate's alarm rate may be higher than the anchor's by
+# ALARMS_ABOVE_ANCHOR. The anchor alone may alarm on the share MOST_UNEXPLAINED of the new normals;
+# this is checked for FEWEST_NEW rows or more.
+ALARMS_ABOVE_ANCHOR = 0.10
+MOST_UNEXPLAINED, FEWEST_NEW = 0.10, 20
 # The share of an experience that may still have p <= 0.01 under the candidate. A candidate that did
 # not learn its experience is useless, even if it is no worse than the champion.
-UNLEARNED = 0.5
-NEWS = 0.5  # the experience is a new regime if the champion alarms on more than this share of it
+MOST_UNLEARNED = 0.5
+NEW_REGIME = 0.5  # an experience is a new regime if the champion alarms on more than this share
 LABELLED_KEPT = 0.75  # the share of labelled anomalies to keep; sound candidates keep 93 % or more
 FEWEST_LABELLED = 5
 
-_MEANING = {
-    "auroc": "old normals and anomalies rank closer together, by AUROC",
-    "apart": "fewer score above 99 % of old normals, so it forgot some of those",
-    "found": "fewer are found at 5 % false alarms, so its threshold rose, as noise makes it",
+_FIGURES = {
+    "auroc": "their AUROC against old normals",
+    "apart": "the share of them that scores above 99 % of old normals",
+    "found": "the share of them with p <= 5 %",
+}
+_CAUSES = {
+    "auroc": "",
+    "apart": "; it forgot some of the old normals",
+    "found": "; its threshold rose, which noise or anomalies in the training data cause",
 }
 
 
@@ -61,13 +68,14 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
       the experience that it was not trained on), on `old` normals (drawn from the champion's
       generator or taken from the calibration), on vectors labelled normal, or on live traffic. Live
       traffic counts once as many rows were seen as were asked for.
-    - More than UNLEARNED of the new normals still have p <= 0.01 under it.
-    - It separates synthetic anomalies worse than the champion by more than BLURRED, or worse than
-      the anchor by more than MOVED.
-    - It alarms more often than the anchor, by more than STRAYED, on normals drawn from the anchor;
-      or the anchor alone alarms on more than WALKED of the new normals.
+    - More than MOST_UNLEARNED of the new normals still have p <= 0.01 under it.
+    - It separates synthetic anomalies worse than the champion by more than BELOW_CHAMPION, or worse
+      than the anchor by more than BELOW_ANCHOR.
+    - It alarms more often than the anchor, by more than ALARMS_ABOVE_ANCHOR, on normals drawn from
+      the anchor; or the anchor alone alarms on more than MOST_UNEXPLAINED of the new normals.
     - It alarms on more than half of the rows labelled normal that it learned.
-    - It finds less than LABELLED_KEPT of the labelled anomalies that champion or anchor find.
+    - It finds less than the share LABELLED_KEPT of the labelled anomalies that champion or anchor
+      find.
     - A figure of the evidence is not a finite number.
 
     >>> from models.parts.lineage import Alarms, Both
@@ -88,10 +96,10 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
         *(_alarming("old normals", old.candidate, old.champion) if old else ()),
         *_alarming_live(shadow),
         *_alarming_labelled(evidence.labelled),
-        *_still_alarming(evidence.vouched),
-        *_beside_champion(evidence.synthetic, evidence.new.champion),
-        *_beside_anchor(evidence.anchor),
-        *_unlearned(evidence.labelled),
+        *_alarming_on_learned(evidence.vouched),
+        *_finds_less_than_champion(evidence.synthetic, evidence.new.champion),
+        *_moved_from_anchor(evidence.anchor),
+        *_misses_labelled(evidence.labelled),
     ]
     return Verdict(not reasons, reasons)
 
@@ -113,11 +121,11 @@ def _alarming(what: str, candidate: float | None, champion: float | None) -> Ite
 
 
 def _not_learned(share: float | None) -> Iterator[str]:
-    if share is not None and share > UNLEARNED:
+    if share is not None and share > MOST_UNLEARNED:
         yield (
-            f"new normals: {_percent(share)} of them are still as rare as one in a hundred (at "
-            f"most {_percent(UNLEARNED)}): the experience was not learned; send more rows like "
-            "it, or retrain with a larger w_new"
+            f"new normals: {_percent(share)} of them still have p <= 1 % under the candidate (at "
+            f"most {_percent(MOST_UNLEARNED)}): the experience was not learned; send more such "
+            "rows, or retrain with a larger w_new"
         )
 
 
@@ -130,7 +138,7 @@ def _alarming_labelled(labelled: Labelled | None) -> Iterator[str]:
         yield from _alarming("vectors labelled normal", *alarms)
 
 
-def _still_alarming(vouched: Vouched | None) -> Iterator[str]:
+def _alarming_on_learned(vouched: Vouched | None) -> Iterator[str]:
     if vouched is not None and 2 * vouched.still > vouched.n:
         yield (
             f"rows labelled normal: the candidate still alarms on {vouched.still} of the "
@@ -143,51 +151,58 @@ def _alarming_live(shadow: ShadowResult | None) -> Iterator[str]:
         yield from _alarming("live traffic", shadow.candidate, shadow.champion)
 
 
-def _beside_champion(synthetic: Synthetic | None, news: float | None) -> Iterator[str]:
-    """Yield each figure that fell too far; if the share `news` is large, also advice."""
+def _finds_less_than_champion(synthetic: Synthetic | None, news: float | None) -> Iterator[str]:
+    """Yield a reason for each figure that is too low, and advice if the share `news` is large.
+
+    `news` is the share of the new normals on which the champion alarms.
+    """
     if synthetic is None:
         return
-    lost = list(_blind("champion", synthetic.candidate, synthetic.champion, BLURRED))
+    lost = list(_lower_figures("champion", synthetic.candidate, synthetic.champion, BELOW_CHAMPION))
     yield from lost
-    if lost and news is not None and news > NEWS:
+    if lost and news is not None and news > NEW_REGIME:
         yield (
-            f"the range: {_percent(news)} of the experience is outside of what the champion "
-            "knows, and one scale and one threshold do not fit both; start a new detector with a "
-            "first batch that spans both, or choose the score auto or one with +regime"
+            f"range of values: the champion alarms on {_percent(news)} of the new normals, and one "
+            "scaler with one threshold does not fit the old and the new values; start a new "
+            "detector with a first batch that covers both, or choose the score auto or a score "
+            "with +regime"
         )
 
 
-def _blind(
+def _lower_figures(
     name: str, candidate: Figures, other: Figures, tolerances: Mapping[str, float]
 ) -> Iterator[str]:
     for figure, tolerance in tolerances.items():
         mine, theirs = getattr(candidate, figure), getattr(other, figure)
         if mine < theirs - tolerance:
-            figures = f"{mine:.3f}, the {name}'s {theirs:.3f} (tolerance {tolerance:g})"
-            yield f"synthetic anomalies: {_MEANING[figure]}: the candidate's figure is {figures}"
+            yield (
+                f"synthetic anomalies: {_FIGURES[figure]} is {mine:.3f} under the candidate and "
+                f"{theirs:.3f} under the {name} (tolerance {tolerance:g}){_CAUSES[figure]}"
+            )
 
 
-def _beside_anchor(anchor: Anchored | None) -> Iterator[str]:
-    """Yield each figure that shows how far small steps have led away from the anchor."""
+def _moved_from_anchor(anchor: Anchored | None) -> Iterator[str]:
+    """Yield a reason for each figure by which the candidate is too far from the anchor."""
     if anchor is None:
         return
-    yield from _blind("anchor", anchor.candidate, anchor.anchor, MOVED)
+    yield from _lower_figures("anchor", anchor.candidate, anchor.anchor, BELOW_ANCHOR)
     old, walked = anchor.old, anchor.walked
-    if old and old.candidate > max(old.anchor, ALPHA) + STRAYED:
+    if old and old.candidate > max(old.anchor, ALPHA) + ALARMS_ABOVE_ANCHOR:
         yield (
             f"the anchor's normals: the candidate alarms on {_percent(old.candidate)} of them, "
-            f"the anchor on {_percent(old.anchor)} (tolerance {100 * STRAYED:.1f} points)"
+            f"the anchor on {_percent(old.anchor)} (tolerance {100 * ALARMS_ABOVE_ANCHOR:.1f} "
+            "points)"
         )
-    if walked and walked.n >= FEWEST_WALKED and walked.unexplained > WALKED:
+    if walked and walked.n >= FEWEST_NEW and walked.unexplained > MOST_UNEXPLAINED:
         yield (
             f"new normals: the anchor alarms on {_percent(walked.anchor)} of them, the champion "
-            f"on {_percent(walked.champion)}, and {_percent(walked.unexplained)} did not "
-            f"alarm when their like came (at most {_percent(WALKED)}): small steps led away from "
-            "what the anchor knew"
+            f"on {_percent(walked.champion)}; {_percent(walked.unexplained)} alarm under the "
+            "anchor alone and belong to regimes that did not alarm when they were new (at most "
+            f"{_percent(MOST_UNEXPLAINED)}): the detector moved away from the anchor in small steps"
         )
 
 
-def _unlearned(labelled: Labelled | None) -> Iterator[str]:
+def _misses_labelled(labelled: Labelled | None) -> Iterator[str]:
     if labelled is None:
         return
     known, kept = labelled.known, labelled.kept

@@ -16,18 +16,18 @@ from service.domain.detector import Detector
 from service.domain.event import Label, digest
 from service.domain.incident import (
     VERDICTS,
+    DismissedPattern,
     Incident,
-    Pardon,
-    Ruling,
-    Witness,
+    IncidentDecision,
+    KeptRow,
     arrival,
     number,
-    pardon,
+    pattern_of_incident,
 )
 from service.domain.nearest_rows import nearer
-from service.domain.provenance import Culprit
+from service.domain.provenance import RevocationTarget
 from service.domain.quarantine_entry import QuarantineEntry
-from service.domain.revocation_plan import Asked
+from service.domain.revocation_plan import RevocationRequest
 from service.problems import Conflict, Unknown
 from service.scoring.request_rows import labelled_rows
 from service.store.incidents import Listed
@@ -48,7 +48,7 @@ async def decide(
     name = detector.name
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
-    mercy = pardon(incident, rows) if verdict == "dismissed" else None
+    pattern = pattern_of_incident(incident, rows) if verdict == "dismissed" else None
     who = caller.who
     taken_back = await _take_back(app, detector, incident.id, before, who) if before else None
     batch = None
@@ -64,16 +64,16 @@ async def decide(
     released = 0
     if verdict == "dismissed":
         released = await _release(app, name, incident, rows, who=who, why=asked.why)
-    effect = _effect(verdict, len(rows), mercy, detector, taken_back)
+    effect = _effect(verdict, len(rows), pattern, detector, taken_back)
     if released:
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
-    ruling = Ruling(verdict, asked.why, who, time.time(), effect, released)
-    if not await app.stores.incidents.decide(name, incident.id, ruling, mercy):
+    decision = IncidentDecision(verdict, asked.why, who, time.time(), effect, released)
+    if not await app.stores.incidents.decide(name, incident.id, decision, pattern):
         raise Unknown("The incident is no longer stored.")
-    return Listed(incident, ruling)
+    return Listed(incident, decision)
 
 
-def _label(row: Witness, verdict: str, incident: str, sender: str, batch: str | None) -> Label:
+def _label(row: KeptRow, verdict: str, incident: str, sender: str, batch: str | None) -> Label:
     return Label(
         "normal" if verdict == "dismissed" else "anomaly",
         np.frombuffer(row.vector, "<f4"),
@@ -86,7 +86,7 @@ def _label(row: Witness, verdict: str, incident: str, sender: str, batch: str | 
 
 
 async def _release(
-    app: Parts, name: str, incident: Incident, rows: Sequence[Witness], *, who: str, why: str
+    app: Parts, name: str, incident: Incident, rows: Sequence[KeptRow], *, who: str, why: str
 ) -> int:
     """Release the rows of the quarantine that belong to the incident. Return how many.
 
@@ -130,14 +130,14 @@ async def _present(
     return X
 
 
-async def _known(app: Parts, name: str, incident: str) -> tuple[list[Witness], list[Witness]]:
+async def _known(app: Parts, name: str, incident: str) -> tuple[list[KeptRow], list[KeptRow]]:
     """Return the kept rows of this and other dismissed incidents, and those of all the others."""
     listed = await app.stores.incidents.all(name)
     rows = await app.stores.incidents.rows(name, [one.incident.id for one in listed])
-    ours: list[Witness] = []
-    others: list[Witness] = []
-    for found, ruling in listed:
-        verdict = ruling.verdict if ruling else None
+    ours: list[KeptRow] = []
+    others: list[KeptRow] = []
+    for found, decision in listed:
+        verdict = decision.verdict if decision else None
         spared = verdict == "dismissed" or (verdict is None and found.like is not None)
         mine = found.id == incident or spared
         (ours if mine else others).extend(rows[found.id])
@@ -145,12 +145,12 @@ async def _known(app: Parts, name: str, incident: str) -> tuple[list[Witness], l
 
 
 def _nearer(
-    X: NDArray[np.float32], ours: Sequence[Witness], others: Sequence[Witness]
+    X: NDArray[np.float32], ours: Sequence[KeptRow], others: Sequence[KeptRow]
 ) -> NDArray[np.bool_]:
     """Return which rows of X (n, d) lie nearer to `ours` than to `others`, (n,)."""
     d = X.shape[1]
 
-    def stacked(rows: Sequence[Witness]) -> NDArray[np.float32]:
+    def stacked(rows: Sequence[KeptRow]) -> NDArray[np.float32]:
         vectors = [np.frombuffer(row.vector, "<f4") for row in rows]
         return np.array([one for one in vectors if len(one) == d], np.float32).reshape(-1, d)
 
@@ -159,7 +159,7 @@ def _nearer(
 
 
 async def _take_back(
-    app: Parts, detector: Detector, incident: str, before: Ruling, who: str
+    app: Parts, detector: Detector, incident: str, before: IncidentDecision, who: str
 ) -> str:
     """Take back an earlier decision: delete its labels, and its rows that are not learned yet.
 
@@ -171,8 +171,8 @@ async def _take_back(
     for batch in {one.batch for one in labels if one.batch}:
         try:
             why = "the decision was withdrawn"
-            asked = Asked(Culprit("batch", batch), who, why, decision=True)
-            plan = await app.stores.revocations.plan(name, asked.culprit)
+            asked = RevocationRequest(RevocationTarget("batch", batch), who, why, decision=True)
+            plan = await app.stores.revocations.plan(name, asked.target)
             if plan.marked:
                 learned = batch
             else:
@@ -204,7 +204,7 @@ def at_next_retraining(detector: Detector) -> str:
 def _effect(
     verdict: str | None,
     rows: int,
-    mercy: Pardon | None,
+    pattern: DismissedPattern | None,
     detector: Detector,
     taken_back: str | None,
 ) -> str:
@@ -221,12 +221,12 @@ def _effect(
         )
     effect += "labelled normal and buffered for the next retraining. "
     effect += f"{at_next_retraining(detector)} "
-    if mercy is not None and mercy:
+    if pattern is not None and pattern:
         like = [
             f"{feature} from {number(low)} to {number(high)}"
-            for feature, (low, high) in mercy.ranges.items()
+            for feature, (low, high) in pattern.ranges.items()
         ]
-        like += [f"{feature} {' or '.join(words[:3])}" for feature, words in mercy.words.items()]
+        like += [f"{feature} {' or '.join(words[:3])}" for feature, words in pattern.words.items()]
         leading = ", ".join(like[:3])
         effect += f"From now on rows with these leading features page nobody: {leading}. "
     return effect + "Real anomalies among such rows will be missed."

@@ -15,7 +15,7 @@ from service.problems import Problem, StoreUnavailable, UnknownDetector
 from service.scoring.champions import Champions
 from service.scoring.request_rows import NormalRows
 from service.store.adapters import Stores
-from service.store.buffer import OneSender
+from service.store.buffer import SenderShareExceeded
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
 
@@ -155,6 +155,6 @@ class Ingest:
 
         try:
             return await ingest(verdict)
-        except OneSender:
+        except SenderShareExceeded:
             assert verdict is not None  # without a verdict no row is novel
             return await ingest(admission_check.of_one_sender(verdict))

@@ -15,7 +15,7 @@ from service.cli.options import AsJson
 if TYPE_CHECKING:
     from models import Config
     from models.backtest import Lifetime
-    from service.cli.history_files import Recorded
+    from service.cli.history_files import FileHistory
 
 _HELP = {
     "time": "Column of times (ISO 8601 or seconds since 1970), by name or number from 1.",
@@ -65,7 +65,7 @@ def backtest(
     if plot is not None:
         backtest_report.need_matplotlib()
     began = time.monotonic()
-    taken = history_files.Taken(time_column, label, tuple(drop or ()))
+    taken = history_files.OtherColumns(time_column, label, tuple(drop or ()))
     recorded = history_files.read(file, taken, gaps=impute)
     lifetimes = _lived(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
@@ -110,7 +110,7 @@ def _weights(given: str) -> str | dict[str, float]:
 
 def _lived(
     file: Path,
-    recorded: "Recorded",
+    recorded: "FileHistory",
     configs: "dict[str, Config]",
     sizes: tuple[int | None, int | None],
     seed: int,
@@ -120,7 +120,7 @@ def _lived(
 
     from models import AnamnesisError
     from models.backtest import History, live, windows
-    from service.cli.progress import Share
+    from service.cli.progress import ShownProgress
     from service.cli.table_files import BadTable
 
     torch.set_num_threads(1)  # the networks are small, so one thread is fastest
@@ -130,7 +130,7 @@ def _lived(
         parts = windows(len(recorded.vectors), *sizes)
         for name, config in configs.items():
             steps = live(name, past, parts, replace(config, seed=seed))
-            with Share(name) as progress:
+            with ShownProgress(name) as progress:
                 while True:
                     try:
                         progress.at(next(steps))

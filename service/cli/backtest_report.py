@@ -9,7 +9,7 @@ import numpy as np
 import typer
 
 from service.cli import console
-from service.cli.history_files import Recorded
+from service.cli.history_files import FileHistory
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class Report:
     """The lifetimes of several configs on one history. The first one is the reference."""
 
     file: str
-    recorded: Recorded
+    recorded: FileHistory
     lifetimes: "tuple[Lifetime, ...]"
     seconds: float
     fpr: float

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from service.cli.preamble import DELIMITERS, begin
+from service.cli.preamble import DELIMITERS, find_table
 from service.cli.table_files import BadTable
 from service.domain.cells import is_number
 
@@ -39,7 +39,7 @@ def _as_cp1252(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("anamnesis.cp1252", _as_cp1252)
 
 
-class Counted(io.RawIOBase):
+class CountedStream(io.RawIOBase):
     """A stream of bytes that counts the bytes read from it."""
 
     def __init__(self, source: BinaryIO) -> None:
@@ -75,13 +75,13 @@ class TextTable:
     file: str
     dialect: Dialect
     lines: Iterator[tuple[int, list[str]]]
-    bytes_read: Counted
+    bytes_read: CountedStream
 
 
 def open_table(file: str, source: BinaryIO) -> TextTable:
     """Open a CSV file, which may be compressed by gzip. Raises BadTable if it is not one."""
     csv.field_size_limit(_LONGEST_CELL)
-    counted, notes = Counted(source), []
+    counted, notes = CountedStream(source), []
     data = io.BufferedReader(counted, _HEAD_BYTES)
     if data.peek(2)[:2] == b"\x1f\x8b":
         data = io.BufferedReader(gzip.GzipFile(fileobj=data), _HEAD_BYTES)  # type: ignore[arg-type]
@@ -95,7 +95,7 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
             raise BadTable(f"{file} is {what}")
     encoding, named = _encoding(head)
     notes += named
-    begun = begin(_sample(head.decode(encoding, "anamnesis.cp1252")))
+    begun = find_table(_sample(head.decode(encoding, "anamnesis.cp1252")))
     if not begun.lines:
         raise BadTable(f"{file} is empty")
     lines, delimiter = begun.lines, begun.delimiter

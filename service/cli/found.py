@@ -13,7 +13,7 @@ from models.parts.incident_rule import Rule, choose
 from service.cli import console
 from service.cli.sheet import Rows
 from service.domain.attribution import Attribution
-from service.domain.incident import Incident, Witness, number
+from service.domain.incident import Incident, KeptRow, number
 from service.domain.incident_fold import Block, Change, Context, Fold
 from service.json_value import JsonObject
 
@@ -26,7 +26,7 @@ _MOST_INCIDENTS = 10  # most incidents in the list for people
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ScoredRow:
     """One row with its scores. The scores are None if the row was not judged."""
 
     unit: str
@@ -63,13 +63,13 @@ class Row:
         return found | {name: value for name, value in optional.items() if value is not None}
 
 
-def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[Row]:
+def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[ScoredRow]:
     """Yield the rows that were sent, each with its scores from the answer."""
     n = len(sent.places)
     states: Sequence[str | None] = answer.get("states") or [None] * n
     attributions = answer.get("attributions") or [[]] * n
     for i in range(n):
-        yield Row(
+        yield ScoredRow(
             sent.unit,
             sent.places[i],
             answer["version"],
@@ -94,7 +94,7 @@ def why(leading: Sequence[Attribution]) -> str:
 
 
 @dataclass(slots=True)
-class Found:
+class ScoreResult:
     """Counts, the `top` worst anomalies, and the incidents that the rows make.
 
     `unjudged` counts the rows without numbers by their state.
@@ -105,11 +105,11 @@ class Found:
     judged: int = 0
     anomalies: int = 0
     unjudged: Counter[str] = field(default_factory=Counter)
-    worst: list[tuple[float, int, Row]] = field(default_factory=list)
+    worst: list[tuple[float, int, ScoredRow]] = field(default_factory=list)
     incidents: dict[str, Incident] = field(default_factory=dict)
     _fold: Fold = field(default_factory=Fold)
 
-    def add(self, row: Row, rule: Rule) -> None:
+    def add(self, row: ScoredRow, rule: Rule) -> None:
         """Add the next row of the file. `rule` is its detector's rule for incidents."""
         self.rows += 1
         if row.is_anomaly is None:
@@ -171,23 +171,23 @@ def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:
     return Rule(in_force["alarming_rows"], in_force["of_rows"], in_force["severity_alone"], seconds)
 
 
-def changes(fold: Fold, rule: Rule, row: Row) -> list[Change]:
+def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
     """Return how the next judged row changes the incidents so far."""
     at = float(row.place) if row.time is None else row.time
     block = Block(row.source or "", 1, at)
     if row.is_anomaly:
         severity, p_value, score = (part or 0.0 for part in (row.severity, row.p_value, row.score))
-        kept = Witness(str(row.place), at, severity, p_value, score, b"", row.leading)
+        kept = KeptRow(str(row.place), at, severity, p_value, score, b"", row.leading)
         block = Block(block.source, 1, at, (0,), (at,), (severity,), ((0, kept),))
     return fold.take(block, Context(rule, at, _ALPHA, row.version, generation=0))
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: ScoredRow) -> list[str]:
     numbers = [f"{value or 0.0:.4g}" for value in (row.severity, row.score, row.p_value)]
     return [str(row.place), _short(row.time), row.source or "", *numbers, row.why]
 
 
-def sentence(incident: Incident, row: Row) -> str:
+def sentence(incident: Incident, row: ScoredRow) -> str:
     """Return a sentence about the incident. `row` is any row of its file."""
     if row.time is not None:
         when = f"{_short(incident.start)} to {_short(incident.end)} UTC"

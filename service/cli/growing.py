@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from models.columns import quoted
-from service.cli.dialect import Counted, Dialect, TextTable
+from service.cli.dialect import CountedStream, Dialect, TextTable
 from service.cli.table_files import BadTable
 
 _LOOK_SECONDS = 0.2  # between two checks whether the file has grown
 _ASIDE = ("timestamp", "source", "id")
 
 
-class Growing(io.RawIOBase):
+class GrowingFile(io.RawIOBase):
     """A file to which others append. Reading waits at its end for more.
 
     `lines` is the number of lines that it had when it was opened.
@@ -71,7 +71,7 @@ def json_lines(file: str, source: BinaryIO) -> TextTable:
                 )
             yield number, [_cell(found.get(name)) for name in header]
 
-    return TextTable(file, Dialect(), rows(), Counted(io.BytesIO()))
+    return TextTable(file, Dialect(), rows(), CountedStream(io.BytesIO()))
 
 
 def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, object]]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.columns import quoted
 from service.cli import console, table_files
-from service.cli.progress import Share
+from service.cli.progress import ShownProgress
 from service.cli.sheet import Sheet
 from service.cli.spool import Spool
 from service.cli.table_files import BadTable
@@ -24,7 +24,7 @@ ANOMALOUS = {"1": True, "true": True, "anomaly": True, "0": False, "false": Fals
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class FileHistory:
     """Vectors (n, d) in the order of time, times (n,) in seconds since 1970, known anomalies (n,).
 
     A missing value is NaN. There are missing values only if gaps are allowed.
@@ -37,7 +37,7 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class OtherColumns:
     """The columns that are no features, by name or by number from 1 (in `.npz` files: arrays)."""
 
     time: str | None = None
@@ -57,24 +57,24 @@ class _Part:
     share: float | None
 
 
-def read(file: Path, taken: Taken | None = None, *, gaps: bool = False) -> Recorded:
+def read(file: Path, taken: OtherColumns | None = None, *, gaps: bool = False) -> FileHistory:
     """Read a CSV, `.npy`, `.npz` or `.parquet` file, with the progress on stderr.
 
     All columns with numbers or flags are features, except those in `taken`. Rows are sorted by
     time. If the file has them in another order, this takes 16 bytes of memory for each row. With
     `gaps` a blank cell is allowed. Raises BadTable, which names the place.
     """
-    taken = taken or Taken()
+    taken = taken or OtherColumns()
     reader = {".npy": _arrays, ".npz": _arrays}.get(file.suffix, _table)
-    found: Recorded | None = None
+    found: FileHistory | None = None
     ascending, last = True, -np.inf
-    with Share(f"reading {file}") as progress:
+    with ShownProgress(f"reading {file}") as progress:
         for part in reader(file, taken):
             X = _finite(part, gaps=gaps)
             if found is None:
                 times = None if taken.time is None else Spool(np.float64)
                 labels = None if taken.label is None else Spool(np.bool_)
-                found = Recorded(part.features, Spool(np.float32, X.shape[1]), times, labels)
+                found = FileHistory(part.features, Spool(np.float32, X.shape[1]), times, labels)
             found.vectors.add(X)
             if found.anomalous is not None:
                 found.anomalous.add(_known(part, taken.label))
@@ -89,11 +89,13 @@ def read(file: Path, taken: Taken | None = None, *, gaps: bool = False) -> Recor
     return found if ascending else _in_order(found)
 
 
-def _in_order(found: Recorded) -> Recorded:
+def _in_order(found: FileHistory) -> FileHistory:
     assert found.times is not None
     order = np.argsort(found.times[:], kind="stable")
     known = None if found.anomalous is None else found.anomalous.ordered(order)
-    return Recorded(found.features, found.vectors.ordered(order), found.times.ordered(order), known)
+    return FileHistory(
+        found.features, found.vectors.ordered(order), found.times.ordered(order), known
+    )
 
 
 def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
@@ -108,7 +110,7 @@ def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
         place = f"{part.where(row)}, column {part.features[column]}"
         if np.isnan(part.X[row, column]):
             raise BadTable(f"{place} is blank: fill it, or allow blank cells with --impute")
-        raise BadTable(f"{place}: not a finite number of float32")
+        raise BadTable(f"{place} is not a finite number, or is too large for float32")
     if (empty := np.isnan(found).all(axis=1)).any():
         raise BadTable(f"{part.where(int(empty.argmax()))}: every cell is blank")
     return found
@@ -127,7 +129,7 @@ def _known(part: _Part, label: str | None) -> list[bool]:
     return found
 
 
-def _table(file: Path, out: Taken) -> Iterator[_Part]:
+def _table(file: Path, out: OtherColumns) -> Iterator[_Part]:
     """Yield the rows of a CSV or Parquet file."""
     label = out.label
     drop = out.drop if label is None else (*out.drop, label)
@@ -148,7 +150,7 @@ def _table(file: Path, out: Taken) -> Iterator[_Part]:
             yield _Part(features, rows.X, rows.times, labels, rows.where, sheet.share())
 
 
-def _arrays(file: Path, out: Taken) -> Iterator[_Part]:
+def _arrays(file: Path, out: OtherColumns) -> Iterator[_Part]:
     """Yield the rows of an `.npy` or `.npz` file. Raises BadTable for a missing column."""
     time, label = out.time, out.label
     matrix, beside = table_files.arrays(file)
@@ -187,4 +189,5 @@ def _times(values: NDArray[Any], where: Callable[[int], str], name: str) -> NDAr
     try:
         return Clock().times(cells).seconds
     except BadCell as error:
-        raise BadTable(f"{where(error.row)}, column {name}: {error}") from None
+        cell = quoted([cells[error.row]])
+        raise BadTable(f"{where(error.row)}, column {name}: {cell} {error}") from None

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from models.parts.incident_rule import Rule
 from service.cli import found
-from service.cli.progress import Share
+from service.cli.progress import ShownProgress
 from service.cli.scored_file import ScoredFile
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
@@ -18,8 +18,8 @@ WHY = 3  # contributions to request for each row
 
 
 def judged_file(
-    targets: Targets, sheet: Sheet, write: ScoredFile, progress: Share, *, record: bool
-) -> Iterator[tuple[found.Row, Rule]]:
+    targets: Targets, sheet: Sheet, write: ScoredFile, progress: ShownProgress, *, record: bool
+) -> Iterator[tuple[found.ScoredRow, Rule]]:
     """Yield the rows of the file that `write` lacks, as `judged` does, and make them durable.
 
     The rows that it has are remembered as context. The caller adds each row that it gets.
@@ -36,9 +36,9 @@ def judged_file(
         write.keep()
 
 
-def judged(targets: Targets, rows: Rows, *, record: bool) -> Iterator[tuple[found.Row, Rule]]:
+def judged(targets: Targets, rows: Rows, *, record: bool) -> Iterator[tuple[found.ScoredRow, Rule]]:
     """Yield the rows in their order with their scores, each with its detector's incident rule."""
-    by_place: dict[int, tuple[found.Row, Rule]] = {}
+    by_place: dict[int, tuple[found.ScoredRow, Rule]] = {}
     for one, some, places in targets.split(rows):
         with located(some, targets.first.columns):
             answer = _answer(one, some, record=record)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from models.parts.incident_rule import Rule
-from service.cli.found import Row, changes, sentence
+from service.cli.found import ScoredRow, changes, sentence
 from service.domain.incident_fold import Fold
 
 
@@ -16,9 +16,9 @@ class Live:
     rows: int = 0
     alarms: int = 0
     _fold: Fold = field(default_factory=Fold)
-    _row: Row | None = None
+    _row: ScoredRow | None = None
 
-    def add(self, row: Row) -> Iterator[str]:
+    def add(self, row: ScoredRow) -> Iterator[str]:
         """Add the next row. Yield the lines to print."""
         if row.is_anomaly is None:
             return

@@ -10,7 +10,7 @@ from service.domain.cells import is_number
 DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 
 
-class Begun(NamedTuple):
+class TableStart(NamedTuple):
     """The first lines of a table from its header on, without blank lines.
 
     `skipped` is the number of lines before the header. `notes` are for people.
@@ -22,7 +22,7 @@ class Begun(NamedTuple):
     notes: tuple[str, ...]
 
 
-def begin(lines: Sequence[str]) -> Begun:
+def find_table(lines: Sequence[str]) -> TableStart:
     """Find the header in the first lines of a file. It may follow `sep=;`, comments and a title."""
     named, at = None, 0
     if lines and lines[0].lower().startswith("sep=") and lines[0][4:5] in DELIMITERS:
@@ -33,7 +33,7 @@ def begin(lines: Sequence[str]) -> Begun:
     rest = [line for line in lines[first:] if line.strip()]
     before = [line for line in lines[at:first] if line.strip()]
     notes = (f"{len(before)} lines before the header: skipped",) if before else ()
-    return Begun(rest, delimiter, first, notes)
+    return TableStart(rest, delimiter, first, notes)
 
 
 def _after_comments(lines: Sequence[str], at: int) -> int:

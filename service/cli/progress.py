@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 _EVERY_SECONDS = 5.0  # between two lines
 
 
-class Share:
+class ShownProgress:
     """Shows the share of the work that is done, and how long the rest will take."""
 
     def __init__(self, doing: str) -> None:

@@ -21,10 +21,10 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
 
     Exits with a message if no worker runs, or after `seconds`. The retraining stays queued.
     """
-    from service.cli.progress import Share
+    from service.cli.progress import ShownProgress
 
     deadline = time.monotonic() + seconds
-    with Share(f"retraining {detector}") as progress:
+    with ShownProgress(f"retraining {detector}") as progress:
         outcome = client.retrain(detector, wait=min(2.0, seconds))
         seen = time.monotonic()
         while outcome is None:

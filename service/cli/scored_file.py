@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from models.columns import quoted
 from service.cli import console
-from service.cli.found import Row
+from service.cli.found import ScoredRow
 from service.cli.table_files import BadTable
 from service.domain.cells import is_number
 
@@ -67,7 +67,7 @@ class ScoredFile:
         if sheet.header and not size:
             self._write.writerow(self._names)
 
-    def add(self, row: Row) -> None:
+    def add(self, row: ScoredRow) -> None:
         """Write the next row."""
         if self._out is not None:
             values = ["" if one is None else one for one in (getattr(row, name) for name in ADDED)]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from service.cli import console
 from service.cli.judged_rows import located
-from service.cli.progress import Share
-from service.cli.sent_before import SentBefore, digest_of
+from service.cli.progress import ShownProgress
+from service.cli.sent_before import SentBatches, digest_of
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
 from service.cli.targets import Targets
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from service.client.answers import DetectorStatus, Note
 
 
-def send(sheet: Sheet, targets: Targets, before: SentBefore, salt: str) -> Counter[str]:
+def send(sheet: Sheet, targets: Targets, before: SentBatches, salt: str) -> Counter[str]:
     """Send the rows that the service does not have yet. Return the counts of the answers.
 
     Batches with another `salt` are new to the service.
     """
     counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
     columns, batches, whole = targets.first.columns, 0, 0
-    with Share("sending") as progress, _counts_in_errors(counted):
+    with ShownProgress("sending") as progress, _counts_in_errors(counted):
         for number, rows in enumerate(sheet.rows(columns, gaps=targets.first.gaps)):
             old = before.rows(number, rows)
             batches, whole = batches + 1, whole + (old == len(rows.X))

@@ -19,7 +19,7 @@ def _journal() -> Path:
     return Path(typer.get_app_dir("anamnesis")) / "learned.json"
 
 
-class SentBefore:
+class SentBatches:
     """The batches of one file that were sent to a detector, as counts and digests of their rows.
 
     The first row identifies the file. If the record cannot be read or written, it is as if nothing

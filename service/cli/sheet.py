@@ -18,8 +18,8 @@ from models.context import groups
 from models.errors import VectorError
 from service.cli import console, table_files
 from service.cli.column_guess import Guess, counts, guess
-from service.cli.dialect import Counted, Dialect, TextTable, open_table
-from service.cli.growing import Growing, is_json_lines, json_lines
+from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
+from service.cli.growing import GrowingFile, is_json_lines, json_lines
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk, NamedTable, Options, read
 
@@ -81,7 +81,7 @@ class Sheet:
         self._follow = follow
         self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
-        self._counted: Counted | None = None
+        self._counted: CountedStream | None = None
         self._read: float | None = None  # the share of a file whose rows are counted
         self.types: dict[str, Any] = {}  # pyarrow's types of a Parquet file's columns
         self.file = str(file)
@@ -135,12 +135,12 @@ class Sheet:
                     number += 1
                     yield number, cells
 
-        return TextTable(str(file), Dialect(), lines(), Counted(io.BytesIO()))
+        return TextTable(str(file), Dialect(), lines(), CountedStream(io.BytesIO()))
 
     def _opened(self, file: Path) -> TextTable:
         source: BinaryIO = sys.stdin.buffer
         if str(file) != "-" and self._follow:
-            growing = self._files.enter_context(Growing(file))
+            growing = self._files.enter_context(GrowingFile(file))
             self.lines_before = growing.lines
             source = io.BufferedReader(growing)
         elif str(file) != "-":

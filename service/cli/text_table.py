@@ -110,17 +110,18 @@ class Chunk:
                 values = self.numbers(name) if kind == "number" else typed(self.cells[name], kind)
             except BadCell as error:
                 cell = quoted([self.cells[name][error.row]])
-                raise BadTable(f"{self.where(error.row)}, {name} is {cell}: {error}") from None
+                where = f"{self.where(error.row)}, column {name}"
+                raise BadTable(f"{where}: {cell} {error}") from None
             if not gaps and (blank := np.isnan(values)).any():
                 raise BadTable(
-                    f"{self.where(int(blank.argmax()))}, {name} is blank: fill it, delete the "
-                    'line, or set `"missing": "impute"` in the config of the detector'
+                    f"{self.where(int(blank.argmax()))}, column {name} is blank: fill it, delete "
+                    'the line, or set `"missing": "impute"` in the config of the detector'
                 )
             with np.errstate(over="ignore"):
                 found[:, j] = values
             if (beyond := np.isinf(found[:, j])).any():
                 where = self.where(int(beyond.argmax()))
-                raise BadTable(f"{where}, {name}: the number is too large for float32")
+                raise BadTable(f"{where}, column {name}: the number is too large for float32")
         return found
 
 
@@ -263,7 +264,7 @@ class _Reader:
                 hint = ": fill it, or delete the line" if "blank" in str(error) else hint
                 name = self.names[self.roles.time]
                 raise BadTable(
-                    f"{self.file}, line {lines[error.row]}, {name} is {cell}: {error}{hint}"
+                    f"{self.file}, line {lines[error.row]}, column {name}: {cell} {error}{hint}"
                 ) from None
         if sources is not None:
             self._check_sources(sources, lines)
@@ -275,13 +276,14 @@ class _Reader:
             if is_blank(source) or len(source.encode()) > 128:
                 name = self.names[self.roles.source or 0]
                 raise BadTable(
-                    f"{self.file}, line {lines[row]}, {name}: a source must have 1 to 128 bytes"
+                    f"{self.file}, line {lines[row]}, column {name}: a source must have 1 to 128 "
+                    "bytes"
                 )
 
 
 _NEAR = 100  # lines into a file: the first row of a table
 _LATER = (
-    ", but the cells before are: correct it, delete the line, or give the format of all times, "
+    ", but the cells above it are: correct it, delete the line, or give the format of all times, "
     "such as --time-format '%d.%m.%Y %H:%M'"
 )
 _FIRST = (

@@ -63,7 +63,7 @@ def score(
     """Score the rows of a file. With --json, write one object for each row."""
     from service.cli import found
     from service.cli.judged_rows import judged_file
-    from service.cli.progress import Share
+    from service.cli.progress import ShownProgress
     from service.cli.scored_file import ScoredFile, scored_by
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped, known, tell
@@ -72,9 +72,9 @@ def score(
     with Sheet(file, options) as sheet, console.client(url, key) as client:
         targets = Targets(client, detector, sheet, group_by, partial(known, client))
         tell(sheet, targets.first.columns)
-        seen = found.Found(top)
+        seen = found.ScoreResult(top)
         by = scored_by(targets, url, repr(options))
-        with Share("scoring") as progress, ScoredFile(out, sheet, by) as write:
+        with ShownProgress("scoring") as progress, ScoredFile(out, sheet, by) as write:
             for row, rule in judged_file(targets, sheet, write, progress, record=record):
                 seen.add(row, rule)
                 write.add(row)
@@ -112,7 +112,7 @@ def learn(
     from service.cli.new_detector import ensured, sources_note
     from service.cli.retraining import retrain_all
     from service.cli.sending import send, tell_results
-    from service.cli.sent_before import SentBefore
+    from service.cli.sent_before import SentBatches
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped, tell
     from service.client.stream import config_in_force
@@ -132,7 +132,7 @@ def learn(
         elif group_by is None and (apart := sources_note(sheet, source)):
             console.complain(f"{sheet.file}: {apart}")
         since = targets.first.status.get("created_at", "") if targets.first.status else ""
-        with SentBefore(url, detector, since, forget=again) as before:
+        with SentBatches(url, detector, since, forget=again) as before:
             counted = send(sheet, targets, before, uuid4().hex if again else "")
         names = [one.name for one in targets.all]
         reached = {name: client.detector(name) for name in names}

@@ -21,7 +21,7 @@ from service.cli.file_options import (
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from service.cli.found import Row
+    from service.cli.found import ScoredRow
     from service.cli.sheet import Sheet
     from service.cli.targets import Target
 
@@ -73,7 +73,7 @@ def watch(
             console.show(line)
 
 
-def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[Row]":
+def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[ScoredRow]":
     """Yield the rows with their scores as they come. Earlier rows are only context by default."""
     from service.cli import found
     from service.cli.judged_rows import WHY, located

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-# Why rows wait for a person. The store keeps these texts, and the rows in quarantine are found by
-# them: a text that changes leaves the rows that wait already behind.
-APART = "anomalous under the champion, and apart from the rest of the batch"
+# The reasons why rows wait in quarantine. The store keeps these texts. Rows whose reason is in
+# UNDECIDED are searched by the text, so those three texts must not change: rows that are already
+# in quarantine would no longer be found.
+APART = "anomalous under the champion, and not similar to the rest of the batch"
 NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
 NOVEL_OR_APART = f"{NOVEL}; some rows stand apart from the rest of the batch"
-ONE_SENDER = "of a new regime, and one sender would have too large a share of the buffer"
+ONE_SENDER = "the novel rows of this batch would exceed the share of the buffer for one sender"
 ALARMED = (
     "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
     "the rows with `vouch`"

@@ -23,10 +23,14 @@ _EARLIEST, _LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
 
 
 class BadCell(ValueError):  # noqa: N818 - it states what is wrong
-    """A cell does not fit its column: the `row`, counted from zero, and what is wrong."""
+    """A cell does not fit its column.
 
-    def __init__(self, row: int, what: str) -> None:
-        super().__init__(what)
+    `row` is the row of the cell, counted from zero. The message is the rest of a sentence that
+    begins with the cell: `is not a number`.
+    """
+
+    def __init__(self, row: int, predicate: str) -> None:
+        super().__init__(predicate)
         self.row = row
 
 
@@ -100,7 +104,7 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
     except ValueError:
         found = np.array([_number(row, cell) for row, cell in enumerate(cells)])
     if (infinite := np.isinf(found)).any():
-        raise BadCell(int(infinite.argmax()), "not a finite number: leave it blank")
+        raise BadCell(int(infinite.argmax()), "is not a finite number: leave the cell blank")
     return found
 
 
@@ -110,7 +114,7 @@ def _number(row: int, cell: str) -> float:
     except ValueError:
         if is_blank(cell):
             return math.nan
-        raise BadCell(row, "not a number") from None
+        raise BadCell(row, "is not a number") from None
 
 
 def flags(cells: Sequence[str]) -> NDArray[np.float64]:
@@ -119,7 +123,7 @@ def flags(cells: Sequence[str]) -> NDArray[np.float64]:
     for row, cell in enumerate(cells):
         value = FLAGS.get(cell.strip().lower())
         if value is None and not is_blank(cell):
-            raise BadCell(row, "not a flag (true, false, yes, no, on, off, 1, 0)")
+            raise BadCell(row, "is not a flag (true, false, yes, no, on, off, 1, 0)")
         found[row] = math.nan if value is None else value
     return found
 
@@ -129,7 +133,7 @@ def words(cells: Sequence[str]) -> NDArray[np.float64]:
     stripped = [cell.strip() for cell in cells]
     for row, word in enumerate(stripped):
         if len(word) > LONGEST_WORD:
-            raise BadCell(row, f"a word of more than {LONGEST_WORD} characters")
+            raise BadCell(row, f"has more than {LONGEST_WORD} characters")
     known = {word: SEEN.code(word) if word else math.nan for word in set(stripped)}
     return np.array([known[word] for word in stripped])
 
@@ -187,10 +191,9 @@ class Clock:
             try:
                 found[row], ambiguous = self._time(cell.strip(), latest.get(source))
             except (ValueError, OverflowError):
-                what = "a blank time" if is_blank(cell) else "not a time"
-                raise BadCell(row, what) from None
+                raise BadCell(row, "is blank" if is_blank(cell) else "is not a time") from None
             if not _EARLIEST <= found[row] <= _LATEST:
-                raise BadCell(row, "not a time of the years 1 to 9999")
+                raise BadCell(row, "is not a time between the years 1 and 9999")
             twice = row if ambiguous and twice is None else twice
             if self.zone is not UTC:
                 latest[source] = _later(float(found[row]), latest.get(source))

@@ -46,3 +46,8 @@ class Columns:
 def column(name: str) -> str:
     """Return the name of a column as errors show it."""
     return quoted([name])
+
+
+def value_in(name: str) -> str:
+    """Return the subject of an error about a value in the column."""
+    return f"The value in column {column(name)}"

@@ -98,7 +98,7 @@ class Label:
         }
 
 
-def fair(labels: Sequence[Label], most: int) -> list[Label]:
+def equal_share_of_senders(labels: Sequence[Label], most: int) -> list[Label]:
     """Return at most `most` labels, equally many of each sender; input and result newest first."""
     if len(labels) <= most:
         return list(labels)

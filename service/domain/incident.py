@@ -26,7 +26,7 @@ VERDICTS: Mapping[str, Verdict | None] = {
 }  # fmt: skip
 
 
-class Witness(msgspec.Struct, frozen=True, array_like=True):
+class KeptRow(msgspec.Struct, frozen=True, array_like=True):
     """One alarming row that is kept; `event` is the id of its event.
 
     `at` is its time in seconds since 1970. `vector` holds its d values as little-endian float32.
@@ -86,7 +86,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(one.feature for one in self.leading)
 
 
-def explains_better(row: Witness, explained: float) -> bool:
+def explains_better(row: KeptRow, explained: float) -> bool:
     """Return whether a later `row` explains an incident better than a row of severity `explained`.
 
     It does if it has leading features and is clearly more severe, unless the earlier row is severe
@@ -96,7 +96,7 @@ def explains_better(row: Witness, explained: float) -> bool:
     return bool(row.leading) and explained < _ENOUGH and row.severity > _CLEARLY * explained
 
 
-class Ruling(msgspec.Struct, frozen=True):
+class IncidentDecision(msgspec.Struct, frozen=True):
     """The decision of a person about an incident.
 
     `effect` is the sentence that the person was shown. `released` is the number of rows that the
@@ -130,9 +130,10 @@ class IncidentRule(msgspec.Struct, frozen=True):
     held_high: float | None
 
 
-class Pardon(msgspec.Struct, frozen=True):
-    """A rule made from a dismissed incident or a labelled event: similar rows page nobody.
+class DismissedPattern(msgspec.Struct, frozen=True):
+    """The leading features of a dismissed incident or of an event labelled normal.
 
+    Rows that the pattern covers page nobody.
     `id` is the id of the incident, or `e` and the id of the event. `ranges` holds the least and the
     largest value of each leading feature. `words` holds the words of each leading category.
     """
@@ -156,8 +157,8 @@ class Pardon(msgspec.Struct, frozen=True):
         return value is not None and low <= value <= high
 
 
-def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
-    """Return the pardon for rows similar to those of a dismissed incident."""
+def pattern_of_incident(incident: Incident, rows: Sequence[KeptRow]) -> DismissedPattern:
+    """Return the pattern of the rows of a dismissed incident."""
     ranges: dict[str, tuple[float, float]] = {}
     words: dict[str, tuple[str, ...]] = {}
     for leading in (incident.leading, *(row.leading for row in rows)):
@@ -168,11 +169,11 @@ def pardon(incident: Incident, rows: Sequence[Witness]) -> Pardon:
             elif value is not None:
                 low, high = ranges.get(one.feature, (value, value))
                 ranges[one.feature] = (min(low, value), max(high, value))
-    return Pardon(incident.id, ranges, words)
+    return DismissedPattern(incident.id, ranges, words)
 
 
-def pardon_of_row(event: Event) -> Pardon:
-    """Return the pardon for rows similar to an event that a person labelled normal.
+def pattern_of_event(event: Event) -> DismissedPattern:
+    """Return the pattern of an event that a person labelled normal.
 
     The range of a leading feature is its value, plus and minus a tenth of its deviation from the
     expected value.
@@ -186,10 +187,10 @@ def pardon_of_row(event: Event) -> Pardon:
         elif value is not None and expected is not None:
             reach = 0.1 * abs(value - expected)
             ranges[one.feature] = (value - reach, value + reach)
-    return Pardon(f"e{event.id}", ranges, words)
+    return DismissedPattern(f"e{event.id}", ranges, words)
 
 
-def arrival(incident: Incident, rows: Sequence[Witness]) -> tuple[float, float]:
+def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
     """Return the earliest and the latest time at which its rows can have arrived, in unix seconds.
 
     The times come from the event ids of its kept `rows`, which begin with the time of the store.

@@ -6,18 +6,18 @@ import msgspec
 import numpy as np
 
 from service.domain.event import Event
-from service.domain.incident import Incident, Ruling, Witness, sentence
+from service.domain.incident import Incident, IncidentDecision, KeptRow, sentence
 from service.json_value import JsonObject
 from service.timestamps import rfc3339
 
 
-def document(incident: Incident, ruling: Ruling | None) -> JsonObject:
+def document(incident: Incident, decision: IncidentDecision | None) -> JsonObject:
     """Return the JSON document of an incident and of the decision about it, None if undecided."""
     return {
         "id": incident.id,
         "source": incident.source or None,
         "state": incident.state,
-        "verdict": ruling.verdict if ruling else None,
+        "verdict": decision.verdict if decision else None,
         "start": rfc3339(incident.start),
         "end": rfc3339(incident.end),
         "peak": incident.peak,
@@ -29,13 +29,13 @@ def document(incident: Incident, ruling: Ruling | None) -> JsonObject:
         "sentence": sentence(incident),
         "pages": incident.pages,
         "like": incident.like,
-        "why": ruling.why if ruling else None,
-        "decided_by": ruling.who if ruling else None,
-        "decided_at": rfc3339(ruling.at) if ruling else None,
+        "why": decision.why if decision else None,
+        "decided_by": decision.who if decision else None,
+        "decided_at": rfc3339(decision.at) if decision else None,
     }
 
 
-def row_document(row: Witness) -> JsonObject:
+def row_document(row: KeptRow) -> JsonObject:
     """Return the JSON document of one kept row of an incident."""
     return {
         "event": row.event,

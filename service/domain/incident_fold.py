@@ -14,8 +14,15 @@ from models.parts.incident_rule import (
     silent,
     stands,
 )
-from service.domain.incident import ROWS_KEPT, Incident, Pardon, Witness, explains_better, leads
-from service.domain.incident_source import Level, Source
+from service.domain.incident import (
+    ROWS_KEPT,
+    DismissedPattern,
+    Incident,
+    KeptRow,
+    explains_better,
+    leads,
+)
+from service.domain.incident_source import Source, StandingLevel
 
 SOURCES = 1000  # followed at once; above that, the source that is silent for longest is dropped
 OLD_SECONDS = 3600.0  # an incident pages nobody if its rows are older than this at arrival
@@ -27,7 +34,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     """Rows of one source, in order, that one API process judged and reported together.
 
     `rows` is their number. `positions` (a,) are the ascending positions of alarming rows, and
-    `times` and `severities` belong to these. `last` is the latest time of any row. `witnesses` are
+    `times` and `severities` belong to these. `last` is the latest time of any row. `kept_rows` are
     the kept rows with their positions. `unlisted` counts the alarming rows without a position.
     """
 
@@ -37,7 +44,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     positions: tuple[int, ...] = ()
     times: tuple[float, ...] = ()
     severities: tuple[float, ...] = ()
-    witnesses: tuple[tuple[int, Witness], ...] = ()
+    kept_rows: tuple[tuple[int, KeptRow], ...] = ()
     unlisted: int = 0
 
 
@@ -50,7 +57,7 @@ class Change(msgspec.Struct, frozen=True):
 
     kind: Literal["opened", "extended", "paged", "settled", "closed"]
     incident: Incident
-    rows: tuple[Witness, ...] = ()
+    rows: tuple[KeptRow, ...] = ()
 
     @property
     def reported(self) -> bool:
@@ -63,7 +70,7 @@ class Context(msgspec.Struct, frozen=True):
     """What the fold needs beside the rows.
 
     `heard` is the present time, `alpha` the p-value at the threshold. `version` and `generation`
-    are those that judged the rows. `pardons` describe rows that page nobody.
+    are those that judged the rows. Rows that one of `dismissed_patterns` covers page nobody.
     """
 
     rule: Rule
@@ -72,7 +79,7 @@ class Context(msgspec.Struct, frozen=True):
     version: int
     generation: int
     muted: bool = False
-    pardons: tuple[Pardon, ...] = ()
+    dismissed_patterns: tuple[DismissedPattern, ...] = ()
 
 
 class Fold(msgspec.Struct):
@@ -120,7 +127,7 @@ class Fold(msgspec.Struct):
         return [one.open for one in self.sources.values() if one.open is not None]
 
     def _alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
-        kept = dict(block.witnesses)
+        kept = dict(block.kept_rows)
         for position, at, severity in zip(
             block.positions, block.times, block.severities, strict=True
         ):
@@ -130,16 +137,16 @@ class Fold(msgspec.Struct):
                 continue
             source.alarms = [*source.alarms[-_WAITING:], row]
             source.times = [*source.times[-_WAITING:], at]
-            witness = kept.get(position)
+            kept_row = kept.get(position)
             if source.open is None:
-                yield from self._wait(source, block.source, severity, witness, context)
+                yield from self._wait(source, block.source, severity, kept_row, context)
             elif rises(severity, source.levels):
                 yield self._close(source, context)
                 source.alarms, source.times = [row], [at]
-                source.waiting = [] if witness is None else [witness]
+                source.waiting = [] if kept_row is None else [kept_row]
                 yield self._open(source, block.source, severity, context)
             else:
-                yield from self._go_on(source, severity, witness, context)
+                yield from self._go_on(source, severity, kept_row, context)
         if source.open and block.positions:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
@@ -158,25 +165,25 @@ class Fold(msgspec.Struct):
         source: Source,
         name: str,
         severity: float,
-        witness: Witness | None,
+        kept_row: KeptRow | None,
         context: Context,
     ) -> Iterator[Change]:
         """Take an alarming row while no incident is open; yield the incident that it opens."""
-        if witness is not None:
-            source.waiting = [*source.waiting[-_WAITING:], witness]
+        if kept_row is not None:
+            source.waiting = [*source.waiting[-_WAITING:], kept_row]
         if opens(context.rule, source.alarms, source.measured(severity)):
             yield self._open(source, name, severity, context)
 
     def _go_on(
-        self, source: Source, severity: float, witness: Witness | None, context: Context
+        self, source: Source, severity: float, kept_row: KeptRow | None, context: Context
     ) -> Iterator[Change]:
         """Take an alarming row of the open incident."""
         assert source.open is not None, "only an open incident goes on"
         at = source.times[-1]
         source.levels = [*source.levels[1 - LEVELS :], severity]
-        source.open = _extended(source.open, at, severity, witness, context.alpha)
-        if witness is not None:
-            yield Change("extended", source.open, (witness,))
+        source.open = _extended(source.open, at, severity, kept_row, context.alpha)
+        if kept_row is not None:
+            yield Change("extended", source.open, (kept_row,))
         if _pages_now(source.open, at, context):
             source.open = msgspec.structs.replace(source.open, pages=True)
             yield Change("paged", source.open)
@@ -191,7 +198,7 @@ class Fold(msgspec.Struct):
         peak = max(rows, key=lambda one: one.severity, default=None)
         explaining = _explaining(rows)
         leading = leads(explaining.leading) if explaining else ()
-        like = next((one.id for one in context.pardons if one.covers(leading)), None)
+        like = next((one.id for one in context.dismissed_patterns if one.covers(leading)), None)
         old = context.heard - source.times[-1] > OLD_SECONDS
         self.opened += 1
         source.open = Incident(
@@ -226,7 +233,7 @@ class Fold(msgspec.Struct):
         row, at, levels = source.alarms[-1], source.times[-1], source.levels
         over = self._close(source, context).incident
         over = msgspec.structs.replace(over, settled=True)
-        source.level = Level(over, max(levels), levels, row, at)
+        source.level = StandingLevel(over, max(levels), levels, row, at)
         yield Change("settled", over)
 
     def _ends(self, source: Source, context: Context) -> Iterator[Change]:
@@ -254,20 +261,20 @@ def _end_state(source: Source) -> Change:
 
 
 def _extended(
-    incident: Incident, at: float, severity: float, witness: Witness | None, alpha: float
+    incident: Incident, at: float, severity: float, kept_row: KeptRow | None, alpha: float
 ) -> Incident:
     """Return the incident with one more alarming row."""
     news: dict[str, object] = {"end": max(incident.end, at), "count": incident.count + 1}
     if severity > incident.peak:
-        p_value = alpha**severity if witness is None else witness.p_value
+        p_value = alpha**severity if kept_row is None else kept_row.p_value
         news |= {"peak": severity, "p_value": p_value}
-    if witness is not None and explains_better(witness, incident.explained):
-        leading = leads(witness.leading)
-        news |= {"leading": leading, "regime": witness.regime, "explained": severity}
+    if kept_row is not None and explains_better(kept_row, incident.explained):
+        leading = leads(kept_row.leading)
+        news |= {"leading": leading, "regime": kept_row.regime, "explained": severity}
     return msgspec.structs.replace(incident, **news)
 
 
-def _explaining(rows: Sequence[Witness]) -> Witness | None:
+def _explaining(rows: Sequence[KeptRow]) -> KeptRow | None:
     """Return the row that explains `rows`, given in order; None if none has leading features."""
     found, explained = None, 0.0
     for row in rows:
@@ -302,7 +309,7 @@ def _once(changes: Sequence[Change]) -> list[Change]:
     return list(joined.values())
 
 
-def worst(rows: Sequence[Witness], most: int = ROWS_KEPT) -> list[Witness]:
+def worst(rows: Sequence[KeptRow], most: int = ROWS_KEPT) -> list[KeptRow]:
     """Return at most `most` rows, the most severe first, each event once."""
-    distinct: Mapping[str, Witness] = {row.event: row for row in rows}
+    distinct: Mapping[str, KeptRow] = {row.event: row for row in rows}
     return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:most]

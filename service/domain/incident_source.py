@@ -5,10 +5,10 @@ import statistics
 import msgspec
 
 from models.parts.incident_rule import AT_LEVEL, Rule, closes, measured
-from service.domain.incident import Incident, Witness
+from service.domain.incident import Incident, KeptRow
 
 
-class Level(msgspec.Struct, array_like=True):
+class StandingLevel(msgspec.Struct, array_like=True):
     """The level of a source in a standing state, which began as an incident.
 
     Rows at the level alarm but belong to no new incident, because people know of the state already.
@@ -63,9 +63,9 @@ class Source(msgspec.Struct, array_like=True):
     heard: float = 0.0
     interval: float | None = None
     open: Incident | None = None
-    waiting: list[Witness] = msgspec.field(default_factory=list)
+    waiting: list[KeptRow] = msgspec.field(default_factory=list)
     levels: list[float] = msgspec.field(default_factory=list)
-    level: Level | None = None
+    level: StandingLevel | None = None
 
     @property
     def latest(self) -> int | None:

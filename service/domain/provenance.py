@@ -11,25 +11,25 @@ from typing import Literal
 from msgspec import Struct
 
 from service.domain.experience import BATCHES_RECORDED, Source
-from service.domain.version_record import Taken, VersionRecord
+from service.domain.version_record import BufferRange, VersionRecord
 
 Position = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Culprit:
+class RevocationTarget:
     """The data to revoke: one batch, or everything that one API key has sent so far."""
 
     kind: Literal["batch", "key"]
     id: str
 
-    def sent(self, source: Source) -> bool:
+    def includes(self, source: Source) -> bool:
         """Return whether the vectors of this source are among the data to revoke."""
         return self.id == (source.batch if self.kind == "batch" else source.sender)
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class VersionOrigin:
     """The origin of one version; it took the range `(first, last]` from the buffer."""
 
     number: int
@@ -40,9 +40,9 @@ class Made:
     last: str | None
 
     @classmethod
-    def of(cls, record: VersionRecord) -> "Made":
+    def of(cls, record: VersionRecord) -> "VersionOrigin":
         """Return the origin that a version's record states."""
-        taken = record.experience or Taken()
+        taken = record.experience or BufferRange()
         return cls(
             record.version,
             record.parent,
@@ -53,13 +53,14 @@ class Made:
         )
 
 
-def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
-    """Return the numbers of the `guilty` versions, of their descendants, and of copies of any.
+def descended(origins: Sequence[VersionOrigin], affected: Iterable[int]) -> set[int]:
+    """Return the numbers of the `affected` versions, their descendants, and copies of these.
 
-    `made` is sorted by number, so a parent comes before its children. A copy has the same sha256.
+    `origins` is sorted by number, so a parent comes before its children. A copy of a version has
+    the same sha256.
     """
-    found, digests = set(guilty), set[str]()
-    for one in made:
+    found, digests = set(affected), set[str]()
+    for one in origins:
         if one.parent in found or digests & {one.sha256, one.parent_sha256}:
             found.add(one.number)
         if one.number in found and one.sha256:
@@ -67,10 +68,10 @@ def descended(made: Sequence[Made], guilty: Iterable[int]) -> set[int]:
     return found
 
 
-def ranges(made: Iterable[Made]) -> list[tuple[str, str]]:
+def ranges(origins: Iterable[VersionOrigin]) -> list[tuple[str, str]]:
     """Return the ranges `(first, last]` that the versions took; adjacent ranges are joined."""
     found: list[tuple[str, str]] = []
-    for one in made:
+    for one in origins:
         if one.first is None or one.last is None:
             continue
         if found and found[-1][1] == one.first:
@@ -105,7 +106,7 @@ class Batches(Struct, frozen=True):
 
 
 @dataclass
-class Tally:
+class VectorCounts:
     """Counts of vectors by batch and sender."""
 
     vectors: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -114,7 +115,7 @@ class Tally:
         """Add the vectors of this source."""
         self.vectors[source.batch, source.sender] += source.vectors
 
-    def total(self, *, less: "Tally | None" = None) -> Batches:
+    def total(self, *, less: "VectorCounts | None" = None) -> Batches:
         """Return the counts for an answer, minus the counts in `less`."""
         left = self.vectors - less.vectors if less else self.vectors
         return Batches(

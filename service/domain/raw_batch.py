@@ -17,7 +17,7 @@ from service.domain.detector_config import DetectorConfig
 _TIMED = 0.5  # at least this share of the rows needs timestamps, or no context is chosen
 
 
-class Beside(Struct, frozen=True):
+class RowDetails(Struct, frozen=True):
     """What a request sent beside n rows: times (n,) as float64 bytes, sources, and two masks.
 
     `context` (n,) marks rows that are only context. `off` (n,) marks rows that a rule leaves out.
@@ -37,7 +37,7 @@ class Beside(Struct, frozen=True):
         context_rows: int,
         off: NDArray[np.bool_] | None,
         n: int,
-    ) -> "Beside":
+    ) -> "RowDetails":
         """Return what is stored beside the n rows of a request."""
         context = np.zeros(n, bool)
         for rows in groups(sources, n) if context_rows else ():
@@ -54,14 +54,14 @@ class Beside(Struct, frozen=True):
         return msgspec.msgpack.encode(self)
 
 
-_read = msgspec.msgpack.Decoder(Beside).decode
+_read = msgspec.msgpack.Decoder(RowDetails).decode
 
 
 class RawBatch(NamedTuple):
     """Rows X (n, d) of one entry of the buffer. `beside` is None if X already has features."""
 
     X: NDArray[np.float32]
-    beside: Beside | None
+    beside: RowDetails | None
 
     @classmethod
     def read(cls, payload: bytes, n: int, d: int, *, raw: bool) -> "RawBatch":
@@ -82,7 +82,7 @@ class _Pool:
     place: NDArray[np.intp]
 
 
-class Learnable(NamedTuple):
+class LearnableRows(NamedTuple):
     """The features (m, w) that can be learned; `kept` (n,) marks the rows that they come from."""
 
     features: NDArray[np.float32]
@@ -92,7 +92,7 @@ class Learnable(NamedTuple):
 
 def learnable(
     batches: Sequence[RawBatch], config: DetectorConfig, chosen: ChosenContext | None
-) -> Learnable:
+) -> LearnableRows:
     """Derive the features of `batches` with the context `chosen`. If it is None, choose one now.
 
     The rows of all batches with timestamps are sorted by time. In a batch without timestamps, the
@@ -123,7 +123,7 @@ def learnable(
     places = np.concatenate([at for at, _ in parts])
     kept[places] = True
     found = np.concatenate([features for _, features in parts])[np.argsort(places)]
-    return Learnable(found, kept, chosen)
+    return LearnableRows(found, kept, chosen)
 
 
 def _choice(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext:
@@ -153,7 +153,7 @@ def _again(pool: _Pool) -> NDArray[np.bool_]:
 def _alone(
     at: NDArray[np.intp],
     X: NDArray[np.float32],
-    beside: Beside,
+    beside: RowDetails,
     context: Context | None,
     numbers: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:

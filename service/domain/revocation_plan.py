@@ -6,19 +6,25 @@ from dataclasses import dataclass
 from msgspec import UNSET, Struct, UnsetType
 
 from service.domain.experience import Source
-from service.domain.provenance import Batches, Culprit, Made, Tally, descended
-from service.domain.version_record import Mark
+from service.domain.provenance import (
+    Batches,
+    RevocationTarget,
+    VectorCounts,
+    VersionOrigin,
+    descended,
+)
+from service.domain.version_record import RevocationMark
 from service.problems import Conflict
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RevocationRequest:
     """What to revoke, who asked and why; `unserved` allows that no version serves afterwards.
 
     If it takes back a `decision` on an incident, the audit trail's hourly bound of a sender holds.
     """
 
-    culprit: Culprit
+    target: RevocationTarget
     who: str = ""
     why: str = ""
     unserved: bool = False
@@ -44,29 +50,29 @@ class Revoked(Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RevocationPlan:
     """The effect of a revocation on a detector, valid at this `generation` and `last_version`.
 
-    `champion` serves now, and `target` afterwards. `marked` are all versions that the revoked data
-    reached. `again` are ranges of learned entries that go back to the buffer, as far as they are
-    kept. `innocent` counts what newly marked versions learned from other senders, and `relearned`
-    the part of it that goes back to the buffer.
+    `champion` serves now, and `next_champion` afterwards. `marked` are all versions that learned
+    the revoked data, and their descendants. `again` are ranges of learned entries that go back to
+    the buffer if they are still stored. `others` counts the vectors of other senders that newly
+    marked versions learned. `relearned` counts those of them that go back to the buffer.
     """
 
     uid: str
     generation: int
     last_version: int
     champion: int | None
-    target: int | None
+    next_champion: int | None
     marked: tuple[int, ...]
     again: tuple[tuple[str, str], ...]
     discarded: Mapping[str, int]
-    innocent: Tally
-    relearned: Tally
+    others: VectorCounts
+    relearned: VectorCounts
 
-    def check(self, asked: Asked) -> None:
+    def check(self, asked: RevocationRequest) -> None:
         """Raise Conflict if no version could serve afterwards, unless the request allows that."""
-        if self.champion is not None and self.target is None and not asked.unserved:
+        if self.champion is not None and self.next_champion is None and not asked.unserved:
             raise Conflict(
                 "Every stored version learned from the revoked data. Import and promote a clean "
                 "version first, or send `without_champion` to serve none until one is learned."
@@ -76,22 +82,22 @@ class Plan:
         """Return the answer to a dry run."""
         return Revoked(
             dry_run=True,
-            champion=self.target,
-            generation=self.generation + (self.target != self.champion),
+            champion=self.next_champion,
+            generation=self.generation + (self.next_champion != self.champion),
             versions=self.marked,
             discarded=self.discarded,
-            lost=self.innocent.total(less=self.relearned),
+            lost=self.others.total(less=self.relearned),
             relearned=self.relearned.total(),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DetectorVersions:
     """The versions of a detector in the store at one moment.
 
-    `promoted` are the versions that ever were champion, the latest first. `artifacts` are those
-    whose artifact is kept. `marks` are the marks of revoked versions. `sources` says what each
-    version learned.
+    `waiting` are the ranges of parked entries. `promoted` are the versions that ever were champion,
+    the latest first. `artifacts` are those whose artifact is kept. `marks` are the marks of revoked
+    versions. `sources` are the batches that each version learned.
     """
 
     uid: str
@@ -102,19 +108,20 @@ class State:
     waiting: list[tuple[str, str]]
     promoted: list[int]
     artifacts: set[int]
-    marks: dict[int, Mark]
-    made: list[Made]
+    marks: dict[int, RevocationMark]
+    origins: list[VersionOrigin]
     sources: dict[int, list[Source]]
 
-    def reached_by(self, culprit: Culprit) -> tuple[set[int], set[int]]:
-        """Return the versions that learned from the culprit, and those whose data is relearned.
+    def reached_by(self, target: RevocationTarget) -> tuple[set[int], set[int]]:
+        """Return the versions that learned from the target, and those whose data is relearned.
 
-        The first set includes descendants and copies. The second set leaves out versions that an
-        earlier revocation marked for another culprit, because their data was relearned then.
+        The first set includes descendants and copies. The second set has only versions that were
+        champion. It leaves out versions that an earlier revocation marked for another target,
+        because their data was relearned then.
         """
-        guilty = {n for n, found in self.sources.items() if any(map(culprit.sent, found))}
-        mine = {n for n, mark in self.marks.items() if getattr(mark, culprit.kind) == culprit.id}
-        marked = descended(self.made, guilty | mine)
+        learned = {n for n, found in self.sources.items() if any(map(target.includes, found))}
+        mine = {n for n, mark in self.marks.items() if getattr(mark, target.kind) == target.id}
+        marked = descended(self.origins, learned | mine)
         return marked, (marked - set(self.marks) | mine) & set(self.promoted)
 
     def clean(self, marked: set[int]) -> int | None:

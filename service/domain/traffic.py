@@ -12,7 +12,7 @@ from service.domain.incident_fold import Block
 FORMAT = 1
 
 
-class Tally(msgspec.Struct, frozen=True, array_like=True):
+class BucketCounts(msgspec.Struct, frozen=True, array_like=True):
     """The counts of the rows in one bucket of `step` seconds; its number since 1970 is `place`.
 
     `bins` are the nonempty bins of the histogram, each with its count.
@@ -27,7 +27,7 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
     regimes: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, step: int, place: int, bucket: Bucket) -> "Tally":
+    def of(cls, step: int, place: int, bucket: Bucket) -> "BucketCounts":
         """Return the tally with the counts of `bucket`."""
         filled = np.flatnonzero(bucket.severities)
         regimes = bucket.regimes.tolist() if bucket.regimes.any() else []
@@ -53,13 +53,13 @@ class Tally(msgspec.Struct, frozen=True, array_like=True):
 class Report(msgspec.Struct, frozen=True):
     """One report: the counts of rows, and blocks of rows by source.
 
-    The witnesses have no event ids yet: the store assigns them, in the order of the report.
+    The kept_rows have no event ids yet: the store assigns them, in the order of the report.
     """
 
     uid: str
     version: int
     generation: int
-    tallies: tuple[Tally, ...]
+    tallies: tuple[BucketCounts, ...]
     blocks: tuple[Block, ...] = ()
     format: int = FORMAT
 
@@ -85,9 +85,9 @@ def decode(packed: bytes, events: Sequence[str] = ()) -> Report | None:
     for block in report.blocks:
         named = tuple(
             (position, msgspec.structs.replace(one, event=event))
-            for (position, one), event in zip(block.witnesses, ids, strict=False)
+            for (position, one), event in zip(block.kept_rows, ids, strict=False)
         )
-        blocks.append(msgspec.structs.replace(block, witnesses=named))
+        blocks.append(msgspec.structs.replace(block, kept_rows=named))
     return msgspec.structs.replace(report, blocks=tuple(blocks))
 
 
@@ -103,7 +103,7 @@ def counts_alone(reports: Sequence[Report]) -> Report:
             else:
                 joined[key] = one
     first = reports[0]
-    tallies = tuple(Tally.of(step, place, one) for (step, place), one in joined.items())
+    tallies = tuple(BucketCounts.of(step, place, one) for (step, place), one in joined.items())
     return Report(first.uid, first.version, first.generation, tallies)
 
 

@@ -154,13 +154,13 @@ def describe(version: Version, policy: Policy, labels: Labels | None) -> NewReco
     )
 
 
-class Passed(Struct, frozen=True):
+class GateOutcome(Struct, frozen=True):
     """Whether the gate passed a stored version."""
 
     passed: bool | None = None
 
 
-class Taken(Struct, frozen=True):
+class BufferRange(Struct, frozen=True):
     """The entries of the buffer that a version learned: the range `(first, last]`."""
 
     first: str | None = None
@@ -181,8 +181,8 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
     parent: int | None = None
     parent_sha256: str | None = None
     anchor: int | None = None
-    gate: Passed | None = None
-    experience: Taken | None = None
+    gate: GateOutcome | None = None
+    experience: BufferRange | None = None
     signature: str | None = None
 
     @property
@@ -197,7 +197,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
         return self.version if own else self.anchor or self.version
 
 
-class Mark(Struct, frozen=True):
+class RevocationMark(Struct, frozen=True):
     """The mark of a version that may not serve any more, because data that it learned was revoked.
 
     `at` is in milliseconds since 1970. `batch` or `key` names the revoked data.
@@ -210,7 +210,7 @@ class Mark(Struct, frozen=True):
     why: str = ""
 
 
-_records, _marks = msgspec.json.Decoder(VersionRecord), msgspec.json.Decoder(Mark)
+_records, _marks = msgspec.json.Decoder(VersionRecord), msgspec.json.Decoder(RevocationMark)
 read_mark = _marks.decode
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from models.categories import LONGEST_WORD
 from models.columns import as_word
 from service.domain.cells import BadCell
-from service.domain.columns import Columns, column
+from service.domain.columns import Columns, value_in
 from service.domain.row_labels import LONGEST, RowLabels, row_labels
 from service.domain.words import SEEN
 from service.problems import BadVectors, TooLarge, UnsupportedMedia
@@ -46,7 +46,7 @@ def read_arrow(
                 labels[name] += _labels(batch.column(name))
             except BadCell as error:
                 row = rows + error.row
-                raise BadVectors(f"{column(name)}: {error}.", row=row) from None
+                raise BadVectors(f"{value_in(name)} {error}.", row=row) from None
         rows += len(batch)
     X = blocks.whole()
     given = [None if name is None else labels[name] for name in (by.time, by.source, by.id)]
@@ -110,7 +110,7 @@ def _values(found: Any, kind: str) -> npt.NDArray[np.float64]:
     right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
     right += [kinds.is_boolean] * (kind == "flag")
     if not any(is_right(found.type) for is_right in right):
-        raise BadCell(0, "not a column of numbers")
+        raise BadCell(0, "has an Arrow type that is not numeric")
     whole = found.cast(pa.float64(), safe=False)
     return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
 
@@ -138,10 +138,10 @@ def _objects(found: Any, longest: int) -> Iterator[Any]:
         return _looked_up(found, longest)
     sizes = _text_sizes(found)
     if sizes is not None and len(long := np.flatnonzero(sizes > _BYTES_OF_A_CHARACTER * longest)):
-        raise BadCell(int(long[0]), f"a text of more than {longest} characters")
+        raise BadCell(int(long[0]), f"has more than {longest} characters")
     plain = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_null)
     if sizes is None and not any(is_plain(found.type) for is_plain in plain):
-        raise BadCell(0, "not a column of texts or numbers")
+        raise BadCell(0, "has an Arrow type that is neither text nor numeric")
     starts = range(0, len(found), _SLICE)
     return chain.from_iterable(found.slice(start, _SLICE).to_pylist() for start in starts)
 
@@ -181,7 +181,7 @@ def _words(values: Iterable[object]) -> npt.NDArray[np.float64]:
         word = as_word(value)
         if word not in known:
             if word is None or not 1 <= len(word) <= LONGEST_WORD:
-                raise BadCell(row, f"not a word of 1 to {LONGEST_WORD} characters")
+                raise BadCell(row, f"is not a word of 1 to {LONGEST_WORD} characters")
             known[word] = SEEN.code(word)
         codes.append(known[word])
     return np.array(codes)

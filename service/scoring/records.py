@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.categories import LONGEST_WORD
-from service.domain.columns import Columns, column
+from service.domain.columns import Columns, value_in
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.words import SEEN
 from service.problems import BadVectors
@@ -170,7 +170,8 @@ class Records:
         if not isinstance(value, str) or 0 < len(value) <= LONGEST_WORD:
             return SEEN.code(value)
         if value:
-            text = f"{column(self._columns.names[place])} has more than {LONGEST_WORD} characters."
+            subject = value_in(self._columns.names[place])
+            text = f"{subject} has more than {LONGEST_WORD} characters."
             raise BadVectors(text, row=row, column=place)
         if not self._gaps:
             raise blank(self._columns, row, place)
@@ -194,22 +195,22 @@ class Records:
         raise BadVectors("The records cannot be read.")
 
     def _check(self, value: Any, kind: str, row: int, place: int) -> None:
-        name = column(self._columns.names[place])
+        subject = value_in(self._columns.names[place])
         if value is None:
             if not self._gaps:
                 raise blank(self._columns, row, place)
         elif kind == "category":
             if not isinstance(value, str | int):
-                raise BadVectors(f"{name} is not a word.", row=row, column=place)
+                raise BadVectors(f"{subject} is not a word.", row=row, column=place)
             self._code(value, row, place)
         elif isinstance(value, bool):
             if kind != "flag":
-                raise BadVectors(f"{name} is a boolean, not a number.", row=row, column=place)
+                raise BadVectors(f"{subject} is a boolean, not a number.", row=row, column=place)
         elif not isinstance(value, int | float):
             what = "true or false" if kind == "flag" else "a number"
-            raise BadVectors(f"{name} is not {what}.", row=row, column=place)
+            raise BadVectors(f"{subject} is not {what}.", row=row, column=place)
         elif not abs(value) <= 1.8e308 or not math.isfinite(value):
-            raise BadVectors(f"{name} is not a finite number.", row=row, column=place)
+            raise BadVectors(f"{subject} is not a finite number.", row=row, column=place)
 
     def _locate_line(self, body: bytes, row: int) -> NoReturn:
         for line in body.split(b"\n"):
@@ -248,7 +249,7 @@ def records_of(columns: Columns, *, gaps: bool, extra: bool) -> Records:
 def blank(columns: Columns, row: int, place: int) -> BadVectors:
     """Return the problem for a blank value, if the detector does not take blanks."""
     return BadVectors(
-        f"{column(columns.names[place])} is blank: fill it, or set `missing` to `impute` in the "
+        f"{value_in(columns.names[place])} is blank: fill it, or set `missing` to `impute` in the "
         "config.",
         row=row,
         column=place,
@@ -272,7 +273,7 @@ def _loaded(text: bytes, row: int | None = None) -> Any:
     if len(text) > pieces.PIECE + _LOCATED:
         raise BadVectors("The record is malformed.", row=row)
     try:
-        # What follows the value is no matter: the list of records may be part of a longer text.
+        # The text after the value is ignored: the list of records may be part of a longer text.
         return _decoder.raw_decode(text.decode().lstrip())[0]
     except (ValueError, RecursionError):
         raise BadVectors("The JSON is malformed.", row=row) from None

@@ -11,7 +11,7 @@ from models.config import Config
 from models.context import OFF, SCORED, STATES, derive
 from models.errors import VectorError
 from service.domain.columns import Columns
-from service.domain.raw_batch import Beside, RawBatch
+from service.domain.raw_batch import RawBatch, RowDetails
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.row_rules import NO_RULES, RowRules
 from service.problems import BadVectors, Unprocessable
@@ -163,7 +163,7 @@ def normal_rows(
     if config.context == "auto":
         labels, n = rows.labels, len(rows.X)
         off = rules.off_rows(rows.X, config.column_names(rows.X.shape[1]))
-        beside = Beside.of(labels.timestamps, labels.sources, rows.context_rows, off, n)
+        beside = RowDetails.of(labels.timestamps, labels.sources, rows.context_rows, off, n)
         return NormalRows(ModelRows(rows.X, labels), RawBatch(rows.X, beside), rows.vouched)
     return NormalRows(model_rows(rows, config, rules), RawBatch(rows.X, None), rows.vouched)
 

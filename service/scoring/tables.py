@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from models.columns import MAX_DIMENSION
 from service.domain.cells import BadCell, is_number, typed
-from service.domain.columns import Columns, column
+from service.domain.columns import Columns, column, value_in
 from service.domain.row_labels import RowLabels, row_labels
 from service.problems import BadVectors
 from service.scoring.pieces import check_rows
@@ -76,7 +76,7 @@ class Blocks:
                 one = values(name, kind)
             except BadCell as error:
                 row = self._rows + error.row
-                raise BadVectors(f"{column(name)}: {error}.", row=row, column=place) from None
+                raise BadVectors(f"{value_in(name)} {error}.", row=row, column=place) from None
             if not self._gaps and (missing := np.isnan(one)).any():
                 raise blank(self._columns, self._rows + int(missing.argmax()), place)
             with np.errstate(over="ignore"):

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from service.settings import Settings
 from service.store.api_keys import ApiKeys
 from service.store.audit_trail import Audit
-from service.store.buffer import Buffer, Holding
+from service.store.buffer import Buffer, QuarantineBounds
 from service.store.connection import connect
 from service.store.detectors import Detectors
 from service.store.due_index import DueIndex
@@ -48,7 +48,7 @@ def buffer(settings: Settings, redis: Redis) -> Buffer:
         max_vectors=settings.buffer_max_vectors,
         max_bytes=settings.buffer_max_bytes,
         experience_max_vectors=settings.experience_max_vectors,
-        holding=Holding(
+        holding=QuarantineBounds(
             settings.quarantine_max_vectors,
             settings.quarantine_max_bytes,
             settings.sender_novel_share,

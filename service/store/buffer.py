@@ -34,7 +34,7 @@ CHUNK_BYTES = 8 * 2**20  # read at once; the store serves other clients in betwe
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class QuarantineBounds:
     """Bounds of a quarantine, and the largest share of a buffer for one sender's novel rows."""
 
     max_vectors: int = 100_000
@@ -42,7 +42,7 @@ class Holding:
     sender_novel_share: float = 0.5
 
 
-class OneSender(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again
+class SenderShareExceeded(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again
     """The novel rows of one sender would take too large a share of the buffer."""
 
 
@@ -56,7 +56,7 @@ class Buffer:
         max_vectors: int = 1_000_000,
         max_bytes: int = 512 * 2**20,
         experience_max_vectors: int = 200_000,
-        holding: Holding | None = None,
+        holding: QuarantineBounds | None = None,
         replicas: int = 0,
     ) -> None:
         self._redis: Any = redis
@@ -66,7 +66,7 @@ class Buffer:
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
         self._experience_max_vectors = experience_max_vectors
-        self._holding = holding or Holding()
+        self._holding = holding or QuarantineBounds()
 
     async def ingest(  # noqa: PLR0913 - what is known of a batch
         self,
@@ -182,7 +182,7 @@ class Buffer:
                 "quarantine, so that there is room for others. Release or discard some of them."
             )
         if outcome == "share":
-            raise OneSender
+            raise SenderShareExceeded
         again = n if outcome == "duplicate" else 0
         return Ingested(**orjson.loads(reply[1]), duplicate=again, buffered=reply[2])
 

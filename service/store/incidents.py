@@ -12,11 +12,17 @@ import orjson
 from redis.asyncio import Redis
 
 from service.domain.history import Buckets, unpack
-from service.domain.incident import Incident, IncidentRule, Pardon, Ruling, Witness
+from service.domain.incident import (
+    DismissedPattern,
+    Incident,
+    IncidentDecision,
+    IncidentRule,
+    KeptRow,
+)
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
-from service.store.incidents_lua import RULE, SAVE, SPARED
+from service.store.incidents_lua import ADD_PATTERNS, DECIDE, SAVE
 from service.store.leases import Lease
 from service.store.lua import audit_fields, unfenced
 from service.store.redis_keys import NOTIFY, Keys
@@ -25,7 +31,7 @@ FORMAT = 1
 INCIDENTS_KEPT = 1000
 ROWS_OF = 200  # how many latest incidents keep their rows
 ROWS_BYTES = 64 * 1024  # the most bytes of one incident's rows
-PARDONS_KEPT = 100
+PATTERNS_KEPT = 100
 MESSAGES_KEPT = 1000
 
 
@@ -44,7 +50,7 @@ class Changes(msgspec.Struct, frozen=True):
     `buckets` maps a field to its chunk; None means that the chunk is deleted.
     """
 
-    incidents: Sequence[tuple[Incident, Sequence[Witness] | None]] = ()
+    incidents: Sequence[tuple[Incident, Sequence[KeptRow] | None]] = ()
     buckets: Mapping[str, bytes | None] = {}
     messages: Sequence[Message] = ()
     rule: IncidentRule | None = None
@@ -57,7 +63,7 @@ class Listed(NamedTuple):
     """An incident, and the decision about it or None."""
 
     incident: Incident
-    ruling: Ruling | None
+    decision: IncidentDecision | None
 
 
 class Decisions(NamedTuple):
@@ -129,9 +135,9 @@ class Incidents:
         pipe.zrevrange(keys.incident_order, 0, -1)
         pipe.hgetall(keys.incidents)
         pipe.hgetall(keys.rulings)
-        order, incidents, rulings = await ask(self._redis, pipe.execute())
+        order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
-            Listed(_incident(incidents[one]), _ruling(rulings.get(one)))
+            Listed(_incident(incidents[one]), _decision(decisions.get(one)))
             for one in order
             if one in incidents
         ]
@@ -142,57 +148,61 @@ class Incidents:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hget(keys.incidents, incident)
         pipe.hget(keys.rulings, incident)
-        found, ruling = await ask(self._redis, pipe.execute())
-        return Listed(_incident(found), _ruling(ruling)) if found else None
+        found, decision = await ask(self._redis, pipe.execute())
+        return Listed(_incident(found), _decision(decision)) if found else None
 
-    async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[Witness]]:
+    async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[KeptRow]]:
         """Return the kept rows of each of `incidents`, worst first."""
         if not incidents:
             return {}
         key = Keys(name).incident_rows
         packs = await ask(self._redis, self._redis.hmget(key, list(incidents)))
         return {
-            incident: msgspec.msgpack.decode(packed, type=list[Witness]) if packed else []
+            incident: msgspec.msgpack.decode(packed, type=list[KeptRow]) if packed else []
             for incident, packed in zip(incidents, packs, strict=True)
         }
 
-    async def decide(self, name: str, incident: str, ruling: Ruling, mercy: Pardon | None) -> bool:
+    async def decide(
+        self, name: str, incident: str, decision: IncidentDecision, pattern: DismissedPattern | None
+    ) -> bool:
         """Write a person's decision; return False if the incident is not kept."""
         args = {
             "incident": incident,
-            "most": PARDONS_KEPT,
+            "most": PATTERNS_KEPT,
             "channel": NOTIFY,
             "name": name,
-            "who": ruling.who,
+            "who": decision.who,
             "audited": audit_fields(
-                "decided", ruling.who, ruling.why, incident=incident, verdict=ruling.verdict
+                "decided", decision.who, decision.why, incident=incident, verdict=decision.verdict
             ),
         }
         data = (
-            msgspec.msgpack.encode(ruling),
-            msgspec.msgpack.encode(mercy) if mercy else b"",
+            msgspec.msgpack.encode(decision),
+            msgspec.msgpack.encode(pattern) if pattern else b"",
         )
-        return bool(await RULE(self._redis, Keys(name), args, data))
+        return bool(await DECIDE(self._redis, Keys(name), args, data))
 
-    async def spare(self, name: str, pardons: Sequence[Pardon]) -> None:
-        """Store `pardons` of labelled events: similar rows page nobody."""
-        if not pardons:
+    async def add_dismissed_patterns(self, name: str, patterns: Sequence[DismissedPattern]) -> None:
+        """Store the patterns of events labelled normal. Rows that they cover page nobody."""
+        if not patterns:
             return
-        pairs = [part for one in pardons for part in (one.id.encode(), msgspec.msgpack.encode(one))]
-        await SPARED(self._redis, Keys(name), {"most": PARDONS_KEPT}, pairs)
+        pairs = [
+            part for one in patterns for part in (one.id.encode(), msgspec.msgpack.encode(one))
+        ]
+        await ADD_PATTERNS(self._redis, Keys(name), {"most": PATTERNS_KEPT}, pairs)
 
-    async def pardons(self, name: str) -> list[Pardon]:
-        """Return the pardons of dismissed incidents and labelled events."""
+    async def dismissed_patterns(self, name: str) -> list[DismissedPattern]:
+        """Return the patterns of dismissed incidents and of events labelled normal."""
         packs = await ask(self._redis, self._redis.hvals(Keys(name).pardons))
-        return [msgspec.msgpack.decode(packed, type=Pardon) for packed in packs]
+        return [msgspec.msgpack.decode(packed, type=DismissedPattern) for packed in packs]
 
     async def dismissed(self, name: str, incidents: Sequence[str]) -> set[str]:
         """Return the dismissed ones of `incidents`."""
         if not incidents:
             return set()
         packs = await ask(self._redis, self._redis.hmget(Keys(name).rulings, list(incidents)))
-        found = zip(incidents, map(_ruling, packs), strict=True)
-        return {one for one, ruling in found if ruling and ruling.verdict == "dismissed"}
+        found = zip(incidents, map(_decision, packs), strict=True)
+        return {one for one, decision in found if decision and decision.verdict == "dismissed"}
 
     async def decisions(self, name: str) -> Decisions:
         """Return a value that changes with every decision and every mute."""
@@ -235,13 +245,13 @@ def _incident(packed: bytes) -> Incident:
     return msgspec.msgpack.decode(packed, type=Incident)
 
 
-def _ruling(packed: bytes | None) -> Ruling | None:
-    return msgspec.msgpack.decode(packed, type=Ruling) if packed else None
+def _decision(packed: bytes | None) -> IncidentDecision | None:
+    return msgspec.msgpack.decode(packed, type=IncidentDecision) if packed else None
 
 
-def _packed_rows(rows: Sequence[Witness]) -> bytes:
+def _packed_rows(rows: Sequence[KeptRow]) -> bytes:
     """Return the rows packed for the store; the last rows are left out above ROWS_BYTES."""
-    kept: list[Witness] = []
+    kept: list[KeptRow] = []
     size = 0
     for row in rows:
         size += len(row.vector) + 200

@@ -1,4 +1,4 @@
-"""The scripts that write incidents, people's decisions about incidents, and pardons."""
+"""The scripts that write incidents, people's decisions about them, and dismissed patterns."""
 
 from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ
 from service.store.script import NamedScript
@@ -54,11 +54,11 @@ return {'saved'}
     data="followed *payload",
 )
 
-# Stores a pardon. Above the bound the oldest pardons are deleted.
-_SPARE = (
+# Stores a dismissed pattern. Above the bound the oldest patterns are deleted.
+_ADD_PATTERN = (
     NOW
     + """
-local function spare(id, packed)
+local function add_pattern(id, packed)
   redis.call('HSET', KEYS.pardons, id, packed)
   redis.call('ZADD', KEYS.pardon_order, now, id)
   for _, old in ipairs(redis.call('ZRANGE', KEYS.pardon_order, 0, -ARGS.most - 1)) do
@@ -69,16 +69,16 @@ end
 """
 )
 
-RULE = NamedScript(
+DECIDE = NamedScript(
     READ
     + AUDIT_OF_SENDER
-    + _SPARE
+    + _ADD_PATTERN
     + """
 if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
-redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.ruling)
+redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.decision)
 redis.call('HDEL', KEYS.pardons, ARGS.incident)
 redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
-if DATA.pardon ~= '' then spare(ARGS.incident, DATA.pardon) end
+if DATA.pattern ~= '' then add_pattern(ARGS.incident, DATA.pattern) end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
 redis.call('PUBLISH', ARGS.channel, ARGS.name)
@@ -86,15 +86,15 @@ return 1
 """,
     keys="state incidents rulings pardons pardon_order audit spoken",
     args="incident most channel name who audited",
-    data="ruling pardon",
+    data="decision pattern",
 )
 
-# `pairs` is a flat list: id, pardon, id, pardon, ...
-SPARED = NamedScript(
-    _SPARE
+# `pairs` is a flat list: id, pattern, id, pattern, ...
+ADD_PATTERNS = NamedScript(
+    _ADD_PATTERN
     + """
 if redis.call('EXISTS', KEYS.state) == 0 then return 0 end
-for i = DATA.pairs, #ARGV, 2 do spare(ARGV[i], ARGV[i + 1]) end
+for i = DATA.pairs, #ARGV, 2 do add_pattern(ARGV[i], ARGV[i + 1]) end
 return redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 """,
     keys="state pardons pardon_order",

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from models.parts.labels import Labels
 from service.domain.detector import Detector
-from service.domain.event import Label, fair
+from service.domain.event import Label, equal_share_of_senders
 from service.problems import BufferFull, Unprocessable
 from service.store.connection import ask
 from service.store.erasure import mark_erased
@@ -178,7 +178,7 @@ class LabelStore:
 
     async def latest(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
         """Return the latest `limit` labels, newest first, with an equal share for each sender."""
-        return fair(await self.all(name), limit)
+        return equal_share_of_senders(await self.all(name), limit)
 
     async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
         """Delete labels, from the disk with the next rewrite; return how many existed."""

@@ -244,12 +244,12 @@ class Keys:
 
     @property
     def pardons(self) -> str:
-        """Hash: pardon id to the pardon: rows similar to the pardoned rows page nobody."""
+        """Hash: id to a dismissed pattern; rows that the pattern covers page nobody."""
         return self._key("pardons")
 
     @property
     def pardon_order(self) -> str:
-        """Sorted set: ids of pardons, sorted by time."""
+        """Sorted set: ids of dismissed patterns, sorted by time."""
         return self._key("pardon_order")
 
     @property

@@ -1,8 +1,8 @@
-"""Un-learning: removes all rows of one batch or of one API key, the culprit.
+"""Un-learning: removes all rows of the target, which is one batch or one API key.
 
-Every version that learned culprit rows is marked as revoked, and so is every version built on it. A
+Every version that learned such rows is marked as revoked, and so is every version built on it. A
 revoked version never serves again. The latest clean version that is kept serves instead. All stored
-rows of the culprit are discarded. The other rows that revoked versions learned go back to the
+rows of the target are discarded. The other rows that revoked versions learned go back to the
 buffer if they are still stored.
 
 The first step marks the versions and moves the champion. The later steps move the vectors. After
@@ -22,8 +22,20 @@ from redis.asyncio import Redis
 
 from service import crash_points
 from service.domain.experience import Source, unpacked
-from service.domain.provenance import Culprit, Made, Tally, position, ranges, within
-from service.domain.revocation_plan import Asked, Plan, Revoked, State
+from service.domain.provenance import (
+    RevocationTarget,
+    VectorCounts,
+    VersionOrigin,
+    position,
+    ranges,
+    within,
+)
+from service.domain.revocation_plan import (
+    DetectorVersions,
+    RevocationPlan,
+    RevocationRequest,
+    Revoked,
+)
 from service.domain.version_record import read_mark, read_record
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store.connection import ask
@@ -37,7 +49,7 @@ from service.store.revocations_lua import MARK, SCAN, SWEEP
 LEASE_SECONDS = 15.0  # renewed by each step; after a crash a worker waits this long
 STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 1000
-_ROUNDS = 5  # the most plans that are made while others change the detector
+_ROUNDS = 5  # the most plans that one call makes while other processes change the detector
 _RECORDS = 100  # records that are read at once
 _POINT = "api.revoking"  # passed before each step and after the last one
 PLACES = ("buffered", "quarantined", "parked", "kept")
@@ -51,36 +63,36 @@ class Revocations:
         self._leases = Leases(redis)
         self._due = DueIndex(redis)
 
-    async def plan(self, name: str, culprit: Culprit) -> Plan:
-        """Return the effect that revoking `culprit` would have now; the store is not changed.
+    async def plan(self, name: str, target: RevocationTarget) -> RevocationPlan:
+        """Return the effect that revoking `target` would have now; the store is not changed.
 
-        Raises UnknownDetector, and Unknown if no row of `culprit` is stored or was learned.
+        Raises UnknownDetector, and Unknown if no row of `target` is stored or was learned.
         """
         now = await self._now(Keys(name))
-        marked, fresh = now.reached_by(culprit)
-        again = ranges(one for one in now.made if one.number in fresh)
-        innocent = Tally()
+        marked, fresh = now.reached_by(target)
+        again = ranges(one for one in now.origins if one.number in fresh)
+        others = VectorCounts()
         for number in sorted(fresh - set(now.marks)):
             for source in now.sources.get(number, ()):
-                if not culprit.sent(source):
-                    innocent.add(source)
-        discarded, relearned = dict.fromkeys(PLACES, 0), Tally()
+                if not target.includes(source):
+                    others.add(source)
+        discarded, relearned = dict.fromkeys(PLACES, 0), VectorCounts()
         for place, entry, source in await self._entries(Keys(name), now):
-            if culprit.sent(source):
+            if target.includes(source):
                 discarded[place] += source.vectors
             elif place == "kept" and within(entry, again):
                 relearned.add(source)
         if not marked and not any(discarded.values()):
-            raise Unknown(f"No row of this {culprit.kind} is stored or was learned.")
-        return Plan(
+            raise Unknown(f"No row of this {target.kind} is stored or was learned.")
+        return RevocationPlan(
             now.uid, now.generation, now.last_version, now.champion, now.clean(marked),
-            tuple(sorted(marked)), tuple(again), discarded, innocent, relearned,
+            tuple(sorted(marked)), tuple(again), discarded, others, relearned,
         )  # fmt: skip
 
-    async def revoke(self, name: str, asked: Asked) -> Revoked:
-        """Revoke the culprit that `asked` names; return the result.
+    async def revoke(self, name: str, asked: RevocationRequest) -> Revoked:
+        """Revoke the target that `asked` names; return the result.
 
-        Raises UnknownDetector, and Unknown if no row of the culprit is stored or was learned.
+        Raises UnknownDetector, and Unknown if no row of the target is stored or was learned.
         Raises Conflict if no clean version is left, and if another process took the lease.
         """
         lease = await self._leases.seize(name, LEASE_SECONDS)
@@ -89,7 +101,7 @@ class Revocations:
         try:
             await mark_erased(self._redis)
             plan, generation = await self._marked(lease, asked)
-            discarded, relearned = await self._swept(lease, asked.culprit, plan)
+            discarded, relearned = await self._swept(lease, asked.target, plan)
         except Fenced:
             raise Conflict(
                 "Another process took the detector's lease. Repeat the request; it continues."
@@ -102,19 +114,19 @@ class Revocations:
             dry_run=False,
             generation=generation,
             discarded=discarded,
-            lost=plan.innocent.total(less=relearned),
+            lost=plan.others.total(less=relearned),
             relearned=relearned.total(),
         )
 
-    async def _marked(self, lease: Lease, asked: Asked) -> tuple[Plan, int]:
+    async def _marked(self, lease: Lease, asked: RevocationRequest) -> tuple[RevocationPlan, int]:
         """Mark the versions and move the champion; return the plan used, and the generation."""
-        keys, culprit = Keys(lease.name), asked.culprit
-        mark = {culprit.kind: culprit.id, "who": asked.who, "why": asked.why}
+        keys, target = Keys(lease.name), asked.target
+        mark = {target.kind: target.id, "who": asked.who, "why": asked.why}
         for _ in range(_ROUNDS):
-            plan = await self.plan(lease.name, culprit)
+            plan = await self.plan(lease.name, target)
             plan.check(asked)
             foreseen = plan.foreseen()
-            why = {"who": asked.who, "why": f"revoked {culprit.kind} {culprit.id}"}
+            why = {"who": asked.who, "why": f"revoked {target.kind} {target.id}"}
             about = {
                 "versions": foreseen.versions,
                 "discarded": foreseen.discarded,
@@ -126,7 +138,7 @@ class Revocations:
                 "uid": plan.uid,
                 "generation": plan.generation,
                 "last_version": plan.last_version,
-                "to": plan.target or "",
+                "to": plan.next_champion or "",
                 "versions": orjson.dumps(plan.marked),
                 "mark": orjson.dumps(mark)[1:],
                 "why": orjson.dumps(why)[1:],
@@ -136,7 +148,7 @@ class Revocations:
                 "decision": int(asked.decision),
                 "who": asked.who,
                 "audited": audit_fields(
-                    "revoked", asked.who, asked.why, **{culprit.kind: culprit.id}, **about
+                    "revoked", asked.who, asked.why, **{target.kind: target.id}, **about
                 ),
             }
             crash_points.passage(_POINT)
@@ -147,10 +159,10 @@ class Revocations:
         raise Conflict("The detector changed several times meanwhile. Repeat the request.")
 
     async def _swept(
-        self, lease: Lease, culprit: Culprit, plan: Plan
-    ) -> tuple[dict[str, int], Tally]:
-        """Discard the culprit's rows; move the other stored rows of the plan to the buffer."""
-        keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), Tally()
+        self, lease: Lease, target: RevocationTarget, plan: RevocationPlan
+    ) -> tuple[dict[str, int], VectorCounts]:
+        """Discard the target's rows; move the other stored rows of the plan to the buffer."""
+        keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), VectorCounts()
         # Held rows come first: if a person releases one meanwhile, it is found at the stream's end.
         for kind, entries in (("held", keys.held), ("stream", keys.stream)):
             at: bytes | str = "0-0"
@@ -162,8 +174,8 @@ class Revocations:
                     "milliseconds": round(LEASE_SECONDS * 1000),
                     "place": kind,
                     "after": at,
-                    "of": "batch" if culprit.kind == "batch" else "sender",
-                    "culprit": culprit.id,
+                    "of": "batch" if target.kind == "batch" else "sender",
+                    "target": target.id,
                     "again": orjson.dumps(plan.again),
                     "most": STEP_ENTRIES,
                     "most_bytes": STEP_BYTES,
@@ -180,7 +192,7 @@ class Revocations:
         crash_points.passage(_POINT)
         return gone, relearned
 
-    async def _now(self, keys: Keys) -> State:
+    async def _now(self, keys: Keys) -> DetectorVersions:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(keys.state, ["uid", "generation", "last_version", "champion", "cursor"])
         pipe.hvals(keys.parked)
@@ -191,19 +203,21 @@ class Revocations:
         if state[0] is None:
             raise UnknownDetector()
         uid, generation, last, champion, cursor = (value.decode() for value in state)
-        made, sources = await self._made(keys, int(last))
-        return State(
+        origins, sources = await self._origins(keys, int(last))
+        return DetectorVersions(
             uid, int(generation), int(last), int(champion or 0) or None, cursor,
             [(one["first"], one["last"]) for one in map(orjson.loads, parked)],
             [int(number) for number in promoted],
             {int(number) for number in artifacts},
             {int(number): read_mark(mark) for number, mark in marks.items()},
-            made, sources,
+            origins, sources,
         )  # fmt: skip
 
-    async def _made(self, keys: Keys, last: int) -> tuple[list[Made], dict[int, list[Source]]]:
+    async def _origins(
+        self, keys: Keys, last: int
+    ) -> tuple[list[VersionOrigin], dict[int, list[Source]]]:
         """Return the lineage of every version, and the batches that each version learned."""
-        made: list[Made] = []
+        origins: list[VersionOrigin] = []
         sources: dict[int, list[Source]] = {}
         for start in range(1, last + 1, _RECORDS):
             numbers = [str(n) for n in range(start, min(start + _RECORDS, last + 1))]
@@ -211,13 +225,13 @@ class Revocations:
             pipe.hmget(keys.versions, numbers)
             pipe.hmget(keys.sources, numbers)
             texts, packs = await ask(self._redis, pipe.execute())
-            made += [Made.of(read_record(text)) for text in texts if text]
+            origins += [VersionOrigin.of(read_record(text)) for text in texts if text]
             for number, pack in zip(numbers, packs, strict=True):
                 if pack:
                     sources[int(number)] = await asyncio.to_thread(unpacked, pack)
-        return made, sources
+        return origins, sources
 
-    async def _entries(self, keys: Keys, now: State) -> list[tuple[str, str, Source]]:
+    async def _entries(self, keys: Keys, now: DetectorVersions) -> list[tuple[str, str, Source]]:
         """Return the place, the entry id and the source of every batch."""
         found = [("quarantined", entry, source) for entry, source in await self._scan(keys.held)]
         cursor = position(now.cursor)

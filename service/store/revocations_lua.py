@@ -57,7 +57,7 @@ return {'marked', generation}
     "audited",
 )
 
-# `of` names the field that holds the culprit's id: `batch` or `sender`.
+# `of` names the field that holds the target's id: `batch` or `sender`.
 SWEEP = NamedScript(
     FENCED
     + FINISH
@@ -91,7 +91,7 @@ while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local n, size = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
   local where, home = place(entry[1])
   at, seen, bytes = entry[1], seen + 1, bytes + size
-  if batch[of] == ARGS.culprit then
+  if batch[of] == ARGS.target then
     redis.call('XDEL', entries, at)
     redis.call('HINCRBY', state, where .. '_bytes', -size)
     if where ~= 'kept' then
@@ -131,5 +131,5 @@ return {done and 'done' or 'more', at, gone.buffered, gone.quarantined, gone.par
         back}
 """,
     keys="state lease entries parked held_senders",
-    args="holder milliseconds place after of culprit again most most_bytes",
+    args="holder milliseconds place after of target again most most_bytes",
 )

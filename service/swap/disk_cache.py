@@ -24,7 +24,7 @@ from service.domain.champion import Champion, Loaded, Terms
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
 from service.swap.artifacts import Artifacts
-from service.swap.loader import Fetched, measured, weight
+from service.swap.loader import FetchedVersion, measured, weight
 
 _log = log.get(__name__)
 
@@ -111,7 +111,9 @@ class DiskCache:
             _log.error("loading a champion's copy from disk failed", detector=name, why=repr(error))
             return None
 
-    def version(self, name: str, uid: str, number: int, sha256: str | None) -> Fetched | None:
+    def version(
+        self, name: str, uid: str, number: int, sha256: str | None
+    ) -> FetchedVersion | None:
         """Return the copy of exactly this version, None if there is none."""
         if self._folder is None or sha256 is None:
             return None
@@ -124,7 +126,7 @@ class DiskCache:
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
         loaded = Loaded(version, about["trained_at"], sha256, weight(artifact))
-        return Fetched(loaded, copied=copied)
+        return FetchedVersion(loaded, copied=copied)
 
     def _content(self, path: Path) -> tuple[dict[str, Any], bytes]:
         if path.stat().st_size > self._artifacts.max_bytes + _LINE_BYTES:

@@ -22,7 +22,7 @@ from service.swap.artifacts import Artifacts
 _BASE_BYTES, _TIMES = 32 * 1024, 4  # measured: 1.2 MB for an artifact of 358 kB
 
 
-class Fetched(NamedTuple):
+class FetchedVersion(NamedTuple):
     """A version from the store or from the disk.
 
     `artifact` are the bytes from the store. `copied` is the champion of the copy on disk.
@@ -35,7 +35,7 @@ class Fetched(NamedTuple):
 
 async def load(
     registry: Registry, detector: Detector, number: int, artifacts: Artifacts, seal: Seal
-) -> Fetched:
+) -> FetchedVersion:
     """Return a version of `detector`, verified against its record and seal.
 
     Raises Unknown, Gone if its artifact was pruned, ArtifactError if the artifact is not valid,
@@ -53,7 +53,7 @@ async def load(
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return Fetched(Loaded(version, record.created / 1000, digest, weight(data)), data)
+    return FetchedVersion(Loaded(version, record.created / 1000, digest, weight(data)), data)
 
 
 def weight(artifact: bytes) -> int:

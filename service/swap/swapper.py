@@ -19,7 +19,7 @@ from service.store.adapters import Stores
 from service.store.labels import labelled
 from service.swap.artifacts import Artifacts
 from service.swap.disk_cache import DiskCache
-from service.swap.loader import Fetched, load, prepared
+from service.swap.loader import FetchedVersion, load, prepared
 from service.telemetry.side_work import SideWork
 
 _FAILED_SECONDS = 5.0  # before an artifact that did not load is tried again
@@ -28,7 +28,7 @@ _FAILED_SECONDS = 5.0  # before an artifact that did not load is tried again
 class _Ready(NamedTuple):
     """A version with everything that it needs to serve, and its source."""
 
-    fetched: Fetched
+    fetched: FetchedVersion
     loaded: Loaded
     terms: Terms
     source: Source
@@ -163,14 +163,14 @@ class Swapper:
 
     async def _fetched(
         self, detector: Detector, number: int, serving: Champion | None
-    ) -> tuple[Fetched, Source]:
+    ) -> tuple[FetchedVersion, Source]:
         """Return a version from memory, or from the disk, or from the store."""
         sha256 = detector.champion_sha256
         same = serving is not None and serving.number == number
         held = serving if same else self._champions.pinned(detector.name, number)
         # A store that was restored from a backup gives the same version numbers again.
         if held is not None and sha256 in (None, held.sha256):
-            return Fetched(held.loaded), "memory"
+            return FetchedVersion(held.loaded), "memory"
         # A copy on disk has no signature. If versions must be signed, only the store's may serve.
         if self._champions.on_demand and not self.seal.required:
             about = (detector.name, detector.uid, number, sha256)
@@ -193,7 +193,7 @@ class Swapper:
                 return outcome
             return self._install(copy, "disk")
 
-    async def load(self, detector: Detector, number: int) -> Fetched:
+    async def load(self, detector: Detector, number: int) -> FetchedVersion:
         """Return a verified version from the store. Raises the errors of `loader.load`."""
         return await load(self._stores.registry, detector, number, self._artifacts, self.seal)
 

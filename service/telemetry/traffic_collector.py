@@ -14,10 +14,10 @@ from service.domain.attribution import Attribution
 from service.domain.champion import Champion
 from service.domain.event import Event, digest
 from service.domain.history import Bucket
-from service.domain.incident import Witness
+from service.domain.incident import KeptRow
 from service.domain.incident_fold import Block
 from service.domain.row_labels import NO_LABELS, RowLabels
-from service.domain.traffic import Report, Tally, counts_alone, place_of
+from service.domain.traffic import BucketCounts, Report, counts_alone, place_of
 from service.domain.words import SEEN
 from service.scoring.vectors import Matrix
 
@@ -94,7 +94,7 @@ def made(champion: Champion, collected: Collected, regimes: Sequence[int], now: 
         tuple(_tallies(rows, champion.generation, regimes, now)),
         tuple(one.block for one in blocks),
     )
-    order = [row for one in blocks for row in one.witnesses]
+    order = [row for one in blocks for row in one.kept_rows]
     return Made(report, [events[row] for row in order], [digest(one.x) for one in alarming])
 
 
@@ -160,7 +160,9 @@ def _severest(columns: Judgement, most: int) -> NDArray[np.intp]:
     return rows
 
 
-def _tallies(rows: _Rows, generation: int, regimes: Sequence[int], now: float) -> list[Tally]:
+def _tallies(
+    rows: _Rows, generation: int, regimes: Sequence[int], now: float
+) -> list[BucketCounts]:
     """Return the counts of the rows by minute or hour."""
     marks = rows.times // history.MINUTE
     order = np.argsort(marks, kind="stable") if (np.diff(marks) < 0).any() else None
@@ -180,7 +182,7 @@ def _tallies(rows: _Rows, generation: int, regimes: Sequence[int], now: float) -
         fullest = max(found.values(), key=lambda one: one.rows)
         few = min(len(regimes), len(fullest.regimes))
         fullest.regimes[:few] = np.asarray(regimes[:few])
-    return [Tally.of(step, place, one) for (step, place), one in found.items()]
+    return [BucketCounts.of(step, place, one) for (step, place), one in found.items()]
 
 
 def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Event]:
@@ -223,10 +225,10 @@ def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
 
 
 class _Block(NamedTuple):
-    """A block, and the row numbers of its witnesses in order."""
+    """A block, and the row numbers of its kept_rows in order."""
 
     block: Block
-    witnesses: list[int]
+    kept_rows: list[int]
 
 
 def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) -> list[_Block]:
@@ -267,8 +269,8 @@ def _block(
     return _Block(block, [row for _, row in listed if row in events])
 
 
-def _witness(event: Event) -> Witness:
-    return Witness(
+def _witness(event: Event) -> KeptRow:
+    return KeptRow(
         "", event.time, event.severity, event.p_value, event.score, b"", event.attributions,
         client_id=event.client_id,
     )  # fmt: skip

@@ -19,7 +19,7 @@ from service import log
 from service.domain import history
 from service.domain.detector import Detector
 from service.domain.history import HOUR, MINUTE, Bucket, Buckets
-from service.domain.incident import Incident, IncidentRule, Pardon, Witness
+from service.domain.incident import DismissedPattern, Incident, IncidentRule, KeptRow
 from service.domain.incident_fold import Change, Context, Fold, worst
 from service.domain.webhook_message import Message, message
 from service.settings import Settings
@@ -50,7 +50,7 @@ class _Followed:
     rate_at: float = -RATE_SECONDS
     decisions: int = -1
     muted_until: float = 0.0
-    pardons: tuple[Pardon, ...] = ()
+    dismissed_patterns: tuple[DismissedPattern, ...] = ()
     dismissed: frozenset[str] = frozenset()
     buckets: dict[tuple[int, int], Bucket] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
@@ -120,7 +120,7 @@ class IncidentMonitor:
         followed.muted_until = decisions.muted_until
         if decisions.number == followed.decisions:
             return
-        followed.pardons = tuple(await self._incidents.pardons(name))
+        followed.dismissed_patterns = tuple(await self._incidents.dismissed_patterns(name))
         open_ids = [one.id for one in followed.fold.open()]
         followed.dismissed = frozenset(await self._incidents.dismissed(name, open_ids))
         followed.urgent = followed.decisions >= 0
@@ -180,10 +180,10 @@ class IncidentMonitor:
 
     async def _with_rows(
         self, name: str, changes: Sequence[Change]
-    ) -> list[tuple[Incident, list[Witness] | None]]:
+    ) -> list[tuple[Incident, list[KeptRow] | None]]:
         """Return each changed incident in its present state, with its kept rows."""
         last: dict[str, Incident] = {change.incident.id: change.incident for change in changes}
-        gained: dict[str, list[Witness]] = {}
+        gained: dict[str, list[KeptRow]] = {}
         for change in changes:
             if change.rows:
                 gained.setdefault(change.incident.id, []).extend(change.rows)
@@ -220,8 +220,8 @@ class IncidentMonitor:
 
 
 def _placed(
-    followed: _Followed, incidents: Sequence[tuple[Incident, list[Witness] | None]]
-) -> list[tuple[Incident, list[Witness] | None]]:
+    followed: _Followed, incidents: Sequence[tuple[Incident, list[KeptRow] | None]]
+) -> list[tuple[Incident, list[KeptRow] | None]]:
     """Return the incidents, each with the number of the regime nearest to its worst row."""
     found = []
     for one, rows in incidents:
@@ -271,7 +271,7 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
         version=0,
         generation=0,
         muted=now < followed.muted_until,
-        pardons=followed.pardons,
+        dismissed_patterns=followed.dismissed_patterns,
     )
 
 

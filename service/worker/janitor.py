@@ -104,7 +104,7 @@ class Janitor:
             return
         listed = await self._incidents.all(name)
         faults = [
-            one.incident for one in listed if one.ruling and one.ruling.verdict == "confirmed"
+            one.incident for one in listed if one.decision and one.decision.verdict == "confirmed"
         ]
         rows = await self._incidents.rows(name, [fault.id for fault in faults])
         spans = [arrival(fault, rows[fault.id]) for fault in faults]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import Config, Version, train
-from service.domain.raw_batch import Beside, RawBatch
+from service.domain.raw_batch import RawBatch, RowDetails
 from service.settings import Settings
 from service.worker.worker import Worker
 from tests.contract.running import Running
@@ -105,7 +105,7 @@ async def test_a_process_that_does_not_know_the_chosen_context_stores_rows(
     await sent(api, 0, 200)
     over = (await trained(api, worker, 1))["context"]["chosen"]["over"]
     X = ROWS[200:300].astype(np.float32)
-    beside = Beside.of(np.array(TIMES[200:300]), None, 0, None, 100)
+    beside = RowDetails.of(np.array(TIMES[200:300]), None, 0, None, 100)
     await api.parts.stores.buffer.ingest("pump", X, sent=RawBatch(X, beside))
     status = await trained(api, worker, 2)
     assert status["learned"] == 300

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from service.domain.provenance import Culprit
-from service.domain.revocation_plan import Asked
+from service.domain.provenance import RevocationTarget
+from service.domain.revocation_plan import RevocationRequest
 from service.store import buffer, held_rows, registry, revocations
 from service.store.lua import Fenced
 from service.store.redis_keys import Keys
@@ -165,15 +165,17 @@ async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
     for number, sender in ((1, "ann"), (2, "bob")):
         await ingest(stage, told, number, sender=sender)
     await promote(stage)
-    await stored.revocations.revoke("pump", Asked(Culprit("key", "bob")))
+    await stored.revocations.revoke("pump", RevocationRequest(RevocationTarget("key", "bob")))
     assert await violations(stage, told) == []
     await promote(stage)
     assert await violations(stage, told) == []
     add = "redis.call('XADD', entries, '*', unpack(entry[2]))"
     without(monkeypatch, revocations, "SWEEP", (add, f"{add} {add}"))
     (batch_id,) = [b for b, ack in told.acknowledged.items() if ack.key == "batch-1"]
-    culprit = Asked(Culprit("batch", next(iter(told.acknowledged))), unserved=True)
-    await stored.revocations.revoke("pump", culprit)
+    target = RevocationRequest(
+        RevocationTarget("batch", next(iter(told.acknowledged))), unserved=True
+    )
+    await stored.revocations.revoke("pump", target)
     found = await violations(stage, told)
     assert any(f"batch {batch_id}" in one and "'buffered', 'buffered'" in one for one in found)
 

@@ -133,7 +133,7 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     decided = await decide(app, detector, found, asked, caller(request))
     if "labels" in detector.config.threshold:
         await settled(app, name)
-    effect = decided.ruling.effect if decided.ruling else ""
+    effect = decided.decision.effect if decided.decision else ""
     return answer(document(*decided) | {"effect": effect})
 
 

@@ -20,7 +20,7 @@ from service.api.status import existing, settled
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
 from service.domain.event import Event, Label
-from service.domain.incident import pardon_of_row
+from service.domain.incident import pattern_of_event
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector
@@ -77,7 +77,7 @@ async def feedback(request: Request, name: Name) -> Response:
     asked = (await request_bodies.read(request, request_bodies.Feedback)).labels
     _check_scope(sender, asked)
     detector = await existing(app, name)
-    labels, held = await _labels(app, detector, asked, sender.id)
+    labels, normal_events = await _labels(app, detector, asked, sender.id)
     stored, batch = await _buffer(app, detector, labels, key, sender.id)
     labels = [_of_batch(one, batch) for one in labels]
     body = hashlib.sha256(sender.id.encode() + b"\n" + await request.body()).hexdigest()
@@ -86,8 +86,8 @@ async def feedback(request: Request, name: Name) -> Response:
     )
     if not kept:
         raise UnknownDetector("The detector was deleted.")
-    spared = [pardon_of_row(event) for event in held]
-    await app.stores.incidents.spare(name, [one for one in spared if one])
+    patterns = [pattern_of_event(event) for event in normal_events]
+    await app.stores.incidents.add_dismissed_patterns(name, [one for one in patterns if one])
     if "labels" in detector.config.threshold:
         await settled(app, name)
     normal = sum(label.label == "normal" for label in labels)
@@ -136,8 +136,8 @@ async def _labels(
         Label(one.label, vector, one.event, now, sender=sender)
         for one, vector in zip(asked, X, strict=True)
     ]
-    spared = [held[one.event] for one in asked if one.event and one.label == "normal"]
-    return labels, spared
+    normal_events = [held[one.event] for one in asked if one.event and one.label == "normal"]
+    return labels, normal_events
 
 
 async def _buffer(

@@ -10,8 +10,8 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing, settled
-from service.domain.provenance import Culprit
-from service.domain.revocation_plan import Asked, Revoked
+from service.domain.provenance import RevocationTarget
+from service.domain.revocation_plan import RevocationRequest, Revoked
 from service.domain.scope import Scope
 from service.problems import Unprocessable
 
@@ -57,20 +57,24 @@ async def revoke(request: Request, name: Name) -> Response:
     asked = await request_bodies.read(request, request_bodies.Revoke)
     if (asked.batch is None) == (asked.key is None):
         raise Unprocessable("Give either `batch` or `key`.")
-    culprit = Culprit("key", asked.key) if asked.key else Culprit("batch", asked.batch or "")
+    target = (
+        RevocationTarget("key", asked.key)
+        if asked.key
+        else RevocationTarget("batch", asked.batch or "")
+    )
     await existing(app, name)
-    plan = await app.stores.revocations.plan(name, culprit)
+    plan = await app.stores.revocations.plan(name, target)
     if asked.dry_run:
         labels = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
         return answer(replace(plan.foreseen(), labels=len(labels) if asked.key else UNSET))
     who = caller(request).who
-    order = Asked(culprit, who, asked.why, unserved=asked.without_champion)
-    plan.check(order)
-    if plan.target is not None and plan.target != plan.champion:
+    revocation = RevocationRequest(target, who, asked.why, unserved=asked.without_champion)
+    plan.check(revocation)
+    if plan.next_champion is not None and plan.next_champion != plan.champion:
         # Load and verify the version before the champion pointer moves to it.
         await app.watcher.refresh(name)
-        await app.watcher.pinned(name, plan.target)
-    done = await app.stores.revocations.revoke(name, order)
+        await app.watcher.pinned(name, plan.next_champion)
+    done = await app.stores.revocations.revoke(name, revocation)
     if asked.key:
         done = replace(done, labels=await app.stores.labels.sweep(name, asked.key, who=who))
     await settled(app, name)

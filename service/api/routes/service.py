@@ -54,7 +54,7 @@ async def attention_items(app: Parts, detector: Detector) -> list[Item]:
         waiting = [
             one.incident
             for one in await app.stores.incidents.all(detector.name)
-            if one.incident.state == "open" and (one.ruling is None or not one.ruling.verdict)
+            if one.incident.state == "open" and (one.decision is None or not one.decision.verdict)
         ]
     return of_detector(detector, waiting)
 

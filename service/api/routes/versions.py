@@ -18,8 +18,8 @@ from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import existing, settled
 from service.domain.chosen_context import ChosenContext
 from service.domain.detector import Detector
+from service.domain.effective_labels import EffectiveLabels, effect_of_move, effective_labels
 from service.domain.scope import Scope
-from service.domain.standing_labels import Standing, effect_of_move, standing
 from service.domain.version_record import StoredVersion, describe
 from service.json_value import JsonObject
 from service.problems import (
@@ -308,13 +308,13 @@ async def champion(request: Request, name: Name) -> Response:
     after = await existing(app, name)
     left = await _left_behind(app, name, before.champion, number)
     vectors = max(0, before.learned - after.learned)
-    acting = await _standing(app, name, left)
+    labels = await _labels_in_effect(app, name, left)
     moved = {
         "champion": number,
         "generation": generation,
         "forgets": {"vectors": vectors, "versions": [one.record.version for one in left]},
-        "labels": acting._asdict(),
-        "effect": effect_of_move(number, vectors, acting),
+        "labels": labels._asdict(),
+        "effect": effect_of_move(number, vectors, labels),
     }
     return answer(moved, ETag=etag(generation))
 
@@ -330,13 +330,15 @@ async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list
     return [records[number] for number in left if number in records]
 
 
-async def _standing(app: Parts, name: str, left: list[StoredVersion]) -> Standing:
-    """Return which labels still act once none of the versions `left` serves."""
+async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) -> EffectiveLabels:
+    """Return which labels still have an effect once none of the versions `left` serves."""
     batches = {
         batch for one in left if one.record.experience for batch in one.record.experience.batches
     }
     labels = await app.stores.labels.all(name)
-    return standing(labels, batches, len(await app.stores.incidents.pardons(name)))
+    return effective_labels(
+        labels, batches, len(await app.stores.incidents.dismissed_patterns(name))
+    )
 
 
 def _lineage(parents: dict[int, int | None], number: int | None) -> list[int]:

@@ -79,19 +79,19 @@ def test_synthetic_anomalies_must_be_found_nearly_as_often(
     evidence = {"candidate": _told(**candidate)}
     verdict = gate({"synthetic": evidence | {"champion": _told()}})
     assert len(verdict.reasons) == beside_champion
-    assert all("the champion's" in reason for reason in verdict.reasons)
+    assert all("under the champion" in reason for reason in verdict.reasons)
     verdict = gate({"anchor": evidence | {"anchor": _told()}})
     assert len(verdict.reasons) == beside_anchor
-    assert all("the anchor's" in reason for reason in verdict.reasons)
+    assert all("under the anchor" in reason for reason in verdict.reasons)
 
 
 @pytest.mark.parametrize(("news", "reasons"), [(0.9, 2), (0.4, 1)])
 def test_a_range_that_does_not_fit_is_named_with_what_to_do(news: float, reasons: int) -> None:
-    """If most of the experience was new and the candidate finds less, the reason gives advice."""
+    """If most of the experience was new and the candidate finds less, a reason gives advice."""
     blurred = {"candidate": _told(found=0.8), "champion": _told()}
     verdict = gate({"synthetic": blurred, "new": {"candidate": 0.01, "champion": news}})
     assert len(verdict.reasons) == reasons
-    assert ("spans both" in verdict.reasons[-1]) is (news > 0.5)
+    assert ("covers both" in verdict.reasons[-1]) is (news > 0.5)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.parts.incident_rule import Rule
-from service.cli.found import Found, rows
+from service.cli.found import ScoreResult, rows
 from service.cli.sheet import Rows
 
 RULE = Rule(k=2, m=10, alone=1.45, seconds=300.0)
@@ -37,7 +37,7 @@ def row_of(time):
 
 def found(judged_rows, top=20):
     """Return the results for rows."""
-    seen = Found(top)
+    seen = ScoreResult(top)
     for row in judged_rows:
         seen.add(row, RULE)
     return seen

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.cli.history_files import Taken, read
+from service.cli.history_files import OtherColumns, read
 from service.cli.table_files import BadTable
 
 HEADER, ROW = "when,a,b,fault\n", "2026-01-01,1,2,0\n"
@@ -23,7 +23,7 @@ def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
     text = HEADER + "2026-01-02T00:00:00Z,1,2,0\n2026-01-01,3,4,anomaly\n1767398400,5,6,0\n"
     file = written(tmp_path, text)
     for time, label in (("when", "fault"), ("1", "4")):
-        found = read(file, Taken(time, label))
+        found = read(file, OtherColumns(time, label))
         assert found.features == ("a", "b")
         assert found.vectors[:].tolist() == [[3, 4], [1, 2], [5, 6]]
         assert found.anomalous is not None
@@ -37,10 +37,10 @@ def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
     [
         ("", "is empty"),
         (HEADER, "holds only a header"),
-        (HEADER + "soon,1,2,0\n", 'line 2, when is "soon": not a time'),
+        (HEADER + "soon,1,2,0\n", 'line 2, column when: "soon" is not a time'),
         (HEADER + "2026-01-01,1,2,maybe\n", "line 2, column fault: 'maybe' is not a label"),
-        (HEADER + 2 * ROW + "2026-01-01,1,x,0\n", 'line 4, b is "x": not a number'),
-        (HEADER + 2 * ROW + "2026-01-01,1,1e39,0\n", "line 4, b: the number is too large"),
+        (HEADER + 2 * ROW + "2026-01-01,1,x,0\n", 'line 4, column b: "x" is not a number'),
+        (HEADER + 2 * ROW + "2026-01-01,1,1e39,0\n", "line 4, column b: the number is too large"),
         (HEADER + ROW + "2026-01-01,1,,0\n", "line 3, column b is blank: fill it"),
         (HEADER + "2026-01-01,1,0\n", "line 2 has 3 cells, but there are 4 columns"),
         (HEADER + "2026-01-01,x,y,0\n", "no column of numbers"),
@@ -51,18 +51,18 @@ def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
 def test_an_unusable_file_names_the_place(tmp_path: Path, text: str, why: str):
     """The message about an unusable file names the place."""
     with pytest.raises(BadTable, match=why):
-        read(written(tmp_path, text), Taken("when", "fault"))
+        read(written(tmp_path, text), OtherColumns("when", "fault"))
 
 
 def test_npy_and_npz_files_are_read(tmp_path: Path):
     """A single matrix has numbered columns; an archive can have times and labels."""
     X = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "x.npy", X)
-    found = read(tmp_path / "x.npy", Taken("1"))
+    found = read(tmp_path / "x.npy", OtherColumns("1"))
     assert found.features == ("2",)
     assert found.vectors[:].tolist() == [[1], [3], [5]]
     np.savez(tmp_path / "x.npz", X=X, at=np.array([3, 2, 1]), y=np.array([0, 0, 1]))
-    found = read(tmp_path / "x.npz", Taken("at", "y"))
+    found = read(tmp_path / "x.npz", OtherColumns("at", "y"))
     assert found.vectors[:].tolist() == [[4, 5], [2, 3], [0, 1]]
     assert found.anomalous is not None
     assert found.anomalous[:].tolist() == [True, False, False]
@@ -74,7 +74,7 @@ def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.Capt
         f"2026-01-0{day};{day},5;{'yes' if day % 2 else 'no'};{word}\n"
         for day, word in ((1, "on"), (2, "idle"), (3, "on"), (4, "idle"))
     )
-    found = read(written(tmp_path, text), Taken("when"))
+    found = read(written(tmp_path, text), OtherColumns("when"))
     assert found.features == ("a", "open")
     assert found.vectors[:].tolist() == [[1.5, 1], [2.5, 0], [3.5, 1], [4.5, 0]]
     assert '"state"' in capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
         pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         parquet.write_table(pa.table(dict(zip("tabcdefg", X.T, strict=True))), file)
     tracemalloc.start()
-    found = read(file, Taken("1"))
+    found = read(file, OtherColumns("1"))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < {".npy": X.nbytes / 2, ".csv": 16e6, ".parquet": 16e6}[kind]

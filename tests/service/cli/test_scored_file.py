@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.cli.found import Row
+from service.cli.found import ScoredRow
 from service.cli.scored_file import ADDED, ScoredFile
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
@@ -18,11 +18,11 @@ BY = ["pump", "generation 1"]
 COUNT = 10
 
 
-def row(i: int, cells: tuple[str, ...]) -> Row:
+def row(i: int, cells: tuple[str, ...]) -> ScoredRow:
     """Return the judged row i of a file with these cells; the last row is not judged."""
     numbers = (None,) * 4 if i == COUNT - 1 else (float(i), 10.0**-i, i / 2, i > 5)
     state = "scored" if numbers[0] is not None else "warming"
-    return Row("line", i, 1, *numbers, state, None, None, (), cells)
+    return ScoredRow("line", i, 1, *numbers, state, None, None, (), cells)
 
 
 def scored(table: Path, out: Path, rows: range, cut: int | None = None) -> int:

@@ -97,17 +97,17 @@ def test_a_variant_of_the_file_holds_the_same_rows(tmp_path, variant):
 
 
 REFUSED = {
-    "a blank cell": (PLAIN.replace("20.5", ""), "line 3, temp is blank"),
-    "a cell that is no number": (PLAIN.replace("20.5", "hot"), 'line 3, temp is "hot": not a num'),
-    "an infinite number": (PLAIN.replace("20.5", "inf"), 'line 3, temp is "inf": not a finite'),
-    "beyond float32": (PLAIN.replace("20.5", "1e39"), "line 3, temp: the number is too large"),
-    "groups of two digits": (PLAIN.replace("20.5", '"10,20.5"'), 'line 3, temp is "10,20.5"'),
-    "an id with an underscore": (PLAIN.replace("20.5", "20_5"), 'temp is "20_5": not a number'),
+    "a blank cell": (PLAIN.replace("20.5", ""), "line 3, column temp is blank"),
+    "a cell that is no number": (PLAIN.replace("20.5", "hot"), 'column temp: "hot" is not a num'),
+    "an infinite number": (PLAIN.replace("20.5", "inf"), 'column temp: "inf" is not a finite'),
+    "beyond float32": (PLAIN.replace("20.5", "1e39"), "column temp: the number is too large"),
+    "groups of two digits": (PLAIN.replace("20.5", '"10,20.5"'), 'column temp: "10,20.5" is not'),
+    "an id with an underscore": (PLAIN.replace("20.5", "20_5"), '"20_5" is not a number'),
     "a NUL byte": (PLAIN.replace("20.5", "20.5\0"), "line 3 has a NUL byte"),
-    "a last line of sums": (PLAIN + "Total,,4,5,\n", "line 5, when is.*delete the line"),
+    "a last line of sums": (PLAIN + "Total,,4,5,\n", "line 5, column when: .*delete the line"),
     "a last line of words": (PLAIN + "3 rows\n", "line 5 has 1 cells, but there are 5 columns"),
-    "one unit of three": (PLAIN.replace("20.5", "20.5 K"), 'line 3, temp is "20.5 K": not a num'),
-    "a row of units": (PLAIN.replace("\n", "\n,,rpm,C,\n", 1), "line 2, when is.*delete the line"),
+    "one unit of three": (PLAIN.replace("20.5", "20.5 K"), 'column temp: "20.5 K" is not a num'),
+    "a row of units": (PLAIN.replace("\n", "\n,,rpm,C,\n", 1), "column when: .*delete the line"),
     "a web page": ("<!DOCTYPE html>\n<p>Log in", "a web page, perhaps a login"),
     "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
     "a short line": (PLAIN.replace("20.5,", ""), "line 3 has 4 cells, but there are 5"),
@@ -118,10 +118,10 @@ REFUSED = {
     "nothing": ("", "is empty"),
     "blank lines only": ("\n\n\n", "is empty"),
     "a date of another order": (
-        PLAIN.replace("2026-01-01T00:01:00Z", "13.01.2026"), "line 3, when is.*--time-format"
+        PLAIN.replace("2026-01-01T00:01:00Z", "13.01.2026"), "column when: .*--time-format"
     ),
-    "a blank time": (PLAIN.replace("2026-01-01T00:01:00Z", ""), "line 3, when is.*a blank time"),
-    "a blank source": (PLAIN.replace("Z,b,", "Z,,"), "line 4, machine: a source must have"),
+    "a blank time": (PLAIN.replace("2026-01-01T00:01:00Z", ""), 'column when: "" is blank'),
+    "a blank source": (PLAIN.replace("Z,b,", "Z,,"), "line 4, column machine: a source must"),
     "an Excel workbook": (b"PK\x03\x04" + bytes(99), "an Excel workbook.*export the sheet as CSV"),
     "an old Excel workbook": (b"\xd0\xcf\x11\xe0" + bytes(99), "export the sheet as CSV"),
     "a damaged gzip": (gzip.compress(PLAIN.encode() * 99)[:60], "the gzip file is damaged"),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.parts.incident_rule import Rule
-from service.cli.found import Row
-from service.cli.growing import Growing
+from service.cli.found import ScoredRow
+from service.cli.growing import GrowingFile
 from service.cli.live import Live
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
@@ -18,10 +18,10 @@ LEADING = (Attribution("speed", 8.0, 9.0, 3.0),)
 OPTIONS = Options(time="when", source="machine")
 
 
-def row(place: int, *, alarm: bool, source: str = "a") -> Row:
+def row(place: int, *, alarm: bool, source: str = "a") -> ScoredRow:
     """Return a judged row."""
     severity = 2.0 if alarm else 0.2
-    return Row("line", place, 1, 9.0, 0.1, severity, alarm, None, None, source, LEADING, ())
+    return ScoredRow("line", place, 1, 9.0, 0.1, severity, alarm, None, None, source, LEADING, ())
 
 
 def test_rows_are_read_as_the_file_grows(tmp_path):
@@ -50,7 +50,7 @@ def test_a_file_that_became_shorter_is_named(tmp_path):
     """A file that became shorter is refused: it was replaced, or cut."""
     path = tmp_path / "x.csv"
     path.write_text("speed\n1\n2\n")
-    growing = Growing(path, look_seconds=0.0)
+    growing = GrowingFile(path, look_seconds=0.0)
     assert growing.read(100) == b"speed\n1\n2\n"
     path.write_text("speed\n")
     with pytest.raises(BadTable, match="became shorter"):

@@ -7,7 +7,14 @@ import pytest
 
 from models.parts.incident_rule import Rule
 from service.domain.attribution import Attribution
-from service.domain.incident import Incident, Pardon, Witness, leads, pardon, sentence
+from service.domain.incident import (
+    DismissedPattern,
+    Incident,
+    KeptRow,
+    leads,
+    pattern_of_incident,
+    sentence,
+)
 from service.domain.incident_fold import SOURCES, Block, Change, Context, Fold, worst
 
 RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
@@ -19,10 +26,10 @@ def context(heard: float = 0.0, **more: Any) -> Context:
     return msgspec.structs.replace(Context(RULE, heard, 0.01, version=2, generation=5), **more)
 
 
-def witness(event: str, at: float, severity: float, value: float = 9.0) -> Witness:
+def kept_row(event: str, at: float, severity: float, value: float = 9.0) -> KeptRow:
     """Return a kept row in which feature `speed` leads."""
     leading = (Attribution("speed", 8.0, value, 3.0),)
-    return Witness(event, at, severity, 0.01**severity, 40.0, b"", leading)
+    return KeptRow(event, at, severity, 0.01**severity, 40.0, b"", leading)
 
 
 def block(
@@ -38,7 +45,7 @@ def block(
         places,
         times,
         (severity,) * len(places),
-        tuple((i, witness(f"{at}", at, severity)) for i, at in zip(places, times, strict=True)),
+        tuple((i, kept_row(f"{at}", at, severity)) for i, at in zip(places, times, strict=True)),
     )
 
 
@@ -146,7 +153,7 @@ def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
 
     def at(start: float, *severities: float) -> Block:
         rows = tuple(
-            (i, witness(f"{start + i}", start + i, one, value=one))
+            (i, kept_row(f"{start + i}", start + i, one, value=one))
             for i, one in enumerate(severities)
         )
         places, times = tuple(range(len(rows))), tuple(one.at for _, one in rows)
@@ -263,12 +270,14 @@ def test_a_muted_detector_pages_nobody() -> None:
 def test_rows_like_dismissed_ones_page_nobody() -> None:
     """Rows with the same leading features in the dismissed range page nobody; others do."""
     (first,) = run(Fold(), block(0.0, 60.0, "xxx"))
-    mercy = pardon(first.incident, [witness("a", 0.0, 2.0, 8.0), witness("b", 1.0, 2.0, 12.0)])
-    assert mercy == Pardon(first.incident.id, {"speed": (8.0, 12.0)})
-    (again,) = run(Fold(), block(0.0, 60.0, "xxx"), pardons=(mercy,))
+    pattern = pattern_of_incident(
+        first.incident, [kept_row("a", 0.0, 2.0, 8.0), kept_row("b", 1.0, 2.0, 12.0)]
+    )
+    assert pattern == DismissedPattern(first.incident.id, {"speed": (8.0, 12.0)})
+    (again,) = run(Fold(), block(0.0, 60.0, "xxx"), dismissed_patterns=(pattern,))
     assert (again.incident.pages, again.incident.like) == (False, first.incident.id)
-    outside = Pardon("i9", {"speed": (1.0, 2.0)})
-    (other,) = run(Fold(), block(0.0, 60.0, "xxx"), pardons=(outside,))
+    outside = DismissedPattern("i9", {"speed": (1.0, 2.0)})
+    (other,) = run(Fold(), block(0.0, 60.0, "xxx"), dismissed_patterns=(outside,))
     assert (other.incident.pages, other.incident.like) == (True, None)
 
 
@@ -308,7 +317,7 @@ def test_encoding_between_blocks_changes_no_incident() -> None:
 
 def test_the_severest_rows_are_kept() -> None:
     """The severest rows of an incident are kept, each event once."""
-    rows = [witness(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
+    rows = [kept_row(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
     kept = worst([*rows, rows[3]], 5)
     assert [row.severity for row in kept] == [7.0, 7.0, 7.0, 7.0, 6.0]
     assert len({row.event for row in kept}) == 5

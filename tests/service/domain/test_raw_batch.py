@@ -5,7 +5,7 @@ import numpy as np
 from models.context import Context, derive
 from service.domain.chosen_context import ChosenContext, read_choice
 from service.domain.detector_config import parse
-from service.domain.raw_batch import Beside, RawBatch, learnable
+from service.domain.raw_batch import RawBatch, RowDetails, learnable
 
 AUTO = parse({"context": "auto", "dimension": 2})
 RNG = np.random.default_rng(0)
@@ -17,7 +17,7 @@ OVER_10 = ChosenContext(context=Context(over=10), why="asked for")
 def batch(first: int, last: int, context_rows: int = 0, *, timed: bool = True) -> RawBatch:
     """Return the rows from `first` to `last` as the store returns them."""
     X = ROWS[first:last]
-    beside = Beside.of(MINUTES[first:last] if timed else None, None, context_rows, None, len(X))
+    beside = RowDetails.of(MINUTES[first:last] if timed else None, None, context_rows, None, len(X))
     return RawBatch.read(X.tobytes() + beside.written(), len(X), 2, raw=True)
 
 

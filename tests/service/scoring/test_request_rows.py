@@ -166,7 +166,7 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
     (CSV, table().encode(), "", None, None, '"when", "machine", "note" unknown'),
     (CSV, table().encode(), "drop=nothing", None, None, '"nothing"; there is no such column'),
     (CSV, table().encode(), "time=machine&extra=drop", 0, None, "time is not valid"),
-    (CSV, table().replace("no,", "maybe,").encode(), "extra=drop", None, 2, '"valve": not a flag'),
+    (CSV, table().replace("no,", "maybe,").encode(), "extra=drop", None, 2, '"valve" is not'),
     (CSV, b"speed,temp,valve\n1,,0", "", 0, 1, '"temp" is blank'),
     (CSV, b"speed,temp,valve\n1,2,0\n1,2", "", 1, 2, "2 cells"),
     (CSV, b"speed,temp,temp,valve\n1,2,2,0", "", None, None, '"temp" given twice'),

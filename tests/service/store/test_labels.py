@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from service.domain.event import Label, fair
+from service.domain.event import Label, equal_share_of_senders
 from service.problems import BufferFull, Unprocessable
 from service.store import labels
 from service.store.erasure import Erasure
@@ -148,11 +148,11 @@ async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
 def test_labels_are_read_in_equal_numbers() -> None:
     """A thousand labels of one sender do not displace another sender's two."""
     labels = [*of("flood", 50), *of("ada", 2)]
-    found = fair(labels, 10)
+    found = equal_share_of_senders(labels, 10)
     assert [one.sender for one in found].count("ada") == 2
     assert len(found) == 10
     assert found == [one for one in labels if any(one is other for other in found)]
-    assert fair(labels, 100) == labels
+    assert equal_share_of_senders(labels, 100) == labels
 
 
 async def test_audit_entries_of_one_sender_are_bounded(stored: Stored) -> None:

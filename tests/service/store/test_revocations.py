@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from service.domain.provenance import Batches, Culprit
-from service.domain.revocation_plan import Asked, Revoked
+from service.domain.provenance import Batches, RevocationTarget
+from service.domain.revocation_plan import RevocationRequest, Revoked
 from service.domain.version_record import NewRecord
 from service.problems import Conflict, Unknown, UnknownDetector
 from service.store import revocations
@@ -65,13 +65,15 @@ async def in_stream(stored) -> int:
     return sum(int(fields[b"n"]) for _, fields in rows)
 
 
-BOB = Culprit("key", "bob")
+BOB = RevocationTarget("key", "bob")
 
 
 async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
     """The key's versions and later ones are marked, a clean one serves, the rest is relearned."""
     await poisoned(stored)
-    done = await stored.revocations.revoke("pump", Asked(BOB, "key:eve", "broken press"))
+    done = await stored.revocations.revoke(
+        "pump", RevocationRequest(BOB, "key:eve", "broken press")
+    )
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
     assert done.discarded == {"buffered": 5, "quarantined": 0, "parked": 0, "kept": 40}
     assert done.relearned.vectors == 110
@@ -98,7 +100,7 @@ async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
 async def test_relearned_vectors_are_those_that_were_sent(stored):
     """The same vectors are relearned, in order, after those that were buffered before."""
     await poisoned(stored)
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     expected = [matrix(7, seed=4), matrix(50, seed=1), matrix(60, seed=3)]
     assert np.array_equal((await stored.take()).vectors, np.concatenate(expected))
     assert await settle(stored) == 4
@@ -110,7 +112,7 @@ async def test_erased_vectors_are_reported_as_lost(stored):
     await poisoned(stored)
     while await stored.erasure.erase("pump", 0):
         pass
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.lost.vectors, done.lost.batch_count) == (110, 2)
     assert done.lost.senders == ("ann",)
     assert done.relearned.vectors == 0
@@ -127,7 +129,7 @@ async def test_partly_erased_vectors_are_lost_in_part(stored):
     await stored.erasure.erase("pump", 0)
     await stored.erasure.erase("pump", 0)
     assert len(await stored.redis.xrange(Keys("pump").stream)) == len(entries) - 3
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.lost.vectors, done.relearned.vectors) == (50, 60)
     assert done.relearned.batches == (first,)
     assert first not in done.lost.batches
@@ -136,14 +138,20 @@ async def test_partly_erased_vectors_are_lost_in_part(stored):
 async def test_revoking_a_batch_leaves_other_batches(stored):
     """One batch is revoked, learned or not; other batches of its sender stay."""
     learned, waiting = await poisoned(stored)
-    done = await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
+    done = await stored.revocations.revoke(
+        "pump", RevocationRequest(RevocationTarget("batch", waiting))
+    )
     assert (done.champion, done.generation, done.versions) == (3, 3, ())
     assert done.discarded["buffered"] == 5
-    done = await stored.revocations.revoke("pump", Asked(Culprit("batch", learned)))
+    done = await stored.revocations.revoke(
+        "pump", RevocationRequest(RevocationTarget("batch", learned))
+    )
     assert (done.champion, done.versions) == (1, (2, 3))
     assert (await stored.get()).buffered == 117
     with pytest.raises(Unknown):
-        await stored.revocations.revoke("pump", Asked(Culprit("batch", waiting)))
+        await stored.revocations.revoke(
+            "pump", RevocationRequest(RevocationTarget("batch", waiting))
+        )
 
 
 async def test_a_dry_run_changes_no_key(stored):
@@ -157,15 +165,17 @@ async def test_a_dry_run_changes_no_key(stored):
     before = await everything()
     told = (await stored.revocations.plan("pump", BOB)).foreseen()
     assert await everything() == before
-    assert await stored.revocations.revoke("pump", Asked(BOB)) == replace(told, dry_run=False)
+    assert await stored.revocations.revoke("pump", RevocationRequest(BOB)) == replace(
+        told, dry_run=False
+    )
 
 
 async def test_a_repeated_revocation_changes_nothing(stored):
     """Repeated, it makes no new mark, no new generation, and relearns nothing twice."""
     await poisoned(stored)
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     held = await in_stream(stored)
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
     assert not any(done.discarded.values())
     assert done.lost.vectors == done.relearned.vectors == 0
@@ -188,10 +198,10 @@ async def test_an_interrupted_revocation_is_completed_by_repetition(stored, monk
     monkeypatch.setattr(revocations, "STEP_ENTRIES", 1)
     monkeypatch.setattr(revocations, "SWEEP", cut)
     with pytest.raises(asyncio.CancelledError):
-        await stored.revocations.revoke("pump", Asked(BOB))
+        await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await accounted(stored) == 40 + 90 + 60 + 12
     monkeypatch.setattr(revocations, "SWEEP", sweep)
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await accounted(stored) == 40 + 90 + 60 + 12
     found = await stored.get()
     assert (found.buffered, found.discarded, found.generation) == (117, 5, 4)
@@ -207,7 +217,7 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
     assert await settle(stored, good=False) == 2
     for sender in ("ann", "bob"):
         await stored.buffer.ingest("pump", matrix(9), sender=sender, verdict=verdict(9, held=3))
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert done.discarded == {"buffered": 6, "quarantined": 3, "parked": 100, "kept": 0}
     assert (done.champion, done.versions) == (None, (1, 2))
     waiting = {one.id[0]: one.vectors for one in await stored.quarantine.list("pump")}
@@ -228,7 +238,7 @@ async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(store
         await send(stored, sender)
     assert await settle(stored, good=False) == 2
     await stored.registry.set_champion("pump", 2)
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.relearned.vectors) == (1, 40)
     assert await accounted(stored) == 120
     assert await in_stream(stored) == 40 + 40
@@ -238,7 +248,7 @@ async def test_a_revocation_after_a_rollback_keeps_the_clean_champion(stored):
     """After a rollback the clean champion stays, and what later versions learned is relearned."""
     await poisoned(stored)
     await stored.registry.set_champion("pump", 1)
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
     assert done.relearned.vectors == 110
     with pytest.raises(Conflict):
@@ -251,10 +261,10 @@ async def test_without_a_clean_version_none_serves(stored):
         await send(stored, sender)
     await settle(stored)
     with pytest.raises(Conflict, match="without_champion"):
-        await stored.revocations.revoke("pump", Asked(BOB))
+        await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (await stored.get()).champion == 1
     assert (await stored.registry.record("pump", 1)).to_dict()["state"] == "champion"
-    done = await stored.revocations.revoke("pump", Asked(BOB, unserved=True))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB, unserved=True))
     assert (done.champion, done.generation, done.versions) == (None, 2, (1,))
     found = await stored.get()
     assert (found.champion, found.learned, found.buffered) == (None, 0, 40)
@@ -272,7 +282,7 @@ async def test_a_training_with_revoked_data_is_not_promoted(stored):
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     experience = await stored.take()
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     with pytest.raises(Fenced):
         await stored.registry.promote(lease, experience, b"late", GOOD, seconds=1)
     assert (await stored.get()).retraining.state == "running"  # for the next worker
@@ -283,7 +293,7 @@ async def test_a_run_left_with_too_few_vectors_ends(stored):
     for sender in ("ann", "bob"):
         await send(stored, sender, 20)
     await stored.detectors.request_retrain("pump")
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     found = await stored.get()
     assert (found.retraining.state, found.requested, found.served) == ("idle", 1, 1)
 
@@ -291,10 +301,10 @@ async def test_a_run_left_with_too_few_vectors_ends(stored):
 async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
     """Of two concurrent revocations one succeeds; the other is refused, or succeeds after it."""
     await poisoned(stored)
-    asked = [stored.revocations.revoke("pump", Asked(BOB)) for _ in range(2)]
+    asked = [stored.revocations.revoke("pump", RevocationRequest(BOB)) for _ in range(2)]
     done = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(one, Revoked | Conflict) for one in done)
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await accounted(stored) == 40 + 90 + 60 + 12
     assert await in_stream(stored) == 117 + 40
 
@@ -302,7 +312,7 @@ async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
 async def test_artifacts_of_revoked_versions_are_deleted(stored):
     """Revoked versions are pruned, and do not count among the kept ones."""
     await poisoned(stored)
-    await stored.revocations.revoke("pump", Asked(BOB))
+    await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await stored.registry.prune("pump") == [2, 3]
 
 
@@ -315,16 +325,16 @@ async def test_imported_copies_of_revoked_versions_are_found(stored):
     told = NewRecord(parent_sha256=of_two)
     assert await stored.registry.import_version("pump", b"elsewhere", told) == 5
     assert await stored.registry.import_version("pump", b"another", NewRecord()) == 6
-    done = await stored.revocations.revoke("pump", Asked(BOB))
+    done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert done.versions == (2, 3, 4, 5)
 
 
 async def test_unknown_targets_are_refused(stored):
     """An unknown detector, an unknown batch, and a key that sent nothing are refused."""
     with pytest.raises(UnknownDetector):
-        await stored.revocations.revoke("other", Asked(BOB))
+        await stored.revocations.revoke("other", RevocationRequest(BOB))
     with pytest.raises(Unknown):
-        await stored.revocations.revoke("pump", Asked(BOB))
+        await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await stored.lease()  # and nobody is locked out
 
 
@@ -336,7 +346,7 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     await settle(stored)
     record = (await stored.registry.record("pump", 2)).to_dict()
     assert ids[-1] not in record["experience"]["batches"]
-    told = (await stored.revocations.plan("pump", Culprit("batch", ids[-1]))).foreseen()
+    told = (await stored.revocations.plan("pump", RevocationTarget("batch", ids[-1]))).foreseen()
     assert (told.versions, told.champion) == ((2,), 1)
     assert told.relearned.batch_count == 1099
 
@@ -347,7 +357,7 @@ async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored
     for n in (HOURLY - 1, HOURLY):
         batch = (await stored.buffer.ingest("pump", matrix(4, seed=n), sender="bob")).batch_id
         await stored.redis.hset(Keys("pump").spoken, who, f"{seconds // 3600} {n}")
-        asked = Asked(Culprit("batch", batch), who, decision=True)
+        asked = RevocationRequest(RevocationTarget("batch", batch), who, decision=True)
         assert (await stored.revocations.revoke("pump", asked)).discarded["buffered"] == 4
     entries = await stored.redis.xrange(Keys("pump").audit)
     assert sum(b"revoked" in b"".join(one.values()) for _, one in entries) == 1

@@ -252,10 +252,10 @@ async def test_kept_rows_name_their_events(observed: Observed) -> None:
     observed.score(np.vstack([np.zeros((3, 3)), np.full((1, 3), 70.0), np.zeros((2, 3))]))
     await observed.observer.flush()
     (report,) = await reports(observed)
-    ((position, witness),) = report.blocks[0].witnesses
+    ((position, kept_row),) = report.blocks[0].kept_rows
     (event,) = await observed.stores.events.latest("pump")
-    assert (position, witness.event, witness.severity) == (3, event.id, event.severity)
-    assert [one.feature for one in witness.leading] == [one.feature for one in event.attributions]
+    assert (position, kept_row.event, kept_row.severity) == (3, event.id, event.severity)
+    assert [one.feature for one in kept_row.leading] == [one.feature for one in event.attributions]
 
 
 async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -> None:

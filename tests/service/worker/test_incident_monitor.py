@@ -12,9 +12,9 @@ from service.domain import history
 from service.domain.attribution import Attribution
 from service.domain.event import Event
 from service.domain.history import counted
-from service.domain.incident import Pardon, Ruling, Witness
+from service.domain.incident import DismissedPattern, IncidentDecision, KeptRow
 from service.domain.incident_fold import Block
-from service.domain.traffic import Report, Tally, place_of
+from service.domain.traffic import BucketCounts, Report, place_of
 from service.settings import Settings
 from service.store.incidents import Incidents
 from service.store.messages import Messages
@@ -55,12 +55,22 @@ class Traffic:
         severities = np.where(np.isin(np.arange(n), places), 1.5, 0.2)
         bucket = counted(severities, len(places), 1)
         leading = (Attribution("a", 5.0, 7.0, 0.0),)
-        witness = Witness("", end, 1.5, 1e-3, 20.0, b"", leading)
+        kept_row = KeptRow("", end, 1.5, 1e-3, 20.0, b"", leading)
         block = Block(
-            source, n, end, places, times, (1.5,) * len(places), tuple((i, witness) for i in places)
+            source,
+            n,
+            end,
+            places,
+            times,
+            (1.5,) * len(places),
+            tuple((i, kept_row) for i in places),
         )
         report = Report(
-            (await self.stored.get()).uid, 1, 1, (Tally.of(*place_of(end, end), bucket),), (block,)
+            (await self.stored.get()).uid,
+            1,
+            1,
+            (BucketCounts.of(*place_of(end, end), bucket),),
+            (block,),
         )
         events = [Event(end, np.full(3, 7.0, np.float32), 20.0, 1e-3, 1.5, 1, 1)] * len(places)
         assert await self.store.send("pump", process, number, report, events)
@@ -93,8 +103,8 @@ async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> Non
     await traffic.send("..x")
     await traffic.send("xx", process="p2")
     await monitor.tick()
-    ((found, ruling),) = await traffic.open()
-    assert (found.count, found.state, found.features, ruling) == (3, "open", ("a",), None)
+    ((found, decision),) = await traffic.open()
+    assert (found.count, found.state, found.features, decision) == (3, "open", ("a",), None)
     assert found.regime == 1  # the version knows only one regime, so it is the nearest
     rows = (await traffic.incidents.rows("pump", [found.id]))[found.id]
     assert [np.frombuffer(row.vector, "<f4").tolist() for row in rows] == [[7.0] * 3] * 3
@@ -141,9 +151,9 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     await traffic.send("xxx", source="m1")
     await monitor.tick()
     ((found, _),) = await traffic.open()
-    ruling = Ruling("dismissed", "a wash", "key:k", time.time())
-    mercy = Pardon(found.id, {"a": (6.0, 8.0)})
-    assert await traffic.incidents.decide("pump", found.id, ruling, mercy)
+    decision = IncidentDecision("dismissed", "a wash", "key:k", time.time())
+    pattern = DismissedPattern(found.id, {"a": (6.0, 8.0)})
+    assert await traffic.incidents.decide("pump", found.id, decision, pattern)
     await monitor.tick()
     assert (await traffic.stored.get()).incidents.open == 0
     await traffic.send("xxx", source="m2")
@@ -151,7 +161,7 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     first = (await traffic.open())[0].incident
     assert (first.source, first.pages, first.like) == ("m2", False, found.id)
     assert (await traffic.stored.get()).incidents.open == 0
-    withdrawn = Ruling(None, "no wash", "key:k", time.time())
+    withdrawn = IncidentDecision(None, "no wash", "key:k", time.time())
     assert await traffic.incidents.decide("pump", found.id, withdrawn, None)
     await monitor.tick()
     assert (await traffic.stored.get()).incidents.open == 1

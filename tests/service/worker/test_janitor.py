@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from service.domain.admission import NOVEL, Verdict
-from service.domain.incident import Incident, Ruling, Witness
+from service.domain.incident import Incident, IncidentDecision, KeptRow
 from service.domain.incident_fold import Fold
 from service.settings import Settings
 from service.store.connection import connect
@@ -136,13 +136,13 @@ async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: St
     assert (await stored.get()).quarantined == 4
     await stored.make(admission="hold_novel", release_after_seconds=0.001)
     fault, now = Incident("i1-0", "", 0.0, 1.0, 2.0, 1e-4, 1, 1, 1), time.time()
-    row = Witness(f"{round(now * 1000)}-0", now, 2.0, 1e-4, 9.0, b"")
+    row = KeptRow(f"{round(now * 1000)}-0", now, 2.0, 1e-4, 9.0, b"")
     lease = await stored.leases.acquire("pump", 30.0, role="monitor")
     incidents = Incidents(redis)
     await incidents.save(lease, Followed("0-0", Fold()), Changes(incidents=[(fault, [row])]))
-    await incidents.decide("pump", fault.id, Ruling("confirmed", "", "", now), None)
+    await incidents.decide("pump", fault.id, IncidentDecision("confirmed", "", "", now), None)
     await _janitor(redis).tick()
     assert (await stored.get()).quarantined == 4
-    await incidents.decide("pump", fault.id, Ruling(None, "", "", now), None)
+    await incidents.decide("pump", fault.id, IncidentDecision(None, "", "", now), None)
     await _janitor(redis).tick()
     assert ((await stored.get()).quarantined, (await stored.get()).buffered) == (0, 4)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from service.domain.event import Label
 
 
-class Standing(NamedTuple):
+class EffectiveLabels(NamedTuple):
     """How many labels still have an effect.
 
     The gate checks `normal` and `anomaly` labels at the next retraining. The champion did not learn
@@ -20,33 +20,33 @@ class Standing(NamedTuple):
     spared: int
 
 
-def standing(labels: Sequence[Label], left: Container[str], spared: int) -> Standing:
+def effective_labels(labels: Sequence[Label], left: Container[str], spared: int) -> EffectiveLabels:
     """Return the labels that have an effect, if the champion did not learn the batches `left`."""
     normal = [one for one in labels if one.label == "normal"]
     unlearned = sum(one.batch is not None and one.batch in left for one in normal)
-    return Standing(len(normal), len(labels) - len(normal), unlearned, spared)
+    return EffectiveLabels(len(normal), len(labels) - len(normal), unlearned, spared)
 
 
-def effect_of_move(number: int, forgotten: int, acting: Standing) -> str:
+def effect_of_move(number: int, forgotten: int, labels: EffectiveLabels) -> str:
     """Return sentences on the move to version `number`, which did not learn `forgotten` vectors.
 
-    >>> effect_of_move(1, 0, Standing(normal=0, anomaly=0, unlearned=0, spared=2))
+    >>> effect_of_move(1, 0, EffectiveLabels(normal=0, anomaly=0, unlearned=0, spared=2))
     'Version 1 serves. Rows like those of 2 dismissals still page nobody.'
-    >>> effect_of_move(2, 0, Standing(0, 0, 0, 0))
+    >>> effect_of_move(2, 0, EffectiveLabels(0, 0, 0, 0))
     'Version 2 serves.'
     """
     sentences = [f"Version {number} serves."]
     if forgotten:
         sentences.append(f"It does not know the {forgotten:,} vectors learned since.")
-    if acting.normal or acting.anomaly:
+    if labels.normal or labels.anomaly:
         sentences.append(
-            f"The gate still checks {acting.normal:,} normal and {acting.anomaly:,} anomaly labels."
+            f"The gate still checks {labels.normal:,} normal and {labels.anomaly:,} anomaly labels."
         )
-    if acting.unlearned:
+    if labels.unlearned:
         sentences.append(
-            f"This version did not learn {acting.unlearned:,} rows labelled normal; they may alarm "
+            f"This version did not learn {labels.unlearned:,} rows labelled normal; they may alarm "
             "again."
         )
-    if acting.spared:
-        sentences.append(f"Rows like those of {acting.spared:,} dismissals still page nobody.")
+    if labels.spared:
+        sentences.append(f"Rows like those of {labels.spared:,} dismissals still page nobody.")
     return " ".join(sentences)
