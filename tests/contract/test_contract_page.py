@@ -63,6 +63,7 @@ async def test_the_panel_says_what_to_do_about_each_drift_state(pump: Running):
     await pump.parts.stores.redis.set(Keys("pump").drift, drift)
     page = (await pump.http.get("/detectors/pump")).text
     assert "look for the fault" in page.partition('id="drift"')[2].partition("</section>")[0]
+    assert "Anomalies come in a burst" in page.partition('id="headline"')[2].partition("</p>")[0]
 
 
 async def test_pages_load_only_their_own_scripts_and_styles(pump: Running):

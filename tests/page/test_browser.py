@@ -134,6 +134,21 @@ async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> N
     await expect(tab.get_by_role("button", name="Mute for 2 hours")).to_be_visible(timeout=SLOW)
 
 
+async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) -> None:
+    """A page says what to do if no service answers, or a proxy does instead of the service."""
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    message = tab.locator("#message")
+    html = "Promise.resolve(new Response('<html>', {status: 502}))"
+    nobody = "Promise.reject(new TypeError('Failed to fetch'))"
+    for answer, told in ((html, "The answer has the status 502"), (nobody, "does not answer")):
+        await tab.evaluate(f"() => {{ window.fetch = () => {answer}; }}")
+        await tab.get_by_role("button", name="Mute for 2 hours").click()
+        await tab.get_by_role("dialog").get_by_role("textbox").fill("planned service")
+        await tab.get_by_role("dialog").get_by_role("button", name="Do it").click()
+        await expect(message).to_contain_text(told, timeout=SLOW)
+        await expect(message).to_have_class("bad")
+
+
 async def test_a_page_that_stays_open_shows_a_new_version(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:

@@ -21,6 +21,7 @@ from service.api.incident_documents import (
 from service.api.page import words
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import DEFAULT, SPANS, TimeRange
+from service.domain.attention import DRIFT_NEEDS
 from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, asked_rate, parse
 from service.domain.detector_status import DetectorStatus
@@ -192,8 +193,9 @@ def headline(
             kind = f"{verdict} incident" if verdict else "incident"
             some = f"One {kind} is" if len(open_ones) == 1 else f"{len(open_ones)} {kind}s are"
             return f"{some} open since {since} UTC."
-    if status.drift.state in {"degraded", "new_regime"}:
-        return f"The input drifts: {status.drift.state.replace('_', ' ')}."
+    if status.drift.state in DRIFT_NEEDS:
+        found = DRIFT_NEEDS[status.drift.state]
+        return f"{found[0].upper()}{found[1:]}."
     if not buckets:
         return "The detector is ready. No row was scored in this time range."
     rows, alarms = sum(one.rows for one in buckets), sum(one.alarms for one in buckets)

@@ -8,15 +8,29 @@ const message = () => document.getElementById("message");
 async function call(method, path, body) {
   const headers = { "Content-Type": "application/json" };
   if (csrf) headers["X-CSRF-Token"] = csrf;
-  const response = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
+  const response = await reach(path, { method, headers, body: body && JSON.stringify(body) });
   if (response.status === 401 && csrf) {
     const next = encodeURIComponent(location.pathname + location.search);
     location.href = `${root}/login?next=${next}`;
     throw new Error("Your session is over. Log in again.");
   }
-  const document_ = response.status === 204 ? {} : await response.json();
-  if (!response.ok) throw new Error(document_.detail ?? `The service answered ${response.status}.`);
-  return document_;
+  if (response.status === 204) return {};
+  const answer = await response.json().catch(() => undefined);
+  if (response.ok && answer) return answer;
+  throw new Error(answer?.detail ?? answered(response, "The request did not succeed."));
+}
+
+// Fetches; a browser's own text for a failure ("Failed to fetch") says nothing to a person.
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch {
+    throw new Error("The service does not answer. Check that it runs, and load this page again.");
+  }
+}
+
+function answered(response, what) {
+  return `${what} The answer has the status ${response.status}, and its text is not the service's.`;
 }
 
 function say(text, bad = false) {
@@ -48,13 +62,16 @@ function pictures() {
 // Replaces only elements with data-live. What a person has typed or opened stays.
 async function refresh() {
   if (document.querySelector("dialog[open]")) return;
-  const response = await fetch(location.href, { headers: { Accept: "text/html" } });
+  const response = await reach(location.href, { headers: { Accept: "text/html" } });
   if (response.redirected && new URL(response.url).pathname === `${root}/login`) {
     location.href = response.url;
     return;
   }
-  if (!response.ok) throw new Error(`The service answered ${response.status}.`);
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
+  if (!response.ok) {
+    const why = fresh.querySelector("main .failed-panel")?.textContent;
+    throw new Error(why ?? answered(response, "This page could not be updated."));
+  }
   for (const part of document.querySelectorAll("[data-live]")) {
     const other = fresh.getElementById(part.id);
     if (!other || other.innerHTML === part.innerHTML) continue;
@@ -76,7 +93,7 @@ async function act(button, reason) {
     const done = await call(button.dataset.method, button.dataset.path, body);
     say(done.effect || button.dataset.done || "Done.");
     if (button.dataset.then) location.href = button.dataset.then;
-    else await refresh();
+    else refresh().catch(() => {}); // what was asked is done; the next update says what is wrong
   } catch (error) {
     say(error.message, true);
   }
@@ -147,6 +164,7 @@ document.querySelector("form[data-try]")?.addEventListener("submit", async (even
     place.replaceChildren(line(`${why} Give ${features.length}: ${features.join(", ")}.`));
     return;
   }
+  place.replaceChildren(line("Scoring …"));
   try {
     const record = () => Object.fromEntries(features.map((name, place) => [name, vector[place]]));
     const body = worded.length ? { records: [record()] } : { vectors: [vector] };
@@ -172,10 +190,21 @@ document.querySelector("form[data-try]")?.addEventListener("submit", async (even
 function follow() {
   if (!document.querySelector("[data-live]")) return;
   let lost = false;
+  let stale = false;
   let waiting;
+  const update = async () => {
+    try {
+      await refresh();
+      if (stale) say("This page is up to date again.");
+      stale = false;
+    } catch (error) {
+      stale = true;
+      say(`This page may be out of date. ${error.message}`, true);
+    }
+  };
   const soon = () => {
     clearTimeout(waiting);
-    waiting = setTimeout(() => refresh().catch((error) => say(error.message, true)), 300);
+    waiting = setTimeout(update, 300);
   };
   const stream = new EventSource(`${root}/v1/stream`);
   stream.addEventListener("change", soon);
