@@ -100,10 +100,10 @@ def _agreed(port: int) -> bool:
 
 
 def _wait(check: Callable[[], bool]) -> None:
-    def there() -> bool:
+    def check_connected() -> bool:
         try:
             return check()
         except (RedisError, OSError):
             return False  # not listening yet
 
-    wait_for(there, "the servers to find each other")
+    wait_for(check_connected, "the servers to find each other")

@@ -174,7 +174,7 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict:
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """Follow the five recipes in a copy of the tree; return what the copy reports."""
     copy = tmp_path_factory.mktemp("copy")
     for package in ("models", "service"):
@@ -255,33 +255,33 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_score_is_added(said: dict) -> None:
+def test_a_score_is_added(report: dict) -> None:
     """A version that is trained with the new score scores, explains, and is saved with it."""
-    assert said["score"] < 1e-3
-    assert said["explained"] == 2
+    assert report["score"] < 1e-3
+    assert report["explained"] == 2
 
 
-def test_a_strategy_is_added(said: dict) -> None:
+def test_a_strategy_is_added(report: dict) -> None:
     """A retraining uses the new strategy, and the lineage names it."""
-    assert said["strategy"] == "twice"
+    assert report["strategy"] == "twice"
 
 
-def test_a_kind_is_added(said: dict) -> None:
+def test_a_kind_is_added(report: dict) -> None:
     """The new kind learns twice and does all that a version does; a VAE learns its draws."""
-    assert said["kind"] == "ball"
-    assert said["distance"] < 1e-3
-    assert said["gaps"]
-    assert said["classes"] == [7, 7]
-    assert (said["columns"], said["drawn"]) == (2, 3)
-    assert said["after"] == "vae"
+    assert report["kind"] == "ball"
+    assert report["distance"] < 1e-3
+    assert report["gaps"]
+    assert report["classes"] == [7, 7]
+    assert (report["columns"], report["drawn"]) == (2, 3)
+    assert report["after"] == "vae"
 
 
-def test_a_route_is_added(said: dict) -> None:
+def test_a_route_is_added(report: dict) -> None:
     """The new route is served and documented, with its answer."""
-    assert said["route"]
-    assert said["answer"] == ["text"]
+    assert report["route"]
+    assert report["answer"] == ["text"]
 
 
-def test_a_metric_is_added(said: dict) -> None:
+def test_a_metric_is_added(report: dict) -> None:
     """The new metric is on the scraped page."""
-    assert said["metric"]
+    assert report["metric"]

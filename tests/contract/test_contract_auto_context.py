@@ -37,7 +37,9 @@ def worker(api: Running, store_url: str) -> Worker:
     return Worker(Settings(redis_url=store_url), api.parts.stores.redis, store_url, Trainer())
 
 
-async def sent(api: Running, first: int, last: int, *, timed: bool = True, **more: object) -> dict:
+async def send_normal(
+    api: Running, first: int, last: int, *, timed: bool = True, **more: object
+) -> dict:
     """Send some rows as normal; return the answer."""
     body = {"vectors": ROWS[first:last].tolist(), **more}
     if timed:
@@ -48,7 +50,7 @@ async def sent(api: Running, first: int, last: int, *, timed: bool = True, **mor
     return answer.json()
 
 
-async def trained(api: Running, worker: Worker, number: int) -> dict:
+async def retrain(api: Running, worker: Worker, number: int) -> dict:
     """Retrain; return the status once the process serves the new version."""
     assert (await api.http.post(f"{PUMP}/retrain")).status_code == 202
     worker._next_look = 0.0
@@ -60,8 +62,8 @@ async def trained(api: Running, worker: Worker, number: int) -> dict:
 async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: Worker) -> None:
     """The context follows from all rows sent so far; status and record show it."""
     await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", retrain={"paused": False})
-    assert (await sent(api, 0, 200))["buffered"] == 200
-    assert (await sent(api, 190, 350, context_rows=10))["buffered"] == 360
+    assert (await send_normal(api, 0, 200))["buffered"] == 200
+    assert (await send_normal(api, 190, 350, context_rows=10))["buffered"] == 360
     before = (await api.http.get(PUMP)).json()
     assert (before["config"]["context"], before["context"], before["dimension"]) == (
         "auto",
@@ -74,7 +76,7 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     assert refused.status_code == 422
     assert "context" in refused.json()["detail"]
 
-    status = await trained(api, worker, 1)
+    status = await retrain(api, worker, 1)
     assert status["config"]["context"] == "auto"
     assert (status["dimension"], status["learned"], status["buffered"]) == (2, 360, 0)
     assert status["context"]["chosen"]["over"] == 10
@@ -87,8 +89,8 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     answer = (await api.http.post(f"{PUMP}/score", json=body)).json()
     assert answer["states"] == ["context"] * 10 + ["scored"] * 30
     # A batch sent before the choice is still known by its key; a batch sent now is derived at once.
-    assert (await sent(api, 0, 200))["duplicate"] == 200
-    later = await sent(api, 350, 400)
+    assert (await send_normal(api, 0, 200))["duplicate"] == 200
+    later = await send_normal(api, 350, 400)
     assert (later["not_learned"], later["accepted"] + later["quarantined"]) == ({"warming": 10}, 40)
     kept = await api.http.put(PUMP, json={"context": "auto", "columns": COLUMNS})
     assert (kept.status_code, kept.json()["context"]) == (200, "auto")
@@ -102,12 +104,12 @@ async def test_a_process_that_does_not_know_the_chosen_context_stores_rows(
 ) -> None:
     """A process that does not know the choice yet stores rows; the next training derives them."""
     await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", admission="accept")
-    await sent(api, 0, 200)
-    over = (await trained(api, worker, 1))["context"]["chosen"]["over"]
+    await send_normal(api, 0, 200)
+    over = (await retrain(api, worker, 1))["context"]["chosen"]["over"]
     X = ROWS[200:300].astype(np.float32)
     beside = RowDetails.of(np.array(TIMES[200:300]), None, 0, None, 100)
     await api.parts.stores.buffer.ingest("pump", X, sent=RawBatch(X, beside))
-    status = await trained(api, worker, 2)
+    status = await retrain(api, worker, 2)
     assert status["learned"] == 300
     record = (await api.http.get(f"{PUMP}/versions/2")).json()
     assert record["n_new"] == 100 - over
@@ -116,8 +118,8 @@ async def test_a_process_that_does_not_know_the_chosen_context_stores_rows(
 async def test_rows_without_timestamps_have_no_context(api: Running, worker: Worker) -> None:
     """Rows without timestamps get no context, and the status says so."""
     await api.make(context="auto", kind="mahalanobis")
-    await sent(api, 0, 100, timed=False)
-    status = await trained(api, worker, 1)
+    await send_normal(api, 0, 100, timed=False)
+    status = await retrain(api, worker, 1)
     assert status["context"]["chosen"] is None
     assert "without timestamps" in status["context"]["why"]
     answer = await api.http.post(f"{PUMP}/score", json={"vectors": ROWS[:3].tolist()})

@@ -272,13 +272,13 @@ async def test_connections_are_bounded(stage: Stage) -> None:
         for _, writer in opened:
             writer.transport.abort()
 
-    async def room() -> bool:
+    async def open_connection() -> bool:
         with contextlib.suppress(Reset, OSError):
             async with Connection(stage.port) as connection:
                 return (await connection.ask("GET", "/healthz")).status == 200
         return False
 
-    await stage.until(room)
+    await stage.until(open_connection)
 
 
 async def test_invalid_keys_are_not_remembered(stage: Stage) -> None:

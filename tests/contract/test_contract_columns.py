@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import Config, train
-from service.domain.words import worded as with_words
+from service.domain.words import records_with_words as with_words
 from tests.contract.running import Running
 
 pytestmark = pytest.mark.anyio
@@ -70,7 +70,7 @@ async def test_a_first_batch_without_names_fixes_the_columns(api: Running) -> No
 WORDED = [{"name": "speed"}, {"name": "status", "type": "category"}]
 
 
-def worded(n: int) -> list[dict[str, object]]:
+def records_with_words(n: int) -> list[dict[str, object]]:
     """Return n rows in which the speed depends on a word."""
     return [
         {"speed": 50.0 * run + float(RNG.normal()), "status": "run" if run else "idle"}
@@ -81,7 +81,9 @@ def worded(n: int) -> list[dict[str, object]]:
 async def test_a_category_works_in_every_content_type_and_every_answer(api: Running) -> None:
     """A category works by name in every content type, and its words return in the answers."""
     await api.make(columns=WORDED, kind="mahalanobis", off={"column": "status", "in": ["off"]})
-    stored = await api.http.post("/v1/detectors/pump/normal", json={"records": worded(200)})
+    stored = await api.http.post(
+        "/v1/detectors/pump/normal", json={"records": records_with_words(200)}
+    )
     assert (stored.status_code, stored.json()["accepted"]) == (202, 200), stored.text
     detector = await api.parts.stores.detectors.get("pump")
     experience = await api.parts.stores.buffer.take("pump")
@@ -92,7 +94,11 @@ async def test_a_category_works_in_every_content_type_and_every_answer(api: Runn
     await api.learn(train(None, experience.vectors, Config.from_dict(config.to_dict())))
     await api.serving(1)
 
-    rows = [*worded(4), {"speed": 50.0, "status": "jammed"}, {"speed": 0.0, "status": "off"}]
+    rows = [
+        *records_with_words(4),
+        {"speed": 50.0, "status": "jammed"},
+        {"speed": 0.0, "status": "off"},
+    ]
     answer = await api.http.post("/v1/detectors/pump/score?explain=2", json={"records": rows})
     assert answer.status_code == 200, answer.text
     said = answer.json()
@@ -141,7 +147,7 @@ async def test_rows_by_position_are_refused_for_categories(api: Running) -> None
         ),
     ):
         assert refused.status_code == 422, refused.text
-    await api.http.post(path, json={"records": worded(4)})
+    await api.http.post(path, json={"records": records_with_words(4)})
     numbers = [{"name": "speed"}, {"name": "status"}]
     changed = await api.http.put("/v1/detectors/pump", json={"columns": numbers})
     assert changed.status_code == 409, changed.text

@@ -222,11 +222,11 @@ async def test_retrain_with_wait_answers_with_the_outcome(
     assert over.status_code == 202
     asked = asyncio.create_task(api.http.post(f"{PUMP}/retrain", json={"wait": 20}))
 
-    async def waits() -> bool:
+    async def request_is_stored() -> bool:
         detector = await api.parts.stores.detectors.get("pump")
         return detector is not None and detector.requested == 2
 
-    await until(waits)
+    await until(request_is_stored)
     await api.learn(versions[0])
     answer = await asked
     assert answer.status_code == 200

@@ -189,11 +189,11 @@ async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Moni
     await pump.http.post(f"{PUMP}/incidents/{found['id']}", json={"decision": "dismiss"})
     await monitor.tick()
 
-    async def quiet() -> bool:
+    async def no_incident_needs_a_person() -> bool:
         items = (await pump.http.get("/v1/attention")).json()["items"]
         return "incident" not in {item["kind"] for item in items}
 
-    await until(quiet)
+    await until(no_incident_needs_a_person)
     assert (await pump.http.get(PUMP)).json()["incidents"]["open"] == 0
 
 
@@ -220,20 +220,20 @@ async def test_attention_lists_the_worst_first_and_service_describes_the_store(
     assert items[0]["kind"] == "worker"  # none was started
     await pump.parts.stores.leases.beat("w1")
 
-    async def heard() -> bool:
+    async def nothing_needs_a_person() -> bool:
         items = (await pump.http.get("/v1/attention")).json()["items"]
         return items == []
 
-    await until(heard)
-    told = (await pump.http.get("/v1/service")).json()
-    assert told["store"]["up"] is True
-    assert [one["id"] for one in told["workers"]] == ["w1"]
+    await until(nothing_needs_a_person)
+    description = (await pump.http.get("/v1/service")).json()
+    assert description["store"]["up"] is True
+    assert [one["id"] for one in description["workers"]] == ["w1"]
 
-    async def listed() -> bool:
+    async def process_is_listed() -> bool:
         api = (await pump.http.get("/v1/service")).json()["api"]
         return [one["loaded"] for one in api] == [{"pump": 1}]
 
-    await until(listed)
+    await until(process_is_listed)
 
 
 async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) -> None:
@@ -318,11 +318,11 @@ async def test_a_row_is_held_back_before_its_alarm_is_in_the_store(
     observer, go = pump.parts.observer, threading.Event()
     summarise = observer._summarise
 
-    def slowly(*args: Any) -> Any:
+    def summarise_late(*args: Any) -> Any:
         assert go.wait(PATIENCE)
         return summarise(*args)
 
-    monkeypatch.setattr(observer, "_summarise", slowly)
+    monkeypatch.setattr(observer, "_summarise", summarise_late)
     regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()
     await pump.http.post(f"{PUMP}/score", json={"vectors": regime})
     reporting = asyncio.create_task(observer.flush())
@@ -403,10 +403,10 @@ async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running)
     async def scored() -> Any:
         return (await pump.http.post(f"{PUMP}/score", json={"vectors": rows})).json()
 
-    async def loose() -> bool:
+    async def many_rows_alarm() -> bool:
         return sum((await scored())["is_anomaly"]) > 15
 
-    await until(loose)
+    await until(many_rows_alarm)
     answer = await scored()
     mild = [
         row for row, p, odd in zip(rows, answer["p_values"], answer["is_anomaly"], strict=True)
@@ -424,10 +424,10 @@ async def test_hold_novel_holds_back_every_novel_row(pump: Running) -> None:
     await pump.make(admission="hold_novel")
     regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()
 
-    async def held() -> bool:
+    async def config_is_in_memory() -> bool:
         detector = pump.parts.champions.detector("pump")
         return detector is not None and detector.config.admission == "hold_novel"
 
-    await until(held)
+    await until(config_is_in_memory)
     answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": regime + [[0.0] * 3] * 9})
     assert (answer.json()["accepted"], answer.json()["quarantined"]) == (9, 60)

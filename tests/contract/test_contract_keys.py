@@ -390,10 +390,10 @@ async def test_rate_and_body_size_of_a_key_are_enforced(guarded: Running) -> Non
     assert (await guarded.http.get(PUMP, headers=bearer(secret))).status_code == 429
     assert (await guarded.http.get(PUMP)).status_code == 200, "others are not held up"
 
-    async def again() -> bool:
+    async def key_has_rate_again() -> bool:
         return (await guarded.http.get(PUMP, headers=bearer(secret))).status_code == 200
 
-    await until(again)
+    await until(key_has_rate_again)
     kind = {"content-type": "application/json"}
     sized = kind | bearer(await key(guarded, {"score"}, None, max_body_bytes=LEAST_BODY_BYTES))
     large = b" " * LEAST_BODY_BYTES + orjson.dumps(VECTORS)
@@ -443,10 +443,10 @@ async def test_an_emptied_store_admits_nobody_new(own_store: Any) -> None:
             store.flushall()
         access = api.parts.access
 
-        async def noticed() -> bool:
+        async def loss_is_noticed() -> bool:
             return access._went_back == State(0, "")
 
-        await until(noticed)
+        await until(loss_is_noticed)
         for secret in (admin, other):
             assert (await api.http.get("/v1/detectors", headers=bearer(secret))).status_code == 200
         assert (await api.http.get("/v1/detectors")).status_code == 401

@@ -215,11 +215,11 @@ async def test_drift_shows_the_document_of_the_monitor_and_its_age(pump: Running
     assert (await pump.http.get(f"{PUMP}/drift")).json() == told
     assert (await pump.http.get(PUMP)).json()["drift"] == told
 
-    async def exported() -> bool:
+    async def state_is_exported() -> bool:
         page = (await pump.http.get("/metrics")).text
         return 'drift_state{detector="pump",state="new_regime"} 1.0' in page
 
-    await until(exported)
+    await until(state_is_exported)
 
 
 @pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "99999999999999"])

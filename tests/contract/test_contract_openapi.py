@@ -72,7 +72,7 @@ def test_the_committed_document_equals_the_served_one():
 
 
 @pytest.fixture
-async def rich(api: Running, versions: tuple[Version, Version]) -> Running:
+async def detector_with_all_data(api: Running, versions: tuple[Version, Version]) -> Running:
     """Serve a detector with a version, a rejected one, an event, labels and buffered vectors."""
     await api.make()
     await api.learn(versions[0])
@@ -124,10 +124,10 @@ ASKED: tuple[tuple[str, str, str, Any], ...] = (
 
 
 @pytest.mark.anyio
-async def test_answers_fit_their_component_schemas(rich: Running):
+async def test_answers_fit_their_component_schemas(detector_with_all_data: Running):
     """The answers of a running service fit the component schemas of their routes."""
     for name, method, path, body in ASKED:
-        answer = await rich.http.request(method, path, json=body)
+        answer = await detector_with_all_data.http.request(method, path, json=body)
         expected = {"Problem": {404, 422}, "InferenceError": {404}}.get(name, {200, 201, 202})
         assert answer.status_code in expected, (path, answer.text)
         errors = [error.message for error in validator(name).iter_errors(answer.json())]
@@ -154,7 +154,7 @@ def generate(*command: str, cwd: Path) -> None:
 
 @pytest.mark.anyio
 async def test_a_generated_client_reads_a_status(
-    rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector_with_all_data: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """openapi-python-client generates a typed client, which can read a status."""
     (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
@@ -166,7 +166,7 @@ async def test_a_generated_client_reads_a_status(
     from generated.api.vectors import score
     from generated.models import DetectorStatus, ScoreAnswer, ScoreJsonBody
 
-    base = str(rich.http.base_url)
+    base = str(detector_with_all_data.http.base_url)
     client = Client(base_url=base, httpx_args={"trust_env": False})
     status = await get_detector.asyncio("pump", client=client)
     assert isinstance(status, DetectorStatus)
@@ -180,7 +180,7 @@ async def test_a_generated_client_reads_a_status(
 
 @pytest.mark.anyio
 async def test_generated_pydantic_models_accept_answers(
-    rich: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector_with_all_data: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """datamodel-code-generator generates pydantic models, which accept a status and an answer."""
     (tmp_path / "openapi.json").write_text(json.dumps(DOCUMENT))
@@ -190,8 +190,10 @@ async def test_generated_pydantic_models_accept_answers(
     monkeypatch.syspath_prepend(str(tmp_path))
     import generated_types  # type: ignore[import-not-found]
 
-    status = (await rich.http.get("/v1/detectors/pump")).json()
+    status = (await detector_with_all_data.http.get("/v1/detectors/pump")).json()
     assert generated_types.DetectorStatus.model_validate(status).champion == 1
-    answer: httpx.Response = await rich.http.post("/v1/detectors/pump/score", json={"vectors": X})
+    answer: httpx.Response = await detector_with_all_data.http.post(
+        "/v1/detectors/pump/score", json={"vectors": X}
+    )
     read = generated_types.ScoreAnswer.model_validate(answer.json())
     assert np.isfinite(read.scores).all()

@@ -189,11 +189,11 @@ async def test_an_emptied_store_is_reported_and_scoring_goes_on(
         await api.serving(1)
         await api.parts.stores.redis.flushall()
 
-        async def told() -> bool:
+        async def loss_is_reported() -> bool:
             page = (await api.http.get("/metrics")).text
             return 'anamnesis_store_regressions_total{detector="pump"} 1.0' in page
 
-        await until(told)
+        await until(loss_is_reported)
         scored = await api.http.post(f"{PUMP}/score", json=ZEROS)
         assert (scored.status_code, scored.json()["version"]) == (200, 1)
 

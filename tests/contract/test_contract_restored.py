@@ -48,10 +48,10 @@ async def test_a_second_champion_of_the_same_number_is_served(
     await put_back(redis, copy)
     await pump.learn(versions[0])
 
-    async def followed() -> bool:
+    async def second_champion_serves() -> bool:
         return await scores(pump) == expected(versions[0])
 
-    await until(followed)
+    await until(second_champion_serves)
     status = (await pump.http.get(PUMP)).json()
     assert (status["champion"], status["generation"]) == (2, 2)
     assert not status["ahead_of_store"]
@@ -70,10 +70,10 @@ async def test_the_newer_champion_serves_until_a_decision_after_the_restore(
         assert moved.status_code == 200
     await put_back(redis, copy)
 
-    async def behind() -> bool:
+    async def is_ahead_of_store() -> bool:
         return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
 
-    await until(behind)
+    await until(is_ahead_of_store)
     assert (await pump.http.get(PUMP)).json()["generation"] == 4
     moved = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
     assert (moved.status_code, moved.json()["generation"]) == (200, 3)
@@ -94,10 +94,10 @@ async def test_a_repeated_decision_after_a_restore_counts(
     await pump.serving(2)
     await put_back(redis, copy)
 
-    async def ahead() -> bool:
+    async def is_ahead_of_store() -> bool:
         return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
 
-    await until(ahead)
+    await until(is_ahead_of_store)
     if repeated == "champion":
         answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
     else:
@@ -149,11 +149,11 @@ async def test_a_second_config_of_the_same_revision_counts(
     await put_back(redis, copy)
     await pump.make(threshold={"fpr": 0.3})
 
-    async def followed() -> bool:
+    async def second_config_decides() -> bool:
         status: dict[str, Any] = (await pump.http.get(PUMP)).json()
         return bool(status["threshold"] == versions[0].threshold_for({"fpr": 0.3}).value)
 
-    await until(followed)
+    await until(second_config_decides)
     assert (await pump.http.get(PUMP)).json()["config_revision"] == 2
 
 
@@ -170,10 +170,10 @@ async def test_a_second_pinned_version_of_the_same_number_is_scored(
         )
         assert (answer.status_code, answer.json()["version"]) == (201, 2)
 
-        async def followed(version: Version = version) -> bool:
+        async def this_version_scores(version: Version = version) -> bool:
             return await scores(pump, "?version=2") == expected(version)
 
-        await until(followed)
+        await until(this_version_scores)
 
 
 @pytest.mark.parametrize("noticed", [False, True])
@@ -192,17 +192,17 @@ async def test_other_keys_of_the_same_revision_are_followed(api: Running, notice
     await put_back(redis, copy)
     if noticed:
 
-        async def went_back() -> bool:
+        async def restore_is_noticed() -> bool:
             return api.parts.access._went_back is not None
 
-        await until(went_back)
+        await until(restore_is_noticed)
     await keys.revoke(identity)
 
-    async def closed() -> bool:
+    async def both_keys_are_refused() -> bool:
         answers = [await api.http.get(PUMP, headers=bearer(one)) for one in (other, late)]
         return [one.status_code for one in answers] == [401, 401]
 
-    await until(closed)
+    await until(both_keys_are_refused)
     assert (await api.http.get(PUMP, headers=bearer(admin))).status_code == 200
 
 

@@ -47,10 +47,10 @@ async def test_a_version_without_a_trusted_signature_is_not_served(
             before = await failures(api)
             number = await learn(api, versions[1], seal)
 
-            async def refused(before: float = before) -> bool:
+            async def failure_is_counted(before: float = before) -> bool:
                 return await failures(api) > before
 
-            await until(refused)
+            await until(failure_is_counted)
             answer = await api.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
             assert answer.json()["version"] == 1
             pinned = await api.http.post(

@@ -26,7 +26,7 @@ async def test_no_request_fails_during_swaps(
     done = asyncio.Event()
     seen: set[int] = set()
 
-    async def client() -> int:
+    async def score_until_done() -> int:
         last = answers = 0
         while not done.is_set():
             answer = await pump.http.post(f"{PUMP}/score", json={"vectors": X.tolist()})
@@ -39,7 +39,7 @@ async def test_no_request_fails_during_swaps(
             answers += 1
         return answers
 
-    clients = [asyncio.create_task(client()) for _ in range(4)]
+    clients = [asyncio.create_task(score_until_done()) for _ in range(4)]
     for move in range(60):
         answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1 + move % 2})
         assert answer.json()["generation"] == 3 + move

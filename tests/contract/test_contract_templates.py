@@ -139,16 +139,16 @@ async def test_another_process_knows_a_template_after_its_poll(
     async with running(store_url, poll_seconds=0.2) as other:
         await api.http.put(TEMPLATE, json=CONFIG)
 
-        async def heard() -> bool:
+        async def template_is_known() -> bool:
             return "pump" in other.parts.champions.templates
 
-        await until(heard)
+        await until(template_is_known)
 
 
 async def test_the_client_creates_reads_and_deletes_templates(api: Running) -> None:
     """The client creates, reads and deletes templates."""
 
-    def speak() -> None:
+    def use_the_client() -> None:
         with Client(str(api.http.base_url)) as client:
             assert client.put_template("pump", {})["score"] == "auto"
             assert client.template("pump")["score"] == "auto"
@@ -156,4 +156,4 @@ async def test_the_client_creates_reads_and_deletes_templates(api: Running) -> N
             with pytest.raises(Refused):
                 client.template("pump")
 
-    await asyncio.to_thread(speak)
+    await asyncio.to_thread(use_the_client)

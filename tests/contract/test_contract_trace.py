@@ -97,10 +97,10 @@ async def test_every_answer_names_its_request(
         answer = await api.http.get(PUMP, headers={"x-request-id": given})
         assert answer.headers["x-request-id"] not in {given, ""}
 
-    def broken(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("service.api.routes.normal.normal_rows", broken)
+    monkeypatch.setattr("service.api.routes.normal.normal_rows", fail)
     named = {"x-request-id": "job-8"}
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH, headers=named)
     assert (answer.status_code, answer.headers["x-request-id"]) == (500, "job-8")

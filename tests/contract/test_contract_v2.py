@@ -22,40 +22,40 @@ LENGTH = "Inference-Header-Content-Length"
 OUTPUTS = ("score", "p_value", "severity", "is_anomaly")
 
 
-def document(**changed: Any) -> dict[str, Any]:
+def json_request(**changed: Any) -> dict[str, Any]:
     """Return a JSON request for the rows of X, with `changed` fields in its tensor."""
     tensor = {"name": "vectors", "shape": [2, 3], "datatype": "FP32", "data": X.tolist()}
     return {"inputs": [{k: v for k, v in (tensor | changed).items() if v is not None}]}
 
 
-def in_binary(rows: np.ndarray, datatype: str = "FP32", **request: Any) -> tuple[bytes, dict]:
+def binary_request(rows: np.ndarray, datatype: str = "FP32", **request: Any) -> tuple[bytes, dict]:
     """Return body and headers of a request with its tensor in binary."""
     raw = rows.tobytes()
     parameters = {"binary_data_size": len(raw)}
     shape = list(rows.shape)
-    tensor = document(data=None, shape=shape, datatype=datatype, parameters=parameters)
+    tensor = json_request(data=None, shape=shape, datatype=datatype, parameters=parameters)
     head = json.dumps(tensor | request).encode()
     return head + raw, {LENGTH: str(len(head)), "content-type": "application/octet-stream"}
 
 
-async def outside(api: Running, work: Callable[[Any], T]) -> T:
+async def ask_tritonclient(api: Running, work: Callable[[Any], T]) -> T:
     """Return the result of NVIDIA's client, which blocks and therefore runs in a thread."""
 
-    def call() -> T:
+    def connect_and_work() -> T:
         with triton.InferenceServerClient(f"127.0.0.1:{api.port}") as client:
             return work(client)
 
-    return await asyncio.to_thread(call)
+    return await asyncio.to_thread(connect_and_work)
 
 
-async def ours(api: Running, X: np.ndarray) -> dict[str, Any]:
+async def answer_of_v1(api: Running, X: np.ndarray) -> dict[str, Any]:
     """Return the answer of `/v1` to the same rows."""
     answer = await api.http.post("/v1/detectors/pump/score", json={"vectors": X.tolist()})
     assert answer.status_code == 200
     return answer.json()
 
 
-def equal(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_equal_columns(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """Fail unless the four columns are the same numbers."""
     columns = ("scores", "p_values", "severities", "is_anomaly")
     for name, column in zip(OUTPUTS, columns, strict=True):
@@ -72,8 +72,10 @@ async def test_tritonclient_gets_the_scores_of_v1(pump: Running, binary: bool):
         wanted = [triton.InferRequestedOutput(name, binary_data=binary) for name in OUTPUTS]
         return client.infer("pump", [tensor], outputs=wanted, request_id="r-1")
 
-    result = await outside(pump, work)
-    equal({name: result.as_numpy(name) for name in OUTPUTS}, await ours(pump, X))
+    result = await ask_tritonclient(pump, work)
+    assert_equal_columns(
+        {name: result.as_numpy(name) for name in OUTPUTS}, await answer_of_v1(pump, X)
+    )
     said = result.get_response()
     assert (said["model_name"], said["model_version"], said["id"]) == ("pump", "1", "r-1")
     assert result.as_numpy("is_anomaly").dtype == bool
@@ -87,8 +89,10 @@ async def test_tritonclient_gets_all_outputs_if_it_names_none(pump: Running):
         tensor.set_data_from_numpy(X)
         return client.infer("pump", [tensor], model_version="1")
 
-    result = await outside(pump, work)
-    equal({name: result.as_numpy(name) for name in OUTPUTS}, await ours(pump, X))
+    result = await ask_tritonclient(pump, work)
+    assert_equal_columns(
+        {name: result.as_numpy(name) for name in OUTPUTS}, await answer_of_v1(pump, X)
+    )
 
 
 async def test_tritonclient_reads_server_model_and_repository(pump: Running):
@@ -107,7 +111,7 @@ async def test_tritonclient_reads_server_model_and_repository(pump: Running):
             "models": client.get_model_repository_index(),
         }
 
-    found = await outside(pump, work)
+    found = await ask_tritonclient(pump, work)
     assert found["live"]
     assert found["ready"]
     assert found["server"]["name"] == "anamnesis"
@@ -133,7 +137,7 @@ async def test_tritonclient_raises_the_error_of_the_service(pump: Running):
             client.infer("pump", [tensor])
         return str(error.value)
 
-    assert await outside(pump, work) == (
+    assert await ask_tritonclient(pump, work) == (
         "[422] The vector has 2 numbers; the detector takes 3. (row 0, column 2)"
     )
 
@@ -144,16 +148,16 @@ async def test_tritonclient_raises_the_error_of_the_service(pump: Running):
 async def test_tensors_of_other_numeric_types_are_scored(pump: Running, datatype: str, dtype: str):
     """Tensors of other numeric types score like the same numbers in float32."""
     rows = np.array([[1, 2, 3]], dtype)
-    body, headers = in_binary(rows, datatype)
+    body, headers = binary_request(rows, datatype)
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
     found = {one["name"]: one["data"] for one in answer.json()["outputs"]}
-    equal(found, await ours(pump, rows.astype(np.float32)))
+    assert_equal_columns(found, await answer_of_v1(pump, rows.astype(np.float32)))
 
 
 async def test_nested_and_flat_lists_score_the_same(pump: Running):
     """Rows may be nested lists or one flat list."""
-    nested = await pump.http.post(f"{MODEL}/infer", json=document())
-    flat = await pump.http.post(f"{MODEL}/infer", json=document(data=X.ravel().tolist()))
+    nested = await pump.http.post(f"{MODEL}/infer", json=json_request())
+    flat = await pump.http.post(f"{MODEL}/infer", json=json_request(data=X.ravel().tolist()))
     assert nested.json() == flat.json()
     assert nested.json()["parameters"]["generation"] == 1
 
@@ -161,28 +165,28 @@ async def test_nested_and_flat_lists_score_the_same(pump: Running):
 async def test_only_requested_outputs_are_answered(pump: Running):
     """Only the requested outputs are answered, each in the requested form."""
     wanted = [{"name": "is_anomaly", "parameters": {"binary_data": True}}, {"name": "score"}]
-    answer = await pump.http.post(f"{MODEL}/infer", json=document() | {"outputs": wanted})
+    answer = await pump.http.post(f"{MODEL}/infer", json=json_request() | {"outputs": wanted})
     size = int(answer.headers[LENGTH])
     head = json.loads(answer.content[:size])
     assert [one["name"] for one in head["outputs"]] == ["is_anomaly", "score"]
     assert head["outputs"][0]["parameters"] == {"binary_data_size": 2}
     assert answer.content[size:] == b"\x00\x01"
-    assert head["outputs"][1]["data"] == (await ours(pump, X))["scores"]
+    assert head["outputs"][1]["data"] == (await answer_of_v1(pump, X))["scores"]
 
 
 async def test_a_large_tensor_is_judged_outside_the_event_loop(pump: Running):
     """A tensor of a hundred thousand rows is answered correctly, outside the event loop."""
     rows = np.tile(X, (50_000, 1))
-    body, headers = in_binary(rows)
+    body, headers = binary_request(rows)
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
     (score,) = [one["data"] for one in answer.json()["outputs"] if one["name"] == "score"]
-    assert score[:2] == (await ours(pump, X))["scores"]
+    assert score[:2] == (await answer_of_v1(pump, X))["scores"]
     assert len(score) == 100_000
 
 
 async def test_rows_scored_by_the_protocol_are_counted(pump: Running):
     """Rows that are scored by the protocol count in the metrics like all others."""
-    await pump.http.post(f"{MODEL}/infer", json=document())
+    await pump.http.post(f"{MODEL}/infer", json=json_request())
     page = (await pump.http.get("/metrics")).text
     assert 'anamnesis_vectors_scored_total{detector="pump"} 2.0' in page
 
@@ -191,25 +195,25 @@ BAD: dict[str, tuple[int, Any]] = {
     "not JSON": (400, b"{"),
     "not an object": (400, b"[]"),
     "no inputs": (400, {}),
-    "two inputs": (400, {"inputs": document()["inputs"] * 2}),
-    "another name": (400, document(name="x")),
-    "a type of text": (400, document(datatype="BYTES")),
-    "one dimension": (400, document(shape=[6])),
-    "a negative shape": (400, document(shape=[-1, 3])),
-    "a huge shape": (400, document(shape=[2**31 - 1, 2**31 - 1], data=[1])),
-    "another shape": (400, document(shape=[3, 3])),
-    "no data": (400, document(data=None)),
-    "words": (422, document(data=[["a", 1, 2], [1, 2, 3]])),
-    "flat words": (400, document(data=["a", 1, 2, 1, 2, 3])),
-    "booleans": (400, document(data=[True] * 6)),
-    "a null": (422, document(data=[[None, 1, 2], [1, 2, 3]])),
-    "a flat null": (400, document(data=[None] * 6)),
-    "ragged rows": (422, document(data=[[1, 2, 3], [1, 2]])),
-    "beyond float32": (422, document(data=[[1, 2, 3], [1, 2, 1e39]])),
-    "no rows": (422, document(shape=[0, 3], data=[])),
-    "an unknown output": (400, document() | {"outputs": [{"name": "x"}]}),
-    "no outputs": (400, document() | {"outputs": []}),
-    "bytes without a length": (400, document(data=None, parameters={"binary_data_size": 24})),
+    "two inputs": (400, {"inputs": json_request()["inputs"] * 2}),
+    "another name": (400, json_request(name="x")),
+    "a type of text": (400, json_request(datatype="BYTES")),
+    "one dimension": (400, json_request(shape=[6])),
+    "a negative shape": (400, json_request(shape=[-1, 3])),
+    "a huge shape": (400, json_request(shape=[2**31 - 1, 2**31 - 1], data=[1])),
+    "another shape": (400, json_request(shape=[3, 3])),
+    "no data": (400, json_request(data=None)),
+    "words": (422, json_request(data=[["a", 1, 2], [1, 2, 3]])),
+    "flat words": (400, json_request(data=["a", 1, 2, 1, 2, 3])),
+    "booleans": (400, json_request(data=[True] * 6)),
+    "a null": (422, json_request(data=[[None, 1, 2], [1, 2, 3]])),
+    "a flat null": (400, json_request(data=[None] * 6)),
+    "ragged rows": (422, json_request(data=[[1, 2, 3], [1, 2]])),
+    "beyond float32": (422, json_request(data=[[1, 2, 3], [1, 2, 1e39]])),
+    "no rows": (422, json_request(shape=[0, 3], data=[])),
+    "an unknown output": (400, json_request() | {"outputs": [{"name": "x"}]}),
+    "no outputs": (400, json_request() | {"outputs": []}),
+    "bytes without a length": (400, json_request(data=None, parameters={"binary_data_size": 24})),
 }
 
 
@@ -227,14 +231,14 @@ async def test_bad_requests_get_errors_of_the_protocol(pump: Running, what: str)
 async def test_an_invalid_json_length_is_refused(pump: Running, length: str):
     """The header with the JSON length must be a length inside the body."""
     headers = {LENGTH.encode(): length.encode()}
-    body = json.dumps(document()).encode()
+    body = json.dumps(json_request()).encode()
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
     assert answer.status_code == 400
 
 
 async def test_binary_data_of_another_size_than_the_shape_is_refused(pump: Running):
     """Binary data must have the size that shape, datatype and parameter give."""
-    body, headers = in_binary(X)
+    body, headers = binary_request(X)
     answer = await pump.http.post(f"{MODEL}/infer", content=body + b"x", headers=headers)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith("The shape and datatype of `vectors` ask for 24")
@@ -250,10 +254,10 @@ async def test_unknown_models_and_paths_get_errors_of_the_protocol(pump: Running
         ("DELETE", MODEL, 405),
         ("POST", "/v2/repository/models/pump/load", 404),
     ):
-        answer = await pump.http.request(method, path, json=document())
+        answer = await pump.http.request(method, path, json=json_request())
         assert (answer.status_code, list(answer.json())) == (status, ["error"]), path
     await pump.make("idle")
-    answer = await pump.http.post("/v2/models/idle/infer", json=document())
+    answer = await pump.http.post("/v2/models/idle/infer", json=json_request())
     assert answer.status_code == 409
     assert "0 normal vectors are buffered" in answer.json()["error"]
 
@@ -281,9 +285,9 @@ async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Ve
         )
         assert made.status_code == 201, made.text
         key = {"authorization": f"Bearer {made.json()['key']}"}
-        refused = await api.http.post(f"{MODEL}/infer", json=document())
+        refused = await api.http.post(f"{MODEL}/infer", json=json_request())
         assert (refused.status_code, list(refused.json())) == (401, ["error"])
-        allowed = await api.http.post(f"{MODEL}/infer", json=document(), headers=key)
+        allowed = await api.http.post(f"{MODEL}/infer", json=json_request(), headers=key)
         assert allowed.status_code == 200
         hidden = await api.http.get("/v2/models/other", headers=key)
         assert hidden.status_code == 404
@@ -300,11 +304,11 @@ async def test_missing_values_are_accepted_if_the_config_imputes(
     await api.learn(versions[0])
     await api.serving(1)
     rows = np.array([[np.nan, 0.2, 0.3]], np.float32)
-    body, headers = in_binary(rows)
+    body, headers = binary_request(rows)
     in_bytes = await api.http.post(f"{MODEL}/infer", content=body, headers=headers)
     data = [[None, 0.2, 0.3]]
-    nested = await api.http.post(f"{MODEL}/infer", json=document(shape=[1, 3], data=data))
-    flat = await api.http.post(f"{MODEL}/infer", json=document(shape=[1, 3], data=data[0]))
+    nested = await api.http.post(f"{MODEL}/infer", json=json_request(shape=[1, 3], data=data))
+    flat = await api.http.post(f"{MODEL}/infer", json=json_request(shape=[1, 3], data=data[0]))
     answers: list[httpx.Response] = [in_bytes, nested, flat]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert in_bytes.json()["outputs"] == nested.json()["outputs"] == flat.json()["outputs"]

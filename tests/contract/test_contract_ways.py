@@ -28,7 +28,7 @@ SCORES = [
 ]
 
 
-async def answers(api: Running, versions: tuple[Version, Version]) -> list[tuple]:
+async def visible_parts(api: Running, versions: tuple[Version, Version]) -> list[tuple]:
     """Return the parts of each answer that a client sees."""
     await api.make()
     await api.learn(versions[0])
@@ -51,11 +51,11 @@ async def test_answers_are_equal_with_and_without_the_fast_lane(
 ) -> None:
     """Status, body and headers of answers and errors are equal with and without the fast lane."""
     async with running(store_url, poll_seconds=0.2, fast_lane=False) as api:
-        plain = await answers(api, versions)
+        plain = await visible_parts(api, versions)
         assert (await api.http.delete(PUMP)).status_code == 204
         small = running(store_url, fast_lane=False, max_body_bytes=2**20)
     async with running(store_url, poll_seconds=0.2) as api:
-        fast = await answers(api, versions)
+        fast = await visible_parts(api, versions)
     assert plain == fast
     assert [status for status, *_ in fast[:3]] == [200, 200, 422]
     async with small as api:

@@ -60,13 +60,13 @@ class Loop:
         """Return which rows alarm now, (n,), without recording them."""
         return np.array((await self.post("score?record=false", self.rows))["is_anomaly"])
 
-    async def readme(self) -> None:
+    async def play_loop(self) -> None:
         """Score a batch; send the rows that did not alarm as normal."""
         for batch in np.split(np.arange(len(self.rows)), len(self.rows) // BATCH):
             await self.score(batch)
             await self.send(batch[~self.alarmed[batch]])
 
-    async def naive(self) -> None:
+    async def play_wrong_loop(self) -> None:
         """Score a row and send it as normal even if it alarmed; send known healthy rows in batches.
 
         A row is sent at once, when only this process knows that it alarmed.
@@ -101,12 +101,12 @@ class Loop:
         answer = await self.http.post(f"{PUMP}/retrain")
         assert answer.status_code == 202, answer.text
 
-        async def ended() -> bool:
+        async def retraining_is_over() -> bool:
             await asyncio.sleep(0.1)
             self.last = (await self.status()).get("last_retraining", before)  # 503: a busy store
             return bool(self.last != before)
 
-        await until(ended)
+        await until(retraining_is_over)
         assert self.last["outcome"] == "promoted", self.last
         await self.api.serving(self.last["version"])
 
@@ -116,13 +116,13 @@ class Loop:
         began = datetime.fromisoformat(whens[0]).replace(tzinfo=UTC).timestamp()
         span = {"from": began - 3600, "to": began + 30 * 86_400}
 
-        async def followed() -> bool:
+        async def rows_are_counted() -> bool:
             await asyncio.sleep(0.1)
             buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
             return sum(one["rows"] for one in buckets) == len(self.rows)
 
         await self.api.parts.observer.flush()
-        await until(followed)
+        await until(rows_are_counted)
         listed = (await self.http.get(f"{PUMP}/incidents")).json()["incidents"]
         found = [
             one
@@ -150,7 +150,7 @@ async def loop(api: Running, worker: Worker, request: pytest.FixtureRequest) -> 
     return made
 
 
-def told(loop: Loop, *alarms: np.ndarray) -> str:
+def alarms_by_span(loop: Loop, *alarms: np.ndarray) -> str:
     """Return how many rows of each span alarm under each version, and the share of the others."""
     spans = [
         f"{span.kind} of {span.last - span.first}: "
@@ -167,7 +167,7 @@ async def test_no_row_that_alarmed_is_learned_and_the_dismissed_mode_is(
 ) -> None:
     """No row that alarmed is learned, faults are still found, the dismissed mode is learned."""
     before = await loop.alarms()
-    await (loop.readme() if way == "readme" else loop.naive())
+    await (loop.play_loop() if way == "readme" else loop.play_wrong_loop())
     assert not (loop.taken & loop.alarmed).any()
     status = await loop.status()
     assert status["quarantined"] == loop.held
@@ -185,7 +185,7 @@ async def test_no_row_that_alarmed_is_learned_and_the_dismissed_mode_is(
     sys.stdout.write(
         f"{way}: {loop.held} rows held, {still} after the dismissals; faulty rows taken: "
         f"{(loop.taken & loop.fault).sum()} of {loop.fault.sum()}; "
-        f"{told(loop, before, after, last)}\n"
+        f"{alarms_by_span(loop, before, after, last)}\n"
     )
     found = [int(one[loop.fault].sum()) for one in (before, after, last)]
     assert min(found) >= 0.95 * found[0], found
@@ -203,6 +203,6 @@ async def test_rows_sent_with_vouch_are_learned_without_a_decision(loop: Loop) -
     await loop.post("normal?vouch=true", loop.rows[loop.mode])
     await loop.retrained()
     after = await loop.alarms()
-    sys.stdout.write(f"vouched: {told(loop, before, after)}\n")
+    sys.stdout.write(f"vouched: {alarms_by_span(loop, before, after)}\n")
     assert after[loop.mode].mean() <= 0.05
     assert after[loop.fault].sum() >= 0.95 * before[loop.fault].sum()

@@ -42,18 +42,18 @@ def commands() -> Iterator[str]:
 async def run(command: str) -> tuple[int, str]:
     """Run the command line in this process; return exit status and output."""
 
-    def called() -> tuple[int, str]:
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    def call() -> tuple[int, str]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
             try:
                 cli.main()
             except SystemExit as ended:
-                return int(ended.code or 0), said.getvalue()
-        return 0, said.getvalue()
+                return int(ended.code or 0), output.getvalue()
+        return 0, output.getvalue()
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("sys.argv", shlex.split(command))
-        return await asyncio.to_thread(called)
+        return await asyncio.to_thread(call)
 
 
 @pytest.fixture
@@ -77,17 +77,17 @@ async def pump(
 
 
 @pytest.fixture
-async def ids(pump: Running, store_url: str) -> dict[str, Any]:
+async def examples(pump: Running, store_url: str) -> dict[str, Any]:
     """Make an incident, rows in quarantine, and a sender with batches; return their ids."""
     made = await pump.http.post("/v1/keys", json={"name": "press", "scopes": ["ingest"]})
     sender = {"authorization": f"Bearer {made.json()['key']}"}
     body = {"vectors": np.random.default_rng(3).normal(1.0, size=(40, 3)).tolist()}
 
-    async def sent() -> bool:  # every process knows a key within two seconds
+    async def is_accepted() -> bool:  # every process knows a key within two seconds
         answer = await pump.http.post(f"{PUMP}/normal", json=body, headers=sender)
         return answer.status_code == 202
 
-    await until(sent)
+    await until(is_accepted)
     # Before the incident, because rows that come during one are released with its dismissal.
     for far in (80.0, 90.0):
         held = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[far] * 3] * 2})
@@ -107,12 +107,13 @@ async def ids(pump: Running, store_url: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def filled(command: str, ids: dict[str, Any], port: int) -> str:
+def with_ids(command: str, examples: dict[str, Any], port: int) -> str:
     """Return a command with the ids that a person would fill in, and the test's port."""
-    entry = ids["ENTRIES"].pop() if " ENTRY" in command else ""
+    entry = examples["ENTRIES"].pop() if " ENTRY" in command else ""
     values = {
-        "INCIDENT": ids["INCIDENT"], "EVENT": ids["EVENT"], "ENTRY": entry, "NAME": "pump-7",
-        "ID": ids["KEY"], SENDER: ids["KEY"], "127.0.0.1:8000": f"127.0.0.1:{port}",
+        "INCIDENT": examples["INCIDENT"], "EVENT": examples["EVENT"], "ENTRY": entry,
+        "NAME": "pump-7",
+        "ID": examples["KEY"], SENDER: examples["KEY"], "127.0.0.1:8000": f"127.0.0.1:{port}",
     }  # fmt: skip
     for name, value in values.items():
         command = re.sub(rf"(?<![\w.]){re.escape(name)}\b", str(value), command)
@@ -120,12 +121,12 @@ def filled(command: str, ids: dict[str, Any], port: int) -> str:
 
 
 async def test_every_command_of_the_operations_page_works(
-    pump: Running, ids: dict[str, Any]
+    pump: Running, examples: dict[str, Any]
 ) -> None:
     """Each command exits with 0; `status` exits with 5 while something needs a person."""
     said: dict[str, str] = {}
     for command in commands():
-        real = filled(command, ids, pump.port)
+        real = with_ids(command, examples, pump.port)
         if command.startswith("sed "):
             await asyncio.to_thread(subprocess.run, real, shell=True, check=True)
             continue
@@ -135,7 +136,7 @@ async def test_every_command_of_the_operations_page_works(
         expected = Exit.ATTENTION if command == "anamnesis status" else Exit.OK
         assert status == expected, (real, words)
         said[command] = words
-    status, words = await run(filled("anamnesis keys revoke ID", ids, pump.port))
+    status, words = await run(with_ids("anamnesis keys revoke ID", examples, pump.port))
     assert status == Exit.OK, words
     artifact = await asyncio.to_thread(Path("artifact").read_bytes)
     assert Version.from_bytes(artifact).dimension == 3
@@ -157,8 +158,8 @@ async def test_every_command_of_the_operations_page_works(
     assert (name, version, asked, incidents) == ("pump-7", "2", "1", "1")
     assert (int(age) >= 0, unit in {"s", "min"}) == (True, True)
     assert float(alarms) > 1
-    assert ids["INCIDENT"] in said["anamnesis incidents pump-7 --state open"]
-    assert ids["EVENT"] in said["anamnesis events pump-7 --limit 5"]
+    assert examples["INCIDENT"] in said["anamnesis incidents pump-7 --state open"]
+    assert examples["EVENT"] in said["anamnesis events pump-7 --limit 5"]
     assert "are labelled normal" in said[next(one for one in said if " INCIDENT " in one)]
     assert "labelled anomaly" in said["anamnesis label pump-7 EVENT anomaly"]
     assert "2 vectors" in said["anamnesis quarantine release pump-7 ENTRY"]

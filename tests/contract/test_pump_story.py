@@ -49,11 +49,11 @@ class Story:
             assert answer.status_code == 200, answer.text
             await self.flush()
 
-        async def followed() -> bool:
+        async def rows_are_counted() -> bool:
             await asyncio.sleep(0.1)
             return await self._counted() == already + len(rows)
 
-        await until(followed)
+        await until(rows_are_counted)
         found = [one for one in await self._listed() if one["id"] not in before]
         return sorted(found, key=lambda one: str(one["start"]))
 

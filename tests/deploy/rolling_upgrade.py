@@ -134,11 +134,11 @@ class Upgrade:
         _ok(client.post(f"{PUMP}/retrain"))
         status: dict = {}
 
-        def done() -> bool:
+        def retraining_is_over() -> bool:
             status.update(_ok(client.get(PUMP)))
             return status["retraining"]["state"] == "idle"
 
-        wait_for(done, "the retraining", *self.folder.glob("*-worker.log"))
+        wait_for(retraining_is_over, "the retraining", *self.folder.glob("*-worker.log"))
         outcome = status["last_retraining"]
         assert outcome["outcome"] == "promoted", outcome
         return int(outcome["version"])
@@ -148,11 +148,11 @@ class Upgrade:
         rows = np.random.default_rng(1).normal(size=(20, COLUMNS)).tolist()
         answer: dict[str, object] = {}
 
-        def there() -> bool:
+        def version_is_served() -> bool:
             answer.update(_ok(client.post(f"{PUMP}/score", json={"vectors": rows})))
             return answer["version"] == version
 
-        wait_for(there, f"version {version}")
+        wait_for(version_is_served, f"version {version}")
         return answer["scores"]  # type: ignore[return-value]
 
     def both_serve(self, version: int) -> None:

@@ -170,16 +170,19 @@ class Deployed:
         """Wait until `check` returns a true value; return it."""
         return wait_for(check, what, *self.logs)
 
-    def evaluated(self) -> None:
+    def wait_for_evaluations(self) -> None:
         """Wait until every rule was evaluated EVALUATIONS more times."""
 
-        def latest() -> dict[str, str]:
+        def evaluations() -> dict[str, str]:
             groups = call("GET", f"{self.prometheus}/rules")[1]["data"]["groups"]
             return {group["name"]: group["lastEvaluation"] for group in groups}
 
         for _ in range(EVALUATIONS):
-            before = latest()
-            moved = lambda before=before: all(latest()[one] != at for one, at in before.items())  # noqa: E731
+            before = evaluations()
+
+            def moved(before: dict[str, str] = before) -> bool:
+                return all(evaluations()[name] != at for name, at in before.items())
+
             self.wait(moved, "rules to be evaluated")
 
 
@@ -291,7 +294,7 @@ def test_a_dead_worker_pages_once_and_frozen_numbers_page_nobody(deployed: Deplo
     """Without a worker one page comes; an open incident and old drift figures page nobody."""
     heard = deployed.heard
     deployed.wait(lambda: heard.firing("AnamnesisIncidentOpen"), "the earlier page")
-    deployed.evaluated()
+    deployed.wait_for_evaluations()
     (worker,) = (
         child for child in deployed.service.children() if "service.worker" in str(child.cmdline())
     )
@@ -302,7 +305,7 @@ def test_a_dead_worker_pages_once_and_frozen_numbers_page_nobody(deployed: Deplo
             for one in store.zrange(WORKERS, 0, -1):  # as if it were silent for two minutes
                 store.zadd(WORKERS, {one: time.time() - 120})
         deployed.wait(lambda: heard.firing("AnamnesisWorkerAbsent"), "the page")
-        deployed.evaluated()
+        deployed.wait_for_evaluations()
         new = [one["labels"]["alertname"] for one in heard.alerts[before:]
                if one["status"] == "firing"]  # fmt: skip
         assert [one for one in new if one != "AnamnesisWatchdog"] == ["AnamnesisWorkerAbsent"]

@@ -20,7 +20,7 @@ def documents(folder: Path) -> list[dict]:
     return found
 
 
-def one(kind: str, name: str) -> dict:
+def document_of_kind(kind: str, name: str) -> dict:
     """Return the one document of this kind and name."""
     (found,) = (
         document
@@ -32,28 +32,31 @@ def one(kind: str, name: str) -> dict:
 
 def test_keda_scales_workers_by_the_work_of_the_service() -> None:
     """KEDA asks the right path of the Service for fields that exist, with a key that exists."""
-    spec = one("ScaledObject", "worker")["spec"]
-    one("Deployment", spec["scaleTargetRef"]["name"])
+    spec = document_of_kind("ScaledObject", "worker")["spec"]
+    document_of_kind("Deployment", spec["scaleTargetRef"]["name"])
     fields = {field.name for field in msgspec.structs.fields(Work)}
     for trigger in spec["triggers"]:
         assert trigger["metadata"]["valueLocation"] in fields
         assert trigger["metadata"]["url"] == "http://api.anamnesis.svc.cluster.local/v1/work"
-        (secret,) = one("TriggerAuthentication", trigger["authenticationRef"]["name"])["spec"][
-            "secretTargetRef"
-        ]
+        (secret,) = document_of_kind("TriggerAuthentication", trigger["authenticationRef"]["name"])[
+            "spec"
+        ]["secretTargetRef"]
         key = f"/run/secrets/anamnesis/{secret['key']}"
-        (pod,) = one("Deployment", "api")["spec"]["template"]["spec"]["containers"]
+        (pod,) = document_of_kind("Deployment", "api")["spec"]["template"]["spec"]["containers"]
         assert {"name": "ANAMNESIS_METRICS_KEY_FILE", "value": key} in pod["env"]
     names = {trigger["name"] for trigger in spec["triggers"]}
     assert set(spec["advanced"]["scalingModifiers"]["formula"].split(" + ")) == names
-    assert one("Service", "api")["spec"]["ports"][0]["port"] == 80
+    assert document_of_kind("Service", "api")["spec"]["ports"][0]["port"] == 80
 
 
 def test_prometheus_operator_gets_every_rule_and_scrapes_the_api() -> None:
     """Prometheus' operator gets every rule unchanged, and scrapes the Service with its key."""
     rules = yaml.safe_load((DEPLOY / "prometheus" / "rules" / "anamnesis.yml").read_text())
-    assert one("PrometheusRule", "anamnesis")["spec"] == rules
-    spec, service = one("ServiceMonitor", "anamnesis")["spec"], one("Service", "api")
+    assert document_of_kind("PrometheusRule", "anamnesis")["spec"] == rules
+    spec, service = (
+        document_of_kind("ServiceMonitor", "anamnesis")["spec"],
+        document_of_kind("Service", "api"),
+    )
     assert spec["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     (endpoint,) = spec["endpoints"]
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
@@ -63,7 +66,9 @@ def test_prometheus_operator_gets_every_rule_and_scrapes_the_api() -> None:
     labels = yaml.safe_load((FOLDER / "base" / "kustomization.yaml").read_text())["labels"]
     assert labels[0]["pairs"][spec["jobLabel"]] == job["job_name"]
     key = endpoint["authorization"]["credentials"]
-    secrets = one("Deployment", "api")["spec"]["template"]["spec"]["volumes"][0]["secret"]
+    secrets = document_of_kind("Deployment", "api")["spec"]["template"]["spec"]["volumes"][0][
+        "secret"
+    ]
     assert key == {"name": secrets["secretName"], "key": "metrics-key"}
 
 

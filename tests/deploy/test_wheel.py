@@ -33,7 +33,7 @@ sys.meta_path.insert(0, Refusing())
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the wheel from a copy of the checkout, and unpack it as an installer does."""
     folder = tmp_path_factory.mktemp("wheel")
     sources = folder / "sources"
@@ -58,16 +58,16 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment(site: Path, *absent: str) -> dict[str, str]:
+def environment(unpacked_wheel: Path, *absent: str) -> dict[str, str]:
     """Return the variables of a process that finds the wheel, and no module of `absent`."""
     words = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
     if absent:
-        refusing = site.parent / f"without-{'-'.join(absent)}"
+        refusing = unpacked_wheel.parent / f"without-{'-'.join(absent)}"
         refusing.mkdir(exist_ok=True)
         names = {MODULES.get(name, name) for name in absent}
         (refusing / "sitecustomize.py").write_text(REFUSING.format(names=names))
-        return words | {"PYTHONPATH": f"{refusing}{os.pathsep}{site}"}
-    return words | {"PYTHONPATH": str(site)}
+        return words | {"PYTHONPATH": f"{refusing}{os.pathsep}{unpacked_wheel}"}
+    return words | {"PYTHONPATH": str(unpacked_wheel)}
 
 
 def python(project: Path, env: dict[str, str], code: str) -> str:
@@ -98,24 +98,26 @@ def distributions(extra: str) -> set[str]:
     return names(extras[extra]) - others
 
 
-def test_only_anamnesis_is_installed(site: Path) -> None:
+def test_only_anamnesis_is_installed(unpacked_wheel: Path) -> None:
     """The wheel contains only the package `anamnesis` and its metadata."""
-    assert {path.name.partition("-")[0] for path in site.iterdir()} == {"anamnesis"}
-    (top,) = site.glob("*.dist-info/top_level.txt")
+    assert {path.name.partition("-")[0] for path in unpacked_wheel.iterdir()} == {"anamnesis"}
+    (top,) = unpacked_wheel.glob("*.dist-info/top_level.txt")
     assert top.read_text().split() == ["anamnesis"]
 
 
-def test_the_wheel_has_every_module_and_its_types(site: Path) -> None:
+def test_the_wheel_has_every_module_and_its_types(unpacked_wheel: Path) -> None:
     """Every source file of the checkout is in the wheel with as many lines, and with its types."""
     for name in ("models", "service"):
         for path in (ROOT / name).rglob("*.py"):
-            packed = site / "anamnesis" / path.relative_to(ROOT)
+            packed = unpacked_wheel / "anamnesis" / path.relative_to(ROOT)
             assert len(packed.read_text().splitlines()) == len(path.read_text().splitlines())
-        assert (site / "anamnesis" / name / "py.typed").exists()
-    assert (site / "anamnesis" / "py.typed").exists()
+        assert (unpacked_wheel / "anamnesis" / name / "py.typed").exists()
+    assert (unpacked_wheel / "anamnesis" / "py.typed").exists()
 
 
-def test_the_library_works_in_a_project_with_names_like_ours(site: Path, project: Path) -> None:
+def test_the_library_works_in_a_project_with_names_like_ours(
+    unpacked_wheel: Path, project: Path
+) -> None:
     """`from anamnesis import ...` trains, saves and loads beside a foreign `models`."""
     code = """
 import numpy as np
@@ -124,18 +126,20 @@ X = np.random.default_rng(0).normal(size=(200, 3)).astype("f4")
 train(None, X, Config(model=Model(epochs=2, hidden=(8,), latent=2))).save("v.safetensors")
 print(len(Version.load("v.safetensors").score(X)), Client.__module__.partition(".")[0])
 """
-    assert python(project, environment(site), code) == "200 anamnesis"
+    assert python(project, environment(unpacked_wheel), code) == "200 anamnesis"
 
 
-def test_a_bare_install_scores_without_either_extra(site: Path, project: Path) -> None:
+def test_a_bare_install_scores_without_either_extra(unpacked_wheel: Path, project: Path) -> None:
     """The library's scoring, the client and the command line need neither `serve` nor `train`."""
     python(
         project,
-        environment(site),
+        environment(unpacked_wheel),
         "import numpy as np; from anamnesis import *; train(None, np.random.default_rng(0)"
         ".normal(size=(100, 2)).astype('f4'), Config(model=Model(epochs=1))).save('v.safetensors')",
     )
-    bare = environment(site, *sorted(distributions("serve") | distributions("train") | {"redis"}))
+    bare = environment(
+        unpacked_wheel, *sorted(distributions("serve") | distributions("train") | {"redis"})
+    )
     code = (
         "from anamnesis import Client, Version; import numpy as np;"
         "print(Version.load('v.safetensors').is_anomaly(np.full((1, 2), 99, 'f4'))[0])"
@@ -143,9 +147,9 @@ def test_a_bare_install_scores_without_either_extra(site: Path, project: Path) -
     assert python(project, bare, code) == "True"
 
 
-def test_an_api_process_needs_no_training_library(site: Path, project: Path) -> None:
+def test_an_api_process_needs_no_training_library(unpacked_wheel: Path, project: Path) -> None:
     """The application starts with the dependencies of the extra `serve` alone."""
-    env = environment(site, *sorted(distributions("train")))
+    env = environment(unpacked_wheel, *sorted(distributions("train")))
     code = (
         "from anamnesis.service.settings import Settings;"
         "from anamnesis.service.api.app import create_app;"
@@ -155,7 +159,7 @@ def test_an_api_process_needs_no_training_library(site: Path, project: Path) -> 
 
 
 @pytest.fixture
-def running(site: Path, project: Path) -> Iterator[Path]:
+def running(unpacked_wheel: Path, project: Path) -> Iterator[Path]:
     """Run `anamnesis up` in the user's project; return the file with its output."""
     words = project / "words"
     command = [sys.executable, "-P", "-m", "anamnesis", "up", "--port", "0"]
@@ -163,7 +167,7 @@ def running(site: Path, project: Path) -> Iterator[Path]:
         up = subprocess.Popen(
             command,
             cwd=project,
-            env=environment(site),
+            env=environment(unpacked_wheel),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -70,7 +70,7 @@ async def artifacts_fuzzed(runs: int) -> str:
                 outcomes["refused"] += 1
                 continue
             try:
-                used(version, kinds()[name], judged=run % 5 == 0, learns=run % 40 == 0)
+                use(version, kinds()[name], judged=run % 5 == 0, learns=run % 40 == 0)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
                 broken.append(f"{run} {name}, {what}: {type(error).__name__}: {error}")
             outcomes["accepted"] += 1
@@ -113,7 +113,16 @@ def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
     """Return a description of the change, and the changed artifact with correct hashes."""
     tensors, about = artifact.decode(version.to_bytes())
     tensors, about = {name: one.copy() for name, one in tensors.items()}, copy.deepcopy(about)
-    changes = [_said, _said, _value, _values, _shaped, _typed, _gone, _added]
+    changes = [
+        _with_other_metadata,
+        _with_other_metadata,
+        _with_other_value,
+        _with_other_values,
+        _with_other_shape,
+        _with_other_dtype,
+        _without_tensor,
+        _with_foreign_tensor,
+    ]
     told = [rng.choice(changes)(tensors, about, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
     if rng.random() < 0.7:
         _scored_anew(tensors, about)
@@ -149,7 +158,9 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from _paths(one, (*path, i))
 
 
-def _said(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_metadata(
+    tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random
+) -> str:
     """Replace, drop or add an entry of the artifact's metadata."""
     del tensors
     path = rng.choice([path for path in _paths(about) if path and path[0] != "format"])
@@ -168,7 +179,7 @@ def _tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
     return rng.choice([name for name, one in tensors.items() if one.size] or list(tensors))
 
 
-def _value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Set one number of a tensor."""
     del about
     name, value = _tensor(tensors, rng), rng.choice(VALUES)
@@ -179,7 +190,7 @@ def _value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random)
     return f"{name} one value {value}"
 
 
-def _values(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_values(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Change all numbers of a tensor."""
     del about
     name = _tensor(tensors, rng)
@@ -192,7 +203,7 @@ def _values(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random
     return f"{name} changed by {factor}"
 
 
-def _shaped(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_shape(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Give a tensor another shape."""
     del about
     name = _tensor(tensors, rng)
@@ -214,7 +225,7 @@ def _shaped(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random
     return f"{name} {change}"
 
 
-def _typed(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_dtype(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Give a tensor another dtype."""
     del about
     name, dtype = _tensor(tensors, rng), rng.choice(DTYPES)
@@ -223,7 +234,7 @@ def _typed(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random)
     return f"{name} {dtype}"
 
 
-def _gone(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _without_tensor(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Remove a tensor, sometimes with its whole group."""
     del about
     name = rng.choice(list(tensors))
@@ -233,7 +244,9 @@ def _gone(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) 
     return f"{group} gone"
 
 
-def _added(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_foreign_tensor(
+    tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random
+) -> str:
     """Add a tensor that does not belong to such a version."""
     del about
     name = rng.choice(
@@ -244,7 +257,7 @@ def _added(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random)
     return f"{name} added"
 
 
-def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> None:
+def use(version: Version, champion: Version, *, judged: bool, learns: bool) -> None:
     """Use an accepted version as the service does; raise whatever it raises."""
     rng = np.random.default_rng(0)
     d = version.dimension
@@ -257,16 +270,16 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
     ).astype(np.float32)
     for policy in POLICIES:
         threshold = prepared(version, DetectorConfig(threshold=policy)).threshold
-        finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
-        finite(*version.judge(X[:1], threshold))
+        assert_finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
+        assert_finite(*version.judge(X[:1], threshold))
         msgspec.json.encode(record_of(version, policy, None))
-    finite(*(one[1:] for row in version.explain(X, d) for one in row))
-    finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
+    assert_finite(*(one[1:] for row in version.explain(X, d) for one in row))
+    assert_finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
     version.regime_of(X)
     with contextlib.suppress(VectorError):  # raised if the version learned no labels
         version.classify(X)
-    _shown(version)
-    _watched(version, X)
+    _show(version)
+    _follow_drift(version, X)
     if judged:
         gate(gather(version, champion))
         gate(gather(champion, version))
@@ -276,7 +289,7 @@ def used(version: Version, champion: Version, *, judged: bool, learns: bool) -> 
             train(version, more, replace(version.config, model=Model(epochs=1)))
 
 
-def _shown(version: Version) -> None:
+def _show(version: Version) -> None:
     """Show the version in status, list and metrics."""
     served = Champion(
         "pump", "u", 1, 1, 1, version, version.threshold_for({"fpr": 0.01}), trained_at=1.0
@@ -294,7 +307,7 @@ def _shown(version: Version) -> None:
     assert b"anamnesis_detector_broken" not in page
 
 
-def _watched(version: Version, X: np.ndarray) -> None:
+def _follow_drift(version: Version, X: np.ndarray) -> None:
     """Let the drift tests follow the version."""
     threshold = version.threshold_for({"fpr": 0.01})
     judged = version.judge(X, threshold)
@@ -307,7 +320,7 @@ def _watched(version: Version, X: np.ndarray) -> None:
     msgspec.json.encode(drift.verdict())
 
 
-def finite(*answers: Any) -> None:
+def assert_finite(*answers: Any) -> None:
     """Fail unless every number of every answer is finite."""
     for one in answers:
         assert np.isfinite(one).all(), "an answer is not finite"

@@ -138,7 +138,7 @@ def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str
     places: dict[str, list[tuple[str, int]]] = {}
     counted = Counter[str]()
 
-    def put(batch: str, place: str, vectors: int) -> None:
+    def add(batch: str, place: str, vectors: int) -> None:
         places.setdefault(batch, []).append((place, vectors))
         counted[place] += vectors
 
@@ -151,14 +151,14 @@ def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str
             place = "parked"
         else:
             continue  # learned, and not erased yet
-        put(fields[b"b"].decode(), place, int(fields[b"n"]))
+        add(fields[b"b"].decode(), place, int(fields[b"n"]))
     for _, fields in found.held:
-        put(fields[b"b"].decode(), "quarantined", int(fields[b"n"]))
+        add(fields[b"b"].decode(), "quarantined", int(fields[b"n"]))
     champions = {row["version"] for row in found.history}
     for number in champions & set(found.sources):  # also a rejected one that a person promoted
         place = f"consumed by version {number}" + _REVOKED * (number in found.revoked)
         for batch, _, vectors in found.sources[number]:
-            put(batch, place, vectors)
+            add(batch, place, vectors)
     return places, counted
 
 

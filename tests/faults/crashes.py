@@ -207,10 +207,10 @@ async def _experience(stage: Stage, load: Load) -> None:
 async def _settled(stage: Stage, worker) -> None:
     """Wait until nothing waits to be learned, or the worker is dead."""
 
-    async def over() -> bool:
+    async def worker_is_done() -> bool:
         return worker.poll() is not None or await stage.idle()
 
-    await stage.until(over)
+    await stage.until(worker_is_done)
 
 
 def _worker_fault(point: str, broken: str, *, short: int, passages: int = 1) -> None:

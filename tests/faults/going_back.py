@@ -46,14 +46,14 @@ async def _served(stage: Stage, version: Version) -> float:
     """Wait until the API answers with the version's own scores; return the seconds."""
     expected = version.score(ROWS)
 
-    async def answers() -> bool:
+    async def answers_new_scores() -> bool:
         answer = await stage.ask(
             "POST", "/v1/detectors/pump/score", {"vectors": ROWS.tolist()},
             **{"content-type": "application/json"},
         )  # fmt: skip
         return answer.status == 200 and np.allclose(answer.json()["scores"], expected, rtol=1e-6)
 
-    return await stage.until(answers)
+    return await stage.until(answers_new_scores)
 
 
 @fault(
@@ -109,7 +109,7 @@ async def _broken(stage: Stage, how: int) -> None:
 async def _ended(stage: Stage, *, well: bool) -> None:
     erasure = Erasure(stage.redis)
 
-    async def over() -> bool:
+    async def rewrite_is_over() -> bool:
         try:
             ended = await erasure.settle()
         except Exception:  # noqa: BLE001 - connections to a store that died break once
@@ -117,4 +117,4 @@ async def _ended(stage: Stage, *, well: bool) -> None:
         assert ended in (None, well)
         return ended is not None
 
-    await stage.until(over)
+    await stage.until(rewrite_is_over)

@@ -194,11 +194,11 @@ async def _serve(stage: Stage, number: int) -> None:
     """Make version `number` champion and wait until it serves."""
     await stage.promote(number)
 
-    async def served() -> bool:
+    async def version_is_served() -> bool:
         asked = await stage.ask("POST", "/v1/detectors/pump/score", {"vectors": [[0] * DIMENSION]})
         return asked.status == 200 and asked.json()["version"] == number
 
-    await stage.until(served)
+    await stage.until(version_is_served)
 
 
 @fault(

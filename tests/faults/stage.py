@@ -140,22 +140,22 @@ class Stage:
         """Return the detector's status, waiting while the store is away."""
         found: list[dict[str, Any]] = []
 
-        async def told() -> bool:
+        async def status_is_answered() -> bool:
             answer = await self.ask("GET", f"/v1/detectors/{name}")
             if answer.status == 200:
                 found.append(answer.json())
             return bool(found)
 
-        await self.until(told)
+        await self.until(status_is_answered)
         return found[0]
 
     async def ready(self) -> None:
         """Wait until an API process answers."""
 
-        async def answers() -> bool:
+        async def api_answers() -> bool:
             return (await self.ask("GET", "/healthz")).status == 200
 
-        await self.until(answers)
+        await self.until(api_answers)
 
     async def idle(self, name: str = "pump") -> bool:
         """Return whether nothing is being learned and nothing waits to be learned."""
@@ -174,12 +174,12 @@ class Stage:
         assert answer.status == 202, answer
         found: dict[str, Any] = {}
 
-        async def settled() -> bool:
+        async def retraining_is_over() -> bool:
             status = await self.status(name)
             found.update(status)
             return status["last_retraining"] != before and status["retraining"]["state"] == "idle"
 
-        await self.until(settled)
+        await self.until(retraining_is_over)
         return dict(found["last_retraining"])
 
     async def until(self, check: Callable[[], bool | Awaitable[bool]]) -> float:

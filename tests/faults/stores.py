@@ -357,14 +357,14 @@ async def store_restored_from_a_backup(runs: int) -> str:
 
 
 async def _alarmed(stage: Stage) -> float:
-    async def risen() -> bool:
+    async def metric_has_risen() -> bool:
         metrics = (await stage.ask("GET", "/metrics")).body.decode()
         return any(
             line.startswith("anamnesis_store_regressions_total{") and not line.endswith(" 0.0")
             for line in metrics.splitlines()
         )
 
-    return await stage.until(risen)
+    return await stage.until(metric_has_risen)
 
 
 def _scores(told: Told) -> str:

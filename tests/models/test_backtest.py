@@ -19,7 +19,7 @@ def history(seed: int = 0, each: int = 400) -> History:
     return History(X.astype(np.float32), anomalous)
 
 
-def lived(past: History, parts: list[slice], **config: object) -> Lifetime:
+def backtest_of(past: History, parts: list[slice], **config: object) -> Lifetime:
     """Return the backtest's result for a history, with small trainings."""
     steps = live("arm", past, parts, Config(**{"model": Model(epochs=40), **config}))
     while True:
@@ -32,7 +32,7 @@ def lived(past: History, parts: list[slice], **config: object) -> Lifetime:
 @pytest.fixture(scope="module")
 def replayed() -> Lifetime:
     """Learn the history with the defaults."""
-    return lived(history(), windows(1200, 400, 200))
+    return backtest_of(history(), windows(1200, 400, 200))
 
 
 def test_windows_cover_every_row_once():
@@ -76,7 +76,7 @@ def test_forgetting_is_measured_on_rows_that_were_not_learned(replayed: Lifetime
     past = history()
     until_winter = History(past.vectors[:800], past.anomalous[:800])
     parts = windows(800, 400, 400)
-    finetuned = lived(until_winter, parts, strategy="finetune", model=Model(epochs=300))
+    finetuned = backtest_of(until_winter, parts, strategy="finetune", model=Model(epochs=300))
     assert finetuned.forgetting > 0.5
 
 
@@ -84,7 +84,7 @@ def test_a_first_window_of_anomalies_is_refused():
     """A first window without normals is refused."""
     past = history()
     with pytest.raises(VectorError, match="0 normals"):
-        lived(History(past.vectors, np.ones(1200, bool)), windows(1200))
+        backtest_of(History(past.vectors, np.ones(1200, bool)), windows(1200))
 
 
 def test_ranks_and_intervals():
@@ -97,9 +97,9 @@ def test_ranks_and_intervals():
 
 def test_a_history_read_in_pieces_gives_the_same_result(monkeypatch: pytest.MonkeyPatch):
     """A history that is read in pieces has the same result as one in memory."""
-    whole = lived(history(), windows(1200, 400, 200), kind="mahalanobis")
+    whole = backtest_of(history(), windows(1200, 400, 200), kind="mahalanobis")
     monkeypatch.setattr("models.backtest._PIECE", 37)
-    assert lived(history(), windows(1200, 400, 200), kind="mahalanobis") == whole
+    assert backtest_of(history(), windows(1200, 400, 200), kind="mahalanobis") == whole
 
 
 class Drawn:
@@ -125,7 +125,7 @@ def test_a_history_larger_than_memory_is_learned_up_to_the_bound(monkeypatch: py
     monkeypatch.setattr("models.backtest._PIECE", 20_000)
     rows = Drawn(1_000_000, 6)
     tracemalloc.start()
-    found = lived(History(rows), windows(len(rows)), kind="mahalanobis")
+    found = backtest_of(History(rows), windows(len(rows)), kind="mahalanobis")
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert rows.most == 20_000

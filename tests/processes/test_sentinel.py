@@ -34,7 +34,9 @@ async def service(store: Sentinels, folder: Path) -> AsyncIterator[Running]:
             yield api
 
 
-async def patiently(api: Running, method: str, path: str, **sent: Any) -> httpx.Response:
+async def repeated_until_answered(
+    api: Running, method: str, path: str, **sent: Any
+) -> httpx.Response:
     """Repeat a request until the store is there again."""
     async with asyncio.timeout(60):
         while True:
@@ -50,10 +52,10 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
     """Scoring continues, and the new master learns every acknowledged vector once."""
     with sentinels(tmp_path) as store:
         async with service(store, tmp_path) as api:
-            await patiently(api, "PUT", "", json=CONFIG)
+            await repeated_until_answered(api, "PUT", "", json=CONFIG)
             first = DRAWN.normal(size=(200, 3)).tolist()
-            await patiently(api, "POST", "/normal", json={"vectors": first})
-            await patiently(api, "POST", "/retrain", json={"wait": 60}, timeout=90)
+            await repeated_until_answered(api, "POST", "/normal", json={"vectors": first})
+            await repeated_until_answered(api, "POST", "/retrain", json={"wait": 60}, timeout=90)
             await api.serving(1)
             scored: list[int] = []
             done = asyncio.Event()
@@ -68,7 +70,7 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
             scoring = asyncio.create_task(score())
             for batch in range(20):
                 if batch == 8:  # a training is under way when the master dies
-                    await patiently(api, "POST", "/retrain")
+                    await repeated_until_answered(api, "POST", "/retrain")
                     store.master.kill()
                     store.master.wait()
                 if batch == 10:
@@ -79,10 +81,14 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
                 if batch in {8, 9}:
                     # Nothing is acknowledged before the replica is back.
                     sent = asyncio.create_task(
-                        patiently(api, "POST", "/normal", json={"vectors": rows}, headers=key)
+                        repeated_until_answered(
+                            api, "POST", "/normal", json={"vectors": rows}, headers=key
+                        )
                     )
                     continue
-                await patiently(api, "POST", "/normal", json={"vectors": rows}, headers=key)
+                await repeated_until_answered(
+                    api, "POST", "/normal", json={"vectors": rows}, headers=key
+                )
             await sent
 
             async def learned() -> bool:
@@ -97,7 +103,7 @@ async def test_a_failover_loses_nothing_that_was_acknowledged(tmp_path: Path):
             await scoring
             assert set(scored) == {200}
             assert len(scored) > 50
-            status = (await patiently(api, "GET", "")).json()
+            status = (await repeated_until_answered(api, "GET", "")).json()
             assert status["champion"] >= 2
 
 

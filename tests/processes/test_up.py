@@ -62,17 +62,17 @@ class Up:
             )  # fmt: skip
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         return self.words.read_text()
 
     def url(self) -> str:
         """Wait until the service is ready; return its URL."""
 
-        def announced() -> re.Match[str] | None:
-            assert self.process.poll() is None, self.said
-            return re.search(r"^  API +(http\S+)/v1$", self.said, re.MULTILINE)
+        def find_url() -> re.Match[str] | None:
+            assert self.process.poll() is None, self.output
+            return re.search(r"^  API +(http\S+)/v1$", self.output, re.MULTILINE)
 
-        return wait_for(announced)[1]
+        return wait_for(find_url)[1]
 
     def stop(self, sig: int = signal.SIGTERM) -> int:
         self.process.send_signal(sig)
@@ -135,9 +135,9 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
     one = up()
     one.url()
     descendants = children(one.process.pid)
-    assert one.stop(sig) == 0, one.said
+    assert one.stop(sig) == 0, one.output
     assert not any(map(process_table.alive, descendants))
-    assert "Traceback" not in one.said
+    assert "Traceback" not in one.output
 
 
 def test_a_drain_answers_the_request_in_flight_and_refuses_new_ones(up):
@@ -174,7 +174,7 @@ def test_a_second_service_on_the_same_directory_is_refused(up):
     url = one.url()
     two = up()
     assert two.process.wait(30) == 1
-    assert f"in use by another `anamnesis up` (process {one.process.pid} on " in two.said
+    assert f"in use by another `anamnesis up` (process {one.process.pid} on " in two.output
     with Client(url) as client:
         assert client.health()
 
@@ -199,7 +199,7 @@ def test_a_killed_child_comes_back(up, which):
         wait_for(lambda: _another(one.process.pid, which, victim))
         wait_for(lambda: _accepted(client))
         assert client.retrain("pump")["outcome"] == "promoted"
-    assert "child ended" in one.said or "store ended" in one.said
+    assert "child ended" in one.output or "store ended" in one.output
 
 
 def _command(pid: int) -> str:

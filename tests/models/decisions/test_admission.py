@@ -9,7 +9,7 @@ from models.parts.statistics import binomial_tail
 RNG = np.random.default_rng(5)
 
 
-def around(centre, n, d=6, scale=1.0):
+def normals_around(centre, n, d=6, scale=1.0):
     """Return n normals (n, d) of the regime at `centre`."""
     return RNG.normal(centre, scale, size=(n, d)).astype(np.float32)
 
@@ -24,7 +24,7 @@ def scattered(n, d=6):
 @pytest.fixture(scope="module", params=["vae", "mahalanobis"])
 def version(request):
     """Train a champion on the regime at 0."""
-    return train(None, around(0.0, 1000), Config(score="elbo", kind=request.param))
+    return train(None, normals_around(0.0, 1000), Config(score="elbo", kind=request.param))
 
 
 def admitted(version, X, near=None):
@@ -34,7 +34,7 @@ def admitted(version, X, near=None):
 
 def test_rows_that_the_champion_knows_pass(version):
     """Of a batch that the champion knows, at most one normal in a hundred is held back."""
-    found = admitted(version, around(0.0, 2000))
+    found = admitted(version, normals_around(0.0, 2000))
     assert found.held.mean() <= 0.01
     assert found.known > 0.97
     assert abs(found.known + found.novel + found.suspicious - 1) < 1e-9
@@ -43,7 +43,7 @@ def test_rows_that_the_champion_knows_pass(version):
 
 def test_contamination_is_held_back(version):
     """If a tenth is anomalous, nearly all anomalies wait, and nearly no normals beside them."""
-    found = admitted(version, np.concatenate([around(0.0, 900), scattered(100)]))
+    found = admitted(version, np.concatenate([normals_around(0.0, 900), scattered(100)]))
     assert found.held[900:].mean() >= 0.95
     assert found.held[:900].mean() <= 0.01
     assert not found.well_known
@@ -51,14 +51,16 @@ def test_contamination_is_held_back(version):
 
 def test_a_clump_that_is_a_tenth_of_its_batch_is_no_regime(version):
     """Similar anomalies that are a tenth of their batch are held back: faults repeat, too."""
-    found = admitted(version, np.concatenate([around(0.0, 900), around(8.0, 100)]))
+    found = admitted(version, np.concatenate([normals_around(0.0, 900), normals_around(8.0, 100)]))
     assert found.held[900:].all()
 
 
 @pytest.mark.parametrize("others", [0, 300])
 def test_a_new_regime_passes_whole(version, others):
     """A new regime passes alone, and beside as many rows of an old one."""
-    found = admitted(version, np.concatenate([around(8.0, 300), around(0.0, others)]))
+    found = admitted(
+        version, np.concatenate([normals_around(8.0, 300), normals_around(0.0, others)])
+    )
     assert not found.held[:300].any()
     assert found.novel > 0.4
     assert not found.well_known
@@ -71,16 +73,16 @@ def test_a_batch_full_of_scattered_anomalies_does_not_pass(version):
 
 def test_a_new_regime_can_enter_row_by_row(version):
     """Rows of a new regime wait until enough rows before them are similar; then they pass."""
-    X = around(8.0, 120)
-    first = admitted(version, X[:1], around(0.0, 200))
+    X = normals_around(8.0, 120)
+    first = admitted(version, X[:1], normals_around(0.0, 200))
     assert first.held.all()
-    near = np.concatenate([around(0.0, 100), X[:119]])
+    near = np.concatenate([normals_around(0.0, 100), X[:119]])
     assert not admitted(version, X[119:], near).held.any()
 
 
 def test_rows_one_by_one_are_seldom_held_back(version):
     """Of rows that are sent one by one, 99 of 100 normals pass, too."""
-    X = around(0.0, 1000)
+    X = normals_around(0.0, 1000)
     held = sum(admitted(version, X[i : i + 1], X[:200]).held[0] for i in range(1000))
     assert held <= 15
 
@@ -88,8 +90,8 @@ def test_rows_one_by_one_are_seldom_held_back(version):
 def test_rows_with_gaps_are_judged_by_what_they_have():
     """With missing values, too, a new regime passes and scattered rows do not."""
     config = Config(missing="impute", model=Model(epochs=20))
-    version = train(None, around(0.0, 600), config)
-    for X, held in ((around(8.0, 300), False), (scattered(300), True)):
+    version = train(None, normals_around(0.0, 600), config)
+    for X, held in ((normals_around(8.0, 300), False), (scattered(300), True)):
         X[RNG.random(X.shape) < 0.1] = np.nan
         assert bool(admitted(version, X).held.mean() > 0.9) is held
 

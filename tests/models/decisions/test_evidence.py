@@ -21,7 +21,7 @@ def _normals(n: int, seed: int) -> np.ndarray:
     return rows.astype(np.float32)
 
 
-def _strange(n: int, seed: int) -> np.ndarray:
+def _similar_anomalies(n: int, seed: int) -> np.ndarray:
     """Return n similar anomalies."""
     return _normals(n, seed) + np.array([4.0, 4.0, 0.0, 0.0], np.float32)
 
@@ -32,14 +32,14 @@ def champion() -> Version:
     return train(None, _normals(600, 0), CONFIG)
 
 
-def _verdict(candidate: Version, champion: Version, **more: object) -> list[str]:
+def _reasons(candidate: Version, champion: Version, **more: object) -> list[str]:
     return gate(gather(candidate, champion, **more)).reasons
 
 
 @pytest.fixture(scope="module")
 def labels() -> Labels:
     """Return thirty labelled anomalies and as many labelled normals."""
-    vectors = np.concatenate([_strange(30, 1), _normals(30, 2)])
+    vectors = np.concatenate([_similar_anomalies(30, 1), _normals(30, 2)])
     return Labels(vectors, np.arange(60) < 30)
 
 
@@ -47,7 +47,7 @@ def labels() -> Labels:
 def test_a_candidate_that_learned_more_of_the_same_passes(champion, labels) -> None:
     """A candidate that learned more of the same regime finds and alarms as the champion does."""
     candidate = train(champion, _normals(600, 3), CONFIG)
-    assert _verdict(candidate, champion, labels=labels) == []
+    assert _reasons(candidate, champion, labels=labels) == []
 
 
 @pytest.mark.thorough
@@ -56,41 +56,41 @@ def test_a_candidate_that_learned_noise_is_rejected(champion) -> None:
     noise = np.random.default_rng(4).uniform(-6, 6, (600, 4)).astype(np.float32)
     candidate = train(champion, noise, CONFIG)
     assert gate(candidate.lineage.evidence).passed
-    assert "synthetic anomalies" in _verdict(candidate, champion)[0]
+    assert "synthetic anomalies" in _reasons(candidate, champion)[0]
 
 
 def test_a_candidate_that_forgot_is_rejected(champion) -> None:
     """A candidate that learned a second regime without replay no longer finds the anomalies."""
     other = (_normals(600, 5) @ np.diag([1.0, 1.0, 1.0, -1.0]) + 4.0).astype(np.float32)
     candidate = train(champion, other, CONFIG, {"w_prev": 0.0, "w_new": 1.0})
-    assert "it forgot some of the old normals" in " ".join(_verdict(candidate, champion))
-    assert _verdict(train(champion, other, CONFIG), champion) == []
+    assert "it forgot some of the old normals" in " ".join(_reasons(candidate, champion))
+    assert _reasons(train(champion, other, CONFIG), champion) == []
 
 
 @pytest.mark.thorough
 def test_only_labels_show_that_similar_anomalies_were_learned(champion, labels) -> None:
     """Only labels show that a third of the experience were similar anomalies."""
-    rows = np.concatenate([_normals(420, 6), _strange(180, 7)])
+    rows = np.concatenate([_normals(420, 6), _similar_anomalies(180, 7)])
     candidate = train(champion, rows, CONFIG)
-    assert _verdict(candidate, champion) == []
-    (reason,) = _verdict(candidate, champion, labels=labels)
+    assert _reasons(candidate, champion) == []
+    (reason,) = _reasons(candidate, champion, labels=labels)
     assert reason.startswith("labelled anomalies: champion or anchor find 30")
 
 
 @pytest.mark.thorough
 def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
     """Anomalies that the champion no longer finds still count if the anchor found them."""
-    lost = train(champion, np.concatenate([_normals(420, 6), _strange(180, 7)]), CONFIG)
+    lost = train(champion, np.concatenate([_normals(420, 6), _similar_anomalies(180, 7)]), CONFIG)
     candidate = train(lost, _normals(200, 8), CONFIG)
-    assert _verdict(candidate, lost, labels=labels) == []
-    assert _verdict(candidate, lost, labels=labels, anchor=champion) != []
+    assert _reasons(candidate, lost, labels=labels) == []
+    assert _reasons(candidate, lost, labels=labels, anchor=champion) != []
 
 
 def test_evidence_is_finite_whatever_people_labelled(champion) -> None:
     """With only normals, only anomalies or no labels, the evidence has finite numbers."""
     for n in (0, 3):
         some = Labels(
-            np.concatenate([_normals(3 - n, 1), _strange(n, 2)]), np.ones(3, bool) * n > 0
+            np.concatenate([_normals(3 - n, 1), _similar_anomalies(n, 2)]), np.ones(3, bool) * n > 0
         )
         told = gather(champion, champion, some).labelled
         assert (told.anomalies, told.normals) == (n, 3 - n)
@@ -120,7 +120,7 @@ def test_auroc_of_equals_is_a_half() -> None:
 def _updated(champion: Version, anchor: Version, new: np.ndarray) -> tuple[Version, list[str]]:
     candidate = train(champion, new, champion.config)
     told = None if anchor is champion else anchor
-    return candidate, _verdict(candidate, champion, anchor=told, new=new)
+    return candidate, _reasons(candidate, champion, anchor=told, new=new)
 
 
 def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:

@@ -7,7 +7,7 @@ from models.drift.state import state_of
 KNOWN = (Known(1, 0.5, recent=False), Known(2, 0.4, recent=True), Known(3, 0.1, recent=True))
 
 
-def told(*counts: int) -> dict:
+def verdict_on(*counts: int) -> dict:
     """Return the verdict on counts of anomalies and of three regimes."""
     test = RegimeTest(KNOWN)
     test.update(np.array(counts))
@@ -16,7 +16,7 @@ def told(*counts: int) -> dict:
 
 def test_the_learned_mix_is_no_drift():
     """Shares as learned have distance 0; a regime that returned after an absence is named."""
-    verdict = told(10, 500, 400, 100)
+    verdict = verdict_on(10, 500, 400, 100)
     assert (verdict.statistic, verdict.alarm) == (0.0, False)
     assert verdict.none == pytest.approx(10 / 1010, abs=1e-6)
     assert [one.state for one in verdict.known] == ["returning", "present", "present"]
@@ -24,7 +24,7 @@ def test_the_learned_mix_is_no_drift():
 
 def test_another_mix_has_its_total_variation_and_names_the_absent_regime():
     """If half the mass moved, the total variation is 0.5 and regime 3 is named as absent."""
-    verdict = told(0, 1000, 0, 0)
+    verdict = verdict_on(0, 1000, 0, 0)
     assert verdict.statistic == 0.5
     assert verdict.alarm
     assert [one.state for one in verdict.known] == ["returning", "absent", "absent"]
@@ -32,7 +32,7 @@ def test_another_mix_has_its_total_variation_and_names_the_absent_regime():
 
 def test_few_rows_give_no_share_and_no_alarm():
     """With fewer than a hundred rows there is neither a share nor an alarm."""
-    verdict = told(0, 99, 0, 0)
+    verdict = verdict_on(0, 99, 0, 0)
     assert not verdict.alarm
     assert verdict.none is None
     assert {one.state for one in verdict.known} == {"unknown"}
@@ -42,7 +42,7 @@ def test_chance_alone_does_not_alarm():
     """Of 1,000 samples of 200 rows from the learned mix none alarms."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(200, [0.5, 0.4, 0.1], size=1000)
-    assert not any(told(0, *draw).alarm for draw in draws.tolist())
+    assert not any(verdict_on(0, *draw).alarm for draw in draws.tolist())
 
 
 def test_counts_cover_two_windows_and_survive_a_restart():

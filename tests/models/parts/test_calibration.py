@@ -113,11 +113,11 @@ def test_a_calibration_is_carried_even_if_the_order_of_scores_changes() -> None:
     rng = np.random.default_rng(2)
     real, generated = np.sort(rng.normal(0, 1, 5000)), rng.normal(0, 2, 4000)
 
-    def learned(scores: Float64) -> Float64:
+    def changed_scores(scores: Float64) -> Float64:
         return scores + rng.normal(1, 2, len(scores))
 
-    threshold = np.quantile(carried(real, generated, learned(generated)), 0.99)
-    held = (learned(rng.normal(0, 1, 200_000)) >= threshold).mean()
+    threshold = np.quantile(carried(real, generated, changed_scores(generated)), 0.99)
+    held = (changed_scores(rng.normal(0, 1, 200_000)) >= threshold).mean()
     assert held == pytest.approx(0.01, abs=0.003)
 
 

@@ -10,7 +10,9 @@ from models.parts.mixture import MODES
 from models.parts.views import Views
 
 
-def some(rng: np.random.Generator, gaussians: int, kernels: int, k: int = 3) -> Components:
+def random_components(
+    rng: np.random.Generator, gaussians: int, kernels: int, k: int = 3
+) -> Components:
     """Return random components."""
     factors = np.tril(rng.normal(size=(gaussians, k, k))) + 2.0 * np.eye(k)
     return Components(
@@ -40,7 +42,7 @@ def of_kernels(found: Components) -> tuple[Float64, Float64]:
 def test_a_linear_map_moves_components_exactly() -> None:
     """Means, covariances, centres and variances are those of the mapped components."""
     rng = np.random.default_rng(0)
-    old, turn = some(rng, 4, 6), np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    old, turn = random_components(rng, 4, 6), np.linalg.qr(rng.normal(size=(3, 3)))[0]
     new = old.moved(lambda codes: codes @ (2.0 * turn) + 1.0, 0.0)
     np.testing.assert_allclose(new.means, old.means @ (2.0 * turn) + 1.0)
     np.testing.assert_allclose(new.covariances, 4.0 * turn.T @ old.covariances @ turn)
@@ -51,7 +53,7 @@ def test_a_linear_map_moves_components_exactly() -> None:
 def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
     """Merging 16 Gaussians to 4, and 50 kernels to 10, keeps the moments of the whole."""
     rng = np.random.default_rng(1)
-    both = some(rng, 9, 30).beside(some(rng, 7, 20), 0.7)
+    both = random_components(rng, 9, 30).beside(random_components(rng, 7, 20), 0.7)
     few = both.merged(4, 10)
     assert (len(few.weights), len(few.shares)) == (4, 10)
     for whole, own in zip(moments(*both[:3]), moments(*few[:3]), strict=True):
@@ -70,7 +72,7 @@ def test_the_components_that_merge_are_those_that_are_most_alike() -> None:
     np.testing.assert_allclose(np.sort(few.centres.ravel()), [0.05, 10.0, 30.0])
 
 
-def block(i: int, n: int, rng: np.random.Generator) -> Array:
+def rows_of_regime(i: int, n: int, rng: np.random.Generator) -> Array:
     """Return n rows of the i-th regime: whole numbers and a narrow ridge."""
     first = rng.integers(0, 3, n) + 4.0 * i
     second = rng.exponential(size=n)
@@ -81,14 +83,14 @@ def block(i: int, n: int, rng: np.random.Generator) -> Array:
 def test_centres_stay_close_to_old_rows_over_nine_experiences() -> None:
     """After nine experiences, old rows are nearly as close to the centres as if learned at once."""
     rng = np.random.default_rng(2)
-    fresh = np.concatenate([block(i, 200, rng) for i in range(3)])
-    views = Views.fit(block(0, 200, rng), 0)
+    fresh = np.concatenate([rows_of_regime(i, 200, rng) for i in range(3)])
+    views = Views.fit(rows_of_regime(0, 200, rng), 0)
     for i in range(1, 9):
         drawn = views.sample(200 * min(i, 5), rng)
-        views = CarriedViews.fit(views, drawn, block(i % 3, 200, rng), i).views
+        views = CarriedViews.fit(views, drawn, rows_of_regime(i % 3, 200, rng), i).views
     assert len(views.normal.shares) == KERNELS
     assert len(views.normal.weights) <= MODES
-    at_once = Views.fit(np.concatenate([block(i, 400, rng) for i in range(3)]), 0)
+    at_once = Views.fit(np.concatenate([rows_of_regime(i, 400, rng) for i in range(3)]), 0)
     now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
     # with components fitted to draws they are 1.3 to 1.7 times as far
     assert (now[2:4] < 1.25 * then[2:4]).all()

@@ -13,12 +13,12 @@ from models.parts.views import Views
 NOISE = 0.01  # deviation of the twin and of the total; a feature has about 1
 
 
-def twin(x: Array) -> Array:
+def twin_value(x: Array) -> Array:
     """Return the second sensor's value if it is the twin of the first one."""
     return x[:, 0]
 
 
-def total(x: Array) -> Array:
+def sum_value(x: Array) -> Array:
     """Return the second sensor's value if it is a sum of others."""
     return (x[:, 0] + x[:, 2]) / np.float32(1.4)
 
@@ -33,7 +33,7 @@ def rows(of: Callable[[Array], Array], n: int, stream: int) -> Array:
     return x
 
 
-@pytest.mark.parametrize("of", [twin, total])
+@pytest.mark.parametrize("of", [twin_value, sum_value])
 def test_small_differences_of_dependent_sensors_are_found(
     of: Callable[[Array], Array],
 ) -> None:
@@ -68,8 +68,8 @@ def test_independent_features_have_no_fine_combination() -> None:
     assert Fine.fit(loose) is None
     words = np.eye(4, dtype=np.float32)[rng.integers(4, size=500)]
     assert Fine.fit(np.concatenate([loose, words, np.ones((500, 1), np.float32)], axis=1)) is None
-    assert Fine.fit(rows(twin, 59, 1)) is None
-    assert Fine.fit(rows(twin, 60, 1)) is not None
+    assert Fine.fit(rows(twin_value, 59, 1)) is None
+    assert Fine.fit(rows(twin_value, 60, 1)) is not None
 
 
 def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:

@@ -92,7 +92,7 @@ def test_no_window_spans_two_runs() -> None:
     assert (joined.peaks, apart.peaks) == ((1.5,), (1.5, 1.5))
 
 
-def dependent(n: int, seed: int) -> np.ndarray:
+def severities_in_runs(n: int, seed: int) -> np.ndarray:
     """Return severities (n,) of normals whose alarms come in runs: an autoregressive process."""
     rng = np.random.default_rng(seed)
     x, noise = np.zeros(n), rng.normal(size=n) * math.sqrt(1 - 0.9**2)
@@ -106,11 +106,11 @@ def dependent(n: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("asked", [1.0, 3.0, 10.0])
 def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
     """On normals whose alarms come in runs, later ones open at most twice as many as asked."""
-    chosen = choose(curve(dependent(40_000, 1), 0.01), asked, DAY_OF_MINUTES, 0.01, 300.0)
+    chosen = choose(curve(severities_in_runs(40_000, 1), 0.01), asked, DAY_OF_MINUTES, 0.01, 300.0)
     assert chosen.calibration == "exact"
     assert chosen.per_day is not None
     assert chosen.per_day <= asked
-    later = dependent(40_000, 2)
+    later = severities_in_runs(40_000, 2)
     rule = chosen.rule
     found = openings(np.flatnonzero(later >= 1.0).tolist(), rule.k, rule.m)
     found += openings(np.flatnonzero(later >= rule.alone).tolist(), 1, rule.m)
@@ -120,7 +120,7 @@ def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
 
 def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     """For fewer false incidents a day a rule needs more alarming rows or a more severe one."""
-    found = curve(dependent(40_000, 1), 0.01)
+    found = curve(severities_in_runs(40_000, 1), 0.01)
     rules = [choose(found, asked, DAY_OF_MINUTES, 0.01, 300.0).rule for asked in (10.0, 1.0, 0.2)]
     assert [LADDER.index((rule.k, rule.m)) for rule in rules] == sorted(
         LADDER.index((rule.k, rule.m)) for rule in rules
@@ -156,7 +156,7 @@ def test_without_an_alarm_the_upper_bound_is_stated() -> None:
 
 def test_a_curve_is_read_back_from_the_lineage() -> None:
     """A curve is read back from a version's lineage; one for other rules is ignored."""
-    found = curve(dependent(2_000, 3), 0.01)
+    found = curve(severities_in_runs(2_000, 3), 0.01)
     others = FalseIncidents(rows=3, openings=(1,), peaks=(), alpha=0.1)
     for kept, expected in ((found.kept(), found), (None, None), (others, None)):
         assert Curve.of(SimpleNamespace(incidents=kept)) == expected
@@ -172,7 +172,10 @@ def test_training_rows_alarm_by_rank() -> None:
 
 def test_curves_of_a_lineage_add_up() -> None:
     """Counts of earlier experiences are added if they have the same alpha."""
-    first, second = curve(dependent(2_000, 3), 0.01), curve(dependent(3_000, 4), 0.01)
+    first, second = (
+        curve(severities_in_runs(2_000, 3), 0.01),
+        curve(severities_in_runs(3_000, 4), 0.01),
+    )
     joined = second.joined(first)
     assert joined.rows == 5_000
     assert joined.openings[0] == first.openings[0] + second.openings[0]

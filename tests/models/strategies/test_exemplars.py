@@ -28,23 +28,25 @@ def two_regimes(old: Array, new: Array, generated: Array | None = None) -> Candi
     return Candidates(old, new, generated, len(generated), identity(), latents, rng)
 
 
-def around(place: float, n: int) -> Array:
+def vectors_near(place: float, n: int) -> Array:
     """Return n non-negative vectors near (place, place)."""
     return np.abs(np.random.default_rng(n).normal(place, 0.3, size=(n, 2))).astype(np.float32)
 
 
 def test_codes_are_assigned_to_the_mode_they_came_from() -> None:
     """Codes go to the mode of the largest likelihood times weight, with its own covariance."""
-    candidates = two_regimes(around(0, 3), around(9, 3))
+    candidates = two_regimes(vectors_near(0, 3), vectors_near(9, 3))
     np.testing.assert_array_equal(candidates.regimes(everything(candidates)), [0, 0, 0, 1, 1, 1])
 
 
 def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
     """With rho = 1/2, a regime of 25 vectors beside 400 gets 1 place of 5, not 1 of 17."""
-    start = two_regimes(around(0, 0), around(0, 400))
+    start = two_regimes(vectors_near(0, 0), vectors_near(0, 400))
     first = reserved(start, size=50)
     assert len(first) == 50
-    later = reserved(two_regimes(first, around(9, 25), generated=around(0, 400)), size=50)
+    later = reserved(
+        two_regimes(first, vectors_near(9, 25), generated=vectors_near(0, 400)), size=50
+    )
     assert len(later) == 50
     few = int((later[:, 0] > 4).sum())
     assert 6 <= few <= 14  # p = sqrt(25) / (sqrt(25) + sqrt(400)) = 1/5 of 50
@@ -52,7 +54,7 @@ def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
 
 def test_every_vector_of_one_regime_is_kept_with_the_same_chance() -> None:
     """The first vectors of one regime are kept as often as the last ones."""
-    new = around(0, 300)
+    new = vectors_near(0, 300)
     counts = np.zeros(300)
     for seed in range(60):
         candidates = two_regimes(new[:0], new)
@@ -73,13 +75,13 @@ def test_herding_chooses_vectors_near_the_mean() -> None:
 
 def test_herded_exemplars_have_equal_quotas() -> None:
     """Regimes have equal quotas; the others get the places of one with too few vectors."""
-    kept = herded(two_regimes(around(0, 40), around(9, 5)), size=20)
+    kept = herded(two_regimes(vectors_near(0, 40), vectors_near(9, 5)), size=20)
     assert [int((kept[:, 0] < 4).sum()), int((kept[:, 0] > 4).sum())] == [15, 5]
-    assert len(herded(two_regimes(around(0, 4), around(9, 5)), size=20)) == 9
+    assert len(herded(two_regimes(vectors_near(0, 4), vectors_near(9, 5)), size=20)) == 9
 
 
 @pytest.mark.parametrize("size", [1, 7, 12])
 def test_a_window_keeps_the_newest(size: int) -> None:
     """A window keeps the newest vectors in their order."""
-    candidates = two_regimes(around(0, 5), around(9, 7))
+    candidates = two_regimes(vectors_near(0, 5), vectors_near(9, 7))
     np.testing.assert_array_equal(last(candidates, size), everything(candidates)[-size:])

@@ -129,13 +129,13 @@ def test_anomalies_of_a_far_regime_are_found(
 ) -> None:
     """A regime a hundred deviations away is learned: normals pass, anomalies are found."""
 
-    def there(X: Array) -> Array:
+    def in_far_regime(X: Array) -> Array:
         return np.float32(wide) * X + np.float32(170.0)
 
-    version = train(before, there(machine.rows(600)), Config(model=QUICK, score=score))
+    version = train(before, in_far_regime(machine.rows(600)), Config(model=QUICK, score=score))
     normals, astray = machine.rows(400), machine.broken(400, 4.0)
-    assert version.is_anomaly(there(normals)).mean() < 0.2
-    assert auroc(version.score(there(normals)), version.score(there(astray))) > 0.8
+    assert version.is_anomaly(in_far_regime(normals)).mean() < 0.2
+    assert auroc(version.score(in_far_regime(normals)), version.score(in_far_regime(astray))) > 0.8
     assert auroc(version.score(normals), version.score(astray)) > 0.8
     assert [note.kind for note in version.lineage.notes] == ["widened"]
     again = Version.from_bytes(version.to_bytes())

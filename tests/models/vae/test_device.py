@@ -20,7 +20,7 @@ QUICK = Model(epochs=1, hidden=(8,), latent=3)
 
 
 @pytest.fixture(autouse=True)
-def back() -> Iterator[None]:
+def choose_processor_again() -> Iterator[None]:
     """Choose the processor again."""
     yield
     use_device("cpu")

@@ -37,13 +37,13 @@ def test_a_difference_of_nearly_equal_sensors_is_found() -> None:
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(1, 6))
 
-    def rows(n: int) -> np.ndarray:
+    def sensor_rows(n: int) -> np.ndarray:
         X = rng.normal(size=(n, 1)) @ causes + 0.1 * rng.normal(size=(n, 6))
         X[:, 1] = X[:, 0] + 0.01 * rng.normal(size=n)
         return np.column_stack([X, np.full(n, 0.1)])
 
-    version = train(None, rows(700), Config(score="elbo", model=Model(epochs=200)))
-    normals, parted, moved = rows(300), rows(300), rows(300)
+    version = train(None, sensor_rows(700), Config(score="elbo", model=Model(epochs=200)))
+    normals, parted, moved = sensor_rows(300), sensor_rows(300), sensor_rows(300)
     parted[:, 1] += 0.2 * rng.choice([-1, 1], 300)
     moved[:, 6] = rng.uniform(0.101, 0.15, 300)
     assert auroc(version.score(normals), version.score(parted)) > 0.9

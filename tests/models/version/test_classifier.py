@@ -8,7 +8,7 @@ from models.version.classifier import EXEMPLARS, classes, nearest_mean, remember
 QUICK = Model(epochs=25)
 
 
-def two_and_two(digits: dict[int, Array], config: Config) -> Version:
+def learn_two_then_two(digits: dict[int, Array], config: Config) -> Version:
     """Learn 0 and 1 with their labels, then 2 and 3."""
     version = None
     for some in ((0, 1), (2, 3)):
@@ -18,7 +18,7 @@ def two_and_two(digits: dict[int, Array], config: Config) -> Version:
     return version
 
 
-def right(version: Version, digits: dict[int, Array]) -> list[float]:
+def shares_of_right_labels(version: Version, digits: dict[int, Array]) -> list[float]:
     """Return the share of each class's test vectors that get their own label."""
     return [float((version.classify(digits[d][100:]) == d).mean()) for d in range(4)]
 
@@ -46,15 +46,15 @@ def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
     digits: dict[int, Array],
 ) -> None:
     """Old and new classes are distinguished without an old vector, also from the artifact."""
-    version = two_and_two(digits, Config(model=QUICK))
-    assert min(right(version, digits)[:2]) > 0.8
-    assert np.mean(right(version, digits)) > 0.8
+    version = learn_two_then_two(digits, Config(model=QUICK))
+    assert min(shares_of_right_labels(version, digits)[:2]) > 0.8
+    assert np.mean(shares_of_right_labels(version, digits)) > 0.8
     assert not len(version.kept)
     loaded = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(loaded.classify(digits[2]), version.classify(digits[2]))
     # Vectors without labels move the codes; the old classes are learned again on replay.
     later = train(version, digits[4][:100], Config(model=QUICK))
-    assert min(right(later, digits)) > 0.7
+    assert min(shares_of_right_labels(later, digits)) > 0.7
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_finetuning_is_biased_to_new_classes(
     digits: dict[int, Array], strategy: str, old: list[float], new: list[float]
 ) -> None:
     """Finetuning assigns everything to new classes; strategies that keep vectors do not."""
-    version = two_and_two(digits, Config(strategy=strategy, model=QUICK))
-    found = right(version, digits)
+    version = learn_two_then_two(digits, Config(strategy=strategy, model=QUICK))
+    found = shares_of_right_labels(version, digits)
     assert old[0] <= np.mean(found[:2]) <= old[1]
     assert new[0] <= np.mean(found[2:]) <= new[1]
     if len(version.kept):

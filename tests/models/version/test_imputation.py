@@ -28,7 +28,7 @@ def version(request, parts) -> Version:
     return train(None, parts[0], config)
 
 
-def gappy(X: Array, share: float) -> Array:
+def with_gaps(X: Array, share: float) -> Array:
     """Return X with a share of random values missing in each row, except at most one row."""
     rng = np.random.default_rng(11)
     hidden = rng.random(X.shape) < share
@@ -39,7 +39,7 @@ def gappy(X: Array, share: float) -> Array:
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
 def test_the_asked_rate_holds_with_missing_values(version, parts, share: float) -> None:
     """At 5 % asked, 3 to 8 % alarm, with no to half of the values missing."""
-    assert 0.03 <= version.is_anomaly(gappy(parts[1], share)).mean() <= 0.08
+    assert 0.03 <= version.is_anomaly(with_gaps(parts[1], share)).mean() <= 0.08
 
 
 def test_a_jump_is_found_although_values_are_missing(version, parts) -> None:
@@ -52,7 +52,7 @@ def test_a_jump_is_found_although_values_are_missing(version, parts) -> None:
 
 def test_a_gap_in_one_row_changes_no_other_row(version, parts) -> None:
     """A gap in one row changes no other row, and scores stay finite."""
-    X = gappy(parts[1][:100], 0.3)
+    X = with_gaps(parts[1][:100], 0.3)
     whole = ~np.isnan(X).any(axis=1)
     scores = version.score(X)
     assert np.isfinite(scores).all()
@@ -92,7 +92,7 @@ def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:
 
 def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
     """`refuse` is the default for gaps, and a row without any value is refused."""
-    X = gappy(parts[1][:10], 0.3)
+    X = with_gaps(parts[1][:10], 0.3)
     with pytest.raises(VectorError, match="not finite"):
         version.with_config(Config(kind=version.config.kind, dimension=8)).score(X)
     with pytest.raises(VectorError, match="every value of row 0 is missing"):
@@ -101,7 +101,7 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
 
 def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, monkeypatch) -> None:
     """An artifact has the map for rows with gaps, so loading and judging compute none."""
-    X = gappy(parts[1][:50], 0.3)
+    X = with_gaps(parts[1][:50], 0.3)
     monkeypatch.setattr(Scale, "of", None)
     loaded = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(loaded.score(X), version.score(X))
@@ -109,7 +109,7 @@ def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, mo
 
 def test_an_artifact_of_format_3_gets_the_map_for_gaps(version, parts, monkeypatch) -> None:
     """A version of format 3 has no map for gaps; it is computed when read, and scores agree."""
-    X = gappy(parts[1][:50], 0.3)
+    X = with_gaps(parts[1][:50], 0.3)
     tensors, about = artifact.decode(version.to_bytes())
     monkeypatch.setattr(artifact, "FORMAT", 3)
     of_before = {name: one for name, one in tensors.items() if not name.startswith("gaps.")}

@@ -14,7 +14,7 @@ _FLOATS = st.floats(-(2.0**100), 2.0**100, width=32, allow_subnormal=False)
 HUNDRED = Calibration(np.arange(1.0, 101.0))
 
 
-def judged(anomalies: list[float], normals: list[float], **criterion: float) -> Threshold:
+def threshold_for(anomalies: list[float], normals: list[float], **criterion: float) -> Threshold:
     """Return the threshold for vectors of one number, which is also the score."""
     vectors = np.array([anomalies + normals], np.float32).T
     labels = Labels(vectors, np.arange(len(vectors)) < len(anomalies))
@@ -86,7 +86,9 @@ def test_no_other_threshold_is_better(judged: list[tuple[float, bool]], beta: fl
 
 def test_labels_decide_from_five_of_each() -> None:
     """With five labels of each kind they decide; alpha is the p-value at the threshold."""
-    found = judged([97.0, 98.0, 99.0, 100.0, 101.0], [10.0, 20.0, 30.0, 40.0, 93.0], beta=1.0)
+    found = threshold_for(
+        [97.0, 98.0, 99.0, 100.0, 101.0], [10.0, 20.0, 30.0, 40.0, 93.0], beta=1.0
+    )
     assert found.value == 95.0
     assert found.alpha == HUNDRED.p_values(np.array([95.0]))[0]
     assert found.calibration == "exact"
@@ -97,7 +99,7 @@ def test_labels_decide_from_five_of_each() -> None:
 def test_labels_move_the_threshold_by_a_factor_of_ten(at: float, alpha: float) -> None:
     """Labels move the threshold by at most a factor of ten in p, and `bounded` says so."""
     anomalies = [at + 60.0 + i for i in range(5)]
-    found = judged(anomalies, [at + i for i in range(5)], beta=1.0)
+    found = threshold_for(anomalies, [at + i for i in range(5)], beta=1.0)
     assert found.value == HUNDRED.threshold({"fpr": alpha}).value
     assert found.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST, "bounded": 1}
 
@@ -110,7 +112,7 @@ def test_too_few_labels_leave_the_threshold_at_one_percent(
     anomalies: list[float], normals: list[float]
 ) -> None:
     """With too few different scores of a kind the threshold is that of 1 %, and it says so."""
-    found = judged(anomalies, normals, miss=10.0, false_alarm=1.0)
+    found = threshold_for(anomalies, normals, miss=10.0, false_alarm=1.0)
     asked = HUNDRED.threshold({"fpr": 0.01})
     assert (found.value, found.alpha, found.calibration) == (
         asked.value, 0.01, "insufficient",

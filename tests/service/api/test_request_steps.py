@@ -50,21 +50,21 @@ class Sink(asyncio.Transport):
         """Resume reading."""
 
 
-async def unasked(scope: Scope, receive: Receive, send: Send) -> None:
+async def application_that_must_not_run(scope: Scope, receive: Receive, send: Send) -> None:
     """Be an application that must not be called."""
     raise AssertionError
 
 
-def steps(action: Callable[[], Any]) -> int:
+def calls_of(action: Callable[[], Any]) -> int:
     """Return how many calls of Python and C functions `action` makes."""
     count = [0]
 
-    def note(frame: object, event: str, arg: object) -> None:
+    def count_call(frame: object, event: str, arg: object) -> None:
         count[0] += event in {"call", "c_call"}
 
     gc.collect()
     gc.disable()  # otherwise objects of other tests would be finalized, and counted, in between
-    sys.setprofile(note)
+    sys.setprofile(count_call)
     try:
         action()
     finally:
@@ -81,7 +81,7 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     scoring = Scoring(champions, (Metrics(CollectorRegistry()),))
     lane = Lane(champions, scoring, access, Hosts(Settings()), BodyBudget(1, 1))
     state = {"lane": lane, "settings": Settings()}
-    config = Config(unasked, lifespan="off")
+    config = Config(application_that_must_not_run, lifespan="off")
     config.load()
     loop = asyncio.get_running_loop()
     server = ServerState()
@@ -101,14 +101,14 @@ async def test_a_request_of_a_full_turn_takes_few_calls(known: bool, most: int) 
         for i in range(64)
     ]
 
-    def turn() -> None:
+    def play_turn() -> None:
         for peer, wire in zip(peers, wires, strict=True):
             peer.data_received(wire)
         lane._answer()
 
     if known:
-        turn()
-    taken = steps(turn) / 64
+        play_turn()
+    taken = calls_of(play_turn) / 64
     assert all(peer.transport.answers == 1 + known for peer in peers)
     assert 0.8 * most < taken <= most  # if it takes far fewer calls, lower the bound
 
@@ -131,5 +131,5 @@ async def test_a_lone_request_takes_few_calls() -> None:
     lane, (peer,) = connections(1)
     peer.data_received(wire)
     lane._answer()
-    assert steps(lambda: peer.data_received(wire)) <= 150
+    assert calls_of(lambda: peer.data_received(wire)) <= 150
     assert peer.transport.answers == 2

@@ -369,18 +369,18 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
 def test_commands_send_the_key(monkeypatch, tmp_path):
     """The first of these gives the key: `--key`, ANAMNESIS_KEY, ANAMNESIS_KEY_FILE, the admin's."""
 
-    def sent(key: str | None) -> str | None:
+    def sent_header(key: str | None) -> str | None:
         with console.client("http://x", key) as client:
             return client.http.headers.get("authorization")
 
-    assert sent(None) is None
+    assert sent_header(None) is None
     for name, text in (("ANAMNESIS_ADMIN_KEY_FILE", "admin"), ("ANAMNESIS_KEY_FILE", "file")):
         (tmp_path / name).write_text(f"{text}\n")
         monkeypatch.setenv(name, str(tmp_path / name))
-        assert sent(None) == f"Bearer {text}"
+        assert sent_header(None) == f"Bearer {text}"
     monkeypatch.setenv("ANAMNESIS_KEY", "variable")
-    assert sent(None) == "Bearer variable"
-    assert sent("option") == "Bearer option"
+    assert sent_header(None) == "Bearer variable"
+    assert sent_header("option") == "Bearer option"
 
 
 def test_the_password_of_the_store_is_not_shown():

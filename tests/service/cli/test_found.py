@@ -35,7 +35,7 @@ def row_of(time):
     return round((time - 1.7e9) / 60.0)
 
 
-def found(judged_rows, top=20):
+def results(judged_rows, top=20):
     """Return the results for rows."""
     seen = ScoreResult(top)
     for row in judged_rows:
@@ -45,7 +45,7 @@ def found(judged_rows, top=20):
 
 def test_alarms_near_each_other_are_one_incident():
     """The detector's rule opens and closes incidents; a single mild alarm opens none."""
-    seen = found(judged({5, 6, 7, 15, 26, 40, 41}))
+    seen = results(judged({5, 6, 7, 15, 26, 40, 41}))
     told = [
         (row_of(one.start), row_of(one.end), one.peak, one.count) for one in seen.incidents.values()
     ]
@@ -55,13 +55,13 @@ def test_alarms_near_each_other_are_one_incident():
 def test_sources_have_incidents_of_their_own():
     """Rows of another source in between do not end an incident."""
     sources = tuple("ab"[i % 2] for i in range(60))
-    seen = found(judged({2, 3, 20, 22}, sources))
+    seen = results(judged({2, 3, 20, 22}, sources))
     assert [(one.source, one.count) for one in seen.incidents.values()] == [("a", 3)]
 
 
 def test_the_worst_rows_come_first(capsys):
     """The worst rows come first, with time and reason; the others are counted."""
-    found(judged({5, 6, 7, 50}), top=2).show()
+    results(judged({5, 6, 7, 50}), top=2).show()
     out = capsys.readouterr().out
     lines = [line.split()[0] for line in out.splitlines()[1:3]]
     assert lines == ["52", "9"]
@@ -74,7 +74,7 @@ def test_the_worst_rows_come_first(capsys):
 def test_rows_that_were_not_judged_are_no_anomalies(capsys):
     """Rows that were not judged are counted separately, and are no anomalies."""
     some = judged({5})
-    seen = found(
+    seen = results(
         [row.__class__(*(None if name in _NUMBERS else getattr(row, name) for name in _FIELDS))
          if i < 10 else row for i, row in enumerate(some)]
     )  # fmt: skip
@@ -91,7 +91,7 @@ def test_rows_that_were_not_judged_are_counted_by_state(capsys):
     """If all rows are late, the command says that the file is in reverse order."""
     rows_ = judged({5})[:3]
     states = ("warming", "late", "late")
-    seen = found(
+    seen = results(
         replace(row, is_anomaly=None, state=state) for row, state in zip(rows_, states, strict=True)
     )
     seen.show()

@@ -25,7 +25,7 @@ def row(i: int, cells: tuple[str, ...]) -> ScoredRow:
     return ScoredRow("line", i, 1, *numbers, state, None, None, (), cells)
 
 
-def scored(table: Path, out: Path, rows: range, cut: int | None = None) -> int:
+def write_scored(table: Path, out: Path, rows: range, cut: int | None = None) -> int:
     """Write the scored rows of `table` up to row `cut`; return how many were there before."""
     with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY) as file:
         found = file.done
@@ -50,11 +50,11 @@ def table(tmp_path: Path) -> Path:
 def test_a_continued_command_writes_the_same_file(table: Path, kind: str) -> None:
     """A continued command writes the same file as one that was not stopped."""
     whole, out = table.with_name(f"whole{kind}"), table.with_name(f"out{kind}")
-    assert scored(table, whole, range(COUNT)) == 0
+    assert write_scored(table, whole, range(COUNT)) == 0
     with pytest.raises(KeyboardInterrupt):
-        scored(table, out, range(COUNT), cut=8)
+        write_scored(table, out, range(COUNT), cut=8)
     assert not out.exists()
-    assert scored(table, out, range(6, COUNT)) == 6
+    assert write_scored(table, out, range(6, COUNT)) == 6
     assert out.read_bytes() == whole.read_bytes()
     assert {path.name for path in table.parent.iterdir()} == {table.name, whole.name, out.name}
 
@@ -63,13 +63,13 @@ def test_a_file_of_another_version_is_written_again(table: Path) -> None:
     """Rows scored by another version, or of another file, are written again."""
     out = table.with_name("out.csv")
     with pytest.raises(KeyboardInterrupt):
-        scored(table, out, range(COUNT), cut=8)
+        write_scored(table, out, range(COUNT), cut=8)
     with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, ["pump", "generation 2"]) as file:
         assert file.done == 0
     with pytest.raises(KeyboardInterrupt):
-        scored(table, out, range(COUNT), cut=8)
+        write_scored(table, out, range(COUNT), cut=8)
     table.write_text(table.read_text() + "\n10,2.5")
-    assert scored(table, out, range(COUNT)) == 0
+    assert write_scored(table, out, range(COUNT)) == 0
 
 
 def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
@@ -77,7 +77,7 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     out = {kind: table.with_name(f"out{kind}") for kind in (".csv", ".npy", ".parquet")}
     for path in out.values():
-        scored(table, path, range(COUNT))
+        write_scored(table, path, range(COUNT))
     header = out[".csv"].read_text().splitlines()[0]
     assert header == ",".join(["count", "speed", *(f"anamnesis_{name}" for name in ADDED)])
     numbers = np.load(out[".npy"])
@@ -89,7 +89,7 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     assert found.column("anamnesis_score").to_pylist() == [*map(float, range(COUNT - 1)), None]
     typed = pa.table({"count": pa.array(range(COUNT), pa.int32()), "speed": np.arange(COUNT) / 4})
     parquet.write_table(typed, table.with_name("in.parquet"))
-    scored(table.with_name("in.parquet"), out[".parquet"], range(COUNT))
+    write_scored(table.with_name("in.parquet"), out[".parquet"], range(COUNT))
     assert parquet.read_table(out[".parquet"]).select(["count", "speed"]).equals(typed)
 
 

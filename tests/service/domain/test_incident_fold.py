@@ -151,7 +151,7 @@ def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
     After a fault the mean of the rows before is wrong, so healthy rows are as severe.
     """
 
-    def at(start: float, *severities: float) -> Block:
+    def block_with(start: float, *severities: float) -> Block:
         rows = tuple(
             (i, kept_row(f"{start + i}", start + i, one, value=one))
             for i, one in enumerate(severities)
@@ -162,7 +162,12 @@ def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
     fold = Fold()
     told = [
         (found.peak, found.p_value, found.leading[0].value)
-        for rows in (at(0.0, 1.5, 1.6, 1.7), at(3.0, 1.9, 1.5), at(5.0, 3.1), at(6.0, 9.0))
+        for rows in (
+            block_with(0.0, 1.5, 1.6, 1.7),
+            block_with(3.0, 1.9, 1.5),
+            block_with(5.0, 3.1),
+            block_with(6.0, 9.0),
+        )
         for found in [run(fold, rows)[-1].incident]
     ]
     assert told == [

@@ -60,22 +60,22 @@ def test_the_file_of_a_killed_rewrite_is_deleted(tmp_path):
     store = EmbeddedStore(tmp_path)
     store.start()
 
-    def copied() -> bool:
+    def copy_is_on_disk() -> bool:
         return any(rows[:1000] in file.read_bytes() for file in store.directory.store.glob("temp*"))
 
     with _client(store) as client:
         client.mset({f"rows-{i}": rows for i in range(3)})
         client.config_set("rdb-key-save-delay", 10_000_000)
         client.bgrewriteaof()
-        wait_for(copied)
+        wait_for(copy_is_on_disk)
     (rewriting,) = psutil.Process(store.child.pid).children()
     (kept := store.directory.store / "temp-notes.txt").touch()
     store.child.kill()
     store.child.wait()
     rewriting.kill()
-    assert copied()
+    assert copy_is_on_disk()
     store.start()
-    assert not copied()
+    assert not copy_is_on_disk()
     assert kept.exists()
     store.stop()
 

@@ -86,12 +86,12 @@ def test_a_breaking_model_breaks_its_request_only(
     kind = type(broken.version)
     judge = kind.judge
 
-    def breaks(self: object, X: np.ndarray, threshold: object = None) -> Judgement:
+    def judge_or_fail(self: object, X: np.ndarray, threshold: object = None) -> Judgement:
         if (X == 4171).any():
             raise RuntimeError("4171")
         return judge(self, X, threshold)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(kind, "judge", breaks)
+    monkeypatch.setattr(kind, "judge", judge_or_fail)
     good, bad = np.zeros((2, 3)), np.full((1, 3), 4171)
     replies = Scoring(champions).score_many(
         [ScoreRequest("broken", body(X)) for X in (good, bad, good)]
@@ -106,12 +106,12 @@ def test_a_breaking_reader_breaks_its_request_only(
     """A detector whose rows cannot be read leaves the other requests of its turn alone."""
     packed = payload.packed
 
-    def breaks(content_type: str | None, text: bytes, dimension: int) -> bytes | None:
+    def read_or_fail(content_type: str | None, text: bytes, dimension: int) -> bytes | None:
         if b"4171" in text:
             raise RuntimeError("4171")
         return packed(content_type, text, dimension)
 
-    monkeypatch.setattr(payload, "packed", breaks)
+    monkeypatch.setattr(payload, "packed", read_or_fail)
     good, bad = np.zeros((2, 3)), np.full((1, 3), 4171)
     replies = Scoring(champions).score_many(
         [ScoreRequest("pump", body(X)) for X in (good, bad, good)]

@@ -23,12 +23,12 @@ def test_the_bound_on_rows_fits_the_budget(
     """Few rows are tried first, so that a costly score is not computed for many."""
     tried = []
 
-    def timed(judge: object, n: int) -> float:
+    def seconds_for(judge: object, n: int) -> float:
         tried.append(n)
         accident = 1.0 if len(tried) == 1 else 0.0  # another process had the processor in between
         return accident + lone + more * (n - 1)
 
-    monkeypatch.setattr(cost, "_timed", timed)
+    monkeypatch.setattr(cost, "_timed", seconds_for)
     found = affordable_rows(lambda _: None)
     assert found == rows
     assert max(tried) == most_tried

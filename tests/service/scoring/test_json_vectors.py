@@ -63,7 +63,9 @@ def outcome(body: bytes, width: int | None) -> object:
     return X.shape, X.tobytes()
 
 
-def alike(body: bytes, width: int | None, patch: pytest.MonkeyPatch, piece: int) -> None:
+def assert_readers_agree(
+    body: bytes, width: int | None, patch: pytest.MonkeyPatch, piece: int
+) -> None:
     """Fail if the two readers differ on `body`, read in pieces of `piece` bytes."""
     with patch.context() as patched:
         patched.setattr(json_vectors, "PIECE", piece)
@@ -92,7 +94,7 @@ def test_the_fast_reader_changes_nothing(
     patch: pytest.MonkeyPatch, body: bytes, width: int | None, piece: int
 ) -> None:
     """Both readers give the same matrices bit for bit, and the same problems, also in pieces."""
-    alike(body, width, patch, piece)
+    assert_readers_agree(body, width, patch, piece)
 
 
 def test_any_damage_is_read_alike(patch: pytest.MonkeyPatch) -> None:
@@ -107,7 +109,7 @@ def test_any_damage_is_read_alike(patch: pytest.MonkeyPatch) -> None:
             body[at:to] = rng.choice(
                 [b"", body[at:to] * 2, rng.randbytes(1), bytes([rng.choice(b'[]{},":0e.- tN')])]
             )
-        alike(bytes(body), rng.choice([None, 3]), patch, rng.choice([20, 2**18]))
+        assert_readers_agree(bytes(body), rng.choice([None, 3]), patch, rng.choice([20, 2**18]))
 
 
 def test_the_fast_reader_is_used() -> None:

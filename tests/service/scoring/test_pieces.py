@@ -32,12 +32,12 @@ def read(kind: str, body: bytes, config: Config = NAMED, **by: object) -> reques
     return request_rows.read(kind, body, config, ByName(**by), 2)
 
 
-def something(rng: random.Random, depth: int = 0) -> object:
+def random_json(rng: random.Random, depth: int = 0) -> object:
     """Return a random JSON value, with brackets, commas, quotes and backslashes in its texts."""
     kind = rng.randrange(6 if depth < 3 else 3)
     if kind < 3:
         return [None, 1.5, "".join(rng.choices('[]{},:"\\ a\u00e9', k=rng.randrange(9)))][kind]
-    inner = [something(rng, depth + 1) for _ in range(rng.randrange(4))]
+    inner = [random_json(rng, depth + 1) for _ in range(rng.randrange(4))]
     return inner if kind < 5 else dict(zip(("x", "]", ',{"', "\\"), inner, strict=False))
 
 
@@ -53,7 +53,7 @@ def test_a_list_in_pieces_is_the_list(monkeypatch):
     rng = random.Random(0)
     cut = 0
     for _ in range(120):
-        value = [something(rng) for _ in range(rng.randrange(30))]
+        value = [random_json(rng) for _ in range(rng.randrange(30))]
         text = bytearray(json.dumps(value, ensure_ascii=rng.random() < 0.5).encode())
         assert decoded(bytes(text)) == value
         cut += len(list(pieces.lists(bytes(text)))) > 1

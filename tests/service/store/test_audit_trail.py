@@ -23,7 +23,7 @@ async def trail(stored):
     return [entry.to_dict() for entry in await stored.audit.entries("pump")]
 
 
-def broken_at(entries):
+def first_broken_entry(entries):
     """Return the number of the first document that does not follow the one before, or None."""
     return broken(map(WrittenEntry.of, entries))
 
@@ -70,7 +70,7 @@ async def test_retrainings_by_hand_are_written(stored):
         ("retrain", "key:ada", "idle", "queued", {"w_prev": 0.5, "w_new": 0.5}),
         ("retrain", "key:bob", "queued", "queued", None),
     ]
-    assert broken_at(await trail(stored)) is None
+    assert first_broken_entry(await trail(stored)) is None
 
 
 async def test_labels_that_set_the_threshold_are_written(stored):
@@ -85,7 +85,7 @@ async def test_labels_that_set_the_threshold_are_written(stored):
     entry = (await trail(stored))[-1]
     assert (entry["action"], entry["who"], entry["labels"]) == ("labelled", "key:ada", 1)
     assert (entry["seq"], entry["from"], entry["to"]) == (3, 2, 3)
-    assert broken_at(await trail(stored)) is None
+    assert first_broken_entry(await trail(stored)) is None
 
 
 async def test_unchanged_state_writes_no_entry(stored):
@@ -112,13 +112,13 @@ async def test_alterations_of_a_trail_are_found(stored):
     for n in range(5):
         await stored.detectors.mute("pump", 60 + n / 3, f"ü {n}", "ada")
     entries = await trail(stored)
-    assert broken_at(entries) is None
-    assert broken_at(entries[2:]) is None
+    assert first_broken_entry(entries) is None
+    assert first_broken_entry(entries[2:]) is None
     changed = copy.deepcopy(entries)
     changed[3]["who"] = "bob"
-    assert broken_at(changed) == 4
-    assert broken_at(entries[:2] + entries[3:]) == 4
-    assert broken_at([*entries[:2], entries[3], entries[2], *entries[4:]]) == 4
+    assert first_broken_entry(changed) == 4
+    assert first_broken_entry(entries[:2] + entries[3:]) == 4
+    assert first_broken_entry([*entries[:2], entries[3], entries[2], *entries[4:]]) == 4
 
 
 async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
@@ -130,5 +130,5 @@ async def test_a_trail_is_bounded_and_read_in_pages(stored, monkeypatch):
     assert [e.seq for e in await stored.audit.entries("pump", after=1, limit=3)] == [2, 3, 4]
     await stored.redis.xtrim(Keys("pump").audit, maxlen=3, approximate=False)
     assert [e["seq"] for e in await trail(stored)] == [5, 6, 7]
-    assert broken_at(await trail(stored)) is None
+    assert first_broken_entry(await trail(stored)) is None
     assert np.isfinite((await trail(stored))[0]["at"])

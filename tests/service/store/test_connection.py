@@ -129,11 +129,11 @@ async def test_a_call_without_an_answer_is_abandoned_and_not_cancelled(store_url
     redis = await connect(store_url)
     release, ended = asyncio.Event(), asyncio.Event()
 
-    async def question() -> None:
+    async def wait_for_release() -> None:
         await release.wait()
         ended.set()
 
-    await fails_in_time(ask(redis, question()))
+    await fails_in_time(ask(redis, wait_for_release()))
     release.set()
     await asyncio.wait_for(ended.wait(), PATIENCE)
     await redis.aclose()
@@ -152,7 +152,7 @@ async def test_an_outage_leaves_the_pool_as_large_as_before(own_store):
     own_store.signal(signal.SIGCONT)
     pool = redis.connection_pool
 
-    async def recovered() -> bool:
+    async def all_calls_are_answered() -> bool:
         answers = await asyncio.gather(
             *(stored.detectors.names() for _ in range(200)), return_exceptions=True
         )
@@ -160,7 +160,7 @@ async def test_an_outage_leaves_the_pool_as_large_as_before(own_store):
         late = any(isinstance(answer, StoreUnavailable) for answer in answers)
         return not late and not pool._in_use_connections
 
-    await until(recovered)
+    await until(all_calls_are_answered)
     assert len(pool._available_connections) <= POOL
     await redis.aclose()
 

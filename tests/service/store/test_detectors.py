@@ -137,7 +137,7 @@ async def test_every_change_is_announced(stored, redis):
     async with redis.pubsub() as subscription:
         await subscription.subscribe(NOTIFY)
 
-        async def heard() -> bytes | None:
+        async def next_notification() -> bytes | None:
             for _ in range(2):  # the first may be the subscription itself
                 message = await subscription.get_message(
                     ignore_subscribe_messages=True, timeout=0.5
@@ -147,21 +147,21 @@ async def test_every_change_is_announced(stored, redis):
             return None
 
         await stored.make("new")
-        assert await heard() == b"new"
+        assert await next_notification() == b"new"
         await stored.make(seed=1)
-        assert await heard() == b"pump"
+        assert await next_notification() == b"pump"
         await stored.learn()
-        assert await heard() == b"pump"
+        assert await next_notification() == b"pump"
         await stored.learn(seed=1)
-        assert await heard() == b"pump"
+        assert await next_notification() == b"pump"
         await stored.registry.set_champion("pump", 1)
-        assert await heard() == b"pump"
+        assert await next_notification() == b"pump"
         await stored.detectors.delete("new")
-        assert await heard() == b"new"
+        assert await next_notification() == b"new"
         await stored.make(seed=1)  # the same config: a process may serve a lost one
-        assert await heard() == b"pump"
+        assert await next_notification() == b"pump"
         await stored.registry.set_champion("pump", 1)
-        assert await heard() == b"pump"
+        assert await next_notification() == b"pump"
 
 
 async def test_a_retraining_by_hand_is_queued_before_it_is_answered(stored):

@@ -42,18 +42,18 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
     assert not await stored.erasure.rewrite_due(3600)
     assert await stored.erasure.rewrite()
 
-    async def gone() -> bool:
+    async def vector_is_gone() -> bool:
         return not on_disk(own_store.folder)
 
-    await until(gone)
-    await until(partial(ended, stored, well=True))
+    await until(vector_is_gone)
+    await until(partial(rewrite_is_over, stored, well=True))
     assert not await stored.erasure.rewrite_due(0)
     assert await stored.erasure.settle() is None
     assert (await stored.get()).learned == 44
     await redis.aclose()
 
 
-async def ended(stored: Stored, *, well: bool) -> bool:
+async def rewrite_is_over(stored: Stored, *, well: bool) -> bool:
     """Return whether the rewrite is over; it must have ended as `well` says."""
     try:
         found = await stored.erasure.settle()
@@ -76,14 +76,14 @@ async def rewriting(stored: Stored) -> None:
     assert await stored.erasure.settle() is None
 
 
-async def erased_after_all(stored: Stored, folder: Path) -> None:
+async def assert_erased_later(stored: Stored, folder: Path) -> None:
     """Fail unless a rewrite is still due, and another one removes the vector from the disk."""
     assert on_disk(folder)
     assert await stored.erasure.rewrite_due(0)
     await stored.redis.config_set("rdb-key-save-delay", 0)
     again = Stored(stored.redis)  # so that another worker need not wait
     assert await again.erasure.rewrite()
-    await until(partial(ended, again, well=True))
+    await until(partial(rewrite_is_over, again, well=True))
     assert not on_disk(folder)
     assert not await again.erasure.rewrite_due(0)
 
@@ -95,9 +95,9 @@ async def test_a_rewrite_that_is_killed_leaves_the_mark(own_store):
     await rewriting(stored)
     (child,) = psutil.Process(own_store.pid).children()
     child.kill()
-    await until(partial(ended, stored, well=False))
+    await until(partial(rewrite_is_over, stored, well=False))
     assert not await stored.erasure.rewrite()  # not again at once
-    await erased_after_all(stored, own_store.folder)
+    await assert_erased_later(stored, own_store.folder)
     await redis.aclose()
 
 
@@ -108,8 +108,8 @@ async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
     await rewriting(stored)
     own_store.kill()
     own_store.start()
-    await until(partial(ended, stored, well=False))
-    await erased_after_all(stored, own_store.folder)
+    await until(partial(rewrite_is_over, stored, well=False))
+    await assert_erased_later(stored, own_store.folder)
     await redis.aclose()
 
 
@@ -121,7 +121,7 @@ async def test_a_deletion_during_a_rewrite_waits_for_the_next(own_store):
     await erasure.mark_erased(redis)
     assert not await stored.erasure.rewrite()
     await redis.config_set("rdb-key-save-delay", 0)
-    await until(partial(ended, stored, well=True))
+    await until(partial(rewrite_is_over, stored, well=True))
     assert await stored.erasure.rewrite_due(0)
     await redis.aclose()
 

@@ -113,7 +113,7 @@ async def test_every_acknowledged_batch_survives_a_kill_of_the_store(own_store):
     await stored.make()
     acknowledged = []
 
-    async def post(sender: int) -> None:
+    async def post_until_killed(sender: int) -> None:
         while True:
             try:
                 answer = await stored.buffer.ingest("pump", matrix(3, seed=sender))
@@ -121,11 +121,11 @@ async def test_every_acknowledged_batch_survives_a_kill_of_the_store(own_store):
                 return
             acknowledged.append(answer.batch_id)
 
-    async def many() -> bool:
+    async def many_are_acknowledged() -> bool:
         return len(acknowledged) > 200
 
-    posts = [asyncio.create_task(post(sender)) for sender in range(32)]
-    await until(many)
+    posts = [asyncio.create_task(post_until_killed(sender)) for sender in range(32)]
+    await until(many_are_acknowledged)
     own_store.kill()
     await asyncio.gather(*posts)
     own_store.start()

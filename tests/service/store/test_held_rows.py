@@ -119,19 +119,19 @@ async def test_the_newest_buffered_and_held_rows_are_read(stored):
 async def test_one_sender_cannot_fill_the_buffer_with_novelty(stored):
     """Novel rows of one of several senders are at most half of the buffer."""
 
-    async def novel(n, sender, novelty):
+    async def send_novel(n, sender, novelty):
         await stored.buffer.ingest(
             "pump", matrix(n), sender=sender, verdict=verdict(n, novel=novelty)
         )
 
-    await novel(40, "a", 40)
-    await novel(40, "b", 0)
+    await send_novel(40, "a", 40)
+    await send_novel(40, "b", 0)
     with pytest.raises(SenderShareExceeded):
-        await novel(40, "a", 21)
-    await novel(40, "a", 20)
+        await send_novel(40, "a", 21)
+    await send_novel(40, "a", 20)
     with pytest.raises(SenderShareExceeded):
-        await novel(1, "a", 1)
-    await novel(40, "b", 40)
+        await send_novel(1, "a", 1)
+    await send_novel(40, "b", 40)
     assert (await stored.get()).buffered == 160
 
 
@@ -139,17 +139,17 @@ async def test_one_sender_cannot_fill_the_quarantine(stored, redis):
     """One of several senders has at most half of the quarantine; discards make room."""
     stored.buffer = Buffer(redis, holding=QuarantineBounds(max_vectors=10))
 
-    async def back(sender, rows):
+    async def send_held(sender, rows):
         batch = verdict(rows + 1, held=rows)
         await stored.buffer.ingest("pump", matrix(rows + 1), sender=sender, verdict=batch)
 
-    await back("a", 3)
-    await back("b", 1)
+    await send_held("a", 3)
+    await send_held("b", 1)
     with pytest.raises(BufferFull, match="3 vectors of this key wait in quarantine"):
-        await back("a", 3)
-    await back("a", 2)
-    await back("b", 4)
+        await send_held("a", 3)
+    await send_held("a", 2)
+    await send_held("b", 4)
     (first, *_) = await stored.quarantine.list("pump")
     await stored.quarantine.decide("pump", first.id, "discard")
-    await back("a", 3)
+    await send_held("a", 3)
     assert (await stored.get()).quarantined == 10

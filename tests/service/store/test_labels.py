@@ -52,7 +52,7 @@ async def test_labels_are_read_in_pages(stored):
     assert len(await store.latest("pump", limit=100)) == 100
 
 
-def of(sender: str, n: int = 1, seed: int = 0) -> list[Label]:
+def labels_of(sender: str, n: int = 1, seed: int = 0) -> list[Label]:
     """Return `normal` labels of one sender."""
     return [Label("normal", row, sender=sender) for row in matrix(n, seed=seed)]
 
@@ -61,9 +61,9 @@ async def test_a_sender_evicts_only_its_own_labels(stored: Stored) -> None:
     """A sender keeps a tenth of all labels, its latest; other senders' labels stay."""
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis, labels_kept=100)
-    assert await store.add("pump", uid, of("ada", 3))
+    assert await store.add("pump", uid, labels_of("ada", 3))
     for seed in range(5):
-        assert await store.add("pump", uid, of("bob", 8, seed))
+        assert await store.add("pump", uid, labels_of("bob", 8, seed))
     kept = await store.all("pump")
     assert [one.sender for one in kept].count("ada") == 3
     mine = [one.vector.tolist() for one in kept if one.sender == "bob"]
@@ -75,10 +75,10 @@ async def test_a_full_store_refuses_a_new_sender(stored: Stored) -> None:
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis, labels_kept=20)
     for sender in "abcdefghij":
-        assert await store.add("pump", uid, of(sender, 2))
+        assert await store.add("pump", uid, labels_of(sender, 2))
     with pytest.raises(BufferFull):
-        await store.add("pump", uid, of("late"))
-    assert await store.add("pump", uid, of("a", 1, seed=5))  # its own oldest makes room
+        await store.add("pump", uid, labels_of("late"))
+    assert await store.add("pump", uid, labels_of("a", 1, seed=5))  # its own oldest makes room
     assert len(await store.all("pump")) == 20
 
 
@@ -87,11 +87,11 @@ async def test_an_idempotency_key_is_for_one_body(stored: Stored) -> None:
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
     for _ in range(2):
-        assert await store.add("pump", uid, of("a"), idempotency_key="k", digest="d1")
+        assert await store.add("pump", uid, labels_of("a"), idempotency_key="k", digest="d1")
     with pytest.raises(Unprocessable):
-        await store.add("pump", uid, of("a"), idempotency_key="k", digest="d2")
+        await store.add("pump", uid, labels_of("a"), idempotency_key="k", digest="d2")
     await stored.redis.set(Keys("pump").labels_idempotency("old"), uid)
-    assert await store.add("pump", uid, of("a"), idempotency_key="old", digest="d3")
+    assert await store.add("pump", uid, labels_of("a"), idempotency_key="old", digest="d3")
     assert len(await store.all("pump")) == 1
 
 
@@ -102,12 +102,14 @@ async def test_idempotency_keys_are_kept_by_sender(
     monkeypatch.setattr(labels, "MOST_ANSWERS", 3)
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
-    assert await store.add("pump", uid, of("ann"), idempotency_key="0", digest="d1")
+    assert await store.add("pump", uid, labels_of("ann"), idempotency_key="0", digest="d1")
     for number in range(5):
-        assert await store.add("pump", uid, of("bob"), idempotency_key=str(number), digest="d2")
+        assert await store.add(
+            "pump", uid, labels_of("bob"), idempotency_key=str(number), digest="d2"
+        )
     assert len(await stored.redis.keys("*{pump}:idempotency:*")) == 1 + 3
     with pytest.raises(Unprocessable):
-        await store.add("pump", uid, of("ann"), idempotency_key="0", digest="d3")
+        await store.add("pump", uid, labels_of("ann"), idempotency_key="0", digest="d3")
     await stored.detectors.delete("pump")
     assert not await stored.redis.keys("*{pump}:idempotency:*")
 
@@ -115,7 +117,7 @@ async def test_idempotency_keys_are_kept_by_sender(
 async def test_a_deleted_label_waits_for_a_rewrite(stored: Stored) -> None:
     """A deleted label's vector is still in the append-only file, so a rewrite is due."""
     store, erasure = LabelStore(stored.redis), Erasure(stored.redis)
-    assert await store.add("pump", (await stored.get()).uid, of("ann"))
+    assert await store.add("pump", (await stored.get()).uid, labels_of("ann"))
     assert not await erasure.rewrite_due(0)
     assert await store.delete("pump", await store.all("pump")) == 1
     assert await erasure.rewrite_due(0)
@@ -136,8 +138,8 @@ async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
     await stored.make(threshold={"labels": {"beta": 1}})
-    await store.add("pump", uid, of("ada", 2))
-    await store.add("pump", uid, of("bob", 3))
+    await store.add("pump", uid, labels_of("ada", 2))
+    await store.add("pump", uid, labels_of("bob", 3))
     revision = (await stored.get()).config_revision
     assert await store.sweep("pump", "bob", who="key:root") == 3
     assert {one.sender for one in await store.all("pump")} == {"ada"}
@@ -147,7 +149,7 @@ async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
 
 def test_labels_are_read_in_equal_numbers() -> None:
     """A thousand labels of one sender do not displace another sender's two."""
-    labels = [*of("flood", 50), *of("ada", 2)]
+    labels = [*labels_of("flood", 50), *labels_of("ada", 2)]
     found = equal_share_of_senders(labels, 10)
     assert [one.sender for one in found].count("ada") == 2
     assert len(found) == 10
@@ -160,8 +162,8 @@ async def test_audit_entries_of_one_sender_are_bounded(stored: Stored) -> None:
     uid = (await stored.make(threshold={"labels": {"beta": 1}})).uid
     store, before = LabelStore(stored.redis), len(await stored.audit.entries("pump"))
     for seed in range(70):
-        assert await store.add("pump", uid, of("a", seed=seed), who="a")
-    assert await store.add("pump", uid, of("b"), who="b")
+        assert await store.add("pump", uid, labels_of("a", seed=seed), who="a")
+    assert await store.add("pump", uid, labels_of("b"), who="b")
     trail = (await stored.audit.entries("pump"))[before:]
     assert [entry.who for entry in trail].count("a") in range(60, 71)  # an hour may end between
     assert trail[-1].who == "b"

@@ -37,10 +37,10 @@ async def test_a_lease_ends_by_itself_and_renewing_keeps_it(stored):
     assert renewed.deadline >= lease.deadline
     assert renewed.token == lease.token
 
-    async def free() -> bool:
+    async def lease_is_free() -> bool:
         return await stored.leases.acquire("pump", 30) is not None
 
-    await until(free)
+    await until(lease_is_free)
     assert renewed.expired
     assert time.monotonic() >= renewed.deadline
     assert await stored.leases.renew(renewed) is None
@@ -51,29 +51,29 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
     await stored.buffer.ingest("pump", matrix(40))
     late = await stored.lease(seconds=0.05)
     experience = await stored.take()
-    await lapse(stored, late)
+    await wait_until_over(stored, late)
 
-    async def tries() -> None:
+    async def assert_every_step_is_refused() -> None:
         with pytest.raises(Fenced):
             await stored.registry.promote(late, experience, b"late", GOOD, seconds=1)
         with pytest.raises(Fenced):
             await stored.registry.park(late, experience, "late", seconds=1)
 
-    await tries()
+    await assert_every_step_is_refused()
     fresh = await stored.lease()
-    await tries()
+    await assert_every_step_is_refused()
     assert (await stored.get()).last_version == 0
     assert await stored.registry.promote(fresh, experience, b"fresh", GOOD, seconds=1) == 1
 
 
-async def lapse(stored: Stored, lease: Lease) -> None:
+async def wait_until_over(stored: Stored, lease: Lease) -> None:
     """Wait until the lease is over in the store, a moment after its worker considers it over."""
     key = Keys(lease.name).lease(lease.role)
 
-    async def lapsed() -> bool:
+    async def lease_is_over() -> bool:
         return await stored.redis.get(key) != lease.holder.encode()
 
-    await until(lapsed)
+    await until(lease_is_over)
     assert lease.expired
 
 
@@ -92,7 +92,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
     """A worker that lost its lease is refused; numbers and generations have no gaps."""
     total, promoted, refused = 30, [], 0
 
-    async def work() -> None:
+    async def promote_until_total() -> None:
         nonlocal refused
         while len(promoted) < total:
             lease = await stored.leases.acquire("pump", 0.05)
@@ -104,7 +104,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
                 await asyncio.sleep(0)
                 continue
             if refused < 10:
-                await lapse(stored, lease)
+                await wait_until_over(stored, lease)
             artifact = experience.last.encode()
             try:
                 number = await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0)
@@ -114,7 +114,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
                 promoted.append(number)
                 await stored.leases.release(lease)
 
-    await asyncio.gather(*(work() for _ in range(8)))
+    await asyncio.gather(*(promote_until_total() for _ in range(8)))
     found = await stored.get()
     assert refused >= 10
     assert sorted(promoted) == list(range(1, found.last_version + 1))

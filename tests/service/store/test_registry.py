@@ -360,14 +360,17 @@ class Ledger:
         assert set(buffered) | set(parked) <= set(held)
         assert not set(self.discarded) & set(held)
 
-        def count(ids: list[str]) -> int:
+        def vectors_of(ids: list[str]) -> int:
             return sum(self.acknowledged[batch] for batch in ids)
 
-        assert (found.buffered, found.parked) == (count(buffered), count(parked))
-        assert (found.consumed, found.discarded) == (count(self.consumed), count(self.discarded))
+        assert (found.buffered, found.parked) == (vectors_of(buffered), vectors_of(parked))
+        assert (found.consumed, found.discarded) == (
+            vectors_of(self.consumed),
+            vectors_of(self.discarded),
+        )
         assert found.buffered_bytes == 12 * found.buffered
         assert found.parked_bytes == 12 * found.parked
-        assert found.kept_bytes == 12 * count([b for b in self.consumed if b in held])
+        assert found.kept_bytes == 12 * vectors_of([b for b in self.consumed if b in held])
         records = [one.to_dict() for one in await self.stored.registry.records("pump")]
         assert [r["version"] for r in records] == list(range(1, found.last_version + 1))
         history = await self.stored.registry.history("pump")

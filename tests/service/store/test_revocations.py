@@ -36,7 +36,7 @@ async def settle(stored, *, good: bool = True) -> int:
     return number
 
 
-async def poisoned(stored) -> tuple[str, str]:
+async def learn_from_two_senders(stored) -> tuple[str, str]:
     """Let version 1 learn from ann, 2 from ann and bob, 3 from ann; then buffer a batch of each.
 
     Return the ids of bob's batches: the learned one and the buffered one.
@@ -52,14 +52,14 @@ async def poisoned(stored) -> tuple[str, str]:
     return learned, await send(stored, "bob", 5, seed=5)
 
 
-async def accounted(stored) -> int:
+async def vectors_in_counters(stored) -> int:
     """Return how many vectors the counters account for."""
     found = await stored.get()
     places = (found.buffered, found.quarantined, found.parked, found.consumed, found.discarded)
     return sum(places)
 
 
-async def in_stream(stored) -> int:
+async def vectors_in_stream(stored) -> int:
     """Return how many vectors the stream holds."""
     rows = await stored.redis.xrange(Keys("pump").stream)
     return sum(int(fields[b"n"]) for _, fields in rows)
@@ -70,7 +70,7 @@ BOB = RevocationTarget("key", "bob")
 
 async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
     """The key's versions and later ones are marked, a clean one serves, the rest is relearned."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     done = await stored.revocations.revoke(
         "pump", RevocationRequest(BOB, "key:eve", "broken press")
     )
@@ -83,7 +83,7 @@ async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
     assert (found.champion, found.generation, found.learned) == (1, 4, 40)
     assert found.buffered == 7 + 110
     assert found.buffer_oldest is not None
-    assert await accounted(stored) == 40 + 90 + 60 + 12
+    assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
     experience = await stored.take()
     assert experience.senders == ("ann",)
     assert (experience.n, experience.champion) == (117, 1)
@@ -99,17 +99,17 @@ async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
 
 async def test_relearned_vectors_are_those_that_were_sent(stored):
     """The same vectors are relearned, in order, after those that were buffered before."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     expected = [matrix(7, seed=4), matrix(50, seed=1), matrix(60, seed=3)]
     assert np.array_equal((await stored.take()).vectors, np.concatenate(expected))
     assert await settle(stored) == 4
-    assert await accounted(stored) == 40 + 90 + 60 + 12
+    assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
 
 
 async def test_erased_vectors_are_reported_as_lost(stored):
     """Without the vectors nothing is relearned; the answer says what is lost, and from whom."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     while await stored.erasure.erase("pump", 0):
         pass
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
@@ -118,12 +118,12 @@ async def test_erased_vectors_are_reported_as_lost(stored):
     assert done.relearned.vectors == 0
     assert done.discarded["kept"] == 0
     assert (await stored.get()).buffered == 7
-    assert await accounted(stored) == 40 + 90 + 60 + 12
+    assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
 
 
 async def test_partly_erased_vectors_are_lost_in_part(stored):
     """If only the oldest vectors are gone, each batch is in one of the two lists."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     (first,) = (await stored.registry.record("pump", 3)).to_dict()["experience"]["batches"]
     entries = await stored.redis.xrange(Keys("pump").stream)
     await stored.erasure.erase("pump", 0)
@@ -137,7 +137,7 @@ async def test_partly_erased_vectors_are_lost_in_part(stored):
 
 async def test_revoking_a_batch_leaves_other_batches(stored):
     """One batch is revoked, learned or not; other batches of its sender stay."""
-    learned, waiting = await poisoned(stored)
+    learned, waiting = await learn_from_two_senders(stored)
     done = await stored.revocations.revoke(
         "pump", RevocationRequest(RevocationTarget("batch", waiting))
     )
@@ -157,14 +157,14 @@ async def test_revoking_a_batch_leaves_other_batches(stored):
 async def test_a_dry_run_changes_no_key(stored):
     """A dry run says what would be done, and changes no key of the store."""
 
-    async def everything() -> dict[bytes, bytes]:
+    async def all_keys() -> dict[bytes, bytes]:
         keys = [key async for key in stored.redis.scan_iter()]
         return {key: await stored.redis.dump(key) for key in keys}
 
-    await poisoned(stored)
-    before = await everything()
+    await learn_from_two_senders(stored)
+    before = await all_keys()
     told = (await stored.revocations.plan("pump", BOB)).foreseen()
-    assert await everything() == before
+    assert await all_keys() == before
     assert await stored.revocations.revoke("pump", RevocationRequest(BOB)) == replace(
         told, dry_run=False
     )
@@ -172,23 +172,23 @@ async def test_a_dry_run_changes_no_key(stored):
 
 async def test_a_repeated_revocation_changes_nothing(stored):
     """Repeated, it makes no new mark, no new generation, and relearns nothing twice."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
-    held = await in_stream(stored)
+    held = await vectors_in_stream(stored)
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
     assert not any(done.discarded.values())
     assert done.lost.vectors == done.relearned.vectors == 0
-    assert await in_stream(stored) == held
+    assert await vectors_in_stream(stored) == held
 
 
 @pytest.mark.parametrize("steps", range(8))
 async def test_an_interrupted_revocation_is_completed_by_repetition(stored, monkeypatch, steps):
     """After a crash at any step every vector is in one place, and a repeated call completes it."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     sweep, left = revocations.SWEEP, steps
 
-    async def cut(*arguments, **keys):
+    async def cancel_after_steps(*arguments, **keys):
         nonlocal left
         if not left:
             raise asyncio.CancelledError
@@ -196,16 +196,16 @@ async def test_an_interrupted_revocation_is_completed_by_repetition(stored, monk
         return await sweep(*arguments, **keys)
 
     monkeypatch.setattr(revocations, "STEP_ENTRIES", 1)
-    monkeypatch.setattr(revocations, "SWEEP", cut)
+    monkeypatch.setattr(revocations, "SWEEP", cancel_after_steps)
     with pytest.raises(asyncio.CancelledError):
         await stored.revocations.revoke("pump", RevocationRequest(BOB))
-    assert await accounted(stored) == 40 + 90 + 60 + 12
+    assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
     monkeypatch.setattr(revocations, "SWEEP", sweep)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
-    assert await accounted(stored) == 40 + 90 + 60 + 12
+    assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
     found = await stored.get()
     assert (found.buffered, found.discarded, found.generation) == (117, 5, 4)
-    assert await in_stream(stored) == 117 + 40
+    assert await vectors_in_stream(stored) == 117 + 40
 
 
 async def test_rows_held_back_and_parked_are_discarded_too(stored):
@@ -225,7 +225,7 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
     found = await stored.get()
     assert (found.buffered, found.quarantined, found.parked, found.discarded) == (6, 3, 50, 109)
     assert await stored.quarantine.decide("pump", "v1", "release") == 50
-    assert await in_stream(stored) == 56
+    assert await vectors_in_stream(stored) == 56
     with pytest.raises(Conflict):
         await stored.registry.set_champion("pump", 1)
 
@@ -240,13 +240,13 @@ async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(store
     await stored.registry.set_champion("pump", 2)
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.relearned.vectors) == (1, 40)
-    assert await accounted(stored) == 120
-    assert await in_stream(stored) == 40 + 40
+    assert await vectors_in_counters(stored) == 120
+    assert await vectors_in_stream(stored) == 40 + 40
 
 
 async def test_a_revocation_after_a_rollback_keeps_the_clean_champion(stored):
     """After a rollback the clean champion stays, and what later versions learned is relearned."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     await stored.registry.set_champion("pump", 1)
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
@@ -277,7 +277,7 @@ async def test_without_a_clean_version_none_serves(stored):
 
 async def test_a_training_with_revoked_data_is_not_promoted(stored):
     """A worker that took the experience before the revocation cannot promote it."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     await send(stored, "ann")
     lease = await stored.lease()
     await stored.retrainings.start(lease)
@@ -300,25 +300,25 @@ async def test_a_run_left_with_too_few_vectors_ends(stored):
 
 async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
     """Of two concurrent revocations one succeeds; the other is refused, or succeeds after it."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     asked = [stored.revocations.revoke("pump", RevocationRequest(BOB)) for _ in range(2)]
     done = await asyncio.gather(*asked, return_exceptions=True)
     assert all(isinstance(one, Revoked | Conflict) for one in done)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
-    assert await accounted(stored) == 40 + 90 + 60 + 12
-    assert await in_stream(stored) == 117 + 40
+    assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
+    assert await vectors_in_stream(stored) == 117 + 40
 
 
 async def test_artifacts_of_revoked_versions_are_deleted(stored):
     """Revoked versions are pruned, and do not count among the kept ones."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await stored.registry.prune("pump") == [2, 3]
 
 
 async def test_imported_copies_of_revoked_versions_are_found(stored):
     """Copies of a revoked version and versions trained on top of it are found by their hashes."""
-    await poisoned(stored)
+    await learn_from_two_senders(stored)
     of_two = (await stored.registry.record("pump", 2)).to_dict()["sha256"]
     artifact = await stored.registry.artifact("pump", 3)
     assert await stored.registry.import_version("pump", artifact, NewRecord()) == 4

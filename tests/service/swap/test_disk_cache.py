@@ -16,7 +16,7 @@ from tests.service.trained import champion
 MAX = 2**24
 
 
-def kept(folder, **fields):
+def store_champion(folder, **fields):
     """Store one champion; return the cache and the file."""
     cache = DiskCache(folder, Artifacts(MAX))
     cache.keep(champion(**fields))
@@ -25,7 +25,7 @@ def kept(folder, **fields):
 
 def test_a_kept_champion_comes_back_as_it_was(tmp_path):
     """Pointer, threshold and scores are those that were served."""
-    cache, file = kept(tmp_path / "new", generation=7)
+    cache, file = store_champion(tmp_path / "new", generation=7)
     (found,) = list(cache.restore())
     was = champion(generation=7)
     assert (found.name, found.uid, found.number, found.generation) == ("pump", "u", 1, 7)
@@ -37,7 +37,7 @@ def test_a_kept_champion_comes_back_as_it_was(tmp_path):
 
 def test_only_the_latest_of_a_detector_is_kept(tmp_path):
     """A newer champion replaces the file, and no other file is left."""
-    cache, file = kept(tmp_path)
+    cache, file = store_champion(tmp_path)
     cache.keep(champion(2))
     assert [one.number for one in list(cache.restore())] == [2]
     assert list(tmp_path.iterdir()) == [file]
@@ -46,7 +46,7 @@ def test_only_the_latest_of_a_detector_is_kept(tmp_path):
 @pytest.mark.parametrize("where", [0, 20, -1])
 def test_a_damaged_copy_is_not_served(tmp_path, where):
     """With one changed byte, in the line or in the artifact, a copy is not served."""
-    cache, file = kept(tmp_path)
+    cache, file = store_champion(tmp_path)
     content = bytearray(file.read_bytes())
     content[where] ^= 1
     file.write_bytes(content)
@@ -55,7 +55,7 @@ def test_a_damaged_copy_is_not_served(tmp_path, where):
 
 def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypatch):
     """A file that this process wrote is loaded without checks; any other is verified."""
-    cache, file = kept(tmp_path)
+    cache, file = store_champion(tmp_path)
     other = DiskCache(tmp_path, Artifacts(MAX))
 
     def refuse(*_):
@@ -76,21 +76,21 @@ def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypa
 
 def test_a_copy_under_another_name_is_not_served(tmp_path):
     """A copy under another detector's name is not served."""
-    cache, file = kept(tmp_path)
+    cache, file = store_champion(tmp_path)
     file.rename(tmp_path / "other.champion")
     assert list(cache.restore()) == []
 
 
 def test_a_file_larger_than_an_artifact_is_not_read(tmp_path):
     """The size bound of artifacts holds for their copies."""
-    _, file = kept(tmp_path)
+    _, file = store_champion(tmp_path)
     file.write_bytes(file.read_bytes() + bytes(2 * MAX))
     assert list(DiskCache(tmp_path, Artifacts(1024)).restore()) == []
 
 
 def test_old_copies_of_unknown_detectors_are_pruned(tmp_path):
     """Copies of unknown detectors are pruned once they are old; those of known ones stay."""
-    cache, file = kept(tmp_path)
+    cache, file = store_champion(tmp_path)
     cache.prune(set())
     old = time.time() - KEPT_SECONDS - 1
     os.utime(file, (old, old))
@@ -102,7 +102,7 @@ def test_old_copies_of_unknown_detectors_are_pruned(tmp_path):
 
 def test_a_deleted_detector_is_forgotten(tmp_path):
     """The copy of a deleted detector is removed; repeating this does nothing."""
-    cache, file = kept(tmp_path)
+    cache, file = store_champion(tmp_path)
     cache.forget("pump")
     cache.forget("pump")
     assert not file.exists()

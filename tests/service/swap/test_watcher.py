@@ -85,22 +85,22 @@ async def test_a_notification_is_followed_before_the_next_poll(watched: Watched)
     )
     running = asyncio.create_task(watcher.run())
 
-    async def polled() -> bool:
+    async def detector_is_known() -> bool:
         return watcher.champions.detector("pump") is not None
 
-    await until(polled)
+    await until(detector_is_known)
 
-    async def listening() -> bool:
+    async def is_subscribed() -> bool:
         found = await watched.stored.redis.pubsub_numsub(NOTIFY)
         return found[0][1] == 1
 
-    await until(listening)
+    await until(is_subscribed)
     await watched.learn(versions()[0])
 
-    async def served() -> bool:
+    async def version_1_serves() -> bool:
         return watched.serving() == (1, 1, 1)
 
-    await until(served)
+    await until(version_1_serves)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running

@@ -20,7 +20,7 @@ from tests.service.trained import champion
 ODD = 'pump\\ "1"\n# HELP x'  # a feature can have any name
 
 
-def counted(metrics: Metrics, detectors: int) -> StateMetrics:
+def count_answers(metrics: Metrics, detectors: int) -> StateMetrics:
     """Count an answer of each of these detectors; return the store's metrics of them."""
     champions = Champions(1)
     for i in range(detectors):
@@ -35,7 +35,7 @@ def counted(metrics: Metrics, detectors: int) -> StateMetrics:
 def test_the_page_equals_that_of_the_library() -> None:
     """The page has the library's lines and families, however many pieces it has."""
     metrics = Metrics(CollectorRegistry())
-    state = counted(metrics, 30)
+    state = count_answers(metrics, 30)
     metrics.registry.register(state)
     page = asyncio.run(written(metrics, state))
     assert sorted(page.splitlines()) == sorted(generate_latest(metrics.registry).splitlines())
@@ -60,21 +60,21 @@ def test_no_piece_grows_with_the_detectors(
     monkeypatch.setattr(exposition, "SLICE_SECONDS", -1.0)
     turns = 0
 
-    async def others() -> None:
+    async def count_turns() -> None:
         nonlocal turns
         while True:
             turns += 1
             await asyncio.sleep(0)
 
-    async def scraped(metrics: Metrics, state: StateMetrics) -> None:
-        other = asyncio.create_task(others())
+    async def scrape(metrics: Metrics, state: StateMetrics) -> None:
+        other = asyncio.create_task(count_turns())
         await metrics.expose(state)
         other.cancel()
 
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
-    state = counted(metrics, 100)
+    state = count_answers(metrics, 100)
     own = metrics if metrics._shared is None else metrics._shared
     pieces = [*own.slices(), *state.slices()]
     assert max(len(piece.samples) for piece in pieces if piece is not None) <= 100
-    asyncio.run(scraped(metrics, state))
+    asyncio.run(scrape(metrics, state))
     assert turns >= len(pieces)

@@ -95,12 +95,12 @@ async def test_a_report_that_waits_keeps_no_champion(
     asked, go = asyncio.Event(), asyncio.Event()
     append = observed.stores.live.append
 
-    async def slowly(*args: Any) -> bool:
+    async def append_late(*args: Any) -> bool:
         asked.set()
         await go.wait()
         return await append(*args)
 
-    monkeypatch.setattr(observed.stores.live, "append", slowly)
+    monkeypatch.setattr(observed.stores.live, "append", append_late)
     running = asyncio.create_task(observed.observer.run())
     try:
         observed.score(np.zeros((2, 3)))
@@ -122,14 +122,14 @@ async def test_reports_are_made_in_the_order_of_their_rows(
     made_first, started = threading.Event(), threading.Event()
     summarise, sizes = Observer._summarise, []
 
-    def slow(observer: Observer, champion: Champion, pending: Any) -> Any:
+    def summarise_late(observer: Observer, champion: Champion, pending: Any) -> Any:
         if not started.is_set():
             started.set()
             made_first.wait(PATIENCE)
         sizes.append(pending.scored)
         return summarise(observer, champion, pending)
 
-    monkeypatch.setattr(Observer, "_summarise", slow)
+    monkeypatch.setattr(Observer, "_summarise", summarise_late)
     observed.score(np.zeros((3, 3)))
     first = asyncio.create_task(observed.observer.flush())
     await until(started.is_set)
@@ -297,12 +297,12 @@ async def test_counts_wait_until_the_store_returns(own_store: object, observed: 
     own_store.start()  # type: ignore[attr-defined]
     alone.score(np.full((2, 3), 70.0))
 
-    async def counted() -> bool:
+    async def all_rows_are_counted() -> bool:
         await alone.observer.flush()
         found = await reports(alone)
         return sum(tally.rows for one in found for tally in one.tallies) == 5 + 3 * 7 + 2
 
-    await until(counted)
+    await until(all_rows_are_counted)
     await stores.close()
 
 

@@ -130,11 +130,11 @@ async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
     await send(watched, version, 3.0)
     second = Monitor(short, watched.redis)
 
-    async def seen() -> bool:
+    async def shift_is_found() -> bool:
         await second.tick()
         return (await watched.get()).drift.state == "new_regime"
 
-    await until(seen)
+    await until(shift_is_found)
 
 
 @pytest.mark.anyio

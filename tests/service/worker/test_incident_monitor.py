@@ -75,11 +75,11 @@ class Traffic:
         events = [Event(end, np.full(3, 7.0, np.float32), 20.0, 1e-3, 1.5, 1, 1)] * len(places)
         assert await self.store.send("pump", process, number, report, events)
 
-    async def open(self) -> list[Any]:
+    async def open_incidents(self) -> list[Any]:
         """Return the open incidents."""
         return [one for one in await self.incidents.all("pump") if one.incident.state == "open"]
 
-    async def rows(self) -> dict[int, tuple[int, int]]:
+    async def rows_by_bucket(self) -> dict[int, tuple[int, int]]:
         """Return the rows and alarms so far, by buckets of these seconds."""
         found = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
         for chunk, buckets in (await self.incidents.buckets("pump")).items():
@@ -103,7 +103,7 @@ async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> Non
     await traffic.send("..x")
     await traffic.send("xx", process="p2")
     await monitor.tick()
-    ((found, decision),) = await traffic.open()
+    ((found, decision),) = await traffic.open_incidents()
     assert (found.count, found.state, found.features, decision) == (3, "open", ("a",), None)
     assert found.regime == 1  # the version knows only one regime, so it is the nearest
     rows = (await traffic.incidents.rows("pump", [found.id]))[found.id]
@@ -114,7 +114,7 @@ async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> Non
     assert detector.incident_rule.calibration == "insufficient"
     (waiting,) = await Messages(traffic.stored.redis).waiting("pump", 10)
     assert waiting.message.incident == found.id
-    assert await traffic.rows() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
+    assert await traffic.rows_by_bucket() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
 
 
 async def test_a_dead_worker_s_reports_are_counted_once(
@@ -125,23 +125,23 @@ async def test_a_dead_worker_s_reports_are_counted_once(
     await traffic.send("...x....")
     monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 1e9)
     await monitor.tick()  # it has counted and not saved
-    assert await traffic.rows() == {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
+    assert await traffic.rows_by_bucket() == {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
     del monitor
     monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 0.0)
     await traffic.send("xx")
     await traffic.stored.redis.delete(Keys("pump").lease("monitor"))
     second = Monitor(SETTINGS, traffic.stored.redis)
     await second.tick()
-    assert (await traffic.rows())[history.MINUTE] == (10, 3)
-    assert len(await traffic.open()) == 1
+    assert (await traffic.rows_by_bucket())[history.MINUTE] == (10, 3)
+    assert len(await traffic.open_incidents()) == 1
     assert await traffic.stored.redis.xlen(Keys("pump").traffic) <= 1  # what was counted is gone
     await second.close()
     third = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("x")
     await third.tick()
     await third.close()
-    assert (await traffic.rows())[history.HOUR] == (11, 4)
-    ((found, _),) = await traffic.open()
+    assert (await traffic.rows_by_bucket())[history.HOUR] == (11, 4)
+    ((found, _),) = await traffic.open_incidents()
     assert found.count == 4
 
 
@@ -150,7 +150,7 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("xxx", source="m1")
     await monitor.tick()
-    ((found, _),) = await traffic.open()
+    ((found, _),) = await traffic.open_incidents()
     decision = IncidentDecision("dismissed", "a wash", "key:k", time.time())
     pattern = DismissedPattern(found.id, {"a": (6.0, 8.0)})
     assert await traffic.incidents.decide("pump", found.id, decision, pattern)
@@ -158,7 +158,7 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     assert (await traffic.stored.get()).incidents.open == 0
     await traffic.send("xxx", source="m2")
     await monitor.tick()
-    first = (await traffic.open())[0].incident
+    first = (await traffic.open_incidents())[0].incident
     assert (first.source, first.pages, first.like) == ("m2", False, found.id)
     assert (await traffic.stored.get()).incidents.open == 0
     withdrawn = IncidentDecision(None, "no wash", "key:k", time.time())
@@ -176,7 +176,7 @@ async def test_with_incidents_off_the_history_goes_on(traffic: Traffic) -> None:
     await monitor.tick()
     await monitor.close()
     assert await traffic.incidents.all("pump") == []
-    assert (await traffic.rows())[history.MINUTE] == (6, 6)
+    assert (await traffic.rows_by_bucket())[history.MINUTE] == (6, 6)
 
 
 async def test_the_oldest_incidents_are_deleted(

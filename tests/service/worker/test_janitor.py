@@ -66,12 +66,12 @@ async def test_a_learned_vector_leaves_the_data_directory(own_store):
     )  # fmt: skip
     janitor = _janitor(redis, rewrite_seconds=1.0)
 
-    async def gone() -> bool:
+    async def vector_is_gone() -> bool:
         await janitor.tick()
         return not _holds(own_store.folder, marker)
 
-    assert not await gone()  # erased from memory, but still in the file
-    await until(gone)
+    assert not await vector_is_gone()  # erased from memory, but still in the file
+    await until(vector_is_gone)
     assert (await stored.get()).learned == 40
     await redis.aclose()
 
@@ -107,14 +107,14 @@ async def test_an_interrupted_release_is_completed(redis: Redis, stored: Stored,
     steps = 0
     script = quarantine._STEP
 
-    async def dies(*args):
+    async def fail_after_two_steps(*args):
         nonlocal steps
         steps += 1
         if steps > 2:
             raise RuntimeError("killed")
         return await script(*args)
 
-    monkeypatch.setattr(quarantine, "_STEP", dies)
+    monkeypatch.setattr(quarantine, "_STEP", fail_after_two_steps)
     (entry,) = await stored.quarantine.list("pump")
     with pytest.raises(RuntimeError):
         await stored.quarantine.decide("pump", entry.id, "release")

@@ -49,7 +49,7 @@ class Post:
         receiver = Receiver(**(given | more))
         return Webhook(receiver, self.stored.redis, lambda: [self.lease], client)
 
-    async def put(self, *named: tuple[str, str], age: float = 0.0) -> None:
+    async def store_messages(self, *named: tuple[str, str], age: float = 0.0) -> None:
         """Store messages as the worker does."""
         waiting: list[Message] = []
         for incident, kind in named:
@@ -59,7 +59,7 @@ class Post:
         changes = Changes(messages=waiting)
         await Incidents(self.stored.redis).save(self.lease, Followed("0-0", Fold()), changes)
 
-    async def left(self) -> int:
+    async def messages_waiting(self) -> int:
         """Return how many messages wait."""
         return len(await Messages(self.stored.redis).waiting("pump", 100))
 
@@ -74,12 +74,12 @@ async def post(stored: Stored) -> Post:
 
 async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
     """Waiting messages are sent in order with a signature, and then deleted."""
-    await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"))
+    await post.store_messages(("i1", "opened"), ("i2", "opened"), ("i1", "closed"))
     sender = post.sender()
     await sender.tick()
     await sender.tick()
     assert post.got == [("i1", "opened"), ("i2", "opened"), ("i1", "closed")]
-    assert await post.left() == 0
+    assert await post.messages_waiting() == 0
     sent = post.requests[0]
     assert sent.headers["content-type"] == "application/cloudevents+json"
     copy = Message(sent.headers["webhook-id"], "", 0.0, sent.content)
@@ -95,7 +95,7 @@ async def test_without_a_receiver_messages_wait_in_order(
     now = 0.0  # the sender reads it each time
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
     monkeypatch.setattr(webhook, "time", clock)
-    await post.put(("i1", "opened"), ("i1", "closed"))
+    await post.store_messages(("i1", "opened"), ("i1", "closed"))
     post.answer = lambda _: 0
     sender, asked = post.sender(), []
     for second in range(10):
@@ -103,51 +103,53 @@ async def test_without_a_receiver_messages_wait_in_order(
         await sender.tick()
         asked += [second] * (len(post.requests) > before)
     assert asked == [0, 1, 3, 7]
-    assert await post.left() == 2
+    assert await post.messages_waiting() == 2
     post.answer = lambda _: 200
     now = 60.0
-    while await post.left():
+    while await post.messages_waiting():
         await sender.tick()
     assert post.got == [("i1", "opened"), ("i1", "closed")]
 
 
 async def test_a_refused_message_delays_only_its_incident(post: Post) -> None:
     """A refused message delays only later messages of its own incident."""
-    await post.put(("i1", "opened"), ("i2", "opened"), ("i1", "closed"), ("i2", "closed"))
+    await post.store_messages(
+        ("i1", "opened"), ("i2", "opened"), ("i1", "closed"), ("i2", "closed")
+    )
     post.answer = lambda name: 400 if ".i1." in name else 200
     await post.sender().tick()
     assert post.got == [("i2", "opened"), ("i2", "closed")]
-    assert await post.left() == 2
+    assert await post.messages_waiting() == 2
 
 
 async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
     """A message that could not be delivered in time is dropped; later ones are sent."""
-    await post.put(("i1", "opened"), age=61.0)
-    await post.put(("i2", "opened"))
+    await post.store_messages(("i1", "opened"), age=61.0)
+    await post.store_messages(("i2", "opened"))
     await post.sender().tick()
     assert post.got == [("i2", "opened")]
-    assert await post.left() == 0
+    assert await post.messages_waiting() == 0
     assert (await post.stored.get()).messages == (1, 1)
 
 
 async def test_messages_a_minute_are_bounded(post: Post) -> None:
     """The number of messages a minute is bounded; the others wait."""
-    await post.put(*((f"i{i}", "opened") for i in range(9)))
+    await post.store_messages(*((f"i{i}", "opened") for i in range(9)))
     sender = post.sender(per_minute=5)
     await sender.tick()
     await sender.tick()
     assert len(post.got) == 5
-    assert await post.left() == 4
+    assert await post.messages_waiting() == 4
 
 
 async def test_a_worker_without_its_lease_deletes_no_message(post: Post) -> None:
     """A worker without its lease deletes no message, so that another one sends them."""
-    await post.put(("i1", "opened"))
+    await post.store_messages(("i1", "opened"))
     assert await post.stored.leases.release(post.lease)
     await post.sender().tick()
-    assert await post.left() == 1
+    assert await post.messages_waiting() == 1
     lease = await post.stored.leases.acquire("pump", 30.0, "monitor")
     assert lease is not None
     post.lease = lease
     await post.sender().tick()
-    assert await post.left() == 0
+    assert await post.messages_waiting() == 0

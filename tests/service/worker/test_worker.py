@@ -302,10 +302,10 @@ async def test_progress_is_published_while_the_trainer_works(worker, trainer, st
     await stored.detectors.request_retrain("pump")
     ticking = await _training(worker, trainer)
 
-    async def halfway() -> bool:
+    async def half_is_reported() -> bool:
         return (await stored.get()).retraining.progress == 0.5
 
-    await until(halfway)
+    await until(half_is_reported)
     trainer.go.set()
     assert await ticking
 
@@ -340,12 +340,12 @@ async def test_an_outcome_that_cannot_be_written_counts_as_an_attempt(
     """An outcome that cannot be written counts as an attempt; after three it is parked."""
     broken = []
 
-    async def promote(*_: object, **__: object) -> int:
+    async def fail_to_promote(*_: object, **__: object) -> int:
         broken.append(1)
         raise OverflowError("int too big to convert")
 
-    monkeypatch.setattr(worker.tools.registry, "promote", promote)
-    monkeypatch.setattr(worker.tools.registry, "reject", promote)
+    monkeypatch.setattr(worker.tools.registry, "promote", fail_to_promote)
+    monkeypatch.setattr(worker.tools.registry, "reject", fail_to_promote)
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     for failed in (1, 2):
@@ -362,13 +362,13 @@ async def test_an_experience_that_cannot_be_read_counts_as_an_attempt(
 ):
     """An experience that cannot be read is queued again, and learned once it can be read."""
 
-    async def take(name: str) -> None:
+    async def fail_to_read(name: str) -> None:
         raise ValueError("cannot reshape")
 
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     with monkeypatch.context() as patched:
-        patched.setattr(worker.tools.buffer, "take", take)
+        patched.setattr(worker.tools.buffer, "take", fail_to_read)
         assert not await _tick(worker)
     detector = await stored.get()
     assert (detector.attempts, detector.retraining.state) == (1, "queued")
@@ -518,14 +518,14 @@ async def test_workers_past_their_leases_make_no_double_version(
                 time.sleep(rng.uniform(0, 0.25))  # noqa: ASYNC251
             return _artifact(rng.randrange(3))
 
-    async def counted(*args, promote=Registry.promote, **options) -> int:
+    async def promote_and_note_refusals(*args, promote=Registry.promote, **options) -> int:
         try:
             return await promote(*args, **options)
         except Fenced as fenced:
             refused.append(str(fenced))
             raise
 
-    monkeypatch.setattr(Registry, "promote", counted)
+    monkeypatch.setattr(Registry, "promote", promote_and_note_refusals)
     await stored.make(gate="report", retrain={"min_vectors": 32}, keep_learned_seconds=3600)
     settings = Settings(redis_url=store_url, lease_seconds=0.1, tick_seconds=0.01)
     workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
@@ -571,11 +571,11 @@ async def test_looking_for_work_reads_only_due_detectors(worker, stored: Stored,
     await stored.buffer.ingest("busy", matrix(40))
     read: set[str] = set()
 
-    async def some(names, some=worker.tools.detectors.some):
+    async def read_and_note(names, some=worker.tools.detectors.some):
         read.update(names)
         return await some(names)
 
-    monkeypatch.setattr(worker.tools.detectors, "some", some)
+    monkeypatch.setattr(worker.tools.detectors, "some", read_and_note)
     assert await worker.tick()
     assert read == {"busy"}
     assert (await stored.get("busy")).champion == 1
@@ -618,12 +618,12 @@ async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worke
     """A living worker has a heartbeat, and a stopped one has none."""
     worker = make_worker()
 
-    async def beats() -> bool:
+    async def has_heartbeat() -> bool:
         return worker.id in await stored.leases.workers()
 
     async with running(worker):
-        await until(beats)
-    assert not await beats()
+        await until(has_heartbeat)
+    assert not await has_heartbeat()
 
 
 async def test_sigterm_stops_a_training_at_once(make_worker, trainer, stored: Stored):

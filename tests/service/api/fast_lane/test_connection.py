@@ -802,12 +802,12 @@ async def test_a_broken_turn_leaves_nobody_waiting(
 ) -> None:
     """If a whole turn fails, each of its requests gets an error."""
 
-    def breaks(asked: object) -> None:
+    def fail(asked: object) -> None:
         raise RuntimeError
 
     peer = await api.peer()
     with monkeypatch.context() as patch:
-        patch.setattr(api.echo.lane._scoring, "score_many", breaks)
+        patch.setattr(api.echo.lane._scoring, "score_many", fail)
         assert (await peer.ask(request())).status == 500
     assert (await peer.ask(request())).status == 200
 
@@ -819,7 +819,7 @@ async def test_the_lane_is_cheaper_than_a_task(api: Served) -> None:
     """
     peers = [await api.peer() for _ in range(32)]
 
-    async def seconds(wire: bytes) -> float:
+    async def processor_seconds(wire: bytes) -> float:
         started = time.process_time()
         for _ in range(20):
             for peer in peers:
@@ -828,6 +828,9 @@ async def test_the_lane_is_cheaper_than_a_task(api: Served) -> None:
                 await peer.answer()
         return time.process_time() - started
 
-    rounds = [(await seconds(request()), await seconds(request(path="/"))) for _ in range(5)]
+    rounds = [
+        (await processor_seconds(request()), await processor_seconds(request(path="/")))
+        for _ in range(5)
+    ]
     # Both times include the clients' own work, which is most of it.
     assert statistics.median(lane / other for lane, other in rounds) < 1.0
