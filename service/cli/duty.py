@@ -245,13 +245,15 @@ def mute(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Mute a detector for a while: it pages nobody and learns nothing. Scoring goes on."""
+    """Mute a detector for a while: it pages nobody and learns nothing by itself."""
     with console.client(url, key) as client:
         answer = client.mute(detector, seconds(duration), why)
     if as_json:
         console.show_json(answer)
         return
-    typer.echo(f"{detector} pages nobody and learns nothing until {answer['mute']['until']}")
+    typer.echo(
+        f"{detector} pages nobody and learns nothing by itself until {answer['mute']['until']}"
+    )
 
 
 def unmute(

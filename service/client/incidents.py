@@ -46,7 +46,7 @@ class Incidents(Connection):
         return self.send(Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent))
 
     def mute(self, name: str, seconds: float, why: str = "") -> MuteAnswer:
-        """Mute a detector: it pages nobody and learns nothing. Return the end of the mute."""
+        """Mute a detector: it pages nobody and learns nothing by itself. Return when it ends."""
         sent = {"json": {"seconds": seconds, "why": why}}
         return self.send(Call("POST", path(name, "mute"), as_json(MuteAnswer), sent))
 

@@ -93,7 +93,7 @@ class Counts(NamedTuple):
 
 
 class Mute(NamedTuple):
-    """A muted detector pages nobody and learns nothing `until` that time, in seconds since 1970."""
+    """Until `until` (unix seconds) the detector pages nobody and learns nothing by itself."""
 
     until: float
     why: str

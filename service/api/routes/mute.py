@@ -1,4 +1,4 @@
-"""Mute: for a limited time a detector pages nobody and learns nothing; scoring goes on."""
+"""Mute: for a time a detector pages nobody and learns nothing by itself; scoring goes on."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -27,7 +27,7 @@ _MUTE = {"until": "2026-11-28T12:19:00.000Z", "why": "planned service", "who": "
     openapi_extra=openapi.json_body({"seconds": 7200, "why": "planned service"}, required=True),
 )
 async def post(request: Request, name: Name) -> Response:
-    """Mute the detector: it pages nobody and learns nothing until the time is over.
+    """Mute the detector: it pages nobody and learns nothing by itself until the time is over.
 
     Scoring and history go on.
     """

@@ -51,7 +51,7 @@ class Incidents(AsyncConnection):
         return await self.send(Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent))
 
     async def mute(self, name: str, seconds: float, why: str = "") -> MuteAnswer:
-        """Mute a detector: it pages nobody and learns nothing. Return the end of the mute."""
+        """Mute a detector: it pages nobody and learns nothing by itself. Return when it ends."""
         sent = {"json": {"seconds": seconds, "why": why}}
         return await self.send(Call("POST", path(name, "mute"), as_json(MuteAnswer), sent))
 
