@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models import Config, train
-from service.domain.words import records_with_words as with_words
+from service.domain.words import worded as with_words
 from tests.contract.running import Running
 
 pytestmark = pytest.mark.anyio
