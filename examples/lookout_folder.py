@@ -21,6 +21,7 @@ import numpy as np
 
 from models import Config, train
 from models.backtest import History, live, windows
+from models.progress import finish
 
 FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%m/%d/%Y %H:%M")
 
@@ -79,12 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     anomalous = events.any(axis=0) if len(events) else np.zeros(len(times), bool)
     config = Config(features=tuple(names), kind=given.kind)
     steps = live("as Lookout had it", History(X, anomalous), windows(len(X)), config)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            lifetime = done.value
-            break
+    lifetime = finish(steps)
     version = train(None, X[~anomalous], config)
     version.save(given.output)
     alarms = version.is_anomaly(X)

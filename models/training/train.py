@@ -18,6 +18,7 @@ from models.columns import MOST_VALUES, table_names, table_words
 from models.config import MIN_VECTORS, Config, check_weights
 from models.errors import VectorError
 from models.parts.reference import WINDOW
+from models.progress import finish
 from models.training import labelled_rows
 from models.training.learner import Learn, Progress
 from models.training.prepared import Features, prepare
@@ -49,13 +50,7 @@ def train(
     >>> bool(v1.score([[9.0, 9.0]])[0] > v1.threshold)
     True
     """
-    steps = learn(previous, new, config, weights, labels, vouched)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            version: Version = done.value
-            return version
+    return finish(learn(previous, new, config, weights, labels, vouched))
 
 
 def learn(

@@ -120,6 +120,7 @@ def _lived(
 
     from models import AnamnesisError
     from models.backtest import History, live, windows
+    from models.progress import finish
     from service.cli.progress import ShownProgress
     from service.cli.table_files import BadTable
 
@@ -131,12 +132,7 @@ def _lived(
         for name, config in configs.items():
             steps = live(name, past, parts, replace(config, seed=seed))
             with ShownProgress(name) as progress:
-                while True:
-                    try:
-                        progress.at(next(steps))
-                    except StopIteration as done:
-                        found.append(done.value)
-                        break
+                found.append(finish(steps, progress.at))
     except AnamnesisError as error:
         raise BadTable(f"{file}: {error}") from None
     return found

@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -23,6 +23,7 @@ from models.config import Config
 from models.decisions.evidence import gather
 from models.parts.labels import Labels
 from models.parts.lineage import Evidence, Vouched
+from models.progress import finish
 from service.trainer.messages import (
     Failed,
     Job,
@@ -34,6 +35,9 @@ from service.trainer.messages import (
     job_decoder,
     read,
 )
+
+if TYPE_CHECKING:
+    from models.training.learner import Progress as Step
 
 _PROGRESS_SECONDS = 0.05  # ten times as often as the worker stores it; a step takes about 1 ms
 
@@ -116,26 +120,23 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
     new = np.frombuffer(job.vectors, dtype="<f4").reshape(job.n, job.d)
     config = Config.from_dict(job.config)
     vouched = np.frombuffer(job.vouched, np.bool_) if job.vouched else None
-    steps = learn(previous, new, config, job.weights, vouched=vouched)
     sent_at = -_PROGRESS_SECONDS
-    while True:
-        try:
-            step = next(steps)
-        except StopIteration as end:
-            version: Version = end.value
-            if previous is not None:
-                version = version.recorded(evidence=_evidence(job, version, previous, new))
-            if vouched is not None:
-                alarms = version.judge(
-                    new[vouched], version.threshold_for(config.threshold)
-                ).is_anomaly
-                still = Vouched(n=len(alarms), still=int(alarms.sum()))
-                evidence = msgspec.structs.replace(version.lineage.evidence, vouched=still)
-                version = version.recorded(evidence=evidence)
-            return version
+
+    def report(step: "Step") -> None:
+        nonlocal sent_at
         if time.monotonic() - sent_at >= _PROGRESS_SECONDS:
             sent_at = time.monotonic()
             send(Progress(*step))
+
+    version = finish(learn(previous, new, config, job.weights, vouched=vouched), report)
+    if previous is not None:
+        version = version.recorded(evidence=_evidence(job, version, previous, new))
+    if vouched is not None:
+        alarms = version.judge(new[vouched], version.threshold_for(config.threshold)).is_anomaly
+        still = Vouched(n=len(alarms), still=int(alarms.sum()))
+        evidence = msgspec.structs.replace(version.lineage.evidence, vouched=still)
+        version = version.recorded(evidence=evidence)
+    return version
 
 
 def _evidence(job: Job, candidate: Version, champion: Version, new: Array) -> Evidence:

@@ -6,6 +6,7 @@ import pytest
 from models import Config, Model, VectorError
 from models.backtest import History, Lifetime, live, windows
 from models.parts.statistics import ranked, wilson
+from models.progress import finish
 
 SUMMER, WINTER = [20.0, 60.0], [0.0, 80.0]
 
@@ -22,11 +23,7 @@ def history(seed: int = 0, each: int = 400) -> History:
 def backtest_of(past: History, parts: list[slice], **config: object) -> Lifetime:
     """Return the backtest's result for a history, with small trainings."""
     steps = live("arm", past, parts, Config(**{"model": Model(epochs=40), **config}))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as done:
-            return done.value
+    return finish(steps)
 
 
 @pytest.fixture(scope="module")
