@@ -240,10 +240,10 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     )
     change(
         "service/telemetry/metrics.py",
-        "    def scored(\n",
+        "    def scored(self",
         "    def greeted(self, name):\n"
         "        self._greetings.labels(name).inc()\n\n"
-        "    def scored(\n",
+        "    def scored(self",
     )
     write("asked.py", ASKED)
     done = subprocess.run(

@@ -54,7 +54,10 @@ class Parsed(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """The rows X (n, w) of `requests` requests, judged in one call, and their judgement."""
+    """The rows X (n, w) of `requests` requests, judged in one call, and their judgement.
+
+    `labels` are the times, sources and ids of the rows.
+    """
 
     champion: Champion
     X: Matrix
@@ -73,19 +76,8 @@ class Turn(NamedTuple):
 class Recorder(Protocol):
     """Takes note of every answer, for example for metrics. It must be cheap and never fail."""
 
-    def scored(
-        self,
-        champion: Champion,
-        X: Matrix,
-        columns: Judgement,
-        seconds: float,
-        requests: int = 1,
-        labels: RowLabels = NO_LABELS,
-    ) -> None:
-        """Take note of the answers to `requests` requests, which took `seconds`.
-
-        X (n, w) are the judged rows of the requests, and `labels` are the labels of these rows.
-        """
+    def scored(self, judged: Judged, seconds: float) -> None:
+        """Take note of the answers to the requests of `judged`, which took `seconds`."""
 
 
 def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
@@ -177,9 +169,9 @@ class Scoring:
 
     def record(self, turn: Turn, seconds: float) -> None:
         """Inform the recorders of every answer of a turn that took `seconds`."""
-        for champion, X, columns, requests, labels in turn.judged:
+        for judged in turn.judged:
             for recorder in self.recorders:
-                recorder.scored(champion, X, columns, seconds, requests, labels)
+                recorder.scored(judged, seconds)
 
     def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
         """Return the reply to a request that no batch answered; add its judgement to `judged`."""

@@ -24,9 +24,9 @@ from models.version.version import Version
 from service import log
 from service.domain.champion import Champion
 from service.domain.live_summary import LiveSummary
-from service.domain.row_labels import NO_LABELS, RowLabels
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
+from service.scoring.core import Judged
 from service.scoring.vectors import Matrix
 from service.store.adapters import Stores
 from service.telemetry.metrics import Metrics
@@ -100,17 +100,10 @@ class Observer:
         self._sending = asyncio.Lock()
         self._beat_at = 0.0
 
-    def scored(
-        self,
-        champion: Champion,
-        X: Matrix,
-        columns: Judgement,
-        seconds: float,
-        requests: int = 1,
-        labels: RowLabels = NO_LABELS,
-    ) -> None:
+    def scored(self, judged: Judged, seconds: float) -> None:
         """Note the rows of answers. For small answers only references are kept."""
-        del seconds, requests
+        del seconds
+        champion, X, columns, _, labels = judged
         if champion.pinned or champion.stands_for is not None:
             return  # drift and events are about the detector's own champion and rows
         pending = self._pending.get(champion)

@@ -16,10 +16,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
-from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.swap_outcome import SwapOutcome
 from service.metric_files import LIVE
-from service.scoring.vectors import Matrix
+from service.scoring.core import Judged
 from service.telemetry.exposition import Sliced, batched, written
 from service.telemetry.shared_values import Shared
 from service.telemetry.side_work import SideWork
@@ -155,18 +154,9 @@ class Metrics:
         self._champions = gauge("loaded_champions", "Champions that an API process holds.")
         self._bytes = gauge("loaded_bytes", "Approximate memory of these champions.")
 
-    def scored(
-        self,
-        champion: Champion,
-        X: Matrix,
-        columns: Judgement,
-        seconds: float,
-        requests: int = 1,
-        labels: RowLabels = NO_LABELS,
-    ) -> None:
-        """Note the answers to `requests` requests. The next `flush` counts them."""
-        del X, labels
-        self._pending.append((champion, columns, seconds, requests))
+    def scored(self, judged: Judged, seconds: float) -> None:
+        """Note the answers to the requests of `judged`. The next `flush` counts them."""
+        self._pending.append((judged.champion, judged.columns, seconds, judged.requests))
         if len(self._pending) >= _PENDING:
             self.flush()
 

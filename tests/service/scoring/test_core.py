@@ -1,7 +1,6 @@
 """The scoring core: one turn, many requests."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import orjson
@@ -12,7 +11,7 @@ from service.domain.row_labels import NO_LABELS
 from service.scoring import vectors as payload
 from service.scoring.answers import JsonRows, as_json, wants_octets
 from service.scoring.champions import Champions
-from service.scoring.core import Scoring, gather
+from service.scoring.core import Judged, Scoring, gather
 from service.scoring.request import ScoreRequest, parse_query
 from service.scoring.tables import ByName
 from service.scoring.vectors import OCTETS
@@ -25,8 +24,8 @@ class Notes:
     def __init__(self) -> None:
         self.rows: list[tuple[str, int, int]] = []
 
-    def scored(self, *told: Any) -> None:
-        champion, X, columns, seconds, requests, labels = told
+    def scored(self, judged: Judged, seconds: float) -> None:
+        champion, X, columns, requests, labels = judged
         assert len(columns.scores) == len(X)
         assert seconds >= 0
         assert labels is NO_LABELS

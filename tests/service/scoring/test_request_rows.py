@@ -18,7 +18,7 @@ from service.domain.champion import Champion
 from service.domain.row_labels import RowLabels
 from service.problems import Problem
 from service.scoring.champions import Champions
-from service.scoring.core import Scoring
+from service.scoring.core import Judged, Scoring
 from service.scoring.request import ScoreRequest
 from service.scoring.request_rows import ModelRows, normal_rows, not_learned
 from service.scoring.tables import ByName
@@ -63,8 +63,8 @@ class Notes:
     def __init__(self) -> None:
         self.seen: list[tuple[int, RowLabels]] = []
 
-    def scored(self, *told: Any) -> None:
-        _, X, columns, _, _, labels = told
+    def scored(self, judged: Judged, _seconds: float) -> None:
+        _, X, columns, _, labels = judged
         assert len(columns.scores) == len(X)
         self.seen.append((len(X), labels))
 

@@ -14,7 +14,7 @@ from service.domain.champion import Champion
 from service.domain.detector_config import DetectorConfig, check_rules, parse
 from service.problems import Unprocessable
 from service.scoring.champions import Champions
-from service.scoring.core import Scoring
+from service.scoring.core import Judged, Scoring
 from service.scoring.request import ScoreRequest
 from service.scoring.request_rows import normal_rows, not_learned
 from service.scoring.tables import ByName
@@ -44,8 +44,8 @@ def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
     told = []
 
     class Notes:
-        def scored(self, *args: Any) -> None:
-            told.append(len(args[1]))
+        def scored(self, judged: Judged, _seconds: float) -> None:
+            told.append(len(judged.X))
 
     held = Champions(1)
     held.install(

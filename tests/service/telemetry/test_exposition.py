@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from service.scoring.champions import Champions
+from service.scoring.core import Judged
 from service.telemetry import exposition
 from service.telemetry.exposition import Page, written
 from service.telemetry.metrics import Metrics
@@ -26,7 +27,7 @@ def count_answers(metrics: Metrics, detectors: int) -> StateMetrics:
     for i in range(detectors):
         held = champion(2, name=f"pump-{i}")
         champions.install(held)
-        metrics.scored(held, matrix(2), columns(0.5, 2.0), 0.001)
+        metrics.scored(Judged(held, matrix(2), columns(0.5, 2.0)), 0.001)
         metrics.ingested(held.name, "accepted", 3)
     metrics.flush()
     return StateMetrics(champions, Store(), buffer_bound=1)

@@ -18,6 +18,7 @@ from service.domain.detector_config import parse
 from service.domain.row_labels import RowLabels
 from service.domain.traffic import Report
 from service.scoring.champions import Champions
+from service.scoring.core import Judged
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, Observer
@@ -44,7 +45,7 @@ class Observed:
         """Give the observer the answer to X."""
         used = with_ or self.serving
         X = X.astype(np.float32)
-        self.observer.scored(used, X, used.version.judge(X, used.threshold), 0.001)
+        self.observer.scored(Judged(used, X, used.version.judge(X, used.threshold)), 0.001)
 
 
 @pytest.fixture
@@ -266,8 +267,8 @@ async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -
     )
     X = np.array([[0.0] * 3, [70.0] * 3, [0.0] * 3], np.float32)
     serving = observed.serving
-    judged = serving.version.judge(X, serving.threshold)
-    observed.observer.scored(serving, X, judged, 0.001, labels=labels)
+    columns = serving.version.judge(X, serving.threshold)
+    observed.observer.scored(Judged(serving, X, columns, labels=labels), 0.001)
     await observed.observer.flush()
     (report,) = await reports(observed)
     assert {(one.place * one.step - hour, one.rows, one.alarms) for one in report.tallies} == {

@@ -15,6 +15,7 @@ from models.version.judgement import Judgement
 from service.domain.drift_report import Drift
 from service.domain.swap_outcome import SwapOutcome
 from service.scoring.champions import Champions
+from service.scoring.core import Judged
 from service.store.due_index import Work
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics, _live_regimes
@@ -49,8 +50,8 @@ def test_answers_are_counted_in_the_next_scrape() -> None:
     """The next scrape has the vectors, anomalies, severities and durations."""
     metrics = Metrics(CollectorRegistry())
     X = np.zeros((2, 3), np.float32)
-    metrics.scored(champion(), X, columns(0.5, 1.0), 0.002)
-    metrics.scored(champion(), X, columns(0.2, 60.0), 0.004)
+    metrics.scored(Judged(champion(), X, columns(0.5, 1.0)), 0.002)
+    metrics.scored(Judged(champion(), X, columns(0.2, 60.0)), 0.004)
     page = page_of(metrics)
     for line in (
         'anamnesis_vectors_scored_total{detector="pump"} 4.0',
@@ -117,6 +118,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from models.version.judgement import Judgement
 from service.domain.swap_outcome import SwapOutcome
+from service.scoring.core import Judged
 from service.telemetry.metrics import Metrics
 
 class Champion:
@@ -124,7 +126,7 @@ class Champion:
 
 s = np.array([0.5, 2.0])
 metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}), place={place})
-metrics.scored(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1), 0.001)
+metrics.scored(Judged(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1)), 0.001)
 metrics.swap(SwapOutcome("pump", "swapped", champion=Champion, seconds=0.01))
 metrics.flush()
 metrics._shared.copy()
@@ -185,7 +187,7 @@ def _counted(metrics: Metrics, name: str) -> None:
     """Count something in every family with the label `detector`."""
     held = champion(name=name)
     metrics.swap(SwapOutcome(name, "swapped", champion=held, source="store", seconds=0.01))
-    metrics.scored(held, np.zeros((1, 3), np.float32), columns(2.0), 0.001)
+    metrics.scored(Judged(held, np.zeros((1, 3), np.float32), columns(2.0)), 0.001)
     metrics.ingested(name, "accepted", 1)
     metrics.artifact_failed(name)
     metrics.swap(SwapOutcome(name, "regressed"))

@@ -20,6 +20,7 @@ from service.domain.champion import Champion
 from service.domain.detector import Retraining
 from service.domain.event import Label
 from service.scoring.champions import Champions
+from service.scoring.core import Judged
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, connect
@@ -244,7 +245,7 @@ async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
     champions.note(detector)
     champions.install(serving)
     observer = Observer(stores, champions, Metrics(CollectorRegistry()))
-    observer.scored(serving, X, version.judge(X), 0.001)
+    observer.scored(Judged(serving, X, version.judge(X)), 0.001)
     await observer.flush()
 
 
