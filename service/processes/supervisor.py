@@ -221,18 +221,22 @@ class Supervisor:
         how: Any = {"timeout": 1.0, "trust_env": False, "verify": own(self.settings)}
         with httpx.Client(base_url=self.url, **how) as client:
             while not self.should_exit:
-                for child in self.children():
-                    if child.running is not None and child.running.poll() is not None:
-                        raise StartupFailed(
-                            f"{child.name} ended with status {child.running.returncode} "
-                            "while starting; its last lines are above"
-                        )
+                self._check_children()
                 with contextlib.suppress(httpx.TransportError):
                     if client.get(path).status_code == httpx.codes.OK:
                         return
                 if time.monotonic() > until:
                     raise StartupFailed(f"the API was not ready within {_STARTUP_SECONDS:g} s")
                 time.sleep(0.02)
+
+    def _check_children(self) -> None:
+        """Raise StartupFailed if a child has ended."""
+        for child in self.children():
+            if child.running is not None and child.running.poll() is not None:
+                raise StartupFailed(
+                    f"{child.name} ended with status {child.running.returncode} "
+                    "while starting; its last lines are above"
+                )
 
     def _tick_store(self) -> None:
         """Restart the store if it has ended. Meanwhile the others wait or serve without it."""

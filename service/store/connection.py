@@ -213,8 +213,8 @@ def _text(value: bytes | str) -> str:
 _LOOK_SECONDS = 1.0  # between two checks of the connection
 
 
-async def notifications(redis: Redis) -> AsyncIterator[str | None]:
-    """Yield the name of every detector that changes; yield None if no message came for a while.
+async def notifications(redis: Redis) -> AsyncIterator[str]:
+    """Yield the name of every detector that changes.
 
     `redis` must serve nothing else: a subscription occupies its connection. A notification is lost
     if nobody listens, so listeners also poll. Raises StoreUnavailable.
@@ -225,4 +225,5 @@ async def notifications(redis: Redis) -> AsyncIterator[str | None]:
             message = await subscription.get_message(
                 ignore_subscribe_messages=True, timeout=_LOOK_SECONDS
             )
-            yield message["data"].decode() if message else None
+            if message:
+                yield message["data"].decode()

@@ -77,8 +77,7 @@ class Watcher:
         while True:
             try:
                 async for name in notifications(self.stores.listening):
-                    if name is not None:
-                        await self.follow(name)
+                    await self.follow(name)
             except StoreUnavailable:
                 pass  # the poll reports it
             except Exception:  # noqa: BLE001 - a process that stops listening swaps late

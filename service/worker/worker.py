@@ -214,10 +214,9 @@ class Worker:
             async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
                 try:
                     async for name in notifications(redis):
-                        if name is not None:
-                            if len(self._woken) < _WOKEN:
-                                self._woken.add(name)
-                            self._wake.set()
+                        if len(self._woken) < _WOKEN:
+                            self._woken.add(name)
+                        self._wake.set()
                 except StoreUnavailable:  # polling goes on, and reports that the store is away
                     await asyncio.sleep(_AWAY_SECONDS)
 
