@@ -1,4 +1,4 @@
-"""Views that keep the components of earlier views, instead of fitting vectors drawn from them."""
+"""Views that keep the components of earlier views. They are not fitted to drawn vectors again."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -15,7 +15,7 @@ class CarriedViews:
     """The components of earlier views, and those of new vectors, in one space.
 
     `fresh` are the views of the new vectors alone. `drawn_in` and `normal` are the earlier
-    components over their codes, with `share_old` of the whole.
+    components in the space of the fresh codes. In the joined views they weigh `share_old`.
     """
 
     fresh: Views
@@ -27,7 +27,7 @@ class CarriedViews:
     def fit(
         cls, before: Views, drawn: Array, new: Array, seed: int, like: Views | None = None
     ) -> Self:
-        """Fit to new scaled vectors (n, d) beside `drawn` (m, d), which come from `before`.
+        """Fit to new scaled vectors (n, d) and to `drawn` (m, d), which are drawn from `before`.
 
         The drawn vectors determine only the deviations of the features and the directions of the
         codes. Components or knots fitted to drawn vectors would be wider than the earlier ones.
@@ -54,13 +54,13 @@ class CarriedViews:
         """The views of the old and the new vectors."""
         return self._with(self.fresh)
 
-    def again(self, new: Array) -> Views:
+    def refitted(self, new: Array) -> Views:
         """Return the views with `new` (n, d) in place of the new vectors, fitted in one step."""
         fresh = self.fresh
         again = replace(
             fresh,
-            drawn_in=fresh.drawn_in.again(fresh.seen(new)),
-            normal=fresh.normal.again(fresh.scored(new)),
+            drawn_in=fresh.drawn_in.refitted(fresh.seen(new)),
+            normal=fresh.normal.refitted(fresh.scored(new)),
         )
         return self._with(again)
 

@@ -87,7 +87,7 @@ class DataDensity:
             *kernels,
         )
 
-    def again(self, z: Array) -> Self:
+    def refitted(self, z: Array) -> Self:
         """Return the same components estimated from other vectors z (n, d) in one step."""
         ridge = RIDGE / float(self.scale[0]) ** 2
         codes = ((z - self.mean).astype(np.float32)) @ self.directions.T

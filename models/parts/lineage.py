@@ -30,14 +30,14 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_d
 
 
 class Alarms(Part, frozen=True, kw_only=True):
-    """The shares of vectors on which candidate and champion alarm, if there is a champion."""
+    """The share of vectors on which the candidate alarms, and the champion's, if there is one."""
 
     candidate: Rate
     champion: Rate | None = None
 
 
 class Both(Part, frozen=True, kw_only=True):
-    """The shares of the same vectors on which champion and candidate alarm."""
+    """The share of vectors on which the candidate alarms, and the champion's share."""
 
     candidate: Rate
     champion: Rate
@@ -65,14 +65,17 @@ class Synthetic(Part, frozen=True, kw_only=True):
 
 
 class BesideAnchor(Part, frozen=True, kw_only=True):
-    """The shares of normals drawn from the anchor on which anchor and candidate alarm."""
+    """The share of the anchor's normals on which the anchor alarms, and the candidate's share."""
 
     anchor: Rate
     candidate: Rate
 
 
 class Walked(Part, frozen=True, kw_only=True):
-    """The shares of `n` new normals on which both versions alarm: `models.decisions.evidence`."""
+    """The share of `n` new normals on which the anchor alarms, and the champion's share.
+
+    `unexplained` is described in `models.decisions.evidence`.
+    """
 
     anchor: Rate
     champion: Rate
@@ -129,8 +132,8 @@ class Evidence(Part, frozen=True, kw_only=True):
     vouched: Vouched | None = None
 
 
-# The default is for a version that is still being made: the evidence is measured on a version that
-# already has a lineage.
+# For a version that is still being made. The evidence is measured on the version itself, which
+# therefore needs a lineage before.
 NO_EVIDENCE = Evidence(n_new=0, new=Alarms(candidate=0.0))
 
 

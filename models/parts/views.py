@@ -102,7 +102,7 @@ class Views:
         """Return the features of scaled vectors x (n, d) in the view `drawn_in`, (n, d or more)."""
         return _seen(x, self.unit, self.fine)
 
-    def again(self, x: Array) -> Self:
+    def refitted(self, x: Array) -> Self:
         """Return these views fitted to similar scaled vectors x (n, d), in one step.
 
         The folds use it, because only a quarter of a fold's vectors differ from the first fit's.
@@ -110,9 +110,9 @@ class Views:
         marginals = Marginals.fit(x)
         return replace(
             self,
-            drawn_in=self.drawn_in.again(_seen(x, self.unit, self.fine)),
+            drawn_in=self.drawn_in.refitted(_seen(x, self.unit, self.fine)),
             marginals=marginals,
-            normal=self.normal.again(_with(marginals(x).astype(np.float32), self.fine_normal)),
+            normal=self.normal.refitted(_with(marginals(x).astype(np.float32), self.fine_normal)),
         )
 
     def misfits(self, x: Array) -> tuple[Float64, ...]:

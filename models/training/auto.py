@@ -151,9 +151,9 @@ def _views(
     """
     if past is not None:
         carried_views = CarriedViews.fit(past, old, new, seed, like)
-        return carried_views.views, carried_views.again
+        return carried_views.views, carried_views.refitted
     views = Views.fit(np.concatenate([old, new]), seed, like)
-    return views, lambda some: views.again(np.concatenate([old, some]))
+    return views, lambda some: views.refitted(np.concatenate([old, some]))
 
 
 def _past_views(trained: Trained, champion: Version | None) -> Views | None:

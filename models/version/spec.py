@@ -26,7 +26,7 @@ class Spec:
     low: float = -LARGEST_WEIGHT
     high: float = LARGEST_WEIGHT
 
-    def misses(self, tensor: NDArray[Any]) -> str | None:
+    def violation(self, tensor: NDArray[Any]) -> str | None:
         """Return how `tensor` violates the spec; None if it does not."""
         if tensor.dtype != np.dtype(self.dtype):
             return f"is {tensor.dtype}, not {self.dtype}"

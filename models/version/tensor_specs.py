@@ -160,7 +160,7 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     if tensors.keys() - specs.keys():
         raise ArtifactError("artifact: it has tensors that do not belong to such a version")
     for name, spec in specs.items():
-        if why := spec.misses(tensors[name]):
+        if why := spec.violation(tensors[name]):
             raise ArtifactError(f"artifact: {name} {why}")
     for what, right in _sound(tensors):
         if not right:

@@ -56,12 +56,12 @@ class Admission:
         alarming = found.p_values <= champion.threshold.alpha
         rare = alarming & (found.p_values <= admission.ALPHA)
         if policy == "hold_novel":
-            return _holding(verdict, rare, NOVEL_OR_APART if verdict.held.any() else NOVEL)
-        return _holding(verdict, await self._alarmed.of(detector, X, alarming, rare), ALARMED)
+            return _with_held(verdict, rare, NOVEL_OR_APART if verdict.held.any() else NOVEL)
+        return _with_held(verdict, await self._alarmed.of(detector, X, alarming, rare), ALARMED)
 
 
-def _holding(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
-    """Return the verdict with `rows` held back too. Their reason becomes the verdict's."""
+def _with_held(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
+    """Return the verdict with `rows` held back too. `why` becomes the reason of the verdict."""
     if not rows.any():
         return verdict
     more = rows & ~verdict.held
@@ -106,10 +106,10 @@ def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Ver
     )
 
 
-def of_one_sender(verdict: Verdict) -> Verdict:
+def hold_all(verdict: Verdict) -> Verdict:
     """Return a verdict that holds back all rows, also those that `verdict` would have stored.
 
-    It is for a sender that has used up its share of novel rows.
+    It is for a sender whose novel rows would exceed its share of the buffer.
     """
     held = verdict.held | verdict.kept
     return Verdict(

@@ -157,4 +157,4 @@ class Ingest:
             return await ingest(verdict)
         except SenderShareExceeded:
             assert verdict is not None  # without a verdict no row is novel
-            return await ingest(admission_check.of_one_sender(verdict))
+            return await ingest(admission_check.hold_all(verdict))

@@ -25,7 +25,7 @@ _REFUSED = {
     b"<html": "a web page, perhaps a login: download the table itself",
     b"<?xml": "XML: export the table as CSV",
     b"[": "JSON: export the table as CSV",
-    b"{": "JSON: export the table as CSV, or let `watch` read it, an object a line",
+    b"{": "JSON: export the table as CSV, or let `watch` read a file with one object in each line",
 }
 
 
@@ -35,7 +35,8 @@ def _as_cp1252(error: UnicodeError) -> tuple[str, int]:
     return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
 
 
-# A file that is not UTF-8 is nearly always cp1252. Its first such letter may come late.
+# A file that is not UTF-8 is nearly always cp1252. The first byte that is not UTF-8 may come late
+# in the file, so each such byte is read as cp1252 when it comes.
 codecs.register_error("anamnesis.cp1252", _as_cp1252)
 
 

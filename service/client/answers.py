@@ -16,7 +16,7 @@ class Advice(TypedDict):
 
 
 class Alarms(TypedDict):
-    """The shares of vectors on which candidate and champion alarm, if there is a champion."""
+    """The share of vectors on which the candidate alarms, and the champion's, if there is one."""
 
     candidate: float
     champion: NotRequired[float | None]
@@ -127,14 +127,14 @@ class Batches(TypedDict):
 
 
 class BesideAnchor(TypedDict):
-    """The shares of normals drawn from the anchor on which anchor and candidate alarm."""
+    """The share of the anchor's normals on which the anchor alarms, and the candidate's share."""
 
     anchor: float
     candidate: float
 
 
 class Both(TypedDict):
-    """The shares of the same vectors on which champion and candidate alarm."""
+    """The share of vectors on which the candidate alarms, and the champion's share."""
 
     candidate: float
     champion: float
@@ -936,7 +936,7 @@ class Vouched(TypedDict):
 
 
 class Walked(TypedDict):
-    """The shares of `n` new normals on which both versions alarm: `models.decisions.evidence`."""
+    """The share of `n` new normals on which the anchor alarms, and the champion's share."""
 
     anchor: float
     champion: float

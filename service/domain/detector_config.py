@@ -112,7 +112,7 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
 
     Raises Unprocessable for an invalid config. The error names the field and the allowed values.
     """
-    _check_crowd(body)
+    _check_size(body)
     try:
         # Validate JSON: even with strict validation, a JSON list is allowed for a tuple.
         text = orjson.dumps(body) if isinstance(body, Mapping) else body
@@ -126,12 +126,12 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
         raise Unprocessable("The config is not JSON.") from None
 
 
-_FEW = 64 * 1024  # bytes, or characters, of a config that needs no such check
-_MOST_ERRORS = 10_000  # beyond that it takes long to name them
+_FEW = 64 * 1024  # a config with at most so many bytes or characters is not checked
+_MOST_ERRORS = 10_000  # it would take long to name more errors
 _OBJECT, _FIELD = re.compile(r'\{\s*["}]'), re.compile(r'"\s*:')
 
 
-def _check_crowd(body: bytes | str | Mapping[str, Any]) -> None:
+def _check_size(body: bytes | str | Mapping[str, Any]) -> None:
     """Raise Unprocessable for more objects, fields or values than any config has.
 
     Validation notes every error, which would take seconds for a million of them.

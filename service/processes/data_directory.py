@@ -1,7 +1,7 @@
 """The data directory of `anamnesis up`: locks it, and checks that its files are complete.
 
-A lock says that a process holds it. A process id could not: in another container the same id is
-another process.
+A lock on a file shows whether another process uses the directory. A process id in a file would not
+show it: in another container the same id belongs to another process.
 """
 
 import fcntl
@@ -80,7 +80,7 @@ class DataDirectory:
             if (half := half_restored(self.store)) is not None:
                 raise StoreFailed(f"the store would start without its data: {half}")
         # A server that was killed during a rewrite leaves these files and never uses them again.
-        # They hold rows of that time, which would stay on the disk for good.
+        # They hold rows of that time, which would stay on the disk forever.
         for file in self.store.iterdir():
             if _UNFINISHED.fullmatch(file.name):
                 file.unlink(missing_ok=True)
@@ -133,17 +133,17 @@ class DataDirectory:
             raise StoreFailed(
                 f"{self.path / 'lock'} is not a lock of `anamnesis up`: choose another --data-dir"
             )
-        if not _taken(self.lock):
+        if not _try_lock(self.lock):
             raise DirectoryInUse(
                 f"the data directory {self.path} is in use by another `anamnesis up` "
                 f"(process {holder.replace(' ', ' on ')}); stop it, or choose another --data-dir"
             )
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
-        # No supervisor holds the directory. A store that outlived its own may still write to it.
+        # No other supervisor holds the directory. The store of a killed one may still write to it.
         self.store_lock = _open(self.path / "store.lock")
         deadline = time.monotonic() + patience
-        while not _taken(self.store_lock):
+        while not _try_lock(self.store_lock):
             if time.monotonic() > deadline:
                 raise DirectoryInUse(
                     f"the store of an `anamnesis up` that was killed still holds {self.path} "
@@ -164,7 +164,7 @@ def _open(file: Path) -> int:
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _taken(lock: int) -> bool:
+def _try_lock(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

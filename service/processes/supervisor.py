@@ -34,8 +34,9 @@ from service.store.connection import refused
 
 _logger = log.get(__name__)
 
-_STARTUP_SECONDS = 600.0  # a child that ends is seen at once; a busy machine loads for minutes
-# The pause before a restart ends within this; an ended child wakes the loop at once.
+# On a busy machine loading takes minutes. A child that ends is noticed at once.
+_STARTUP_SECONDS = 600.0
+# A restart is at most this late. A child that ends wakes the loop at once.
 _TICK_SECONDS = 0.1
 _WORKER_STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.5  # between two checks of the store's files

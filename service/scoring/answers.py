@@ -22,7 +22,7 @@ _LEAST = np.float32(np.finfo(np.float32).tiny)
 States = npt.NDArray[np.uint8]
 NOTHING = Judgement(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))  # no rows
 
-_FEW = 64  # rows; up to so many, slices of lists are faster than slices of arrays
+_FEW = 64  # with at most so many rows, slices of lists are faster than slices of arrays
 
 
 class Reply(NamedTuple):

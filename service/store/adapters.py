@@ -17,7 +17,7 @@ from service.store.held_rows import Held
 from service.store.incidents import Incidents
 from service.store.labels import LabelStore
 from service.store.leases import Leases
-from service.store.live_summaries import Live
+from service.store.live_summaries import LiveSummaries
 from service.store.processes import Processes
 from service.store.quarantine import Quarantine
 from service.store.registry import Registry
@@ -93,7 +93,7 @@ class Stores:
     audit: Audit
     events: Events
     labels: LabelStore
-    live: Live
+    live: LiveSummaries
     traffic: TrafficStore
     incidents: Incidents
     processes: Processes
@@ -119,7 +119,7 @@ class Stores:
             Audit(redis),
             events(settings, redis),
             labels(settings, redis),
-            Live(redis),
+            LiveSummaries(redis),
             traffic(settings, redis),
             Incidents(redis),
             Processes(redis),

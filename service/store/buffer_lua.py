@@ -13,7 +13,7 @@ local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
 if known and redis.call('EXISTS', known) == 0 and redis.call('EXISTS', KEYS.former) == 1 then
   known = KEYS.former
 end
-local n, d, back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(ARGS.held)
+local n, d, held_back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(ARGS.held)
 local bytes = #DATA.kept
 local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
                   STATE.buffered_bytes, STATE.parked_bytes, STATE.quarantined,
@@ -39,7 +39,7 @@ if n > 0 and (buffered + parked + n > tonumber(ARGS.most)
   return {'full', buffered, parked}
 end
 local quarantined = tonumber(held[STATE.quarantined] or 0)
-if back > 0 and (quarantined + back > tonumber(ARGS.most_held)
+if held_back > 0 and (quarantined + held_back > tonumber(ARGS.most_held)
    or tonumber(held[STATE.quarantined_bytes] or 0) + #DATA.held
       > tonumber(ARGS.most_held_bytes)) then
   return {'quarantine full', quarantined}
@@ -50,9 +50,9 @@ if ARGS.sender ~= '' then
   others = redis.call('HLEN', KEYS.senders) - (mine and 1 or 0)
 end
 -- If several senders send, none may use more than its share of the quarantine.
-if back > 0 and others > 0 then
+if held_back > 0 and others > 0 then
   local waiting = tonumber(redis.call('HGET', KEYS.held_senders, ARGS.sender) or 0)
-  if waiting + back > tonumber(ARGS.share_held) * tonumber(ARGS.most_held) then
+  if waiting + held_back > tonumber(ARGS.share_held) * tonumber(ARGS.most_held) then
     return {'quarantine share', waiting}
   end
 end
@@ -77,14 +77,14 @@ if n > 0 then
   redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
   buffered = redis.call('HINCRBY', state, STATE.buffered, n)
 end
-if back > 0 then
-  redis.call('XADD', KEYS.held, '*', BATCH.batch, ARGS.batch, BATCH.vectors, back,
+if held_back > 0 then
+  redis.call('XADD', KEYS.held, '*', BATCH.batch, ARGS.batch, BATCH.vectors, held_back,
              BATCH.dimension, d, BATCH.sender, ARGS.sender, BATCH.payload, DATA.held,
              BATCH.judged_by, ARGS.judged_by, BATCH.reason, ARGS.reason,
              BATCH.trace, ARGS.trace)
-  redis.call('HINCRBY', state, STATE.quarantined, back)
+  redis.call('HINCRBY', state, STATE.quarantined, held_back)
   redis.call('HINCRBY', state, STATE.quarantined_bytes, #DATA.held)
-  redis.call('HINCRBY', KEYS.held_senders, ARGS.sender, back)
+  redis.call('HINCRBY', KEYS.held_senders, ARGS.sender, held_back)
 end
 if not dimension or dimension == '' then redis.call('HSET', state, STATE.dimension, d) end
 if ARGS.thinned ~= '0' then redis.call('HINCRBY', state, STATE.thinned, ARGS.thinned) end

@@ -277,9 +277,10 @@ class Detectors:
             await self._names.add(name)
 
     async def bury(self, name: str, uid: str) -> None:
-        """Tell every process that the detector with this `uid`, which the store lost, is deleted.
+        """Tell every process that the detector with this `uid` is deleted.
 
-        A restored store may lack a detector that processes still serve.
+        It is for a detector that the store lost: a restored store may lack a detector that
+        processes still serve.
         """
         pipe = self._redis.pipeline(transaction=True)
         pipe.set(Keys(name).tombstone, uid, ex=TOMBSTONE_SECONDS)

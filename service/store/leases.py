@@ -31,7 +31,8 @@ return {token, uid}
 _ACQUIRE = NamedScript(
     """
 local uid = redis.call('HGET', KEYS.state, STATE.uid)
--- A lease longer than any that is given was written before the clock was set back: ignore it.
+-- No process takes a lease longer than `longest`. A longer one was written before the store's clock
+-- was set back, and is ignored.
 local left = redis.call('PTTL', KEYS.lease)
 if not uid or left >= 0 and left <= tonumber(ARGS.longest) then return false end
 """

@@ -50,14 +50,14 @@ return 1
 _decoder = msgspec.msgpack.Decoder(LiveSummary)
 
 
-class Memory(NamedTuple):
-    """The monitor's memory: the last summary that it read, and its own state."""
+class MonitorMemory(NamedTuple):
+    """What the monitor saves: the id of the last summary that it read, and its tests' state."""
 
     after: str
     state: bytes
 
 
-class Live:
+class LiveSummaries:
     """A bounded stream of summaries for each detector; the oldest are deleted first."""
 
     def __init__(self, redis: Redis) -> None:
@@ -97,12 +97,12 @@ class Live:
         rows = await ask(self._redis, self._redis.lrange(Keys(name).shadow, -most, -1))
         return np.frombuffer(b"".join(rows), "<f4").reshape(-1, d)
 
-    async def load(self, name: str) -> Memory | None:
+    async def load(self, name: str) -> MonitorMemory | None:
         """Return what the monitor saved last; None if nothing is saved."""
         packed = await ask(self._redis, self._redis.get(Keys(name).monitor))
-        return Memory(*msgspec.msgpack.decode(packed)) if packed else None
+        return MonitorMemory(*msgspec.msgpack.decode(packed)) if packed else None
 
-    async def save(self, lease: Lease, memory: Memory, drift: Drift | None = None) -> None:
+    async def save(self, lease: Lease, memory: MonitorMemory, drift: Drift | None = None) -> None:
         """Save the monitor's memory and publish its drift document, in one step.
 
         Raises Fenced once the lease (role `monitor`) is lost.

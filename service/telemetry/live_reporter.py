@@ -30,7 +30,7 @@ from service.scoring.core import Judged
 from service.scoring.vectors import Matrix
 from service.store.adapters import Stores
 from service.telemetry.metrics import Metrics
-from service.telemetry.traffic_collector import Collected, Made, Outbox, made
+from service.telemetry.traffic_collector import Collected, Outbox, ReportWithEvents, make_report
 
 _log = log.get(__name__)
 
@@ -281,7 +281,9 @@ class Observer:
         if not outbox.waiting:
             del self._outboxes[name]
 
-    def _summarise(self, champion: Champion, pending: _Pending) -> tuple[Matrix, LiveSummary, Made]:
+    def _summarise(
+        self, champion: Champion, pending: _Pending
+    ) -> tuple[Matrix, LiveSummary, ReportWithEvents]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
         columns = Judgement(
             *(
@@ -309,7 +311,7 @@ class Observer:
             regimes=regimes.astype("<i8").tobytes(),
             t=time.time(),
         )
-        report = made(champion, pending.collected, regimes.tolist(), time.time())
+        report = make_report(champion, pending.collected, regimes.tolist(), time.time())
         return X, summary, report
 
     async def close(self) -> None:

@@ -65,7 +65,7 @@ class Collected:
         return [digest(one.x) for one in rows]
 
 
-class Made(NamedTuple):
+class ReportWithEvents(NamedTuple):
     """A report, the events of its listed rows in order, and the digests of alarming vectors."""
 
     report: Report
@@ -73,7 +73,9 @@ class Made(NamedTuple):
     alarmed: list[str]
 
 
-def made(champion: Champion, collected: Collected, regimes: Sequence[int], now: float) -> Made:
+def make_report(
+    champion: Champion, collected: Collected, regimes: Sequence[int], now: float
+) -> ReportWithEvents:
     """Return the report of the collected rows.
 
     `regimes` has counts of the rows that were placed: anomalies first, then each regime.
@@ -95,11 +97,16 @@ def made(champion: Champion, collected: Collected, regimes: Sequence[int], now: 
         tuple(one.block for one in blocks),
     )
     order = [row for one in blocks for row in one.kept_rows]
-    return Made(report, [events[row] for row in order], [digest(one.x) for one in alarming])
+    return ReportWithEvents(
+        report, [events[row] for row in order], [digest(one.x) for one in alarming]
+    )
 
 
 class _Alarming(NamedTuple):
-    """An alarming row whose vector x (d,) was kept: its number among all, its answer, its place."""
+    """An alarming row whose vector x (d,) was kept.
+
+    `number` is its place among all rows of the report, `own` its place in its answer `chunk`.
+    """
 
     number: int
     chunk: _Chunk
@@ -252,7 +259,7 @@ def _block(
     """Return the block of the rows with the numbers `own` (m,). None means all rows."""
     positions = np.flatnonzero(rows.alarms if own is None else rows.alarms[own])
     unlisted = max(0, len(positions) - LISTED)
-    if unlisted:  # list the first and the last ones: windows of rows stay whole in both parts
+    if unlisted:  # list the first and the last alarming rows: no alarming row is missing in between
         positions = np.concatenate([positions[: LISTED // 2], positions[-LISTED // 2 :]])
     numbers = positions if own is None else own[positions]
     listed = list(zip(positions.tolist(), numbers.tolist(), strict=True))
@@ -276,11 +283,11 @@ def _witness(event: Event) -> KeptRow:
     )  # fmt: skip
 
 
-class Unsent(NamedTuple):
+class UnsentReport(NamedTuple):
     """A report that the store has not taken yet, under its number."""
 
     number: int
-    made: Made
+    make_report: ReportWithEvents
 
 
 class Outbox:
@@ -291,24 +298,26 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self.waiting: deque[Unsent] = deque()
+        self.waiting: deque[UnsentReport] = deque()
 
-    def put(self, number: int, one: Made) -> None:
+    def put(self, number: int, one: ReportWithEvents) -> None:
         """Add a report under the next higher number. Join older ones if too many wait."""
-        self.waiting.append(Unsent(number, one))
+        self.waiting.append(UnsentReport(number, one))
         if len(self.waiting) <= UNSENT:
             return
         first, *rest = self.waiting
         half = len(rest) // 2
         old, recent = rest[:half], rest[half:]
-        joined: list[Unsent] = []
+        joined: list[UnsentReport] = []
         for unsent in old:
             report = unsent.made.report
             same = (report.uid, report.version, report.generation)
             before = joined[-1].made.report if joined else None
             if before and (before.uid, before.version, before.generation) == same:
                 counts = counts_alone((before, report))
-                joined[-1] = Unsent(unsent.number, Made(counts, [], []))
+                joined[-1] = UnsentReport(unsent.number, ReportWithEvents(counts, [], []))
             else:
-                joined.append(Unsent(unsent.number, Made(counts_alone((report,)), [], [])))
+                joined.append(
+                    UnsentReport(unsent.number, ReportWithEvents(counts_alone((report,)), [], []))
+                )
         self.waiting = deque([first, *joined, *recent])

@@ -25,7 +25,7 @@ from service.store import adapters
 from service.store.connection import Connection
 from service.store.labels import labelled
 from service.store.leases import Lease, Leases
-from service.store.live_summaries import Live, Memory
+from service.store.live_summaries import LiveSummaries, MonitorMemory
 from service.store.lua import Fenced
 from service.timestamps import rfc3339
 from service.worker.incident_monitor import IncidentMonitor
@@ -72,7 +72,7 @@ class Monitor:
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._seconds = settings.lease_seconds
         self._artifact_max_bytes = settings.artifact_max_bytes
-        self._live = Live(redis)
+        self._live = LiveSummaries(redis)
         self._leases = Leases(redis)
         self._detectors = adapters.detectors(settings, redis)
         self._registry = adapters.registry(settings, redis)
@@ -219,7 +219,7 @@ class Monitor:
 
     async def _save(self, watch: _Watch) -> None:
         verdict = watch.drift.verdict()
-        memory = Memory(watch.after, watch.drift.to_bytes())
+        memory = MonitorMemory(watch.after, watch.drift.to_bytes())
         if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())

@@ -1,4 +1,4 @@
-"""Reads the reports of scored rows and makes incidents and the history of them.
+"""Reads the reports of scored rows, and makes the incidents and the history of a detector.
 
 The process that holds a detector's `monitor` lease reads the reports of all API processes in one
 order. So counts are exact, whatever the number of API processes.

@@ -17,7 +17,7 @@ from models.version.judgement import Judgement
 from service.domain.detector import Detector
 from service.domain.detector_config import configured
 from service.problems import StoreUnavailable
-from service.store.live_summaries import Live
+from service.store.live_summaries import LiveSummaries
 from service.store.streams import kept
 
 _LOOK_SECONDS = 0.5  # between two counts of the vectors
@@ -25,7 +25,7 @@ ROWS = 10  # most vectors in the record, which is kept for long
 _ROW_NUMBERS = 1000  # most numbers in these vectors together, so fewer wide vectors are recorded
 
 
-async def sample(live: Live, detector: Detector) -> NDArray[np.float32]:
+async def sample(live: LiveSummaries, detector: Detector) -> NDArray[np.float32]:
     """Return the latest live vectors, (n, d), once there are as many as the config asks for.
 
     If the time is over first, there are fewer. The time includes waiting for a store that is away.

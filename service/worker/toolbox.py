@@ -13,7 +13,7 @@ from service.store.due_index import DueIndex
 from service.store.events import Events
 from service.store.labels import LabelStore
 from service.store.leases import Leases
-from service.store.live_summaries import Live
+from service.store.live_summaries import LiveSummaries
 from service.store.registry import Registry
 from service.store.retrainings import Retrainings
 from service.store.words import Words
@@ -38,7 +38,7 @@ class Tools:
     leases: Leases
     events: Events
     labels: LabelStore
-    live: Live
+    live: LiveSummaries
     words: Words
     trainer: Trainer
     seal: Seal
@@ -60,7 +60,7 @@ class Tools:
             leases=Leases(redis),
             events=adapters.events(settings, redis),
             labels=adapters.labels(settings, redis),
-            live=Live(redis),
+            live=LiveSummaries(redis),
             words=Words(redis),
             trainer=trainer
             or Trainer(

@@ -8,7 +8,7 @@ import pytest
 
 from models import Version
 from service.domain.drift_report import Drift
-from service.store.live_summaries import Memory
+from service.store.live_summaries import MonitorMemory
 from tests.contract.running import Running, running
 from tests.waiting import until
 
@@ -210,7 +210,7 @@ async def test_drift_shows_the_document_of_the_monitor_and_its_age(pump: Running
     monitor = await stores.leases.seize("pump", 30, "monitor")
     assert monitor is not None
     told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
-    await stores.live.save(monitor, Memory("0-0", b""), msgspec.convert(told, Drift))
+    await stores.live.save(monitor, MonitorMemory("0-0", b""), msgspec.convert(told, Drift))
     told |= {"stale": "no worker has reported"}
     assert (await pump.http.get(f"{PUMP}/drift")).json() == told
     assert (await pump.http.get(PUMP)).json()["drift"] == told

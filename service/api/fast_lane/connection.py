@@ -21,7 +21,7 @@ from service.scoring.answers import Reply, as_problem
 # Bytes that a peer must send or receive in every period of `body_seconds`: 6.5 KB/s by default.
 _PROGRESS = 64 * 1024
 _LINGER_SECONDS = 1.0
-_SOONER = 0.95
+_SOONER = 0.95  # of `body_seconds`: the system's timeout begins only at its first probe
 _LAST_CALL_SECONDS = 0.5  # requests sent before a drain began arrive within this time
 
 
@@ -37,8 +37,8 @@ class HttpProtocol(RequestReader):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._outgoing: list[bytes] = []  # replies of the lane, sent together with the last one
-        self._farewell: bytes | None = None  # the refusal to send after them, before the end
-        self._parted = False  # whether the last answer of this connection has been sent
+        self._refusal_to_send: bytes | None = None  # the refusal to send after them, before the end
+        self._last_answer_sent = False  # whether the last answer of this connection has been sent
         self._unsent = 0
         self._unsent_since = 0.0
 
@@ -50,7 +50,7 @@ class HttpProtocol(RequestReader):
         if self.transport.is_closing():
             return
         done = not self._unanswered
-        close = done and self._ends() and self._farewell is None
+        close = done and self._ends() and self._refusal_to_send is None
         frame = self.lane.frame(reply, self.server_state.default_headers, close=close)
         if not done:
             self._outgoing.append(frame)
@@ -60,8 +60,8 @@ class HttpProtocol(RequestReader):
             self._outgoing.clear()
         if self._asked is None:
             self._lane_cycle.response_complete = True
-        if self._farewell is not None and not self.pipeline:
-            self._part(frame + self._farewell)
+        if self._refusal_to_send is not None and not self.pipeline:
+            self._send_last(frame + self._refusal_to_send)
             return
         self.transport.write(frame)
         if close:
@@ -86,42 +86,46 @@ class HttpProtocol(RequestReader):
             self._since = self.loop.time()
         if following is not None:
             self._start_asgi_task(*following)
-        elif self._farewell is not None:
-            self._part(self._farewell)
+        elif self._refusal_to_send is not None:
+            self._send_last(self._refusal_to_send)
 
     def refuse(self, problem: Problem) -> None:
         """Answer with `problem` once all earlier requests are answered, then close."""
-        if self._parted or self.transport.is_closing() or self._farewell is not None:
+        if (
+            self._last_answer_sent
+            or self.transport.is_closing()
+            or self._refusal_to_send is not None
+        ):
             return
-        farewell = Frames().frame(
+        last_answer = Frames().frame(
             as_problem(problem), self.server_state.default_headers, close=True
         )
-        # Whether the refused request belongs to the application, which reads its body or will.
+        # Whether the refused request belongs to the application, which reads its body now or later.
         taken = self._reading is Reading.BODY and self._asked is None
         self._last, self._asked = True, None
         self._let_go()
         cycle = self.cycle
         if taken and self.pipeline:
-            self.pipeline.popleft()  # the application has not begun it; the farewell answers it
-            self._farewell = farewell
+            self.pipeline.popleft()  # the application has not begun it; the last_answer answers it
+            self._refusal_to_send = last_answer
         elif taken:
             cycle.disconnected = True
             cycle.message_event.set()
-            self._part(b"" if cycle.response_started else farewell)
+            self._send_last(b"" if cycle.response_started else last_answer)
         elif (
             self._unanswered
             or self.pipeline
             or not (cycle is None or cycle.response_complete or cycle is self._lane_cycle)
         ):
-            self._farewell = farewell  # sent after the answers to earlier requests
+            self._refusal_to_send = last_answer  # sent after the answers to earlier requests
         else:
-            self._part(farewell)
+            self._send_last(last_answer)
 
-    def _part(self, farewell: bytes) -> None:
+    def _send_last(self, last_answer: bytes) -> None:
         # If the socket closed while the peer still sends, the connection would be reset and the
         # peer might never read the answer. So its bytes are read and ignored for a moment.
-        self._parted = True
-        self.transport.write(farewell)
+        self._last_answer_sent = True
+        self.transport.write(last_answer)
         if self.transport.can_write_eof():  # False with TLS
             self.transport.write_eof()
         self.loop.call_later(_LINGER_SECONDS, self.transport.close)
@@ -138,7 +142,7 @@ class HttpProtocol(RequestReader):
         connected = transport.get_extra_info("socket")
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Bytes that the peer has not received may lie in the system's buffer, where this
-            # process cannot see them. The system's timeout counts from its first probe.
+            # process cannot see them. So the system drops the connection.
             stalled = round(_SOONER * 1000 * self.settings.body_seconds)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
@@ -170,7 +174,7 @@ class HttpProtocol(RequestReader):
             return
         self._unsent = 0
         cycle = self.cycle
-        if self._parted or self.transport.is_closing():
+        if self._last_answer_sent or self.transport.is_closing():
             return
         if self._reading is Reading.NOTHING:
             fresh = cycle is None
@@ -209,7 +213,7 @@ class HttpProtocol(RequestReader):
         self.draining = True
         if self.cycle is not None and not self.cycle.response_complete:
             self.cycle.keep_alive = False
-        # A request may be on its way. Closing at once would reset the connection under it.
+        # A request may be on its way. If the connection closed now, it would get no answer.
         self.loop.call_later(_LAST_CALL_SECONDS, self._close_unless_asked)
 
     def _close_unless_asked(self) -> None:

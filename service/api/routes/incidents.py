@@ -53,8 +53,11 @@ _ROW = {
     "vector": [0.1, 1.4, 2790.0],
     "attributions": _INCIDENT["features"],
 }
-_EFFECT = "34 rows are labelled normal and are learned at the next retraining; rows like them page "
-_EFFECT += "nobody from now on."
+_EFFECT = (
+    "34 kept rows are labelled normal and buffered for the next retraining. `retrain` starts one "
+    "now, however few rows they are. From now on rows with these leading features page nobody: "
+    "speed from 2783 to 2797. Real anomalies among such rows will be missed."
+)
 _RANGE = [
     openapi.query("from", "The earliest time (RFC 3339, or seconds since 1970).", type="string"),
     openapi.query("to", "Only before this time.", type="string"),
@@ -117,7 +120,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
 
 @router.post(
     "/{incident}",
-    summary="Dismiss or confirm an incident, or withdraw that",
+    summary="Dismiss or confirm an incident, or withdraw the decision",
     dependencies=[needs(Scope.LABEL)],
     responses=openapi.answers(200, "Decided.", _INCIDENT | {"effect": _EFFECT}, documents.Incident)
     | openapi.problems(404, 413, 415, 422, 429, 503, instead=openapi.FULL),

@@ -117,8 +117,10 @@ async def _labels(
     vectors: list[payload.Matrix] = []
     for row, one in enumerate(asked):
         if one.event is None and (detector.config.words or detector.undecided):
-            what = "with a category" if detector.config.words else "without a context yet"
-            raise BadVectors(f"A detector {what} takes labels of events only.", row=row)
+            why = "has categories" if detector.config.words else "has no context yet"
+            raise BadVectors(
+                f"The detector {why}: a label must name an `event`, not a `vector`.", row=row
+            )
         if one.event is not None and one.event not in held:
             raise Unknown("There is no such event, or it is no longer stored.", row=row)
         with np.errstate(over="ignore"):
@@ -172,7 +174,7 @@ async def _buffer(
 
 
 def _effect(detector: Detector, learned: list[Label]) -> str | None:
-    """Return a sentence about what the labels `learned` lead to, None if there are none."""
+    """Return a sentence about the effect of the labels `learned`, None if there are none."""
     if not learned:
         return None
     rows = "row labelled normal is" if len(learned) == 1 else "rows labelled normal are"

@@ -14,7 +14,8 @@ PAGE, MOST = 100, 1000
 
 T = TypeVar("T")
 
-# The OpenAPI parameters of lists that are whole without them, as before lists had pages.
+# The OpenAPI parameters of paged lists. A request without them gets the whole list: clients of
+# earlier releases expect that.
 PAGED = {
     "limit": openapi.query(
         "limit", "The size of a page, newest first. Without it the list is whole.", maximum=MOST

@@ -52,8 +52,9 @@ def shown(rows: Iterator[Row], console: Console, target: float) -> Generator[Row
     if not console.is_terminal:
         console.print()
     console.print(
-        "AUROC: 0 against all digits learned so far. newest, oldest: false alarms on the digit "
-        f"just learned and on digit 1, asked for {target:.0%}. Test rows, never sent.",
+        "AUROC: digit 0 against all digits learned so far. newest, oldest: the rate of false "
+        f"alarms on the digit just learned and on digit 1; the target is {target:.0%}. All figures "
+        "are for test rows that were never sent.",
         style="dim",
     )
 

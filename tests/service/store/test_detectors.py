@@ -9,7 +9,7 @@ from service.domain.drift_report import NO_DRIFT, Drift
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.detector_state import from_state
 from service.store.detectors import Detectors
-from service.store.live_summaries import Live, Memory
+from service.store.live_summaries import LiveSummaries, MonitorMemory
 from service.store.redis_keys import DETECTORS, NOTIFY, Keys
 from tests.service.stored import BAD, Stored, matrix
 
@@ -191,7 +191,7 @@ async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis
     await stored.learn(good=False)
     uid = (await stored.get()).uid
     monitor = await stored.leases.acquire("pump", 30, "monitor")
-    await Live(redis).save(monitor, Memory("0-0", b""), Drift("new_regime"))
+    await LiveSummaries(redis).save(monitor, MonitorMemory("0-0", b""), Drift("new_regime"))
     await stored.registry.pin("pump", 1)
     await stored.lease()
     await stored.detectors.delete("pump")

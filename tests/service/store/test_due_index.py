@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from service.domain.drift_report import Drift
 from service.store.connection import connect
 from service.store.due_index import HEADS, DueIndex
-from service.store.live_summaries import Live, Memory
+from service.store.live_summaries import LiveSummaries, MonitorMemory
 from service.store.redis_keys import DUE, due, running
 from tests.service.stored import Stored, matrix
 
@@ -56,7 +56,7 @@ async def _drifted(stored: Stored) -> None:
     await stored.buffer.ingest("pump", matrix(40))
     lease = await stored.leases.acquire("pump", 30.0, "monitor")
     assert lease is not None
-    await Live(stored.redis).save(lease, Memory("0-0", b""), Drift("new_regime"))
+    await LiveSummaries(stored.redis).save(lease, MonitorMemory("0-0", b""), Drift("new_regime"))
 
 
 @pytest.mark.parametrize("happens", [_full, _lowered, _asked, _muted_and_not, _released, _drifted])

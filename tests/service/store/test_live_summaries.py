@@ -3,7 +3,7 @@ import pytest
 from service.domain.drift_report import Drift
 from service.domain.live_summary import LiveSummary
 from service.store import live_summaries
-from service.store.live_summaries import Live, Memory
+from service.store.live_summaries import LiveSummaries, MonitorMemory
 from service.store.lua import Fenced
 from service.store.redis_keys import Keys
 from tests.service.stored import matrix
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_summaries_are_read_in_order_from_where_the_reader_was(stored):
     """Each summary is read once, in order, with the bytes that were sent."""
-    uid, stream = (await stored.get()).uid, Live(stored.redis)
+    uid, stream = (await stored.get()).uid, LiveSummaries(stored.redis)
     for number in range(5):
         summary = LiveSummary(uid, 1, 1, n=number, scores=b"\x00\xff", t=1.5)
         assert await stream.append("pump", summary)
@@ -27,7 +27,7 @@ async def test_summaries_are_read_in_order_from_where_the_reader_was(stored):
 async def test_summaries_are_bounded(stored, redis, monkeypatch):
     """If nobody reads, the oldest summaries are dropped."""
     monkeypatch.setattr(live_summaries, "SUMMARIES_KEPT", 20)
-    uid, stream = (await stored.get()).uid, Live(redis)
+    uid, stream = (await stored.get()).uid, LiveSummaries(redis)
     for number in range(30):
         await stream.append("pump", LiveSummary(uid, 1, 1, n=number))
     assert [s.n for _, s in await stream.read("pump")] == list(range(10, 30))
@@ -35,7 +35,7 @@ async def test_summaries_are_bounded(stored, redis, monkeypatch):
 
 async def test_live_vectors_are_bounded_and_deleted_with_their_detector(stored, redis):
     """Live vectors are a bounded list that belongs to one detector and expires."""
-    uid, stream = (await stored.get()).uid, Live(redis)
+    uid, stream = (await stored.get()).uid, LiveSummaries(redis)
     X = matrix(50)
     for rows in (X[:30], X[30:]):
         await stream.keep("pump", uid, rows, 40)
@@ -51,7 +51,7 @@ async def test_live_vectors_are_bounded_and_deleted_with_their_detector(stored, 
 
 async def test_a_deleted_detector_takes_no_summaries(stored, redis):
     """A detector of the same name gets no summaries of a deleted one."""
-    uid, stream = (await stored.get()).uid, Live(redis)
+    uid, stream = (await stored.get()).uid, LiveSummaries(redis)
     await stored.detectors.delete("pump")
     assert not await stream.append("pump", LiveSummary(uid, 1, 1))
     await stored.make()
@@ -61,15 +61,15 @@ async def test_a_deleted_detector_takes_no_summaries(stored, redis):
 
 async def test_a_monitor_without_its_lease_saves_nothing(stored):
     """A monitor without its lease saves nothing."""
-    stream = Live(stored.redis)
+    stream = LiveSummaries(stored.redis)
     assert await stream.load("pump") is None
     lease = await stored.leases.acquire("pump", 30, "monitor")
-    await stream.save(lease, Memory("5-0", b"state"), Drift("known_regime"))
+    await stream.save(lease, MonitorMemory("5-0", b"state"), Drift("known_regime"))
     assert await stream.load("pump") == ("5-0", b"state")
     assert (await stored.get()).drift == Drift("known_regime")
-    await stream.save(lease, Memory("6-0", b"more"))
+    await stream.save(lease, MonitorMemory("6-0", b"more"))
     assert (await stored.get()).drift == Drift("known_regime")
     await stored.leases.release(lease)
     with pytest.raises(Fenced):
-        await stream.save(lease, Memory("7-0", b""), Drift("degraded"))
+        await stream.save(lease, MonitorMemory("7-0", b""), Drift("degraded"))
     assert (await stream.load("pump")).after == "6-0"

@@ -23,7 +23,7 @@ from service.settings import Settings
 from service.store.adapters import Stores
 from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, Observer
 from service.telemetry.metrics import Metrics
-from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, made
+from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, make_report
 from tests.service.stored import Stored
 from tests.service.trained import champion
 from tests.waiting import PATIENCE, until
@@ -311,7 +311,7 @@ async def test_a_repeated_report_is_stored_once(observed: Observed) -> None:
     """A report that is sent again without an answer is stored once."""
     observed.score(np.full((2, 3), 70.0))
     collected = observed.observer._pending[observed.serving].collected
-    report, events, _ = made(observed.serving, collected, (), time.time())
+    report, events, _ = make_report(observed.serving, collected, (), time.time())
     for _ in range(3):
         assert await observed.stores.traffic.send("pump", "p1", 1, report, events)
     assert await observed.stores.traffic.send("pump", "p2", 1, report, events)
@@ -327,7 +327,7 @@ async def test_in_a_long_outage_reports_are_joined(observed: Observed) -> None:
     for number in range(1, 3 * UNSENT + 1):
         observed.score(np.full((1, 3), 70.0))
         collected = observed.observer._pending.pop(observed.serving).collected
-        outbox.put(number, made(observed.serving, collected, (), time.time()))
+        outbox.put(number, make_report(observed.serving, collected, (), time.time()))
     assert len(outbox.waiting) <= UNSENT
     rows = sum(one.rows for unsent in outbox.waiting for one in unsent.made.report.tallies)
     assert rows == 3 * UNSENT

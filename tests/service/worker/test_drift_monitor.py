@@ -13,7 +13,7 @@ from service.domain.live_summary import LiveSummary
 from service.settings import Settings
 from service.store.events import Events
 from service.store.labels import LabelStore
-from service.store.live_summaries import Live
+from service.store.live_summaries import LiveSummaries
 from service.store.redis_keys import Keys
 from service.timestamps import rfc3339
 from service.worker.drift_monitor import Monitor
@@ -64,7 +64,7 @@ async def send(stored: Stored, version: Version, shift: float, times: int = 5, *
     uid = (await stored.get()).uid
     for _ in range(times):
         X = rng.normal(size=(100, 3)) + np.array([0, shift, 0])
-        assert await Live(stored.redis).append("pump", summary(version, uid, X, **more))
+        assert await LiveSummaries(stored.redis).append("pump", summary(version, uid, X, **more))
 
 
 def martingale(drift: Drift) -> Finding:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from models.decisions.gate import gate
 from models.decisions.shadow_result import ShadowResult
 from models.parts.lineage import NO_EVIDENCE
-from service.store.live_summaries import Live
+from service.store.live_summaries import LiveSummaries
 from service.worker import shadow_scoring
 from tests.service.stored import Stored, matrix
 from tests.service.trained import versions
@@ -24,7 +24,7 @@ async def _detector(stored: Stored, vectors: int, seconds: float = 60):
 
 async def test_with_enough_vectors_the_stage_does_not_wait(stored: Stored):
     """If enough vectors are there, the stage does not wait."""
-    detector, live = await _detector(stored, 30), Live(stored.redis)
+    detector, live = await _detector(stored, 30), LiveSummaries(stored.redis)
     X = matrix(40)
     await live.keep("pump", detector.uid, X, 40)
     found = await asyncio.wait_for(shadow_scoring.sample(live, detector), 5)
@@ -34,7 +34,7 @@ async def test_with_enough_vectors_the_stage_does_not_wait(stored: Stored):
 async def test_the_stage_waits_for_missing_vectors(stored: Stored, monkeypatch):
     """The stage ends as soon as enough vectors came."""
     monkeypatch.setattr(shadow_scoring, "_LOOK_SECONDS", 0.01)
-    detector, live = await _detector(stored, 30, 3600), Live(stored.redis)
+    detector, live = await _detector(stored, 30, 3600), LiveSummaries(stored.redis)
     await live.keep("pump", detector.uid, matrix(20), 30)
     waiting = asyncio.create_task(shadow_scoring.sample(live, detector))
     await live.keep("pump", detector.uid, matrix(20, seed=1), 30)
@@ -43,7 +43,7 @@ async def test_the_stage_waits_for_missing_vectors(stored: Stored, monkeypatch):
 
 async def test_after_its_time_the_stage_takes_the_vectors_that_came(stored: Stored):
     """After the time the evidence has the vectors that came; too few do not decide."""
-    detector, live = await _detector(stored, 100, 0), Live(stored.redis)
+    detector, live = await _detector(stored, 100, 0), LiveSummaries(stored.redis)
     first, second = versions()
     nothing = await shadow_scoring.sample(live, detector)
     assert shadow_scoring.compare(second, first, detector, None, nothing) == ShadowResult(
@@ -66,7 +66,7 @@ async def test_without_the_store_the_candidate_is_judged_without_a_sample(
     detector = await _detector(stored, 30, 0)
     redis = await connect(own_store.url)
     own_store.kill()
-    assert (await shadow_scoring.sample(Live(redis), detector)).shape == (0, 3)
+    assert (await shadow_scoring.sample(LiveSummaries(redis), detector)).shape == (0, 3)
     await redis.aclose()
 
 
