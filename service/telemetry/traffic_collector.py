@@ -287,7 +287,7 @@ class UnsentReport(NamedTuple):
     """A report that the store has not taken yet, under its number."""
 
     number: int
-    make_report: ReportWithEvents
+    made: ReportWithEvents
 
 
 class Outbox:
