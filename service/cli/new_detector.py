@@ -1,5 +1,6 @@
 """Makes a new detector for a file; its config has columns, missing values and context."""
 
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,18 @@ if TYPE_CHECKING:
 
 _APART = 0.2  # sources differ if at least this share of a column's variance lies between them
 _ROWS_OF_A_SOURCE = 100  # the fewest rows that show the level of a source
+# A new detector waits for the whole file, because a version of its first rows alone may know one
+# day or one machine. But it waits for no more numbers and rows than these.
+_MOST_AWAITED, _MOST_ROWS = 2**25, 100_000
 
 
 def ensured(
-    client: "Client", detector: str, sheet: Sheet, timezone: str, *, quiet: bool
+    client: "Client", detector: str, sheet: Sheet, timezone: str, made: ExitStack, *, quiet: bool
 ) -> "tuple[DetectorStatus, bool]":
     """Return the detector's status. A missing detector is made with the columns of the file.
 
-    The second value says whether it was made.
+    The second value says whether it was made. If so, it is not retrained for its number of rows
+    until `made` is closed.
     """
     try:
         return client.detector(detector), False
@@ -40,7 +45,12 @@ def ensured(
     template, colon, _ = detector.partition(":")
     if colon:
         wanted = template_config(client, template, wanted)
-    client.create(detector, wanted)
+    config = client.create(detector, wanted)
+    asked = config["retrain"]["min_vectors"]
+    rows = min(_MOST_ROWS, _MOST_AWAITED // max(1, config["dimension"] or 1))
+    if asked is not None and asked < rows:
+        client.change(detector, {"retrain": {"min_vectors": rows}})
+        made.callback(client.change, detector, {"retrain": {"min_vectors": asked}})
     for note in () if quiet else (*sheet.notes, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")

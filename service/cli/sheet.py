@@ -21,7 +21,7 @@ from service.cli.column_guess import Guess, counts, guess
 from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
 from service.cli.growing import GrowingFile, is_json_lines, json_lines
 from service.cli.table_files import BadTable
-from service.cli.text_table import Chunk, NamedTable, Options, read
+from service.cli.text_table import CHUNK_ROWS, Chunk, NamedTable, Options, read
 
 if TYPE_CHECKING:
     from service.client.configs import DetectorConfig
@@ -200,7 +200,8 @@ class Sheet:
                     "the order of the rows decides; times in UTC or with their offset are exact"
                 )
             X = chunk.values(taken, gaps=gaps)
-            yield Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
+            rows = Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
+            yield from rows.parts(CHUNK_ROWS)
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:
         """Return the detector's columns in its order, found by name in this file.

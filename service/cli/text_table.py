@@ -17,7 +17,7 @@ from service.cli.table_files import BadTable
 from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, numbers, typed
 
 _CHUNK_CELLS = 2**20
-_CHUNK_ROWS = 5000
+CHUNK_ROWS = 5000
 _FIRST_ROWS = 50_000  # many, since the first rows decide the types of the columns
 
 
@@ -234,7 +234,7 @@ class _Reader:
 
     def chunks(self, lines: Iterator[tuple[int, list[str]]], rows: int | None) -> Iterator[Chunk]:
         most = max(1, _CHUNK_CELLS // len(self.names))
-        first, later = (rows, rows) if rows else (min(_FIRST_ROWS, most), min(_CHUNK_ROWS, most))
+        first, later = (rows, rows) if rows else (min(_FIRST_ROWS, most), min(CHUNK_ROWS, most))
         while some := list(islice(lines, first)):
             first = later
             yield self._chunk([line for line, _ in some], [self._row(*one) for one in some])

@@ -1,5 +1,6 @@
 """Commands that send vectors: `score` and `learn`."""
 
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -107,7 +108,7 @@ def learn(
     """Send the rows of a file as normal. Repeating the command sends nothing twice.
 
     If the file has grown, only the new rows are sent. A missing detector is made with the columns
-    of the file and learns at once.
+    of the file and learns once the file is sent.
     """
     from service.cli.new_detector import ensured, sources_note
     from service.cli.retraining import retrain_all
@@ -120,20 +121,21 @@ def learn(
     options = grouped(options_of(time, source, drop, time_format, timezone), group_by)
     made: list[str] = []
     with Sheet(file, options) as sheet, console.client(url, key) as client:
+        with ExitStack() as waiting:
 
-        def made_if_missing(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
-            status, new = ensured(client, name, sheet, timezone, quiet=bool(made))
-            made.extend([name] * new)
-            return status, config_in_force(status)
+            def made_if_missing(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
+                status, new = ensured(client, name, sheet, timezone, waiting, quiet=bool(made))
+                made.extend([name] * new)
+                return status, config_in_force(status)
 
-        targets = Targets(client, detector, sheet, group_by, made_if_missing)
-        if not made:
-            tell(sheet, targets.first.columns)
-        elif group_by is None and (apart := sources_note(sheet, source)):
-            console.complain(f"{sheet.file}: {apart}")
-        since = targets.first.status.get("created_at", "") if targets.first.status else ""
-        with SentBatches(url, detector, since, forget=again) as before:
-            counted = send(sheet, targets, before, uuid4().hex if again else "")
+            targets = Targets(client, detector, sheet, group_by, made_if_missing)
+            if not made:
+                tell(sheet, targets.first.columns)
+            elif group_by is None and (apart := sources_note(sheet, source)):
+                console.complain(f"{sheet.file}: {apart}")
+            since = targets.first.status.get("created_at", "") if targets.first.status else ""
+            with SentBatches(url, detector, since, forget=again) as before:
+                counted = send(sheet, targets, before, uuid4().hex if again else "")
         names = [one.name for one in targets.all]
         reached = {name: client.detector(name) for name in names}
         buffered = {name: status["buffered"] for name, status in reached.items()}
@@ -155,5 +157,14 @@ def learn(
     for name, outcome in outcomes.items():
         whose = "" if group_by is None else f" {name}"
         typer.echo(f"retraining{whose}: {outcome['outcome']}, version {outcome['version']}")
+        for reason in outcome["reasons"]:
+            console.complain(f"{name}: {reason}")
+        if outcome["outcome"] == "rejected":
+            console.complain(
+                f"{name}: the gate rejected version {outcome['version']}, and its rows wait for a "
+                f"person. If all of them are normal, `anamnesis promote {name} "
+                f"{outcome['version']}` takes the version. Otherwise discard the rows: "
+                f"`anamnesis quarantine list {name}`"
+            )
     if now and not outcomes:
         typer.echo("retraining: nothing is buffered")

@@ -55,7 +55,7 @@ class Stub:
                 self.wfile.write(encoded)
 
             # The names are those of http.server.
-            do_GET = do_PUT = do_POST = do_DELETE = handle_one  # noqa: N815
+            do_GET = do_PUT = do_POST = do_PATCH = do_DELETE = handle_one  # noqa: N815
 
             def log_message(self, *_) -> None:
                 pass
@@ -225,15 +225,48 @@ def test_learn_twice_sends_the_same_key(run, stub, file, tmp_path):
     assert keys[0] == keys[1] != keys[2]
 
 
-def test_learn_creates_a_missing_detector(run, stub, file):
-    """`learn` creates a missing detector with the defaults."""
-    stub.answers["PUT", "/v1/detectors/new"] = (201, {})
+CONFIG = {"dimension": 2, "retrain": {"min_vectors": 1000}}
+
+
+def made_by_learn(stub):
+    """Let the stub make the detector `new`."""
+    stub.answers["PUT", "/v1/detectors/new"] = (201, CONFIG)
+    stub.answers["PATCH", "/v1/detectors/new"] = (200, CONFIG)
     # The stub answers 404 until the detector is made.
     stub.made["PUT", "/v1/detectors/new"] = (("GET", "/v1/detectors/new"), (200, STATUS))
     stub.answers["POST", "/v1/detectors/new/normal"] = (202, ACCEPTED)
-    status, _, err = run("learn", file, "-d", "new", "--url", stub.url)
-    assert status == Exit.OK
+
+
+@pytest.mark.parametrize(("more", "exit_status"), [("", Exit.OK), ("5,x\n", Exit.USAGE)])
+def test_a_new_detector_learns_when_the_whole_file_is_sent(run, stub, tmp_path, more, exit_status):
+    """A missing detector is made with the defaults. Its first retraining waits for the last row.
+
+    It does not wait any longer if a row is bad.
+    """
+    made_by_learn(stub)
+    file = tmp_path / "x.csv"
+    file.write_text("a,b\n" + "1,2\n" * 60_000 + more)
+    status, _, err = run("learn", str(file), "-d", "new", "--url", stub.url)
+    assert status == exit_status
     assert "created the detector new" in err
+    changes = [(method, body) for method, _, _, body in stub.asked if method in ("PATCH", "POST")]
+    assert len(changes) > 3
+    (_, first), *sent, (_, last) = changes
+    assert json.loads(first) == {"retrain": {"min_vectors": 100_000}}
+    assert {method for method, _ in sent} == {"POST"}
+    assert json.loads(last) == {"retrain": {"min_vectors": 1000}}
+
+
+def test_a_rejected_version_is_reported_with_reasons_and_what_to_do(run, stub, file):
+    """If the gate rejects what `learn --now` learned, a person reads why and what to do."""
+    last = {"outcome": "rejected", "version": 4, "reasons": ["old normals: too many alarm"]}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {**STATUS, "buffered": 2})
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    stub.answers["POST", "/v1/detectors/pump/retrain"] = (200, {"last_retraining": last})
+    _, out, err = run("learn", file, "-d", "pump", "--url", stub.url, "--now")
+    assert "retraining: rejected, version 4" in out
+    assert "pump: old normals: too many alarm" in err
+    assert "`anamnesis promote pump 4`" in err
 
 
 def test_a_repeated_batch_is_counted_as_duplicate(run, stub, file):
@@ -391,7 +424,7 @@ def test_the_password_of_the_store_is_not_shown():
 def test_the_error_of_a_bad_row_counts_the_rows_sent_before(run, stub, tmp_path):
     """Rows of earlier batches stay sent, and the message says how many there are."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
-    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 50_000})
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 5000})
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n" + "1,2\n" * 51_000 + "1,x\n")
     status, _, err = run("learn", str(path), "-d", "pump", "--url", stub.url)

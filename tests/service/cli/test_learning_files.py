@@ -63,7 +63,8 @@ def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
     for name in ("plant%3APump_1", "plant%3Am2"):
         made = (("GET", f"/v1/detectors/{name}"), (200, {**PUMP, "name": name}))
         stub.made["PUT", f"/v1/detectors/{name}"] = made
-        stub.answers["PUT", f"/v1/detectors/{name}"] = (201, {})
+        config = {"dimension": 2, "retrain": {"min_vectors": None}}
+        stub.answers["PUT", f"/v1/detectors/{name}"] = (201, config)
         stub.answers["POST", f"/v1/detectors/{name}/normal"] = (202, ACCEPTED)
         stub.answers["POST", f"/v1/detectors/{name}/score"] = (200, SCORED)
     # A detector of this name is one of a template's entities.
