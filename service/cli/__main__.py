@@ -5,7 +5,16 @@ from typing import Annotated
 
 import typer
 
-from service.cli import backtest, console, detectors, duty, keys, steering, vectors, watch
+from service.cli import (
+    backtest,
+    console,
+    detectors,
+    drift_and_quarantine,
+    keys,
+    on_call,
+    vectors,
+    watch,
+)
 from service.cli.options import Commands, Key
 from service.cli.release import release
 
@@ -22,8 +31,8 @@ vectors.register(app)
 watch.register(app)
 backtest.register(app)
 detectors.register(app)
-duty.register(app)
-steering.register(app)
+on_call.register(app)
+drift_and_quarantine.register(app)
 app.add_typer(keys.app)
 
 Host = Annotated[str | None, typer.Option(help="Address to bind (127.0.0.1).")]

@@ -4,7 +4,7 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 from models.parts.incident_rule import Rule
-from service.cli import found
+from service.cli import score_result
 from service.cli.progress import ShownProgress
 from service.cli.scored_file import ScoredFile
 from service.cli.sheet import Rows, Sheet
@@ -19,7 +19,7 @@ WHY = 3  # contributions to request for each row
 
 def judged_file(
     targets: Targets, sheet: Sheet, write: ScoredFile, progress: ShownProgress, *, record: bool
-) -> Iterator[tuple[found.ScoredRow, Rule]]:
+) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
     """Yield the rows of the file that `write` lacks, as `judged` does, and make them durable.
 
     The rows that it has are remembered as context. The caller adds each row that it gets.
@@ -36,14 +36,16 @@ def judged_file(
         write.keep()
 
 
-def judged(targets: Targets, rows: Rows, *, record: bool) -> Iterator[tuple[found.ScoredRow, Rule]]:
+def judged(
+    targets: Targets, rows: Rows, *, record: bool
+) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
     """Yield the rows in their order with their scores, each with its detector's incident rule."""
-    by_place: dict[int, tuple[found.ScoredRow, Rule]] = {}
+    by_place: dict[int, tuple[score_result.ScoredRow, Rule]] = {}
     for one, some, places in targets.split(rows):
         with located(some, targets.first.columns):
             answer = _answer(one, some, record=record)
-        rule = found.rule_of(one.status, timed=rows.times is not None)
-        for place, row in zip(places, found.rows(some, answer), strict=True):
+        rule = score_result.rule_of(one.status, timed=rows.times is not None)
+        for place, row in zip(places, score_result.rows(some, answer), strict=True):
             by_place[place] = row, rule
     for place in range(len(rows.X)):
         yield by_place[place]

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from models.parts.incident_rule import Rule
-from service.cli.found import ScoredRow, changes, sentence
+from service.cli.score_result import ScoredRow, changes, sentence
 from service.domain.incident_fold import Fold
 
 

@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 
 from models.columns import quoted
 from service.cli import console
-from service.cli.found import ScoredRow
+from service.cli.score_result import ScoredRow
 from service.cli.table_files import BadTable
 from service.domain.cells import is_number
 

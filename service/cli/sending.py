@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from service.cli import console
 from service.cli.judged_rows import located
 from service.cli.progress import ShownProgress
-from service.cli.sent_before import SentBatches, digest_of
+from service.cli.sent_batches import SentBatches, digest_of
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
 from service.cli.targets import Targets

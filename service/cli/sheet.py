@@ -19,7 +19,7 @@ from models.errors import VectorError
 from service.cli import console, table_files
 from service.cli.column_guess import Guess, counts, guess
 from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
-from service.cli.growing import GrowingFile, is_json_lines, json_lines
+from service.cli.growing_file import GrowingFile, is_json_lines, json_lines
 from service.cli.table_files import BadTable
 from service.cli.text_table import CHUNK_ROWS, Chunk, NamedTable, Options, read
 

@@ -62,7 +62,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Score the rows of a file. With --json, write one object for each row."""
-    from service.cli import found
+    from service.cli import score_result
     from service.cli.judged_rows import judged_file
     from service.cli.progress import ShownProgress
     from service.cli.scored_file import ScoredFile, scored_by
@@ -73,7 +73,7 @@ def score(
     with Sheet(file, options) as sheet, console.client(url, key) as client:
         targets = Targets(client, detector, sheet, group_by, partial(known, client))
         tell(sheet, targets.first.columns)
-        seen = found.ScoreResult(top)
+        seen = score_result.ScoreResult(top)
         by = scored_by(targets, url, repr(options))
         with ShownProgress("scoring") as progress, ScoredFile(out, sheet, by) as write:
             for row, rule in judged_file(targets, sheet, write, progress, record=record):
@@ -113,7 +113,7 @@ def learn(
     from service.cli.new_detector import ensured, sources_note
     from service.cli.retraining import retrain_all
     from service.cli.sending import send, tell_results
-    from service.cli.sent_before import SentBatches
+    from service.cli.sent_batches import SentBatches
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped, tell
     from service.client.stream import config_in_force

@@ -21,7 +21,7 @@ from service.cli.file_options import (
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 
 if TYPE_CHECKING:
-    from service.cli.found import ScoredRow
+    from service.cli.score_result import ScoredRow
     from service.cli.sheet import Sheet
     from service.cli.targets import Target
 
@@ -51,8 +51,8 @@ def watch(
     The file is CSV, or has one JSON object in each line; - reads standard input. Rows that the
     file has already are only context. Ctrl-C ends the command.
     """
-    from service.cli.found import rule_of
     from service.cli.live import Live
+    from service.cli.score_result import rule_of
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, known, tell
 
@@ -75,7 +75,7 @@ def watch(
 
 def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[ScoredRow]":
     """Yield the rows with their scores as they come. Earlier rows are only context by default."""
-    from service.cli import found
+    from service.cli import score_result
     from service.cli.judged_rows import WHY, located
 
     for rows in sheet.rows(one.columns, gaps=one.gaps):
@@ -84,4 +84,4 @@ def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[Sco
             continue
         with located(rows, one.columns):
             answer = one.stream.score(rows.X, rows.times, rows.sources, explain=WHY)
-        yield from found.rows(rows, answer)
+        yield from score_result.rows(rows, answer)

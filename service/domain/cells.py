@@ -146,7 +146,7 @@ def typed(cells: Sequence[str], kind: str) -> NDArray[np.float64]:
 
 
 class Latest(NamedTuple):
-    """The latest time of a source, seconds since 1970, and how many seconds it came later."""
+    """The latest time of a source in seconds since 1970, and its distance from the time before."""
 
     at: float
     step: float
@@ -165,9 +165,9 @@ class Clock:
 
     `form` is a format of strptime. Without it, times are ISO 8601, or seconds or milliseconds since
     1970. A time without a time zone is in `zone`. When clocks are set back, the local times of one
-    hour exist twice. The order of a source's rows tells which one is meant: a row belongs to the
-    second hour if an earlier row does, or if that is nearer to where the source's next row is
-    expected. A source's first row belongs to the first hour.
+    hour exist twice. The order of a source's rows tells which one is meant. A row belongs to the
+    second hour if an earlier row of the source does, or if its time is then nearer to the time at
+    which the source's next row is expected. A source's first row belongs to the first hour.
     """
 
     form: str | None = None
@@ -196,7 +196,7 @@ class Clock:
                 raise BadCell(row, "is not a time between the years 1 and 9999")
             twice = row if ambiguous and twice is None else twice
             if self.zone is not UTC:
-                latest[source] = _later(float(found[row]), latest.get(source))
+                latest[source] = _updated(float(found[row]), latest.get(source))
         return Times(found, twice)
 
     def _moment(self, cell: str) -> datetime | float:
@@ -237,7 +237,7 @@ def _offset(at: float, zone: tzinfo) -> object:
     return datetime.fromtimestamp(at, zone).utcoffset()
 
 
-def _later(at: float, latest: Latest | None) -> Latest:
+def _updated(at: float, latest: Latest | None) -> Latest:
     """Return the latest time of a source after a row at `at`."""
     if latest is None:
         return Latest(at, 0.0)

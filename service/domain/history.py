@@ -24,7 +24,7 @@ REGIMES = 8  # regimes that are counted: those with the lowest numbers
 FORMAT = 1
 
 BINS = 64
-_LOW, _HIGH = 0.01, 1000.0  # severities outside share the first and the last bin
+_LOW, _HIGH = 0.01, 1000.0  # a severity outside counts in the first or in the last bin
 EDGES = np.geomspace(_LOW, _HIGH, BINS - 1)
 # The precisions of histograms, finest first: (leading bits kept of a count, number of bins).
 _COARSER = ((32, 64), (5, 64), (3, 64), (3, 32), (2, 16), (1, 8), (0, 0))

@@ -10,11 +10,12 @@ from service.processes import spawn
 
 _logger = log.get(__name__)
 
-# For API processes. Their matrices are small, and the threads of a linear algebra library spin
-# while they wait, on cores that a training and other children need. By default the C library gives
-# each thread a memory arena of its own: champions are loaded by several threads, and the memory of
-# unloaded ones is free only for the thread that loaded them, so the process grows. The libraries
-# read these variables when they are loaded, so a process cannot set them for itself.
+# For API processes. Their matrices are small, so a linear algebra library needs one thread. Further
+# threads would use cores while they wait, and a training and other children need those cores.
+# By default the C library gives each thread a memory arena of its own. Several threads load
+# champions. The memory of an unloaded champion would be free only for the thread that loaded it,
+# and the process would grow. The libraries read these variables when they are loaded, so a process
+# cannot set them for itself.
 API_VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -22,13 +23,8 @@ API_VARIABLES = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
 }
-_PATIENCE_SECONDS = (
-    0.1,
-    0.3,
-    1.0,
-    3.0,
-    10.0,
-)  # seconds before the first, second, ... restart in a row
+# before the first, second, ... restart in a row
+_PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _STEADY_SECONDS = 30.0  # after a child has lived this long, its next restart counts as the first
 
 
@@ -96,7 +92,7 @@ class Child:
 
 
 class Restarts:
-    """Decides when to restart a process: at first at once, then after growing pauses."""
+    """Decides when to restart a process: after a short pause, which grows with each restart."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -112,7 +108,7 @@ class Restarts:
         """Note an end. Return the pause before the next start, in seconds."""
         if self.clock() - self._since >= _STEADY_SECONDS:
             self.in_a_row = 0
-        pause = _PATIENCE_SECONDS[min(self.in_a_row, len(_PATIENCE_SECONDS) - 1)]
+        pause = _PAUSES_SECONDS[min(self.in_a_row, len(_PAUSES_SECONDS) - 1)]
         self.in_a_row += 1
         self._next = self.clock() + pause
         return pause

@@ -27,8 +27,8 @@ Matrix = npt.NDArray[np.float32]
 
 QUICK = simdjson is not None
 
-# The most commas of a piece in which no row has more than MAX_DIMENSION numbers. The last row may
-# begin at the end of a piece, where every second byte can be a comma.
+# A piece has PIECE bytes and the rest of its last row. At most every second of the PIECE bytes is a
+# comma. So a piece with more commas than this has a last row of more than MAX_DIMENSION numbers.
 _MOST_COMMAS = PIECE // 2 + MAX_DIMENSION
 
 
@@ -142,7 +142,10 @@ def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
 
 
 def _plain(body: bytes) -> bytes:
-    """Return a large body with its field written plainly; JSON may write a letter as an escape."""
+    """Return a large body with its field's name written plainly.
+
+    JSON may write the letters of a name as escapes.
+    """
     try:
         return b'{"vectors":%b}' % bytes(_raw_body.decode(body).vectors)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

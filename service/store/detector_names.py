@@ -11,7 +11,7 @@ from service.store.redis_keys import DETECTORS, ENTITIES, TEMPLATES
 
 
 class DetectorNames:
-    """The list of names: at most `max_detectors`, and also `max_entities` of entities.
+    """The list of names: at most `max_detectors`, and besides at most `max_entities` of entities.
 
     In a cluster the list and a detector lie in different slots, so no script can change both. A
     name is added before its detector is made. It is added again afterwards, because a deletion may

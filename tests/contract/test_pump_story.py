@@ -101,7 +101,7 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
             assert "labelled normal" in decided.json()["effect"]
     outcome = await story.retrained()
     labelled = (await api.http.get(f"{PUMP}/labels?limit=1000")).json()["labels"]
-    assert outcome["labelled"].startswith(f"of {len(labelled)} labelled normal, ")
+    assert outcome["labelled"].startswith(f"of {len(labelled)} rows labelled normal, ")
     await api.serving(2)
 
     again = await story.incidents(judged)

@@ -131,7 +131,7 @@ async def index(request: Request) -> Response:
     return answer(found)
 
 
-class _Asked(msgspec.Struct):
+class _IndexBody(msgspec.Struct):
     """The body of a request for the repository's index."""
 
     ready: object = False
@@ -141,7 +141,7 @@ def _only_ready(body: bytes) -> bool:
     if not body:
         return False
     try:
-        return msgspec.json.decode(body, type=_Asked).ready is True
+        return msgspec.json.decode(body, type=_IndexBody).ready is True
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise Unprocessable("The body must be a JSON object, or empty.") from None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.cli.found import ScoredRow
+from service.cli.score_result import ScoredRow
 from service.cli.scored_file import ADDED, ScoredFile
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable

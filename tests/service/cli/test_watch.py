@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from models.parts.incident_rule import Rule
-from service.cli.found import ScoredRow
-from service.cli.growing import GrowingFile
+from service.cli.growing_file import GrowingFile
 from service.cli.live import Live
+from service.cli.score_result import ScoredRow
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.parts.incident_rule import Rule
-from service.cli.found import ScoreResult, rows
+from service.cli.score_result import ScoreResult, rows
 from service.cli.sheet import Rows
 
 RULE = Rule(k=2, m=10, alone=1.45, seconds=300.0)
