@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models.columns import MAX_DIMENSION
 from service.problems import BadVectors
-from service.scoring.pieces import PIECE, check_rows
+from service.scoring.pieces import LONGEST, PIECE, check_length, check_rows
 from service.scoring.text_encoding import foreign_encoding
 
 try:
@@ -30,6 +30,10 @@ QUICK = simdjson is not None
 # A piece has PIECE bytes and the rest of its last row. At most every second of the PIECE bytes is a
 # comma. So a piece with more commas than this has a last row of more than MAX_DIMENSION numbers.
 _MOST_COMMAS = PIECE // 2 + MAX_DIMENSION
+
+
+# The most bytes that simdjson reads. A parser keeps up to ten bytes of memory for each.
+_QUICK_BYTES = 2 * 2**20
 
 
 class _Body(msgspec.Struct, forbid_unknown_fields=True):
@@ -70,7 +74,8 @@ def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
     blocks: list[Matrix] = []
     width, base = dimension, 0
     for text, whole in _pieces(body):
-        _check_length(text, base)
+        _check_commas(text, base)
+        check_length(text, base)
         block = quick(text, width, whole=whole)
         if block is None:
             block = _slow(text, whole, base, width, gaps)
@@ -95,7 +100,7 @@ def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
 
     If `whole`, `text` is an object with `vectors`. If not, `text` is a list of rows.
     """
-    if not QUICK or (whole and not _OPENING.match(text)):
+    if not QUICK or len(text) > _QUICK_BYTES or (whole and not _OPENING.match(text)):
         return None
     try:
         flat, widths = _flat(text, whole)
@@ -135,10 +140,19 @@ def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
     if opening is None:
         raise BadVectors(_FORM)
     start = opening.end()
-    while cut := _ROW_END.search(body, start + PIECE):
+    while cut := _row_end(body, start + PIECE):
         yield b"[" + body[start : cut.start() + 1] + b"]", False
         start = cut.end()
     yield b'{"vectors":[' + body[start:], True
+
+
+def _row_end(body: bytes, start: int) -> re.Match[bytes] | None:
+    """Return the first end of a row from `start` on, None if no row may be so long."""
+    for place in range(start, min(len(body), start + LONGEST), PIECE):
+        # A search holds the lock, so it gets one block. Blocks overlap: an end may cross a border.
+        if found := _ROW_END.search(body, place, place + 2 * PIECE):
+            return found
+    return None
 
 
 def _plain(body: bytes) -> bytes:
@@ -152,7 +166,7 @@ def _plain(body: bytes) -> bytes:
         raise _locate(error, body, 0) from None
 
 
-def _check_length(text: bytes, base: int) -> None:
+def _check_commas(text: bytes, base: int) -> None:
     """Raise BadVectors if the last row of a long piece has more than MAX_DIMENSION numbers."""
     if text.count(b",") <= _MOST_COMMAS:
         return

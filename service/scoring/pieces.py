@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from service.problems import TooLarge
+from service.problems import BadVectors, TooLarge
 
 PIECE = 256 * 1024  # bytes; only an element that is longer makes a longer piece
+LONGEST = 8 * 2**20  # bytes of one element: 65,536 columns with names of 64 characters take 6 MiB
 MAX_ROWS = 2**20  # in one request; the JSON answer to so many rows has about 60 MB
 
 _STEPS = np.zeros(256, np.int8)
@@ -25,6 +26,12 @@ def check_rows(n: int) -> None:
     """Raise TooLarge if a request has more than MAX_ROWS rows."""
     if n > MAX_ROWS:
         raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
+
+
+def check_length(piece: bytes, row: int) -> None:
+    """Raise BadVectors if the last element of a piece, which begins with `row`, is too long."""
+    if len(piece) > PIECE + LONGEST:
+        raise BadVectors(f"The row does not end within {LONGEST} bytes.", row=row)
 
 
 def lines(text: bytes) -> Iterator[bytes]:

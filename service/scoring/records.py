@@ -77,6 +77,7 @@ class Records:
         found: list[Matrix] = []
         rows = 0
         for piece in pieces.lists(text):
+            pieces.check_length(piece, rows)
             try:
                 found.append(self._matrix(self._list.decode(self._renamed(piece)), rows))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -111,6 +112,7 @@ class Records:
         labels: dict[str, list[Any]] = {"timestamp": [], "source": [], "id": []}
         rows = 0
         for piece in pieces.lines(body):
+            pieces.check_length(piece, rows)
             try:
                 lines = self._lines.decode_lines(self._renamed_lines(piece))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

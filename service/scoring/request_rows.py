@@ -256,6 +256,7 @@ def _entries(name: str, raw: msgspec.Raw) -> list[Any] | None:
     decoder: msgspec.json.Decoder[Any] = _times if name == "timestamps" else _texts
     found: list[Any] = []
     for piece in pieces.lists(text):
+        pieces.check_length(piece, len(found))
         try:
             found += decoder.decode(piece)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

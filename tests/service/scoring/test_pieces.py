@@ -161,6 +161,39 @@ def test_impossible_bodies_are_refused_in_little_memory(monkeypatch, kind, body)
         tracemalloc.stop()
 
 
+LONG = 3 * 2**14
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (JSON, b'{"vectors":[' + b"{}," * LONG + b"{}]}"),
+        (JSON, b'{"vectors":[[1,2]' + b"]" * LONG),
+        (JSON, b'{"vectors":' + b"[" * LONG),
+        (JSON, b'{"vectors":[[0.' + b"9" * LONG + b",1]]}"),
+        (JSON, b'{"vectors":[[1,2]]' + b',"vectors":[[1,2]]' * (LONG // 18) + b"}"),
+        (JSON, b'{"vectors":[[1,2]],"sources":' + b"[" * LONG + b"]" * LONG + b"}"),
+        (JSON, b'{"records":[{' + b'"a":1,' * (LONG // 6) + b'"b":1}]}'),
+        (NDJSON, b'{"record":{' + b'"a":1,' * (LONG // 6) + b'"b":1}}'),
+    ],
+    ids=range(8),
+)
+def test_a_row_that_does_not_end_is_not_decoded(monkeypatch, kind, body):
+    """A decoder gets no row of any length: it would hold the interpreter lock until its end."""
+    for name in ("PIECE", "LONGEST"):
+        monkeypatch.setattr(pieces, name, 2**12)
+        monkeypatch.setattr(json_vectors, name, 2**12)
+    with pytest.raises(BadVectors, match=r"does not end within 4096 bytes|JSON is malformed"):
+        read(kind, body)
+
+
+def test_the_quick_reader_keeps_little_memory():
+    """The parser of each thread keeps up to ten bytes of memory for each byte that it ever read."""
+    row = b"[1,2]"
+    longer = b"[" + b",".join([row] * (json_vectors._QUICK_BYTES // len(row))) + b"]"
+    assert json_vectors.quick(longer, 2, whole=False) is None
+
+
 def stream(table: pa.Table, compression: str | None = None) -> bytes:
     """Return the table as an Arrow IPC stream."""
     out = io.BytesIO()
