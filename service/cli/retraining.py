@@ -19,13 +19,20 @@ _NOBODY_SECONDS = 5.0  # a worker that is being restarted sends a heartbeat with
 def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining":
     """Retrain at once and return the outcome.
 
-    Exits with a message if no worker runs, or after `seconds`. The retraining stays queued.
+    If another retraining has taken all rows, its outcome is returned. Exits with a message if no
+    worker runs, or after `seconds`. The retraining stays queued.
     """
     from service.cli.progress import ShownProgress
+    from service.client import Refused
 
     deadline = time.monotonic() + seconds
     with ShownProgress(f"retraining {detector}") as progress:
-        outcome = client.retrain(detector, wait=min(2.0, seconds))
+        try:
+            outcome = client.retrain(detector, wait=min(2.0, seconds))
+        except Refused as error:
+            outcome = client.detector(detector)["last_retraining"]
+            if error.problem.get("buffered") != 0 or outcome is None:
+                raise
         seen = time.monotonic()
         while outcome is None:
             now = time.monotonic()

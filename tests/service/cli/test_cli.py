@@ -269,6 +269,18 @@ def test_a_rejected_version_is_reported_with_reasons_and_what_to_do(run, stub, f
     assert "`anamnesis promote pump 4`" in err
 
 
+def test_rows_that_another_retraining_took_are_no_error(run, stub, file):
+    """If a trigger's retraining takes all rows before --now asks for one, its outcome is shown."""
+    last = {"outcome": "promoted", "version": 5, "reasons": []}
+    status = {**STATUS, "buffered": 2, "last_retraining": last}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, status)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    stub.answers["POST", "/v1/detectors/pump/retrain"] = (409, {"buffered": 0, "needed": 32})
+    exit_status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--now")
+    assert exit_status == Exit.OK
+    assert "retraining: promoted, version 5" in out
+
+
 def test_a_repeated_batch_is_counted_as_duplicate(run, stub, file):
     """A repeated batch gets its first answer, and the command calls it a duplicate."""
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
