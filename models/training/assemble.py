@@ -78,18 +78,11 @@ def _calibrated(trained: Trained) -> _Calibrated:
     x, folds = _code_sample(trained, rng)
     latents = Mixture.fit(_codes(network, x, rng), plan.seed)
     champion = _champion(previous, config, generated) if previous else None
-    if config.score == "auto":
-        scoring, rows, held_out, differs = auto.fit(
-            trained, champion, generated, (share_old, least)
-        )
-    else:
-        scoring = prepare(config.score, network, latents, plan.seed)
-        rows, own = _held_out_scores(trained, latents, x, folds)
-        serving = in_blocks(scorer(config.score, network, latents, scoring), trained.x[rows])
-        held_out = calibrating(own, serving, Copies.of(trained.x).of_rows(rows))
-        differs = disagreement(held_out, serving)
-        if differs is not None:
-            held_out = np.maximum(own, serving)
+    scoring, rows, held_out, differs = (
+        auto.fit(trained, champion, generated, (share_old, least))
+        if config.score == "auto"
+        else _fit(trained, latents, x, folds)
+    )
     old = before = after = np.empty(0)
     if champion:
         before = champion.score_scaled(generated)
@@ -208,6 +201,19 @@ def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
         rng=np.random.default_rng([trained.plan.seed, 6]),
     )
     return choose(candidates)
+
+
+def _fit(trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]) -> auto.Fitted:
+    """Prepare the score of the config, and score held-out vectors. See `_held_out_scores`."""
+    kind, network = trained.config.score, trained.networks[0]
+    scoring = prepare(kind, network, latents, trained.plan.seed)
+    rows, own = _held_out_scores(trained, latents, x, folds)
+    serving = in_blocks(scorer(kind, network, latents, scoring), trained.x[rows])
+    held_out = calibrating(own, serving, Copies.of(trained.x).of_rows(rows))
+    differs = disagreement(held_out, serving)
+    if differs is not None:
+        held_out = np.maximum(own, serving)
+    return auto.Fitted(scoring, rows, held_out, differs)
 
 
 def _held_out_scores(

@@ -62,28 +62,8 @@ def fit(
     old = _remembered(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
     past = _past_views(trained, champion) if len(old) else None
 
-    def seen(m: int) -> Array:
-        return x[chosen & ~plan.left_out(m)]
-
-    views_of = partial(_views, past, old, plan.seed)
-    whole, again = views_of(seen(0))
-    rows, found = [], []
-    for m, network in enumerate(trained.networks):
-        mine = np.flatnonzero(plan.left_out(m))
-        if len(mine):
-            views = whole
-            if m:
-                others = seen(m)
-                # Carried views search among the new rows only. A search among few rows, or many
-                # copies, would fit each row, and so the rows left out.
-                known = others if past is not None else np.concatenate([old, others])
-                distinct = Copies.of(known).distinct
-                few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
-                views = views_of(others, whole)[0] if few else again(others)
-            rows.append(mine)
-            found.append(parts_of(uncalibrated(network, views), x[mine]))
-    held, serving = np.concatenate(rows), uncalibrated(trained.networks[0], whole)
-    parts = np.concatenate(found, axis=1)
+    whole, held, parts = _held_out(trained, old, past, chosen)
+    serving = uncalibrated(trained.networks[0], whole)
     as_served = parts_of(serving, x[held])
     parts = calibrating(parts, as_served, Copies.of(x).of_rows(held))
     differs = disagreement(_joined(parts), _joined(parts, as_served))
@@ -108,6 +88,40 @@ def fit(
     # errs to the safe side already.
     times = times if plan.networks == 1 else 0
     return Fitted(scoring, held, unseen(scoring["auto.tables"], parts, times), differs)
+
+
+def _held_out(
+    trained: Trained, old: Array, past: Views | None, chosen: NDArray[np.bool_]
+) -> tuple[Views, NDArray[np.int64], Float64]:
+    """Fit views to `old` (k, d) and to the `chosen` rows, and score every row that is left out.
+
+    Returns the views that serve, the rows (m,) that networks left out, and the scores of the parts
+    (parts, m) of these rows, with views that were fitted without them.
+    """
+    plan, x = trained.plan, trained.x
+
+    def seen(m: int) -> Array:
+        return x[chosen & ~plan.left_out(m)]
+
+    views_of = partial(_views, past, old, plan.seed)
+    whole, again = views_of(seen(0))
+    rows, found = [], []
+    for m, network in enumerate(trained.networks):
+        mine = np.flatnonzero(plan.left_out(m))
+        if not len(mine):
+            continue
+        views = whole
+        if m:
+            others = seen(m)
+            # Carried views search among the new rows only. A search among few rows, or many
+            # copies, would fit each row, and so the rows left out.
+            known = others if past is not None else np.concatenate([old, others])
+            distinct = Copies.of(known).distinct
+            few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
+            views = views_of(others, whole)[0] if few else again(others)
+        rows.append(mine)
+        found.append(parts_of(uncalibrated(network, views), x[mine]))
+    return whole, np.concatenate(rows), np.concatenate(found, axis=1)
 
 
 def _carried(champion: Version, serving: Auto, generated: Array) -> list[Float64]:

@@ -109,24 +109,12 @@ def plan(
     batch_size = model.batch_size or min(auto_batch_size(n_trained), n_trained)
     if stable and not model.batch_size:
         batch_size = max(1, batch_size // SMALLER)
-    per_epoch = mixing.steps_per_epoch(n_trained, batch_size, new_rows)
+    rows = _Rows(n_trained, telling, batch_size, new_rows)
     if model.epochs:
-        steps = model.epochs * per_epoch
+        steps = model.epochs * rows.steps_per_epoch(new_rows)
     else:
-        # The budget counts vectors and does not grow with the vectors learned before. Otherwise the
-        # thirtieth update would cost ten times the second. If the share of new vectors is small,
-        # there are fewer epochs.
-        small = _parameters(shape) <= SMALL
-        passes = THOROUGH if small else 1.0
-        # new vectors in a step without replay
-        alone = n_trained / mixing.steps_per_epoch(n_trained, batch_size, 1.0)
-        # A training with a past needs at least this many more steps. The bound counts whole
-        # batches, but never more vectors in a batch than there are new ones.
-        behind = w_prev or past.vectors is not None
-        whole = passes if small else REPLAY_STEPS
-        least = whole * min(batch_size, n_trained) if behind else passes * alone
-        budget = max(passes * auto_epochs(telling) * telling, LEAST_STEPS * least)
-        steps = math.ceil(budget * per_epoch * new_rows / n_trained - 1e-9)
+        behind = bool(w_prev) or past.vectors is not None
+        steps = _steps(rows, small=_parameters(shape) <= SMALL, behind=behind)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
         learning_rate *= HIGHER * DECAY ** _experiences(previous)
@@ -134,6 +122,41 @@ def plan(
     return Plan(
         shape, w_prev, w_new, new_rows, batch_size, learning_rate, dropout, steps, folds, seed
     )
+
+
+class _Rows(NamedTuple):
+    """The rows that a training learns from.
+
+    `trained` new rows, of which `telling` are distinct, come in batches of `batch_size`, each with
+    the share `new_rows` of them.
+    """
+
+    trained: int
+    telling: int
+    batch_size: int
+    new_rows: float
+
+    def steps_per_epoch(self, new_rows: float) -> int:
+        """Return the steps that pass all new rows once, with the share `new_rows` in a batch."""
+        return mixing.steps_per_epoch(self.trained, self.batch_size, new_rows)
+
+
+def _steps(rows: _Rows, *, small: bool, behind: bool) -> int:
+    """Return the steps of a training, for a `small` network or not, with a past `behind` or not.
+
+    The budget counts vectors and does not grow with the vectors learned before. Otherwise the
+    thirtieth update would cost ten times the second. If the share of new vectors is small, there
+    are fewer epochs.
+    """
+    passes = THOROUGH if small else 1.0
+    alone = rows.trained / rows.steps_per_epoch(1.0)  # new vectors in a step without replay
+    # A training with a past needs at least this many more steps. The bound counts whole batches,
+    # but never more vectors in a batch than there are new ones.
+    whole = passes if small else REPLAY_STEPS
+    least = whole * min(rows.batch_size, rows.trained) if behind else passes * alone
+    budget = max(passes * auto_epochs(rows.telling) * rows.telling, LEAST_STEPS * least)
+    per_epoch = rows.steps_per_epoch(rows.new_rows)
+    return math.ceil(budget * per_epoch * rows.new_rows / rows.trained - 1e-9)
 
 
 def _shape(d: int, model: Model, outputs: Outputs) -> Shape:
