@@ -224,8 +224,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     write("service/api/documents.py", (copy / "service/api/documents.py").read_text() + ANSWER)
     change(
         "service/api/app.py",
-        "        service,\n    ):",
-        "        service,\n        greeting,\n    ):",
+        "    service,\n)\n\n_FIRST",
+        "    service,\n    greeting,\n)\n\n_FIRST",
     )
     change(
         "service/api/app.py",

@@ -54,6 +54,29 @@ from service.telemetry.live_reporter import Observer
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
+ROUTES = (
+    process,
+    detectors,
+    templates,
+    scoring,
+    normal,
+    versions,
+    review,
+    revoke,
+    audit,
+    keys,
+    v2,
+    session,
+    stream,
+    page,
+    events,
+    labels,
+    incidents,
+    history,
+    mute,
+    service,
+)
+
 _FIRST_POLL_SECONDS = 20.0  # bound on the load from the store before the first request
 
 DESCRIPTION = """Online anomaly detection that keeps learning what is normal.
@@ -90,33 +113,10 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         made = _wire(settings, access, await Stores.open(settings, url), metrics)
         app.state.parts = made
-        tasks: list[asyncio.Task[None]] = []
-        try:
-            # If the store does not answer, the process starts anyway: it serves the versions on
-            # its disk and polls. If the store could lose acknowledged writes, the start fails.
-            try:
-                async with asyncio.timeout(_FIRST_POLL_SECONDS):
-                    await access.refresh(made.stores.api_keys)
-                    await made.watcher.poll()
-            except (StoreUnavailable, TimeoutError):
-                await made.watcher.restore()
-            runs = (
-                access.run(made.stores.api_keys, settings.poll_seconds),
-                made.watcher.run(),
-                made.observer.run(),
-                metrics.run(),
-            )
-            tasks.extend(asyncio.create_task(run) for run in runs)
-            # The connections serve some requests themselves, with the lane and the settings.
-            lane = Lane(made.champions, made.scoring, access, hosts, budget)
+        # The connections serve some requests themselves, with the lane and the settings.
+        lane = Lane(made.champions, made.scoring, access, hosts, budget)
+        async with _running(made):
             yield {"lane": lane, "settings": settings}
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await made.observer.close()
-            await made.stores.close()
-            metrics.close()
 
     app = FastAPI(
         title="anamnesis",
@@ -128,28 +128,7 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
         # `process` has a route of our own instead, since each route must declare its scope.
         openapi_url=None,
     )
-    for routes in (
-        process,
-        detectors,
-        templates,
-        scoring,
-        normal,
-        versions,
-        review,
-        revoke,
-        audit,
-        keys,
-        v2,
-        session,
-        stream,
-        page,
-        events,
-        labels,
-        incidents,
-        history,
-        mute,
-        service,
-    ):
+    for routes in ROUTES:
         app.include_router(routes.router)
     install_handlers(app)
     for _ in guard.guarded_routes(app):
@@ -161,6 +140,37 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
     app.add_middleware(ProtocolErrors)
     app.add_middleware(Headers)
     return app
+
+
+@contextlib.asynccontextmanager
+async def _running(made: Parts) -> AsyncIterator[None]:
+    """Load the champions and run the tasks of the process. At the end, close what is open."""
+    tasks: list[asyncio.Task[None]] = []
+    keys, seconds = made.stores.api_keys, made.settings.poll_seconds
+    try:
+        # If the store does not answer, the process starts anyway: it serves the versions on its
+        # disk and polls. If the store could lose acknowledged writes, the start fails.
+        try:
+            async with asyncio.timeout(_FIRST_POLL_SECONDS):
+                await made.access.refresh(keys)
+                await made.watcher.poll()
+        except (StoreUnavailable, TimeoutError):
+            await made.watcher.restore()
+        runs = (
+            made.access.run(keys, seconds),
+            made.watcher.run(),
+            made.observer.run(),
+            made.metrics.run(),
+        )
+        tasks.extend(asyncio.create_task(run) for run in runs)
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await made.observer.close()
+        await made.stores.close()
+        made.metrics.close()
 
 
 def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
