@@ -95,48 +95,38 @@ class Buffer:
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape
-        beside = sent.beside if sent else None
+        beside, by = sent.beside if sent else None, suffix(sender or "")
         known: dict[str, str] = {}
         digest = ""
         if idempotency_key is not None:
             known = {
                 "known": keys.idempotency(idempotency_key, sender or ""),
                 "former": keys.idempotency(idempotency_key),
-                "answers": keys.answers(suffix(sender or "")),
+                "answers": keys.answers(by),
             }
-            matrix_sent = payload if sent is None else np.ascontiguousarray(sent.X, dtype="<f4")
-            shape = "x".join(map(str, matrix_sent.shape))
-            digest = await _digest(f"{shape}:".encode(), matrix_sent.tobytes())
+            digest = await _digest_of(matrix if sent is None else sent.X)
         batch = secrets.token_hex(8)
-        kept = payload if verdict is None else payload[verdict.kept]
-        held = payload[:0] if verdict is None else payload[verdict.held]
+        kept, held = payload, payload[:0]
         triage: dict[str, float] = {}
         if verdict is not None:
+            kept, held = payload[verdict.kept], payload[verdict.held]
             triage = {**verdict.shares, "thinned": n - len(kept) - len(held)}
         answered = {
             "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
         }  # fmt: skip
-        args = {
-            "suffix": suffix(sender or ""),
-            "most_answers": MOST_ANSWERS,
+        args = self._bounds() | {
+            "suffix": by,
             "vectors": len(kept),
             "dimension": d,
             "held": len(held),
             "sha256": digest,
             "batch": batch,
             "sender": (sender or "")[:200],
-            "most": self._max_vectors,
-            "most_bytes": self._max_bytes,
-            "seconds": IDEMPOTENCY_SECONDS,
             "judged_by": verdict.version if verdict else "",
             "reason": verdict.reason if verdict else "",
-            "most_held": self._holding.max_vectors,
-            "most_held_bytes": self._holding.max_bytes,
-            "share_held": SHARE_HELD,
             "answer": orjson.dumps(answered),
             "thinned": int(triage.get("thinned", 0)),
             "novel": verdict.novel if verdict else 0,
-            "share": self._holding.sender_novel_share,
             "labelled": int(labelled),
             "raw": "" if beside is None else 1,
             "trace": trace,
@@ -151,6 +141,19 @@ class Buffer:
             before = answer.buffered - answer.accepted
             await self._due.ingested(name, before, answer.buffered, labelled=labelled)
         return answer
+
+    def _bounds(self) -> dict[str, float]:
+        """Return the script's arguments that are the same for every batch."""
+        return {
+            "most": self._max_vectors,
+            "most_bytes": self._max_bytes,
+            "most_held": self._holding.max_vectors,
+            "most_held_bytes": self._holding.max_bytes,
+            "share_held": SHARE_HELD,
+            "share": self._holding.sender_novel_share,
+            "seconds": IDEMPOTENCY_SECONDS,
+            "most_answers": MOST_ANSWERS,
+        }
 
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:
         outcome = reply[0].decode()
@@ -241,9 +244,13 @@ class Buffer:
         )
 
 
-async def _digest(*parts: bytes) -> str:
+async def _digest_of(matrix: NDArray[Any]) -> str:
+    """Return the sha256 of a matrix's shape and of its values as float32."""
+    values = np.ascontiguousarray(matrix, dtype="<f4").tobytes()
+    shape = "x".join(map(str, matrix.shape))
+
     def digest() -> str:
-        return hashlib.sha256(b"".join(parts)).hexdigest()
+        return hashlib.sha256(f"{shape}:".encode() + values).hexdigest()
 
     # A large matrix takes tens of milliseconds. A thread keeps the event loop free meanwhile.
-    return await asyncio.to_thread(digest) if sum(map(len, parts)) > 2**20 else digest()
+    return await asyncio.to_thread(digest) if len(values) > 2**20 else digest()
