@@ -1,7 +1,9 @@
 """Logging: one event in each line on stderr, for people (`console`) or machines (`json`)."""
 
+import contextlib
 import logging
 import sys
+from collections.abc import Generator
 from typing import Any
 
 import structlog
@@ -64,6 +66,22 @@ def added(name: str) -> str | None:
     """Return the field `name` that `add` has set for this task, None if it has not."""
     found = structlog.contextvars.get_contextvars().get(name)
     return None if found is None else str(found)
+
+
+@contextlib.contextmanager
+def tolerated(
+    logger: structlog.stdlib.BoundLogger, event: str, *silent: type[Exception], **fields: object
+) -> Generator[None, None, None]:
+    """Context manager: an error inside is logged as `event`, never raised.
+
+    Errors of the types `silent` are not logged.
+    """
+    try:
+        yield
+    except silent:
+        pass
+    except Exception:
+        logger.exception(event, **fields)
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

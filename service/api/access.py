@@ -148,12 +148,10 @@ class Access:
     async def run(self, keys: ApiKeys, seconds: float) -> None:
         """Read the keys every so many seconds until cancelled."""
         while True:
-            try:
+            # If this task ended, revoked keys would stay valid. While the store is away, the keys
+            # in memory stay valid, and the watcher reports it.
+            with log.tolerated(_log, "reading the API keys failed", StoreUnavailable):
                 await self.refresh(keys)
-            except StoreUnavailable:
-                pass  # the keys in memory stay valid; the watcher reports that the store is away
-            except Exception:  # noqa: BLE001 - if this task ended, revoked keys would stay valid
-                _log.exception("reading the API keys failed")
             await asyncio.sleep(seconds)
 
     async def refresh(self, keys: ApiKeys) -> None:

@@ -64,24 +64,20 @@ class Watcher:
     async def _poll_forever(self) -> None:
         while True:
             started = time.monotonic()
-            try:
+            # A process that stops watching serves stale models. The code that found a silent or
+            # weak store has logged it.
+            with log.tolerated(_log, "polling the store failed", StoreUnavailable, WeakStore):
                 await self.poll()
-            except (StoreUnavailable, WeakStore):
-                pass  # the code that found it has logged it
-            except Exception:  # noqa: BLE001 - a process that stops watching serves stale models
-                _log.exception("polling the store failed")
             spent = time.monotonic() - started
             await asyncio.sleep(max(0.05, self._settings.poll_seconds - spent))
 
     async def _listen_forever(self) -> None:
         while True:
-            try:
+            # A process that stops listening swaps late. The poll reports that the store is away.
+            failed = "listening to the store's notifications failed"
+            with log.tolerated(_log, failed, StoreUnavailable):
                 async for name in notifications(self.stores.listening):
                     await self.follow(name)
-            except StoreUnavailable:
-                pass  # the poll reports it
-            except Exception:  # noqa: BLE001 - a process that stops listening swaps late
-                _log.exception("listening to the store's notifications failed")
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:
@@ -126,12 +122,10 @@ class Watcher:
 
     async def follow(self, name: str) -> None:
         """Refresh one detector. An error is only logged, so that the others are refreshed too."""
-        try:
+        # While the store is away, the next poll refreshes it.
+        failed = "reading a changed detector failed"
+        with log.tolerated(_log, failed, StoreUnavailable, detector=name):
             await self.refresh(name)
-        except StoreUnavailable:
-            pass  # the next poll refreshes it
-        except Exception:  # noqa: BLE001 - see above
-            _log.exception("reading a changed detector failed", detector=name)
 
     def _changed(self, pointers: Mapping[str, Pointer]) -> set[str]:
         changed = set()

@@ -135,23 +135,20 @@ class Observer:
         made_at = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            try:
+            # An error in drift must not end scoring.
+            with log.tolerated(_log, "making live summaries failed"):
                 if time.monotonic() - made_at >= FLUSH_SECONDS:
                     made_at = time.monotonic()
                     await self._make_all()
                 else:
                     await self.make_unloaded()
-            except Exception:  # noqa: BLE001 - an error in drift must not end scoring
-                _log.exception("making live summaries failed")
 
     async def _send_forever(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            try:
+            with log.tolerated(_log, "sending reports failed"):
                 await self._send()
                 await self._beat()
-            except Exception:  # noqa: BLE001 - see above
-                _log.exception("sending reports failed")
 
     async def _beat(self) -> None:
         """Report that this process is alive, and which generations it serves."""

@@ -224,14 +224,11 @@ class Worker:
         """Run `action` again and again. An error is logged, and the next run tries again."""
         while True:
             began = time.monotonic()
-            try:
+            # An error of a task beside must not end the learning. The main loop reports that the
+            # store is away.
+            task = getattr(action, "__qualname__", action)
+            with log.tolerated(_logger, "a side task failed", StoreUnavailable, task=task):
                 await action()
-            except StoreUnavailable:
-                pass  # the main loop reports it
-            except Exception:  # an error of a task beside must not end the learning
-                _logger.exception(
-                    "a side task failed", task=getattr(action, "__qualname__", action)
-                )
             took = time.monotonic() - began
             await asyncio.sleep(max(seconds, took / _HELP_SHARE - took))
 

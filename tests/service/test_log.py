@@ -1,4 +1,4 @@
-"""Log lines have colours only in terminals."""
+"""Log lines have colours only in terminals, and tolerated errors are logged."""
 
 import logging
 import sys
@@ -31,3 +31,17 @@ def test_colours_are_for_terminals(capsys, monkeypatch, terminal):
     line = capsys.readouterr().err
     assert "something happened" in line
     assert ("\x1b" in line) is terminal
+
+
+def test_a_tolerated_error_is_logged_and_does_not_spread(capsys):
+    """An error is logged with its event and traceback, one of a silent type is not logged."""
+    log.configure(Settings(log_format="json"), "api")
+    logger = log.get("service.test")
+    with log.tolerated(logger, "reading failed", KeyError, detector="pump"):
+        raise ValueError("a number")
+    with log.tolerated(logger, "reading failed", KeyError):
+        raise KeyError("a name")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert '"event": "reading failed"' in line
+    assert '"detector": "pump"' in line
+    assert "ValueError: a number" in line
