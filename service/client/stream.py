@@ -149,15 +149,12 @@ class Stream:
         """Score rows X (n, d) as `Client.score` does; the answer has one entry a row."""
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
-            answer: Any = self._client.score(
-                self._name, self._sent(part), **_fields(part), **options
-            )
-            for column in _COLUMNS:
-                if column in answer:
-                    entries = whole.setdefault(column, [None] * len(X))
-                    for place, row in zip(part.places.tolist(), part.rows.tolist(), strict=True):
-                        entries[place] = answer[column][row]
-            whole |= {name: value for name, value in answer.items() if name not in _COLUMNS}
+            answer = self._client.score(self._name, self._sent(part), **_fields(part), **options)
+            for name, value in answer.items():
+                if name in _COLUMNS:
+                    _place(whole.setdefault(name, [None] * len(X)), value, part)
+                else:
+                    whole[name] = value
         found: ScoreAnswer = whole
         return found
 
@@ -195,6 +192,12 @@ class Stream:
             for name, count in [*((name, answer[name]) for name in news), *left_out.items()]:
                 counts[name] = counts.get(name, 0) + count
         return counts
+
+
+def _place(entries: list[Any], column: Any, part: Part) -> None:
+    """Write a column of the answer to `part` into the entries of the caller's rows."""
+    for place, row in zip(part.places.tolist(), part.rows.tolist(), strict=True):
+        entries[place] = column[row]
 
 
 def config_in_force(status: DetectorStatus) -> DetectorConfig:

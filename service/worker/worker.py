@@ -210,15 +210,17 @@ class Worker:
     async def _listen(self, url: str) -> None:
         """Wake the main loop at every notification. Reconnect if the connection breaks."""
         while True:
-            # A subscription waits longer than the bound on calls, so it has its own connection.
-            async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
-                try:
-                    async for name in notifications(redis):
-                        if len(self._woken) < _WOKEN:
-                            self._woken.add(name)
-                        self._wake.set()
-                except StoreUnavailable:  # polling goes on, and reports that the store is away
-                    await asyncio.sleep(_AWAY_SECONDS)
+            with contextlib.suppress(StoreUnavailable):  # polling reports that the store is away
+                await self._wake_at_notifications(url)
+            await asyncio.sleep(_AWAY_SECONDS)
+
+    async def _wake_at_notifications(self, url: str) -> None:
+        # A subscription waits longer than the bound on calls, so it has its own connection.
+        async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
+            async for name in notifications(redis):
+                if len(self._woken) < _WOKEN:
+                    self._woken.add(name)
+                self._wake.set()
 
     async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` again and again. An error is logged, and the next run tries again."""
