@@ -19,7 +19,11 @@ from models.parts.marginals import REACH
 FINE = 0.1  # a combination is fine below this deviation; the features have deviation 1
 MOST = 8  # the most combinations, the finest first
 LEAST = 1e-3  # the least deviation of a combination: smaller ones count as this one
+STILL = 0.01  # a feature with a smaller deviation is in no combination
 NARROW = 0.5  # a feature spans decades if its middle half is narrower, in deviations
+# A drawn vector is moved along a combination only if the features that may move change it by at
+# least this many of its deviations when they move by 1.
+WEAKEST = 1.0
 ROWS_A_FEATURE = 10  # with fewer rows the finest combinations are chance
 
 
@@ -42,11 +46,13 @@ class Fine:
         """Fit to scaled vectors x (n, d); None if nothing is fine or too few rows are distinct.
 
         The combinations are the last principal directions of the features, or of those `among` them
-        (d,), each divided by its deviation. Constants and flags are left out.
+        (d,), each divided by its deviation. Constants, flags and features that hardly vary are left
+        out.
         """
         n, d = x.shape
         near = np.clip(x, -REACH, REACH).astype(np.float64)
         flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
+        flag |= near.std(axis=0) < STILL
         live = np.flatnonzero(~flag if among is None else ~flag & among)
         if len(live) < 2 or len(np.unique(near, axis=0)) < enough * d:
             return None
@@ -60,8 +66,11 @@ class Fine:
         inward = np.zeros((m, d))
         unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
         inward[:, live] = (axes[:, :m] / spread[:, None] / unit).T
-        # Only features whose values rarely repeat may move, so that whole numbers stay whole.
-        outward = np.linalg.pinv(inward * continuous(x)).T
+        # Only features whose values rarely repeat may move, so that whole numbers stay whole. A
+        # combination that consists of other features does not move, rather than by rounding errors.
+        moving = inward * continuous(x)
+        strongest = max(float(np.linalg.norm(moving, 2)), WEAKEST)
+        outward = np.linalg.pinv(moving, rcond=WEAKEST / strongest).T
         return cls(*(a.astype(np.float32) for a in (origin, inward, outward)))
 
     def __call__(self, near: Array) -> Array:

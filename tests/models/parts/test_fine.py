@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from models import Config, Model, Version, train
 from models.arrays import Array
 from models.parts.fine import Fine
 from models.parts.statistics import auroc
@@ -85,6 +86,29 @@ def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
     np.testing.assert_array_equal(restored[:, 2], blurred[:, 2])
     apart = restored[:, 1] - restored[:, 0] - restored[:, 2]
     assert apart.std() == pytest.approx(NOISE, rel=0.2)
+
+
+def test_a_combination_of_features_that_may_not_move_moves_no_other_feature() -> None:
+    """A total of whole numbers leaves a drawn vector as it is, and its version can be read."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(800, 5)).astype(np.float32)
+    x[:, :2] = np.round(10.0 * x[:, :2]) / np.float32(10.0)
+    x[:, 2] = x[:, 0] + x[:, 1]
+    fine = Fine.fit(x)
+    assert fine is not None
+    assert len(fine.inward) == 1
+    np.testing.assert_array_equal(fine.restored(x, rng), x)
+    version = train(None, x, Config(model=Model(epochs=2)))
+    assert Version.from_bytes(version.to_bytes()).sha256 == version.sha256
+
+
+def test_twins_that_hardly_vary_in_a_later_experience_leave_a_version_that_can_be_read() -> None:
+    """Twins that stand nearly still have no combination: it would multiply them by millions."""
+    x, config = rows(twin_value, 600, 1), Config(strategy="window", model=Model(epochs=2))
+    still = x.copy()
+    still[:, :2] *= np.float32(1e-5)
+    version = train(train(None, x, config), still, config)
+    assert Version.from_bytes(version.to_bytes()).sha256 == version.sha256
 
 
 def over_five_decades(n: int, stream: int) -> Array:
