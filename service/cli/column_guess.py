@@ -18,6 +18,7 @@ _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells an
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
 _LEAST_FILLED = 0.05  # of the cells of a column of text: with fewer it holds remarks, not states
 _MOST_SHOWN = 12
+_MOST_UNITS = 5  # of the numbers of a column; with more, they are digits of codes
 _COUNTER = (
     "only rises or only falls from row to row, like a counter: dropped, because later values are "
     "outside the learned range; its increase can be learned"
@@ -92,7 +93,8 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
     few = values <= MOST_VALUES and values * EACH <= len(filled)
     if few and max(map(len, filled)) <= LONGEST_WORD:
         return "category", None
-    if "" not in (found := {units.split(cell)[1] for cell in filled}):
+    found = {units.split(cell)[1] for cell in filled}
+    if "" not in found and len(found) <= _MOST_UNITS:
         what = f"numbers with different units, {quoted(sorted(found))}: dropped; write them in one"
     else:
         what = f"text, {values} values of {len(filled)}: dropped"

@@ -270,10 +270,10 @@ def test_standard_input_is_read_as_a_file_is(monkeypatch):
 
 def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     """Numbers, flags, text, times, constants and blanks are recognised; others are named."""
-    lines = ["n,flag,text,at,constant,blank,long,delay,mixed"]
+    lines = ["n,flag,text,at,constant,blank,long,delay,mixed,code"]
     lines += [
         f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{1767225600 + i},"
-        f"{i / 9} ms,{i}{'s' if i % 2 else 'ms'}"
+        f"{i / 9} ms,{i}{'s' if i % 2 else 'ms'},0x{i:04x}"
         for i in range(40)
     ]
     path = tmp_path / "x.csv"
@@ -285,14 +285,14 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
         ("n", "number"), ("flag", "flag"), ("constant", "number"), ("long", "number"),
         ("delay", "number"),
     )  # fmt: skip
-    assert found.dropped == ("text", "at", "blank", "mixed")
+    assert found.dropped == ("text", "at", "blank", "mixed", "code")
     names = [column["name"] for column in config["columns"]]
     assert names == ["n", "flag", "constant", "long", "delay"]
     told = "\n".join(notes)
     for name, words in (
         ("text", "text"), ("at", "--time at"), ("blank", "blank"), ("constant", "constant so far"),
         ("long", "float32 cannot tell apart"), ("delay", 'numbers in "ms"'),
-        ("mixed", "different units"),
+        ("mixed", "different units"), ("code", "text"),
     ):  # fmt: skip
         assert any(f'"{name}"' in note and words in note for note in notes), (name, told)
 
