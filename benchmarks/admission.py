@@ -56,7 +56,7 @@ def digits(seed):
     yield old[:7000], others, rng.permuted(old[7000:9000], axis=1)
 
 
-def clusters(name):
+def clusters_of(name):
     """Return a generator over an ADBench set; each of three clusters of its normals is a regime."""
 
     def yielding(seed):
@@ -77,12 +77,12 @@ def clusters(name):
 SETS = {
     "NSL-KDD-R": concepts,
     "MNIST": digits,
-    "shuttle": clusters("shuttle"),
-    "http": clusters("http"),
-    "musk": clusters("musk"),
-    "satimage_2": clusters("satimage_2"),
-    "thyroid": clusters("thyroid"),
-    "cardio": clusters("cardio"),
+    "shuttle": clusters_of("shuttle"),
+    "http": clusters_of("http"),
+    "musk": clusters_of("musk"),
+    "satimage_2": clusters_of("satimage_2"),
+    "thyroid": clusters_of("thyroid"),
+    "cardio": clusters_of("cardio"),
 }
 
 

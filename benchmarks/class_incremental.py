@@ -100,13 +100,13 @@ def accuracy(found, digits=range(10)):
     return float(sum(row[digit] for row, digit in zip(found, digits, strict=True)) / found.sum())
 
 
-def taken_for(found, digits, others):
+def share_classified_as(found, digits, others):
     """Return the share of images of `digits` that are classified as one of `others`."""
     found = np.asarray(found)[list(digits)]
     return float(found[:, list(others)].sum() / found.sum())
 
 
-def line(arm, own):
+def table_line(arm, own):
     """Return one line of the table: an arm over its seeds, after the last class."""
     last = [one["confusions"][-1] for one in own]
     newest = ADDED[-1]
@@ -118,8 +118,8 @@ def line(arm, own):
         "first 5": spread(accuracy(found, FIRST) for found in last),
         "added 5": spread(accuracy(found, ADDED) for found in last),
         "newest": spread(accuracy(found, [newest]) for found in last),
-        "recency": spread(taken_for(found, range(newest), [newest]) for found in last),
-        "first batch": spread(taken_for(found, ADDED, FIRST) for found in last),
+        "recency": spread(share_classified_as(found, range(newest), [newest]) for found in last),
+        "first batch": spread(share_classified_as(found, ADDED, FIRST) for found in last),
         "s to add a class": spread((np.mean(one["seconds"][1:]) for one in own), 2),
     }
 
@@ -175,7 +175,7 @@ def main():
         f"{arm}: what each digit is taken for, %": confusion(own[arm]) for arm in arms
     }
     figures = [{"arm": arm, "seed": seed} | one for (arm, seed), one in found.items()]
-    report("class_incremental", [line(arm, own[arm]) for arm in arms], args.output, further,
+    report("class_incremental", [table_line(arm, own[arm]) for arm in arms], args.output, further,
            lives=figures, images=args.images)  # fmt: skip
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

@@ -1,4 +1,4 @@
-"""One life of one detector: it learns tasks one after another, and all are measured after each."""
+"""One detector learns tasks one after another, and every task is measured after each."""
 
 import time
 
@@ -15,7 +15,7 @@ from benchmarks.transfer import all_measures, forgetting
 HELD = (0.003, 0.025)  # a task holds its rate of 1 % if the measured rate lies between these
 
 
-def lifetime(learner, tasks, judged, watch=None):
+def run_tasks(learner, tasks, judged, watch=None):
     """Return (rows, R): one row for each task learned, and the AUROC of each task after it.
 
     Parameters
@@ -66,24 +66,24 @@ def auroc(normal, anomalous):
     return float(roc_auc_score(truth, np.concatenate([normal, anomalous])))
 
 
-def life(rows, R):
-    """Return a lifetime as JSON-able values."""
+def run_as_json(rows, R):
+    """Return the measurements of a run as JSON-able values."""
     return {"tasks": rows, "R": R.tolist()}
 
 
 def nine_digits(learner, train, test, watch=None):
-    """Live one life: digits 1 to 9 arrive one by one; 0 is the anomaly among those learned.
+    """Learn digits 1 to 9, which arrive one by one; 0 is the anomaly.
 
     The protocol of Wiewel & Yang, Continual learning for anomaly detection with variational
     autoencoder, 2019. `train` and `test` hold each digit's images (n, d), by digit.
     """
     tasks = [train[digit] for digit in range(1, 10)]
     judged = [(test[digit], test[0]) for digit in range(1, 10)]
-    return life(*lifetime(learner, tasks, judged, watch))
+    return run_as_json(*run_tasks(learner, tasks, judged, watch))
 
 
-def told(one):
-    """Return a short description of a life."""
+def description(one):
+    """Return a short description of a run."""
     last, rows = one["tasks"][-1], one["tasks"]
     held = last["pooled"].get("fpr")
     return (
@@ -94,7 +94,7 @@ def told(one):
 
 
 def summary(arm, own):
-    """Return one line of the table: the lives of an arm, one a seed."""
+    """Return one line of the table: the runs of an arm, one a seed."""
     measures = [all_measures(np.array(one["R"])) for one in own]
     last = [one["tasks"][-1] for one in own]
     held = [row["alarms"]["fpr"] for row in last if row["alarms"]]
@@ -117,22 +117,22 @@ def _within(rates):
     return sum(HELD[0] <= rate <= HELD[1] for rate in rates)
 
 
-def by_task(lives, arms, names, value):
-    """Return a line for each arm: `value(life)` (N,), averaged over its seeds, by task's name."""
+def by_task(measured, arms, names, value):
+    """Return a line for each arm: `value(run)` (N,), averaged over its seeds, by task's name."""
     lines = []
     for arm in arms:
-        values = [value(one) for one in of(lives, arm)]
+        values = [value(one) for one in runs_of_arm(measured, arm)]
         if values and values[0] is not None:
             means = np.mean(values, axis=0)
             lines.append({"arm": arm, **dict(zip(map(str, names), map(float, means), strict=True))})
     return lines
 
 
-def by_policy(lives, arms):
+def by_policy(measured, arms):
     """Return a line for each arm: the pooled and the worst task's held rate of every policy, %."""
     lines = []
     for arm in arms:
-        last = [one["tasks"][-1] for one in of(lives, arm)]
+        last = [one["tasks"][-1] for one in runs_of_arm(measured, arm)]
         if not last or not last[0]["alarms"]:
             continue
         line = {"arm": arm}
@@ -144,36 +144,36 @@ def by_policy(lives, arms):
     return lines
 
 
-def of(lives, arm):
-    """Return the lives of one arm."""
-    return [one for (name, _), one in lives.items() if name == arm]
+def runs_of_arm(measured, arm):
+    """Return the runs of one arm."""
+    return [one for (name, _), one in measured.items() if name == arm]
 
 
-def held(one):
+def false_alarms_by_task(one):
     """Return each task's false alarms after the last task, in %; None without a threshold."""
     alarms = one["tasks"][-1]["alarms"]
     return [100 * rate for rate in alarms["fpr"]] if alarms else None
 
 
-def further(lives, arms, names):
+def further_tables(measured, arms, names):
     """Return the tables by task and by policy, by their titles."""
     tables = {
         "Forgetting of each task (max_i R_ij - R_Nj)": by_task(
-            lives, arms, names, lambda one: forgetting(np.array(one["R"]))
+            measured, arms, names, lambda one: forgetting(np.array(one["R"]))
         ),
         f"False alarms on each task after the last one, %, at {TARGET:.0%} asked": by_task(
-            lives, arms, names, held
+            measured, arms, names, false_alarms_by_task
         ),
-        f"False alarms by threshold policy, all at {TARGET:.0%} asked": by_policy(lives, arms),
+        f"False alarms by threshold policy, all at {TARGET:.0%} asked": by_policy(measured, arms),
     }
     return {title: lines for title, lines in tables.items() if lines}
 
 
 def bench(name, about, job, names, arms=ARMS, more=None):
-    """Run a continual benchmark from the command line: lives, tables, JSON and a picture.
+    """Run a continual benchmark from the command line: runs, tables, JSON and a picture.
 
-    `job(args)` returns a function of (arm, seed) that lives one life; `names` are the tasks';
-    `more(parser)` adds options, all of which a life depends on.
+    `job(args)` returns a function of (arm, seed) that makes one run; `names` are the tasks';
+    `more(parser)` adds options, all of which a run depends on.
     """
     parser = runs.arguments(arguments(about), arms)
     given = vars(parser.parse_args([])).keys()
@@ -183,12 +183,19 @@ def bench(name, about, job, names, arms=ARMS, more=None):
     options = {key: value for key, value in vars(args).items() if key not in given}
     keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
     kept = runs.Runs.of(args, **options)
-    lives = kept.run(job(args), keys, told)
-    present = [arm for arm in args.arms if of(lives, arm)]
-    lines = [summary(arm, of(lives, arm)) for arm in present]
-    parts = [{"arm": arm, "seed": seed, **one} for (arm, seed), one in lives.items()]
-    report(name, lines, args.output, further(lives, present, names), lives=parts, options=options)
+    measured = kept.run(job(args), keys, description)
+    present = [arm for arm in args.arms if runs_of_arm(measured, arm)]
+    lines = [summary(arm, runs_of_arm(measured, arm)) for arm in present]
+    parts = [{"arm": arm, "seed": seed, **one} for (arm, seed), one in measured.items()]
+    report(
+        name,
+        lines,
+        args.output,
+        further_tables(measured, present, names),
+        lives=parts,
+        options=options,
+    )
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
-        two_curves(lives, present, names, args.output.with_suffix(".png"))
-    return args, kept, lives
+        two_curves(measured, present, names, args.output.with_suffix(".png"))
+    return args, kept, measured

@@ -15,7 +15,7 @@ from service.cli.demo.run import Digits
 
 
 def job(arm, seed):
-    """Live one life."""
+    """Learn all digits with one arm and one seed; return the measurements."""
     digits = Digits.split(seed)
     return nine_digits(learner(arm, seed), digits.train, digits.test)
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.arms import learner
-from benchmarks.continual import auroc, bench, nine_digits, of
+from benchmarks.continual import auroc, bench, nine_digits, runs_of_arm
 from benchmarks.pictures import grids
 from benchmarks.report import spread, table
 from models.scores.by_name import in_blocks, prepare, scorer
@@ -28,19 +28,21 @@ BRIGHTEST = 255.0
 
 
 def job(images, folder, arm, seed):
-    """Live one life; for some arms, also measure other scores and draw pictures."""
+    """Learn all digits with one arm; for some arms, also measure other scores and draw pictures."""
     train, test = data.digits(images, seed)
     examples = np.stack([test[digit][0] for digit in range(10)])  # (10, 784)
     drawn, rescored = [], {score: [] for score in SCORES if arm in RESCORED}
 
     def watch(one):
         if arm in SHOWN and not seed:
-            drawn.append((rebuilt(one.version, examples), one.version.sample(COLUMNS, seed=0)))
+            drawn.append(
+                (reconstructions(one.version, examples), one.version.sample(COLUMNS, seed=0))
+            )
         if not rescored:
             return
         learned = np.concatenate([test[digit] for digit in range(1, one.experiences + 1)])
         for score, values in rescored.items():
-            scores = by(score, one.version)
+            scores = score_by(score, one.version)
             values.append(auroc(scores(learned), scores(test[0])))
 
     found = nine_digits(learner(arm, seed), train, test, watch)
@@ -51,16 +53,16 @@ def job(images, folder, arm, seed):
     return found | {"scores": rescored}
 
 
-def by(score, version):
+def score_by(score, version):
     """Return a function of X (n, d): another score than the version's own, (n,)."""
     parts = version.network, version.latents
     other = scorer(score, *parts, prepare(score, *parts, version.lineage.seed))
     return lambda X: in_blocks(other, version.scaler.transform(X))
 
 
-def by_score(lives):
+def by_score(measured):
     """Return a line for each arm and score measured on the same networks: mean and final AUROC."""
-    own = {arm: [one["scores"] for one in of(lives, arm)] for arm in RESCORED}
+    own = {arm: [one["scores"] for one in runs_of_arm(measured, arm)] for arm in RESCORED}
     return [
         {
             "arm": arm,
@@ -73,7 +75,7 @@ def by_score(lives):
     ]
 
 
-def rebuilt(version, X):
+def reconstructions(version, X):
     """Return the network's reconstruction of each row of X (n, d), in the units of X."""
     _, _, decoded = version.network.losses(version.scaler.transform(X))
     return version.scaler.inverse(decoded)
@@ -97,14 +99,14 @@ def options(parser):
 
 
 def main():
-    args, kept, lives = bench(
+    args, kept, measured = bench(
         "continual_mnist",
         __doc__.splitlines()[0],
         lambda args: partial(job, args.images, args.output and args.output.with_suffix("")),
         names=range(1, 10),
         more=options,
     )
-    if lines := by_score(lives):
+    if lines := by_score(measured):
         print(f"\nThe same networks by other scores\n\n{table(lines)}")
     if args.output:
         show(kept.folder, args.output.with_name(f"{args.output.stem}_grids.png"))

@@ -1,4 +1,4 @@
-"""Learn pyCLAD's five NSL-KDD concepts one after another, by every strategy, and by pyCLAD's.
+"""Learn pyCLAD's five NSL-KDD concepts one after another, by our strategies and by pyCLAD's.
 
 Each concept has 600 normal vectors to learn from and 800 to be judged on, half of them anomalous;
 R[i, j] is the AUROC on concept j's own anomalies after learning concept i. Where pyCLAD is
@@ -16,17 +16,17 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.arms import ARMS, learner
-from benchmarks.continual import bench, life, lifetime
+from benchmarks.continual import bench, run_as_json, run_tasks
 from benchmarks.runs import few_threads
 
 if importlib.util.find_spec("pyclad"):
-    from benchmarks.pyclad_adapter import STRATEGIES, Anamnesis, Theirs, run
+    from benchmarks.pyclad_adapter import STRATEGIES, Anamnesis, PycladStrategy, run
 else:
     STRATEGIES = {}
 
 
 def concepts():
-    """Return what is learned, a list of (600, 41), and what is judged, (normals, anomalies)."""
+    """Return the vectors to learn, a list of (600, 41), and to judge, (normals, anomalies)."""
     arrays = data.load("pyclad_nsl_kdd_r.npz")
     tasks, judged = [], []
     for i in range(len(arrays["names"])):
@@ -39,10 +39,10 @@ def concepts():
 
 
 def job(arm, seed):
-    """Live one life."""
+    """Learn all concepts with one arm and one seed; return the measurements."""
     theirs = STRATEGIES.get(arm)
-    one = Theirs(*theirs, seed) if theirs else learner(arm, seed)
-    return life(*lifetime(one, *concepts()))
+    one = PycladStrategy(*theirs, seed) if theirs else learner(arm, seed)
+    return run_as_json(*run_tasks(one, *concepts()))
 
 
 def main():

@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.arms import learner
-from benchmarks.continual import bench, life, lifetime
+from benchmarks.continual import bench, run_as_json, run_tasks
 
 TASKS = 5
 SIDE = 28
@@ -33,7 +33,7 @@ def permutation(task, square):
 
 
 def job(images, square, arm, seed):
-    """Live one life: `images` training images a task, none of them in two tasks."""
+    """Learn all tasks: `images` training images a task, none of them in two tasks."""
     X_train, y_train, X_test, y_test = data.mnist()
     rng = np.random.default_rng(seed)
     normals = rng.permutation(np.flatnonzero(y_train != 0))
@@ -43,7 +43,7 @@ def job(images, square, arm, seed):
         own = normals[task * images : (task + 1) * images]
         tasks.append(X_train[own][:, order])
         judged.append((X_test[y_test != 0][:, order], X_test[y_test == 0][:, order]))
-    return life(*lifetime(learner(arm, seed), tasks, judged))
+    return run_as_json(*run_tasks(learner(arm, seed), tasks, judged))
 
 
 def options(parser):

@@ -28,12 +28,12 @@ def load(name):
     """Return the arrays of one file; if it is missing, raise SystemExit that names its source."""
     path = folder() / name
     if not path.exists():
-        raise SystemExit(absent(name))
+        raise SystemExit(missing_file(name))
     with np.load(path, allow_pickle=False) as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 
-def absent(name):
+def missing_file(name):
     """Return the error that a file is missing, with its source."""
     return f"{folder() / name} is not there. Its source: {_SOURCES[Path(name).parts[0]]}."
 
@@ -50,7 +50,7 @@ def mnist():
         try:
             X, y = fetch_openml("mnist_784", return_X_y=True, as_frame=False)
         except OSError as error:
-            raise SystemExit(f"{absent('mnist.npz')} It could not: {error}") from error
+            raise SystemExit(f"{missing_file('mnist.npz')} It could not: {error}") from error
         parts = [X[:60_000], y[:60_000], X[60_000:], y[60_000:]]
     flat = [part.reshape(len(part), -1) for part in parts]
     X_train, y_train, X_test, y_test = flat

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import digits
-from benchmarks.drift_pages import looks, watched
+from benchmarks.drift_pages import live_tests, looks
 from benchmarks.incidents import streams
 from models import Config, Version, train
 from models.drift.finding import Verdict
@@ -54,7 +54,7 @@ def delays(version: Version, case: Case, rng: np.random.Generator) -> dict[str, 
     start = int(rng.integers(0, max(1, len(case.rest) - BEFORE - AFTER)))
     quiet = case.rest[start : start + BEFORE]
     moved = case.change(case.rest[start + BEFORE : start + BEFORE + AFTER].copy(), rng)
-    drift = watched(version, case.name)
+    drift = live_tests(version, case.name)
     *_, (_, verdict) = looks(drift, version, quiet, EACH)
     found = {name: None if alarm else np.inf for name, alarm in alarms(verdict).items()}
     for rows, verdict in looks(drift, version, moved, EACH):

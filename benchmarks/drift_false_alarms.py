@@ -60,13 +60,13 @@ def stream(n, length, seed):
     for shift in SHIFTS:
         moved = rng.normal(shift, 1.0, size=WAIT)
         path = Martingale.from_dict(martingale.to_dict()).update(moved)
-        delays.append(None if crossed else first(path >= LIMIT))
+        delays.append(None if crossed else first_true(path >= LIMIT))
         delay = first_alarm(ChangeTest.from_dict(change.to_dict()), p_values(calibration, moved))
         adwin_delays.append(None if adwin else delay)
     return crossed, fixed_crossed, adwin, delays, adwin_delays
 
 
-def first(found):
+def first_true(found):
     """Return how many scores it took until `found` (n,) was true, or None."""
     places = np.flatnonzero(found)
     return int(places[0]) + 1 if len(places) else None

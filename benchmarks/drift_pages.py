@@ -67,7 +67,7 @@ def pages(looks: Iterable[tuple[float, set[str]]]) -> list[Page]:
     return done + [Page(name, since, at) for name, (since, _) in firing.items()]
 
 
-def watched(version: Version, uid: str, number: int = 1) -> DriftTests:
+def live_tests(version: Version, uid: str, number: int = 1) -> DriftTests:
     """Return the worker's tests of the version's live rows, before the first row."""
     threshold = version.threshold_for(version.config.threshold)
     return DriftTests(baseline_of(version, threshold, uid, number))
@@ -92,7 +92,7 @@ def looks(
         yield start + len(X[rows]), drift.verdict()
 
 
-def followed(
+def looks_after_half(
     version: Version, stream: Stream, half: int, learn: int
 ) -> Iterator[tuple[float, set[str]]]:
     """Yield the time of each look at the rows after `half`, in seconds, and what alarms then."""
@@ -100,7 +100,7 @@ def followed(
     rest = stream.normals[half:]
     for number, start in enumerate(range(0, len(rest), learn or len(rest)), 1):
         X = rest[start : start + learn] if learn else rest
-        for rows, verdict in looks(watched(version, stream.name, number), version, X, each):
+        for rows, verdict in looks(live_tests(version, stream.name, number), version, X, each):
             yield (start + rows) * stream.every, alarming(verdict)
         if learn:
             version = train(version, X, version.config)
@@ -112,7 +112,7 @@ def report(stream: Stream, config: Config, learns: Sequence[int]) -> None:
     version = train(None, stream.normals[:half], config)
     seconds = (len(stream.normals) - half) * stream.every
     for learn in learns:
-        found = pages(followed(version, stream, half, learn))
+        found = pages(looks_after_half(version, stream, half, learn))
         how = f"learned {learn} rows at a time" if learn else "not learned"
         parts = [f"{stream.name}: {seconds / DAY:.2f} days of normals, {how}"]
         for alert, of in ALERTS.items():
@@ -123,10 +123,10 @@ def report(stream: Stream, config: Config, learns: Sequence[int]) -> None:
                 f"[{low:.1f}, {high:.1f}]"
             )
         print("; ".join(parts), flush=True)
-        told(found)
+        print_pages(found)
 
 
-def told(found: Sequence[Page]) -> None:
+def print_pages(found: Sequence[Page]) -> None:
     """Print when each page began and ended."""
     for one in found:
         print(f"  {one.of}: day {one.start / DAY:.2f} to {one.end / DAY:.2f}")

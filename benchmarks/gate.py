@@ -8,7 +8,7 @@ other regime alone with w_prev = 0 (`forgetful`); or more of the same with 30 % 
 anomalies; `unlabelled` is `poisoned` judged without those labels. The figures are candidates
 rejected.
 
-The second table is of lives: successive updates on more of the same regime, without anomalies
+The second table is of successive updates on more of the same regime, without anomalies
 (`honest`) or with 3 % of known anomalies (`slow`), with labels as above. `promoted` is
 the share of updates that pass. `found` is the share of the labelled anomalies found at the end. `no
 anchor` is the same with a gate that has no anchor.
@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from benchmarks import runs
-from benchmarks.admission import clusters, concepts
+from benchmarks.admission import clusters_of, concepts
 from benchmarks.report import arguments, report
 from models import Config, train
 from models.decisions.admission import ALPHA
@@ -35,7 +35,7 @@ from models.parts.lineage import Evidence
 
 _MOST = 4000  # vectors of a regime
 _LABELLED = {"anomalies": 30, "normals": 40}
-UPDATES = 10  # in a life
+UPDATES = 10  # one after another
 WAYS = {"honest": (0.0, True), "slow": (0.03, True), "slow, no anchor": (0.03, False)}
 CLEAN = ("more", "few", "other", "both")
 SPOILT = ("noise", "forgetful", "poisoned", "unlabelled")
@@ -53,9 +53,9 @@ def digits(seed):
 SETS = {
     "NSL-KDD-R": concepts,
     "digits": digits,
-    "thyroid": clusters("thyroid"),
-    "cardio": clusters("cardio"),
-    "satimage_2": clusters("satimage_2"),
+    "thyroid": clusters_of("thyroid"),
+    "cardio": clusters_of("cardio"),
+    "satimage_2": clusters_of("satimage_2"),
 }
 WORLDS = {"NSL-KDD-R": 5}  # concepts; each is the regime once
 
@@ -107,7 +107,7 @@ class World:
                 without = msgspec.structs.replace(known, labelled=None)
                 yield {"kind": "unlabelled", "evidence": without.to_dict()}
 
-    def life(self, updates, spoilt, anchored):
+    def update_repeatedly(self, updates, spoilt, anchored):
         """Update the champion `updates` times; return the shares promoted and found at the end."""
         first = champion = self.champion
         n, promoted = len(self.more) // 2, 0
@@ -123,22 +123,24 @@ class World:
         return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())
 
 
-def judged(name, seed, world):
+def evidence_of_candidates(name, seed, world):
     """Return the evidence of all candidates of one world."""
     return list(World(*list(SETS[name](seed))[world], seed).candidates())
 
 
-def lived(name, seed, way):
-    """Return the result of one life."""
+def run_updates(name, seed, way):
+    """Return the shares promoted and found after successive updates."""
     spoilt, anchored = WAYS[way]
-    promoted, found = World(*next(SETS[name](seed)), seed).life(UPDATES, spoilt, anchored)
+    promoted, found = World(*next(SETS[name](seed)), seed).update_repeatedly(
+        UPDATES, spoilt, anchored
+    )
     return {"promoted": promoted, "found": found}
 
 
 def main():
     """Measure and report."""
     parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(SETS))
-    parser.add_argument("--lives", nargs="*", choices=list(SETS), default=["digits", "thyroid"])
+    parser.add_argument("--updated", nargs="*", choices=list(SETS), default=["digits", "thyroid"])
     options = parser.parse_args()
     kept = runs.Runs.of(options)
     keys = [
@@ -147,14 +149,14 @@ def main():
         for name in options.arms
         for world in range(WORLDS.get(name, 1))
     ]
-    worlds = kept.run(judged, keys, lambda done: f"rejected {_rejected(done)}")
+    worlds = kept.run(evidence_of_candidates, keys, lambda done: f"rejected {_rejected(done)}")
     rows = [
         _row(name, [one for key, done in worlds.items() if key[0] in names for one in done])
         for name, names in (*((name, [name]) for name in options.arms), ("all", options.arms))
     ]
-    keys = [(name, 0, way) for name in options.lives for way in WAYS]
-    lives = kept.run(lived, keys, str)
-    further = [{"set": name, "life": way} | life for (name, _, way), life in lives.items()]
+    keys = [(name, 0, way) for name in options.updated for way in WAYS]
+    updates = kept.run(run_updates, keys, str)
+    further = [{"set": name, "updates": way} | shares for (name, _, way), shares in updates.items()]
     titled = {"Updates one after another": further} if further else None
     figures = [
         {"world": key, "reasons": verdict(one).reasons} | one

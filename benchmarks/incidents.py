@@ -77,7 +77,7 @@ def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def judged(found: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
+def score_against_labels(found: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
     """Return the score of the incidents against the labels y (n,)."""
     faults = windows(y)
     delays = []
@@ -131,7 +131,7 @@ def streams() -> Iterator[Stream]:
     yield Stream("SKAB pump", skab["X_normal"], runs, 1.0)
 
 
-def followed(
+def incidents_of_rows(
     version: Version, X: NDArray[np.float32], rate: float, every: float
 ) -> tuple[list[Found], int]:
     """Return the incidents of rows X (n, d), and the number dismissed as new regimes."""
@@ -152,7 +152,7 @@ def followed(
             return found, learned
 
 
-def told(scores: Sequence[Score]) -> str:
+def description(scores: Sequence[Score]) -> str:
     """Return a description of a rule's result on several runs of rows."""
     total = sum(one.days for one in scores)
     inside = sum(one.inside * one.days for one in scores) / total
@@ -180,17 +180,20 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
         count, days = len(list(incidents(held, first.rule, every))), len(held) * every / DAY
         low, high = (bound / days for bound in poisson_interval(count))
         chosen = choose(Curve.of(version.lineage), rate, DAY / every, ALPHA, SECONDS)
-        scores = [judged(list(incidents(s, chosen.rule, every)), y, every) for s, y in tests]
+        scores = [
+            score_against_labels(list(incidents(s, chosen.rule, every)), y, every) for s, y in tests
+        ]
         print(
             f"  asked {rate:6.2f} a day: {chosen.rule.k} of {chosen.rule.m} rows, or severity "
             f"{chosen.rule.alone:.2f} ({chosen.calibration}); normals not used "
-            f"{count / days:.2f} a day [{low:.2f}, {high:.2f}]; test {told(scores)}"
+            f"{count / days:.2f} a day [{low:.2f}, {high:.2f}]; test {description(scores)}"
         )
         if not dismiss or every < MINUTE:
             continue  # no run of the pump lasts a day
-        loops = [(*followed(version, X, rate, every), y) for X, y in stream.runs]
-        scores = [judged(found, y, every) for found, _, y in loops]
-        print(f"    {sum(n for _, n, _ in loops)} regimes dismissed and learned: {told(scores)}")
+        loops = [(*incidents_of_rows(version, X, rate, every), y) for X, y in stream.runs]
+        scores = [score_against_labels(found, y, every) for found, _, y in loops]
+        dismissed = sum(n for _, n, _ in loops)
+        print(f"    {dismissed} regimes dismissed and learned: {description(scores)}")
 
 
 def main() -> None:

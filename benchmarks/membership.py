@@ -53,7 +53,7 @@ def halves(X, rng):
     return X[: len(X) // 2], X[len(X) // 2 :]
 
 
-def lifetime(name, seed):
+def run_experiences(name, seed):
     """Return one row for each version: how well each guess recognises the members so far."""
     experiences = digits(seed) if name == "digits" else adbench(name, seed)
     version, rows = None, []
@@ -104,7 +104,9 @@ def main():
     names = ["digits"]
     names += [name for name in ADBENCH if (data.folder() / f"adbench/{name}.npz").exists()]
     with ProcessPoolExecutor(given.processes, initializer=few_threads, initargs=(1,)) as pool:
-        asked = {(n, s): pool.submit(lifetime, n, s) for n in names for s in range(given.seeds)}
+        asked = {
+            (n, s): pool.submit(run_experiences, n, s) for n in names for s in range(given.seeds)
+        }
         runs = {key: future.result() for key, future in asked.items()}
     rows = []
     for name in names:

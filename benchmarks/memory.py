@@ -50,15 +50,15 @@ ARMS = {
 } | {"finetune": {"strategy": "finetune"}}
 
 
-def pooled(X):
+def mean_of_squares(X):
     """Return images (n, 784) as means of 4x4 pixels, (n, 49)."""
     return X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
 
 
 def job(images, arm, seed):
-    """Live one life; return a list for each measure, an entry for each experience."""
+    """Learn all experiences; return a list for each measure, an entry for each experience."""
     X_train, y_train, X_test, y_test = data.mnist()
-    X_train, X_test = pooled(X_train), pooled(X_test)
+    X_train, X_test = mean_of_squares(X_train), mean_of_squares(X_test)
     first = seed % 9 + 1
     rng = np.random.default_rng(seed)
     others = [digit for digit in range(1, 10) if digit != first]
@@ -80,7 +80,7 @@ def job(images, arm, seed):
     return measures
 
 
-def left(values, outside):
+def departure_after(values, outside):
     """Return after how many experiences the mean of five successive values is `outside`, or None.
 
     >>> left([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.5)
@@ -94,9 +94,9 @@ def left(values, outside):
 
 def line(arm, own):
     """Return one line of the table: an arm over its seeds."""
-    aurocs = [left(one["auroc"], lambda mean, one=one: mean < one["auroc"][0] - LOWER)
+    aurocs = [departure_after(one["auroc"], lambda mean, one=one: mean < one["auroc"][0] - LOWER)
               for one in own]  # fmt: skip
-    helds = [left(one["held"], lambda mean: mean > HIGHEST) for one in own]
+    helds = [departure_after(one["held"], lambda mean: mean > HIGHEST) for one in own]
     return {
         "arm": arm,
         "seeds": len(own),

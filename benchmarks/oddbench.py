@@ -79,30 +79,30 @@ def standardised(rows, X):
     return (rows - X.mean(axis=0)) / spread_
 
 
-def ours(arm, seed, arriving, test, y):
-    """Return the figures of one life of this project's detector."""
+def figures_of_this_project(arm, seed, arriving, test, y):
+    """Return the figures of this project's detector after all experiences."""
     config, version, figures = Config(seed=seed, **OURS[arm]), None, {}
     for i, X in enumerate(arriving):
         version = train(version, X, config)
         if i == 0:
-            figures["held first"] = held(version, test[y == 0])
+            figures["held first"] = false_alarm_rate(version, test[y == 0])
     scores = version.score(test)
-    figures |= measured(scores, y) | {"bytes": len(version.to_bytes())}
+    figures |= quality(scores, y) | {"bytes": len(version.to_bytes())}
     for rate in RATES:
         at = version.threshold_for({"fpr": rate}).value
         figures[f"held {rate:g}"] = float((scores[y == 0] >= at).mean())
         figures[f"found {rate:g}"] = float((scores[y == 1] >= at).mean())
     for name, own in ablated(version, test).items():
-        figures[name] = auroc(*apart(own, y))
+        figures[name] = auroc(*split_by_label(own, y))
     if arm == "auto":
         X = np.concatenate(arriving)
         room = max(6, figures["bytes"] // (4 * X.shape[1]))
         kept = X[np.random.default_rng(seed).permutation(len(X))[:room]]
-        figures["reservoir"] = auroc(*apart(neighbours(kept, X, test), y))
+        figures["reservoir"] = auroc(*split_by_label(distance_to_neighbours(kept, X, test), y))
     return figures
 
 
-def neighbours(kept, X, test):
+def distance_to_neighbours(kept, X, test):
     """Return the mean distance of each test row to the five nearest of the kept rows of X."""
     from sklearn.neighbors import NearestNeighbors
 
@@ -110,18 +110,18 @@ def neighbours(kept, X, test):
     return found.kneighbors(standardised(test, X))[0].mean(axis=1)
 
 
-def held(version, normals):
+def false_alarm_rate(version, normals):
     """Return the share of normals that alarm under a version, at 1 % asked."""
     return float((version.score(normals) >= version.threshold_for({"fpr": RATES[0]}).value).mean())
 
 
-def apart(scores, y):
+def split_by_label(scores, y):
     return scores[y == 0], scores[y == 1]
 
 
-def measured(scores, y):
+def quality(scores, y):
     """Return the AUROC, and the share of anomalies above given quantiles of the normals."""
-    normals, anomalies = apart(scores, y)
+    normals, anomalies = split_by_label(scores, y)
     recalls = {
         f"recall {rate:g}": float((anomalies > np.quantile(normals, 1 - rate)).mean())
         for rate in RATES
@@ -129,14 +129,14 @@ def measured(scores, y):
     return {"auroc": auroc(normals, anomalies)} | recalls
 
 
-def peer(arm, seed, arriving, test, y):
+def figures_of_peer(arm, seed, arriving, test, y):
     """Return the figures of another library's detector that keeps every row."""
     X = np.concatenate(arriving)
     if arm in FITS:
         scores = FITS[arm](standardised(X, X), seed)(standardised(test, X))
     else:
-        scores = neighbours(X, X, test)
-    return measured(scores, y) | {"bytes": int(X.nbytes)}
+        scores = distance_to_neighbours(X, X, test)
+    return quality(scores, y) | {"bytes": int(X.nbytes)}
 
 
 def job(name, arm, way, seed):
@@ -144,12 +144,12 @@ def job(name, arm, way, seed):
     X, test, y = tables()[name]
     arriving = experiences(X, seed, way)
     start = time.process_time()
-    live = ours if arm in OURS else peer
+    live = figures_of_this_project if arm in OURS else figures_of_peer
     found = live(arm, seed, arriving, test.astype(np.float32), y)
     return found | {"rows": len(X), "cpu seconds": time.process_time() - start}
 
 
-def behind(own, peers):
+def tables_behind(own, peers):
     """Return the tables where the mean of `own`, figures by (table, seed), is behind the peers'.
 
     The result is {table: difference}; `peers` has the best peer's AUROC for each table.
@@ -192,7 +192,7 @@ def line(way, arm, own, names, peers):
         "no network": mean("without the network", names),
         "no densities": mean("without the densities", names),
         "reservoir": mean("reservoir", names),
-        "behind": len(behind(own, peers)) if peers else None,
+        "behind": len(tables_behind(own, peers)) if peers else None,
         "recall 1 %": mean("recall 0.01", names),
         "recall .1 %": mean("recall 0.001", names),
         "held at 1 %": mean("held 0.01", names),
@@ -220,7 +220,8 @@ def main():
             lines += [line(way, arm, own, names, peers)] if own else []
             if arm == "auto":
                 lost += [
-                    {"way": way, "table": n, "behind": by} for n, by in behind(own, peers).items()
+                    {"way": way, "table": n, "behind": by}
+                    for n, by in tables_behind(own, peers).items()
                 ]
     figures = [dict(zip(("table", "arm", "way", "seed"), k, strict=True)) | f
                for k, f in found.items()]  # fmt: skip

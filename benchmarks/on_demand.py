@@ -47,22 +47,22 @@ def measure(fill, artifact, stored, hot, requests, clients):
             }
             with servers.api(env, None) as server:
                 with Askers(server, clients) as ask:
-                    row, heights = _asked(server, ask, names, hot, requests)
+                    row, heights = _ask_for_all(server, ask, names, hot, requests)
                 return {"stored": stored, **row}, heights
 
 
-def _asked(server, ask, names, many, requests):
+def _ask_for_all(server, ask, names, many, requests):
     hot, cold = names[:many], names[many : 2 * many]
     rng, since = random.Random(0), time.monotonic()
     row = {"hot": many, "start MiB": memory(server)}
     first = ask((*cold, *hot))
     row["full MiB"] = memory(server)
-    warm, again, heights = [], [], [_height(server, since, 0)]
+    warm, again, heights = [], [], [_memory_now(server, since, 0)]
     for part in np.array_split(range(requests), HEIGHTS):
         wanted = [rng.choice(hot) if i % COLD else cold[i // COLD % many] for i in part]
         for i, took in zip(part, ask(wanted), strict=True):
             (warm if i % COLD else again).append(took)
-        heights.append(_height(server, since, int(part[-1]) + 1))
+        heights.append(_memory_now(server, since, int(part[-1]) + 1))
         # An interrupted run then still shows what it has measured.
         print(heights[-1], file=sys.stderr)
     counted = counters(server)
@@ -81,7 +81,7 @@ def _asked(server, ask, names, many, requests):
     }, heights
 
 
-def _height(server, since, asked):
+def _memory_now(server, since, asked):
     seconds = round(time.monotonic() - since)
     return {"seconds": seconds, "requests": asked, "MiB": memory(server)}
 

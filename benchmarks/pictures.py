@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 from benchmarks.learners import TARGET
 
 
-def two_curves(lives, arms, names, path):
+def two_curves(measured, arms, names, path):
     """Draw AUROC over the tasks, mean and range over seeds, and every task's final held rate."""
     figure = Figure(figsize=(13, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     places = range(1, len(names) + 1)
     for i, arm in enumerate(arms):
-        own = [one["tasks"] for (name, _), one in lives.items() if name == arm]
+        own = [one["tasks"] for (name, _), one in measured.items() if name == arm]
         style = {"marker": "o", "markersize": 3, "linestyle": ("-", "--", ":")[i // 10 % 3],
                  "color": f"C{i % 10}"}  # fmt: skip
         curves = np.array([[row["auroc"] for row in rows] for rows in own])

@@ -58,7 +58,7 @@ class Anamnesis(ConceptIncrementalStrategy, ConceptAwareStrategy, ConceptAgnosti
         return f"anamnesis {self._config.strategy}"
 
 
-class Theirs:
+class PycladStrategy:
     """A strategy of pyCLAD with one of pyCLAD's models, as a learner."""
 
     def __init__(self, strategy, model, seed):

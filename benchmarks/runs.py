@@ -26,9 +26,9 @@ def arguments(parser, arms, seeds=3):
         help="some of: " + "; ".join(arms),
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=None, help="processes, of one thread each")
-    parser.add_argument("--fresh", action="store_true", help="measure again what is there already")
+    parser.add_argument("--fresh", action="store_true", help="repeat measurements that are saved")
     parser.add_argument(
-        "--done", action="store_true", help="measure nothing, report what is there already"
+        "--done", action="store_true", help="measure nothing; report the saved measurements"
     )
     return parser
 

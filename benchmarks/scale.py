@@ -48,7 +48,7 @@ async def fill(url, names, versions, artifact):
         numbers = await asyncio.gather(
             *(registry.import_version(names[0], artifact, record) for _ in more)
         )
-        # Every eighth version was champion for a while, as in a life with rejected candidates.
+        # Every eighth version was champion for a while, as in a history with rejected candidates.
         for number in numbers[::8]:
             await registry.set_champion(names[0], number)
     await registry.prune(names[0])
@@ -95,7 +95,7 @@ def loaded(server, name):
     return status["champion"] == 1
 
 
-def demanded(requests, clients, *, quick):
+def on_demand_rows(requests, clients, *, quick):
     """Return two rows, for many small champions and a few of the default score, and two curves.
 
     The curves are the resident memory of the two processes over time.
@@ -144,7 +144,7 @@ def main():
     servers.begin()
     artifact = servers.champion().to_bytes()
     if given.only == "demand":
-        rows, heights = demanded(given.requests, given.clients, quick=given.quick)
+        rows, heights = on_demand_rows(given.requests, given.clients, quick=given.quick)
         report.report("On demand", rows, given.output, {"Memory over time": heights})
         return
     counted, rounds = (100, 2) if given.quick else (1000, 5)
@@ -160,7 +160,7 @@ def main():
     further = {}
     if not given.only:
         further["Scrapes"] = scrapes.measure(fill, artifact, counted, given.seconds, rounds)
-        further["On demand"], further["Memory over time"] = demanded(
+        further["On demand"], further["Memory over time"] = on_demand_rows(
             given.requests, given.clients, quick=given.quick
         )
     report.report("Scale", rows, given.output, further, bytes=len(artifact))

@@ -27,10 +27,10 @@ def measure(fill, artifact, detectors, seconds, rounds):
 
     `p99 ms` is at 2,000 requests/s while scrapes follow one another, `quiet` without scrapes.
     """
-    return [_measured(fill, artifact, detectors, seconds, rounds, shared) for shared in (0, 1)]
+    return [_measure_kind(fill, artifact, detectors, seconds, rounds, shared) for shared in (0, 1)]
 
 
-def _measured(fill, artifact, detectors, seconds, rounds, shared):
+def _measure_kind(fill, artifact, detectors, seconds, rounds, shared):
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
         folder = Path(name)
         with servers.store(folder) as env:

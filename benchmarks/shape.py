@@ -32,12 +32,13 @@ def shape(root, package):
     ]
     arrows, drivers = set(), 0
     for file, tree in trees.items():
-        here = room(file.relative_to(root).with_suffix("").parts)
+        here = subpackage_of(file.relative_to(root).with_suffix("").parts)
         named = [name for node in ast.walk(tree) for name in imported(node)]
         arrows |= {
             (here, there)
             for name in named
-            if name.startswith(("models", "service")) and (there := room(name.split("."))) != here
+            if name.startswith(("models", "service"))
+            and (there := subpackage_of(name.split("."))) != here
         }
         drivers += any(name.partition(".")[0] == "redis" for name in named)
     return {
@@ -48,13 +49,13 @@ def shape(root, package):
         "functions": len(lengths),
         "median function": statistics.median(lengths),
         "functions over 50 lines": sum(length > 50 for length in lengths),
-        "vague dicts": vague(texts.values()),
+        "vague dicts": count_vague(texts.values()),
         "files with the Redis driver": drivers,
         "arrows between subpackages": len(arrows),
     }
 
 
-def vague(texts):
+def count_vague(texts):
     """Count annotations that are vague, and each use of a name that stands for one."""
     text = "\n".join(texts)
     names = ALIAS.findall(text)
@@ -62,7 +63,7 @@ def vague(texts):
     return len(VAGUE.findall(text)) + sum(uses)
 
 
-def room(parts):
+def subpackage_of(parts):
     """Return the subpackage of a module by the parts of its name."""
     return ".".join(parts[:2]) if len(parts) > 2 else parts[0]
 

@@ -1,4 +1,4 @@
-"""Whether the gate stops a slow walk from normal to anomaly, but no normal life.
+"""Whether the gate stops a slow walk from normal to anomaly, and no clean updates.
 
 In a walk, a detector learns normals and then batches of normals of which a share is moved towards
 an anomaly, a little further each time, until it is reached. Admission holds back rows that are rare
@@ -7,7 +7,7 @@ that the gate rejects because of the anchor. `rate` is the champion's alarm rate
 original normals, at a configured rate of 1 %. `found` is the share of the anomalies at the end of
 the walk that it finds. A walk that nothing stops is followed to its end.
 
-The second table is of clean lives: more of the same regime, and real new regimes that come at once
+The second table is of clean updates: more of the same regime, and new regimes that come at once
 and come again. `stopped` counts the updates that were rejected because of the anchor.
 
     ANAMNESIS_DATA=data python -m benchmarks.slow_walk --kinds mahalanobis vae --seeds 3
@@ -27,7 +27,7 @@ from models.decisions.gate import gate
 
 STEPS, ROWS = 30, 400
 WALKS = {"all rows": 1.0, "a third of the rows": 1 / 3, "a tenth": 0.1}
-LIFE = ("more", "other", "more", "other", "both", "more")
+CLEAN_UPDATES = ("more", "other", "more", "other", "both", "more")
 
 
 def sensors(seed):
@@ -37,7 +37,7 @@ def sensors(seed):
     return lambda n: (rng.normal(size=(n, 3)) @ mix + 0.1 * rng.normal(size=(n, 8))).astype("f4")
 
 
-def updated(champion, anchor, new, config):
+def candidate_after(champion, anchor, new, config):
     """Return a candidate and why the gate rejects it."""
     candidate = train(champion, new, config)
     told = anchor if anchor is not champion else None
@@ -56,7 +56,7 @@ def walk(config, seed, share):
         moved = rng.random(ROWS) < share
         new[moved] += np.float32(step / STEPS) * away
         new = new[champion.p_values(new) > ALPHA / 10]  # admission holds the rest back
-        candidate, reasons = updated(champion, first, new, config)
+        candidate, reasons = candidate_after(champion, first, new, config)
         if any("anchor" in reason for reason in reasons):
             stopped, why = step, "; ".join(reasons)
             break
@@ -70,25 +70,25 @@ def walk(config, seed, share):
     }  # fmt: skip
 
 
-def life(config, name, seed):
-    """Return how many updates of a clean life the gate stops, and of how many."""
+def clean_updates(config, name, seed):
+    """Return how many of a row of clean updates the gate stops, and of how many."""
     regime, others, _ = next(iter(SETS[name](seed)))
     rng = np.random.default_rng([seed, 17])
     regime, other = (rng.permutation(X)[:3_000].astype(np.float32) for X in (regime, others[0]))
     start, rest = np.split(regime, [len(regime) // 3])
-    more = iter(np.array_split(rest, LIFE.count("more") + LIFE.count("both")))
-    others = iter(np.array_split(other, LIFE.count("other") + LIFE.count("both")))
+    more = iter(np.array_split(rest, CLEAN_UPDATES.count("more") + CLEAN_UPDATES.count("both")))
+    others = iter(np.array_split(other, CLEAN_UPDATES.count("other") + CLEAN_UPDATES.count("both")))
     champion = first = train(None, start, config)
     stopped = []
-    for kind in LIFE:
+    for kind in CLEAN_UPDATES:
         parts = [next(more)] if kind != "other" else []
         parts += [next(others)] if kind != "more" else []
         new = rng.permutation(np.concatenate(parts))
-        candidate, reasons = updated(champion, first, new, config)
+        candidate, reasons = candidate_after(champion, first, new, config)
         of_anchor = [reason for reason in reasons if "anchor" in reason]
         stopped += [f"{kind}: {reason}" for reason in of_anchor]
         champion = champion if reasons else candidate
-    return {"updates": len(LIFE), "stopped": stopped}
+    return {"updates": len(CLEAN_UPDATES), "stopped": stopped}
 
 
 def main():
@@ -116,7 +116,7 @@ def main():
     for kind in args.kinds:
         for name in args.sets:
             for seed in range(args.seeds):
-                done = life(Config(kind=kind, score=args.score, seed=seed), name, seed)
+                done = clean_updates(Config(kind=kind, score=args.score, seed=seed), name, seed)
                 print(
                     f"| {kind} | {name}, seed {seed} | {done['updates']} | {len(done['stopped'])} "
                     f"| {'; '.join(done['stopped'])} |",

@@ -62,7 +62,7 @@ class Machine:
         return rows
 
 
-def spoiled(seed, share, value, *, everywhere=False):
+def with_placeholders(seed, share, value, *, everywhere=False):
     machine = Machine(seed)
     first = machine.rows(1_000)
     wild = machine.rng.permutation(1_000)[: int(share * 1_000)]
@@ -90,7 +90,7 @@ def fahrenheit(seed):
     return Case(sent, normals, 1.8 * (20 + machine.broken(machine.rows(TESTED), 4.0)) + 32)
 
 
-def awakes(seed):
+def constant_that_varies(seed):
     """Column 0 is constant at first; later it follows the others, in large units."""
     machine = Machine(seed)
 
@@ -108,7 +108,7 @@ def awakes(seed):
     return Case([first, alive(1_000)], np.concatenate([still, alive(TESTED)]), anomalies)
 
 
-def few(seed):
+def few_rows_of_a_regime(seed):
     """Fifty rows of a new regime come after many; only its rows are judged as normals."""
     machine = Machine(seed)
     shift = 6.0 * machine.rng.choice([-1, 1], 8)
@@ -117,7 +117,7 @@ def few(seed):
     return Case(experiences, normals, machine.broken(machine.rows(TESTED, shift=shift), 6.0))
 
 
-def hardly_moves(seed):
+def small_move_of_a_constant(seed):
     machine = Machine(seed)
 
     def rows(n):
@@ -128,7 +128,7 @@ def hardly_moves(seed):
     return Case([rows(1_000)], rows(TESTED), anomalies)
 
 
-def hardly_differ(seed, apart):
+def nearly_equal_sensors(seed, apart):
     """Sensors 0 and 1 differ by a hundredth; in anomalies, by `apart` hundredths more."""
     machine = Machine(seed)
 
@@ -142,7 +142,7 @@ def hardly_differ(seed, apart):
     return Case([rows(1_000)], rows(TESTED), anomalies)
 
 
-def repeated(seed):
+def repeated_rows(seed):
     """Each of a hundred rows comes fifty times, shuffled; other rows are judged as normals."""
     machine = Machine(seed)
     sent = np.repeat(machine.rows(100), 50, axis=0)[machine.rng.permutation(5_000)]
@@ -163,7 +163,7 @@ def between_modes(seed):
     return Case([normals(1_000)], normals(TESTED), rows(TESTED, np.zeros(TESTED)))
 
 
-def decades(seed):
+def over_decades(seed):
     """Bytes and packets span decades, their ratio hardly varies; in anomalies it is tripled."""
     rng = np.random.default_rng([seed, 26])
 
@@ -179,7 +179,7 @@ def decades(seed):
     return Case([rows(2_000)], rows(TESTED), anomalies)
 
 
-def wide(seed, columns, by):
+def wide_rows(seed, columns, by):
     """600 rows of 5,000 columns with ten causes; in anomalies some columns are shifted."""
     rng = np.random.default_rng([seed, 27])
     mix = rng.normal(size=(10, 5_000)) / np.sqrt(10)
@@ -194,29 +194,29 @@ def wide(seed, columns, by):
 
 
 CASES = {
-    "-9999 in a column of 1 % of the rows": lambda s: spoiled(s, 0.01, -9_999),
-    "-9999 in all columns of 1 %": lambda s: spoiled(s, 0.01, -9_999, everywhere=True),
-    "1e6 in a column of 5 %": lambda s: spoiled(s, 0.05, 1e6),
+    "-9999 in a column of 1 % of the rows": lambda s: with_placeholders(s, 0.01, -9_999),
+    "-9999 in all columns of 1 %": lambda s: with_placeholders(s, 0.01, -9_999, everywhere=True),
+    "1e6 in a column of 5 %": lambda s: with_placeholders(s, 0.05, 1e6),
     "then eight times as wide: old faults": lambda s: narrow(s, 8.0, 0.0, 0),
     "then eight times as wide: new faults": lambda s: narrow(s, 8.0, 0.0, 1),
     "idle, then running: faults running": lambda s: narrow(s, 30.0, 100.0, 1),
     "idle, then running: faults idle": lambda s: narrow(s, 30.0, 100.0, 0),
     "100 deviations away": lambda s: narrow(s, 1.0, 170.0, 1),
     "Celsius, then Fahrenheit": fahrenheit,
-    "a constant column comes alive": awakes,
-    "50 rows of a new regime after 4,000": few,
-    "a constant column moves a little": hardly_moves,
-    "equal sensors part by 6 deviations": lambda s: hardly_differ(s, 6.0),
-    "equal sensors part by 20": lambda s: hardly_differ(s, 20.0),
-    "100 rows that come 50 times each": repeated,
+    "a constant column comes alive": constant_that_varies,
+    "50 rows of a new regime after 4,000": few_rows_of_a_regime,
+    "a constant column moves a little": small_move_of_a_constant,
+    "equal sensors part by 6 deviations": lambda s: nearly_equal_sensors(s, 6.0),
+    "equal sensors part by 20": lambda s: nearly_equal_sensors(s, 20.0),
+    "100 rows that come 50 times each": repeated_rows,
     "a value between two modes": between_modes,
-    "bytes and packets over decades: ratio times 3": decades,
-    "600 rows of 5,000 columns: one off by 12": lambda s: wide(s, 1, 12.0),
-    "600 rows of 5,000 columns: 50 off by 6": lambda s: wide(s, 50, 6.0),
+    "bytes and packets over decades: ratio times 3": over_decades,
+    "600 rows of 5,000 columns: one off by 12": lambda s: wide_rows(s, 1, 12.0),
+    "600 rows of 5,000 columns: 50 off by 6": lambda s: wide_rows(s, 50, 6.0),
 }
 
 
-def ours(case, config):
+def figures_of_this_project(case, config):
     """Return the figures of this project's detector on a case, and the gate's reasons."""
     champion, said = None, []
     for experience in case.experiences:
@@ -240,7 +240,7 @@ def figures(normal, anomalous, threshold):
     )
 
 
-def simple(case):
+def figures_of_simple_detectors(case):
     """Return the figures of simple detectors that keep all rows."""
     learned = np.concatenate(case.experiences)
     low, high = np.quantile(learned, (0.25, 0.75), axis=0)
@@ -278,8 +278,8 @@ def main():
         rows, reasons = [], []
         for seed in args.seeds:
             case = make(seed)
-            mine, said = ours(case, Config(score=args.score, seed=seed))
-            rows.append([*mine, *(x for one in simple(case) for x in one[:2])])
+            mine, said = figures_of_this_project(case, Config(score=args.score, seed=seed))
+            rows.append([*mine, *(x for one in figures_of_simple_detectors(case) for x in one[:2])])
             reasons += said
         a, f, h, ka, kf, pa, pf = np.mean(rows, axis=0)
         print(

@@ -69,7 +69,7 @@ def windows(labels):
     return np.where(labels == 1, np.cumsum(starts), 0)
 
 
-def seen(X, over):
+def with_deviation(X, over):
     """Return the features of rows X (n, d) of one source, with the deviation from `over` rows.
 
     The first `over` rows have no deviation: they get the features of the first row that has one.
@@ -88,7 +88,7 @@ def smd(over=0):
     for i in range(len(arrays["names"])):
         train = slice(*arrays["train_offsets"][i : i + 2])
         test = slice(*arrays["test_offsets"][i : i + 2])
-        learned, judged = (seen(arrays[one][rows], over)
+        learned, judged = (with_deviation(arrays[one][rows], over)
                            for one, rows in (("X_train", train), ("X_test", test)))  # fmt: skip
         stages += quarters(learned, judged, numbered[test], 60.0)
     return [stages]
@@ -116,11 +116,11 @@ def skab(over=0):
     for series in runs.values():
         learned, judged, numbers = [], [], []
         if not stages:
-            learned.append(seen(arrays["X_normal"], over))
+            learned.append(with_deviation(arrays["X_normal"], over))
         for run in series:
             anomalous = np.flatnonzero(arrays["y"][run])
             first = min(400, *anomalous[:1])
-            X = seen(arrays["X"][run], over)
+            X = with_deviation(arrays["X"][run], over)
             learned.append(X[:first])
             judged.append(X[first:])
             numbers.append(numbered[run][first:])
@@ -156,7 +156,7 @@ STREAMS = {
 }
 
 
-class Calibrated:
+class LearnerWithQuantile:
     """A learner that promises no rate: a quantile of a held-out fifth is its threshold."""
 
     def __init__(self, peer, seed):
@@ -178,7 +178,7 @@ class Calibrated:
         return float(np.quantile(self.scores, 1 - rate, method="higher"))
 
 
-class Promised:
+class LearnerWithCalibration:
     """A detector of this project: its own calibration gives the threshold."""
 
     def __init__(self, ours):
@@ -245,12 +245,12 @@ def job(name, arm, seed):
     results = []
     for stages in STREAMS[name]():
         one = learner(arm, seed)
-        one = Calibrated(one, seed) if arm in KEEPING else Promised(one)
+        one = LearnerWithQuantile(one, seed) if arm in KEEPING else LearnerWithCalibration(one)
         results.append(follow(one, stages))
     return results
 
 
-def told(results):
+def description(results):
     first = results[0]["at"][str(RATES[0])]
     return f"AUROC {mean_auroc(results):.3f}, false alarms {first['false']:.0f}"
 
@@ -323,7 +323,7 @@ def main():
     args = parser.parse_args()
     keys = [(s, a, seed) for seed in range(args.seeds) for s in args.sets for a in args.arms]
     kept = Runs.of(args)
-    found = kept.run(job, keys, told)
+    found = kept.run(job, keys, description)
     rows = []
     for name in args.sets:
         for arm in args.arms:

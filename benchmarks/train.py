@@ -46,7 +46,7 @@ def vectors(n, d, seed=0):
     return (1.0 / (1.0 + np.exp(-mixed - 0.3 * rng.normal(size=(n, d))))).astype(np.float32)
 
 
-def ours(previous, X, config, steps):
+def steps_of_this_project(previous, X, config, steps):
     """Return this project's steps a second, of all networks at once, after a warm-up."""
     from models import learn
 
@@ -80,7 +80,7 @@ def nll(likelihood, noise, x, y):
     return 0.5 * ((x - y).square() * (-noise).exp() + noise).sum(-1)
 
 
-def bare(shape, batch_size, networks, steps, old=0):
+def steps_of_plain_loop(shape, batch_size, networks, steps, old=0):
     """Return the steps a second of a plain loop, which trains the networks one by one.
 
     `old` rows of a batch come with the previous version's answers, which are learned too.
@@ -138,7 +138,10 @@ def throughput(rounds):
             # As many vectors were learned before as are new.
             old = about.batch_size // 2 if previous else 0
             plainly = (first.network.shape, about.batch_size, about.networks, steps, old)
-            pairs = [(ours(previous, X, config, steps), bare(*plainly)) for _ in range(rounds)]
+            pairs = [
+                (steps_of_this_project(previous, X, config, steps), steps_of_plain_loop(*plainly))
+                for _ in range(rounds)
+            ]
             rate, plain = (statistics.median(side) for side in zip(*pairs, strict=True))
             rows.append(
                 {
@@ -187,7 +190,7 @@ def as_a_user(server, path, X):
     return time.perf_counter() - start
 
 
-def cost(updates, n_new):
+def cost_of_updates(updates, n_new):
     """Return one row for each update of replay and of joint, at constant n_new."""
     from models import Config, train
 
@@ -228,7 +231,7 @@ def peak():
 
 
 @contextmanager
-def arm(share, *, warm=True, decayed=True):
+def shorter_training(share, *, warm=True, decayed=True):
     """Train for a `share` of the steps: planned so, or stopped before the rate has decayed."""
     from models.strategies import past
     from models.training import autoencoder as training
@@ -253,8 +256,8 @@ def arm(share, *, warm=True, decayed=True):
         training._rate = rate  # noqa: SLF001
 
 
-def savings(tasks, seeds):
-    """Return AUROC and seconds of lives on scikit-learn's digits, by start and share of steps."""
+def short_trainings(tasks, seeds):
+    """Return AUROC and seconds for scikit-learn's digits, by start and share of steps."""
     from sklearn.metrics import roc_auc_score
 
     from models import Config, train
@@ -274,7 +277,7 @@ def savings(tasks, seeds):
             for seed in range(seeds):
                 digits, version = Digits.split(seed), None
                 start = time.perf_counter()
-                with arm(share, **options):
+                with shorter_training(share, **options):
                     for digit in range(1, tasks + 1):
                         config = Config(score="elbo", seed=seed)
                         version = train(version, digits.train[digit], config)
@@ -289,7 +292,7 @@ def savings(tasks, seeds):
                     "share of steps": share,
                     "AUROC": float(np.mean(finals)),
                     "sd": float(np.std(finals)),
-                    "s a life": statistics.median(seconds),
+                    "s for all": statistics.median(seconds),
                 }
             )
     return rows
@@ -315,7 +318,9 @@ def main():
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--updates", type=int, default=30)
     arguments.add_argument("--vectors", type=int, default=300, help="new ones in each update")
-    arguments.add_argument("--tasks", type=int, default=5, help="digits that a life learns")
+    arguments.add_argument(
+        "--tasks", type=int, default=5, help="digits that are learned one by one"
+    )
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--only", nargs="+", choices=("throughput", "first", "cost", "savings"))
     arguments.add_argument("--quick", action="store_true", help="throughput and first version")
@@ -335,9 +340,9 @@ def main():
     if "first" in wanted:
         tables["first"] = first_version(given.rounds)
     if "cost" in wanted:
-        tables["cost"] = cost(given.updates, given.vectors)
+        tables["cost"] = cost_of_updates(given.updates, given.vectors)
     if "savings" in wanted:
-        tables["savings"] = savings(given.tasks, given.seeds)
+        tables["savings"] = short_trainings(given.tasks, given.seeds)
     name, rows = next(iter(tables.items()))
     further = {TITLES[title]: others for title, others in tables.items() if title != name}
     report.report(f"Training: {TITLES[name]}", rows, given.output, further)

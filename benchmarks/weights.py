@@ -28,7 +28,7 @@ ARMS = {
 }
 
 
-def lifetime(arm, seed):
+def run_digits(arm, seed):
     """Return a row for each digit from the second on: w_new, and AUROC on the new and the old."""
     digits = Digits.split(seed)
     config = Config(score="elbo", weights=ARMS[arm], threshold={"fpr": TARGET}, seed=seed)
@@ -54,13 +54,13 @@ def lifetime(arm, seed):
     return rows
 
 
-def told(rows):
-    """Return a short description of the end of a life."""
+def description(rows):
+    """Return a short description of the last row."""
     return f"at the end old {rows[-1]['old']:.4f}, new {rows[-1]['new']:.4f}"
 
 
 def summary(rows, arm):
-    """Return one line of the table: an arm over its seeds, during its life and at its end."""
+    """Return one line of the table: an arm over its seeds, over all digits and after the last."""
     own = [row for row in rows if row["arm"] == arm]
     last = [row for row in own if row["task"] == TASKS[-1]]
     mean = {part: float(np.mean([row[part] for row in own])) for part in ("old", "new", "w_new")}
@@ -102,8 +102,8 @@ def main():
     parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(ARMS))
     options = parser.parse_args()
     keys = [(arm, seed) for arm in options.arms for seed in range(options.seeds)]
-    lives = runs.Runs.of(options).run(lifetime, keys, told)
-    rows = [row for life in lives.values() for row in life]
+    measured = runs.Runs.of(options).run(run_digits, keys, description)
+    rows = [row for one in measured.values() for row in one]
     lines = [summary(rows, arm) for arm in options.arms]
     report("weights of old and new", lines, options.output, runs=rows)
     if options.output is not None:

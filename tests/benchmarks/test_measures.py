@@ -1,17 +1,17 @@
 import numpy as np
 import pytest
 
-from benchmarks.class_incremental import accuracy, taken_for
+from benchmarks.class_incremental import accuracy, share_classified_as
 from benchmarks.continual_permuted import permutation
-from benchmarks.memory import left, pooled
+from benchmarks.memory import departure_after, mean_of_squares
 from benchmarks.report import spread
 
 
 def test_experience_leaves_band_when_mean_of_five_is_outside():
     """One bad experience is not enough: the mean of five in a row must be outside the band."""
     values = [1, 1, 1, 1, 1, 0, 0, 0]
-    assert left(values, lambda mean: mean < 0.5) == 8
-    assert left(values, lambda mean: mean < 0.3) is None
+    assert departure_after(values, lambda mean: mean < 0.5) == 8
+    assert departure_after(values, lambda mean: mean < 0.3) is None
 
 
 def test_confusion_matrix_has_a_row_for_each_true_class():
@@ -19,7 +19,7 @@ def test_confusion_matrix_has_a_row_for_each_true_class():
     found = [[3, 1], [2, 2]]
     assert accuracy(found, [0]) == 0.75
     assert accuracy(found, [0, 1]) == 0.625
-    assert taken_for(found, [1], [0]) == 0.5
+    assert share_classified_as(found, [1], [0]) == 0.5
 
 
 def test_permuted_mnist_permutes_the_middle_from_the_second_task_on():
@@ -35,7 +35,7 @@ def test_pooling_averages_squares_of_pixels():
     """A square of 4x4 bright pixels becomes one bright number."""
     image = np.zeros((28, 28), np.float32)
     image[4:8, :4] = 16
-    assert pooled(image[None].reshape(1, 784))[0].tolist() == [0] * 7 + [16] + [0] * 41
+    assert mean_of_squares(image[None].reshape(1, 784))[0].tolist() == [0] * 7 + [16] + [0] * 41
 
 
 def test_spread_is_written_as_mean_and_deviation():

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.continual import lifetime
+from benchmarks.continual import run_tasks
 from benchmarks.learners import Ours
 from benchmarks.transfer import backward_transfer_stepwise, continual_average, forward_transfer
 from models import Config, Model
@@ -17,7 +17,7 @@ def test_pyclad_and_this_project_measure_the_same_figures():
     tasks = [rng.normal(place, 1, (80, 3)).astype(np.float32) for place in (0, 6, 3)]
     judged = [(X[:30], rng.normal(-3, 2, (20, 3)).astype(np.float32)) for X in tasks]
     config = Config(model=Model(epochs=5))
-    _, R = lifetime(Ours(config), tasks, judged)
+    _, R = run_tasks(Ours(config), tasks, judged)
     assert run(Anamnesis(config), tasks, judged) == pytest.approx(
         {
             "ContinualAverage": continual_average(R),

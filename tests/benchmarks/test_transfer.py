@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.continual import lifetime
+from benchmarks.continual import run_tasks
 from benchmarks.learners import Ours
 from benchmarks.transfer import (
     backward_transfer,
@@ -31,7 +31,7 @@ def test_lifetime_measures_every_task_after_every_experience() -> None:
     near, far = (rng.normal(place, 1, (80, 3)).astype(np.float32) for place in (0, 12))
     anomalies = rng.normal(-12, 1, (20, 3)).astype(np.float32)
     learner = Ours(Config(model=Model(epochs=20)))
-    rows, found = lifetime(learner, [near, far], [(near, anomalies), (far, anomalies)])
+    rows, found = run_tasks(learner, [near, far], [(near, anomalies), (far, anomalies)])
     assert found.shape == (2, 2)
     assert found[0, 0] > 0.99
     assert [len(row["alarms"]["fpr"]) for row in rows] == [1, 2]

@@ -1,4 +1,4 @@
-"""The richer scores equal plain sums on small cases; what holds for every score."""
+"""Richer scores equal plain sums on small cases; every score passes the common checks."""
 
 import numpy as np
 import pytest

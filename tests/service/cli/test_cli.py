@@ -212,7 +212,7 @@ def test_bad_settings_exit_with_2(run, tmp_path, monkeypatch, variable, value, w
 def test_learn_twice_sends_the_same_key(run, stub, file, tmp_path):
     """A repeated command sends the same Idempotency-Key, and with --again another one.
 
-    The state of this machine is removed in between, as on another machine.
+    The notes of what was sent are deleted in between, as if on another machine.
     """
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
@@ -368,7 +368,7 @@ def test_detectors_as_table_and_json(run, stub):
 
 
 def test_the_trail_of_the_keys_is_shown_without_a_detector(run, stub):
-    """If --verify finds an entry that does not follow, the command fails."""
+    """Without a detector the keys' trail is shown; a wrong entry makes --verify fail."""
     entry = {"seq": 1, "at": 0, "from": None, "to": {"name": "press"}, "action": "key created",
              "who": "command line", "why": "", "previous": "", "hash": "0" * 40}  # fmt: skip
     stub.answers["GET", "/v1/audit"] = (200, {"audit": [entry], "next": None})

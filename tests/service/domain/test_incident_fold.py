@@ -148,7 +148,7 @@ def test_one_very_severe_row_is_enough() -> None:
 def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
     """A slightly severer row does not replace the sentence's row, a much severer one does.
 
-    After a fault the mean of the rows before is wrong, so healthy rows are as severe.
+    After a fault the rows before are faulty, so healthy rows deviate as much from their mean.
     """
 
     def block_with(start: float, *severities: float) -> Block:

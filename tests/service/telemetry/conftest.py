@@ -5,6 +5,6 @@ from prometheus_client import values
 
 
 @pytest.fixture(autouse=True)
-def _numbers_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_metrics_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep each test's metrics out of folders that other tests' processes use."""
     monkeypatch.setattr(values, "ValueClass", values.ValueClass)
