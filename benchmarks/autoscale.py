@@ -107,7 +107,7 @@ def main() -> None:
     """Print a row for each number of workers."""
     parser = report.arguments(__doc__.splitlines()[0])
     parser.add_argument("--detectors", type=int, default=100)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="at most so many")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="most workers")
     parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")
     given = parser.parse_args()
     # one more detector, which shows that the service answers

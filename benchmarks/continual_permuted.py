@@ -49,7 +49,7 @@ def job(images, square, arm, seed):
 def options(parser):
     """Add how much is learned and how much is permuted."""
     parser.add_argument("--images", type=int, default=2_000, help="training images a task (2000)")
-    parser.add_argument("--square", type=int, default=14, help="side of what is permuted (14)")
+    parser.add_argument("--square", type=int, default=14, help="side of the permuted square (14)")
 
 
 def main():

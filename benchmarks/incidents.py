@@ -201,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--asked", type=float, nargs="+", default=[30.0, 10.0, 3.0, 1.0, 1 / 7])
     parser.add_argument("--over", type=int, nargs="+", default=[0], help="rows of context")
-    parser.add_argument("--dismiss", action="store_true", help="new regimes, after a day")
+    parser.add_argument("--dismiss", action="store_true", help="dismiss new regimes after a day")
     parser.add_argument("--only", default="", help="streams with this in their name")
     args = parser.parse_args()
     for over in args.over:

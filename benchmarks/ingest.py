@@ -109,9 +109,9 @@ def draw(rows, path):
 
 def main():
     arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=int, default=2, help="of each load")
+    arguments.add_argument("--seconds", type=int, default=2, help="length of each load")
     arguments.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
-    arguments.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="vectors in one")
+    arguments.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="batch sizes")
     arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     arguments.add_argument("--quick", action="store_true", help="raw batches of 100, 1 s each")
     given = arguments.parse_args()

@@ -206,7 +206,7 @@ def line(way, arm, own, names, peers):
 def main():
     parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--tables", type=int, default=None, help="the first so many, by name")
+    parser.add_argument("--tables", type=int, default=None, help="number of tables, by name")
     args = parser.parse_args()
     names = list(tables())[: args.tables]
     keys = [(n, a, w, s) for s in range(args.seeds) for w in args.ways for a in args.arms

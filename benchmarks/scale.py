@@ -135,11 +135,11 @@ def draw(rows, path):
 
 def main():
     arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=int, default=3, help="of each load")
+    arguments.add_argument("--seconds", type=int, default=3, help="length of each load")
     arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
-    arguments.add_argument("--only", choices=("memory", "demand", "scrape"), help="one table")
-    arguments.add_argument("--requests", type=int, default=ASKED, help="of each plan on demand")
-    arguments.add_argument("--clients", type=int, default=1, help="that ask on demand at once")
+    arguments.add_argument("--only", choices=("memory", "demand", "scrape"), help="the only table")
+    arguments.add_argument("--requests", type=int, default=ASKED, help="requests on demand")
+    arguments.add_argument("--clients", type=int, default=1, help="clients on demand")
     given = arguments.parse_args()
     servers.begin()
     artifact = servers.champion().to_bytes()

@@ -175,7 +175,7 @@ def draw(rows: list[dict], picture: Path) -> None:
 
 def main() -> None:
     arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=int, default=3, help="of each load")
+    arguments.add_argument("--seconds", type=int, default=3, help="length of each load")
     arguments.add_argument("--rounds", type=int, default=3, help="loads of each server")
     arguments.add_argument("--mlserver", help="the Python of an environment with MLServer")
     arguments.add_argument("--before", type=Path, help="a checkout of an earlier commit")

@@ -306,7 +306,7 @@ def starts(env: dict[str, str], rounds: int) -> list[dict]:
 
 def main() -> None:
     arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=float, default=4, help="of each measurement")
+    arguments.add_argument("--seconds", type=float, default=4, help="length of each measurement")
     arguments.add_argument("--rounds", type=int, default=5, help="measurements in turn")
     arguments.add_argument("--quick", action="store_true", help="one round of a second")
     given = arguments.parse_args()

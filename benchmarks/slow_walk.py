@@ -96,7 +96,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["mahalanobis", "vae"])
-    parser.add_argument("--score", default=Config().score, help="of kind vae")
+    parser.add_argument("--score", default=Config().score, help="score of the kind vae")
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--walks", nargs="*", default=list(WALKS), choices=list(WALKS))
     args = parser.parse_args()

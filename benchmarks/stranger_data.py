@@ -265,7 +265,7 @@ def figures_of_simple_detectors(case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of their names")
+    parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of case names")
     parser.add_argument("--score", default=Config().score)
     args = parser.parse_args()
     print(

@@ -317,7 +317,7 @@ def main():
     arguments = report.arguments(__doc__.splitlines()[0])
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--updates", type=int, default=30)
-    arguments.add_argument("--vectors", type=int, default=300, help="new ones in each update")
+    arguments.add_argument("--vectors", type=int, default=300, help="new vectors in each update")
     arguments.add_argument(
         "--tasks", type=int, default=5, help="digits that are learned one by one"
     )

@@ -32,7 +32,7 @@ def rows(example: str, picture: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_finetuning_forgets_the_first_of_two_regimes_and_replay_does_not(tmp_path: Path) -> None:
-    """Both know the second regime; replay knows the first too, and still finds anomalies."""
+    """Both strategies know the second regime; replay knows the first too, and finds anomalies."""
     table = rows("two_regimes", tmp_path / "two_regimes.png")
     finetuned, replayed = table["the second alone (finetune)"], table["the second, replay 1:1"]
     assert table["after the first regime"]["first"] < 6

@@ -89,7 +89,7 @@ async def test_the_history_counts_rows_and_alarms_in_bounded_buckets(
 async def test_the_page_links_to_the_time_of_rows_of_last_week(
     pump: Running, monitor: Monitor
 ) -> None:
-    """Who scored last week's file sees where its rows are, not an empty page."""
+    """After last week's file was scored, the page links to the time of its rows."""
     last_week = [time.time() - 7 * 86_400 + i for i in range(24)]
     told = {"vectors": [[0.0] * 3] * 20 + [ODD] * 4, "timestamps": last_week}
     assert (await pump.http.post(f"{PUMP}/score", json=told)).status_code == 200

@@ -130,8 +130,8 @@ async def test_events_and_vectors_can_be_labelled(pump: Running) -> None:
 async def test_feedback_moves_the_threshold(pump: Running) -> None:
     """Under the policy `labels` the threshold lies between the labelled scores, near their middle.
 
-    It moves by at most a factor of ten in p; status says how many labels there are and how many are
-    needed.
+    The threshold moves by at most a factor of ten in p. The status says how many labels there are,
+    and how many are needed.
     """
     config = {"threshold": {"labels": {"miss": 10, "false_alarm": 1}}}
     assert (await pump.http.put(PUMP, json=config)).status_code == 200

@@ -292,7 +292,7 @@ async def test_large_batches_get_the_same_scores_and_errors(pump: Running) -> No
 
 
 async def test_extreme_vectors_have_finite_answers(pump: Running) -> None:
-    """The largest float32 scores, and every number of the answer is finite."""
+    """The largest float32 value is scored, and every number of the answer is finite."""
     answer = await pump.http.post(
         PATH + "?explain=3", json={"vectors": [[3.4e38, -3.4e38, 1e-45], [0, -0.0, 1e38]]}
     )

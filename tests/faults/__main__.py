@@ -23,7 +23,7 @@ def main() -> int:
     """Run the chosen faults; return 1 if a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("names", nargs="*", help="faults to try (all)")
-    parser.add_argument("--share", type=float, default=1.0, help="of the long form's runs (1)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the runs (1)")
     parser.add_argument("--output", type=Path, help="JSON of results, continued where it exists")
     parser.add_argument("--list", action="store_true", help="name the faults and end")
     asked = parser.parse_args()

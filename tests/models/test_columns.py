@@ -118,7 +118,7 @@ def test_columns_have_names_and_types():
     ],
 )
 def test_columns_that_contradict_are_refused(wrong):
-    """Both forms at once, no column, a name twice, or another dimension is refused."""
+    """A config with both forms, no column, a name twice, or another dimension is refused."""
     with pytest.raises(ConfigError):
         Config(**wrong)
 

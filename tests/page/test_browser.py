@@ -121,7 +121,7 @@ async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
 
 
 async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> None:
-    """It can be ended where it is shown."""
+    """A mute needs a reason, is shown with it, and can be ended there."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await tab.get_by_role("button", name="Mute for 2 hours").click()
     dialog = tab.get_by_role("dialog")

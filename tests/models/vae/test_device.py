@@ -44,7 +44,7 @@ def test_an_absent_device_is_refused_with_the_reason(
 
 
 def test_auto_chooses_a_gpu_that_torch_can_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So is `cuda`; `cpu` stays the processor."""
+    """`auto` and `cuda` choose a GPU that torch can use; `cpu` stays the processor."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     for wanted, chosen in (("auto", "cuda"), ("cpu", "cpu"), ("cuda", "cuda")):
         assert use_device(wanted) == chosen == device.device().type

@@ -33,7 +33,7 @@ def test_a_noise_that_is_frozen_stays() -> None:
 
 
 def test_a_difference_of_nearly_equal_sensors_is_found() -> None:
-    """A large difference between nearly equal sensors is found, and a constant that moves."""
+    """A large difference of nearly equal sensors is found, and so is a constant that moves."""
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(1, 6))
 

@@ -154,7 +154,7 @@ def test_cp1252_is_recognised_late_in_a_file(tmp_path):
 
 
 def test_the_detected_dialect_is_printed(tmp_path):
-    """What was detected is printed, so that a person sees a wrong guess."""
+    """The detected dialect is printed, so that a person sees a wrong guess."""
     _, sheet = opened(tmp_path, gzip.compress(b"\xef\xbb\xbf" + GERMAN.encode()))
     assert sheet.notes == ("gzip", "UTF-8 with BOM", "semicolons", "decimal commas")
     assert opened(tmp_path, PLAIN)[1].notes == ()
@@ -327,7 +327,7 @@ def test_a_word_that_identifies_a_source_gets_no_warning(tmp_path):
 
 @pytest.mark.parametrize("cell", ["{:.1f}", "{:.1f} %", "-{:.1f}"])
 def test_a_counter_is_left_out_and_named(tmp_path, cell):
-    """What a meter shows next lies outside of what was learned, whatever its source."""
+    """A column that only rises is left out, because its next values lie beyond the learned ones."""
     rng = np.random.default_rng(0)
     lines = [
         f"{rng.normal()},{source},{'' if i == 9 else cell.format(start + i // 2)},{i % 7}"
@@ -359,7 +359,7 @@ def test_remarks_are_left_out_and_named(tmp_path):
 
 
 def test_a_counter_is_left_out_of_a_short_file_too(tmp_path):
-    """What `learn` left out of a long file is left out of a short one, too."""
+    """A column that `learn` left out of a long file is left out of a short one, too."""
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["n,meter", *(f"{i % 5},{100 + i}" for i in range(12))]))
     with Sheet(path, Options()) as sheet:

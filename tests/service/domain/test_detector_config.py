@@ -110,13 +110,13 @@ def test_refusals_name_field_and_choices_without_the_value(body: bytes, words: s
     ids=["values", "fields", "errors"],
 )
 def test_a_config_with_too_many_values_is_refused_at_once(body: bytes, words: str) -> None:
-    """Its values are counted, not validated and named one by one."""
+    """The values are counted first, and not validated and named one by one."""
     with pytest.raises(Unprocessable, match=words):
         parse(body)
 
 
 def test_a_config_of_65536_columns_is_accepted() -> None:
-    """65,536 columns, with names that look like JSON."""
+    """A config may have 65,536 columns, also with names that look like JSON."""
     columns = [{"name": f"{{a:{i},b}}", "type": "number"} for i in range(65_536)]
     assert len(parse(orjson.dumps({"columns": columns})).columns or ()) == 65_536
 

@@ -148,7 +148,7 @@ libc.fclose(stdout)
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no arenas")
 def test_threads_of_an_api_process_share_one_memory_arena():
-    """What one thread frees another can use, so loading champions in threads does not add up."""
+    """A thread can use memory that another one freed, so loading in threads does not add up."""
     supervisor = Supervisor(Settings(), store=None, worker=False, announce=print)
     with _bind("127.0.0.1", 0) as supervisor.listener:
         how = supervisor._spawn_api()

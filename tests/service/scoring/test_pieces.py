@@ -70,7 +70,7 @@ def test_a_list_in_pieces_is_the_list(monkeypatch):
 
 
 def test_any_name_of_a_column_is_read():
-    """Quotes, backslashes and control characters in names: rows by name and by position."""
+    """Names with quotes, backslashes and control characters are read, by name and by position."""
     config = Config(features=('5" pipe', "a\\b\x1b"))
     rows = [{'5" pipe': 1.0, "a\\b\x1b": 2.0}, {"a\\b\x1b": 4.0, '5" pipe': 3.0}]
     lines = b"\n".join(json.dumps({"record": row}).encode() for row in rows)
@@ -122,7 +122,7 @@ CASES = [
 
 @pytest.mark.parametrize("case", CASES, ids=range(len(CASES)))
 def test_pieces_change_no_answer(monkeypatch, case):
-    """The same rows, or the same problem with the same row, however small the pieces are."""
+    """However small the pieces are, the rows are the same, or the problem names the same row."""
     kind, body, by = case
     whole = outcome(kind, body, NAMED, **by)
     monkeypatch.setattr(pieces, "PIECE", 64)
@@ -226,7 +226,7 @@ NOTHING = np.zeros(2**20)
 def test_an_arrow_stream_that_decompresses_too_far_is_refused(
     monkeypatch, table, compression, status
 ):
-    """What a stream becomes in memory is bounded before it is read, whatever the stream weighs."""
+    """The size of a stream in memory is bounded before it is read, however small the stream is."""
     monkeypatch.setattr(arrow_tables, "MOST_BYTES", 2**22)
     body = stream(pa.table(table), compression)
     before = pa.default_memory_pool().max_memory()
@@ -242,7 +242,7 @@ def test_an_arrow_stream_that_decompresses_too_far_is_refused(
 
 
 def test_arrow_is_read_in_every_form():
-    """Compressed, in dictionaries, as views, in several batches: the same rows."""
+    """Arrow that is compressed, in dictionaries, as views or in batches gives the same rows."""
     a, words = np.arange(60.0), ["idle", "run", None] * 20
     plain = read(ARROW, stream(pa.table({"a": a, "w": words}).slice(0, 59)), IMPUTED)
     views = pa.array(words, pa.string_view())

@@ -116,7 +116,7 @@ async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
 
 
 async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stored):
-    """Its vectors leave the quarantine and count as learned."""
+    """The vectors of the version leave the quarantine and count as learned."""
     await stored.learn(40)
     await stored.learn(50, good=False)
     assert await stored.registry.set_champion("pump", 2, who="ann", why="I know better") == 2
