@@ -50,7 +50,7 @@ ARMS = {
 } | {"finetune": {"strategy": "finetune"}}
 
 
-def mean_of_squares(X):
+def pooled_images(X):
     """Return images (n, 784) as means of 4x4 pixels, (n, 49)."""
     return X.reshape(-1, 7, 4, 7, 4).mean(axis=(2, 4)).reshape(-1, 49)
 
@@ -58,7 +58,7 @@ def mean_of_squares(X):
 def job(images, arm, seed):
     """Learn all experiences; return a list for each measure, an entry for each experience."""
     X_train, y_train, X_test, y_test = data.mnist()
-    X_train, X_test = mean_of_squares(X_train), mean_of_squares(X_test)
+    X_train, X_test = pooled_images(X_train), pooled_images(X_test)
     first = seed % 9 + 1
     rng = np.random.default_rng(seed)
     others = [digit for digit in range(1, 10) if digit != first]
@@ -83,9 +83,9 @@ def job(images, arm, seed):
 def departure_after(values, outside):
     """Return after how many experiences the mean of five successive values is `outside`, or None.
 
-    >>> left([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.5)
+    >>> departure_after([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.5)
     8
-    >>> left([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.3)
+    >>> departure_after([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.3)
     """
     means = np.convolve(values, np.ones(SUCCESSIVE) / SUCCESSIVE, "valid")
     found = np.flatnonzero(outside(means))

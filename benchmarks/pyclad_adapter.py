@@ -108,7 +108,7 @@ STRATEGIES = {
 def run(strategy, tasks, judged):
     """Return the values of pyCLAD's metrics for a strategy in pyCLAD's scenario, by name.
 
-    `tasks` and `judged` are as `benchmarks.continual.lifetime` takes them.
+    `tasks` and `judged` are as `benchmarks.continual.run_tasks` takes them.
     """
     train = [Concept(name=str(i), data=X) for i, X in enumerate(tasks)]
     test = [

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks.class_incremental import accuracy, share_classified_as
 from benchmarks.continual_permuted import permutation
-from benchmarks.memory import departure_after, mean_of_squares
+from benchmarks.memory import departure_after, pooled_images
 from benchmarks.report import spread
 
 
@@ -35,7 +35,7 @@ def test_pooling_averages_squares_of_pixels():
     """A square of 4x4 bright pixels becomes one bright number."""
     image = np.zeros((28, 28), np.float32)
     image[4:8, :4] = 16
-    assert mean_of_squares(image[None].reshape(1, 784))[0].tolist() == [0] * 7 + [16] + [0] * 41
+    assert pooled_images(image[None].reshape(1, 784))[0].tolist() == [0] * 7 + [16] + [0] * 41
 
 
 def test_spread_is_written_as_mean_and_deviation():

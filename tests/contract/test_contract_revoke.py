@@ -119,7 +119,7 @@ async def test_every_process_unloads_a_revoked_version(
 
 
 async def test_ambiguous_and_unknown_targets_are_refused(pump: Running) -> None:
-    """A request for both or neither, an unknown sender, or an unknown detector is refused."""
+    """A request for both batch and key or for neither, and one for an unknown one, is refused."""
     path = f"{PUMP}/revoke"
     for body in (
         {},

@@ -149,7 +149,7 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
     """Kill `runs` workers at `point`, each while it learns an experience of its own.
 
     Each worker first finishes what its predecessor left, which takes at most `passages` of the
-    point. It dies in the next experience.
+    point. The worker dies in the next experience.
     """
     rng, told, slowest = random.Random(point), Told(), 0.0
     async with staged() as stage:

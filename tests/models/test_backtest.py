@@ -84,7 +84,7 @@ def test_a_first_window_of_anomalies_is_refused():
         backtest_of(History(past.vectors, np.ones(1200, bool)), windows(1200))
 
 
-def test_ranks_and_intervals():
+def test_ties_count_half_and_intervals_stay_in_range():
     """Ties count half, one class has no AUROC, and an interval stays within [0, 1]."""
     assert ranked(np.array([1.0]), np.array([1.0])) == 0.5
     assert ranked(np.array([]), np.array([1.0])) is None

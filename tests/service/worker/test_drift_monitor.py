@@ -139,7 +139,7 @@ async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
 
 @pytest.mark.anyio
 async def test_a_new_version_starts_anew(watched: Stored, version: Version):
-    """The bound holds for each version, so the test starts again with a new one."""
+    """The bound holds for each version, so the drift test starts again with a new version."""
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 3.0)
     await monitor.tick()
