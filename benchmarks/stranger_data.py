@@ -1,6 +1,6 @@
 """Difficult kinds of data, judged by the default detector and by simple detectors.
 
-Each case is generated with a seed: sentinels and spikes among the normals, a narrow first regime,
+Each case is generated with a seed: placeholders and spikes among normals, a narrow first regime,
 few rows of a new regime, a column that hardly moves, sensors that hardly differ, features over
 decades, more columns than rows. A detector learns the experiences one after another, as the service
 does: an experience that the gate rejects is not learned. The figures are AUROC, the share of the

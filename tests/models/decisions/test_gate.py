@@ -75,7 +75,7 @@ def _told(**figures: float) -> dict:
 def test_synthetic_anomalies_must_be_found_nearly_as_often(
     candidate: dict, beside_champion: int, beside_anchor: int
 ) -> None:
-    """Of synthetic anomalies it must find nearly as many as champion and anchor."""
+    """A candidate must find nearly as many synthetic anomalies as champion and anchor."""
     evidence = {"candidate": _told(**candidate)}
     verdict = gate({"synthetic": evidence | {"champion": _told()}})
     assert len(verdict.reasons) == beside_champion
@@ -144,7 +144,7 @@ def test_rows_labelled_normal_stop_alarming() -> None:
     ],
 )
 def test_small_steps_away_from_the_anchor_are_stopped(more: dict, reason: str | None) -> None:
-    """Alarms on the anchor's normals are bounded, and rows that only the anchor finds rare."""
+    """The gate bounds alarms on the anchor's normals, and rows that only the anchor finds rare."""
     walked = {"anchor": 0.3, "champion": 0.02} | more.get("walked", {})
     evidence = {"anchor": _told(), "candidate": _told()} | more
     if "walked" in more:

@@ -22,7 +22,7 @@ def test_few_rows_hold_the_rate_though_each_part_may_alarm() -> None:
 
 
 def test_a_repeated_row_is_compared_with_the_others_alone() -> None:
-    """All of its copies are left out, but never more than it has."""
+    """All copies of a row are left out, but never more than the row has."""
     rng = np.random.default_rng(1)
     others = representable(rng.gamma(2.0, size=(6, 300)))
     row = representable(others.max(axis=1, keepdims=True) + 1.0)

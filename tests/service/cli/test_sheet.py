@@ -369,7 +369,7 @@ def test_a_counter_is_left_out_of_a_short_file_too(tmp_path):
 
 
 def test_sources_of_different_levels_are_named(tmp_path):
-    """One detector for both would take the level of one for normal in the other."""
+    """If sources differ in level, one detector takes the level of one for normal in another."""
     rng = np.random.default_rng(0)
     path = tmp_path / "x.csv"
     for apart in (0.0, 3.0):
@@ -450,7 +450,7 @@ def test_the_order_of_rows_decides_which_of_two_equal_hours_is_meant(tmp_path, c
 
 
 def test_each_source_has_an_order_of_its_own(tmp_path):
-    """One source is in the second pass of an hour before another one, in any part of the file."""
+    """Each source may enter the second pass of an hour at another row, in any part of the file."""
     minutes = [f"{hour:02}:{minute:02}" for hour in (1, 2, 2, 3) for minute in range(60)]
     a = [f"2026-10-25 {one},a,1" for one in minutes]
     b = [f"2026-10-25 {one},b,1" for one in minutes]
