@@ -1,6 +1,6 @@
 """False incidents a day and fault windows found, on server and pump telemetry.
 
-    OMP_NUM_THREADS=1 python benchmarks/incidents.py --over 0 10
+    OMP_NUM_THREADS=1 python -m benchmarks.incidents --over 0 10
 
 Each machine of SMD is first learned from the first half of its normals, which also calibrates the
 rule. The unused second half gives the measured rate of false incidents. Then the machine is learned
