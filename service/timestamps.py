@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any
 
+EARLIEST, LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
+
 
 def rfc3339(unix: float | None) -> str | None:
     """Return the time, in seconds since 1970, as RFC 3339 in UTC with milliseconds."""

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-Float64 = NDArray[np.float64]
+from models.arrays import Float64
 
 FAR = 8.0  # a range this many scaled units beyond the learned values gets its own slope
 SOME = 0.03  # the least share of the new vectors in such a range: fewer may be strays

@@ -11,10 +11,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Array, Float64
 from models.categories import Slots
 from models.parts.bend import Bend
-
-Array = NDArray[np.float32]
 
 # Scaled values are unchanged up to this many units and grow as a logarithm beyond it, so that one
 # extreme value can neither blow up a gradient nor hide the other features. The map is invertible,
@@ -24,7 +23,6 @@ REACH = 20.0  # in ranges of the middle half: values further out do not decide t
 # The scale of a constant feature, relative to its value: then any change is large, in any unit.
 OF_CONSTANT = 1e-3
 
-Float64 = NDArray[np.float64]
 _NONE = np.empty(0)
 
 

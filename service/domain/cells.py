@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.categories import LONGEST_WORD
 from service.domain.words import SEEN
+from service.timestamps import EARLIEST, LATEST
 
 BLANKS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "#n/a", "?"})
 FLAGS = {
@@ -19,7 +20,6 @@ FLAGS = {
     "false": 0.0, "no": 0.0, "off": 0.0, "0": 0.0, "0.0": 0.0,
 }  # fmt: skip
 _MILLISECONDS = 1e11  # larger numbers are milliseconds: so many seconds are the year 5138
-_EARLIEST, _LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
 
 
 class BadCell(ValueError):  # noqa: N818 - it states what is wrong
@@ -192,7 +192,7 @@ class Clock:
                 found[row], ambiguous = self._time(cell.strip(), latest.get(source))
             except (ValueError, OverflowError):
                 raise BadCell(row, "is blank" if is_blank(cell) else "is not a time") from None
-            if not _EARLIEST <= found[row] <= _LATEST:
+            if not EARLIEST <= found[row] <= LATEST:
                 raise BadCell(row, "is not a time between the years 1 and 9999")
             twice = row if ambiguous and twice is None else twice
             if self.zone is not UTC:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.problems import BadVectors
+from service.timestamps import EARLIEST, LATEST
 
 LONGEST = 128  # bytes of a source, and of an id
-_EARLIEST, _LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
 
 Rows = slice | NDArray[np.intp] | NDArray[np.bool_]
 
@@ -89,7 +89,7 @@ def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
             raise BadVectors(
                 "The time is not valid: send RFC 3339, or seconds since 1970.", row=row
             ) from None
-    outside = ~((found >= _EARLIEST) & (found <= _LATEST))
+    outside = ~((found >= EARLIEST) & (found <= LATEST))
     if outside.any():
         raise BadVectors(
             "The time is not in the years 1 to 9999: numbers are seconds since 1970, not "

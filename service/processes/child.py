@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from service import log
 from service.processes import spawn
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 # For API processes. Their matrices are small, so a linear algebra library needs one thread. Further
 # threads would use cores while they wait, and a training and other children need those cores.
@@ -53,17 +53,17 @@ class Child:
         if self.running is not None and self.running.poll() is not None:
             ended = self.running.pid
             pause = self.restarts.ended()
-            _logger.warning(
+            _log.warning(
                 "child ended", child=self.name, pid=ended, status=self.running.returncode,
                 restart_in=pause,
             )  # fmt: skip
             self.running = None
         if self.running is None and self.restarts.due():
             try:
-                _logger.info("child restarted", child=self.name, pid=self.start())
+                _log.info("child restarted", child=self.name, pid=self.start())
             except OSError as error:  # the system has no free process or memory now
                 pause = self.restarts.ended()
-                _logger.warning(
+                _log.warning(
                     "child not restarted", child=self.name, restart_in=pause, why=str(error)
                 )
         return ended
@@ -85,7 +85,7 @@ class Child:
         try:
             self.running.wait(max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            _logger.warning("child killed", child=self.name, pid=self.running.pid)
+            _log.warning("child killed", child=self.name, pid=self.running.pid)
             self.running.kill()
             self.running.wait()
         self.running = None

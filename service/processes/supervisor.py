@@ -32,7 +32,7 @@ from service.signatures import Seal
 from service.store.api_keys import count
 from service.store.connection import refused
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 # On a busy machine loading takes minutes. A child that ends is noticed at once.
 _STARTUP_SECONDS = 600.0
@@ -251,14 +251,14 @@ class Supervisor:
             elif self._store_down or self.store.child.poll() is not None:
                 self._store_down = not self.store.ready()
                 if not self._store_down:
-                    _logger.info("store restarted", pid=self.store.child.pid)
+                    _log.info("store restarted", pid=self.store.child.pid)
             else:
                 self._check_files(self.store)
         except StoreFailed as error:
             self._store_down = True
             self.store.child = None
             pause = self._store_restarts.ended()
-            _logger.warning("store ended", restart_in=pause, why=str(error))
+            _log.warning("store ended", restart_in=pause, why=str(error))
 
     def _check_files(self, store: EmbeddedStore) -> None:
         """Stop the store if its files were deleted, because its writes would be lost."""
@@ -268,7 +268,7 @@ class Supervisor:
         gone = store.directory.lost()
         # A rewrite moves files, so a single check may miss one.
         if gone is not None and gone == self._gone:
-            _logger.error(
+            _log.error(
                 "the data directory was deleted or replaced; the store is stopped, scoring goes "
                 "on from memory. Put the directory back, or start `anamnesis up` again",
                 directory=str(store.directory.path), why=gone,

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Array as Matrix
 from models.columns import MAX_DIMENSION
 from service.problems import BadVectors
 from service.scoring.pieces import LONGEST, PIECE, check_length, check_rows
@@ -23,7 +24,6 @@ try:
 except ImportError:  # simdjson has no wheel for this platform: msgspec reads everything
     simdjson = None  # type: ignore[assignment]
 
-Matrix = npt.NDArray[np.float32]
 
 QUICK = simdjson is not None
 

@@ -10,8 +10,8 @@ from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
+from models.arrays import Array
 from models.categories import LONGEST_WORD
 from service.domain.columns import Columns, value_in
 from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
@@ -19,7 +19,7 @@ from service.domain.words import SEEN
 from service.problems import BadVectors
 from service.scoring import pieces
 
-Matrix = npt.NDArray[np.float32]
+Matrix = Array
 
 _LOCATED = 2**20  # bytes of a longer element are not searched for the place of an error
 

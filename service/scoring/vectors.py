@@ -11,15 +11,15 @@ import struct
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 from numpy.lib import format as npy
 
+from models.arrays import Array
 from models.columns import MAX_DIMENSION
 from service.problems import BadVectors, UnsupportedMedia
 from service.scoring import json_vectors
 from service.scoring.pieces import check_rows
 
-Matrix = npt.NDArray[np.float32]
+Matrix = Array
 
 JSON = "application/json"
 OCTETS = "application/octet-stream"

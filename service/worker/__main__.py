@@ -10,7 +10,7 @@ from service.settings import Settings
 from service.store.connection import WeakStore, connect
 from service.worker.worker import CALL_SECONDS, Worker
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 
 async def work(settings: Settings, url: str) -> None:
@@ -32,15 +32,15 @@ def main() -> int:
     crash_points.arm(settings.crash_point)
     url = settings.store_url()
     if url is None:
-        _logger.error("no store is set: set ANAMNESIS_REDIS_URL")
+        _log.error("no store is set: set ANAMNESIS_REDIS_URL")
         return 2
     if (why := unusable_device(settings)) is not None:
-        _logger.error("the worker cannot train", why=why)
+        _log.error("the worker cannot train", why=why)
         return 2
     try:
         asyncio.run(work(settings, url))
     except WeakStore as error:
-        _logger.error("store refused", why=str(error))  # noqa: TRY400 - the message says it all
+        _log.error("store refused", why=str(error))
         return 1
     return 0
 

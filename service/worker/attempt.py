@@ -38,7 +38,7 @@ from service.worker import shadow_scoring
 from service.worker.labelled_outcome import labelled_outcome
 from service.worker.toolbox import Tools
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
 _SHOWN_SECONDS = 5.0  # how long an entry of the due index shows the retraining as running
@@ -60,7 +60,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     try:
         return await run.go()
     except Fenced as fenced:
-        _logger.info("retraining ended without a result", detector=detector.name, why=str(fenced))
+        _log.info("retraining ended without a result", detector=detector.name, why=str(fenced))
         return False
     finally:
         with contextlib.suppress(StoreUnavailable):
@@ -100,8 +100,8 @@ class _Attempt:
             experience = await self._experience(name)
         except (StoreUnavailable, Fenced):
             raise
-        except Exception:  # an unreadable experience counts as a failed attempt and stays buffered
-            _logger.exception("reading the experience failed", detector=name)
+        except Exception:  # noqa: BLE001 - the attempt counts as failed; the experience stays
+            _log.exception("reading the experience failed", detector=name)
             await self.tools.retrainings.attempt_failed(self.lease)
             return False
         if experience is None:
@@ -121,7 +121,7 @@ class _Attempt:
     async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
         if traces := some((run.trace, *experience.traces)):
             log.add(traces=list(traces))
-        _logger.info(
+        _log.info(
             "retraining started", detector=detector.name, why=self._why, vectors=experience.n,
             champion=experience.champion, attempt=run.attempts + 1,
         )  # fmt: skip
@@ -138,8 +138,8 @@ class _Attempt:
             return await self._failed(experience, str(error))
         except (StoreUnavailable, Fenced):
             raise
-        except Exception as error:  # any error counts, since later data must be learned after three
-            _logger.exception("training failed unexpectedly", detector=detector.name)
+        except Exception as error:  # noqa: BLE001 - after three failures later data is learned
+            _log.exception("training failed unexpectedly", detector=detector.name)
             return await self._failed(experience, f"{type(error).__name__}: {error}")
         crash_points.passage("worker.after_promote")
         return True
@@ -286,7 +286,7 @@ class _Attempt:
                 if self.lease.expired:
                     raise
                 await asyncio.sleep(_AGAIN_SECONDS)
-        _logger.info(
+        _log.info(
             "promoted" if candidate.accepted else "rejected", detector=experience.name,
             version=number, seconds=round(seconds, 2), reasons=list(record.reasons),
         )  # fmt: skip
@@ -294,7 +294,7 @@ class _Attempt:
     async def _failed(self, experience: Experience, reason: str) -> bool:
         """Count the failed attempt. After the last one, park the experience and return True."""
         failed = await self.tools.retrainings.attempt_failed(self.lease)
-        _logger.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
+        _log.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
         if failed < ATTEMPTS:
             return False
         self._settling = True

@@ -30,7 +30,7 @@ from service.store.lua import Fenced
 from service.timestamps import rfc3339
 from service.worker.incident_monitor import IncidentMonitor
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 SECONDS = 1.0  # between two rounds
 # Between two saves, as a state has about 100 kB; a new verdict is saved at once.
@@ -102,8 +102,8 @@ class Monitor:
                 self._leave(name)
             except StoreUnavailable:
                 raise
-            except Exception:  # an error of one detector must not stop the others
-                _logger.exception("watching a detector's drift failed", detector=name)
+            except Exception:  # noqa: BLE001 - an error of one detector must not stop the others
+                _log.exception("watching a detector's drift failed", detector=name)
                 self._leave(name)
 
     async def close(self) -> None:
@@ -153,7 +153,7 @@ class Monitor:
             watch = await self._begin(lease, pointer)
         except AnamnesisError as error:
             # The API processes report the same error and go on with the version that they have.
-            _logger.warning(
+            _log.warning(
                 "drift is not watched: the version cannot be loaded", detector=name, why=str(error)
             )
             watch = None
@@ -238,7 +238,7 @@ class Monitor:
         )
         await self._live.save(watch.lease, memory, report)
         if changed:
-            _logger.info(
+            _log.info(
                 "drift changed", detector=watch.lease.name, state=shown[0], before=watch.shown[0]
             )
         watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()

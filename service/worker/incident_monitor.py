@@ -30,7 +30,7 @@ from service.store.incidents import Changes, Followed, Incidents
 from service.store.leases import Lease
 from service.store.traffic import Read
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 REPORTS = 200  # most reports of one read; further ones wait for the next round
 SAVE_SECONDS = 5.0  # between two saves of counts; an incident that opens or closes is saved at once

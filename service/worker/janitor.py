@@ -20,7 +20,7 @@ from service.store.incidents import Incidents
 from service.store.quarantine import Quarantine
 from service.timestamps import unix_seconds
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 # Between two rounds; learned data that shall not be kept is deleted within two rounds.
 SECONDS = 1.0
@@ -56,17 +56,17 @@ class Janitor:
                 raise
             except (Unknown, Conflict):
                 pass  # at the same time the entry was deleted, or a person decided on it
-            except Exception:  # an error of one detector must not stop the others
-                _logger.exception("deleting old data of a detector failed", detector=detector.name)
+            except Exception:  # noqa: BLE001 - an error of one detector must not stop the others
+                _log.exception("deleting old data of a detector failed", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
         ended = await self._erasure.settle()
         if ended:
-            _logger.info("the append-only file was rewritten")
+            _log.info("the append-only file was rewritten")
         elif ended is False:
-            _logger.error("the append-only file was not rewritten, and still holds deleted vectors")
+            _log.error("the append-only file was not rewritten, and still holds deleted vectors")
         if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():
-            _logger.info("the append-only file is being rewritten")
+            _log.info("the append-only file is being rewritten")
 
     async def _tidy(self, detector: Detector) -> None:
         if detector.kept_bytes:

@@ -7,14 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from models import TrainingError
+from service import log
 from service.processes.process_table import processor_seconds, resident_bytes
 from service.processes.spawn import Spawn, python
 from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Trained, encode, receive
 
-log = structlog.stdlib.get_logger(__name__)
+_log = log.get(__name__)
 
 # Between two checks of memory and silence; at 5 GB/s memory grows by 0.5 GB in between.
 _LOOK_SECONDS = 0.1
@@ -180,7 +179,7 @@ class Trainer:
         await self.close()
         if code is None:
             return "the trainer closed its pipe"
-        log.warning("trainer died", code=code)
+        _log.warning("trainer died", code=code)
         if code < 0:
             return f"the trainer was killed by {signal.Signals(-code).name}"
         return f"the trainer ended with code {code}"

@@ -17,7 +17,7 @@ from service.store.leases import Lease
 from service.store.lua import Fenced
 from service.store.messages import Messages
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 SECONDS = 1.0  # between two rounds
 _AT_ONCE = 50  # most messages of one detector in one round
@@ -83,9 +83,7 @@ class Webhook:
         late = [one for one in waiting if time.time() - one.message.at > self._receiver.seconds]
         if late:
             await self._messages.done(lease, [one.id for one in late], dropped=True)
-            _logger.warning(
-                "messages to the webhook dropped", detector=lease.name, messages=len(late)
-            )
+            _log.warning("messages to the webhook dropped", detector=lease.name, messages=len(late))
         behind: set[str] = set()  # incidents with an earlier message that still waits
         for one in waiting[len(late) :]:
             now = time.monotonic()
@@ -116,7 +114,7 @@ class Webhook:
             self._away(f"status {answer.status_code}")
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
-            _logger.warning(
+            _log.warning(
                 "the webhook's receiver refused a message",
                 message=message.id,
                 status=answer.status_code,
@@ -126,7 +124,7 @@ class Webhook:
     def _away(self, why: str) -> None:
         """Send nothing to the receiver for a while."""
         if not self._pause:
-            _logger.warning("the webhook's receiver does not answer", why=why)
+            _log.warning("the webhook's receiver does not answer", why=why)
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._not_before = time.monotonic() + self._pause
 

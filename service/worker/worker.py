@@ -30,7 +30,7 @@ from service.worker.trainer_process import Trainer
 from service.worker.webhook import SECONDS as WEBHOOK_SECONDS
 from service.worker.webhook import Receiver, Webhook
 
-_logger = log.get(__name__)
+_log = log.get(__name__)
 
 _BEAT_SECONDS = 2.0
 # Bound on one call to the store; a promotion carries an artifact of many megabytes.
@@ -91,7 +91,7 @@ class Worker:
             self._helpers.append(
                 asyncio.create_task(self._repeat(WEBHOOK_SECONDS, self.webhook.tick))
             )
-        _logger.info("worker started", worker=self.id)
+        _log.info("worker started", worker=self.id)
 
     async def main_loop(self) -> None:
         """Tick until asked to stop. Wait after a tick that had nothing to do."""
@@ -101,16 +101,16 @@ class Worker:
                 worked = await self.tick()
             except StoreUnavailable as error:
                 if not away:
-                    _logger.warning("store away", store=shown(self.url), why=cause(error))
+                    _log.warning("store away", store=shown(self.url), why=cause(error))
                 away = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
-            except Exception:  # if the worker ended, it would be restarted and meet the same error
-                _logger.exception("looking for a detector to retrain failed")
+            except Exception:  # noqa: BLE001 - if the worker ended, it would be restarted and meet the same error
+                _log.exception("looking for a detector to retrain failed")
                 await self._rest(_AWAY_SECONDS, wakeable=False)
                 continue
             if away:
-                _logger.info("store back")
+                _log.info("store back")
                 away = False
             if not worked:
                 await self._rest(max(0.0, self._next_look - time.monotonic()))
@@ -131,8 +131,8 @@ class Worker:
                 return True
             except StoreUnavailable:
                 raise
-            except Exception:  # an error of one detector must not stop the others
-                _logger.exception("a retraining failed unexpectedly", detector=detector.name)
+            except Exception:  # noqa: BLE001 - an error of one detector must not stop the others
+                _log.exception("a retraining failed unexpectedly", detector=detector.name)
                 settled = False
             finally:
                 self._current = None
@@ -153,7 +153,7 @@ class Worker:
         with contextlib.suppress(StoreUnavailable):
             await self.monitor.close()
             await self.tools.leases.leave(self.id)
-        _logger.info("worker stopped", worker=self.id)
+        _log.info("worker stopped", worker=self.id)
 
     def stop(self) -> None:
         """Ask the worker to stop. The present training gets the time that the settings allow.
@@ -166,9 +166,7 @@ class Worker:
         if self._current is None:
             return
         if seconds:
-            _logger.info(
-                "the worker ends after its training", worker=self.id, at_most_seconds=seconds
-            )
+            _log.info("the worker ends after its training", worker=self.id, at_most_seconds=seconds)
             asyncio.get_running_loop().call_later(seconds, self._current.cancel)
         else:
             self._current.cancel()
@@ -229,7 +227,7 @@ class Worker:
             # An error of a task beside must not end the learning. The main loop reports that the
             # store is away.
             task = getattr(action, "__qualname__", action)
-            with log.tolerated(_logger, "a side task failed", StoreUnavailable, task=task):
+            with log.tolerated(_log, "a side task failed", StoreUnavailable, task=task):
                 await action()
             took = time.monotonic() - began
             await asyncio.sleep(max(seconds, took / _HELP_SHARE - took))
@@ -242,12 +240,10 @@ class Worker:
                 weaknesses = await check_durability(self.redis, allow_weak=weak)
             except StoreUnavailable as error:
                 if not logged:
-                    _logger.warning(
-                        "waiting for the store", store=shown(self.url), why=cause(error)
-                    )
+                    _log.warning("waiting for the store", store=shown(self.url), why=cause(error))
                 logged = True
                 await self._rest(_AWAY_SECONDS, wakeable=False)
             else:
                 for weakness in weaknesses:
-                    _logger.warning("a weak store is allowed", why=weakness)
+                    _log.warning("a weak store is allowed", why=weakness)
                 return
