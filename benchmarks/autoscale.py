@@ -74,6 +74,7 @@ def measure(detectors: int, kind: str, most: int, artifact: bytes) -> dict[str, 
         contextlib.ExitStack() as stack,
     ):
         env = stack.enter_context(servers.store(Path(folder)))
+        env["ANAMNESIS_MAX_DETECTORS"] = str(detectors + 1)
         server = stack.enter_context(servers.api(env, artifact, core=None))
         sent = fall_due(server, detectors, kind)
         workers, seen, began = Workers(env), 0, time.monotonic()

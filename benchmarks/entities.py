@@ -12,6 +12,7 @@ import json
 import subprocess
 import tempfile
 import time
+import urllib.error
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,7 +71,15 @@ def _make(server: servers.Server, names: list[str]) -> None:
         rng = np.random.default_rng(rank)
         rows = rng.normal(size=(max(1, SHARE // rank), servers.DIMENSION)).round(3)
         body = json.dumps({"vectors": rows.tolist()}).encode()
-        server.call("POST", f"/v1/detectors/{names[rank - 1]}/normal", body)
+        while True:
+            try:
+                server.call("POST", f"/v1/detectors/{names[rank - 1]}/normal", body)
+            except urllib.error.HTTPError as error:
+                if error.code != 503:  # the store of a busy machine did not answer in time
+                    raise
+                time.sleep(1)
+            else:
+                return
 
     with ThreadPoolExecutor(CLIENTS) as clients:
         list(clients.map(send, range(1, len(names) + 1)))

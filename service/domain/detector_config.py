@@ -76,6 +76,8 @@ class DetectorConfig(Config):
         if self.shape is None:
             return
         height, width = self.shape
+        if height * width > MAX_DIMENSION:
+            raise ConfigError(f"shape: a picture has at most {MAX_DIMENSION} pixels")
         if self.context is not None or self.words:
             raise ConfigError("shape: a picture has neither a context nor categories")
         if self.dimension is None:

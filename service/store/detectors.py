@@ -31,6 +31,7 @@ from service.store.redis_keys import NOTIFY, Keys
 
 _log = log.get(__name__)
 
+_ANY = "*"  # stands for every uid in a tombstone
 TOMBSTONE_SECONDS = 7 * 24 * 3600  # longer than an API process can be cut off from the store
 _AT_ONCE = 100  # detectors read in one round trip
 _POLLED_AT_ONCE = 500  # ten thousand pointers at once would exceed the deadline
@@ -276,14 +277,14 @@ class Detectors:
         if await ask(client, client.exists(keys.state)):  # the detector was made again in between
             await self._names.add(name)
 
-    async def bury(self, name: str, uid: str) -> None:
-        """Tell every process that the detector with this `uid` is deleted.
+    async def bury(self, name: str, uid: str = "") -> None:
+        """Tell every process that the detector with this `uid` is deleted. '' is any uid.
 
         It is for a detector that the store lost: a restored store may lack a detector that
         processes still serve.
         """
-        pipe = self._redis.pipeline(transaction=True)
-        pipe.set(Keys(name).tombstone, uid, ex=TOMBSTONE_SECONDS)
+        pipe, seconds = self._redis.pipeline(transaction=True), TOMBSTONE_SECONDS if uid else 60
+        pipe.set(Keys(name).tombstone, uid or _ANY, ex=seconds, nx=not uid)
         pipe.publish(NOTIFY, name)
         await ask(self._redis, pipe.execute())
 
@@ -297,10 +298,10 @@ class Detectors:
         found = await ask(self._redis, pipe.execute())
         return [key.decode() for answers in found for key in answers], lists
 
-    async def tombstone(self, name: str) -> str | None:
-        """Return the uid that was deleted last under this name; None after a week."""
-        uid = await ask(self._redis, self._redis.get(Keys(name).tombstone))
-        return uid.decode() if uid else None
+    async def is_deleted(self, name: str, uid: str) -> bool:
+        """Return whether the detector with this `uid` was deleted; False after a week."""
+        found = await ask(self._redis, self._redis.get(Keys(name).tombstone))
+        return found is not None and found.decode() in {uid, _ANY}
 
 
 def _holds_data(detector: Detector) -> bool:

@@ -104,7 +104,7 @@ class Swapper:
 
     async def _missing(self, name: str, uid: str) -> SwapOutcome:
         """Unload a detector that was deleted. Keep one that the store has lost."""
-        if await self._stores.detectors.tombstone(name) == uid:
+        if await self._stores.detectors.is_deleted(name, uid):
             self._champions.forget(name)
             self._regressed.discard(name)
             await self._disk_work(self._disk.forget, name)

@@ -11,7 +11,7 @@ from service.domain.api_key import Scope, digest, identity
 from service.store.api_keys import ApiKeys
 from service.store.lua import Fenced
 from service.store.retrainings import Retrainings
-from tests.contract.running import GOOD, Running
+from tests.contract.running import GOOD, Running, running
 from tests.contract.test_contract_keys import bearer, key
 from tests.restored import copied, put_back
 from tests.waiting import until
@@ -120,6 +120,24 @@ async def test_a_lost_detector_can_be_deleted(api: Running, versions: tuple[Vers
     await api.parts.watcher.follow("pump")
     assert await scores(api) == expected(versions[0])
     assert [(await api.http.delete(PUMP)).status_code for _ in range(2)] == [204, 404]
+    assert (await api.http.post(f"{PUMP}/score", json=ROWS)).status_code == 404
+
+
+async def test_a_lost_detector_can_be_deleted_through_another_process(
+    api: Running, store_url: str, versions: tuple[Version, ...]
+) -> None:
+    """A process that never knew the lost detector answers 404, and no process serves it again."""
+    redis = api.parts.stores.redis
+    copy = await copied(redis)
+    await api.make()
+    await api.learn(versions[0])
+    await api.serving(1)
+    await put_back(redis, copy)
+    await api.parts.watcher.follow("pump")
+    assert await scores(api) == expected(versions[0])
+    async with running(store_url) as other:
+        assert (await other.http.delete(PUMP)).status_code == 404
+    await api.parts.watcher.follow("pump")
     assert (await api.http.post(f"{PUMP}/score", json=ROWS)).status_code == 404
 
 

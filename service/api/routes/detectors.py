@@ -260,7 +260,10 @@ async def delete(request: Request, name: Name) -> Response:
     try:
         await detectors.delete(name, who=caller(request).who)
     except UnknownDetector:
-        if served is None or await detectors.tombstone(name) == served.uid:
+        if served is None:  # another process may still serve it
+            await detectors.bury(name)
+            raise
+        if await detectors.is_deleted(name, served.uid):
             raise
         await detectors.bury(name, served.uid)
     await settled(app, name)

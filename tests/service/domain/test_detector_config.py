@@ -87,6 +87,7 @@ def test_a_config_is_read_back_equal() -> None:
         ),
         (b'{"shape": [8, 8], "dimension": 60}', "shape: 8 by 8 are 64 pixels, not 60"),
         (b'{"shape": [8]}', "shape"),
+        (b'{"shape": [257, 256]}', "shape: a picture has at most 65536 pixels"),
         (b'{"shape": [0, 8]}', "shape"),
         (b'{"shape": [2, 1], "context": {"over": 3}}', "shape: a picture has neither"),
         (b"secret", "not JSON"),
