@@ -20,6 +20,8 @@ from models.errors import ArtifactError
 FORMAT = 4
 READABLE = (1, 2, 3, 4)  # the formats that this release reads: its own and all earlier ones
 MAX_BYTES = 256 * 2**20
+_MOST_TENSORS = 10_000
+_MOST_ENTRIES = 1_000_000  # objects and lists of the description, which lists 65,536 columns
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -49,9 +51,11 @@ def decode(
     """
     if len(data) > max_bytes:
         raise ArtifactError(f"artifact: {len(data)} bytes, more than {max_bytes}")
+    head = data[8 : 8 + int.from_bytes(data[:8], "little")]
+    _check_crowd(head)
     try:
         tensors = safetensors.numpy.load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(head)
         text = header["__metadata__"]["anamnesis"]
         about = json.loads(text)
         # Two texts may stand for the same number; the text must not change either.
@@ -70,6 +74,13 @@ def decode(
         if not np.isfinite(tensor).all():
             raise ArtifactError(f"artifact: {name} is not finite")
     return tensors, about
+
+
+def _check_crowd(head: bytes) -> None:
+    """Raise ArtifactError before parsers make an object for each of millions of entries."""
+    tensors, entries = head.count(b'"data_offsets"'), head.count(b"{") + head.count(b"[")
+    if tensors > _MOST_TENSORS or entries > _MOST_ENTRIES:
+        raise ArtifactError("artifact: it has more tensors or entries than any version")
 
 
 def _canonical(about: dict[str, Any]) -> str:

@@ -31,6 +31,20 @@ def test_every_flipped_bit_is_noticed(first: Version) -> None:
             Version.from_bytes(bytes(damaged))
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"{%b}" % b",".join([b'"t":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}'] * 10_001),
+        b'{"__metadata__":{"anamnesis":"[%b]"}}' % b",".join([b"{}"] * 1_000_001),
+    ],
+    ids=["tensors", "entries"],
+)
+def test_an_artifact_of_too_many_entries_is_not_parsed(head: bytes) -> None:
+    """A parser would make an object for each tensor and each entry of the description."""
+    with pytest.raises(ArtifactError, match="more tensors or entries than any version"):
+        Version.from_bytes(len(head).to_bytes(8, "little") + head)
+
+
 def test_a_cut_or_foreign_artifact_is_refused(first: Version) -> None:
     """An empty, random, cut or extended artifact is refused."""
     data = first.to_bytes()
