@@ -2,9 +2,11 @@
 
 import ast
 import graphlib
+import importlib.metadata
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +22,8 @@ SOURCES = {
     for path in sorted((ROOT / package).rglob("*.py"))
 }
 LONGEST = 350
+# Declared libraries that have no wheels for some versions of Python.
+NOT_EVERYWHERE = {"simdjson"}
 
 # What the learning may import; parts of the standard library that reach outside are below.
 LEARNING_LIBRARIES = {"msgspec", "numpy", "river", "safetensors", "scipy", "sklearn", "torch"}
@@ -63,6 +67,31 @@ def importers(library: str) -> set[str]:
         for module, found in IMPORTS.items()
         if any(name == library or name.startswith(f"{library}.") for name in found)
     }
+
+
+def test_every_import_is_declared():
+    """`pyproject.toml` declares every library that is imported; none comes along by chance."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    given = [
+        *project["dependencies"],
+        *(one for name in extras if name != "dev" for one in extras[name]),
+    ]
+    declared = {_normal(re.split(r"[^\w.-]", one)[0]) for one in given}
+    tops = {name.partition(".")[0] for found in IMPORTS.values() for name in found}
+    distributions = importlib.metadata.packages_distributions()
+    foreign = tops - sys.stdlib_module_names - {*PACKAGES, "anamnesis"} - NOT_EVERYWHERE
+    assert foreign & distributions.keys()
+    undeclared = {
+        name
+        for name in foreign
+        if not declared & {_normal(one) for one in distributions.get(name, ())}
+    }
+    assert not undeclared
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_models_never_imports_service():
