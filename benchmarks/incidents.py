@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.data import load
 from models import Config, Version, train
 from models.context import Context, derive
-from models.parts.incident_rule import DAY, Curve, Rule, choose, poisson_interval
+from models.parts.incident_rule import DAY, Curve, Rule, choose, heights, poisson_interval
 from service.domain import incident_fold
 from service.domain.incident_fold import Block, Fold
 
@@ -56,12 +56,31 @@ class Score(NamedTuple):
     delays: tuple[int, ...]
 
 
-def incidents(severities: NDArray[np.float64], rule: Rule, every: float) -> list[Found]:
+class Judged(NamedTuple):
+    """The severities and heights of rows, (n,) each."""
+
+    severities: NDArray[np.float64]
+    heights: NDArray[np.float64]
+
+
+def judge(version: Version, X: NDArray[np.float32]) -> Judged:
+    """Judge rows X (n, d) by the version's own threshold."""
+    judged = version.judge(X)
+    threshold = version.threshold_for(version.config.threshold).value
+    high = heights(judged.severities, judged.scores, threshold, version.config.score)
+    return Judged(judged.severities, high)
+
+
+def incidents(rows: Judged, rule: Rule, every: float) -> list[Found]:
     """Return the incidents of rows `every` seconds apart, by the service's own fold."""
+    severities, high = rows
     fold, found, before = Fold(), dict[str, Found](), -1
     for row in np.flatnonzero(severities >= 1.0).tolist():
         at = row * every
-        block = Block("", row - before, at, (row - before - 1,), (at,), (float(severities[row]),))
+        block = Block(
+            "", row - before, at, (row - before - 1,), (at,), (float(severities[row]),),
+            heights=(float(high[row]),),
+        )  # fmt: skip
         context = incident_fold.Context(rule, at, ALPHA, version=1, generation=1)
         for change in fold.take(block, context):
             one = change.incident
@@ -139,8 +158,9 @@ def incidents_of_rows(
     start, learned, day = 0, 0, round(DAY / every)
     while True:
         rule = choose(Curve.of(version.lineage), rate, DAY / every, ALPHA, SECONDS).rule
-        severities = version.severities(X[start:])
-        for one in incidents(severities, rule, every):
+        rows = judge(version, X[start:])
+        severities = rows.severities
+        for one in incidents(rows, rule, every):
             stop = one.opened + day
             if stop < len(severities) and np.mean(severities[one.opened : stop] >= 1) > REGIME:
                 found.append(Found(start + one.start, start + stop - 1, start + one.opened))
@@ -170,14 +190,17 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
     normals, every = stream.normals, stream.every
     half = len(normals) // 2
     early, version = train(None, normals[:half], config), train(None, normals, config)
-    held = early.severities(normals[half:])
-    tests = [(version.severities(X), y) for X, y in stream.runs]
-    quiet = np.concatenate([severities[y == 0] >= 1 for severities, y in tests])
-    print(f"{stream.name}: alarms on {100 * np.mean(held >= 1):.2f} % of normals not used, on "
-          f"{100 * quiet.mean():.2f} % of the test's")  # fmt: skip
+    held = judge(early, normals[half:])
+    tests = [(judge(version, X), y) for X, y in stream.runs]
+    quiet = np.concatenate([rows.severities[y == 0] >= 1 for rows, y in tests])
+    print(f"{stream.name}: alarms on {100 * np.mean(held.severities >= 1):.2f} % of normals not "
+          f"used, on {100 * quiet.mean():.2f} % of the test's")  # fmt: skip
     for rate in asked:
         first = choose(Curve.of(early.lineage), rate, DAY / every, ALPHA, SECONDS)
-        count, days = len(list(incidents(held, first.rule, every))), len(held) * every / DAY
+        count, days = (
+            len(list(incidents(held, first.rule, every))),
+            len(normals[half:]) * every / DAY,
+        )
         low, high = (bound / days for bound in poisson_interval(count))
         chosen = choose(Curve.of(version.lineage), rate, DAY / every, ALPHA, SECONDS)
         scores = [

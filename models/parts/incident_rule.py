@@ -31,13 +31,15 @@ CONFIDENCE = 0.95
 PEAKS = 64  # a curve keeps the severest row of this many runs
 # an incident has a level after this many alarming rows; the latest ones define it
 SETTLED, LEVELS = 30, 64
-RISE = 1.5  # a row this many times severer than all of these opens another incident
+RISE = 1.5  # a row this many times higher than all of these opens another incident
 # an incident becomes a standing state after this many alarming rows and seconds
 STANDS = (60, 3600.0)
 # the later half of a standing state is at most this many times as severe as its earlier half
 STEADY = 1.1
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
-LIFT = 1.3  # a row belongs to the state if it is at most this many times as severe as the level
+LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
+# Scores that are zero for the most normal rows, so that their ratios have a meaning.
+FROM_ZERO = frozenset({"auto"})
 LARGEST = 1e6  # no row reaches this severity
 
 
@@ -69,10 +71,30 @@ def opens(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
     return len(alarms) >= rule.k and alarms[-1] - alarms[-rule.k] < rule.m
 
 
-def rises(severity: float, levels: Sequence[float]) -> bool:
-    """Return whether a row of an open incident is so severe that it opens another incident.
+def heights(
+    severities: NDArray[np.float64], scores: NDArray[np.float64], threshold: float, named: str
+) -> NDArray[np.float64]:
+    """Return how high alarming rows (n,) are above normal rows; 1 is the threshold.
 
-    `levels` are the severities of the incident's latest alarming rows before this one, at most
+    A p-value has as few steps as calibration rows lie beyond it. So the severities of a new regime
+    hardly differ from those of a fault in it, but the scores do. `named` is the score's name.
+    Without a natural zero of the score, the height is the severity.
+
+    >>> severities, scores = np.array([1.5, 1.6]), np.array([15.0, 30.0])
+    >>> heights(severities, scores, 7.5, "auto").tolist()
+    [2.0, 4.0]
+    >>> heights(severities, scores, 7.5, "elbo").tolist()
+    [1.5, 1.6]
+    """
+    if named not in FROM_ZERO or threshold <= 0.0:
+        return severities
+    return np.maximum(1.0, scores / threshold)
+
+
+def rises(height: float, levels: Sequence[float]) -> bool:
+    """Return whether a row of an open incident is so high that it opens another incident.
+
+    `levels` are the heights of the incident's latest alarming rows before this one, at most
     LEVELS. A lasting state, such as a new regime, is one incident; a fault on top of it is a second
     one. A growing fault stays one incident: it has no level, because its later half is severer.
 
@@ -81,11 +103,11 @@ def rises(severity: float, levels: Sequence[float]) -> bool:
     >>> rises(9.0, [1.0 + row / 10 for row in range(60)])
     False
     """
-    return steady(levels, RISE) and severity > RISE * max(levels)
+    return steady(levels, RISE) and height > RISE * max(levels)
 
 
 def steady(levels: Sequence[float], most: float) -> bool:
-    """Return whether the latest severities of an incident, in order, keep a level.
+    """Return whether the latest heights of an incident, in order, keep a level.
 
     They do if the maximum of their later half is at most `most` times that of the earlier half.
 
@@ -110,15 +132,15 @@ def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
     return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels, STEADY)
 
 
-def measured(severity: float, level: float | None) -> float:
+def measured(height: float, level: float) -> float:
     """Return the severity of a row relative to a standing state at `level`, as input for `opens`.
 
-    A row alarms from 1 on. Without a state (`level` None) the severity is unchanged.
+    A row of this height alarms from 1 on.
 
-    >>> measured(2.6, 2.0), measured(3.9, 2.0), measured(3.3, None)
-    (1.0, 1.5, 3.3)
+    >>> measured(2.46, 2.0), measured(3.69, 2.0)
+    (1.0, 1.5)
     """
-    return severity if level is None else round(severity / (LIFT * level), 12)
+    return round(height / (LIFT * level), 12)
 
 
 def closes(rule: Rule, rows: float, seconds: float) -> bool:

@@ -45,7 +45,9 @@ def judged(
         with located(some, targets.first.columns):
             answer = _answer(one, some, record=record)
         rule = score_result.rule_of(one.status, timed=rows.times is not None)
-        for place, row in zip(places, score_result.rows(some, answer), strict=True):
+        for place, row in zip(
+            places, score_result.rows(some, answer, one.config.get("score", "")), strict=True
+        ):
             by_place[place] = row, rule
     for place in range(len(rows.X)):
         yield by_place[place]

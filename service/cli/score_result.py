@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import numpy as np
 import typer
 
-from models.parts.incident_rule import Rule, choose
+from models.parts.incident_rule import Rule, choose, heights
 from service.cli import console
 from service.cli.sheet import Rows
 from service.domain.attribution import Attribution
@@ -41,6 +42,7 @@ class ScoredRow:
     source: str | None
     leading: tuple[Attribution, ...]
     cells: Sequence[str]
+    height: float = 0.0  # of a row that does not alarm
 
     @property
     def why(self) -> str:
@@ -63,11 +65,19 @@ class ScoredRow:
         return found | {name: value for name, value in optional.items() if value is not None}
 
 
-def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[ScoredRow]:
-    """Yield the rows that were sent, each with its scores from the answer."""
+def rows(sent: Rows, answer: "ScoreAnswer", named: str) -> Iterator[ScoredRow]:
+    """Yield the rows that were sent, each with its scores from the answer.
+
+    `named` is the name of the detector's score.
+    """
     n = len(sent.places)
     states: Sequence[str | None] = answer.get("states") or [None] * n
     attributions = answer.get("attributions") or [[]] * n
+    severities, scores = (
+        np.array([value or 0.0 for value in column])
+        for column in (answer["severities"], answer["scores"])
+    )
+    high = heights(severities, scores, answer["threshold"], named)
     for i in range(n):
         yield ScoredRow(
             sent.unit,
@@ -82,6 +92,7 @@ def rows(sent: Rows, answer: "ScoreAnswer") -> Iterator[ScoredRow]:
             None if sent.sources is None else sent.sources[i],
             tuple(Attribution(**one) for one in attributions[i]),
             sent.cells[i],
+            float(high[i]),
         )
 
 
@@ -178,7 +189,7 @@ def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
     if row.is_anomaly:
         severity, p_value, score = (part or 0.0 for part in (row.severity, row.p_value, row.score))
         kept = KeptRow(str(row.place), at, severity, p_value, score, b"", row.leading)
-        block = Block(block.source, 1, at, (0,), (at,), (severity,), ((0, kept),))
+        block = Block(block.source, 1, at, (0,), (at,), (severity,), ((0, kept),), 0, (row.height,))
     return fold.take(block, Context(rule, at, _ALPHA, row.version, generation=0))
 
 

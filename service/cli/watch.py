@@ -84,4 +84,4 @@ def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[Sco
             continue
         with located(rows, one.columns):
             answer = one.stream.score(rows.X, rows.times, rows.sources, explain=WHY)
-        yield from score_result.rows(rows, answer)
+        yield from score_result.rows(rows, answer, one.config.get("score", ""))

@@ -36,6 +36,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     `rows` is their number. `positions` (a,) are the ascending positions of alarming rows, and
     `times` and `severities` belong to these. `last` is the latest time of any row. `kept_rows` are
     the kept rows with their positions. `unlisted` counts the alarming rows without a position.
+    `heights` (a,) are as `incident_rule.height` gives them; without them severities count.
     """
 
     source: str
@@ -46,6 +47,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     severities: tuple[float, ...] = ()
     kept_rows: tuple[tuple[int, KeptRow], ...] = ()
     unlisted: int = 0
+    heights: tuple[float, ...] = ()
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -128,24 +130,30 @@ class Fold(msgspec.Struct):
 
     def _alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
         kept = dict(block.kept_rows)
-        for position, at, severity in zip(
-            block.positions, block.times, block.severities, strict=True
+        heights = block.heights or block.severities
+        for position, at, severity, height in zip(
+            block.positions, block.times, block.severities, heights, strict=True
         ):
             row = source.rows + position
             yield from self._over(source, row, at, context)
-            if source.stands_at(row, at, severity):
+            if source.stands_at(row, at, height):
                 continue
             source.alarms = [*source.alarms[-_WAITING:], row]
             source.times = [*source.times[-_WAITING:], at]
             kept_row = kept.get(position)
             if source.open is None:
-                yield from self._wait(source, block.source, severity, kept_row, context)
-            elif rises(severity, source.levels):
+                measured = source.measured(severity, height)
+                if kept_row is not None:
+                    source.waiting = [*source.waiting[-_WAITING:], kept_row]
+                if opens(context.rule, source.alarms, measured):
+                    yield self._open(source, block.source, severity, context)
+            elif rises(height, source.levels):
                 yield self._close(source, context)
                 source.alarms, source.times = [row], [at]
                 source.waiting = [] if kept_row is None else [kept_row]
                 yield self._open(source, block.source, severity, context)
             else:
+                source.levels = [*source.levels[1 - LEVELS :], height]
                 yield from self._go_on(source, severity, kept_row, context)
         if source.open and block.positions:
             count = source.open.count + block.unlisted
@@ -160,27 +168,12 @@ class Fold(msgspec.Struct):
         if source.level and source.level.over(rule, row, at):
             yield _end_state(source)
 
-    def _wait(
-        self,
-        source: Source,
-        name: str,
-        severity: float,
-        kept_row: KeptRow | None,
-        context: Context,
-    ) -> Iterator[Change]:
-        """Take an alarming row while no incident is open; yield the incident that it opens."""
-        if kept_row is not None:
-            source.waiting = [*source.waiting[-_WAITING:], kept_row]
-        if opens(context.rule, source.alarms, source.measured(severity)):
-            yield self._open(source, name, severity, context)
-
     def _go_on(
         self, source: Source, severity: float, kept_row: KeptRow | None, context: Context
     ) -> Iterator[Change]:
         """Take an alarming row of the open incident."""
         assert source.open is not None, "only an open incident goes on"
         at = source.times[-1]
-        source.levels = [*source.levels[1 - LEVELS :], severity]
         source.open = _extended(source.open, at, severity, kept_row, context.alpha)
         if kept_row is not None:
             yield Change("extended", source.open, (kept_row,))

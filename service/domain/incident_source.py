@@ -12,29 +12,29 @@ class StandingLevel(msgspec.Struct, array_like=True):
     """The level of a source in a standing state, which began as an incident.
 
     Rows at the level alarm but belong to no new incident, because people know of the state already.
-    `incident` is the incident that became the state. `top` is the largest severity of its latest
-    rows at that time. `severities` are those of the latest rows at the level. `row` and `at` are
+    `incident` is the incident that became the state. `top` is the largest height of its latest rows
+    at that time. `heights` are those of the latest rows at the level. `row` and `at` are
     the number and the time of the latest alarming row.
     """
 
     incident: Incident
     top: float
-    severities: list[float]
+    heights: list[float]
     row: int
     at: float
 
     @property
     def height(self) -> float:
-        """The severity of the level: the median of its latest rows, but not above `top`.
+        """The height of the level: the median of its latest rows, but not above `top`.
 
-        A few severe rows do not raise the median, so a fault soon after them is still detected.
+        A few high rows do not raise the median, so a fault soon after them is still detected.
         Without `top`, a slowly growing fault would raise the level and never be detected.
         """
-        return min(self.top, statistics.median_low(self.severities[-AT_LEVEL:]))
+        return min(self.top, statistics.median_low(self.heights[-AT_LEVEL:]))
 
-    def hold(self, severity: float) -> None:
+    def hold(self, height: float) -> None:
         """Record an alarming row at the level."""
-        self.severities = [*self.severities[1 - AT_LEVEL :], severity]
+        self.heights = [*self.heights[1 - AT_LEVEL :], height]
 
     def seen(self, row: int, at: float) -> None:
         """Record the number and the time of an alarming row, at the level or above it."""
@@ -52,7 +52,7 @@ class Source(msgspec.Struct, array_like=True):
     their times; rows at the level of a standing state are not among them. `last` is the time of
     the latest row, and `heard` is when that row arrived. `interval` is the usual time between two
     rows in seconds. `waiting` are kept rows that may belong to the next incident. `levels` are the
-    severities of the latest alarming rows of the open incident. `level` is set while the source is
+    heights of the latest alarming rows of the open incident. `level` is set while the source is
     in a standing state.
     """
 
@@ -73,16 +73,16 @@ class Source(msgspec.Struct, array_like=True):
         alarms = [*self.alarms[-1:], *([self.level.row] if self.level else [])]
         return max(alarms, default=None)
 
-    def measured(self, severity: float) -> float:
-        """Return a severity relative to the level, if any; 1 or more is above the level."""
-        return measured(severity, self.level.height if self.level else None)
+    def measured(self, severity: float, height: float) -> float:
+        """Return a row's severity relative to the level, if any; 1 or more is above the level."""
+        return measured(height, self.level.height) if self.level else severity
 
-    def stands_at(self, row: int, at: float, severity: float) -> bool:
+    def stands_at(self, row: int, at: float, height: float) -> bool:
         """Record an alarming row; return whether it belongs to the source's standing state."""
         if self.level is None:
             return False
         self.level.seen(row, at)
-        belongs = self.measured(severity) < 1.0
+        belongs = measured(height, self.level.height) < 1.0
         if belongs:
-            self.level.hold(severity)
+            self.level.hold(height)
         return belongs

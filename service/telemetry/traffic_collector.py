@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.parts.incident_rule import heights
 from models.version.judgement import Judgement
 from service.domain import history
 from service.domain.attribution import Attribution
@@ -85,6 +86,12 @@ def make_report(
         times=_times(chunks),
         severities=np.concatenate([one.columns.severities for one in chunks]),
         alarms=np.concatenate([one.columns.is_anomaly for one in chunks]),
+        heights=heights(
+            np.concatenate([one.columns.severities for one in chunks]),
+            np.concatenate([one.columns.scores for one in chunks]),
+            champion.threshold.value,
+            champion.version.config.score,
+        ),
     )
     alarming = _alarming(chunks, rows.alarms)
     events = _events(champion, alarming)
@@ -145,6 +152,7 @@ class _Rows(NamedTuple):
     times: NDArray[np.float64]
     severities: NDArray[np.float64]
     alarms: NDArray[np.bool_]
+    heights: NDArray[np.float64]
 
 
 def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
@@ -173,7 +181,7 @@ def _tallies(
     """Return the counts of the rows by minute or hour."""
     marks = rows.times // history.MINUTE
     order = np.argsort(marks, kind="stable") if (np.diff(marks) < 0).any() else None
-    times, severities, alarms = rows
+    times, severities, alarms = rows.times, rows.severities, rows.alarms
     if order is not None:
         times, severities, alarms = times[order], severities[order], alarms[order]
     marks = times // history.MINUTE
@@ -272,6 +280,7 @@ def _block(
         tuple(rows.severities[numbers].tolist()),
         tuple((place, _witness(events[row])) for place, row in listed if row in events),
         unlisted,
+        tuple(rows.heights[numbers].tolist()),
     )
     return _Block(block, [row for _, row in listed if row in events])
 

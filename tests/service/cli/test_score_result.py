@@ -16,6 +16,7 @@ def judged(alarms, sources=None, n=60):
     verdicts = [i in alarms for i in range(n)]
     answer = {
         "version": 1,
+        "threshold": 1.0,
         "scores": [float(i) for i in range(n)],
         "p_values": [0.5] * n,
         "severities": [1.0 + i / 100 if one else 0.2 for i, one in enumerate(verdicts)],
@@ -27,7 +28,7 @@ def judged(alarms, sources=None, n=60):
     }
     times = 1.7e9 + 60.0 * np.arange(n)
     sent = Rows(np.zeros((n, 1)), times, sources, "x.csv", "line", range(2, n + 2), [["1"]] * n)
-    return list(rows(sent, answer))
+    return list(rows(sent, answer, "elbo"))
 
 
 def row_of(time):

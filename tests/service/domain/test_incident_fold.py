@@ -112,11 +112,27 @@ def test_a_state_does_not_rise_with_a_fault_that_grows() -> None:
     run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
     assert fold.sources[""].level is not None
     told = []
-    for hour, severity in enumerate((1.5, 1.5, 1.6, 1.8, 2.0, 2.1, 2.3, 2.5, 2.7)):
+    for hour, severity in enumerate((1.5, 1.5, 1.6, 1.8, 2.0, 2.1, 2.3, 2.4, 2.7)):
         told.append(
             kinds(run(fold, block(3660.0 + 3840 * hour, 60.0, "x" * 64, severity=severity)))
         )
     assert told == [[]] * 8 + [["opened", "closed", "settled"]]
+
+
+def test_heights_tell_a_fault_from_the_state_under_it() -> None:
+    """A fault in a state whose severities are as large as the fault's own is another incident."""
+
+    def at_height(start: float, verdicts: str, height: float) -> Block:
+        one = block(start, 60.0, verdicts, severity=1.5)
+        return msgspec.structs.replace(one, heights=(height,) * len(one.positions))
+
+    for fault, said in ((2.4, []), (2.5, ["opened"])):
+        fold = Fold()
+        assert kinds(run(fold, at_height(0.0, "x" * 61, 2.0)))[-1] == "settled"
+        assert kinds(run(fold, at_height(3660.0, "xxx", fault))) == said
+    fold = Fold()
+    run(fold, at_height(0.0, "x" * 40, 2.0))
+    assert kinds(run(fold, at_height(2400.0, "x", 3.1))) == ["closed", "opened"]
 
 
 @pytest.mark.parametrize(("rows", "every"), [(60, 1.0), (59, 3600.0)])

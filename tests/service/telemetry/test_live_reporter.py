@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from models.parts import incident_rule
 from service.domain.attribution import Attribution
 from service.domain.champion import Champion
 from service.domain.detector_config import parse
@@ -319,6 +320,23 @@ async def test_a_repeated_report_is_stored_once(observed: Observed) -> None:
     assert len(await observed.stores.events.latest("pump")) == 4
     gone = msgspec.structs.replace(report, uid="another")
     assert not await observed.stores.traffic.send("pump", "p1", 2, gone, events)
+
+
+async def test_a_report_has_the_heights_of_alarming_rows(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A height is the score divided by the threshold, or the severity if the score has no zero."""
+    X = np.array([[0.0] * 3, [40.0] * 3, [70.0] * 3], np.float32)
+    threshold = observed.serving.threshold.value
+    judged = observed.serving.version.judge(X, observed.serving.threshold)
+    assert judged.is_anomaly.tolist() == [False, True, True]
+    observed.score(X[:2])
+    observed.score(X[2:])
+    collected = observed.observer._pending[observed.serving].collected
+    for named, expected in (("auto", judged.severities), ("elbo", judged.scores / threshold)):
+        monkeypatch.setattr(incident_rule, "FROM_ZERO", {named})
+        report = make_report(observed.serving, collected, (), time.time()).report
+        assert report.blocks[0].heights == pytest.approx(expected[1:])
 
 
 async def test_in_a_long_outage_reports_are_joined(observed: Observed) -> None:
