@@ -1,5 +1,7 @@
 """Small JSON request bodies. Errors in them name the field and never repeat its value."""
 
+import asyncio
+import json
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -118,7 +120,8 @@ async def json_text(request: Request, most: int) -> bytes:
     """Return the bytes of a JSON body, at most `most`.
 
     Raises UnsupportedMedia if the content type is not JSON, TooLarge, and Unprocessable if the
-    body is empty. An empty body does not mean all defaults: it may have been lost on the way.
+    body is empty or has a field twice. An empty body does not mean all defaults: it may have been
+    lost on the way.
     """
     essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if essence != JSON:
@@ -129,7 +132,34 @@ async def json_text(request: Request, most: int) -> bytes:
         raise Unprocessable("The body is empty. Send `{}` for the defaults.")
     if (words := foreign_encoding(body)) is not None:
         raise Unprocessable(words)
+    large = len(body) > MOST_WORDS
+    if await asyncio.to_thread(_repeats, body) if large else _repeats(body):
+        raise Unprocessable("An object in the body has a field twice. Send each field once.")
     return body
+
+
+class _RepeatedError(Exception):
+    pass
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        raise _RepeatedError
+
+
+def _repeats(body: bytes) -> bool:
+    """Return whether an object in the JSON `body` has a field twice.
+
+    Parsers keep the last of them in silence, so a part of a config or a decision would be lost.
+    What is no JSON is False: the parser of the body reports it.
+    """
+    try:
+        json.loads(body, object_pairs_hook=_once)
+    except _RepeatedError:
+        return True
+    except (ValueError, RecursionError):
+        return False
+    return False
 
 
 async def read(request: Request, kind: type[Body], *, optional: bool = False) -> Body:

@@ -148,6 +148,7 @@ def demo(
 
 def main() -> None:
     """Run the command line. `console.Exit` lists the exit statuses."""
+    console.hold_streams()
     with console.exit_codes():
         app()
 

@@ -5,6 +5,7 @@ A command imports what it needs only when it runs, so that `--help` answers fast
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Generator, Iterable, Sequence
 from enum import IntEnum
@@ -34,6 +35,22 @@ def complain(message: str) -> None:
     """Write one line to stderr."""
     lines = (printable(line) for line in f"anamnesis: {message}".split("\n"))
     typer.echo("\n".join(lines), err=True)
+
+
+def hold_streams() -> None:
+    """Open the null device in place of each standard stream that the caller has closed.
+
+    Otherwise the next file or socket takes its number, and text for people is written into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
+    # Python sets a stream that was closed at its start to None.
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115
 
 
 @contextlib.contextmanager

@@ -101,7 +101,7 @@ def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
 
 def _time(value: Any) -> float:
     if isinstance(value, str):
-        found = datetime.fromisoformat(value.strip())
+        found = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from models import TrainingError
 from service import log
@@ -63,6 +64,7 @@ class Trainer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_READ_LIMIT,
+            cwd=_directory(),
             **Spawn(nice=19).options(),
         )
 
@@ -183,3 +185,15 @@ class Trainer:
         if code < 0:
             return f"the trainer was killed by {signal.Signals(-code).name}"
         return f"the trainer ended with code {code}"
+
+
+def _directory() -> str | None:
+    """Return the directory for the child: this process's own, or the root if that was deleted.
+
+    torch does not load in a deleted directory. The child opens no file by a relative name.
+    """
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "/"
+    return None

@@ -87,6 +87,27 @@ async def test_configs_in_another_encoding_are_refused_by_its_name(pump: Running
             assert words in answer.json()["detail"], path
 
 
+async def test_a_field_that_is_given_twice_is_refused(pump: Running) -> None:
+    """A config or a decision with a field twice is refused, because one would be lost."""
+    retrain = b'{"retrain": {"paused": true}, "retrain": {}}'
+    large = b'{"features": [%b], "seed": 1, "seed": 2}' % b",".join(
+        b'"feature %d"' % i for i in range(30_000)
+    )
+    for method, path, body in [
+        ("PUT", "/v1/detectors/other", retrain),
+        ("PUT", "/v1/detectors/other", b'{"model": {"epochs": 1, "epochs": 2}}'),
+        ("PUT", "/v1/detectors/other", large),
+        ("PATCH", PUMP, retrain),
+        ("PUT", "/v1/templates/other", retrain),
+        ("POST", f"{PUMP}/retrain", b'{"wait": 0, "wait": 1}'),
+        ("PUT", f"{PUMP}/champion", b'{"version": 1, "version": 2}'),
+    ]:
+        headers = {"content-type": "application/json"}
+        answer = await pump.http.request(method, path, content=body, headers=headers)
+        assert answer.status_code == 422, (method, path)
+        assert "twice" in answer.json()["detail"], (method, path)
+
+
 async def test_bodies_without_rows_have_a_smaller_limit(pump: Running) -> None:
     """Bodies that hold no rows have a smaller limit, because the event loop reads them."""
     names = b",".join(b'"f%d"' % i for i in range(65_537))

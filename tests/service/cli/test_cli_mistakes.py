@@ -131,6 +131,24 @@ def test_a_closed_standard_input_is_no_traceback():
     assert "Traceback" not in ended.stderr
 
 
+def test_closed_standard_streams(tmp_path):
+    """Without standard streams, no file takes their numbers, and a log can be written."""
+    code = """
+import sys
+from service.cli.__main__ import main
+file, sys.argv = sys.argv[1], ["anamnesis", "--version"]
+try:
+    main()
+except SystemExit:
+    pass
+with open(file, "w") as opened:
+    opened.write(f"{opened.fileno() > 2} {sys.stderr.isatty()}")
+"""
+    closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    subprocess.run([*closed, str(tmp_path / "seen")], check=True)
+    assert (tmp_path / "seen").read_text() == "True False"
+
+
 def test_a_misspelt_variable_is_reported_once(run, monkeypatch):
     """A misspelt variable is reported once with the most similar setting, and the command runs."""
     monkeypatch.setenv("ANAMNESIS_KEYFILE", SECRET)

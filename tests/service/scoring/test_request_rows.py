@@ -15,7 +15,7 @@ from models import Config, Model, Version, train
 from models.columns import Column
 from models.context import Context, derive
 from service.domain.champion import Champion
-from service.domain.row_labels import RowLabels
+from service.domain.row_labels import RowLabels, parse_times
 from service.problems import Problem
 from service.scoring.champions import Champions
 from service.scoring.core import Judged, Scoring
@@ -238,6 +238,12 @@ def test_recorders_get_times_sources_and_ids(champions):
     assert n == 12
     assert labels.timestamp(3) == TIMES[3]
     assert (labels.source(3), labels.id(3)) == ("b", "row 3")
+
+
+def test_times_may_have_small_letters():
+    """RFC 3339 allows `t` and `z` in a time."""
+    small, large = parse_times(["2026-01-01t00:00:00.5z", "2026-01-01T00:00:00.5Z"])
+    assert small == large == 1_767_225_600.5
 
 
 def test_an_unrecorded_request_reaches_no_recorder(champions):

@@ -105,6 +105,15 @@ async def test_a_child_that_dies_is_replaced(tmp_path, trainers):
     assert await trainer.train(_job(), _ignore) == b"x"
 
 
+async def test_a_training_needs_no_current_directory(tmp_path, trainers, monkeypatch):
+    """A worker whose directory was deleted, as by a cleaner of /tmp, goes on learning."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert len(await trainers().train(_job(), _ignore)) > 1000
+
+
 async def test_a_training_that_goes_on_for_too_long_is_stopped(tmp_path, trainers):
     """A training that takes too long is stopped; the reason names the setting."""
     command = _fake(tmp_path, """
