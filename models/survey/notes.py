@@ -16,6 +16,7 @@ from models.parts.strays import Strays
 from models.survey.counters import is_counter
 
 NAMED = 8  # the most features named in a note; the others are counted
+INTEGERS = 2.0**24  # from this size on, float32 rounds neighbouring whole numbers to one
 COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
 # a note is written if this share of the experience still alarms: five times the usual rate
 STILL = 0.05
@@ -57,6 +58,14 @@ def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
             "kept as float32, which rounds neighbouring values to the same number. Send the "
             "difference from a fixed number near them, or from the row before.",
         )  # fmt: skip
+    equal = (deviation == 0.0) & (np.abs(X[0]) >= INTEGERS)
+    if equal.any():
+        yield _note(
+            "precision", names, np.flatnonzero(equal),
+            "All numbers of {features} are equal. Vectors are kept as float32, which rounds whole "
+            "numbers of this size to the same number, so they may differ in what was sent. If they "
+            "do, send the difference from a fixed number near them, or from the row before.",
+        )  # fmt: skip
     counters = [j for j in range(X.shape[1]) if is_counter(X[:, j], [slice(None)])]
     if counters:
         yield _note(
@@ -89,7 +98,7 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
             "widened", names, np.flatnonzero(widened),
             "New values of {features} are far outside the range of the first experience, so its "
             "scale was widened. If anomalies of the first experience are now detected less often, "
-            "start a new detector with a first batch that covers both ranges.",
+            "start a new detector with the score auto, or with a score such as elbo+regime.",
         )  # fmt: skip
 
 

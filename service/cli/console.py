@@ -160,7 +160,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         # `Text` is not parsed as markup: a text from a request must not set colours or links.
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
-    Console(soft_wrap=True).print(table)
+    console = Console(soft_wrap=True)
+    console.width = console.width or 80  # COLUMNS=0 would leave nothing of the table
+    console.print(table)
 
 
 def show(text: str) -> None:

@@ -10,10 +10,16 @@ from service.client.errors import Unusable
 
 
 def address_of(url: str) -> str:
-    """Return the address with its scheme. Raises Unusable if the address is not valid."""
+    """Return the address with its scheme. Raises Unusable if the address is not valid.
+
+    `/v1` at the end, as in the address of the API that `anamnesis up` shows, is left out.
+    """
+    url = url.strip()
     address = (url if "://" in url else f"http://{url}").rstrip("/")
     try:
         parts = urlsplit(address)
+        if parts.path.endswith("/v1"):
+            address = address.removesuffix("/v1")
         (parts.hostname or "").encode("idna")  # raises for a label that is too long, for example
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         httpx.URL(address)

@@ -7,6 +7,7 @@ from models import Config, Model, Version, train
 from models.arrays import Array
 from models.decisions.gate import gate
 from models.parts.statistics import auroc
+from models.survey.notes import any_time
 
 QUICK = Model(epochs=40, hidden=(24, 24))
 NAMES = tuple("abcdefgh")
@@ -90,6 +91,18 @@ def test_numbers_that_float32_cannot_tell_apart_are_named(machine: Machine) -> N
     assert notes["precision"].features == ("c",)
     assert notes["counter"].features == ("c", "f")
     assert "'c'" in notes["precision"].sentence
+
+
+def test_whole_numbers_that_float32_makes_equal_are_named(machine: Machine) -> None:
+    """A minute of epoch seconds is one number in float32, which is named; a small constant is not.
+
+    Its next day would alarm without a word.
+    """
+    first = machine.rows(300).astype(np.float64)
+    first[:, 2] = 1.78e9 + np.arange(300) % 60
+    first[:, 5] = 5_000.0
+    (note,) = any_time(first.astype(np.float32), NAMES)
+    assert (note.kind, note.features) == ("precision", ("c",))
 
 
 @pytest.fixture(scope="module")

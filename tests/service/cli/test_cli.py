@@ -459,6 +459,13 @@ def test_a_detector_is_given_by_its_place_or_by_an_option(run, stub, command, re
     assert stub.asked[0][1].partition("?")[0].startswith("/v1/detectors/pump")
 
 
+def test_a_table_is_shown_in_a_terminal_without_a_width(capsys, monkeypatch):
+    """COLUMNS=0, as some terminals and editors set it, leaves the table as it is."""
+    monkeypatch.setenv("COLUMNS", "0")
+    console.show_table(("name", "why"), [("pump", None)])
+    assert "pump" in capsys.readouterr().out
+
+
 def test_text_from_requests_is_shown_as_text(capsys):
     """Text of others cannot move the cursor or set a colour or a link in the terminal."""
     evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"

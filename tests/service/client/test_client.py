@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from service.client import Client, Refused, Unreachable
+from service.client.address import address_of
 
 X = np.array([[1.0, 2.0]])
 ACCEPTED = {"batch_id": "1", "accepted": 1, "quarantined": 0, "duplicate": 0, "buffered": 1}
@@ -70,6 +71,21 @@ def test_a_refusal_has_the_problem_with_its_place():
     with pytest.raises(Refused, match="row 3 is ragged") as refused:
         client.score("a", X)
     assert (refused.value.status, refused.value.row, refused.value.column) == (422, 3, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000"),
+        ("127.0.0.1:8000/v1/", "http://127.0.0.1:8000"),
+        ("https://host/anamnesis/v1", "https://host/anamnesis"),
+        (" http://host\n", "http://host"),
+        ("http://v1", "http://v1"),
+    ],
+)
+def test_the_address_of_the_api_is_that_of_the_service(given: str, used: str):
+    """`anamnesis up` shows the API's address with `/v1`; the client takes it, too."""
+    assert address_of(given) == used
 
 
 def test_an_answer_of_another_program_is_a_refusal():
