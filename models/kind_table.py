@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Place(NamedTuple):
+class KindModule(NamedTuple):
     """The module of a kind of model, and what its config may choose.
 
     `module` defines `KIND`, a `models.version.kind.Kind`, and `learn`, a
@@ -16,6 +16,6 @@ class Place(NamedTuple):
 
 
 KINDS = {
-    "vae": Place("models.kinds.vae", fixed=False),
-    "mahalanobis": Place("models.kinds.mahalanobis", fixed=True),
+    "vae": KindModule("models.kinds.vae", fixed=False),
+    "mahalanobis": KindModule("models.kinds.mahalanobis", fixed=True),
 }

@@ -16,7 +16,7 @@ _DOMAIN = b"anamnesis version, format 1\n"
 _BLOCK_END = b"-----END PUBLIC KEY-----"
 
 
-class Seal:
+class Signer:
     """Signs with its key, if it has one, and accepts signatures of `trusted` keys and its own.
 
     Without any key nothing is signed, and no signature is required.
@@ -27,8 +27,8 @@ class Seal:
         self._trusted = trusted if signer is None else (*trusted, signer.public_key())
 
     @classmethod
-    def of(cls, settings: Settings) -> "Seal":
-        """Return the seal of the settings. Raises BadSettings if a file has no such key."""
+    def of(cls, settings: Settings) -> "Signer":
+        """Return the signer of the settings. Raises BadSettings if a file has no such key."""
         signer, trusted = None, ()
         if settings.signing_key_file is not None:
             signer = _private(settings, "signing_key_file")

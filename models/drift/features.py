@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift.course import BEYOND, SMALLEST_SHIFT, farthest
 from models.drift.finding import FeatureFinding, Finding, finding
+from models.drift.wander import BEYOND, SMALLEST_SHIFT, farthest
 from models.drift.windows import ROWS, Windows
 
 WORST = 5  # the most features named: the number of metric labels must be bounded

@@ -37,7 +37,7 @@ def bets(p: Floats) -> Floats:
     return np.stack([np.ones_like(p), *power, 1 - rise, 1 + rise, 0.5 + bend, 1.5 - bend], axis=1)
 
 
-class Bag:
+class Multiset:
     """The multiset of rounded scores seen so far: distinct values, and the count of each."""
 
     def __init__(self, values: Floats, counts: Ints) -> None:
@@ -117,7 +117,7 @@ class Martingale:
     """
 
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
-        self._bag = Bag.of(calibration)
+        self._bag = Multiset.of(calibration)
         self.generator = generator
         self._weights = np.eye(1, bets(np.ones(1)).shape[1])[0]  # all capital is at rest
         self.log_capital = 0.0
@@ -167,7 +167,7 @@ class Martingale:
         generator = np.random.default_rng()
         generator.bit_generator.state = json.loads(state["generator"])
         martingale = cls(np.empty(0), generator)
-        martingale._bag = Bag(state["values"], state["counts"])
+        martingale._bag = Multiset(state["values"], state["counts"])
         martingale._weights = np.array(state["weights"], np.float64)
         martingale.log_capital = float(state["log_capital"])
         martingale.seen = int(state["seen"])

@@ -16,7 +16,7 @@ _SMALLEST_CHANGE = 0.2  # the smallest change of the mix that counts as drift, h
 _CHANCE = 1e-4  # the chance that one test finds drift without any
 
 
-class Known(NamedTuple):
+class LearnedRegime(NamedTuple):
     """A regime: its share of the learned vectors, and whether it was in the latest experience."""
 
     number: int
@@ -32,7 +32,7 @@ class RegimeTest:
     (Bretagnolle-Huber-Carol): `sqrt((R log 2 + log(1 / chance)) / (2 n))`.
     """
 
-    def __init__(self, known: Sequence[Known]) -> None:
+    def __init__(self, known: Sequence[LearnedRegime]) -> None:
         self._known = tuple(known)
         self._windows = Windows((len(self._known) + 1,))
 
@@ -70,7 +70,7 @@ class RegimeTest:
         self._windows.restore(state)
 
 
-def _share(one: Known, live: float | None) -> RegimeShare:
+def _share(one: LearnedRegime, live: float | None) -> RegimeShare:
     state: Presence = "unknown"
     if live is not None:
         state = ("present" if one.recent else "returning") if live >= PRESENT else "absent"

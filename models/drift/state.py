@@ -9,11 +9,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.drift.course import Course
 from models.drift.features import FeatureTest
 from models.drift.finding import State, Statistics, Verdict
-from models.drift.regimes import Known, RegimeTest
+from models.drift.regimes import LearnedRegime, RegimeTest
 from models.drift.scores import BurstTest, ChangeTest, MartingaleTest
+from models.drift.wander import WanderCheck
 
 STATES: tuple[State, ...] = ("none", "known_regime", "new_regime", "degraded")
 FORMAT = 1
@@ -59,7 +59,7 @@ class Baseline:
     reference_rows: int
     features: Sequence[str]
     alpha: float
-    regimes: Sequence[Known] = ()
+    regimes: Sequence[LearnedRegime] = ()
     score_wander: float = 0.0
 
 
@@ -87,7 +87,7 @@ class DriftTests:
         self.baseline = baseline
         seed = (zlib.crc32(baseline.uid.encode()), baseline.version)
         self._martingale = MartingaleTest(baseline.calibration, np.random.default_rng(seed))
-        self._course = Course(baseline.score_wander)
+        self._course = WanderCheck(baseline.score_wander)
         self._adwin = ChangeTest()
         self._burst = BurstTest()
         self._features = FeatureTest(

@@ -10,10 +10,10 @@ from models.arrays import Array
 from models.config import Config
 from models.parts.mixture import Mixture
 from models.parts.network import Identity, Shape
-from models.parts.tied_gaussians import LABELS, Distance, Tied
+from models.parts.tied_gaussians import LABELS, MahalanobisScore, TiedGaussians
 from models.scores.by_name import Score
 from models.version.imputation import Fill
-from models.version.kind import Kind, Parts
+from models.version.kind import Kind, VersionParts
 from models.version.spec import Lengths, Specs, labels, mixture
 from models.version.version import Version
 
@@ -28,7 +28,7 @@ class Mahalanobis:
     """Regimes of the scaled vectors; a vector is its own code."""
 
     network = Identity
-    mixture = Tied
+    mixture = TiedGaussians
     labels = LABELS
 
     def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
@@ -43,32 +43,34 @@ class Mahalanobis:
         regimes = labels(rows["latents.weights"])
         return {**mixture(shape, rows, 1, WIDEST), f"memory.{LABELS}": regimes}
 
-    def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
+    def prepare(self, parts: VersionParts, score: str) -> dict[str, Array]:
         """Return nothing: this kind has one score, which needs no arrays."""
         del parts, score
         return {}
 
-    def scorer(self, parts: Parts) -> Score:
+    def scorer(self, parts: VersionParts) -> Score:
         """Return the score: the distance to the nearest regime."""
-        return Distance(_tied(parts))
+        return MahalanobisScore(_tied(parts))
 
-    def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
+    def fill(self, parts: VersionParts, drawn: Callable[[], Array]) -> Fill:
         """Return a function that fills gaps with the conditional mean in the nearest regime."""
         del drawn
         return _tied(parts).fill
 
-    def codes(self, parts: Parts) -> Mixture:
+    def codes(self, parts: VersionParts) -> Mixture:
         """Return the regimes; the config's `replay` has no effect."""
         return parts.latents
 
-    def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    def classify(
+        self, parts: VersionParts, x: Array, labels: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return the label of the regime with the largest A f - B + log n_c."""
         chosen: NDArray[np.int64] = labels[parts.latents.assign(x)]
         return chosen
 
 
-def _tied(parts: Parts) -> Tied:
-    assert isinstance(parts.latents, Tied)
+def _tied(parts: VersionParts) -> TiedGaussians:
+    assert isinstance(parts.latents, TiedGaussians)
     return parts.latents
 
 

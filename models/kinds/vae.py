@@ -14,7 +14,7 @@ from models.parts.network import Network, Shape
 from models.scores.by_name import Score, prepare, scorer
 from models.version import classifier
 from models.version.imputation import Fill, reconstructed
-from models.version.kind import Kind, Parts
+from models.version.kind import Kind, VersionParts
 from models.version.spec import Lengths, Specs
 from models.version.version import Version
 
@@ -42,26 +42,28 @@ class Autoencoder:
         """Return the specs of its mixture, solver, past weights and score."""
         return vae_tensors.specs(shape, score, rows)
 
-    def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
+    def prepare(self, parts: VersionParts, score: str) -> dict[str, Array]:
         """Return the arrays that the score of this name needs beside network and mixture."""
         return prepare(score, parts.network, parts.latents, parts.lineage.seed)
 
-    def scorer(self, parts: Parts) -> Score:
+    def scorer(self, parts: VersionParts) -> Score:
         """Return the score that the config names."""
         needs = {**parts.memory, **parts.scoring}
         return scorer(parts.config.score, parts.network, parts.latents, needs)
 
-    def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
+    def fill(self, parts: VersionParts, drawn: Callable[[], Array]) -> Fill:
         """Return a function that fills gaps with the network's own reconstruction."""
         return reconstructed(parts.network, drawn().mean(axis=0))
 
-    def codes(self, parts: Parts) -> Mixture:
+    def codes(self, parts: VersionParts) -> Mixture:
         """Return the fitted mixture, or the prior if the config's `replay` draws from the prior."""
         if parts.config.replay.latents == "fitted":
             return parts.latents
         return Mixture.prior(parts.network.shape.latent)
 
-    def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    def classify(
+        self, parts: VersionParts, x: Array, labels: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return each row's class by the solver; for `icarl`, by the nearest mean of exemplars."""
         codes = parts.network.encode(x)[0]
         if classifier.EXEMPLARS in parts.memory and "icarl" in parts.config.strategy.split("+"):

@@ -2,7 +2,7 @@
 
 from models.parts.calibration import LARGEST
 from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
-from models.parts.fine import MOST as MOST_FINE
+from models.parts.fine_combinations import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
@@ -10,7 +10,7 @@ from models.scores.auto import OF_MANY, PARTS
 from models.scores.by_name import BANKED, base
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
-from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, labels, mixture
+from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Specs, TensorSpec, labels, mixture
 
 
 def specs(shape: Shape, score: str, rows: Lengths) -> Specs:
@@ -31,17 +31,17 @@ def _solver(shape: Shape, rows: Lengths) -> Specs:
         return {}
     return {
         "memory.solver.labels": labels(C),
-        "memory.solver.U": Spec("float32", (shape.latent, h)),
-        "memory.solver.a": Spec("float32", (1, h)),
-        "memory.solver.V": Spec("float32", (h, C)),
-        "memory.solver.b": Spec("float32", (1, C)),
+        "memory.solver.U": TensorSpec("float32", (shape.latent, h)),
+        "memory.solver.a": TensorSpec("float32", (1, h)),
+        "memory.solver.V": TensorSpec("float32", (h, C)),
+        "memory.solver.b": TensorSpec("float32", (1, C)),
     }
 
 
 def _fisher(shape: Shape, rows: Lengths) -> Specs:
     """Return the specs of `models.strategies.ewc`."""
     return {
-        f"memory.fisher.{name}": Spec("float32", size, 0.0, LARGEST)
+        f"memory.fisher.{name}": TensorSpec("float32", size, 0.0, LARGEST)
         for name, size in shape.tensors().items()
         if rows[f"memory.fisher.{name}"]
     }
@@ -52,7 +52,7 @@ def _bank(shape: Shape, score: str, rows: Lengths) -> Specs:
     if base(score) not in BANKED:
         return {}
     codes = min(max(rows["scoring.codes"], LOCAL), SIZE)
-    return {"scoring.codes": Spec("float32", (codes, shape.latent))}
+    return {"scoring.codes": TensorSpec("float32", (codes, shape.latent))}
 
 
 def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
@@ -66,21 +66,21 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
     return {
         **fine,
         **fine_normal,
-        "scoring.views.unit": Spec("float32", (d,), SLIGHT),
-        "scoring.views.marginals.values": Spec("float64", (d, KNOTS), -REACH, REACH),
-        "scoring.views.marginals.scores": Spec("float64", (d, KNOTS)),
-        "scoring.views.marginals.unit": Spec("float64", (d,), SLIGHT),
+        "scoring.views.unit": TensorSpec("float32", (d,), SLIGHT),
+        "scoring.views.marginals.values": TensorSpec("float64", (d, KNOTS), -REACH, REACH),
+        "scoring.views.marginals.scores": TensorSpec("float64", (d, KNOTS)),
+        "scoring.views.marginals.unit": TensorSpec("float64", (d,), SLIGHT),
         **_density("scoring.views.drawn_in.", d + m, rows),
         **_density("scoring.views.normal.", d + m_normal, rows),
-        "scoring.auto.tables": Spec("float64", (parts, -1), -LARGEST, LARGEST),
+        "scoring.auto.tables": TensorSpec("float64", (parts, -1), -LARGEST, LARGEST),
     }
 
 
 def _fine(prefix: str, d: int, rows: Lengths) -> tuple[int, Specs]:
-    """Return how many combinations a `models.parts.fine.Fine` of d features has, and its specs."""
+    """Return the number of fine combinations of d features, and the specs of their arrays."""
     m = min(rows[prefix + "inward"], MOST_FINE)
     sizes = {"origin": (d,), "inward": (m, d), "outward": (m, d)} if m else {}
-    return m, {prefix + name: Spec("float32", size) for name, size in sizes.items()}
+    return m, {prefix + name: TensorSpec("float32", size) for name, size in sizes.items()}
 
 
 def _density(prefix: str, d: int, rows: Lengths) -> Specs:
@@ -90,17 +90,17 @@ def _density(prefix: str, d: int, rows: Lengths) -> Specs:
     modes = min(max(rows[prefix + "weights"], 1), MODES)
     kernels = min(max(rows[prefix + "shares"], 1), KERNELS)
     specs = {
-        "mean": Spec("float64", (d,)),
-        "directions": Spec("float32", (k, d)),
-        "scale": Spec("float64", (1,), SLIGHT),
-        "tail": Spec("float32", (t, d)),
-        "tail_variances": Spec("float64", (t,), SLIGHT),
-        "rest": Spec("float64", (1,), SLIGHT),
-        "weights": Spec("float64", (modes,), 0.0, 1.0),
-        "means": Spec("float32", (modes, k)),
-        "factors": Spec("float32", (modes, k, k)),
-        "centres": Spec("float64", (kernels, k)),
-        "variances": Spec("float64", (kernels,), SLIGHT),
-        "shares": Spec("float64", (kernels,), -50.0, 1e-6),
+        "mean": TensorSpec("float64", (d,)),
+        "directions": TensorSpec("float32", (k, d)),
+        "scale": TensorSpec("float64", (1,), SLIGHT),
+        "tail": TensorSpec("float32", (t, d)),
+        "tail_variances": TensorSpec("float64", (t,), SLIGHT),
+        "rest": TensorSpec("float64", (1,), SLIGHT),
+        "weights": TensorSpec("float64", (modes,), 0.0, 1.0),
+        "means": TensorSpec("float32", (modes, k)),
+        "factors": TensorSpec("float32", (modes, k, k)),
+        "centres": TensorSpec("float64", (kernels, k)),
+        "variances": TensorSpec("float64", (kernels,), SLIGHT),
+        "shares": TensorSpec("float64", (kernels,), -50.0, 1e-6),
     }
     return {prefix + name: spec for name, spec in specs.items()}

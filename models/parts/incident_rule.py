@@ -280,7 +280,7 @@ def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...
     return tuple(sorted(found, reverse=True)[:PEAKS])
 
 
-class Chosen(NamedTuple):
+class ChosenRule(NamedTuple):
     """The chosen rule and its estimated rate of false incidents.
 
     `per_day` is the rate of false incidents under the rule on the calibration normals, with a
@@ -297,7 +297,7 @@ class Chosen(NamedTuple):
 
 def choose(
     found: Curve | None, asked: float, rows_per_day: float | None, alpha: float, seconds: float
-) -> Chosen:
+) -> ChosenRule:
     """Return the first rule of LADDER that opens at most `asked` false incidents a day.
 
     `rows_per_day` is the detector's traffic; None while it is unknown. `alpha` is the p-value at
@@ -311,7 +311,7 @@ def choose(
     unfit = found is None or not math.isclose(found.alpha, alpha, rel_tol=0.01)
     if found is None or unfit or rows_per_day is None or rate * found.rows < FEWEST:
         k, m = BUILT_IN
-        return Chosen(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
+        return ChosenRule(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
     most = rate * found.rows
     allowed = int(most * SHARE_ALONE)
     # A severity that calibration normals reach more often than that must not open an incident.
@@ -327,7 +327,7 @@ def choose(
     low, high = poisson_interval(count)
     daily /= found.rows
     rule = Rule(k, m, alone, seconds)
-    return Chosen(rule, "exact", asked, count * daily, low * daily, high * daily)
+    return ChosenRule(rule, "exact", asked, count * daily, low * daily, high * daily)
 
 
 def poisson_interval(count: int) -> tuple[float, float]:

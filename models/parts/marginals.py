@@ -105,8 +105,8 @@ class Marginals:
     def inverse(self, y: Float64) -> Float64:
         """Return scaled vectors (n, d) with the normal scores y (n, d).
 
-        If several quantiles share a knot, its value recurs, and no values lie next to it. There the
-        result is the nearest knot, so that whole numbers stay whole.
+        A value that recurs is the knot of several quantiles, and no other values lie close to it.
+        Close to such a value the result is the nearest knot, so that whole numbers stay whole.
         """
         x = np.empty_like(y)
         for j, (values, scores) in enumerate(zip(self.values, self.scores, strict=True)):

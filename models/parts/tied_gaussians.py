@@ -36,7 +36,7 @@ _ROWS = 1024  # rows scored at once, which bounds the memory for their differenc
 
 
 @dataclass(frozen=True, slots=True)
-class Tied(Mixture):
+class TiedGaussians(Mixture):
     """C Gaussians with one shared covariance, over scaled vectors of d features.
 
     It has shares (C,), means (C, d) and factors (1, d, d): the Cholesky factor of Sigma plus a
@@ -77,7 +77,7 @@ class Tied(Mixture):
         It equals A f - B + log n_c up to a term that is the same for all classes.
         """
         shares = np.log(np.maximum(self.weights, 1e-300))
-        log_densities: NDArray[np.float64] = shares - Distance(self).each(z)
+        log_densities: NDArray[np.float64] = shares - MahalanobisScore(self).each(z)
         return log_densities
 
     def assign(self, z: Array) -> NDArray[np.int64]:
@@ -121,14 +121,14 @@ class Tied(Mixture):
         return _float32(filled)
 
 
-class Distance:
+class MahalanobisScore:
     """The score: half the squared distance to the nearest regime, in nats.
 
     It equals -log N(x; mu_c, Sigma) of that regime up to a constant that all regimes share. Safe to
     call from several threads.
     """
 
-    def __init__(self, tied: Tied) -> None:
+    def __init__(self, tied: TiedGaussians) -> None:
         factor = tied.factors[0].astype(np.float64)
         whitening = np.linalg.inv(factor).T  # (d, d): x W has the identity as covariance
         self._means = tied.means

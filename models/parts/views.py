@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.data_density import WHITENED, DataDensity
-from models.parts.fine import ROWS_A_FEATURE, Fine, over_decades
+from models.parts.fine_combinations import ROWS_A_FEATURE, FineCombinations, over_decades
 from models.parts.marginals import REACH, Marginals
 
 LEAST = 1e-6  # a feature with a smaller deviation is constant
@@ -31,8 +31,8 @@ class Views:
     drawn_in: DataDensity
     marginals: Marginals
     normal: DataDensity
-    fine: Fine | None = None
-    fine_normal: Fine | None = None
+    fine: FineCombinations | None = None
+    fine_normal: FineCombinations | None = None
 
     @property
     def many(self) -> bool:
@@ -56,14 +56,14 @@ class Views:
         """
         wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
-        fine = Fine.fit(wide, enough=enough) if like is None or like.fine else None
+        fine = FineCombinations.fit(wide, enough=enough) if like is None or like.fine else None
         spread = _asinh(wide).std(axis=0)
         unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
         scores = Marginals.fit(wide) if marginals is None else marginals
         fine_normal = None
         if like is None or like.fine_normal:
             normal, among_these = scores(wide).astype(np.float32), over_decades(_near(wide))
-            fine_normal = Fine.fit(normal, enough=enough, among=among_these)
+            fine_normal = FineCombinations.fit(normal, enough=enough, among=among_these)
 
         def density(of: Callable[[Array], Array]) -> DataDensity:
             return DataDensity.fit(of(x), seed, within=None if among is None else of(wide))
@@ -188,29 +188,29 @@ class Views:
             DataDensity.from_tensors("views.drawn_in.", scoring),
             Marginals(*(scoring[f"views.marginals.{name}"] for name in KNOTS_OF)),
             DataDensity.from_tensors("views.normal.", scoring),
-            Fine.from_tensors("views.fine.", scoring),
-            Fine.from_tensors("views.fine_normal.", scoring),
+            FineCombinations.from_tensors("views.fine.", scoring),
+            FineCombinations.from_tensors("views.fine_normal.", scoring),
         )
 
 
-def _seen(x: Array, unit: Array, fine: Fine | None) -> Array:
+def _seen(x: Array, unit: Array, fine: FineCombinations | None) -> Array:
     """Return scaled vectors x (n, d) in the view `drawn_in`."""
     return _seen_near(_near(x), unit, fine)
 
 
-def _seen_near(near: Array, unit: Array, fine: Fine | None) -> Array:
+def _seen_near(near: Array, unit: Array, fine: FineCombinations | None) -> Array:
     """Return vectors (n, d), or one (d,), that are within REACH in the view `drawn_in`."""
     seen: Array = np.arcsinh(near)
     seen *= unit
     return seen if fine is None else np.concatenate([seen, fine(near)], axis=-1)
 
 
-def _with(scores: Array, fine: Fine | None) -> Array:
+def _with(scores: Array, fine: FineCombinations | None) -> Array:
     """Return normal scores (n, d) or (d,), with their fine combinations appended, if any."""
     return scores if fine is None else np.concatenate([scores, fine(scores)], axis=-1)
 
 
-def _shared(shares: Float64, fine: Fine | None, d: int) -> Float64:
+def _shared(shares: Float64, fine: FineCombinations | None, d: int) -> Float64:
     """Return the contributions of d features, (n, d), with their parts of the combinations."""
     return shares if fine is None else shares[:, :d] + fine.shared(shares[:, d:])
 

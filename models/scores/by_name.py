@@ -10,7 +10,7 @@ from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
 from models.scores.auto import Auto, drawn
-from models.scores.by_regime import Relative, from_tensors
+from models.scores.by_regime import ScoreByRegime, from_tensors
 from models.scores.elbo import Scorer, blocks
 from models.scores.generated_bank import generated_codes
 from models.scores.hidden import Hidden
@@ -60,7 +60,9 @@ def scorer(kind: str, network: Network, latents: Mixture, needs: Mapping[str, Ar
     """
     tables, boundaries = from_tensors(needs), Boundaries.from_tensors(needs)
     if kind.endswith(RELATIVE) and tables and boundaries:
-        return Relative(scorer(base(kind), network, latents, needs), network, boundaries, tables)
+        return ScoreByRegime(
+            scorer(base(kind), network, latents, needs), network, boundaries, tables
+        )
     kind = base(kind)
     if kind in BANKED:
         return BANKED[kind](network, needs["codes"])

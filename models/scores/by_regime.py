@@ -30,7 +30,7 @@ Tables = dict[int, Float64]
 """The ascending calibration scores of each regime, by its number."""
 
 
-class Relative:
+class ScoreByRegime:
     """A score expressed as -log p within the regime of each vector, in nats.
 
     It costs as much as the base score, plus one more pass through the encoder's hidden layers.

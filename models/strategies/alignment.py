@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from models.strategies.distillation import teacher
-from models.strategies.step_losses import Setting, StepLoss
+from models.strategies.step_losses import StepLoss, TrainingSetting
 from models.vae.vae import VAE
 from models.version.version import Version
 
@@ -28,7 +28,7 @@ LAMBDA = 1.0
 CHUNK = 8_192  # codes are drawn this many at a time
 
 
-def alignment(previous: Version, setting: Setting) -> StepLoss:
+def alignment(previous: Version, setting: TrainingSetting) -> StepLoss:
     """Return the loss lambda odds (squared difference of decoders + of encoders)."""
     old, vae, n = teacher(previous, setting.device), setting.vae, setting.batch_size
     numpy_rng = np.random.default_rng([setting.seed, 4])

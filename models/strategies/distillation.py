@@ -19,8 +19,8 @@ from torch import Tensor
 
 from models.arrays import Array
 from models.parts.network import posterior_codes
-from models.strategies.step_losses import Setting, StepLoss
-from models.vae.gradient import Answers
+from models.strategies.step_losses import StepLoss, TrainingSetting
+from models.vae.gradient import TeacherAnswers
 from models.vae.vae import VAE
 from models.version.version import Version
 
@@ -36,14 +36,14 @@ def teacher(version: Version, device: torch.device) -> VAE:
     return vae.eval()
 
 
-def answered(previous: Version, x: Array, rng: np.random.Generator) -> Answers:
+def answered(previous: Version, x: Array, rng: np.random.Generator) -> TeacherAnswers:
     """Return the previous version's answers on scaled vectors x (n, d)."""
     network = previous.network
     mean, log_variance = network.encode(x)
     z = posterior_codes(mean, log_variance, rng)
     gaussian = network.shape.likelihood == "gaussian"
     variance = network.noise_deviation()[0] ** 2 if gaussian else np.zeros(1, np.float32)
-    return Answers(
+    return TeacherAnswers(
         torch.from_numpy(mean),
         torch.from_numpy(log_variance),
         torch.from_numpy(z),
@@ -91,7 +91,7 @@ def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
     return nats
 
 
-def of_new(previous: Version, setting: Setting) -> StepLoss:
+def of_new(previous: Version, setting: TrainingSetting) -> StepLoss:
     """Return the loss lambda D on the batch's new rows, times the past's odds w_prev / w_new."""
     old, vae = teacher(previous, setting.device), setting.vae
 

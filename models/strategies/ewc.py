@@ -26,16 +26,16 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
 from models.arrays import Array
-from models.strategies.step_losses import Setting, StepLoss
+from models.strategies.step_losses import StepLoss, TrainingSetting
 from models.vae.vae import VAE, public
 from models.version.version import Version
 
 LAMBDA = 1e4
 SAMPLES = 512  # vectors whose gradients are squared: the relative error of the mean is about 1 / 16
-CHUNK = 16  # gradients are held this many at a time
+CHUNK = 16  # vectors whose gradients are in memory at the same time
 
 
-def consolidation(previous: Version, setting: Setting) -> StepLoss:
+def consolidation(previous: Version, setting: TrainingSetting) -> StepLoss:
     """Return the loss lambda/2 sum_i F_i (theta_i - theta*_i)^2 of each network."""
     fisher = {
         name: torch.from_numpy(previous.memory[f"fisher.{public(name)}"]).to(setting.device)
@@ -59,7 +59,9 @@ def consolidation(previous: Version, setting: Setting) -> StepLoss:
     return loss
 
 
-def fisher_information(setting: Setting, x: Array, memory: Mapping[str, Array]) -> dict[str, Array]:
+def fisher_information(
+    setting: TrainingSetting, x: Array, memory: Mapping[str, Array]
+) -> dict[str, Array]:
     """Return the running F of network 0: the weighted mean of the previous F and that of x (n, d).
 
     If the past was learned without F, its weight is 0.

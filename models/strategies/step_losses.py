@@ -11,7 +11,7 @@ from models.vae.vae import VAE
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class TrainingSetting:
     """The setting of a training: M networks, the mixing weights, the batch size, the seed."""
 
     vae: VAE
@@ -37,7 +37,7 @@ StepLoss = Callable[[Tensor, int, torch.Generator], Tensor]
 Returns a loss for each network, (M,).
 """
 
-ExtraLoss = Callable[[Setting], StepLoss]
+ExtraLoss = Callable[[TrainingSetting], StepLoss]
 
-Remember = Callable[[Setting, Array, Mapping[str, Array]], dict[str, Array]]
+Remember = Callable[[TrainingSetting, Array, Mapping[str, Array]], dict[str, Array]]
 """Takes the setting, new scaled vectors (n, d) and the previous memory; returns named arrays."""

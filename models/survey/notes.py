@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.parts.lineage import Evidence, Note
 from models.parts.scaler import KNEE, Scaler, middle
-from models.parts.strays import Strays
+from models.parts.stray_values import StrayValues
 from models.survey.counters import is_counter
 
 NAMED = 8  # the most features named in a note; the others are counted
@@ -23,7 +23,7 @@ STILL = 0.05
 UNFIT = 0.01  # a note is written if more than this share of a feature's values is out of range
 
 
-def first(X: Array, found: Strays, names: Sequence[str]) -> Iterator[Note]:
+def first(X: Array, found: StrayValues, names: Sequence[str]) -> Iterator[Note]:
     """Yield notes on the first normals X (n, d), with the stray values among them."""
     if found.rows.any():
         yield _note(

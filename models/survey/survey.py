@@ -48,7 +48,7 @@ class Survey(NamedTuple):
     last: int
 
 
-class Past(NamedTuple):
+class PreviousRegime(NamedTuple):
     """The previous version's knowledge of a regime."""
 
     size: int
@@ -56,13 +56,13 @@ class Past(NamedTuple):
     curve: LearningCurve | None = None
 
     @classmethod
-    def of(cls, version: Version) -> "dict[int, Past]":
+    def of(cls, version: Version) -> "dict[int, PreviousRegime]":
         """Return the version's regimes by number, from its lineage."""
         known = version.lineage.regimes
         return {one.number: cls(one.size, one.seen, one.curve) for one in known}
 
 
-class Met(NamedTuple):
+class VersionRegimes(NamedTuple):
     """The regimes of a version: where they lie, and which vector belongs to which regime.
 
     `known` is the previous version's knowledge of its regimes, by number. `x` (n, d) are new
@@ -72,7 +72,7 @@ class Met(NamedTuple):
 
     numbers: Labels
     boundaries: Boundaries
-    known: Mapping[int, Past]
+    known: Mapping[int, PreviousRegime]
     x: Array
     of_x: Labels
     old: Array
@@ -100,12 +100,12 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     x = np.concatenate([x_old, x_new])
     numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
-    met = Met(numbers, boundaries, before.known, x_new, labels_new, old, labels_old)
+    met = VersionRegimes(numbers, boundaries, before.known, x_new, labels_new, old, labels_old)
     return survey_of(version, previous, met, rng)
 
 
 def survey_of(
-    version: Version, previous: Version | None, met: Met, rng: np.random.Generator
+    version: Version, previous: Version | None, met: VersionRegimes, rng: np.random.Generator
 ) -> Survey:
     """Return the tensors and the parts of the lineage for the regimes that `version` met."""
     forgotten = _forgetting(version, previous, met.old, met.of_old)
@@ -175,7 +175,7 @@ def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ..
 class _Before(NamedTuple):
     """The previous version's regimes by number, and the number of each old and new vector."""
 
-    known: Mapping[int, Past]
+    known: Mapping[int, PreviousRegime]
     old: Labels
     new: Labels
 
@@ -183,7 +183,7 @@ class _Before(NamedTuple):
 def _before(version: Version, previous: Version, old: Array, new: Array) -> _Before:
     if previous.boundaries is not None:
         return _Before(
-            Past.of(previous), previous.nearest_regime(old), previous.nearest_regime(new)
+            PreviousRegime.of(previous), previous.nearest_regime(old), previous.nearest_regime(new)
         )
     # The previous version's kind or release knows no regimes: find them in vectors that it draws.
     network, scaler = version.network, version.scaler
@@ -192,7 +192,9 @@ def _before(version: Version, previous: Version, old: Array, new: Array) -> _Bef
     near = Boundaries.fit(network, x_old, of, x_old).nearest(network, scaler.transform(new))
     learned, seen = previous.lineage.learned, previous.lineage.experiences
     sizes = (learned * np.bincount(of) / len(of)).round().astype(int).tolist()
-    return _Before({r: Past(size, seen) for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near)
+    return _Before(
+        {r: PreviousRegime(size, seen) for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near
+    )
 
 
 def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArray[np.bool_]:

@@ -22,7 +22,7 @@ from models.survey import notes
 from models.survey.survey import survey
 from models.training import auto
 from models.training.false_incidents import on_held_out
-from models.training.held_out import Copies, calibrating, disagreement
+from models.training.held_out import EqualRows, calibrating, disagreement
 from models.training.mixing import LEAST_NEW, RARE
 from models.training.trained import Trained
 from models.version.version import Version
@@ -203,17 +203,19 @@ def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
     return choose(candidates)
 
 
-def _fit(trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]) -> auto.Fitted:
+def _fit(
+    trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
+) -> auto.FittedScore:
     """Prepare the score of the config, and score held-out vectors. See `_held_out_scores`."""
     kind, network = trained.config.score, trained.networks[0]
     scoring = prepare(kind, network, latents, trained.plan.seed)
     rows, own = _held_out_scores(trained, latents, x, folds)
     serving = in_blocks(scorer(kind, network, latents, scoring), trained.x[rows])
-    held_out = calibrating(own, serving, Copies.of(trained.x).of_rows(rows))
+    held_out = calibrating(own, serving, EqualRows.of(trained.x).of_rows(rows))
     differs = disagreement(held_out, serving)
     if differs is not None:
         held_out = np.maximum(own, serving)
-    return auto.Fitted(scoring, rows, held_out, differs)
+    return auto.FittedScore(scoring, rows, held_out, differs)
 
 
 def _held_out_scores(

@@ -15,7 +15,7 @@ from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
 from models.scores.by_regime import Surprise
-from models.training.held_out import Copies, calibrating, disagreement
+from models.training.held_out import EqualRows, calibrating, disagreement
 from models.training.trained import Trained
 from models.version.version import Version
 
@@ -28,7 +28,7 @@ FOREMOST = 50  # rows of each part whose own score in the table would count
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
-class Fitted(NamedTuple):
+class FittedScore(NamedTuple):
     """A version's `scoring`, and the scores `held_out` (m,) of the trained rows `rows` (m,).
 
     `differs` is the result of `models.training.held_out.disagreement`.
@@ -45,7 +45,7 @@ def fit(
     champion: Version | None,
     generated: Array,
     shares: tuple[float, float],
-) -> Fitted:
+) -> FittedScore:
     """Fit the score to a training's old and new vectors; calibrate it on held-out ones.
 
     `champion` is the previous version under the same score. `generated` (g, d), scaled, are vectors
@@ -65,7 +65,7 @@ def fit(
     whole, held, parts = _held_out(trained, old, past, chosen)
     serving = uncalibrated(trained.networks[0], whole)
     as_served = parts_of(serving, x[held])
-    parts = calibrating(parts, as_served, Copies.of(x).of_rows(held))
+    parts = calibrating(parts, as_served, EqualRows.of(x).of_rows(held))
     differs = disagreement(_joined(parts), _joined(parts, as_served))
     if differs is not None:
         parts = np.maximum(parts, as_served)
@@ -87,7 +87,7 @@ def fit(
     # The network and views that serve fit rows of folds better than those that left them out. This
     # errs to the safe side already.
     times = times if plan.networks == 1 else 0
-    return Fitted(scoring, held, unseen(scoring["auto.tables"], parts, times), differs)
+    return FittedScore(scoring, held, unseen(scoring["auto.tables"], parts, times), differs)
 
 
 def _held_out(
@@ -116,7 +116,7 @@ def _held_out(
             # Carried views search among the new rows only. A search among few rows, or many
             # copies, would fit each row, and so the rows left out.
             known = others if past is not None else np.concatenate([old, others])
-            distinct = Copies.of(known).distinct
+            distinct = EqualRows.of(known).distinct
             few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
             views = views_of(others, whole)[0] if few else again(others)
         rows.append(mine)

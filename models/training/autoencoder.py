@@ -14,7 +14,7 @@ from models.config import MIN_VECTORS, Config
 from models.errors import TrainingError
 from models.strategies.growth import compact
 from models.strategies.past import Past, past
-from models.strategies.step_losses import Setting
+from models.strategies.step_losses import TrainingSetting
 from models.training import labelled_rows, mixing
 from models.training.assemble import finish
 from models.training.batches import batches
@@ -58,7 +58,7 @@ def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progre
     chosen = plan(previous, behind, x, config, outputs, weights)
     x, chosen = labelled_rows.emphasised(x, chosen, labelled)
     vae = _initial(chosen, previous, behind)
-    setting = Setting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
+    setting = TrainingSetting(vae, chosen.w_prev, chosen.w_new, chosen.batch_size, chosen.seed)
     warm = previous is not None and behind.warm
     curve = yield from _optimise(setting, chosen, behind, x, warm)
     memory: dict[str, Array] = {}
@@ -115,7 +115,7 @@ def _probes(
         steps = min(whole.steps, max(LEAST_PROBE, whole.steps // PROBE))
         chosen = replace(whole, folds=np.where(held_out, -1, 0), steps=steps)
         vae = _initial(chosen, previous, behind)
-        setting = Setting(vae, chosen.w_prev, w_new, chosen.batch_size, chosen.seed)
+        setting = TrainingSetting(vae, chosen.w_prev, w_new, chosen.batch_size, chosen.seed)
         for step in _optimise(setting, chosen, behind, x, warm=behind.warm):
             yield Progress(0.0, step.loss)
         old = previous.with_config(config).draw(PROBED, rng)
@@ -143,7 +143,7 @@ def _initial(chosen: Plan, previous: Version | None, behind: Past) -> VAE:
 
 
 def _optimise(
-    setting: Setting, chosen: Plan, past: Past, x: Array, warm: bool
+    setting: TrainingSetting, chosen: Plan, past: Past, x: Array, warm: bool
 ) -> Generator[Progress, None, list[float]]:
     """Take the plan's gradient steps; return the mean loss of each tenth of the steps."""
     vae = setting.vae

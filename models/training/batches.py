@@ -11,7 +11,7 @@ from models.strategies.distillation import answered
 from models.strategies.past import Past
 from models.training import mixing
 from models.training.plan import Plan
-from models.vae.gradient import Answers
+from models.vae.gradient import TeacherAnswers
 from models.version.version import Version
 
 # old vectors drawn at a time: enough for a large matrix product, few enough for the cache
@@ -20,7 +20,7 @@ CHUNK = 1024
 
 def batches(
     chosen: Plan, past: Past, x: Array, rng: np.random.Generator
-) -> Iterator[tuple[Tensor, int, Answers | None]]:
+) -> Iterator[tuple[Tensor, int, TeacherAnswers | None]]:
     """Yield each step's batch (M, n_prev + n_new, d), n_prev, and answers, epoch after epoch.
 
     If the past has a teacher, the answers are the teacher's on the first of the old vectors; else
@@ -56,9 +56,9 @@ class _Replay:
         self._generator, self._exemplars = past.generator, past.exemplars
         self._teacher, self._rng = teacher, rng
         self._drawn, self._used = nothing, 0
-        self._answers: Answers | None = None
+        self._answers: TeacherAnswers | None = None
 
-    def draw(self, n: int) -> tuple[Array, Answers | None]:
+    def draw(self, n: int) -> tuple[Array, TeacherAnswers | None]:
         """Return the next n vectors (n, d), no generated one twice, and the answers on them."""
         if self._used + n > len(self._drawn):
             self._drawn, self._used = self._chunk(max(n, CHUNK)), 0

@@ -15,7 +15,7 @@ from models.parts.calibration import COMMON, Calibration, representable
 from models.training.mixing import RARE
 
 
-class Copies(NamedTuple):
+class EqualRows(NamedTuple):
     """For each row of a training: the index of the first equal row, and the number of equal rows.
 
     Both are (n,). `rows` is the number of all rows.
@@ -26,7 +26,7 @@ class Copies(NamedTuple):
     rows: int
 
     @classmethod
-    def of(cls, x: Array) -> "Copies":
+    def of(cls, x: Array) -> "EqualRows":
         """Find the copies among the rows of x (n, d)."""
         _, first, of, counts = np.unique(
             x, axis=0, return_index=True, return_inverse=True, return_counts=True
@@ -34,7 +34,7 @@ class Copies(NamedTuple):
         of = of.reshape(len(x))
         return cls(first[of], counts[of], len(x))
 
-    def of_rows(self, some: NDArray[np.int64]) -> "Copies":
+    def of_rows(self, some: NDArray[np.int64]) -> "EqualRows":
         """Return the entries of the rows with indices `some` (m,)."""
         return self._replace(first=self.first[some], counts=self.counts[some])
 
@@ -51,7 +51,7 @@ class Copies(NamedTuple):
         return int((once | self.common).sum())
 
 
-def calibrating(own: Float64, serving: Float64, copies: Copies) -> Float64:
+def calibrating(own: Float64, serving: Float64, copies: EqualRows) -> Float64:
     """Return the scores (..., n) that calibrate the rows of `copies`.
 
     `own` (..., n) are the scores by the networks that left the rows out, `serving` (..., n) those

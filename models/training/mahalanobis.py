@@ -25,8 +25,8 @@ from models.parts.carried_calibration import GENERATED, carried, mixed
 from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
 from models.parts.network import Identity
 from models.parts.reference import Reference
-from models.parts.tied_gaussians import LABELS, Distance, Tied
-from models.survey.survey import Met, Past, survey_of
+from models.parts.tied_gaussians import LABELS, MahalanobisScore, TiedGaussians
+from models.survey.survey import PreviousRegime, VersionRegimes, survey_of
 from models.training import mixing
 from models.training.false_incidents import by_rank
 from models.training.learner import Progress, Weights
@@ -49,7 +49,9 @@ class _Regimes:
     latest vectors were added; `of` (n,) are the regime indices of these vectors.
     """
 
-    def __init__(self, tied: Tied | None, labels: NDArray[np.int64], d: int, slots: int) -> None:
+    def __init__(
+        self, tied: TiedGaussians | None, labels: NDArray[np.int64], d: int, slots: int
+    ) -> None:
         self._slots = slots
         self.shares = list(tied.weights) if tied else []
         self.means = list(tied.means.astype(np.float64)) if tied else []
@@ -58,7 +60,7 @@ class _Regimes:
 
     def mix(self, x: Array, labels: NDArray[np.int64] | None, w_prev: float, w_new: float) -> None:
         """Learn x (n, d), scaled, as one regime, or as one regime for each of its labels (n,)."""
-        known = Distance(self.tied()) if self.shares and labels is None else None
+        known = MahalanobisScore(self.tied()) if self.shares and labels is None else None
         self.were, self.of = self.shares, np.empty(len(x), np.int64)
         self.shares = [w_prev * share for share in self.shares]
         self.covariance = w_prev * self.covariance
@@ -71,7 +73,7 @@ class _Regimes:
             self.covariance += share / len(own) * (apart.T @ apart)
             self.of[mine] = self._join(self._nearest(label, mean, known), label, mean, share)
 
-    def _nearest(self, label: int, mean: Float64, known: Distance | None) -> int | None:
+    def _nearest(self, label: int, mean: Float64, known: MahalanobisScore | None) -> int | None:
         """Return the index of the regime with this label or mean (d,); None for a new one."""
         if label != UNNAMED:
             return self.labels.index(label) if label in self.labels else None
@@ -95,8 +97,10 @@ class _Regimes:
         self.shares[c] = both
         return c
 
-    def tied(self) -> Tied:
-        return Tied.of(np.array(self.shares), np.array(self.means), self.covariance, self._slots)
+    def tied(self) -> TiedGaussians:
+        return TiedGaussians.of(
+            np.array(self.shares), np.array(self.means), self.covariance, self._slots
+        )
 
 
 def learn(given: Prepared, config: Config, weights: Weights) -> Generator[Progress, None, Version]:
@@ -133,7 +137,7 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
     tied = whole.tied()
     folds = runs(x, FOLDS, rng)
     held_out = np.concatenate(
-        [Distance(regimes(folds != m).tied())(x[folds == m]) for m in range(FOLDS)]
+        [MahalanobisScore(regimes(folds != m).tied())(x[folds == m]) for m in range(FOLDS)]
     )
     generated, old = _carried(previous, tied, rng)
     learned = before + n
@@ -173,25 +177,25 @@ def _learned(given: Prepared, config: Config, weights: Weights) -> Version:
 
 def _met(
     version: Version, previous: Version | None, whole: _Regimes, x: Array, generated: Array
-) -> Met:
+) -> VersionRegimes:
     """Return the regime index, counted from 1, of each new and each generated vector.
 
     A regime keeps its index. The regimes of a version of another kind are found in vectors that its
     generator draws.
     """
     tied = version.latents
-    assert isinstance(tied, Tied)
-    known: dict[int, Past] = {}
+    assert isinstance(tied, TiedGaussians)
+    known: dict[int, PreviousRegime] = {}
     of_old = np.empty(0, np.int64)
     if previous is not None:
-        of_old = 1 + Distance(tied).each(generated)[:, : len(whole.were)].argmin(axis=1)
-        if isinstance(previous.latents, Tied) and previous.regimes:
-            known = Past.of(previous)
+        of_old = 1 + MahalanobisScore(tied).each(generated)[:, : len(whole.were)].argmin(axis=1)
+        if isinstance(previous.latents, TiedGaussians) and previous.regimes:
+            known = PreviousRegime.of(previous)
         else:
             learned, seen = previous.lineage.learned, previous.lineage.experiences
             sizes = np.array(whole.were) / sum(whole.were) * learned
-            known = {c: Past(round(n), seen) for c, n in enumerate(sizes.tolist(), 1)}
-    return Met(
+            known = {c: PreviousRegime(round(n), seen) for c, n in enumerate(sizes.tolist(), 1)}
+    return VersionRegimes(
         numbers=np.arange(1, 1 + len(tied.weights)),
         boundaries=tied.boundaries(),
         known=known,
@@ -206,7 +210,7 @@ def _known(previous: Version | None, d: int, slots: int, rng: np.random.Generato
     known = _Regimes(None, np.empty(0, np.int64), d, slots)
     if previous is None:
         return known
-    if isinstance(previous.latents, Tied):
+    if isinstance(previous.latents, TiedGaussians):
         return _Regimes(previous.latents, np.asarray(previous.memory[LABELS], np.int64), d, slots)
     drawn = _drawn(previous, rng)
     known.mix(drawn, previous.latents.assign(previous.network.encode(drawn)[0]), 0.0, 1.0)
@@ -215,13 +219,13 @@ def _known(previous: Version | None, d: int, slots: int, rng: np.random.Generato
 
 
 def _carried(
-    previous: Version | None, tied: Tied, rng: np.random.Generator
+    previous: Version | None, tied: TiedGaussians, rng: np.random.Generator
 ) -> tuple[Array, Float64]:
     """Return vectors in place of the old normals, scaled (g, d), and the real ones' new scores."""
     if previous is None:
         return np.empty((0, tied.means.shape[1]), np.float32), np.empty(0)
     generated = _drawn(previous, rng)
-    before, after = previous.score_scaled(generated), Distance(tied)(generated)
+    before, after = previous.score_scaled(generated), MahalanobisScore(tied)(generated)
     return generated, carried(previous.calibration.scores, before, after)
 
 

@@ -14,7 +14,7 @@ from models.parts.network import Shape
 from models.steps import THOROUGH, auto_batch_size, auto_epochs
 from models.strategies.past import Past
 from models.training import mixing
-from models.training.held_out import Copies
+from models.training.held_out import EqualRows
 from models.version.version import Version
 
 # folds for at most FEW vectors; for more, FOLDS - 1, so that a network learns from 75 %
@@ -95,7 +95,7 @@ def plan(
     seed = seeded(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
     # A hundred rows of fifty copies each count as a hundred, for calibration and for training.
-    distinct = Copies.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
+    distinct = EqualRows.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
     relative, enough = config.score.endswith("+regime"), ENOUGH * n / (past.learned + n)
     folds = _folds(x, distinct, _parameters(shape), relative, enough, rng)
     n_trained = int((folds >= 0).sum())
@@ -221,12 +221,12 @@ def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
     copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
     another part of the rows, so that with rows sorted by regime no fold holds out a whole regime.
-    Equal rows go into one fold for the same reason. Common values (`Copies.common`) do not: such a
-    value will come again, and the version has learned it. Its scores under a network that never saw
-    it would therefore be too high.
+    Equal rows go into one fold for the same reason. Common values (`EqualRows.common`) do not. Such
+    a value will come again, and the version has learned it. Its scores under a network that never
+    saw it would therefore be too high.
     """
     n = len(x)
-    copies = Copies.of(x)
+    copies = EqualRows.of(x)
     # A common row keeps its own place; other equal rows take the place of the first of them.
     place = np.where(copies.common, np.arange(n), copies.first)
     order = np.argsort(place, kind="stable")

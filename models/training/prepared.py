@@ -11,7 +11,7 @@ from models.arrays import Array
 from models.config import MIN_VECTORS
 from models.parts.lineage import Note
 from models.parts.scaler import Scaler
-from models.parts.strays import Strays, strays
+from models.parts.stray_values import StrayValues, strays
 from models.survey import notes
 from models.survey.news import with_news
 from models.version.version import Version
@@ -77,7 +77,7 @@ def prepare(
         found = strays(numbers)
         keep = ~found.rows
         if keep.sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
-            found, keep = Strays(np.zeros(len(new), bool), {}), np.ones(len(new), bool)
+            found, keep = StrayValues(np.zeros(len(new), bool), {}), np.ones(len(new), bool)
         found_notes = tuple(chain(notes.first(numbers, found, names), always))
         classes = classes if classes is None else classes[keep]
         vouched = vouched if vouched is None else vouched[keep]

@@ -19,7 +19,7 @@ from models.vae.vae import VAE, Linear, Perceptron
 _rectify = torch.ops.aten.threshold_backward.grad_input
 
 
-class Answers(NamedTuple):
+class TeacherAnswers(NamedTuple):
     """The previous version's answers (subscript 0) on p old rows, which all networks share.
 
     `mean` and `log_variance` of q_0(z|x) and `z` drawn from it, (p, k); `decoded`, the mean of
@@ -34,16 +34,18 @@ class Answers(NamedTuple):
     variance: Tensor
     weight: float = 1.0
 
-    def to(self, device: torch.device) -> "Answers":
+    def to(self, device: torch.device) -> "TeacherAnswers":
         """Return the answers on `device`."""
         *parts, weight = self
         mean, log_variance, z, decoded, variance = (part.to(device) for part in parts)
-        return Answers(mean, log_variance, z, decoded, variance, weight)
+        return TeacherAnswers(mean, log_variance, z, decoded, variance, weight)
 
-    def rows(self, some: slice) -> "Answers":
+    def rows(self, some: slice) -> "TeacherAnswers":
         """Return the answers on some of the rows."""
         mean, log_variance, z, decoded, variance, weight = self
-        return Answers(mean[some], log_variance[some], z[some], decoded[some], variance, weight)
+        return TeacherAnswers(
+            mean[some], log_variance[some], z[some], decoded[some], variance, weight
+        )
 
 
 class Gradient:
@@ -80,7 +82,7 @@ class Gradient:
         x: Tensor,
         beta: float,
         rng: torch.Generator,
-        answers: Answers | None = None,
+        answers: TeacherAnswers | None = None,
         *,
         look: bool,
     ) -> Tensor:
@@ -130,7 +132,9 @@ class Gradient:
         self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
         return loss
 
-    def _gaussian(self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int) -> Tensor:
+    def _gaussian(
+        self, target: Tensor, decoded: Tensor, answers: TeacherAnswers | None, n: int
+    ) -> Tensor:
         """Return d mean(-log p) / d decoded, (M, n, d), and write the gradient of the noise.
 
         The entries for the slots of categories keep their decoded values.
@@ -156,7 +160,7 @@ class Gradient:
         return decoded
 
     def _categorical(
-        self, target: Tensor, decoded: Tensor, answers: Answers | None, n: int
+        self, target: Tensor, decoded: Tensor, answers: TeacherAnswers | None, n: int
     ) -> None:
         """Replace the slots in `decoded` (M, n, d) by d mean(-log p) / d decoded."""
         for own in self._vae.shape.blocks:

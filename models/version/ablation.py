@@ -26,7 +26,7 @@ CELLS = 2**20  # the most numbers in the vectors filled in at once: 4 MiB
 T = TypeVar("T", bound=np.generic)
 
 
-class Ablated(NamedTuple):
+class AblationResult(NamedTuple):
     """The tried columns and the fall of the score for each, (n, c); expected values, (n, d)."""
 
     columns: NDArray[np.int64]
@@ -71,7 +71,7 @@ def ablate(
     owners: NDArray[np.intp],
     fill: Fill,
     score: Callable[[Array], Float64],
-) -> Ablated:
+) -> AblationResult:
     """Return how much each of `columns` (n, c) adds to the score of its row of x (n, d), scaled.
 
     `expected` differs from x only in the numbers that those columns own.
@@ -95,7 +95,7 @@ def ablate(
             row, column, number = np.nonzero(own)
             expected[rows][row, number] = without.reshape(own.shape)[row, column, number]
         falls[rows] = score(whole)[:, None] - score(without).reshape(tried.shape)
-    return Ablated(columns, falls, expected)
+    return AblationResult(columns, falls, expected)
 
 
 @dataclass(frozen=True, slots=True)

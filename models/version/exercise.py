@@ -14,7 +14,7 @@ from models.parts.regimes import Regime
 from models.version.judgement import Attribution, Judgement
 
 
-class Answering(Protocol):
+class ExercisedVersion(Protocol):
     """The parts of a version that are exercised; see `models.version.version`."""
 
     @property
@@ -49,7 +49,7 @@ class Answering(Protocol):
         """Return the number of the regime nearest to each row of X (n, d), (n,)."""
 
 
-def exercise(version: Answering, golden: Array) -> None:
+def exercise(version: ExercisedVersion, golden: Array) -> None:
     """Call once everything that scoring, explaining, status, metrics and replay use.
 
     Raises ArtifactError if a result is not finite for the golden vectors `golden` (n, d) or for the

@@ -11,7 +11,7 @@ from models.parts.calibration import representable
 from models.version.judgement import Attribution
 
 
-class Shares(NamedTuple):
+class ScoreShares(NamedTuple):
     """Values, shares of the score in nats, and expected values, (n, d) each.
 
     A missing value has the share -inf.
@@ -25,7 +25,7 @@ class Shares(NamedTuple):
 UNKNOWN = "unknown"  # stands for a word that was never learned
 
 
-class Words(NamedTuple):
+class CategoryWords(NamedTuple):
     """The words of each category by their codes; `read` finds the words of other codes."""
 
     of: Mapping[str, Mapping[float, str]]
@@ -39,7 +39,9 @@ class Words(NamedTuple):
         return own.get(value) or (self.read and self.read(value)) or UNKNOWN
 
 
-def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[list[Attribution]]:
+def leading(
+    found: ScoreShares, names: Sequence[str], k: int, words: CategoryWords
+) -> list[list[Attribution]]:
     """Return each row's k largest shares, the largest first, with the columns' names (d,).
 
     For a column among `words`, value and expected value are words.
@@ -63,8 +65,8 @@ def leading(found: Shares, names: Sequence[str], k: int, words: Words) -> list[l
 
 
 def by_column(
-    context: Context, numbers: NDArray[np.bool_], found: Shares, gaps: NDArray[Any]
-) -> Shares:
+    context: Context, numbers: NDArray[np.bool_], found: ScoreShares, gaps: NDArray[Any]
+) -> ScoreShares:
     """Return the shares of the columns, (n, d), from features derived by a context, (n, w).
 
     The shares of `found` are by `Context.owners`. The expected value of a column comes from its
@@ -88,4 +90,4 @@ def by_column(
         leads = gaps[:, feature] > widest[:, column]
         hoped[leads, column] = wanted[leads]
         widest[leads, column] = gaps[leads, feature]
-    return Shares(value, found.shares[:, :d], hoped)
+    return ScoreShares(value, found.shares[:, :d], hoped)

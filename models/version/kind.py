@@ -18,7 +18,7 @@ from models.version.imputation import Fill
 from models.version.spec import Lengths, Specs
 
 
-class Parts(Protocol):
+class VersionParts(Protocol):
     """The parts of a version that its kind reads; see `Version`."""
 
     @property
@@ -71,19 +71,21 @@ class Kind(Protocol):
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
         """Return the specs of this kind's own tensors in `latents`, `memory` and `scoring`."""
 
-    def prepare(self, parts: Parts, score: str) -> dict[str, Array]:
+    def prepare(self, parts: VersionParts, score: str) -> dict[str, Array]:
         """Return the arrays that the score of this name needs beside network and mixture."""
 
-    def scorer(self, parts: Parts) -> Score:
+    def scorer(self, parts: VersionParts) -> Score:
         """Return the score that the config names."""
 
-    def fill(self, parts: Parts, drawn: Callable[[], Array]) -> Fill:
+    def fill(self, parts: VersionParts, drawn: Callable[[], Array]) -> Fill:
         """Return a function that fills gaps; `drawn` returns generated normals (m, d)."""
 
-    def codes(self, parts: Parts) -> Mixture:
+    def codes(self, parts: VersionParts) -> Mixture:
         """Return the mixture from which the codes of drawn vectors come."""
 
-    def classify(self, parts: Parts, x: Array, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    def classify(
+        self, parts: VersionParts, x: Array, labels: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Return the label of each row's class, (n,), one of `labels` (C,)."""
 
 

@@ -15,7 +15,7 @@ MOST_MODES = 4_096  # the most modes of a mixture; a training fits 40, and label
 
 
 @dataclass(frozen=True, slots=True)
-class Spec:
+class TensorSpec:
     """The dtype, the shape and the closed range of values that a tensor must have.
 
     A length of -1 allows any length.
@@ -43,7 +43,7 @@ class Spec:
         return None
 
 
-Specs = dict[str, Spec]
+Specs = dict[str, TensorSpec]
 Lengths = Mapping[str, int]
 """The number of rows of each tensor of an artifact, by name; 0 if there is no such tensor."""
 
@@ -52,12 +52,12 @@ def mixture(shape: Shape, rows: Lengths, factors: int, widest: float) -> Specs:
     """Return the specs of `latents`, with `factors` matrices (k, k) and values up to `widest`."""
     modes, k = rows["latents.weights"], shape.latent
     return {
-        "latents.weights": Spec("float64", (min(max(modes, 1), MOST_MODES),), 0.0, 1.0),
-        "latents.means": Spec("float32", (modes, k)),
-        "latents.factors": Spec("float32", (factors, k, k), -widest, widest),
+        "latents.weights": TensorSpec("float64", (min(max(modes, 1), MOST_MODES),), 0.0, 1.0),
+        "latents.means": TensorSpec("float32", (modes, k)),
+        "latents.factors": TensorSpec("float32", (factors, k, k), -widest, widest),
     }
 
 
-def labels(n: int) -> Spec:
+def labels(n: int) -> TensorSpec:
     """Return the spec of the labels of n classes or vectors."""
-    return Spec("int64", (n,), -(2**63), 2**63)
+    return TensorSpec("int64", (n,), -(2**63), 2**63)

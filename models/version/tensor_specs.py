@@ -17,7 +17,7 @@ from models.scores.by_name import RELATIVE
 from models.version.description import Description
 from models.version.imputation import DRAWN, SHARES
 from models.version.kind import kind_of
-from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Spec, Specs, labels
+from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Specs, TensorSpec, labels
 
 GOLDEN = 8  # the number of golden vectors, whose scores are stored in an artifact
 MIN_CALIBRATION = 8  # the fewest calibration scores
@@ -31,10 +31,11 @@ _NANO, _WIDE = 1e-46, 1e39
 def _network(about: Description, rows: Lengths) -> Specs:
     del rows
     specs = {
-        f"network.{name}": Spec("float32", shape) for name, shape in about.shape.tensors().items()
+        f"network.{name}": TensorSpec("float32", shape)
+        for name, shape in about.shape.tensors().items()
     }
     if "network.noise" in specs:
-        specs["network.noise"] = Spec(
+        specs["network.noise"] = TensorSpec(
             "float32", (1, about.shape.dimension), -LARGEST_WEIGHT, LARGEST_NOISE
         )
     return specs
@@ -43,40 +44,40 @@ def _network(about: Description, rows: Lengths) -> Specs:
 def _scaler(about: Description, rows: Lengths) -> Specs:
     d = about.shape.dimension
     specs = {
-        "scaler.location": Spec("float64", (d,), -_WIDE, _WIDE),
-        "scaler.scale": Spec("float64", (d,), _NANO, _WIDE),
+        "scaler.location": TensorSpec("float64", (d,), -_WIDE, _WIDE),
+        "scaler.scale": TensorSpec("float64", (d,), _NANO, _WIDE),
     }
     if knots := min(rows["scaler.at"], MOST_KNOTS):
         for name in ("scaler.at", "scaler.to"):
-            specs[name] = Spec("float64", (knots, d), -_WIDE, _WIDE)
+            specs[name] = TensorSpec("float64", (knots, d), -_WIDE, _WIDE)
     if about.categories:
         c, slots = len(about.categories), sum(about.categories)
-        specs["scaler.codes"] = Spec("float32", (slots,), 0.0, 2.0**24)
-        specs["scaler.categories"] = Spec("int64", (c,), 0, about.width - 1)
+        specs["scaler.codes"] = TensorSpec("float32", (slots,), 0.0, 2.0**24)
+        specs["scaler.categories"] = TensorSpec("int64", (c,), 0, about.width - 1)
     return specs
 
 
 def _calibration(about: Description, rows: Lengths) -> Specs:
     del about
     n = min(max(rows["calibration.scores"], MIN_CALIBRATION), 2 * CAPACITY)
-    return {"calibration.scores": Spec("float64", (n,), -LARGEST, LARGEST)}
+    return {"calibration.scores": TensorSpec("float64", (n,), -LARGEST, LARGEST)}
 
 
 def _reference(about: Description, rows: Lengths) -> Specs:
     d = about.width
     specs = {
-        "reference.edges": Spec("float32", (d, BINS - 1), -LARGEST, LARGEST),
-        "reference.expected": Spec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
+        "reference.edges": TensorSpec("float32", (d, BINS - 1), -LARGEST, LARGEST),
+        "reference.expected": TensorSpec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
     }
     if rows["reference.wander"]:  # earlier formats do not have it
-        specs["reference.wander"] = Spec("float64", (d,), 0.0, 1.0)
-        specs["reference.score_wander"] = Spec("float64", (1,), 0.0, 1.0)
+        specs["reference.wander"] = TensorSpec("float64", (d,), 0.0, 1.0)
+        specs["reference.score_wander"] = TensorSpec("float64", (1,), 0.0, 1.0)
     return specs
 
 
 def _kept(about: Description, rows: Lengths) -> Specs:
     """Return the specs of kept real vectors and of their labels."""
-    specs = {"kept": Spec("float32", (-1, about.shape.dimension))}
+    specs = {"kept": TensorSpec("float32", (-1, about.shape.dimension))}
     if rows["memory.exemplars.labels"]:
         specs["memory.exemplars.labels"] = labels(rows["kept"])
     return specs
@@ -85,8 +86,8 @@ def _kept(about: Description, rows: Lengths) -> Specs:
 def _golden(about: Description, rows: Lengths) -> Specs:
     del rows
     return {
-        "golden.vectors": Spec("float32", (GOLDEN, about.width), -LARGEST, LARGEST),
-        "golden.scores": Spec("float64", (GOLDEN,), -LARGEST, LARGEST),
+        "golden.vectors": TensorSpec("float32", (GOLDEN, about.width), -LARGEST, LARGEST),
+        "golden.scores": TensorSpec("float64", (GOLDEN,), -LARGEST, LARGEST),
     }
 
 
@@ -97,9 +98,9 @@ def _regimes(about: Description, rows: Lengths) -> Specs:
     R, shape = about.regimes, about.shape
     if about.lineage.regimes:
         features = shape.hidden[-1] if shape.hidden else shape.dimension
-        specs["memory.regimes.weight"] = Spec("float32", (features, R), -LARGEST, LARGEST)
-        specs["memory.regimes.bias"] = Spec("float32", (R,), -LARGEST, LARGEST)
-        specs["memory.regimes.typical"] = Spec("float32", (R, shape.latent))
+        specs["memory.regimes.weight"] = TensorSpec("float32", (features, R), -LARGEST, LARGEST)
+        specs["memory.regimes.bias"] = TensorSpec("float32", (R,), -LARGEST, LARGEST)
+        specs["memory.regimes.typical"] = TensorSpec("float32", (R, shape.latent))
     return specs
 
 
@@ -109,8 +110,8 @@ def _tables(about: Description, rows: Lengths) -> Specs:
         return {}
     n = min(max(rows["scoring.regime.scores"], MIN_CALIBRATION), 2 * CAPACITY)
     return {
-        "scoring.regime.scores": Spec("float64", (n,), -LARGEST, LARGEST),
-        "scoring.regime.sizes": Spec("int64", (about.regimes,), 0, 2 * CAPACITY),
+        "scoring.regime.scores": TensorSpec("float64", (n,), -LARGEST, LARGEST),
+        "scoring.regime.sizes": TensorSpec("int64", (about.regimes,), 0, 2 * CAPACITY),
     }
 
 
@@ -120,8 +121,8 @@ def _gaps(about: Description, rows: Lengths) -> Specs:
     if not counts:
         return {}
     return {
-        "gaps.counts": Spec("int64", (counts,), 0, about.width - 1),
-        "gaps.scores": Spec("float32", (counts, DRAWN), -LARGEST, LARGEST),
+        "gaps.counts": TensorSpec("int64", (counts,), 0, about.width - 1),
+        "gaps.scores": TensorSpec("float32", (counts, DRAWN), -LARGEST, LARGEST),
     }
 
 

@@ -28,18 +28,18 @@ from models.version.ablation import Explainer, by_owner
 from models.version.artifact import PARTS, part, under
 from models.version.description import Description, described
 from models.version.exercise import exercise
-from models.version.explanation import Shares, by_column, leading
+from models.version.explanation import ScoreShares, by_column, leading
 from models.version.imputation import DRAWN, Fill, Scale, filled_in
 from models.version.judgement import Attribution, Judgement, judge_one
 from models.version.kind import Kind, kind_of
 from models.version.labelled_threshold import by_labels
+from models.version.names_and_words import NamesAndWords
 from models.version.summary import Summarised
 from models.version.tensor_specs import GOLDEN, check_tensors
-from models.version.worded import Worded
 
 
 @dataclass(frozen=True, repr=False)
-class Version(Worded, Summarised):
+class Version(NamesAndWords, Summarised):
     """The immutable, trained model that a detector serves; X is (n, d) in the client's units.
 
     `lineage` says how it was made: parent, strategy, weights, counts, seed, training curve, the
@@ -181,7 +181,7 @@ class Version(Worded, Summarised):
         of_column = np.arange(seen.shape[1]) if context is None else context.owners(numbers)
         explain = Explainer(self._scorer, self._fill, self._drawn, of_column[owners])
         contributions, expected = explain(x, by_owner(seen, of_column, "max"))
-        found = Shares(X, contributions, self.scaler.inverse(expected))
+        found = ScoreShares(X, contributions, self.scaler.inverse(expected))
         if context is not None:
             gaps = by_owner(np.abs(x - expected), owners, "max")
             found = by_column(context, numbers, found, gaps)

@@ -19,7 +19,7 @@ from service.domain.admission import (
 )
 from service.domain.champion import Champion
 from service.scoring.champions import Champions
-from service.store.held_rows import Held
+from service.store.held_rows import HeldRows
 
 AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread, to keep the event loop free
 
@@ -27,7 +27,7 @@ AT_ONCE_BYTES = 2**16  # larger batches are judged in a thread, to keep the even
 class Admission:
     """Judges normal batches with the champions that this process has in memory."""
 
-    def __init__(self, champions: Champions, held: Held, alarmed: AlarmedRows) -> None:
+    def __init__(self, champions: Champions, held: HeldRows, alarmed: AlarmedRows) -> None:
         self._champions = champions
         self._held = held
         self._alarmed = alarmed

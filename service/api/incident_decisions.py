@@ -30,13 +30,17 @@ from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.revocation_plan import RevocationRequest
 from service.problems import Conflict, Unknown
 from service.scoring.request_rows import labelled_rows
-from service.store.incidents import Listed
+from service.store.incidents import IncidentWithDecision
 from service.timestamps import unix_seconds
 
 
 async def decide(
-    app: Parts, detector: Detector, found: Listed, asked: DecideIncident, caller: Grant
-) -> Listed:
+    app: Parts,
+    detector: Detector,
+    found: IncidentWithDecision,
+    asked: DecideIncident,
+    caller: Grant,
+) -> IncidentWithDecision:
     """Write the decision of `caller`. Return the incident with the decision.
 
     The same decision again changes nothing.
@@ -70,7 +74,7 @@ async def decide(
     decision = IncidentDecision(verdict, asked.why, who, time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, decision, pattern):
         raise Unknown("The incident is no longer stored.")
-    return Listed(incident, decision)
+    return IncidentWithDecision(incident, decision)
 
 
 def _label(row: KeptRow, verdict: str, incident: str, sender: str, batch: str | None) -> Label:

@@ -9,7 +9,7 @@ from service.domain.incident_fold import Fold
 
 
 @dataclass(slots=True)
-class Live:
+class LiveIncidents:
     """Makes incidents of rows as they arrive, by the given rule."""
 
     rule: Rule

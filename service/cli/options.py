@@ -16,7 +16,7 @@ Url = Annotated[
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 
-Name = Annotated[str, typer.Argument(help="The detector; -d gives it too.", metavar="DETECTOR")]
+Name = Annotated[str, typer.Argument(help="The detector, or -d DETECTOR.", metavar="DETECTOR")]
 
 Key = Annotated[
     str | None,

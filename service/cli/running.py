@@ -11,7 +11,7 @@ from service.processes.certificate import own
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.supervisor import Supervisor
 from service.settings import Settings
-from service.signatures import Seal
+from service.signatures import Signer
 from service.store.connection import unreachable
 
 _log = log.get(__name__)
@@ -32,7 +32,7 @@ def worker(settings: Settings) -> int:
     """Run a worker until a signal. Return its exit status."""
     from service.worker.__main__ import main
 
-    Seal.of(_with_store(settings))  # before anything runs
+    Signer.of(_with_store(settings))  # before anything runs
     log.configure(settings, "worker")
     _name_the_misspelt()
     return main()

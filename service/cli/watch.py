@@ -51,7 +51,7 @@ def watch(
     The file is CSV, or has one JSON object in each line; - reads standard input. Rows that the
     file has already are only context. Ctrl-C ends the command.
     """
-    from service.cli.live import Live
+    from service.cli.live import LiveIncidents
     from service.cli.score_result import rule_of
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, known, tell
@@ -60,7 +60,7 @@ def watch(
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
         one = Targets(client, detector, sheet, None, partial(known, client)).first
         tell(sheet, one.columns)
-        live = Live(rule_of(one.status, timed=time is not None))
+        live = LiveIncidents(rule_of(one.status, timed=time is not None))
         with contextlib.suppress(KeyboardInterrupt):
             for row in _scored(one, sheet, from_start=from_start):
                 if as_json:

@@ -11,7 +11,7 @@ from service.domain.inline_bounds import WIDEST, InlineBounds
 from service.domain.row_rules import NO_RULES, RowRules
 
 
-class Loaded(NamedTuple):
+class LoadedVersion(NamedTuple):
     """A verified version, its training time, the sha256 of its artifact, its size in memory."""
 
     version: Version
@@ -60,7 +60,9 @@ class Champion:
     stands_for: str | None = None
 
     @classmethod
-    def of(cls, name: str, number: int, stored: Pointer, loaded: Loaded, terms: Terms) -> Self:
+    def of(
+        cls, name: str, number: int, stored: Pointer, loaded: LoadedVersion, terms: Terms
+    ) -> Self:
         """Return version `number` of detector `name`; `stored` is the pointer in the store."""
         return cls(
             name=name,
@@ -80,9 +82,9 @@ class Champion:
         )
 
     @property
-    def loaded(self) -> Loaded:
+    def loaded(self) -> LoadedVersion:
         """Return the loaded version and its artifact's sha256, time and size."""
-        return Loaded(self.version, self.trained_at, self.sha256, self.bytes)
+        return LoadedVersion(self.version, self.trained_at, self.sha256, self.bytes)
 
     @property
     def plain(self) -> bool:

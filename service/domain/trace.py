@@ -22,6 +22,6 @@ def trace_id(headers: list[str]) -> str:
     return trace if trace.strip("0") and parent.strip("0") else ""
 
 
-def some(traces: Iterable[str]) -> tuple[str, ...]:
+def distinct_traces(traces: Iterable[str]) -> tuple[str, ...]:
     """Return the first `MOST_TRACES` trace ids, each once; empty ids are left out."""
     return tuple(dict.fromkeys(trace for trace in traces if trace))[:MOST_TRACES]

@@ -28,7 +28,7 @@ from service.processes.metrics_folder import MetricsFolder
 from service.processes.training_device import unusable_device
 from service.processes.wakeups import drain, wakeups
 from service.settings import Settings, is_loopback
-from service.signatures import Seal
+from service.signatures import Signer
 from service.store.api_keys import count
 from service.store.connection import refused
 
@@ -129,7 +129,7 @@ class Supervisor:
     def _refuse_bad_files(self) -> None:
         """Raise BadSettings if a file of keys or certificates cannot be used."""
         fixed(self.settings)
-        Seal.of(self.settings)
+        Signer.of(self.settings)
         check_certificate(self.settings)
 
     def _refuse_unusable_device(self) -> None:

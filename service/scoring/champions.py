@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from models import MIN_VECTORS
-from service.domain.champion import Champion, Loaded, Terms
+from service.domain.champion import Champion, LoadedVersion, Terms
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import configured
 from service.domain.inline_bounds import WIDEST, InlineBounds
@@ -172,7 +172,7 @@ class Champions:
             del self._pinned[key]
 
     def pin(
-        self, detector: Detector, number: int, loaded: Loaded, inline: InlineBounds = WIDEST
+        self, detector: Detector, number: int, loaded: LoadedVersion, inline: InlineBounds = WIDEST
     ) -> Champion:
         """Keep a version for pinned requests; unload the least recently used if too many."""
         champion, config = self._champions.get(detector.name), detector.config

@@ -11,7 +11,7 @@ import numpy as np
 
 from service.problems import BadVectors, TooLarge
 
-PIECE = 256 * 1024  # bytes; only an element that is longer makes a longer piece
+PIECE = 256 * 1024  # bytes; a piece is longer only if one element is longer
 LONGEST = 8 * 2**20  # bytes of one element: 65,536 columns with names of 64 characters take 6 MiB
 MAX_ROWS = 2**20  # in one request; the JSON answer to so many rows has about 60 MB
 
@@ -19,7 +19,7 @@ _STEPS = np.zeros(256, np.int8)
 _STEPS[list(b"[{")] = 1
 _STEPS[list(b"]}")] = -1
 _NAME = re.compile(rb'\s*("(?:[^"\\]|\\.)*")')
-_ENDLESS = b"[,]"  # no decoder takes this
+_MALFORMED = b"[,]"  # no decoder takes this
 
 
 def check_rows(n: int) -> None:
@@ -55,10 +55,10 @@ def lists(text: bytes) -> Iterator[bytes]:
     for commas in _commas(text):
         end = commas[-1]
         piece = text[start:end]
-        yield b"[%b]" % piece if piece.strip() else _ENDLESS
+        yield b"[%b]" % piece if piece.strip() else _MALFORMED
         start = end + 1
     rest = text[start:]
-    yield b"[" + rest if start == 1 or rest.strip() != b"]" else _ENDLESS
+    yield b"[" + rest if start == 1 or rest.strip() != b"]" else _MALFORMED
 
 
 def names(text: bytes) -> Iterator[str]:

@@ -13,7 +13,7 @@ from service.store.connection import connect
 from service.store.detectors import Detectors
 from service.store.due_index import DueIndex
 from service.store.events import Events
-from service.store.held_rows import Held
+from service.store.held_rows import HeldRows
 from service.store.incidents import Incidents
 from service.store.labels import LabelStore
 from service.store.leases import Leases
@@ -87,7 +87,7 @@ class Stores:
     detectors: Detectors
     buffer: Buffer
     registry: Registry
-    held: Held
+    held: HeldRows
     quarantine: Quarantine
     revocations: Revocations
     audit: Audit
@@ -113,7 +113,7 @@ class Stores:
             detectors(settings, redis),
             buffer(settings, redis),
             registry(settings, redis),
-            Held(redis),
+            HeldRows(redis),
             Quarantine(redis),
             Revocations(redis),
             Audit(redis),

@@ -21,12 +21,12 @@ from service.domain.admission import Verdict
 from service.domain.experience import Experience, Source
 from service.domain.ingested import Ingested
 from service.domain.raw_batch import RawBatch
-from service.domain.trace import some
+from service.domain.trace import distinct_traces
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
 from service.store.buffer_lua import ENTRIES, INGEST
 from service.store.connection import replicated
 from service.store.due_index import DueIndex
-from service.store.group_commit import Group
+from service.store.group_commit import GroupCommit
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, Keys, suffix
 
 SHARE_HELD = 0.5  # largest share of the quarantine for one of several senders
@@ -61,7 +61,7 @@ class Buffer:
     ) -> None:
         self._redis: Any = redis
         self._replicas = replicas
-        self._ingest = Group(redis, INGEST.script)
+        self._ingest = GroupCommit(redis, INGEST.script)
         self._due = DueIndex(redis)
         self._max_vectors = max_vectors
         self._max_bytes = max_bytes
@@ -240,7 +240,7 @@ class Buffer:
             nonce,
             raw,
             sum(len(entry[4]) for entry in entries) if raw else 0,
-            traces=some(entry[7].decode() for entry in entries),
+            traces=distinct_traces(entry[7].decode() for entry in entries),
         )
 
 

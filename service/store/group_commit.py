@@ -28,7 +28,7 @@ class _Call:
     reply: "asyncio.Future[Any]"
 
 
-class Group:
+class GroupCommit:
     """Runs one script for many callers; each caller gets the reply or the error of its own run.
 
     Only callers with the same `tag` share a transaction: its keys must be on one cluster node.

@@ -143,7 +143,7 @@ return n
 )
 
 
-class Held:
+class HeldRows:
     """The held rows of all detectors."""
 
     def __init__(self, redis: Redis) -> None:

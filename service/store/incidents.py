@@ -35,7 +35,7 @@ PATTERNS_KEPT = 100
 MESSAGES_KEPT = 1000
 
 
-class Followed(msgspec.Struct, frozen=True):
+class FollowedState(msgspec.Struct, frozen=True):
     """The worker's state of a detector: the last report that it counted, and the fold."""
 
     after: str
@@ -43,7 +43,7 @@ class Followed(msgspec.Struct, frozen=True):
     format: int = FORMAT
 
 
-class Changes(msgspec.Struct, frozen=True):
+class StepChanges(msgspec.Struct, frozen=True):
     """The changes that one step of the worker writes beside the worker's memory.
 
     `incidents` pairs each incident with its rows; None means that the rows have not changed.
@@ -59,7 +59,7 @@ class Changes(msgspec.Struct, frozen=True):
     paging: int = 0
 
 
-class Listed(NamedTuple):
+class IncidentWithDecision(NamedTuple):
     """An incident, and the decision about it or None."""
 
     incident: Incident
@@ -79,18 +79,18 @@ class Incidents:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def load(self, name: str) -> Followed | None:
+    async def load(self, name: str) -> FollowedState | None:
         """Return what the worker saved last; None if nothing is saved in this format."""
         packed = await ask(self._redis, self._redis.get(Keys(name).followed))
         if packed is None:
             return None
         try:
-            found = msgspec.msgpack.decode(packed, type=Followed)
+            found = msgspec.msgpack.decode(packed, type=FollowedState)
         except msgspec.MsgspecError:
             return None
         return found if found.format == FORMAT else None
 
-    async def save(self, lease: Lease, followed: Followed, changes: Changes) -> None:
+    async def save(self, lease: Lease, followed: FollowedState, changes: StepChanges) -> None:
         """Write one step; raises Fenced once the lease (role `monitor`) is lost."""
         keys = Keys(lease.name)
         payload: list[bytes] = []
@@ -128,7 +128,7 @@ class Incidents:
         data = (msgspec.msgpack.encode(followed), *payload)
         unfenced(await SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
 
-    async def all(self, name: str) -> list[Listed]:
+    async def all(self, name: str) -> list[IncidentWithDecision]:
         """Return all kept incidents, newest first."""
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
@@ -137,19 +137,19 @@ class Incidents:
         pipe.hgetall(keys.rulings)
         order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
-            Listed(_incident(incidents[one]), _decision(decisions.get(one)))
+            IncidentWithDecision(_incident(incidents[one]), _decision(decisions.get(one)))
             for one in order
             if one in incidents
         ]
 
-    async def get(self, name: str, incident: str) -> Listed | None:
+    async def get(self, name: str, incident: str) -> IncidentWithDecision | None:
         """Return one incident; None if it is not kept."""
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=True)
         pipe.hget(keys.incidents, incident)
         pipe.hget(keys.rulings, incident)
         found, decision = await ask(self._redis, pipe.execute())
-        return Listed(_incident(found), _decision(decision)) if found else None
+        return IncidentWithDecision(_incident(found), _decision(decision)) if found else None
 
     async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[KeptRow]]:
         """Return the kept rows of each of `incidents`, worst first."""

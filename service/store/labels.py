@@ -181,7 +181,7 @@ class LabelStore:
         return equal_share_of_senders(await self.all(name), limit)
 
     async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
-        """Delete labels, from the disk with the next rewrite; return how many existed."""
+        """Delete labels; return how many existed. The next rewrite removes them from the disk."""
         pairs = [part.encode() for one in labels for part in (one.sender, one.id)]
         if not pairs:
             return 0
@@ -238,12 +238,12 @@ def unpacked_label(entry: str, packed: bytes) -> Label:
     )  # fmt: skip
 
 
-async def labelled(labels: LabelStore, detector: Detector) -> Labels | None:
+async def labels_for_threshold(labels: LabelStore, detector: Detector) -> Labels | None:
     """Return the latest label of each vector; None if labels do not set the threshold."""
-    return await judged(labels, detector) if "labels" in detector.config.threshold else None
+    return await latest_labels(labels, detector) if "labels" in detector.config.threshold else None
 
 
-async def judged(labels: LabelStore, detector: Detector) -> Labels | None:
+async def latest_labels(labels: LabelStore, detector: Detector) -> Labels | None:
     """Return the latest label of each vector; None if there are no labels."""
     latest = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
     # A label may be older than the first batch, which fixes the dimension. Its length may differ.

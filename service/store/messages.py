@@ -28,7 +28,7 @@ return {'done'}
 )
 
 
-class Waiting(NamedTuple):
+class WaitingMessage(NamedTuple):
     """A message and the id of its stream entry."""
 
     id: str
@@ -41,11 +41,11 @@ class Messages:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def waiting(self, name: str, count: int) -> list[Waiting]:
+    async def waiting(self, name: str, count: int) -> list[WaitingMessage]:
         """Return the oldest `count` messages of a detector."""
         rows = await ask(self._redis, self._redis.xrange(Keys(name).messages, count=count))
         return [
-            Waiting(row.decode(), msgspec.msgpack.decode(entry[b"m"], type=Message))
+            WaitingMessage(row.decode(), msgspec.msgpack.decode(entry[b"m"], type=Message))
             for row, entry in rows
         ]
 

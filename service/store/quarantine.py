@@ -17,7 +17,7 @@ from service.problems import Conflict, Unknown
 from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
-from service.store.held_rows import KIND, Held
+from service.store.held_rows import KIND, HeldRows
 from service.store.lua import AUDIT, NOW, READ, audit_fields
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
@@ -84,7 +84,7 @@ class Quarantine:
 
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._held = Held(redis)
+        self._held = HeldRows(redis)
         self._due = DueIndex(redis)
 
     async def list(self, name: str) -> list[QuarantineEntry]:

@@ -61,7 +61,7 @@ _STAND_DOWN = NamedScript(
 )
 
 
-class Run(NamedTuple):
+class RunningRetraining(NamedTuple):
     """A retraining that has begun: the weights requested for it alone, and its failed attempts.
 
     `trace` is the trace id of the request for this run; '' if no request or no trace id exists.
@@ -90,11 +90,11 @@ class Retrainings:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def start(self, lease: Lease) -> Run:
+    async def start(self, lease: Lease) -> RunningRetraining:
         """Set the detector to `running`; this run serves all requests made so far."""
         reply = await self._fenced(_START, lease)
         weights = orjson.loads(reply[1]) if reply[1] else None
-        return Run(weights, int(reply[2]), reply[3].decode())
+        return RunningRetraining(weights, int(reply[2]), reply[3].decode())
 
     async def progress(self, lease: Lease, progress: TrainingProgress) -> None:
         """Publish the progress of the training."""

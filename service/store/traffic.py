@@ -47,7 +47,7 @@ return 1
 )
 
 
-class Read(NamedTuple):
+class StoredReport(NamedTuple):
     """A report with its stream id; `report` is None if it has the format of another release."""
 
     id: str
@@ -97,11 +97,11 @@ class TrafficStore:
         found = zip(digests, scores, strict=True)
         return {one: float(score) for one, score in found if score is not None}
 
-    async def read(self, name: str, after: str = "0-0", count: int = 100) -> list[Read]:
+    async def read(self, name: str, after: str = "0-0", count: int = 100) -> list[StoredReport]:
         """Return up to `count` reports after the stream id `after`, oldest first."""
         client = self._redis
         rows = await ask(client, client.xrange(Keys(name).traffic, f"({after}", "+", count=count))
         return [
-            Read(row.decode(), decode(entry[b"r"], entry[b"i"].decode().split()))
+            StoredReport(row.decode(), decode(entry[b"r"], entry[b"i"].decode().split()))
             for row, entry in rows
         ]

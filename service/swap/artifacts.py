@@ -43,7 +43,7 @@ class Artifacts:
         return version
 
     def trust(self, sha256: str) -> None:
-        """Remember that an artifact with this digest is valid, since this process encoded it."""
+        """Remember that the artifact with this digest is valid: verified, or encoded here."""
         self._remember(self._verified, sha256, None)
 
     def cost(self, sha256: str | None, missing: str) -> InlineBounds | None:

@@ -20,7 +20,7 @@ import orjson
 from models import AnamnesisError, ArtifactError
 from models.parts.calibration import Threshold
 from service import log
-from service.domain.champion import Champion, Loaded, Terms
+from service.domain.champion import Champion, LoadedVersion, Terms
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
 from service.swap.artifacts import Artifacts
@@ -125,7 +125,7 @@ class DiskCache:
             copied = Pointer(*about["stored"]) if about["stored"] else None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
-        loaded = Loaded(version, about["trained_at"], sha256, weight(artifact))
+        loaded = LoadedVersion(version, about["trained_at"], sha256, weight(artifact))
         return FetchedVersion(loaded, copied=copied)
 
     def _content(self, path: Path) -> tuple[dict[str, Any], bytes]:
@@ -152,7 +152,7 @@ class DiskCache:
             rules=parse(about.get("rules") or {}).rules,
             inline=inline or measured(version, threshold),
         )
-        loaded = Loaded(version, about["trained_at"], sha256, weight(artifact))
+        loaded = LoadedVersion(version, about["trained_at"], sha256, weight(artifact))
         return Champion.of(about["name"], number, Pointer(*known), loaded, terms)
 
     def _path(self, name: str) -> Path:

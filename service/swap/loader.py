@@ -9,13 +9,13 @@ import numpy as np
 from models import ArtifactError, Version
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
-from service.domain.champion import Loaded, Terms
+from service.domain.champion import LoadedVersion, Terms
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import DetectorConfig
 from service.domain.inline_bounds import InlineBounds
 from service.problems import Gone, Unknown
 from service.scoring.cost import affordable_rows, inline_bounds
-from service.signatures import Seal
+from service.signatures import Signer
 from service.store.registry import Registry
 from service.swap.artifacts import Artifacts
 
@@ -28,15 +28,15 @@ class FetchedVersion(NamedTuple):
     `artifact` are the bytes from the store. `copied` is the champion of the copy on disk.
     """
 
-    loaded: Loaded
+    loaded: LoadedVersion
     artifact: bytes | None = None
     copied: Pointer | None = None
 
 
 async def load(
-    registry: Registry, detector: Detector, number: int, artifacts: Artifacts, seal: Seal
+    registry: Registry, detector: Detector, number: int, artifacts: Artifacts, signer: Signer
 ) -> FetchedVersion:
-    """Return a version of `detector`, verified against its record and seal.
+    """Return a version of `detector`, verified against its record and signature.
 
     Raises Unknown, Gone if its artifact was pruned, ArtifactError if the artifact is not valid,
     and StoreUnavailable.
@@ -48,12 +48,12 @@ async def load(
     if data is None:
         raise Gone("The version was pruned. Its artifact is no longer stored.")
     record = stored.record
-    seal.check(detector.name, data, record.signature)
+    signer.check(detector.name, data, record.signature)
     version = await asyncio.to_thread(artifacts.open, data, record.sha256)
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return FetchedVersion(Loaded(version, record.created / 1000, digest, weight(data)), data)
+    return FetchedVersion(LoadedVersion(version, record.created / 1000, digest, weight(data)), data)
 
 
 def weight(artifact: bytes) -> int:

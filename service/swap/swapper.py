@@ -7,16 +7,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from models import AnamnesisError
-from service.domain.champion import Champion, Loaded, Terms
+from service.domain.champion import Champion, LoadedVersion, Terms
 from service.domain.detector import NAME, Detector, older
 from service.domain.detector_config import configured
 from service.domain.swap_outcome import Source, SwapOutcome
 from service.problems import Gone, Unknown
 from service.scoring.champions import Champions
 from service.settings import Settings
-from service.signatures import Seal
+from service.signatures import Signer
 from service.store.adapters import Stores
-from service.store.labels import labelled
+from service.store.labels import labels_for_threshold
 from service.swap.artifacts import Artifacts
 from service.swap.disk_cache import DiskCache
 from service.swap.loader import FetchedVersion, load, prepared
@@ -29,7 +29,7 @@ class _Ready(NamedTuple):
     """A version with everything that it needs to serve, and its source."""
 
     fetched: FetchedVersion
-    loaded: Loaded
+    loaded: LoadedVersion
     terms: Terms
     source: Source
 
@@ -44,7 +44,7 @@ class Swapper:
     def __init__(
         self, stores: Stores, champions: Champions, settings: Settings, side_work: SideWork
     ) -> None:
-        self.seal = Seal.of(settings)
+        self.signer = Signer.of(settings)
         self._artifacts = Artifacts(settings.artifact_max_bytes)
         self._disk = DiskCache(settings.cache_dir, self._artifacts)
         self._stores, self._champions, self._side_work = stores, champions, side_work
@@ -154,7 +154,7 @@ class Swapper:
         fetched, source = await self._fetched(detector, number, serving)
         config, sha256 = detector.config, fetched.loaded.sha256
         loaded = fetched.loaded._replace(version=configured(fetched.loaded.version, config))
-        labels = await labelled(self._stores.labels, detector)
+        labels = await labels_for_threshold(self._stores.labels, detector)
         missing = loaded.version.config.missing
         cost = self._artifacts.cost(sha256, missing)
         terms = await asyncio.to_thread(prepared, loaded.version, config, labels, cost)
@@ -172,7 +172,7 @@ class Swapper:
         if held is not None and sha256 in (None, held.sha256):
             return FetchedVersion(held.loaded), "memory"
         # A copy on disk has no signature. If versions must be signed, only the store's may serve.
-        if self._champions.on_demand and not self.seal.required:
+        if self._champions.on_demand and not self.signer.required:
             about = (detector.name, detector.uid, number, sha256)
             found = await asyncio.to_thread(self._disk.version, *about)
             if found is not None:
@@ -195,7 +195,7 @@ class Swapper:
 
     async def load(self, detector: Detector, number: int) -> FetchedVersion:
         """Return a verified version from the store. Raises the errors of `loader.load`."""
-        return await load(self._stores.registry, detector, number, self._artifacts, self.seal)
+        return await load(self._stores.registry, detector, number, self._artifacts, self.signer)
 
     async def prune(self, names: set[str]) -> None:
         """Delete from the disk old copies of detectors that are not in `names`."""

@@ -47,7 +47,7 @@ class Watcher:
         self.champions = champions
         self.health = StoreHealth(settings)
         self._swapper = Swapper(stores, champions, settings, metrics.side_work)
-        self.seal = self._swapper.seal
+        self.signer = self._swapper.signer
         self._settings, self._metrics = settings, metrics
         self._pruned = False
         self._turn = 0

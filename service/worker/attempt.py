@@ -24,15 +24,15 @@ from models.parts.labels import Labels
 from service import crash_points, log
 from service.domain.detector import Detector, resolved
 from service.domain.experience import Experience
-from service.domain.trace import some
+from service.domain.trace import distinct_traces
 from service.domain.version_record import GateEvidence, GateRecord, NewRecord, Timings, describe
 from service.domain.words import worded
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
-from service.store.labels import judged, labelled
+from service.store.labels import labels_for_threshold, latest_labels
 from service.store.leases import Lease
 from service.store.lua import Fenced
-from service.store.retrainings import Run, TrainingProgress
+from service.store.retrainings import RunningRetraining, TrainingProgress
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
 from service.worker.labelled_outcome import labelled_outcome
@@ -118,8 +118,10 @@ class _Attempt:
         labelled = found.champion is not None and await self._labelled_normal(found)
         return found if labelled else None
 
-    async def _learn(self, detector: Detector, experience: Experience, run: Run) -> bool:
-        if traces := some((run.trace, *experience.traces)):
+    async def _learn(
+        self, detector: Detector, experience: Experience, run: RunningRetraining
+    ) -> bool:
+        if traces := distinct_traces((run.trace, *experience.traces)):
             log.add(traces=list(traces))
         _log.info(
             "retraining started", detector=detector.name, why=self._why, vectors=experience.n,
@@ -155,7 +157,7 @@ class _Attempt:
         return held_against.record.version
 
     async def _train(
-        self, detector: Detector, experience: Experience, run: Run, anchor: int | None
+        self, detector: Detector, experience: Experience, run: RunningRetraining, anchor: int | None
     ) -> bytes:
         """Return the artifact of the trained version. Raises TrainingError if training fails."""
         previous = held_against = None
@@ -163,7 +165,7 @@ class _Attempt:
             previous = await self._artifact(experience.champion)
         if anchor is not None and anchor != experience.champion:
             held_against = await self._artifact(anchor)
-        labels = await judged(self.tools.labels, detector)
+        labels = await latest_labels(self.tools.labels, detector)
         n, d = experience.vectors.shape
         job = Job(
             previous=previous,
@@ -200,15 +202,15 @@ class _Attempt:
         return (rows if experience.kept is None else rows[experience.kept]).tobytes()
 
     async def _artifact(self, number: int) -> bytes:
-        """Return the artifact of a parent. Raises TrainingError if its seal is missing or wrong."""
-        seal, name = self.tools.seal, self.lease.name
+        """Return the artifact of a parent. Raises TrainingError if its signature is not valid."""
+        signer, name = self.tools.signer, self.lease.name
         artifact = await self.tools.registry.artifact(name, number)
         if artifact is None:
             raise TrainingError(f"the artifact of version {number} is gone")
-        if seal.required:
+        if signer.required:
             try:
                 stored = await self.tools.registry.record(name, number)
-                seal.check(name, artifact, stored.record.signature if stored else None)
+                signer.check(name, artifact, stored.record.signature if stored else None)
             except ArtifactError as error:
                 raise TrainingError(f"version {number}: {error}") from None
         return artifact
@@ -231,7 +233,7 @@ class _Attempt:
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
-        labels = await labelled(self.tools.labels, detector)
+        labels = await labels_for_threshold(self.tools.labels, detector)
         evidence, policy = version.lineage.evidence, detector.config.gate
         live = None
         verdict = gate(evidence)
@@ -251,7 +253,7 @@ class _Attempt:
             labelled=labelled_outcome(version.lineage.evidence),
             context=experience.chosen or detector.chosen or UNSET,
             timings=Timings(max(0.0, time.time() - total - oldest), trained, total),
-            **self.tools.seal.sign(detector.name, artifact),
+            **self.tools.signer.sign(detector.name, artifact),
         )
         return _Candidate(artifact, record, total, verdict.passed or policy == "report")
 

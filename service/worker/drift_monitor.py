@@ -11,7 +11,7 @@ import numpy as np
 
 from models import AnamnesisError, Version
 from models.drift.finding import Verdict
-from models.drift.regimes import Known
+from models.drift.regimes import LearnedRegime
 from models.drift.state import Baseline, DriftTests, Sample
 from models.parts.calibration import Threshold
 from service import log
@@ -23,7 +23,7 @@ from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store import adapters
 from service.store.connection import Connection
-from service.store.labels import labelled
+from service.store.labels import labels_for_threshold
 from service.store.leases import Lease, Leases
 from service.store.live_summaries import LiveSummaries, MonitorMemory
 from service.store.lua import Fenced
@@ -204,7 +204,7 @@ class Monitor:
         return watch
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:
-        labels = await labelled(self._labels, detector)
+        labels = await labels_for_threshold(self._labels, detector)
         return await asyncio.to_thread(version.threshold_for, detector.config.threshold, labels)
 
     async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
@@ -304,9 +304,9 @@ def baseline_of(version: Version, threshold: Threshold, uid: str, number: int) -
     )
 
 
-def _known(version: Version) -> list[Known]:
+def _known(version: Version) -> list[LearnedRegime]:
     latest = version.lineage.experiences
-    return [Known(one.number, one.share, one.seen == latest) for one in version.regimes]
+    return [LearnedRegime(one.number, one.share, one.seen == latest) for one in version.regimes]
 
 
 def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:

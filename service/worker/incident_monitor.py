@@ -14,7 +14,7 @@ import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
-from models.parts.incident_rule import Chosen, Curve, choose
+from models.parts.incident_rule import ChosenRule, Curve, choose
 from service import log
 from service.domain import history
 from service.domain.detector import Detector
@@ -26,9 +26,9 @@ from service.settings import Settings
 from service.store import adapters
 from service.store.connection import Connection
 from service.store.due_index import DueIndex
-from service.store.incidents import Changes, Followed, Incidents
+from service.store.incidents import FollowedState, Incidents, StepChanges
 from service.store.leases import Lease
-from service.store.traffic import Read
+from service.store.traffic import StoredReport
 
 _log = log.get(__name__)
 
@@ -45,7 +45,7 @@ class _Followed:
     after: str
     fold: Fold
     version: Version | None = None
-    chosen: Chosen | None = None
+    chosen: ChosenRule | None = None
     chosen_for: tuple[int, int] = (0, 0)
     rate_at: float = -RATE_SECONDS
     decisions: int = -1
@@ -161,8 +161,8 @@ class IncidentMonitor:
         kinds = [change.kind for change in followed.changes]
         await self._incidents.save(
             lease,
-            Followed(followed.after, followed.fold),
-            Changes(
+            FollowedState(followed.after, followed.fold),
+            StepChanges(
                 incidents=incidents,
                 buckets={**dict.fromkeys(gone), **buckets},
                 messages=self._messages(lease, followed.changes, now),
@@ -237,7 +237,7 @@ def _placed(
     return found
 
 
-def _take(followed: _Followed, reads: Sequence[Read], alpha: float, now: float) -> None:
+def _take(followed: _Followed, reads: Sequence[StoredReport], alpha: float, now: float) -> None:
     """Count the reports' rows. If a rule is in force, update the incidents with them too."""
     for at, report in reads:
         followed.after = at
@@ -275,7 +275,7 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
     )
 
 
-def _in_force(chosen: Chosen | None) -> IncidentRule | None:
+def _in_force(chosen: ChosenRule | None) -> IncidentRule | None:
     """Return the rule in force in the form for the status, None if there is none."""
     if chosen is None:
         return None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from service.settings import Settings
-from service.signatures import Seal
+from service.signatures import Signer
 from service.store import adapters
 from service.store.buffer import Buffer
 from service.store.connection import Connection
@@ -41,7 +41,7 @@ class Tools:
     live: LiveSummaries
     words: Words
     trainer: Trainer
-    seal: Seal
+    signer: Signer
 
     @classmethod
     def of(
@@ -70,5 +70,5 @@ class Tools:
                 stall_seconds=settings.training_stall_seconds,
                 seconds=settings.training_seconds,
             ),
-            seal=Seal.of(settings),
+            signer=Signer.of(settings),
         )

@@ -7,7 +7,7 @@ import pytest
 
 from models import Version
 from service.settings import Settings
-from service.signatures import Seal
+from service.signatures import Signer
 from service.worker.attempt import ATTEMPTS, attempt
 from service.worker.worker import Worker
 from tests.certificates import signing_pair
@@ -20,9 +20,9 @@ OCTETS = {"content-type": "application/octet-stream"}
 PUMP = "/v1/detectors/pump"
 
 
-async def learn(api: Running, version: Version, seal: Seal) -> int:
-    """Do a worker's steps with this seal."""
-    return await api.learn(version, **seal.sign("pump", version.to_bytes()))
+async def learn(api: Running, version: Version, signer: Signer) -> int:
+    """Do a worker's steps with this signer."""
+    return await api.learn(version, **signer.sign("pump", version.to_bytes()))
 
 
 async def failures(api: Running) -> float:
@@ -38,14 +38,14 @@ async def test_a_version_without_a_trusted_signature_is_not_served(
     """A foreign version in the store is refused, and the signed version stays in service."""
     private, public = signing_pair(tmp_path, "ours")
     foreign, _ = signing_pair(tmp_path, "foreign")
-    ours = Seal.of(Settings(signing_key_file=private))
+    ours = Signer.of(Settings(signing_key_file=private))
     async with running(store_url, poll_seconds=0.1, trusted_keys_file=public) as api:
         await api.make()
         assert await learn(api, versions[0], ours) == 1
         await api.serving(1)
-        for seal in (Seal(), Seal.of(Settings(signing_key_file=foreign))):
+        for signer in (Signer(), Signer.of(Settings(signing_key_file=foreign))):
             before = await failures(api)
-            number = await learn(api, versions[1], seal)
+            number = await learn(api, versions[1], signer)
 
             async def failure_is_counted(before: float = before) -> bool:
                 return await failures(api) > before

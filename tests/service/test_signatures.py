@@ -6,20 +6,20 @@ import pytest
 
 from models import ArtifactError
 from service.settings import BadSettings, Settings
-from service.signatures import Seal
+from service.signatures import Signer
 from tests.certificates import self_signed, signing_pair
 
 ARTIFACT = b"a version"
 
 
-def seal(signing: Path | None = None, trusted: Path | None = None) -> Seal:
-    """Return the seal with these key files."""
-    return Seal.of(Settings(signing_key_file=signing, trusted_keys_file=trusted))
+def signer(signing: Path | None = None, trusted: Path | None = None) -> Signer:
+    """Return the signer with these key files."""
+    return Signer.of(Settings(signing_key_file=signing, trusted_keys_file=trusted))
 
 
 def test_without_keys_nothing_is_signed_or_required() -> None:
     """Without keys nothing is signed, and no signature is required."""
-    plain = seal()
+    plain = signer()
     assert (plain.signs, plain.required, plain.sign("pump", ARTIFACT)) == (False, False, {})
     plain.check("pump", ARTIFACT, None)
 
@@ -28,12 +28,12 @@ def test_a_signature_is_for_one_artifact_of_one_detector(tmp_path: Path) -> None
     """A signature of a trusted key is valid for one artifact of one detector."""
     private, public = signing_pair(tmp_path, "ours")
     foreign, _ = signing_pair(tmp_path, "foreign")
-    signed = seal(private).sign("pump", ARTIFACT)
-    api = seal(trusted=public)
+    signed = signer(private).sign("pump", ARTIFACT)
+    api = signer(trusted=public)
     assert (api.signs, api.required) == (False, True)
     api.check("pump", ARTIFACT, signed["signature"])
-    seal(private).check("pump", ARTIFACT, signed["signature"])
-    by_another = seal(foreign).sign("pump", ARTIFACT)
+    signer(private).check("pump", ARTIFACT, signed["signature"])
+    by_another = signer(foreign).sign("pump", ARTIFACT)
     for detector, artifact, record in (
         ("press", ARTIFACT, signed), ("pump", b"another", signed), ("pump", ARTIFACT, by_another),
         ("pump", ARTIFACT, {}), ("pump", ARTIFACT, {"signature": "x"}),
@@ -49,8 +49,8 @@ def test_old_and_new_keys_are_trusted_together(tmp_path: Path) -> None:
     both = tmp_path / "both.pub"
     both.write_bytes(b"# old, new\n" + b"\n".join(public.read_bytes() for _, public in pairs))
     for private, _ in pairs:
-        signed = seal(private).sign("pump", ARTIFACT)
-        seal(trusted=both).check("pump", ARTIFACT, signed["signature"])
+        signed = signer(private).sign("pump", ARTIFACT)
+        signer(trusted=both).check("pump", ARTIFACT, signed["signature"])
 
 
 def test_a_file_without_a_usable_key_is_named(tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_a_file_without_a_usable_key_is_named(tmp_path: Path) -> None:
     empty.touch()
     for file in (public, elliptic, empty):
         with pytest.raises(ValueError, match="not an Ed25519 private key"):
-            seal(file)
+            signer(file)
     for file in (private, empty):
         with pytest.raises(ValueError, match="not Ed25519 public keys"):
-            seal(trusted=file)
+            signer(trusted=file)
     with pytest.raises(BadSettings, match=r"ANAMNESIS_SIGNING_KEY_FILE: .*cannot be read"):
-        seal(tmp_path / "absent")
+        signer(tmp_path / "absent")

@@ -60,7 +60,7 @@ class ParsedHead(NamedTuple):
     length: int
 
 
-class Asker(Protocol):
+class WaitingConnection(Protocol):
     """A connection that waits for replies."""
 
     def answered(self, reply: Reply) -> None:
@@ -85,7 +85,7 @@ class Lane:
         self._hosts = hosts
         # Called with a request's `Authorization` header and its detector.
         self.admit = access.admit
-        self._waiting: deque[tuple[Asker, ScoreRequest]] = deque()
+        self._waiting: deque[tuple[WaitingConnection, ScoreRequest]] = deque()
         self._frames = Frames()
         self._heads: dict[bytes, ParsedHead] = {}
 
@@ -148,7 +148,7 @@ class Lane:
         asked = ScoreRequest(name, b"", content_type, accepted, "", None, part)
         return asked if part <= 1 else None
 
-    def ask(self, asker: Asker, request: ScoreRequest, *, alone: bool = False) -> None:
+    def ask(self, asker: WaitingConnection, request: ScoreRequest, *, alone: bool = False) -> None:
         """Answer the request together with all requests of this turn.
 
         It is answered at once if it is `alone` and no other waits.
@@ -161,7 +161,7 @@ class Lane:
             asyncio.get_running_loop().call_soon(self._answer)
 
     def _answer(self) -> None:
-        askers: list[Asker] = []
+        askers: list[WaitingConnection] = []
         requests: list[ScoreRequest] = []
         size, part = 0, 0.0
         while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES and part < 1:

@@ -18,7 +18,7 @@ from service.domain.scope import Scope
 from service.domain.words import decode
 from service.json_value import JsonObject
 from service.problems import Unknown, Unprocessable
-from service.store.incidents import Listed
+from service.store.incidents import IncidentWithDecision
 
 router = APIRouter(prefix="/v1/detectors/{name}/incidents", tags=["incidents"])
 
@@ -140,7 +140,7 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     return answer(document(*decided) | {"effect": effect})
 
 
-async def known(app: Parts, name: str, incident: str) -> Listed:
+async def known(app: Parts, name: str, incident: str) -> IncidentWithDecision:
     """Return the incident. Raises Unknown if it is not stored."""
     found = None
     if len(incident) <= 64 and incident.isascii():

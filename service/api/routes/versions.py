@@ -30,7 +30,7 @@ from service.problems import (
     UnsupportedMedia,
 )
 from service.scoring.vectors import OCTETS
-from service.store.labels import labelled
+from service.store.labels import labels_for_threshold
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
 
@@ -220,8 +220,8 @@ async def post(request: Request, name: Name) -> Response:
         raise UnsupportedMedia(
             f"Send an artifact as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
         )
-    seal = app.watcher.seal
-    if seal.required and not seal.signs:
+    signer = app.watcher.signer
+    if signer.required and not signer.signs:
         raise Unprocessable(
             "Only signed versions serve, and this process cannot sign. Set "
             "ANAMNESIS_SIGNING_KEY_FILE."
@@ -235,12 +235,12 @@ async def post(request: Request, name: Name) -> Response:
         raise BadVectors(
             "The artifact cannot be verified, so nothing was imported. Export the version again."
         ) from None
-    labels = await labelled(app.stores.labels, detector)
+    labels = await labels_for_threshold(app.stores.labels, detector)
     record = msgspec.structs.replace(
         describe(version, detector.config.threshold, labels),
         who=caller(request).who,
         context=_context(detector, version),
-        **seal.sign(name, data),
+        **signer.sign(name, data),
     )
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)

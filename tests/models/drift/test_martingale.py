@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from models.drift.martingale import Bag, Martingale, bets
+from models.drift.martingale import Martingale, Multiset, bets
 
 
 def test_bets_are_fair():
@@ -27,7 +27,7 @@ def test_p_values_rank_a_score_among_calibration_and_earlier_scores():
         tied = sum(other == score for other in seen)
         expected.append((above + tie * (tied + 1)) / (len(seen) + 1))
         seen.append(score)
-    bag = Bag.of(calibration)
+    bag = Multiset.of(calibration)
     np.testing.assert_allclose(
         np.concatenate([bag.ranks(live[:17], u[:17]), bag.ranks(live[17:], u[17:])]), expected
     )
@@ -39,7 +39,7 @@ def test_p_values_are_uniform_without_drift():
     pooled = []
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        bag = Bag.of(np.round(rng.normal(size=50), 1))
+        bag = Multiset.of(np.round(rng.normal(size=50), 1))
         pooled.append(bag.ranks(np.round(rng.normal(size=50), 1), 1 - rng.random(50)))
     counts, _ = np.histogram(np.concatenate(pooled), bins=10, range=(0, 1))
     assert ((counts - 1000) ** 2 / 1000).sum() < 27.9  # chi squared, 9 degrees, chance 0.001
@@ -77,7 +77,7 @@ def test_a_restored_martingale_continues_bit_for_bit():
 def test_memory_is_bounded():
     """The stored scores are rounded, so a long stream needs bounded memory."""
     rng = np.random.default_rng(3)
-    bag = Bag.of(rng.normal(100, 20, size=500))
+    bag = Multiset.of(rng.normal(100, 20, size=500))
     for _ in range(100):
         bag.ranks(rng.normal(100, 20, size=500), 1 - rng.random(500))
     assert len(bag) == 50_500

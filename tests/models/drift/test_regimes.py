@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 
-from models.drift.regimes import Known, RegimeTest
+from models.drift.regimes import LearnedRegime, RegimeTest
 from models.drift.state import state_of
 
-KNOWN = (Known(1, 0.5, recent=False), Known(2, 0.4, recent=True), Known(3, 0.1, recent=True))
+KNOWN = (
+    LearnedRegime(1, 0.5, recent=False),
+    LearnedRegime(2, 0.4, recent=True),
+    LearnedRegime(3, 0.1, recent=True),
+)
 
 
 def verdict_on(*counts: int) -> dict:

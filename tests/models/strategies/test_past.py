@@ -13,15 +13,15 @@ from models.strategies.alignment import misalignment
 from models.strategies.distillation import answered, divergence, of_new, teacher
 from models.strategies.ewc import LAMBDA, consolidation, fisher_diagonal
 from models.strategies.past import PASTS, ROOM, Past, distillation, past, replay
-from models.strategies.step_losses import Setting
+from models.strategies.step_losses import TrainingSetting
 from models.vae.vae import VAE
 
 QUICK = Model(epochs=2)
 
 
-def setting(vae: VAE, w_prev: float = 0.75) -> Setting:
+def setting(vae: VAE, w_prev: float = 0.75) -> TrainingSetting:
     """Return the setting of a training of this network."""
-    return Setting(vae, w_prev, 1 - w_prev, batch_size=8, seed=0)
+    return TrainingSetting(vae, w_prev, 1 - w_prev, batch_size=8, seed=0)
 
 
 def test_every_strategy_has_a_past_and_a_paper() -> None:

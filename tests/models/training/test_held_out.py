@@ -6,7 +6,7 @@ import pytest
 from models import Config, Model, train
 from models.parts.calibration import Calibration
 from models.strategies.past import Past
-from models.training.held_out import Copies, calibrating, disagreement
+from models.training.held_out import EqualRows, calibrating, disagreement
 from models.training.plan import Outputs, plan
 
 QUICK = Model(epochs=30, hidden=(16, 16))
@@ -15,7 +15,7 @@ QUICK = Model(epochs=30, hidden=(16, 16))
 def test_a_common_value_calibrates_with_its_serving_score() -> None:
     """A common value calibrates with the serving score, a copy with the larger of both scores."""
     x = np.float32([[0], [0], [0], [1], [1], *([k] for k in range(2, 97))])
-    copies = Copies.of(x)
+    copies = EqualRows.of(x)
     assert copies.counts[:6].tolist() == [3, 3, 3, 2, 2, 1]
     assert copies.common[:6].tolist() == [True] * 5 + [False]
     assert copies.distinct == 100

@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from models import Config, ConfigError, VectorError, Version, train
 from models.arrays import Array
-from models.parts.tied_gaussians import RIDGE, Distance, Tied
+from models.parts.tied_gaussians import RIDGE, MahalanobisScore, TiedGaussians
 
 KIND = Config(kind="mahalanobis")
 
@@ -22,12 +22,12 @@ def test_the_score_equals_the_formula_of_the_paper() -> None:
     """The score is half of min_c (f - mu_c)' Sigma^-1 (f - mu_c); its shares sum to it."""
     covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
     means = np.array([[0.0, 0.0], [5.0, -5.0]])
-    tied = Tied.of(np.array([3.0, 1.0]), means, covariance)
+    tied = TiedGaussians.of(np.array([3.0, 1.0]), means, covariance)
     x = np.float32([[1.0, 2.0], [4.0, -4.0]])
     inverse = np.linalg.inv(covariance + RIDGE * np.eye(2))
     exact = [min((f - mu) @ inverse @ (f - mu) for mu in means) / 2 for f in x]
-    np.testing.assert_allclose(Distance(tied)(x), exact, rtol=1e-5)
-    shares, nearest = Distance(tied).explain(x)
+    np.testing.assert_allclose(MahalanobisScore(tied)(x), exact, rtol=1e-5)
+    shares, nearest = MahalanobisScore(tied).explain(x)
     np.testing.assert_allclose(shares.sum(axis=1), exact, rtol=1e-5)
     np.testing.assert_array_equal(nearest, means.astype(np.float32))
     # A f - B + log n_c, term by term.
@@ -44,13 +44,13 @@ def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
     covariance = np.zeros((4, 4))
     covariance[0, 0], covariance[1:, 1:] = 1.0, np.diag(one) - np.outer(one, one)
     means = np.concatenate([[0.0], one])[None]
-    tied = Tied.of(np.ones(1), means, covariance, slots=3)
+    tied = TiedGaussians.of(np.ones(1), means, covariance, slots=3)
     np.testing.assert_allclose(tied.covariance(slots=3), covariance, atol=1e-6)
     words = np.concatenate([np.zeros((3, 1)), np.eye(3)], axis=1).astype(np.float32)
-    squares = 2.0 * Distance(tied)(words)
+    squares = 2.0 * MahalanobisScore(tied)(words)
     np.testing.assert_allclose(squares, 1.0 / one - 1.0, rtol=0.15)  # Pearson's chi square
     unknown = np.float32([[0.0, 0.0, 0.0, 0.0]])
-    assert np.isfinite(Distance(tied)(unknown)).all()
+    assert np.isfinite(MahalanobisScore(tied)(unknown)).all()
 
 
 def test_regimes_learned_in_turn_equal_regimes_learned_at_once(digits: dict[int, Array]) -> None:

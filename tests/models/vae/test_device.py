@@ -9,10 +9,10 @@ import torch
 from models import Config, ConfigError, Model, train, use_device
 from models.parts.network import Shape
 from models.strategies.past import PASTS
-from models.strategies.step_losses import Setting
+from models.strategies.step_losses import TrainingSetting
 from models.vae import device
 from models.vae.adam import Adam
-from models.vae.gradient import Answers, Gradient
+from models.vae.gradient import Gradient, TeacherAnswers
 from models.vae.noise import RunningNoise
 from models.vae.vae import VAE
 
@@ -67,9 +67,9 @@ def test_a_step_keeps_every_tensor_on_the_device(strategy: str) -> None:
     config = Config(strategy=strategy, score="elbo", model=QUICK)
     extras = PASTS[strategy](train(None, x, config), config).extras
     vae = VAE(Shape(4, 3, (8,), "gaussian"), networks=2, dropout=0.1).to("meta").train()
-    setting = Setting(vae, 0.5, 0.5, batch_size=6, seed=0)
+    setting = TrainingSetting(vae, 0.5, 0.5, batch_size=6, seed=0)
     rng, told = torch.Generator(), [torch.ones(3, width) for width in (3, 3, 3, 4)]
-    answers = Answers(*told, torch.ones(4)).to(setting.device)
+    answers = TeacherAnswers(*told, torch.ones(4)).to(setting.device)
     gradient, batch = Gradient(vae), torch.ones(2, 6, 4).to(setting.device)
     each = gradient(batch, 1.0, rng, answers, look=True)
     for extra in extras:

@@ -5,7 +5,7 @@ import torch
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from models.parts.network import Shape
-from models.vae.gradient import Answers, Gradient
+from models.vae.gradient import Gradient, TeacherAnswers
 from models.vae.vae import VAE
 
 
@@ -58,7 +58,7 @@ def test_gradients_of_answers_equal_those_of_autograd(likelihood: str) -> None:
     vae, other = (VAE(shape, networks=2, seed=3) for _ in range(2))
     x, noise = torch.rand(2, n, 5, generator=rng()), torch.randn(2, n, 2, generator=rng())
     bernoulli = likelihood == "bernoulli"
-    answers = Answers(
+    answers = TeacherAnswers(
         torch.randn(old, 2, generator=rng()),
         torch.randn(old, 2, generator=rng()),
         torch.randn(old, 2, generator=rng()),

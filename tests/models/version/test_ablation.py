@@ -5,7 +5,7 @@ import pytest
 
 from models import Config, Model, train
 from models.config import SCORES
-from models.parts.tied_gaussians import Distance, Tied
+from models.parts.tied_gaussians import MahalanobisScore, TiedGaussians
 from models.version.ablation import SUSPECTS, ablate, suspects
 
 QUICK = Model(epochs=5)
@@ -14,15 +14,17 @@ QUICK = Model(epochs=5)
 def test_a_contribution_is_the_distance_minus_that_of_the_other_features() -> None:
     """For a Gaussian a contribution is the distance minus that of the other features."""
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
-    tied = Tied.of(np.ones(1), np.zeros((1, 3)), covariance)
+    tied = TiedGaussians.of(np.ones(1), np.zeros((1, 3)), covariance)
     x = np.array([[3.0, -1.0, 2.0]], np.float32)
-    found = ablate(x, np.array([[0, 1, 2]]), np.arange(3), tied.fill, Distance(tied))
+    found = ablate(x, np.array([[0, 1, 2]]), np.arange(3), tied.fill, MahalanobisScore(tied))
     whole = covariance + 0.01 * np.eye(3)
     for j in range(3):
         rest = [i for i in range(3) if i != j]
         others = whole[np.ix_(rest, rest)]
         alone = 0.5 * x[0, rest] @ np.linalg.solve(others, x[0, rest])
-        np.testing.assert_allclose(found.falls[0, j], Distance(tied)(x)[0] - alone, rtol=1e-4)
+        np.testing.assert_allclose(
+            found.falls[0, j], MahalanobisScore(tied)(x)[0] - alone, rtol=1e-4
+        )
         mean = whole[j, rest] @ np.linalg.solve(others, x[0, rest])
         np.testing.assert_allclose(found.expected[0, j], mean, rtol=1e-4, atol=1e-6)
 

@@ -6,7 +6,7 @@ import pytest
 from models import Config, VectorError, Version, train
 from models.arrays import Array
 from models.errors import ArtifactError
-from models.parts.tied_gaussians import RIDGE, Distance, Tied
+from models.parts.tied_gaussians import RIDGE, MahalanobisScore, TiedGaussians
 from models.version import artifact
 from models.version.imputation import Scale
 
@@ -72,14 +72,14 @@ def test_the_conditional_mean_gives_the_distance_of_observed_features() -> None:
     """The conditional mean is mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o), for two regimes."""
     covariance = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 1.5]])
     means = np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
-    tied = Tied.of(np.ones(2), means, covariance)
+    tied = TiedGaussians.of(np.ones(2), means, covariance)
     sigma = covariance + RIDGE * np.eye(3)
     x = np.float32([[8.0, NAN, 9.5]])
     apart = np.array([-1.0, 0.5])
     solved = np.linalg.solve(sigma[np.ix_([0, 2], [0, 2])], apart)
     filled = tied.fill(x)
     np.testing.assert_allclose(filled[0, 1], 9 + sigma[1, [0, 2]] @ solved, rtol=1e-5)
-    np.testing.assert_allclose(Distance(tied)(filled), [0.5 * apart @ solved], rtol=1e-4)
+    np.testing.assert_allclose(MahalanobisScore(tied)(filled), [0.5 * apart @ solved], rtol=1e-4)
 
 
 def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:

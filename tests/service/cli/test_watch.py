@@ -7,7 +7,7 @@ import pytest
 
 from models.parts.incident_rule import Rule
 from service.cli.growing_file import GrowingFile
-from service.cli.live import Live
+from service.cli.live import LiveIncidents
 from service.cli.score_result import ScoredRow
 from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
@@ -80,7 +80,7 @@ def test_lines_of_json_are_rows(tmp_path, lines):
 
 def test_an_incident_opens_and_closes_by_the_detectors_rule():
     """Each source has its own incidents; those still open at the end are printed."""
-    live, said = Live(Rule(k=2, m=10, alone=4.0, seconds=0.0)), []
+    live, said = LiveIncidents(Rule(k=2, m=10, alone=4.0, seconds=0.0)), []
     for place in range(3):
         said += live.add(row(place, alarm=True))
     said += live.add(row(3, alarm=True, source="b"))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.domain.champion import Loaded
+from service.domain.champion import LoadedVersion
 from service.problems import NoVersion, UnknownDetector
 from service.scoring.champions import Champions
 from tests.service.stored import Stored
@@ -44,9 +44,9 @@ async def test_the_least_recently_used_pin_is_unloaded(stored: Stored) -> None:
     held, detector = Champions(2), await stored.make()
     held.note(detector)
     for number in (1, 2):
-        held.pin(detector, number, Loaded(versions()[0]))
+        held.pin(detector, number, LoadedVersion(versions()[0]))
     assert held.pinned("pump", 1)
-    held.pin(detector, 3, Loaded(versions()[0]))
+    held.pin(detector, 3, LoadedVersion(versions()[0]))
     assert held.pinned("pump", 2) is None
     assert held.pinned("pump", 1)
     assert held.pinned("pump", 3)
@@ -56,7 +56,7 @@ async def test_pins_use_the_present_policy_and_generation(stored: Stored) -> Non
     """A pinned version uses the present policy and answers with the present generation."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
-    before = held.pin(detector, 1, Loaded(versions()[0]))
+    before = held.pin(detector, 1, LoadedVersion(versions()[0]))
     assert (before.generation, before.config_revision) == (0, 1)
     held.note(await stored.make(threshold={"value": 7.0}))
     held.install(champion(2, uid=detector.uid, config_revision=2))
@@ -70,7 +70,7 @@ async def test_nothing_of_a_deleted_detector_stays_in_memory(stored: Stored) -> 
     """Nothing of a deleted detector stays in memory."""
     held, detector = Champions(2), await stored.make()
     held.note(detector)
-    held.pin(detector, 1, Loaded(versions()[0]))
+    held.pin(detector, 1, LoadedVersion(versions()[0]))
     held.install(champion(2, uid=detector.uid))
     held.forget("pump")
     assert held.get("pump") is None

@@ -9,7 +9,7 @@ import pytest
 from service.problems import BadVectors, BufferFull, StoreUnavailable
 from service.store.buffer import Buffer
 from service.store.connection import Script, connect
-from service.store.group_commit import MOST_CALLS, Group
+from service.store.group_commit import MOST_CALLS, GroupCommit
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
 
@@ -24,7 +24,7 @@ return redis.call('INCRBY', KEYS[1], ARGV[1])
 
 async def test_callers_of_one_turn_share_one_transaction(redis):
     """Forty callers share one EXEC, and each gets the reply to its own call."""
-    group = Group(redis, _COUNT)
+    group = GroupCommit(redis, _COUNT)
     await _COUNT(redis, ("{t}:n",), (0,))
     await redis.config_resetstat()
     replies = await asyncio.gather(*(group("t", ("{t}:n",), (1,)) for _ in range(40)))
@@ -37,13 +37,13 @@ async def test_callers_of_one_turn_share_one_transaction(redis):
 async def test_a_lost_script_is_sent_again_and_runs_once_for_each_caller(redis):
     """If the server lost the script, nothing of the transaction ran, and all is sent again."""
     await redis.script_flush()
-    group = Group(redis, _COUNT)
+    group = GroupCommit(redis, _COUNT)
     assert await asyncio.gather(*(group("t", ("{t}:n",), (1,)) for _ in range(3))) == [1, 2, 3]
 
 
 async def test_later_callers_share_the_next_bounded_transaction(redis):
     """Later callers share the next transaction, transactions are bounded, every call runs once."""
-    group = Group(redis, _COUNT)
+    group = GroupCommit(redis, _COUNT)
     calls = [group(tag, (f"{{{tag}}}:n",), (1,)) for tag in ("a", "b") for _ in range(150)]
     tasks = [asyncio.ensure_future(call) for call in calls]
     await redis.config_resetstat()
@@ -55,7 +55,7 @@ async def test_later_callers_share_the_next_bounded_transaction(redis):
 
 async def test_an_error_of_one_call_fails_no_other(redis):
     """An error is raised for its own caller; the other calls are written."""
-    group = Group(redis, _COUNT)
+    group = GroupCommit(redis, _COUNT)
     calls = [group("t", ("{t}:n",), (amount,)) for amount in (1, "", 1)]
     first, second, third = await asyncio.gather(*calls, return_exceptions=True)
     assert (first, third) == (1, 2)

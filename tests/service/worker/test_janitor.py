@@ -13,7 +13,7 @@ from service.domain.incident import Incident, IncidentDecision, KeptRow
 from service.domain.incident_fold import Fold
 from service.settings import Settings
 from service.store.connection import connect
-from service.store.incidents import Changes, Followed, Incidents
+from service.store.incidents import FollowedState, Incidents, StepChanges
 from service.store.redis_keys import Keys
 from service.worker.janitor import Janitor
 from tests.service.stored import GOOD, Stored, matrix
@@ -139,7 +139,9 @@ async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: St
     row = KeptRow(f"{round(now * 1000)}-0", now, 2.0, 1e-4, 9.0, b"")
     lease = await stored.leases.acquire("pump", 30.0, role="monitor")
     incidents = Incidents(redis)
-    await incidents.save(lease, Followed("0-0", Fold()), Changes(incidents=[(fault, [row])]))
+    await incidents.save(
+        lease, FollowedState("0-0", Fold()), StepChanges(incidents=[(fault, [row])])
+    )
     await incidents.decide("pump", fault.id, IncidentDecision("confirmed", "", "", now), None)
     await _janitor(redis).tick()
     assert (await stored.get()).quarantined == 4

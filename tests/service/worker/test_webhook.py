@@ -11,7 +11,7 @@ import pytest
 from service.domain.incident import Incident
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message, message, signature
-from service.store.incidents import Changes, Followed, Incidents
+from service.store.incidents import FollowedState, Incidents, StepChanges
 from service.store.leases import Lease
 from service.store.messages import Messages
 from service.worker import webhook
@@ -56,8 +56,8 @@ class Post:
             one = Incident(incident, "", 1.0, 2.0, 2.0, 1e-4, 3, 1, 1)
             at = time.time() - age
             waiting.append(message("pump", self.lease.uid, kind, one, at, None))  # type: ignore[arg-type]
-        changes = Changes(messages=waiting)
-        await Incidents(self.stored.redis).save(self.lease, Followed("0-0", Fold()), changes)
+        changes = StepChanges(messages=waiting)
+        await Incidents(self.stored.redis).save(self.lease, FollowedState("0-0", Fold()), changes)
 
     async def messages_waiting(self) -> int:
         """Return how many messages wait."""

@@ -16,7 +16,7 @@ GAP = 5.0  # a stray is at least this many times as far as the next nearer value
 MOST = 0.06  # the largest share of rows: more rows are a regime
 
 
-class Strays(NamedTuple):
+class StrayValues(NamedTuple):
     """A mask (n,) of the rows with a stray value, and the columns that have some."""
 
     rows: NDArray[np.bool_]
@@ -31,7 +31,7 @@ class Column(NamedTuple):
     high: float
 
 
-def strays(X: Array) -> Strays:
+def strays(X: Array) -> StrayValues:
     """Return the stray values among the first normals X (n, d).
 
     >>> X = np.linspace(0, 1, 100, dtype=np.float32)[:, None]
@@ -56,4 +56,4 @@ def strays(X: Array) -> Strays:
         rest = X[~mine, j]
         columns[int(j)] = Column(int(mine.sum()), float(rest.min()), float(rest.max()))
         rows |= mine
-    return Strays(rows, columns)
+    return StrayValues(rows, columns)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 from models.categories import words_by_code
 from models.config import Config
-from models.version.explanation import Words
+from models.version.explanation import CategoryWords
 
 
-class Worded:
+class NamesAndWords:
     """Maps features to their names, and codes to their words."""
 
     config: Config
@@ -35,9 +35,9 @@ class Worded:
             if one.type == "category"
         }
 
-    def reading(self, read: Callable[[float], str | None] | None = None) -> Words:
+    def reading(self, read: Callable[[float], str | None] | None = None) -> CategoryWords:
         """Return these words, with `read` for codes that this version never learned."""
-        return Words(self.words, read)
+        return CategoryWords(self.words, read)
 
     def rows_with_words(
         self, X: NDArray[Any], read: Callable[[float], str | None] | None = None

@@ -7,7 +7,7 @@ import pytest
 
 from models import Config, Model, Version, train
 from models.arrays import Array
-from models.parts.fine import Fine
+from models.parts.fine_combinations import FineCombinations
 from models.parts.statistics import auroc
 from models.parts.views import Views
 
@@ -66,11 +66,14 @@ def test_independent_features_have_no_fine_combination() -> None:
     """Independent features, flags and constants have no fine combination, nor have few rows."""
     rng = np.random.default_rng(0)
     loose = rng.normal(size=(500, 5)).astype(np.float32)
-    assert Fine.fit(loose) is None
+    assert FineCombinations.fit(loose) is None
     words = np.eye(4, dtype=np.float32)[rng.integers(4, size=500)]
-    assert Fine.fit(np.concatenate([loose, words, np.ones((500, 1), np.float32)], axis=1)) is None
-    assert Fine.fit(rows(twin_value, 59, 1)) is None
-    assert Fine.fit(rows(twin_value, 60, 1)) is not None
+    assert (
+        FineCombinations.fit(np.concatenate([loose, words, np.ones((500, 1), np.float32)], axis=1))
+        is None
+    )
+    assert FineCombinations.fit(rows(twin_value, 59, 1)) is None
+    assert FineCombinations.fit(rows(twin_value, 60, 1)) is not None
 
 
 def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
@@ -79,7 +82,7 @@ def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
     x = rng.normal(size=(800, 3)).astype(np.float32)
     x[:, 2] = np.round(x[:, 2])
     x[:, 1] = x[:, 0] + x[:, 2] + np.float32(NOISE) * rng.normal(size=800).astype(np.float32)
-    fine = Fine.fit(x)
+    fine = FineCombinations.fit(x)
     assert fine is not None
     blurred = x + np.float32([0.3, 0.3, 0.0]) * rng.normal(size=(800, 3)).astype(np.float32)
     restored = fine.restored(blurred, rng)

@@ -28,7 +28,7 @@ ROWS_A_FEATURE = 10  # with fewer rows the finest combinations are chance
 
 
 @dataclass(frozen=True)
-class Fine:
+class FineCombinations:
     """m combinations of d scaled features x: `inward` (m, d) times (x - `origin` (d,)).
 
     Each combination has deviation 1. `outward` (m, d) is how features move if a combination moves

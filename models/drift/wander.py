@@ -29,7 +29,7 @@ def farthest(wander: Floats, least: float, rows: int) -> Floats:
     return np.maximum(least, far)
 
 
-class Course:
+class WanderCheck:
     """Tells whether the latest scores wander no further than the scores of consecutive normals did.
 
     If normals depend on earlier normals, a martingale gains whenever the season changes. It may
