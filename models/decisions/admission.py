@@ -20,7 +20,8 @@ from models.version.version import Version
 # a row counts as anomalous up to this p-value, or up to the threshold's alpha if smaller
 ALPHA = 0.01
 FALSE_DISCOVERIES = 0.05  # the expected share of normals among the rows held back
-# the same at the last row held back, if too many rows are anomalous
+# if chance does not explain the number of anomalous rows: the largest local false discovery rate
+# of a row held back
 LOCAL_FALSE_DISCOVERIES = 1 / 3
 SURPRISE = 1e-3  # chance does not explain a number of anomalous rows that is less likely than this
 NEIGHBOURS = 0.4  # the neighbours of a row, as a share of the batch
@@ -82,7 +83,9 @@ def admit(
         pool_p = np.concatenate([p, version.judge(around, threshold).p_values])
     count = int((pool_p <= alpha).sum())
     surprising = binomial_tail(count, len(pool), alpha) <= SURPRISE
-    suspicious = p <= (_many(pool_p, alpha) if surprising else _few(p, alpha))
+    suspicious = p <= (
+        _limit_if_not_chance(pool_p, alpha) if surprising else _limit_if_chance(p, alpha)
+    )
     if surprising and suspicious.any():
         together = neighbours_within(version, X[anomalous], pool)
         if len(pool) >= SMALL_BATCH and np.median(together) >= TOGETHER:
@@ -90,7 +93,7 @@ def admit(
     n = len(X)
     known, held = float((~anomalous).sum()) / n, float(suspicious.sum()) / n
     # three deviations of the mean of n uniform p-values
-    rests = 0.5 - WELL_KNOWN + 3.0 * math.sqrt(1 / 12 / n)
+    margin = 0.5 - WELL_KNOWN + 3.0 * math.sqrt(1 / 12 / n)
     return Admission(
         held=suspicious,
         p_values=p,
@@ -98,7 +101,7 @@ def admit(
         novel=max(0.0, 1.0 - known - held),
         suspicious=held,
         surprising=surprising,
-        well_known=not surprising and not suspicious.any() and float(p.mean()) >= 0.5 - rests,
+        well_known=not surprising and not suspicious.any() and float(p.mean()) >= 0.5 - margin,
     )
 
 
@@ -110,7 +113,7 @@ def thin(p_values: Float64) -> NDArray[np.intp]:
     return np.sort(np.argsort(p_values, kind="stable")[KEPT_OF_KNOWN // 2 :: KEPT_OF_KNOWN])
 
 
-def _few(p: Float64, alpha: float) -> float:
+def _limit_if_chance(p: Float64, alpha: float) -> float:
     """Return the p-value up to which rows are held back if chance explains their number.
 
     The procedure is Benjamini and Hochberg's. The result is at most alpha / 2, so that 99.5 % of
@@ -122,7 +125,7 @@ def _few(p: Float64, alpha: float) -> float:
     return float(passed[-1]) if len(passed) else 0.0
 
 
-def _many(p: Float64, alpha: float) -> float:
+def _limit_if_not_chance(p: Float64, alpha: float) -> float:
     """Return the p-value up to which rows are held back if chance does not explain their number.
 
     Up to that p-value, every step has at least 1 / LOCAL_FALSE_DISCOVERIES times as many rows as

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_SIGNIFICANT_BITS = 10  # a precision of 1/1024 is fine enough, and bounds the size of the bag
+_SIGNIFICANT_BITS = 10  # a precision of 1/1024 is fine enough, and bounds the number of values
 _SWITCH = 0.01  # chance per score that a bet gives way to another
 _CHUNK = 512  # how many scores are ranked at once, by a (512, 512) comparison
 
@@ -47,7 +47,7 @@ class Multiset:
 
     @classmethod
     def of(cls, scores: Floats) -> Self:
-        """Return a bag of (n,) scores."""
+        """Return the multiset of (n,) scores."""
         return cls(*np.unique(_round(np.asarray(scores, np.float64)), return_counts=True))
 
     def __len__(self) -> int:
@@ -56,8 +56,8 @@ class Multiset:
     def ranks(self, scores: Floats, u: Floats) -> Floats:
         """Return the smoothed online p-value of each of (n,) scores, and add the scores.
 
-        The i-th score is ranked among the bag and the i - 1 scores before it; `u` (n,) in (0, 1]
-        breaks ties.
+        The i-th score is ranked among the multiset and the i - 1 scores before it; `u` (n,) in
+        (0, 1] breaks ties.
         """
         rounded = _round(scores)
         low = self._below[np.searchsorted(self.values, rounded, "left")]

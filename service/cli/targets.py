@@ -110,13 +110,13 @@ class Targets:
         entity = _NOT_IN_A_NAME.sub("_", value)
         if not 1 <= len(entity) <= _LONGEST:
             raise BadTable(
-                f"{where}, {self._group_by} is {quoted([value])}: the name of a detector must have "
-                f"1 to {_LONGEST} characters"
+                f"{where}, column {self._group_by}: {quoted([value])} gives no name for a "
+                f"detector, which must have 1 to {_LONGEST} characters"
             )
         if self._entities.setdefault(entity, value) != value:
             both = quoted([self._entities[entity], value])
             raise BadTable(
-                f"{where}, {self._group_by}: {both} give the same detector name; rename one"
+                f"{where}, column {self._group_by}: {both} give the same detector name; rename one"
             )
         return f"{self._detector}:{entity}"
 
@@ -143,7 +143,7 @@ def known(client: "Client", name: str) -> tuple["DetectorStatus | None", Detecto
     except Refused as error:
         if error.status != 403:
             raise
-        console.complain("the key may not read the config: columns go by position")
+        console.complain("the key may not read the config, so the file's columns are used in order")
         return None, DetectorConfig()
     return status, config_in_force(status)
 

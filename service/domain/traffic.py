@@ -28,7 +28,7 @@ class BucketCounts(msgspec.Struct, frozen=True, array_like=True):
 
     @classmethod
     def of(cls, step: int, place: int, bucket: Bucket) -> "BucketCounts":
-        """Return the tally with the counts of `bucket`."""
+        """Return the counts of `bucket`."""
         filled = np.flatnonzero(bucket.severities)
         regimes = bucket.regimes.tolist() if bucket.regimes.any() else []
         return cls(
@@ -42,7 +42,7 @@ class BucketCounts(msgspec.Struct, frozen=True, array_like=True):
         )
 
     def bucket(self, generation: int) -> Bucket:
-        """Return the tally as a bucket of the history."""
+        """Return the counts as a bucket of the history."""
         found = Bucket(self.rows, self.alarms, self.severity_max, generation)
         for place, count in self.bins:
             found.severities[place] = count
@@ -53,7 +53,7 @@ class BucketCounts(msgspec.Struct, frozen=True, array_like=True):
 class Report(msgspec.Struct, frozen=True):
     """One report: the counts of rows, and blocks of rows by source.
 
-    The kept_rows have no event ids yet: the store assigns them, in the order of the report.
+    The kept rows have no event ids yet: the store assigns the ids, in the order of the report.
     """
 
     uid: str

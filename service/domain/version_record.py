@@ -186,7 +186,7 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
     signature: str | None = None
 
     @property
-    def held_against(self) -> int:
+    def anchor_of_successors(self) -> int:
         """The number of the version that the gate compares this champion's successors with.
 
         It is the first version of the line, or a later one that did not pass the gate by itself:

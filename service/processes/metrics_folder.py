@@ -45,9 +45,8 @@ class MetricsFolder:
     def ended(self, place: int) -> None:
         """Remove the gauges of a process that has ended."""
         if self.path is not None:
-            with contextlib.suppress(
-                OSError
-            ):  # the gauges would be outdated until the next process starts
+            # If this fails, the gauges are outdated until the next process starts.
+            with contextlib.suppress(OSError):
                 metric_files.remove(self.path, place=place, life=metric_files.LIVE)
 
     def close(self) -> None:

@@ -147,7 +147,7 @@ def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
 
 
 def _row_end(body: bytes, start: int) -> re.Match[bytes] | None:
-    """Return the first end of a row from `start` on, None if no row may be so long."""
+    """Return the first end of a row from `start` on. None if the row is longer than allowed."""
     for place in range(start, min(len(body), start + LONGEST), PIECE):
         # A search holds the lock, so it gets one block. Blocks overlap: an end may cross a border.
         if found := _ROW_END.search(body, place, place + 2 * PIECE):

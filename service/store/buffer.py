@@ -42,7 +42,7 @@ class QuarantineBounds:
     sender_novel_share: float = 0.5
 
 
-class SenderShareExceeded(Exception):  # noqa: N818 - it is not an error: the batch is to be judged again
+class SenderShareExceeded(Exception):  # noqa: N818 - no error: the batch is judged again
     """The novel rows of one sender would take too large a share of the buffer."""
 
 
@@ -90,8 +90,8 @@ class Buffer:
         request's trace id.
 
         Raises UnknownDetector, BadVectors (another dimension), Unprocessable (the key came with
-        another matrix), BufferFull, OneSender and StoreUnavailable. After StoreUnavailable the
-        outcome is unknown: only a caller with a key may repeat the call.
+        another matrix), BufferFull, SenderShareExceeded and StoreUnavailable. After
+        StoreUnavailable the outcome is unknown: only a caller with a key may repeat the call.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         n, d = matrix.shape

@@ -297,7 +297,7 @@ class Registry:
         kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
         kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
         if own := records.get(int(champion or 0)):
-            kept |= {own.record.parent or 0, own.record.held_against}
+            kept |= {own.record.parent or 0, own.record.anchor_of_successors}
         imported = [
             number
             for number, one in records.items()

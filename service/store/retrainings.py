@@ -61,7 +61,7 @@ _STAND_DOWN = NamedScript(
 )
 
 
-class RunningRetraining(NamedTuple):
+class StartedRun(NamedTuple):
     """A retraining that has begun: the weights requested for it alone, and its failed attempts.
 
     `trace` is the trace id of the request for this run; '' if no request or no trace id exists.
@@ -90,11 +90,11 @@ class Retrainings:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def start(self, lease: Lease) -> RunningRetraining:
+    async def start(self, lease: Lease) -> StartedRun:
         """Set the detector to `running`; this run serves all requests made so far."""
         reply = await self._fenced(_START, lease)
         weights = orjson.loads(reply[1]) if reply[1] else None
-        return RunningRetraining(weights, int(reply[2]), reply[3].decode())
+        return StartedRun(weights, int(reply[2]), reply[3].decode())
 
     async def progress(self, lease: Lease, progress: TrainingProgress) -> None:
         """Publish the progress of the training."""

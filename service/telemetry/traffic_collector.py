@@ -191,9 +191,8 @@ def _tallies(
         part = slice(int(start), int(stop))
         bucket = history.counted(severities[part], int(np.count_nonzero(alarms[part])), generation)
         history.add(found, place_of(float(times[start]), now), bucket)
-    if (
-        found and regimes
-    ):  # the placed rows are only a sample; they count in the bucket with the most rows
+    # The placed rows are only a sample. They count in the bucket with the most rows.
+    if found and regimes:
         fullest = max(found.values(), key=lambda one: one.rows)
         few = min(len(regimes), len(fullest.regimes))
         fullest.regimes[:few] = np.asarray(regimes[:few])

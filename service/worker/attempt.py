@@ -32,7 +32,7 @@ from service.problems import StoreUnavailable
 from service.store.labels import labels_for_threshold, latest_labels
 from service.store.leases import Lease
 from service.store.lua import Fenced
-from service.store.retrainings import RunningRetraining, TrainingProgress
+from service.store.retrainings import StartedRun, TrainingProgress
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
 from service.worker.labelled_outcome import labelled_outcome
@@ -118,9 +118,7 @@ class _Attempt:
         labelled = found.champion is not None and await self._labelled_normal(found)
         return found if labelled else None
 
-    async def _learn(
-        self, detector: Detector, experience: Experience, run: RunningRetraining
-    ) -> bool:
+    async def _learn(self, detector: Detector, experience: Experience, run: StartedRun) -> bool:
         if traces := distinct_traces((run.trace, *experience.traces)):
             log.add(traces=list(traces))
         _log.info(
@@ -151,20 +149,20 @@ class _Attempt:
         registry, champion = self.tools.registry, experience.champion
         if champion is None or not (record := await registry.record(experience.name, champion)):
             return None
-        held_against = await registry.record(experience.name, record.record.held_against)
-        if held_against is None or not await registry.intact(experience.name, held_against.record):
+        anchor = await registry.record(experience.name, record.record.anchor_of_successors)
+        if anchor is None or not await registry.intact(experience.name, anchor.record):
             return champion  # the anchor may be pruned after a rollback, or damaged in the store
-        return held_against.record.version
+        return anchor.record.version
 
     async def _train(
-        self, detector: Detector, experience: Experience, run: RunningRetraining, anchor: int | None
+        self, detector: Detector, experience: Experience, run: StartedRun, anchor: int | None
     ) -> bytes:
         """Return the artifact of the trained version. Raises TrainingError if training fails."""
-        previous = held_against = None
+        previous = anchor_artifact = None
         if experience.champion is not None:
             previous = await self._artifact(experience.champion)
         if anchor is not None and anchor != experience.champion:
-            held_against = await self._artifact(anchor)
+            anchor_artifact = await self._artifact(anchor)
         labels = await latest_labels(self.tools.labels, detector)
         n, d = experience.vectors.shape
         job = Job(
@@ -177,7 +175,7 @@ class _Attempt:
             artifact_max_bytes=self.tools.artifact_max_bytes,
             judged=labels.vectors.tobytes() if labels else b"",
             anomalous=labels.anomalous.tobytes() if labels else b"",
-            anchor=held_against,
+            anchor=anchor_artifact,
             vouched=await self._labelled_normal(experience),
         )
         self._training = time.monotonic()

@@ -246,9 +246,8 @@ def _take(followed: _Followed, reads: Sequence[StoredReport], alpha: float, now:
         for tally in report.tallies:
             counted = tally.bucket(report.generation)
             history.add(followed.buckets, (tally.step, tally.place), counted)
-            if (
-                tally.step == MINUTE
-            ):  # rows count in their hour at once, not only when its minutes expire
+            # Rows count in their hour at once, not only when its minutes expire.
+            if tally.step == MINUTE:
                 hour = tally.place * MINUTE // HOUR
                 history.add(followed.buckets, (HOUR, hour), counted)
         if followed.chosen is None:

@@ -97,7 +97,7 @@ def test_a_combination_of_features_that_may_not_move_moves_no_other_feature() ->
     x = rng.normal(size=(800, 5)).astype(np.float32)
     x[:, :2] = np.round(10.0 * x[:, :2]) / np.float32(10.0)
     x[:, 2] = x[:, 0] + x[:, 1]
-    fine = Fine.fit(x)
+    fine = FineCombinations.fit(x)
     assert fine is not None
     assert len(fine.inward) == 1
     np.testing.assert_array_equal(fine.restored(x, rng), x)
