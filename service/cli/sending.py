@@ -6,6 +6,8 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import typer
+
 from service.cli import console
 from service.cli.judged_rows import located
 from service.cli.progress import ShownProgress
@@ -15,7 +17,7 @@ from service.cli.table_files import BadTable
 from service.cli.targets import Targets
 
 if TYPE_CHECKING:
-    from service.client.answers import DetectorStatus, Note
+    from service.client.answers import DetectorStatus, LastRetraining, Note
 
 
 def send(sheet: Sheet, targets: Targets, before: SentBatches, salt: str) -> Counter[str]:
@@ -78,3 +80,19 @@ def tell_results(
     for name, some in notes.items():
         for note in some:
             console.complain(f"{name}: {note['sentence']}")
+
+
+def tell_outcomes(outcomes: "Mapping[str, LastRetraining]", *, named: bool) -> None:
+    """Write how each retraining ended, with the detector's name if `named`."""
+    for name, outcome in outcomes.items():
+        whose = f" {name}" if named else ""
+        typer.echo(f"retraining{whose}: {outcome['outcome']}, version {outcome['version']}")
+        for reason in outcome["reasons"]:
+            console.complain(f"{name}: {reason}")
+        if outcome["outcome"] == "rejected":
+            console.complain(
+                f"{name}: the gate rejected version {outcome['version']}, and its rows wait for a "
+                f"person. If all of them are normal, `anamnesis promote {name} "
+                f"{outcome['version']}` takes the version. Otherwise discard the rows: "
+                f"`anamnesis quarantine list {name}`"
+            )

@@ -112,7 +112,7 @@ def learn(
     """
     from service.cli.new_detector import ensured, sources_note
     from service.cli.retraining import retrain_all
-    from service.cli.sending import send, tell_results
+    from service.cli.sending import send, tell_outcomes, tell_results
     from service.cli.sent_batches import SentBatches
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped, tell
@@ -154,17 +154,6 @@ def learn(
         return
     parts = ", ".join(f"{count} {name}" for name, count in counted.items())
     typer.echo(f"{', '.join(names)}: {parts}; {sum(buffered.values())} buffered")
-    for name, outcome in outcomes.items():
-        whose = "" if group_by is None else f" {name}"
-        typer.echo(f"retraining{whose}: {outcome['outcome']}, version {outcome['version']}")
-        for reason in outcome["reasons"]:
-            console.complain(f"{name}: {reason}")
-        if outcome["outcome"] == "rejected":
-            console.complain(
-                f"{name}: the gate rejected version {outcome['version']}, and its rows wait for a "
-                f"person. If all of them are normal, `anamnesis promote {name} "
-                f"{outcome['version']}` takes the version. Otherwise discard the rows: "
-                f"`anamnesis quarantine list {name}`"
-            )
+    tell_outcomes(outcomes, named=group_by is not None)
     if now and not outcomes:
         typer.echo("retraining: nothing is buffered")
