@@ -98,7 +98,7 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
             "widened", names, np.flatnonzero(widened),
             "New values of {features} are far outside the range of the first experience, so its "
             "scale was widened. If anomalies of the first experience are now detected less often, "
-            "start a new detector with the score auto, or with a score such as elbo+regime.",
+            "start a new detector with a score for each regime, such as elbo+regime.",
         )  # fmt: skip
 
 
