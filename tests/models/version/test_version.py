@@ -118,10 +118,12 @@ def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Arr
     together = first.judge(X)
     assert together.is_anomaly[-3:].all()
     alone = [first.judge(row[None]) for row in X]
-    np.testing.assert_array_equal(
-        [one.scores for one in alone], [first.score(row[None]) for row in X]
+    # A processor may round the products of one row and of a matrix differently.
+    np.testing.assert_allclose(
+        [one.scores for one in alone], [first.score(row[None]) for row in X], rtol=1e-5
     )
-    assert first.judge(X[:1].tolist()).scores == alone[0].scores  # type: ignore[arg-type]
+    of_list = first.judge(X[:1].tolist()).scores  # type: ignore[arg-type]
+    np.testing.assert_allclose(of_list, alone[0].scores, rtol=1e-5)
     for column, own in zip(together, zip(*alone, strict=True), strict=True):
         np.testing.assert_allclose(np.concatenate(own), column, rtol=1e-5, atol=1e-4)
 
