@@ -163,9 +163,8 @@ def _finds_less_than_champion(synthetic: Synthetic | None, news: float | None) -
     if lost and news is not None and news > NEW_REGIME:
         yield (
             f"range of values: the champion alarms on {_percent(news)} of the new normals, and one "
-            "scaler with one threshold does not fit the old and the new values; start a new "
-            "detector with a first batch that covers both, or choose the score auto or a score "
-            "with +regime"
+            "scaler with one threshold does not fit the old and the new values; choose a "
+            "score with +regime, which has one threshold for each regime"
         )
 
 

@@ -26,10 +26,10 @@ DESCENTS = 5  # steps of k-means
 class DataDensity:
     """A density of vectors z (n, d) of one view: half of it Gaussians, half round kernels.
 
-    The codes are c = directions (k, d) (z - mean); they were divided by `scale`. `weights`, `means`
-    and `factors` are those of a `Mixture` over c. The kernels are N(centres_i, variances_i I), with
-    the log weights `shares` (m,). `tail` (t, d) are the next directions, with `tail_variances`
-    (t,). All remaining directions share the variance `rest`.
+    The codes are c = directions (k, d) (z - mean). `directions` are principal axes divided by
+    `scale`. `weights`, `means` and `factors` are those of a `Mixture` over c. The kernels are
+    N(centres_i, variances_i I), with the log weights `shares` (m,). `tail` (t, d) are the next
+    axes, with `tail_variances` (t,). All remaining directions share the variance `rest`.
     """
 
     mean: Float64

@@ -32,9 +32,9 @@ PEAKS = 64  # a curve keeps the severest row of this many runs
 # an incident has a level after this many alarming rows; the latest ones define it
 SETTLED, LEVELS = 30, 64
 RISE = 1.5  # a row this many times higher than all of these opens another incident
-# an incident becomes a standing state after this many alarming rows and seconds
+# an incident becomes a lasting state after this many alarming rows and seconds
 STANDS = (60, 3600.0)
-# the later half of a standing state is at most this many times as severe as its earlier half
+# the later half of a lasting state is at most this many times as severe as its earlier half
 STEADY = 1.1
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
 LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
@@ -120,7 +120,7 @@ def steady(levels: Sequence[float], most: float) -> bool:
 
 
 def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
-    """Return whether an open incident of `rows` rows and `seconds` is now a standing state.
+    """Return whether an open incident of `rows` rows and `seconds` is now a lasting state.
 
     People already know of such a state, but it would hide later faults. It therefore ends as an
     incident, and later rows are measured relative to its level. A growing fault is no standing
@@ -133,7 +133,7 @@ def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
 
 
 def measured(height: float, level: float) -> float:
-    """Return the severity of a row relative to a standing state at `level`, as input for `opens`.
+    """Return the severity of a row relative to a lasting state at `level`, as input for `opens`.
 
     A row of this height alarms from 1 on.
 

@@ -6,9 +6,9 @@ import numpy as np
 
 from models.arrays import Float64
 
-# above the first gamma, `heavy` fits the tail; the second is the largest gamma
+# `heavy` fits tails whose gamma is above the first figure; the second is the largest gamma
 HEAVY, HEAVIEST = 0.4, 2.0
-FEWEST = 10  # the fewest positive excesses for that
+FEWEST = 10  # the fewest positive excesses to which a tail is fitted
 
 
 def peaks_over_threshold(scores: Float64, q: float) -> float:

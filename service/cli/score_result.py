@@ -171,7 +171,7 @@ def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:
     """Return the rule by which the service makes incidents of the detector's rows.
 
     If no rule is in force, or the key may not read the status, it is the rule for few calibration
-    rows. If rows have no times (`timed` is False), their distance is that of their numbers.
+    rows. If rows have no times (`timed` is False), their numbers take the place of seconds.
     """
     config = status["config"] if status else {}
     incident = config.get("incident") or {}

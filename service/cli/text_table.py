@@ -18,7 +18,8 @@ from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, nu
 
 _CHUNK_CELLS = 2**20
 CHUNK_ROWS = 5000
-_FIRST_ROWS = 50_000  # many, since the first rows decide the types of the columns
+# The first rows decide the types of the columns: they are many, but are held in memory.
+_FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,10 +234,11 @@ class _Reader:
     units: dict[str, str] = field(default_factory=dict)
 
     def chunks(self, lines: Iterator[tuple[int, list[str]]], rows: int | None) -> Iterator[Chunk]:
-        most = max(1, _CHUNK_CELLS // len(self.names))
-        first, later = (rows, rows) if rows else (min(_FIRST_ROWS, most), min(CHUNK_ROWS, most))
-        while some := list(islice(lines, first)):
-            first = later
+        width = len(self.names)
+        later = rows or max(1, min(CHUNK_ROWS, _CHUNK_CELLS // width))
+        size = rows or max(later, min(_FIRST_ROWS, _FIRST_CELLS // width))
+        while some := list(islice(lines, size)):
+            size = later
             yield self._chunk([line for line, _ in some], [self._row(*one) for one in some])
 
     def _row(self, line: int, cells: list[str]) -> list[str]:

@@ -55,7 +55,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     `pages` says whether people are notified. They are not if the rows were old when they arrived,
     if the detector is muted, or if the rows resemble those of a dismissed incident, whose id is
     then in `like`. `settled` means that it closed although its rows went on alarming: they had
-    become a standing state.
+    become a lasting state.
     """
 
     id: str

@@ -54,7 +54,7 @@ class Change(msgspec.Struct, frozen=True):
     """A change of an incident, and the kept rows that it gained.
 
     `paged`: it was extended, and from now on it pages people. `settled`: it closed because it
-    became a standing state. `closed` follows when that state is over.
+    became a lasting state. `closed` follows when that state is over.
     """
 
     kind: Literal["opened", "extended", "paged", "settled", "closed"]
@@ -63,7 +63,7 @@ class Change(msgspec.Struct, frozen=True):
 
     @property
     def reported(self) -> bool:
-        """Whether people are told: not of more rows, and not of the end of a standing state."""
+        """Whether people are told: not of more rows, and not of the end of a lasting state."""
         ended = self.kind == "closed" and self.incident.settled
         return self.kind != "extended" and not ended
 
@@ -71,12 +71,12 @@ class Change(msgspec.Struct, frozen=True):
 class Context(msgspec.Struct, frozen=True):
     """What the fold needs beside the rows.
 
-    `heard` is the present time, `alpha` the p-value at the threshold. `version` and `generation`
+    `now` is the present time, `alpha` the p-value at the threshold. `version` and `generation`
     are those that judged the rows. Rows that one of `dismissed_patterns` covers page nobody.
     """
 
     rule: Rule
-    heard: float
+    now: float
     alpha: float
     version: int
     generation: int
@@ -107,7 +107,7 @@ class Fold(msgspec.Struct):
             )
         source.rows += block.rows
         source.last = max(source.last or block.last, block.last)
-        source.heard = context.heard
+        source.heard = context.now
         latest = source.latest
         quiet = source.rows if latest is None else source.rows - 1 - latest
         changes += self._over(source, source.rows, source.last, context)
@@ -119,7 +119,7 @@ class Fold(msgspec.Struct):
         """Drop sources that send nothing any more; return the changes of their incidents."""
         changes: list[Change] = []
         for name, source in list(self.sources.items()):
-            if silent(context.rule, context.heard - source.heard, source.interval):
+            if silent(context.rule, context.now - source.heard, source.interval):
                 changes += self._ends(source, context)
                 del self.sources[name]
         return changes
@@ -192,7 +192,7 @@ class Fold(msgspec.Struct):
         explaining = _explaining(rows)
         leading = leads(explaining.leading) if explaining else ()
         like = next((one.id for one in context.dismissed_patterns if one.covers(leading)), None)
-        old = context.heard - source.times[-1] > OLD_SECONDS
+        old = context.now - source.times[-1] > OLD_SECONDS
         self.opened += 1
         source.open = Incident(
             id=f"i{self.opened}-{round(start * 1000)}",
@@ -215,12 +215,12 @@ class Fold(msgspec.Struct):
 
     def _close(self, source: Source, context: Context) -> Change:
         assert source.open is not None, "only an open incident closes"
-        over = msgspec.structs.replace(source.open, closed=context.heard)
+        over = msgspec.structs.replace(source.open, closed=context.now)
         source.open, source.alarms, source.times, source.waiting = None, [], [], []
         return Change("closed", over)
 
     def _settle(self, source: Source, context: Context) -> Iterator[Change]:
-        """Close the open incident as a standing state; the source is at its level from now on."""
+        """Close the open incident as a lasting state; the source is at its level from now on."""
         if source.level is not None:
             yield _end_state(source)
         row, at, levels = source.alarms[-1], source.times[-1], source.levels
@@ -230,7 +230,7 @@ class Fold(msgspec.Struct):
         yield Change("settled", over)
 
     def _ends(self, source: Source, context: Context) -> Iterator[Change]:
-        """End the incident and the standing state of a dropped source; yield the changes."""
+        """End the incident and the lasting state of a dropped source; yield the changes."""
         if source.open:
             yield self._close(source, context)
         if source.level:
@@ -247,8 +247,8 @@ class Fold(msgspec.Struct):
 
 
 def _end_state(source: Source) -> Change:
-    """End the standing state of the source; return the change."""
-    assert source.level is not None, "only a source with a standing state can leave it"
+    """End the lasting state of the source; return the change."""
+    assert source.level is not None, "only a source with a lasting state can leave it"
     over, source.level = source.level.incident, None
     return Change("closed", over)
 
@@ -282,7 +282,7 @@ def _pages_now(incident: Incident, at: float, context: Context) -> bool:
     Its earlier rows were old, or the detector was muted.
     """
     silent_so_far = not incident.pages and incident.like is None
-    return silent_so_far and not context.muted and context.heard - at <= OLD_SECONDS
+    return silent_so_far and not context.muted and context.now - at <= OLD_SECONDS
 
 
 def _once(changes: Sequence[Change]) -> list[Change]:

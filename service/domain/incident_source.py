@@ -9,7 +9,7 @@ from service.domain.incident import Incident, KeptRow
 
 
 class StandingLevel(msgspec.Struct, array_like=True):
-    """The level of a source in a standing state, which began as an incident.
+    """The level of a source in a lasting state, which began as an incident.
 
     Rows at the level alarm but belong to no new incident, because people know of the state already.
     `incident` is the incident that became the state. `top` is the largest height of its latest rows
@@ -49,11 +49,11 @@ class Source(msgspec.Struct, array_like=True):
     """The state of one source.
 
     `rows` counts its judged rows. `alarms` are the numbers of the latest alarming rows, and `times`
-    their times; rows at the level of a standing state are not among them. `last` is the time of
+    their times; rows at the level of a lasting state are not among them. `last` is the time of
     the latest row, and `heard` is when that row arrived. `interval` is the usual time between two
     rows in seconds. `waiting` are kept rows that may belong to the next incident. `levels` are the
     heights of the latest alarming rows of the open incident. `level` is set while the source is
-    in a standing state.
+    in a lasting state.
     """
 
     rows: int = 0
@@ -78,7 +78,7 @@ class Source(msgspec.Struct, array_like=True):
         return measured(height, self.level.height) if self.level else severity
 
     def stands_at(self, row: int, at: float, height: float) -> bool:
-        """Record an alarming row; return whether it belongs to the source's standing state."""
+        """Record an alarming row; return whether it belongs to the source's lasting state."""
         if self.level is None:
             return False
         self.level.seen(row, at)

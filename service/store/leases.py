@@ -81,7 +81,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     keys="workers",
     args="worker",
 )
-_LONGEST_SECONDS = 60.0  # longest lease; or four times the caller's if that is longer
+_LONGEST_SECONDS = 60.0  # the longest lease, or four times the caller's if that is longer
 _AHEAD_SECONDS = 1.0  # tolerance: a heartbeat may come between the two commands
 
 

@@ -265,7 +265,7 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
     assert followed.chosen is not None, "only where a rule is in force"
     return Context(
         rule=followed.chosen.rule,
-        heard=now,
+        now=now,
         alpha=alpha,
         version=0,
         generation=0,

@@ -21,7 +21,7 @@ def number(value: Any, digits: int = 4) -> str:
 
 
 def vector(row: Sequence[Any]) -> str:
-    """Return a row as a person types it: commas separate its values, so none stands in a number.
+    """Return a row as a person types it. Commas separate the values, so numbers have no commas.
 
     >>> vector([2843.2, 58.65, "idle"])
     '2843, 58.65, idle'

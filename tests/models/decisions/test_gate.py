@@ -91,7 +91,7 @@ def test_a_range_that_does_not_fit_is_named_with_what_to_do(news: float, reasons
     blurred = {"candidate": _told(found=0.8), "champion": _told()}
     verdict = gate({"synthetic": blurred, "new": {"candidate": 0.01, "champion": news}})
     assert len(verdict.reasons) == reasons
-    assert ("covers both" in verdict.reasons[-1]) is (news > 0.5)
+    assert ("+regime" in verdict.reasons[-1]) is (news > 0.5)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ SCORED = {
     "scores": [1.0, 40.0],
     "p_values": [0.5, 0.0002],
     "severities": [0.1, 1.85],
+    "threshold": 20.0,
     "is_anomaly": [False, True],
 }
 ACCEPTED = {"batch_id": "1", "accepted": 2, "quarantined": 0, "duplicate": 0, "buffered": 2}

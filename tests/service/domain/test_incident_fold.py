@@ -21,9 +21,9 @@ RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
 HOUR = 3600.0
 
 
-def context(heard: float = 0.0, **more: Any) -> Context:
+def context(now: float = 0.0, **more: Any) -> Context:
     """Return the context of a detector whose rule is three of ten."""
-    return msgspec.structs.replace(Context(RULE, heard, 0.01, version=2, generation=5), **more)
+    return msgspec.structs.replace(Context(RULE, now, 0.01, version=2, generation=5), **more)
 
 
 def kept_row(event: str, at: float, severity: float, value: float = 9.0) -> KeptRow:
@@ -151,7 +151,7 @@ def test_a_source_that_goes_quiet_ends_its_state() -> None:
     """A state whose source becomes silent is closed."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
-    (over,) = fold.sweep(context(heard=1e9))
+    (over,) = fold.sweep(context(now=1e9))
     assert (over.kind, over.incident.settled, fold.sources) == ("closed", True, {})
 
 
@@ -374,7 +374,7 @@ def test_an_unreported_incident_pages_with_its_next_fresh_row() -> None:
         told = context(at_first["heard"], muted=at_first.get("muted", False))
         (opened,) = fold.take(block(0.0, 60.0, "xxx"), told)
         assert (opened.kind, opened.incident.pages) == ("opened", False)
-        start = told.heard + 60.0
+        start = told.now + 60.0
         (paged,) = fold.take(block(start, 60.0, "x"), context(start))
         assert (paged.kind, paged.incident.pages, paged.incident.count) == ("paged", True, 4)
     (both,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), context(2 * HOUR))
