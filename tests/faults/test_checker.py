@@ -267,4 +267,4 @@ async def test_the_checker_finds_wrong_answers(stage):
 async def test_losing_power_loses_writes_that_are_not_synced():
     """With `appendfsync everysec` a loss of power loses acknowledged batches: the fault is real."""
     with pytest.raises(AssertionError, match="no place"):
-        await stores.lose_power(1, "--appendfsync", "everysec")
+        await stores.lose_power(5, "--appendfsync", "everysec")

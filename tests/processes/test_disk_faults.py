@@ -130,7 +130,7 @@ def test_on_a_full_disk_scoring_goes_on(disk):
     assert client.http.get("/metrics").status_code == 200
     filler.unlink()
     wait_for(lambda: _learns(client) == 202)
-    assert "Traceback" not in one.said
+    assert "Traceback" not in one.output
 
 
 def test_on_a_read_only_disk_scoring_goes_on(disk):
@@ -145,7 +145,7 @@ def test_on_a_read_only_disk_scoring_goes_on(disk):
     assert client.http.get("/metrics").status_code == 200
     one.writable()
     wait_for(lambda: _learns(client) == 202)
-    assert "Traceback" not in one.said
+    assert "Traceback" not in one.output
 
 
 def test_a_removed_metrics_folder_is_created_again(disk):
@@ -188,8 +188,8 @@ def test_without_its_data_directory_nothing_is_acknowledged(disk, lost):
     wait_for(lambda: _learns(client) == 503)
     assert _scores(client)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "degraded")
-    wait_for(lambda: "the data directory was deleted or replaced" in one.said)
+    wait_for(lambda: "the data directory was deleted or replaced" in one.output)
     kept.rename(place)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "ready")
     wait_for(lambda: _buffered(client) >= before)
-    assert "Traceback" not in one.said
+    assert "Traceback" not in one.output

@@ -66,7 +66,8 @@ def test_common_levels_do_not_alarm(score: str) -> None:
     x = rng.choice(3, p=[0.9, 0.07, 0.03], size=(2_500, 2)).astype(np.float32)
     version = train(None, x[:500], Config(score=score, model=QUICK))
     claimed = version.calibration.held(version.threshold)
-    assert claimed.low <= version.is_anomaly(x[500:]).mean() <= claimed.high
+    alarms = version.is_anomaly(x[500:])
+    assert claimed.low - 1.0 / len(alarms) < alarms.mean() <= claimed.high
     common = np.float32([[0, 0], [0, 1], [1, 0], [0, 2], [2, 0]])
     assert not version.is_anomaly(common).any()
     assert version.is_anomaly(np.float32([[0, 7]])).all()
