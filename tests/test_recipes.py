@@ -32,7 +32,7 @@ from models.parts.mixture import Mixture
 from models.parts.network import Identity
 from models.parts.reference import Reference
 from models.parts.scaler import Scaler
-from models.version.spec import Spec, mixture
+from models.version.spec import TensorSpec, mixture
 from models.version.version import Version
 
 
@@ -56,7 +56,7 @@ class Ball:
         yield "config.kind is not the network's", shape.likelihood == "identity"
 
     def tensors(self, shape, score, rows):
-        return mixture(shape, rows, 1, 10.0) | {"memory.ball.labels": Spec("int64", (1,))}
+        return mixture(shape, rows, 1, 10.0) | {"memory.ball.labels": TensorSpec("int64", (1,))}
 
     def prepare(self, parts, score):
         return {}
@@ -218,7 +218,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     change(
         "models/kind_table.py",
         "KINDS = {",
-        'KINDS = {\n    "ball": Place("models.kinds.ball", fixed=True),',
+        'KINDS = {\n    "ball": KindModule("models.kinds.ball", fixed=True),',
     )
     write("service/api/routes/greeting.py", ROUTE)
     write("service/api/documents.py", (copy / "service/api/documents.py").read_text() + ANSWER)
