@@ -102,6 +102,13 @@ async def test_a_scrape_has_rows_versions_and_store_counts(pump: Running) -> Non
     """A scrape has the scored rows, the loaded versions and the store's counts."""
     vectors = [[0, 0, 0], [60, 60, 60]]
     await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})
+
+    async def is_loaded() -> bool:
+        """Return whether the swap is counted: it is a moment after the version serves."""
+        page = (await pump.http.get("/metrics")).text
+        return 'anamnesis_loaded_generation{detector="pump"}' in page
+
+    await until(is_loaded)
     page = (await pump.http.get("/metrics")).text
     pump_is = {
         "vectors_scored_total": "2.0",
