@@ -32,11 +32,12 @@ def common(cells: Sequence[str], *, comma: bool = False) -> str:
     >>> common(["1.4 ms", "", "2 ms"]), common(["1 s", "2 ms"]), common(["1 s", "2"])
     ('ms', '', '')
     """
-    parts = [split(cell) for cell in cells if not is_blank(cell)]
-    found = {unit for _, unit in parts}
-    if len(found) != 1 or not all(is_number(number, comma=comma) for number, _ in parts):
+    parts = (split(cell) for cell in cells if not is_blank(cell))
+    first, unit = next(parts, ("", ""))
+    if not unit or not is_number(first, comma=comma):
         return ""
-    return found.pop()
+    same = all(of == unit and is_number(number, comma=comma) for number, of in parts)
+    return unit if same else ""
 
 
 def without(cells: Sequence[str], unit: str) -> Sequence[str]:
