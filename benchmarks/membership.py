@@ -1,10 +1,11 @@
 """Membership inference: guess which vectors a version was trained on.
 
-Every experience is split in halves at random: members are learned (strategy `replay`, defaults),
+Every experience is split in halves at random: members are learned by a detector with the defaults,
 non-members are never seen. An attacker who has the artifact guesses whether a vector was learned,
 in three ways. The result is an AUC (0.5 is chance; 1 means that every member is recognised):
 
-- score: the version's own score; members should score lower.
+- score: the version's own score; members should score lower. `part`: the one part of the score
+  `auto` that tells most, such as the distance to the nearest centre.
 - distance: to the nearest of 10,000 vectors drawn from the generator; members should be nearer.
 - listed: whether the vector's score is, bit for bit, one of the version's calibration scores. The
   figures are the shares of members and of non-members of which this is true.
@@ -25,6 +26,7 @@ from benchmarks import data
 from benchmarks.report import arguments, report
 from benchmarks.runs import few_threads
 from models import Config, train
+from models.scores.auto import Auto, parts_of
 
 DRAWN = 10_000
 SEEDS = 3
@@ -53,14 +55,16 @@ def halves(X, rng):
     return X[: len(X) // 2], X[len(X) // 2 :]
 
 
-def run_experiences(name, seed):
+def run_experiences(name, seed, score):
     """Return one row for each version: how well each guess recognises the members so far."""
     experiences = digits(seed) if name == "digits" else adbench(name, seed)
     version, rows = None, []
     for number, (learned, _) in enumerate(experiences, 1):
-        version = train(version, learned, Config(score="elbo", seed=seed))
+        version = train(version, learned, Config(score=score, seed=seed))
         members, others = (np.concatenate(parts) for parts in zip(*experiences[:number]))  # noqa: B905
         rows.append({"data": name, "version": number, **guesses(version, members, others, seed)})
+        if score == "auto":
+            rows[-1]["part"] = best_part(version, members, others)
         first = guesses(version, *experiences[0], seed)
         rows[-1] |= {"first, score": first["score"], "first, distance": first["distance"]}
     return rows
@@ -82,6 +86,14 @@ def guesses(version, members, others, seed):
     }
 
 
+def best_part(version, members, others):
+    """Return the AUC of the part of the score `auto` that recognises members best."""
+    x = version.scaler.transform(np.concatenate([members, others]))
+    truth = np.repeat([1, 0], [len(members), len(others)])
+    parts = parts_of(Auto.from_tensors(version.network, version.scoring), x)
+    return max(float(roc_auc_score(truth, -part)) for part in parts)
+
+
 def summary(runs):
     """Return the mean over the seeds, and the deviation of the two AUCs, version by version."""
     rows = []
@@ -100,12 +112,15 @@ def main():
     parser = arguments(__doc__.partition("\n")[0])
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--score", default=Config().score, help="score of the detector (auto)")
     given = parser.parse_args()
     names = ["digits"]
     names += [name for name in ADBENCH if (data.folder() / f"adbench/{name}.npz").exists()]
     with ProcessPoolExecutor(given.processes, initializer=few_threads, initargs=(1,)) as pool:
         asked = {
-            (n, s): pool.submit(run_experiences, n, s) for n in names for s in range(given.seeds)
+            (n, s): pool.submit(run_experiences, n, s, given.score)
+            for n in names
+            for s in range(given.seeds)
         }
         runs = {key: future.result() for key, future in asked.items()}
     rows = []
