@@ -15,6 +15,7 @@ from service.api.fast_lane.connection import HttpProtocol
 from service.settings import Settings
 
 _SWEEP_TICKS = 5  # ticks of 0.1 s between two checks for slow connections
+_ACCEPTED_AT_ONCE = 8  # connections that the only API process accepts in one turn of the event loop
 
 
 class Server(uvicorn.Server):
@@ -98,6 +99,17 @@ def configured(app: FastAPI, settings: Settings) -> Server:
     return Server(config)
 
 
+def descriptors(listener: socket.socket, settings: Settings) -> list[socket.socket]:
+    """Return the descriptors of `listener` that one API process watches.
+
+    In one turn, uvloop answers every open connection once and accepts one connection for each
+    descriptor. With one descriptor, 256 clients that connect at once to a busy process wait for
+    seconds. Several API processes have one descriptor each: connections spread over them better.
+    """
+    more = _ACCEPTED_AT_ONCE - 1 if settings.workers == 1 else 0
+    return [listener, *(listener.dup() for _ in range(more))]
+
+
 def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
     """Serve the API on `listener` until a signal begins a drain, and the drain has ended.
 
@@ -109,4 +121,4 @@ def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
     # A full garbage collection takes as long as scoring a thousand requests. It runs here, before
     # any client waits for an answer.
     gc.collect()
-    server.run(sockets=[listener])
+    server.run(sockets=descriptors(listener, settings))

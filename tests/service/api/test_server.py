@@ -1,0 +1,56 @@
+"""A process accepts many connections in one turn of the event loop."""
+
+import asyncio
+import socket
+
+import uvloop
+
+from service.api.server import descriptors
+from service.settings import Settings
+
+CLIENTS = 64
+
+
+def turns_to_accept(settings: Settings) -> int:
+    """Return in how many turns of the event loop CLIENTS waiting connections are accepted."""
+    accepted: set[int] = set()  # the turns in which a connection was accepted
+    connections = 0
+
+    class Accepted(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            nonlocal connections
+            connections += 1
+            accepted.add(turn)
+            transport.close()
+
+    async def main() -> None:
+        nonlocal turn
+        loop = asyncio.get_running_loop()
+        sockets = descriptors(listener, settings)
+        servers = [await loop.create_server(Accepted, sock=one) for one in sockets]
+        while connections < CLIENTS:
+            turn += 1
+            await asyncio.sleep(0)
+        for server, one in zip(servers, sockets, strict=True):
+            server.close()
+            one.close()
+
+    turn = 0
+    with socket.create_server(("127.0.0.1", 0), backlog=CLIENTS) as listener:
+        port = listener.getsockname()[1]
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(CLIENTS)]
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(asyncio.wait_for(main(), 120))
+        for client in clients:
+            client.close()
+    return len(accepted)
+
+
+def test_one_process_accepts_many_connections_in_a_turn() -> None:
+    """Clients that connect at once do not wait until open connections were answered many times."""
+    assert turns_to_accept(Settings(workers=1)) <= CLIENTS / 4
+
+
+def test_several_processes_accept_one_connection_in_a_turn() -> None:
+    """An idle process does not take the connections that the others could serve."""
+    assert turns_to_accept(Settings(workers=2)) == CLIENTS
