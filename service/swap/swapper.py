@@ -1,6 +1,7 @@
 """Loads and unloads champions in memory, so that they match the detectors' state in the store."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -51,6 +52,7 @@ class Swapper:
         self._failed: dict[tuple[str, str, int, str | None], float] = {}
         self._regressed: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._read_at: dict[str, float] = {}  # when the latest finished read of a detector began
 
     async def restore(self) -> AsyncIterator[SwapOutcome]:
         """Load the champions on this machine's disk, as many as there is room for."""
@@ -65,17 +67,25 @@ class Swapper:
         """Make memory match the store's present state of `name`. Raises StoreUnavailable.
 
         If champions are loaded on demand, one that is not loaded is loaded only if `demanded`.
+        Demands that wait for each other share a read of the store.
         """
         lock = self._locks.setdefault(name, asyncio.Lock())
+        called = time.monotonic()
         try:
             async with lock:
                 held = self._champions.detector(name)
-                if demanded and held is not None and self._champions.get(name) is not None:
-                    return SwapOutcome(name, detector=held)  # another request loaded it
-                return await self._refresh(name, demanded=demanded)
+                loaded = self._champions.get(name) is not None
+                read = self._read_at.get(name, -math.inf) >= called
+                if demanded and held is not None and (loaded or read):
+                    return SwapOutcome(name, detector=held)
+                began = time.monotonic()
+                outcome = await self._refresh(name, demanded=demanded)
+                self._read_at[name] = began
+                return outcome
         finally:
             if self._champions.detector(name) is None and not lock.locked():
                 self._locks.pop(name, None)
+                self._read_at.pop(name, None)
 
     async def _refresh(self, name: str, *, demanded: bool) -> SwapOutcome:
         detector = await self._stores.detectors.get(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.domain.detector import Detector
 from service.domain.version_record import NewRecord
 from service.problems import NoVersion, StoreUnavailable
 from service.scoring.champions import Champions
@@ -88,6 +89,25 @@ async def test_requests_that_come_together_load_once(process: Process) -> None:
     before = process.count("champion_loads_total", source="store")
     await asyncio.gather(*(process.watcher.know("a") for _ in range(8)))
     assert process.count("champion_loads_total", source="store") == before + 1
+
+
+async def test_requests_without_a_version_share_a_read(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests that wait for the first version do not read the store one after another."""
+    detectors, reads = process.watcher.stores.detectors, 0
+    read = detectors.get
+
+    async def counted(name: str) -> Detector | None:
+        nonlocal reads
+        reads += 1
+        return await read(name)
+
+    monkeypatch.setattr(detectors, "get", counted)
+    await asyncio.gather(*(process.watcher.know("pump") for _ in range(50)))
+    assert reads <= 2
+    await process.watcher.know("pump")
+    assert reads <= 3
 
 
 async def test_the_least_recently_used_champion_is_unloaded(process: Process) -> None:
