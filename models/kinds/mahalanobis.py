@@ -19,7 +19,7 @@ from models.version.version import Version
 
 if TYPE_CHECKING:  # type checking only: an API process never imports the training
     from models.training.learner import Progress, Weights
-    from models.training.prepared import Prepared
+    from models.training.prepared import PreparedExperience
 
 WIDEST = 1e3  # the largest factor of a scaled covariance: within it the inverse stays finite
 
@@ -78,7 +78,7 @@ KIND: Kind = Mahalanobis()
 
 
 def learn(
-    given: "Prepared", config: Config, weights: "Weights"
+    given: "PreparedExperience", config: Config, weights: "Weights"
 ) -> "Generator[Progress, None, Version]":
     """Return a version that has also learned the regimes of `given`; see `Learn`."""
     # imported here: torch is needed for training alone

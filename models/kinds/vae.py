@@ -20,7 +20,7 @@ from models.version.version import Version
 
 if TYPE_CHECKING:  # type checking only: an API process never imports the training
     from models.training.learner import Progress, Weights
-    from models.training.prepared import Prepared
+    from models.training.prepared import PreparedExperience
 
 
 class Autoencoder:
@@ -77,7 +77,7 @@ KIND: Kind = Autoencoder()
 
 
 def learn(
-    given: "Prepared", config: Config, weights: "Weights"
+    given: "PreparedExperience", config: Config, weights: "Weights"
 ) -> "Generator[Progress, None, Version]":
     """Return the version that the config's strategy learns; see `Learn`."""
     # imported here: torch is needed for training alone

@@ -50,14 +50,15 @@ def misalignment(old: VAE, vae: VAE, z: Tensor) -> Tensor:
     """Return the squared difference of decoders plus encoders for each code z (n, k), (M, n)."""
     networks = len(vae.noise)
     with torch.no_grad():
-        x_0 = _mean(old, z[None])  # (1, n, d)
+        x_0 = _decoded_mean(old, z[None])  # (1, n, d)
         code_0 = torch.cat(old.encode(x_0), dim=-1)  # (1, n, 2 k)
-    x = _mean(vae, z.expand(networks, *z.shape))
+    x = _decoded_mean(vae, z.expand(networks, *z.shape))
     code = torch.cat(vae.encode(x_0.expand(networks, *x_0.shape[1:])), dim=-1)
     return (x - x_0).square().sum(-1) + (code - code_0).square().sum(-1)
 
 
-def _mean(vae: VAE, z: Tensor) -> Tensor:
+def _decoded_mean(vae: VAE, z: Tensor) -> Tensor:
+    """Return the mean of p(x|z) for codes z (M, n, k), (M, n, d)."""
     decoded = vae.decoder(z)
     bernoulli = vae.shape.likelihood == "bernoulli"
     mean: Tensor = torch.sigmoid(decoded) if bernoulli else decoded

@@ -36,7 +36,7 @@ def teacher(version: Version, device: torch.device) -> VAE:
     return vae.eval()
 
 
-def answered(previous: Version, x: Array, rng: np.random.Generator) -> TeacherAnswers:
+def teacher_answers(previous: Version, x: Array, rng: np.random.Generator) -> TeacherAnswers:
     """Return the previous version's answers on scaled vectors x (n, d)."""
     network = previous.network
     mean, log_variance = network.encode(x)
@@ -69,10 +69,10 @@ def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
         + ((log_variance_0).exp() + (mean - mean_0).square()) * (-log_variance).exp()
     ).sum(-1)  # fmt: skip
     decoded = vae.decoder(z.expand(networks, n, -1))
-    return codes + _decoders(old, decoded_0, vae, decoded)
+    return codes + _decoder_divergence(old, decoded_0, vae, decoded)
 
 
-def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
+def _decoder_divergence(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
     """Return KL(p_0(x|z) || p(x|z)), (M, n), from the outputs of both decoders."""
     if vae.shape.likelihood == "bernoulli":
         cross = torch.nn.functional.binary_cross_entropy_with_logits
@@ -91,7 +91,7 @@ def _decoders(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) -> Tensor:
     return nats
 
 
-def of_new(previous: Version, setting: TrainingSetting) -> StepLoss:
+def distillation_on_new(previous: Version, setting: TrainingSetting) -> StepLoss:
     """Return the loss lambda D on the batch's new rows, times the past's odds w_prev / w_new."""
     old, vae = teacher(previous, setting.device), setting.vae
 

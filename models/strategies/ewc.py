@@ -27,7 +27,7 @@ from torch.func import functional_call, grad, vmap
 
 from models.arrays import Array
 from models.strategies.step_losses import StepLoss, TrainingSetting
-from models.vae.vae import VAE, public
+from models.vae.vae import VAE, tensor_name
 from models.version.version import Version
 
 LAMBDA = 1e4
@@ -38,12 +38,12 @@ CHUNK = 16  # vectors whose gradients are in memory at the same time
 def consolidation(previous: Version, setting: TrainingSetting) -> StepLoss:
     """Return the loss lambda/2 sum_i F_i (theta_i - theta*_i)^2 of each network."""
     fisher = {
-        name: torch.from_numpy(previous.memory[f"fisher.{public(name)}"]).to(setting.device)
+        name: torch.from_numpy(previous.memory[f"fisher.{tensor_name(name)}"]).to(setting.device)
         for name, _ in setting.vae.named_parameters()
-        if f"fisher.{public(name)}" in previous.memory
+        if f"fisher.{tensor_name(name)}" in previous.memory
     }
     start = {
-        name: torch.from_numpy(previous.network.tensors[public(name)]).to(setting.device)
+        name: torch.from_numpy(previous.network.tensors[tensor_name(name)]).to(setting.device)
         for name in fisher
     }
 
@@ -94,4 +94,6 @@ def fisher_diagonal(vae: VAE, x: Tensor, seed: int) -> dict[str, Array]:
         # shape (c, 1, ...) for each parameter
         for name, each in gradients(parameters, rows, noise).items():
             total[name] += each[:, 0].square().sum(0)
-    return {f"fisher.{public(name)}": (sum_ / len(x)).cpu().numpy() for name, sum_ in total.items()}
+    return {
+        f"fisher.{tensor_name(name)}": (sum_ / len(x)).cpu().numpy() for name, sum_ in total.items()
+    }

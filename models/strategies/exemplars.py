@@ -38,18 +38,18 @@ class Candidates:
 Choice = Callable[[Candidates], Array]
 
 
-def everything(candidates: Candidates) -> Array:
-    """Keep all."""
+def keep_all(candidates: Candidates) -> Array:
+    """Keep all vectors."""
     return np.concatenate([candidates.old, candidates.new])
 
 
-def last(candidates: Candidates, size: int) -> Array:
-    """Keep the newest `size`."""
-    return everything(candidates)[-size:]
+def keep_newest(candidates: Candidates, size: int) -> Array:
+    """Keep the newest `size` vectors."""
+    return keep_all(candidates)[-size:]
 
 
-def reserved(candidates: Candidates, size: int) -> Array:
-    """Keep `size`, balanced over regimes, by partitioning reservoir sampling.
+def keep_by_reservoir(candidates: Candidates, size: int) -> Array:
+    """Keep `size` vectors, balanced over regimes, by partitioning reservoir sampling.
 
     Kim, Jeong & Kim, Imbalanced continual learning with partitioning reservoir sampling, 2020. With
     n_k vectors of partition k seen so far and l_k of them kept, the targets p_k change with every
@@ -65,13 +65,13 @@ def reserved(candidates: Candidates, size: int) -> Array:
     """
     modes = len(candidates.latents.weights)
     kept = list(range(len(candidates.old)))
-    both = everything(candidates)
+    both = keep_all(candidates)
     regimes = candidates.regimes(both)
     seen = np.zeros(modes)
     if candidates.learned and len(candidates.generated):
         past = np.bincount(candidates.regimes(candidates.generated), minlength=modes)
         seen = past / past.sum() * candidates.learned
-    held = np.bincount(regimes[kept], minlength=modes).astype(float)
+    counts = np.bincount(regimes[kept], minlength=modes).astype(float)
     rng = candidates.rng
     for arrival in len(candidates.old) + rng.permutation(len(candidates.new)):
         k = regimes[arrival]
@@ -80,35 +80,37 @@ def reserved(candidates: Candidates, size: int) -> Array:
         if len(kept) >= size:
             if rng.random() >= target[k] * size / seen[k]:
                 continue
-            held[k] += 1
-            out = rng.choice(modes, p=_evicted(held, target))
+            counts[k] += 1
+            out = rng.choice(modes, p=_eviction_chances(counts, target))
             own = [i for i, row in enumerate(kept) if regimes[row] == out]
-            held[out] -= 1
+            counts[out] -= 1
             if not own:  # the arrival was the only vector of its partition
                 continue
             kept[own[rng.integers(len(own))]] = int(arrival)
         else:
             kept.append(int(arrival))
-            held[k] += 1
+            counts[k] += 1
     return both[sorted(kept)]
 
 
-def _evicted(held: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+def _eviction_chances(
+    counts: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the chance (K,) that each partition loses a vector; crowded ones lose more often."""
-    crowding = CROWDING * (held - target * held.sum())
-    weights = np.where(held > 0, np.exp(crowding - crowding[held > 0].max()), 0.0)
+    crowding = CROWDING * (counts - target * counts.sum())
+    weights = np.where(counts > 0, np.exp(crowding - crowding[counts > 0].max()), 0.0)
     chances: NDArray[np.float64] = weights / weights.sum()
     return chances
 
 
-def herded(candidates: Candidates, size: int) -> Array:
-    """Keep `size`, in equal quotas for each regime, by herding.
+def keep_by_herding(candidates: Candidates, size: int) -> Array:
+    """Keep `size` vectors, in equal quotas for each regime, by herding.
 
     Rebuffi et al., iCaRL, 2017 (algorithm 4): with codes phi and a regime's mean code mu, the t-th
     exemplar is argmin_x ||mu - (phi(x) + sum_{j < t} phi(p_j)) / t||. The mean of the first few is
     therefore already close to mu. Old regimes choose only among their exemplars.
     """
-    both = everything(candidates)
+    both = keep_all(candidates)
     if len(both) <= size:
         return both
     codes = candidates.network.encode(both)[0].astype(np.float64)

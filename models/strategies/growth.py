@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.parts.network import Network, Shape
+from models.parts.network import Network
 
 SHARE = 8  # a layer gets one new unit for every eight that it has
 NEAR_ZERO = 1e-3  # deviation of a new unit's outgoing weights: at first it has almost no effect
@@ -32,60 +32,58 @@ def grow(network: Network, seed: int) -> Network:
         widths = hidden if part == "encoder" else hidden[::-1]
         for i, width in enumerate(widths):
             more = -(-width // SHARE)
-            weight, bias, after = _around(tensors, part, i)
-            tensors[f"{part}.{i}.weight"] = np.hstack([weight, _he(rng, len(weight), more)])
+            weight, bias, after = _layer_and_next(tensors, part, i)
+            tensors[f"{part}.{i}.weight"] = np.hstack([weight, _he_weights(rng, len(weight), more)])
             tensors[f"{part}.{i}.bias"] = np.hstack([bias, np.zeros((1, more), np.float32)])
             outward = rng.standard_normal((more, after.shape[1]), dtype=np.float32)
             tensors[f"{part}.{i + 1}.weight"] = np.vstack([after, NEAR_ZERO * outward])
     wider = tuple(width + -(-width // SHARE) for width in hidden)
-    return Network(_with_hidden(network.shape, wider), tensors)
+    return Network(replace(network.shape, hidden=wider), tensors)
 
 
 def compact(network: Network, x: Array) -> Network:
     """Return the network without units that are idle on x (n, d); on x its output is the same.
 
-    A hidden layer of the encoder and its mirror in the decoder have the same width. Each loses as
-    many units as the one with fewer idle units can.
+    A hidden layer of the encoder and its mirror in the decoder have the same width. Both lose as
+    many units as are idle in the layer with fewer idle units.
     """
     tensors, hidden = dict(network.tensors), list(network.shape.hidden)
     codes = network.encode(x)[0]
-    work = {"encoder": _activity(network, "encoder", x),
+    activity = {"encoder": _activity(network, "encoder", x),
             "decoder": _activity(network, "decoder", codes)}  # fmt: skip
     for i, width in enumerate(hidden):
         places = {"encoder": i, "decoder": len(hidden) - 1 - i}
-        busy = max(int((work[part][place] > 0).sum()) for part, place in places.items())
+        busy = max(int((activity[part][place] > 0).sum()) for part, place in places.items())
         hidden[i] = max(busy, min(width, LEAST))
         for part, place in places.items():
-            order = np.argsort(-work[part][place], kind="stable")[: hidden[i]]
+            order = np.argsort(-activity[part][place], kind="stable")[: hidden[i]]
             kept = np.sort(order)
-            weight, bias, after = _around(tensors, part, place)
+            weight, bias, after = _layer_and_next(tensors, part, place)
             tensors[f"{part}.{place}.weight"] = np.ascontiguousarray(weight[:, kept])
             tensors[f"{part}.{place}.bias"] = np.ascontiguousarray(bias[:, kept])
             tensors[f"{part}.{place + 1}.weight"] = np.ascontiguousarray(after[kept])
-    return Network(_with_hidden(network.shape, tuple(hidden)), tensors)
+    return Network(replace(network.shape, hidden=tuple(hidden)), tensors)
 
 
 def _activity(network: Network, part: str, x: Array) -> list[NDArray[np.float32]]:
     """Return the mean activation of each hidden unit, layer by layer."""
     means = []
     for i in range(len(network.shape.hidden)):
-        weight, bias, _ = _around(network.tensors, part, i)
+        weight, bias, _ = _layer_and_next(network.tensors, part, i)
         x = np.maximum(x @ weight + bias, 0.0)
         means.append(x.mean(axis=0))
     return means
 
 
-def _around(tensors: dict[str, Array], part: str, i: int) -> tuple[Array, Array, Array]:
+def _layer_and_next(tensors: dict[str, Array], part: str, i: int) -> tuple[Array, Array, Array]:
+    """Return weight and bias of layer i of encoder or decoder, and the weight of the next layer."""
     names = (f"{part}.{i}.weight", f"{part}.{i}.bias", f"{part}.{i + 1}.weight")
     weight, bias, after = (tensors[name] for name in names)
     return weight, bias, after
 
 
-def _he(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
+def _he_weights(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
+    """Draw weights (inputs, outputs) for rectified units (He et al., 2015)."""
     drawn = rng.standard_normal((inputs, outputs), dtype=np.float32)
     scaled: Array = drawn * np.float32(np.sqrt(2.0 / inputs))
     return scaled
-
-
-def _with_hidden(shape: Shape, hidden: tuple[int, ...]) -> Shape:
-    return replace(shape, hidden=hidden)

@@ -1,7 +1,8 @@
 """The strategies: what represents the past while an experience is learned.
 
-A strategy is a function of (previous version, config) that returns a `Past`. `PASTS` lists them by
-name, and a config may join several with `+`. The training loop knows a strategy only by its `Past`.
+A strategy is a function of the previous version and the config that returns a `Past`. `PASTS` lists
+the strategies by name, and a config may join several with `+`. The training loop knows a strategy
+only by its `Past`.
 """
 
 from collections.abc import Callable
@@ -12,9 +13,15 @@ from models.arrays import Array
 from models.config import Config, Model
 from models.parts.network import Network
 from models.strategies.alignment import alignment
-from models.strategies.distillation import of_new
+from models.strategies.distillation import distillation_on_new
 from models.strategies.ewc import consolidation, fisher_information
-from models.strategies.exemplars import Choice, everything, herded, last, reserved
+from models.strategies.exemplars import (
+    Choice,
+    keep_all,
+    keep_by_herding,
+    keep_by_reservoir,
+    keep_newest,
+)
 from models.strategies.growth import grow
 from models.strategies.step_losses import ExtraLoss, Remember
 from models.version.version import Version
@@ -96,7 +103,7 @@ def replay(previous: Version | None, config: Config) -> Past:
     targets = _model(config).targets
     soft = previous.network.shape.latent >= ROOM if targets == "auto" else targets == "soft"
     return Past(
-        _learned(previous),
+        _vectors_learned(previous),
         generator=previous.with_config(config),
         teacher=previous if soft else None,
     )
@@ -111,7 +118,7 @@ def finetune(previous: Version | None, config: Config) -> Past:
 def joint(previous: Version | None, config: Config) -> Past:
     """Keep every vector, and learn all of them again from scratch: the upper bound."""
     del config
-    return Past(vectors=previous.kept if previous else None, warm=False, keep=everything)
+    return Past(vectors=previous.kept if previous else None, warm=False, keep=keep_all)
 
 
 def window(previous: Version | None, config: Config) -> Past:
@@ -124,21 +131,21 @@ def window(previous: Version | None, config: Config) -> Past:
     if size is None:
         return Past(warm=False)
     kept = previous.kept if previous else None
-    return Past(vectors=kept, window=size, warm=False, keep=partial(last, size=size))
+    return Past(vectors=kept, window=size, warm=False, keep=partial(keep_newest, size=size))
 
 
 def reservoir(previous: Version | None, config: Config) -> Past:
     """Replay a bounded, balanced store of real vectors, with one partition for each regime.
 
     Kim et al., Imbalanced continual learning with partitioning reservoir sampling, 2020; see
-    `exemplars.reserved`. `model.choice: herding` fills it by iCaRL's herding instead.
+    `exemplars.keep_by_reservoir`. `model.choice: herding` fills it by iCaRL's herding instead.
     """
     size = _model(config).exemplars or EXEMPLARS
-    choice = {"reservoir": reserved, "herding": herded}[_model(config).choice]
+    choice = {"reservoir": keep_by_reservoir, "herding": keep_by_herding}[_model(config).choice]
     keep = partial(choice, size=size)
     if previous is None or not len(previous.kept):
-        return Past(_learned(previous), keep=keep)
-    return Past(_learned(previous), exemplars=previous.kept, keep=keep)
+        return Past(_vectors_learned(previous), keep=keep)
+    return Past(_vectors_learned(previous), exemplars=previous.kept, keep=keep)
 
 
 def distillation(previous: Version | None, config: Config) -> Past:
@@ -152,12 +159,14 @@ def distillation(previous: Version | None, config: Config) -> Past:
 def lwf(previous: Version | None, config: Config) -> Past:
     """Learn the new vectors alone, with the previous version's answers on them.
 
-    Li & Hoiem, Learning without forgetting, 2016; see `distillation.of_new`.
+    Li & Hoiem, Learning without forgetting, 2016; see `distillation.distillation_on_new`.
     """
     del config
     if previous is None:
         return Past()
-    return Past(_learned(previous), extras=(partial(of_new, previous),), answers=True)
+    return Past(
+        _vectors_learned(previous), extras=(partial(distillation_on_new, previous),), answers=True
+    )
 
 
 def icarl(previous: Version | None, config: Config) -> Past:
@@ -166,7 +175,7 @@ def icarl(previous: Version | None, config: Config) -> Past:
     Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017: exemplars are
     chosen by herding; the loss and the distillation cover exemplars and new vectors.
     """
-    keep = partial(herded, size=_model(config).exemplars or EXEMPLARS)
+    keep = partial(keep_by_herding, size=_model(config).exemplars or EXEMPLARS)
     return replace(reservoir(previous, config), keep=keep, teacher=previous)
 
 
@@ -180,7 +189,7 @@ def ewc(previous: Version | None, config: Config) -> Past:
         return Past(remember=(fisher_information,))
     del config
     extra = partial(consolidation, previous)
-    return Past(_learned(previous), extras=(extra,), remember=(fisher_information,))
+    return Past(_vectors_learned(previous), extras=(extra,), remember=(fisher_information,))
 
 
 def replay_alignment(previous: Version | None, config: Config) -> Past:
@@ -191,7 +200,7 @@ def replay_alignment(previous: Version | None, config: Config) -> Past:
     del config
     if previous is None:
         return Past()
-    return Past(_learned(previous), extras=(partial(alignment, previous),))
+    return Past(_vectors_learned(previous), extras=(partial(alignment, previous),))
 
 
 def fixed(previous: Version | None, config: Config) -> Past:
@@ -224,7 +233,7 @@ def _model(config: Config) -> Model:
     return Model() if config.model == "auto" else config.model
 
 
-def _learned(previous: Version | None) -> int:
+def _vectors_learned(previous: Version | None) -> int:
     return previous.lineage.learned if previous else 0
 
 
@@ -244,8 +253,8 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
 }
 
 
-def past(previous: Version | None, config: Config) -> Past:
-    """Return the past of the config's strategy, or of all strategies joined by `+`."""
+def past_of(previous: Version | None, config: Config) -> Past:
+    """Return what represents the past under the config's strategy, or its strategies joined."""
     if previous is not None and not previous.network.tensors:
         # There is no network from which to continue; only vectors drawn from it can be learned.
         return replace(replay(previous, config), warm=False, teacher=None)

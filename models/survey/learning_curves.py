@@ -34,7 +34,7 @@ class Curve(NamedTuple):
         return float(self.scale * (n**-self.exponent - (n + more) ** -self.exponent))
 
 
-def measure(x: Array, latent: int, rng: np.random.Generator) -> Curve | None:
+def learning_curve(x: Array, latent: int, rng: np.random.Generator) -> Curve | None:
     """Return the learning curve of one regime's scaled vectors x (n, d); None for too few."""
     if len(x) < FEWEST:
         return None
@@ -46,14 +46,14 @@ def measure(x: Array, latent: int, rng: np.random.Generator) -> Curve | None:
     for size, repeats in zip(sizes, REPEATS, strict=True):
         fits = [kept[rng.permutation(len(kept))[:size]] for _ in range(repeats)]
         losses.append(np.mean([_loss(fit, held_out, axes) for fit in fits]))
-    return fit(np.array(sizes, float), np.array(losses))
+    return fit_curve(np.array(sizes, float), np.array(losses))
 
 
-def fit(sizes: Float64, losses: Float64) -> Curve:
+def fit_curve(sizes: Float64, losses: Float64) -> Curve:
     """Fit a curve to losses (m,) at sizes (m,), weighted by size because small fits vary more.
 
     >>> n = np.array([10.0, 20.0, 40.0, 80.0])
-    >>> fit(n, 3.0 + 5.0 / n)
+    >>> fit_curve(n, 3.0 + 5.0 / n)
     Curve(floor=3.0, scale=5.0, exponent=1.0)
     """
     found = [Curve(float(losses[-1]), 0.0, 1.0)]
@@ -69,13 +69,13 @@ def fit(sizes: Float64, losses: Float64) -> Curve:
     return found[int(np.argmin(errors))]
 
 
-def acquire(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> list[int]:
+def allocate(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> list[int]:
     """Return how many of a `budget` of further vectors each regime should get.
 
     This split lowers the sum of the losses most: it makes the gain of the next vector, `scale *
     exponent * n ** -(exponent + 1)`, equal for all regimes that get any.
 
-    >>> acquire([Curve(1.0, 8.0, 1.0), Curve(1.0, 8.0, 1.0)], [100, 300], 400)
+    >>> allocate([Curve(1.0, 8.0, 1.0), Curve(1.0, 8.0, 1.0)], [100, 300], 400)
     [300, 100]
     """
     slopes = np.array([curve.scale * curve.exponent for curve in curves])

@@ -41,35 +41,36 @@ def modes(codes: Array, seed: int) -> NDArray[np.int64]:
     most = min(MOST, len(z) // CODES)
     if most < 2 or not z.shape[1]:
         return np.zeros(len(codes), np.int64)
-    density = _density(z, most, seed)
-    apart = _parted(density.weights_, density.means_, density.covariances_)
-    count, of = connected_components(~apart, directed=False)
-    own = density.predict_proba(z)  # (n, components)
-    large = (np.bincount(of, own.sum(axis=0), count) >= SMALLEST * len(z))[of]
-    away = np.square(density.means_[:, None] - density.means_[None, large]).sum(axis=2)
-    of = np.where(large, of, of[large][away.argmin(axis=1)])
-    _, labels = np.unique(of[own.argmax(axis=1)], return_inverse=True)
+    mixture = _best_mixture(z, most, seed)
+    apart = _separated_gaussians(mixture.weights_, mixture.means_, mixture.covariances_)
+    count, mode = connected_components(~apart, directed=False)  # the mode of each Gaussian
+    shares = mixture.predict_proba(z)  # (n, Gaussians)
+    large = (np.bincount(mode, shares.sum(axis=0), count) >= SMALLEST * len(z))[mode]
+    away = np.square(mixture.means_[:, None] - mixture.means_[None, large]).sum(axis=2)
+    mode = np.where(large, mode, mode[large][away.argmin(axis=1)])
+    _, labels = np.unique(mode[shares.argmax(axis=1)], return_inverse=True)
     return labels.astype(np.int64)
 
 
-def _density(z: Float64, most: int, seed: int) -> Any:
+def _best_mixture(z: Float64, most: int, seed: int) -> Any:
     """Return the mixture of at most `most` Gaussians with the least BIC (Schwarz, 1978)."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    best, least, vain = None, np.inf, 0
+    best, least = None, np.inf
+    vain = 0  # how many Gaussians were added without an improvement
     for components in range(1, most + 1):
-        density = GaussianMixture(
+        mixture = GaussianMixture(
             components, reg_covar=IDLE, max_iter=60, tol=1e-2, random_state=seed % 2**32
         )
         with warnings.catch_warnings():
             # These warn of fewer distinct codes than Gaussians, or of an unfinished fit. BIC
             # rejects such fits.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            density.fit(z)
-        bic = density.bic(z)
+            mixture.fit(z)
+        bic = mixture.bic(z)
         if bic < least:
-            best, least, vain = density, bic, 0
+            best, least, vain = mixture, bic, 0
         else:
             vain += 1
         if vain == PATIENCE:
@@ -77,31 +78,34 @@ def _density(z: Float64, most: int, seed: int) -> Any:
     return best
 
 
-def parted(codes: Array, of: NDArray[np.int64]) -> NDArray[np.bool_]:
+def separated(codes: Array, group_of: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return a mask (K, K): between which of K groups of codes (n, k) a valley lies.
 
-    `of` (n,) is the group of each code; each of 0..K-1 occurs. Each group counts as one Gaussian,
-    and all weigh the same, because the recent frequency of a group does not matter here. A group of
-    fewer than `FEWEST` codes is separated from none, because chance could separate it.
+    `group_of` (n,) is the group of each code; each of 0..K-1 occurs. Each group counts as one
+    Gaussian, and all weigh the same, because the recent frequency of a group does not matter here.
+    A group of fewer than `FEWEST` codes is separated from none, because chance could separate it.
     """
     z = codes.astype(np.float64)
-    k, sizes = z.shape[1], np.bincount(of)
-    means = means_of(z, of)
-    within = z - means[of]
+    k, sizes = z.shape[1], np.bincount(group_of)
+    means = means_of(z, group_of)
+    within = z - means[group_of]
     tied = within.T @ within / len(z)
     # The covariance of a small group is shrunk towards the pooled covariance of all groups.
     covariances = np.stack(
         [
-            (within[of == group].T @ within[of == group] + k * tied) / (size + k)
+            (within[mine].T @ within[mine] + k * tied) / (size + k)
             for group, size in enumerate(sizes)
+            for mine in [group_of == group]
         ]
     ) + IDLE * np.eye(k)
     enough = sizes >= FEWEST
     equal = np.full(len(sizes), 1.0 / len(sizes))
-    return _parted(equal, means, covariances) & enough & enough[:, None]
+    return _separated_gaussians(equal, means, covariances) & enough & enough[:, None]
 
 
-def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[np.bool_]:
+def _separated_gaussians(
+    weights: Float64, means: Float64, covariances: Float64
+) -> NDArray[np.bool_]:
     """Return a mask (K, K): between which of K Gaussians a valley lies."""
     found = np.zeros((len(means), len(means)), np.bool_)
     for i, j in itertools.combinations(range(len(means)), 2):
@@ -110,17 +114,17 @@ def _parted(weights: Float64, means: Float64, covariances: Float64) -> NDArray[n
         # spread.
         line = np.linalg.solve(covariances[i] + covariances[j], means[j] - means[i])
         deviations = np.sqrt(line @ covariances[pair] @ line) + TINY
-        deep = _valley(weights[pair], means[pair] @ line, deviations) >= np.log(VALLEY)
+        deep = _valley_depth(weights[pair], means[pair] @ line, deviations) >= np.log(VALLEY)
         found[i, j] = found[j, i] = deep
     return found
 
 
-def _valley(weights: Float64, means: Float64, deviations: Float64) -> float:
+def _valley_depth(weights: Float64, means: Float64, deviations: Float64) -> float:
     """Return how deep the density falls between two Gaussians' peaks, in nats below the lower peak.
 
-    >>> round(_valley(np.ones(2) / 2, np.array([-3.0, 3.0]), np.ones(2)), 2)
+    >>> round(_valley_depth(np.ones(2) / 2, np.array([-3.0, 3.0]), np.ones(2)), 2)
     3.81
-    >>> _valley(np.ones(2) / 2, np.array([-1.0, 1.0]), np.ones(2))
+    >>> _valley_depth(np.ones(2) / 2, np.array([-1.0, 1.0]), np.ones(2))
     0.0
     """
     points = np.linspace(means[0], means[1], _POINTS)[:, None]

@@ -1,7 +1,7 @@
 """Notes for people about the data that a version learned, for the version's record.
 
-Each note names the features, what was done, and what the reader can do about it. It contains no
-value of the data. Each kind of note is written by one of these functions.
+A note names the features, what was done, and what the reader can do about it. It contains no value
+of the data.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,17 +23,17 @@ STILL = 0.05
 UNFIT = 0.01  # a note is written if more than this share of a feature's values is out of range
 
 
-def first(X: Array, found: StrayValues, names: Sequence[str]) -> Iterator[Note]:
+def on_first_experience(X: Array, stray: StrayValues, names: Sequence[str]) -> Iterator[Note]:
     """Yield notes on the first normals X (n, d), with the stray values among them."""
-    if found.rows.any():
+    if stray.rows.any():
         yield _note(
-            "left_out", names, found.columns,
-            f"{int(found.rows.sum())} of {len(X)} rows were not learned and do not count in the "
+            "left_out", names, stray.columns,
+            f"{int(stray.rows.sum())} of {len(X)} rows were not learned and do not count in the "
             "calibration, because their value of {features} is far from all other rows. It may be "
             "a spike, or a code for 'no value'. If such rows are normal, send them again as one "
             "batch. If not, leave them out, or send null with missing: impute.",
         )  # fmt: skip
-    kept = X[~found.rows].astype(np.float64)
+    kept = X[~stray.rows].astype(np.float64)
     low, high = middle(kept)
     least, most = np.quantile(kept, (0.001, 0.999), axis=0)
     pulled = np.flatnonzero((low > least) | (high < most))
@@ -46,8 +46,8 @@ def first(X: Array, found: StrayValues, names: Sequence[str]) -> Iterator[Note]:
         )  # fmt: skip
 
 
-def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
-    """Yield notes on normals X (n, d) of any experience."""
+def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
+    """Yield notes on numbers X (n, d) that float32 rounds, or that only rise or only fall."""
     step = np.spacing(np.abs(X).max(axis=0))
     deviation = X.std(axis=0, dtype=np.float64)
     coarse = (deviation > 0.0) & (step > COARSE * deviation)
@@ -76,7 +76,7 @@ def any_time(X: Array, names: Sequence[str]) -> Iterator[Note]:
         )  # fmt: skip
 
 
-def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
+def on_range(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
     """Yield notes on features of new normals X (n, d) outside the first experience's range."""
     if scaler.bend is None:
         return
@@ -102,7 +102,7 @@ def fit(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
         )  # fmt: skip
 
 
-def calibrated(differs: float | None) -> Iterator[Note]:
+def on_calibration(differs: float | None) -> Iterator[Note]:
     """Yield a note if the calibrating networks differ much from the serving network."""
     if differs is not None:
         yield Note(
@@ -114,7 +114,7 @@ def calibrated(differs: float | None) -> Iterator[Note]:
         )  # fmt: skip
 
 
-def outcome(evidence: Evidence) -> Iterator[Note]:
+def on_outcome(evidence: Evidence) -> Iterator[Note]:
     """Yield a note if too much of a learned experience still alarms."""
     unlearned = evidence.unlearned or 0.0
     if unlearned > STILL:
@@ -128,6 +128,7 @@ def outcome(evidence: Evidence) -> Iterator[Note]:
 def _note(
     kind: str, names: Sequence[str], columns: Iterable[int] | NDArray[np.int64], sentence: str
 ) -> Note:
+    """Return a note whose `sentence` has the names of `columns` in place of {features}."""
     features = tuple(names[j] for j in columns)
     shown = ", ".join(f"'{name}'" for name in features[:NAMED])
     if len(features) > NAMED:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.parts.lineage import Advice, Ask, Both, KnownRegime, LearningCurve, Typical
 from models.parts.regimes import Boundaries
-from models.survey.learning_curves import Curve, acquire, measure
-from models.survey.modes import modes, parted
+from models.survey.learning_curves import Curve, allocate, learning_curve
+from models.survey.modes import modes, separated
 from models.version.version import Version
 
 MOST = 32  # the most regimes; vectors of later modes join the nearest regime
@@ -28,7 +28,7 @@ UNUSUAL = 0.02  # the same for a mode that a valley separates from all known reg
 LOOKED_AT = 4_000  # the most new vectors used
 DRAWN = 2_000  # vectors drawn from the version, of which the typical vectors are chosen
 BUDGET = 1_000  # the number of further vectors that the advice distributes
-TOLD = 5  # the features named of a typical vector
+NAMED = 5  # the features named of a typical vector
 PRESENT = 0.01  # a regime is in an experience if it has at least this share of its vectors
 
 Labels = NDArray[np.int64]
@@ -36,9 +36,10 @@ _NO_LABELS: Labels = np.empty(0, np.int64)
 
 
 class Survey(NamedTuple):
-    """The tensors that find regimes, for a version's memory, and the parts of its lineage.
+    """The result of a survey.
 
-    Those parts are the regimes, the advice how to distribute the next `BUDGET` vectors, and the
+    `tensors` find the nearest regime of a vector; a version's memory stores them. `regimes` and
+    `advice` (how to distribute the next `BUDGET` vectors) are parts of its lineage. `last` is the
     last regime number ever used.
     """
 
@@ -90,58 +91,57 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     new = new[rng.permutation(len(new))[:LOOKED_AT]]
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
     codes_old, codes_new = (version.network.encode(x)[0] for x in (x_old, x_new))
-    groups = modes(codes_new, seed)
-    before, labels_new = _Before({}, _NO_LABELS, _NO_LABELS), 1 + groups
+    mode_of_new = modes(codes_new, seed)
+    before, of_new = _PreviousNumbers({}, _NO_LABELS, _NO_LABELS), 1 + mode_of_new
     if previous:
-        before = _before(version, previous, old, new)
-        apart = _apart(groups, codes_new, before.old, codes_old)
-        labels_new = _named(groups, previous, new, apart, before)
-    labels_old = before.old
+        before = _previous_numbers(version, previous, old, new)
+        separate = _separate_modes(mode_of_new, codes_new, before.old, codes_old)
+        of_new = _numbers_of_new(mode_of_new, previous, new, separate, before)
     x = np.concatenate([x_old, x_new])
-    numbers, of = np.unique(np.concatenate([labels_old, labels_new]), return_inverse=True)
-    boundaries = Boundaries.fit(version.network, x, of, version.draw(DRAWN, rng))
-    met = VersionRegimes(numbers, boundaries, before.known, x_new, labels_new, old, labels_old)
-    return survey_of(version, previous, met, rng)
+    numbers, index = np.unique(np.concatenate([before.old, of_new]), return_inverse=True)
+    boundaries = Boundaries.fit(version.network, x, index, version.draw(DRAWN, rng))
+    found = VersionRegimes(numbers, boundaries, before.known, x_new, of_new, old, before.old)
+    return survey_regimes(version, previous, found, rng)
 
 
-def survey_of(
-    version: Version, previous: Version | None, met: VersionRegimes, rng: np.random.Generator
+def survey_regimes(
+    version: Version, previous: Version | None, found: VersionRegimes, rng: np.random.Generator
 ) -> Survey:
-    """Return the tensors and the parts of the lineage for the regimes that `version` met."""
-    forgotten = _forgetting(version, previous, met.old, met.of_old)
-    n, typicals = version.lineage.n_new, _typical(version, met.boundaries)
+    """Return the survey of the regimes `found`, which `version` knows."""
+    changes = _changes(version, previous, found.old, found.of_old)
+    n, typicals = version.lineage.n_new, _typical(version, found.boundaries)
     regimes = []
-    for number, typical in zip(met.numbers.tolist(), typicals, strict=True):
-        past = met.known.get(number)
-        mine = met.of_x == number
+    for number, typical in zip(found.numbers.tolist(), typicals, strict=True):
+        before = found.known.get(number)
+        mine = found.of_x == number
         count = int(mine.sum())
         present = count >= PRESENT * len(mine)
-        curve = measure(met.x[mine], version.network.shape.latent, rng)
-        change = forgotten.get(number)
+        curve = learning_curve(found.x[mine], version.network.shape.latent, rng)
+        change = changes.get(number)
         regimes.append(
             KnownRegime(
                 number=number,
-                size=(past.size if past else 0) + round(count * n / len(mine)),
-                seen=past.seen if past and not present else version.lineage.experiences,
+                size=(before.size if before else 0) + round(count * n / len(mine)),
+                seen=before.seen if before and not present else version.lineage.experiences,
                 typical=typical,
-                curve=LearningCurve(**curve._asdict()) if curve else past and past.curve,
+                curve=LearningCurve(**curve._asdict()) if curve else before and before.curve,
                 replayed=change and change.replayed,
                 alarms=change and change.alarms,
                 score_change=change and change.score_change,
             )
         )
-    last = max(_last(previous), *met.numbers.tolist())
-    return Survey(met.boundaries.to_tensors(), tuple(regimes), advice(regimes), last)
+    last = max(_last_number(previous), *found.numbers.tolist())
+    return Survey(found.boundaries.to_tensors(), tuple(regimes), advice(regimes), last)
 
 
-def _last(previous: Version | None) -> int:
+def _last_number(previous: Version | None) -> int:
     return previous.lineage.last_regime if previous else 0
 
 
 def advice(regimes: Sequence[KnownRegime]) -> Advice:
     """Return how to distribute BUDGET further vectors, and each regime's gain in nats."""
     known = [(one, Curve(**one.curve.to_dict())) for one in regimes if one.curve]
-    more = acquire([curve for _, curve in known], [one.size for one, _ in known], BUDGET)
+    more = allocate([curve for _, curve in known], [one.size for one, _ in known], BUDGET)
     send = [
         Ask(regime=one.number, vectors=n, gain=round(curve.gain(one.size, n), 4))
         for (one, curve), n in zip(known, more, strict=True)
@@ -162,7 +162,7 @@ def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ..
         np.arange(version.dimension), version.config.categories(version.dimension)
     )
     apart = np.abs(decoded - decoded.mean(axis=0))[:, : len(numbers)]  # the numbers come first
-    columns = np.argsort(-apart, axis=1, kind="stable")[:, :TOLD]
+    columns = np.argsort(-apart, axis=1, kind="stable")[:, :NAMED]
     return [
         tuple(
             Typical(feature=version.features[j], value=float(row[j]))
@@ -172,7 +172,7 @@ def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ..
     ]
 
 
-class _Before(NamedTuple):
+class _PreviousNumbers(NamedTuple):
     """The previous version's regimes by number, and the number of each old and new vector."""
 
     known: Mapping[int, PreviousRegime]
@@ -180,51 +180,62 @@ class _Before(NamedTuple):
     new: Labels
 
 
-def _before(version: Version, previous: Version, old: Array, new: Array) -> _Before:
+def _previous_numbers(
+    version: Version, previous: Version, old: Array, new: Array
+) -> _PreviousNumbers:
+    """Return the numbers of old (m, d) and new (n, d) vectors under the previous version."""
     if previous.boundaries is not None:
-        return _Before(
+        return _PreviousNumbers(
             PreviousRegime.of(previous), previous.nearest_regime(old), previous.nearest_regime(new)
         )
     # The previous version's kind or release knows no regimes: find them in vectors that it draws.
     network, scaler = version.network, version.scaler
     x_old = scaler.transform(old)
-    of = modes(network.encode(x_old)[0], version.lineage.seed)
-    near = Boundaries.fit(network, x_old, of, x_old).nearest(network, scaler.transform(new))
+    mode = modes(network.encode(x_old)[0], version.lineage.seed)
+    near = Boundaries.fit(network, x_old, mode, x_old).nearest(network, scaler.transform(new))
     learned, seen = previous.lineage.learned, previous.lineage.experiences
-    sizes = (learned * np.bincount(of) / len(of)).round().astype(int).tolist()
-    return _Before(
-        {r: PreviousRegime(size, seen) for r, size in enumerate(sizes, 1)}, 1 + of, 1 + near
-    )
+    sizes = (learned * np.bincount(mode) / len(mode)).round().astype(int).tolist()
+    known = {number: PreviousRegime(size, seen) for number, size in enumerate(sizes, 1)}
+    return _PreviousNumbers(known, 1 + mode, 1 + near)
 
 
-def _apart(groups: Labels, codes: Array, old: Labels, codes_old: Array) -> NDArray[np.bool_]:
-    """Return which of the modes `groups` (n,) a valley separates from all regimes of `old` (m,)."""
-    numbers, of_old = np.unique(old, return_inverse=True)
+def _separate_modes(
+    mode_of_new: Labels, codes_new: Array, of_old: Labels, codes_old: Array
+) -> NDArray[np.bool_]:
+    """Return a mask of the modes that valleys separate from all known regimes.
+
+    `mode_of_new` (n,) are the modes of codes_new (n, k), and `of_old` (m,) the regimes of codes_old
+    (m, k).
+    """
+    numbers, index = np.unique(of_old, return_inverse=True)
     known = len(numbers)
-    found = parted(np.concatenate([codes_old, codes]), np.concatenate([of_old, known + groups]))
-    apart: NDArray[np.bool_] = np.logical_and.reduce(found[known:, :known], axis=1)
-    return apart
+    codes, groups = [codes_old, codes_new], [index, known + mode_of_new]
+    valleys = separated(np.concatenate(codes), np.concatenate(groups))
+    separate: NDArray[np.bool_] = np.logical_and.reduce(valleys[known:, :known], axis=1)
+    return separate
 
 
-def _named(
-    groups: Labels, previous: Version, new: Array, apart: NDArray[np.bool_], before: _Before
+def _numbers_of_new(
+    mode_of_new: Labels,
+    previous: Version,
+    new: Array,
+    separate: NDArray[np.bool_],
+    before: _PreviousNumbers,
 ) -> Labels:
-    """Return the regime number of each new vector, (n,); `groups` (n,) are their modes.
+    """Return the regime number of each new vector, (n,); `mode_of_new` (n,) are their modes.
 
     A separate mode is new only if it is rare more often than normals are: a quiet day is no new
     regime.
     """
-    rare, labels = previous.judge(new).p_values <= RARE, before.new.copy()
-    last, born = max(_last(previous), *before.known), 0
-    for group in range(groups.max() + 1):
-        mine = groups == group
-        if (
-            rare[mine].mean() >= (UNUSUAL if apart[group] else UNKNOWN)
-            and len(before.known) + born < MOST
-        ):
-            born += 1
-            labels[mine] = last + born
-    return labels
+    rare, numbers = previous.judge(new).p_values <= RARE, before.new.copy()
+    last, added = max(_last_number(previous), *before.known), 0
+    for mode in range(mode_of_new.max() + 1):
+        mine = mode_of_new == mode
+        bound = UNUSUAL if separate[mode] else UNKNOWN
+        if rare[mine].mean() >= bound and len(before.known) + added < MOST:
+            added += 1
+            numbers[mine] = last + added
+    return numbers
 
 
 class _Change(NamedTuple):
@@ -235,7 +246,7 @@ class _Change(NamedTuple):
     score_change: float
 
 
-def _forgetting(
+def _changes(
     version: Version, previous: Version | None, old: Array, labels: Labels
 ) -> dict[int, _Change]:
     """Return how the two versions judge the vectors that the previous one drew of each regime.

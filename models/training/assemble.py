@@ -10,7 +10,7 @@ from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.calibration import Calibration
 from models.parts.carried_calibration import GENERATED, carried, mixed, repeated
-from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
+from models.parts.lineage import Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
 from models.parts.reference import Reference
@@ -21,10 +21,11 @@ from models.strategies.exemplars import Candidates
 from models.survey import notes
 from models.survey.survey import survey
 from models.training import auto
-from models.training.false_incidents import on_held_out
-from models.training.held_out import EqualRows, calibrating, disagreement
-from models.training.mixing import LEAST_NEW, RARE
+from models.training.false_incidents import with_incidents_on_held_out
+from models.training.held_out import EqualRows, calibration_scores, disagreement
+from models.training.mixing import LEAST_NEW
 from models.training.trained import Trained
+from models.training.training_record import alarm_evidence, lineage_of
 from models.version.version import Version
 
 MAX_CODES = 8_000  # the most codes to which the latent mixture is fitted
@@ -32,27 +33,29 @@ MAX_CODES = 8_000  # the most codes to which the latent mixture is fitted
 LEAST_CALIBRATING = 0.1
 
 
-def finish(trained: Trained) -> Version:
+def assemble(trained: Trained) -> Version:
     """Return the version whose network is `networks[0]`, calibrated on held-out vectors."""
-    kind = trained.config.score
-    if kind == base(kind):
-        found = _calibrated(trained)
-        return _with_incidents(found.version, found, trained)
-    plain = replace(trained.config, score=base(kind))
+    score = trained.config.score
+    if score == base(score):
+        found = _calibrate(trained)
+        return _with_false_incidents(found.version, found, trained)
+    plain = replace(trained.config, score=base(score))
     value = plain.threshold.get("value")
     if isinstance(value, int | float):  # the value is a -log p, not a plain score
         plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
-    found = _calibrated(replace(trained, config=plain))
-    return _with_incidents(_relative(found, trained), found, trained)
+    found = _calibrate(replace(trained, config=plain))
+    return _with_false_incidents(_with_score_by_regime(found, trained), found, trained)
 
 
-def _with_incidents(version: Version, found: "_Calibrated", trained: Trained) -> Version:
+def _with_false_incidents(
+    version: Version, found: "_CalibratedVersion", trained: Trained
+) -> Version:
     policy, previous = trained.config.threshold, trained.previous
-    return on_held_out(version, previous, found.rows, found.held_out, policy)
+    return with_incidents_on_held_out(version, previous, found.rows, found.held_out, policy)
 
 
 @dataclass(frozen=True, slots=True)
-class _Calibrated:
+class _CalibratedVersion:
     """A version, the held-out scores that calibrate it, and its generated past.
 
     `rows` (m,) are the indices of the trained vectors with the scores `held_out` (m,). `generated`
@@ -67,21 +70,20 @@ class _Calibrated:
     after: Float64
 
 
-def _calibrated(trained: Trained) -> _Calibrated:
+def _calibrate(trained: Trained) -> _CalibratedVersion:
     plan, past, previous = trained.plan, trained.past, trained.previous
     rng = np.random.default_rng([plan.seed, 3])
     network, config = trained.networks[0], trained.config
     least = _least_calibrating(trained)
     share_old = min(past.learned / (past.learned + len(trained.x)), 1.0 - least)
-    learned = (previous.lineage.learned if previous else 0) + len(trained.new)
-    generated = _generated(trained, rng)
+    generated = _draw_old(trained, rng)
     x, folds = _code_sample(trained, rng)
-    latents = Mixture.fit(_codes(network, x, rng), plan.seed)
-    champion = _champion(previous, config, generated) if previous else None
+    latents = Mixture.fit(_sample_codes(network, x, rng), plan.seed)
+    champion = _champion_under(previous, config, generated) if previous else None
     scoring, rows, held_out, differs = (
         auto.fit(trained, champion, generated, (share_old, least))
         if config.score == "auto"
-        else _fit(trained, latents, x, folds)
+        else _fit_score(trained, latents, x, folds)
     )
     old = before = after = np.empty(0)
     if champion:
@@ -89,7 +91,8 @@ def _calibrated(trained: Trained) -> _Calibrated:
         after = in_blocks(scorer(config.score, network, latents, scoring), generated)
     if champion and past.learned:
         old = carried(champion.calibration.scores, before, after)
-    kept = _kept(trained, latents, generated)
+    kept = _vectors_to_keep(trained, latents, generated)
+    lineage = _lineage(trained, kept.nbytes)
     version = Version(
         config=config,
         scaler=trained.scaler,
@@ -97,16 +100,17 @@ def _calibrated(trained: Trained) -> _Calibrated:
         latents=latents,
         calibration=mixed(old, repeated(held_out, least, len(old)), share_old),
         reference=(
-            previous.reference.updated(trained.new, 1.0 - len(trained.new) / learned)
+            previous.reference.updated(trained.new, 1.0 - len(trained.new) / lineage.learned)
             if previous
             else Reference.fit(trained.new)
         ),
         kept=kept,
-        lineage=_lineage(trained, learned, kept.nbytes),
+        lineage=lineage,
         memory=trained.memory,
         scoring=scoring,
     )
-    evidence = _evidence(version, champion, trained, held_out, (before, after))
+    x_new = trained.scaler.transform(trained.new)
+    evidence = alarm_evidence(version, champion, x_new, held_out, (before, after))
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = replace(
         version.recorded(
@@ -114,11 +118,11 @@ def _calibrated(trained: Trained) -> _Calibrated:
             regimes=found.regimes,
             advice=found.advice,
             last_regime=found.last,
-            notes=tuple(notes.calibrated(differs)),
+            notes=tuple(notes.on_calibration(differs)),
         ),
         memory=trained.memory | found.tensors,
     )
-    return _Calibrated(version, rows, held_out, generated, before, after)
+    return _CalibratedVersion(version, rows, held_out, generated, before, after)
 
 
 def _least_calibrating(trained: Trained) -> float:
@@ -137,7 +141,7 @@ def _least_calibrating(trained: Trained) -> float:
     return plan.new_rows * min(1.0, max(LEAST_CALIBRATING, equal) / LEAST_NEW)
 
 
-def _relative(plain: _Calibrated, trained: Trained) -> Version:
+def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Version:
     """Return the version with its score relative to the regime, calibrated within each regime."""
     version, previous = plain.version, trained.previous
     held_out = trained.scaler.inverse(trained.x[plain.rows])
@@ -146,13 +150,13 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
     if previous and trained.past.learned:
         generated = trained.scaler.inverse(plain.generated)
         was, now = (one.nearest_regime(generated) for one in (previous, version))
-        tables = _tables(previous, version.config.score)
+        tables = _regime_tables(previous, version.config.score)
         if tables is None and previous.config.score == version.config.score:
             # all regimes have one table
             tables, was = {0: previous.calibration.scores}, np.zeros_like(was)
         old = by_regime.moved(tables, was, now, plain.before, plain.after)
-    known = [one.number for one in version.lineage.regimes]
-    joined = by_regime.joined(old, new, known)
+    numbers = [one.number for one in version.lineage.regimes]
+    joined = by_regime.joined(old, new, numbers)
     return replace(
         version,
         config=trained.config,
@@ -161,31 +165,30 @@ def _relative(plain: _Calibrated, trained: Trained) -> Version:
     )
 
 
-def _tables(previous: Version, plain: str) -> by_regime.Tables | None:
+def _regime_tables(previous: Version, plain: str) -> by_regime.Tables | None:
     """Return the calibration scores of each regime of a version; None if it has none."""
     tables = by_regime.from_tensors(previous.scoring)
     if tables is None or base(previous.config.score) != plain:
         return None
-    known = [one.number for one in previous.lineage.regimes]
-    return dict(zip(known, tables, strict=True))
+    numbers = [one.number for one in previous.lineage.regimes]
+    return dict(zip(numbers, tables, strict=True))
 
 
-def _champion(previous: Version, config: Config, generated: Array) -> Version:
+def _champion_under(previous: Version, config: Config, generated: Array) -> Version:
     """Return the previous version with the score of `config`."""
     champion = previous.with_config(config)
     if previous.config.score == config.score:
         return champion
-    tables = _tables(previous, config.score)
-    if tables:  # the previous score is the same, but relative to the regime
-        scores = np.sort(np.concatenate([*tables.values()]))
-        return replace(champion, calibration=Calibration(scores))
-    # The gap between scores of real and generated vectors is unknown under the new score. For one
-    # version the calibration therefore consists of generated vectors' scores alone.
-    scores = np.sort(champion.score_scaled(generated))
-    return replace(champion, calibration=Calibration(scores))
+    if tables := _regime_tables(previous, config.score):
+        scores = np.concatenate([*tables.values()])  # the same score, but relative to the regime
+    else:
+        # The gap between scores of real and generated vectors is unknown under the new score. For
+        # one version the calibration therefore consists of generated vectors' scores alone.
+        scores = champion.score_scaled(generated)
+    return replace(champion, calibration=Calibration(np.sort(scores)))
 
 
-def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
+def _vectors_to_keep(trained: Trained, latents: Mixture, generated: Array) -> Array:
     """Return the real vectors that the strategy keeps, scaled (m, d)."""
     previous, choose = trained.previous, trained.past.keep
     new = trained.scaler.transform(trained.new)
@@ -203,15 +206,18 @@ def _kept(trained: Trained, latents: Mixture, generated: Array) -> Array:
     return choose(candidates)
 
 
-def _fit(
+def _fit_score(
     trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
 ) -> auto.FittedScore:
-    """Prepare the score of the config, and score held-out vectors. See `_held_out_scores`."""
-    kind, network = trained.config.score, trained.networks[0]
-    scoring = prepare(kind, network, latents, trained.plan.seed)
+    """Prepare the config's score, and calibrate it on held-out vectors.
+
+    `x` and `folds` are those of `_held_out_scores`.
+    """
+    score, network = trained.config.score, trained.networks[0]
+    scoring = prepare(score, network, latents, trained.plan.seed)
     rows, own = _held_out_scores(trained, latents, x, folds)
-    serving = in_blocks(scorer(kind, network, latents, scoring), trained.x[rows])
-    held_out = calibrating(own, serving, EqualRows.of(trained.x).of_rows(rows))
+    serving = in_blocks(scorer(score, network, latents, scoring), trained.x[rows])
+    held_out = calibration_scores(own, serving, EqualRows.of(trained.x).of_rows(rows))
     differs = disagreement(held_out, serving)
     if differs is not None:
         held_out = np.maximum(own, serving)
@@ -226,23 +232,24 @@ def _held_out_scores(
     `latents` is the mixture of network 0, fitted to codes of x (n, d). `folds` (n,) says which
     network leaves out each row of x.
     """
-    kind, plan = trained.config.score, trained.plan
+    score, plan = trained.config.score, trained.plan
     rng = np.random.default_rng([plan.seed, 10])
     found = []
     for m, network in enumerate(trained.networks):
-        own = latents
+        mixture = latents
         # fitted to its codes of the same vectors, without those that it left out
-        if m and kind not in PLAIN:
-            seen = x[folds != m]
-            own = latents.moved(_codes(trained.networks[0], seen, rng), _codes(network, seen, rng))
-        needs = prepare(kind, network, own, plan.seed)
+        if m and score not in PLAIN:
+            learned = x[folds != m]
+            codes = _sample_codes(trained.networks[0], learned, rng)
+            mixture = latents.moved(codes, _sample_codes(network, learned, rng))
+        needs = prepare(score, network, mixture, plan.seed)
         rows = np.flatnonzero(plan.left_out(m))
-        found.append((rows, in_blocks(scorer(kind, network, own, needs), trained.x[rows])))
-    which, scores = zip(*found, strict=True)
-    return np.concatenate(which), np.concatenate(scores)
+        found.append((rows, in_blocks(scorer(score, network, mixture, needs), trained.x[rows])))
+    rows_of_networks, scores = zip(*found, strict=True)
+    return np.concatenate(rows_of_networks), np.concatenate(scores)
 
 
-def _generated(trained: Trained, rng: np.random.Generator) -> Array:
+def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
     """Draw vectors in place of the old normals, scaled (g, d), that no training step has seen."""
     previous = trained.previous
     if previous is None:
@@ -281,66 +288,30 @@ def _code_sample(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDA
     return x, folds
 
 
-def _codes(network: Network, x: Array, rng: np.random.Generator) -> Array:
+def _sample_codes(network: Network, x: Array, rng: np.random.Generator) -> Array:
     """Return a code z ~ q(z|x) of each row of x (m, d), (m, k)."""
     return posterior_codes(*network.encode(x), rng)
 
 
-def _lineage(trained: Trained, learned: int, bytes_kept: int) -> Lineage:
-    plan, previous = trained.plan, trained.previous
-    kept = 0 if trained.past.vectors is None else len(trained.past.vectors)
-    n_prev = trained.past.learned or kept
-    w_new = max(plan.w_new, plan.new_rows) if trained.past.replays else plan.w_new
-    w_new = w_new if not kept else min(1.0, len(trained.new) / len(trained.x))
-    return Lineage(
-        parent=previous.sha256 if previous else None,
-        strategy=trained.config.strategy,
-        w_prev=float(1.0 - w_new),
-        w_new=float(w_new),
-        n_prev=n_prev,
-        n_new=len(trained.new),
-        learned=learned,
-        experiences=(previous.lineage.experiences if previous else 0) + 1,
-        seed=plan.seed,
-        training=Training(
-            steps=plan.steps,
-            batch_size=plan.batch_size,
-            learning_rate=plan.learning_rate,
-            networks=plan.networks,
-            loss=tuple(trained.curve),
-        ),
-        bytes_kept=bytes_kept,
-        evidence=NO_EVIDENCE,
+def _lineage(trained: Trained, bytes_kept: int) -> Lineage:
+    plan, past = trained.plan, trained.past
+    kept = 0 if past.vectors is None else len(past.vectors)
+    w_new = max(plan.w_new, plan.new_rows) if past.replays else plan.w_new
+    if kept:
+        w_new = min(1.0, len(trained.new) / len(trained.x))
+    training = Training(
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        networks=plan.networks,
+        loss=tuple(trained.curve),
     )
-
-
-def _evidence(
-    version: Version,
-    champion: Version | None,
-    trained: Trained,
-    held_out: Float64,
-    generated: tuple[Float64, Float64],
-) -> Evidence:
-    """Return alarm rates of champion and candidate, each at its own threshold.
-
-    `new` is on the new normals; for the candidate, on the held-out ones. `old` is on generated
-    vectors; `generated` has their scores under champion and candidate.
-    """
-    candidate = version.threshold
-    own = float((held_out >= candidate).mean())
-    if champion is None:
-        return Evidence(n_new=len(held_out), new=Alarms(candidate=own))
-    at = champion.threshold
-    x_new = trained.scaler.transform(trained.new)
-    known = float((champion.score_scaled(x_new) >= at).mean())
-    before, after = generated
-    return Evidence(
-        n_new=len(held_out),
-        new=Alarms(candidate=own, champion=known),
-        unlearned=float((version.calibration.p_values(held_out) <= RARE).mean()),
-        n_old=len(before),
-        old=Both(
-            champion=float((before >= at).mean()),
-            candidate=float((after >= candidate).mean()),
-        ),
+    return lineage_of(
+        trained.previous,
+        trained.config,
+        training,
+        weights=(float(1.0 - w_new), float(w_new)),
+        counts=(past.learned or kept, len(trained.new)),
+        seed=plan.seed,
+        bytes_kept=bytes_kept,
     )

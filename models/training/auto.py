@@ -15,7 +15,7 @@ from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
 from models.scores.by_regime import Surprise
-from models.training.held_out import EqualRows, calibrating, disagreement
+from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.trained import Trained
 from models.version.version import Version
 
@@ -24,7 +24,7 @@ FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if the
 # The share of rows labelled normal in the calibration of each part. It moves a p-value of 0.005 by
 # a factor of ten, the most that labels may move it.
 LABELLED = 0.05
-FOREMOST = 50  # rows of each part whose own score in the table would count
+FOREMOST = 50  # the rows of each part from whose table their own score is left out
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
@@ -48,10 +48,11 @@ def fit(
 ) -> FittedScore:
     """Fit the score to a training's old and new vectors; calibrate it on held-out ones.
 
-    `champion` is the previous version under the same score. `generated` (g, d), scaled, are vectors
-    that it draws. The changes of their scores carry each part's calibration over. `shares` are the
-    share of old scores in it, and the least share of new ones (0 if their number decides). Views
-    that were fitted without a network's held-out rows score these rows.
+    `champion` is the previous version under the same score; `generated` (g, d), scaled, are vectors
+    that it draws. The changes of their scores carry each part's calibration over to the new
+    version. `shares` are the share of old scores in a calibration, and the least share of new ones
+    (0 if their number decides). The rows that a network left out are scored with views that were
+    fitted without these rows.
     """
     plan, x = trained.plan, trained.x
     rng = np.random.default_rng([plan.seed, 13])
@@ -59,38 +60,38 @@ def fit(
     n_new = min(len(x), max(FEWEST_NEW, int(MOST * w_new)))
     chosen = np.zeros(len(x), bool)
     chosen[rng.permutation(len(x))[:n_new]] = True
-    old = _remembered(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
+    old = _old_vectors(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
     past = _past_views(trained, champion) if len(old) else None
 
-    whole, held, parts = _held_out(trained, old, past, chosen)
-    serving = uncalibrated(trained.networks[0], whole)
-    as_served = parts_of(serving, x[held])
-    parts = calibrating(parts, as_served, EqualRows.of(x).of_rows(held))
-    differs = disagreement(_joined(parts), _joined(parts, as_served))
+    views, rows, parts = _fit_and_score(trained, old, past, chosen)
+    serving = uncalibrated(trained.networks[0], views)
+    as_served = parts_of(serving, x[rows])
+    parts = calibration_scores(parts, as_served, EqualRows.of(x).of_rows(rows))
+    differs = disagreement(_joined(parts, parts), _joined(parts, as_served))
     if differs is not None:
         parts = np.maximum(parts, as_served)
     tables, times = list(parts), 1
     if champion and len(generated) and trained.past.learned:
-        olds = _carried(champion, serving, generated)
+        olds = _carried_tables(champion, serving, generated)
         share_old, least = shares
         copies = repeated(parts, least, len(olds[0]))
         times = copies.shape[1] // parts.shape[1]
-        each = zip(olds, copies, strict=True)
-        tables = [mixed(old, own, share_old).scores for old, own in each]
+        pairs = zip(olds, copies, strict=True)
+        tables = [mixed(old, new, share_old).scores for old, new in pairs]
     if len(trained.labelled):
-        labelled = parts_of(serving, x[trained.labelled])
-        each = zip(tables, labelled, strict=True)
+        labelled = zip(tables, parts_of(serving, x[trained.labelled]), strict=True)
         tables = [
-            np.concatenate([table, _labelled_entries(own, len(table))]) for table, own in each
+            np.concatenate([table, _labelled_entries(scores, len(table))])
+            for table, scores in labelled
         ]
-    scoring = needs(whole, tables)
-    # The network and views that serve fit rows of folds better than those that left them out. This
-    # errs to the safe side already.
+    scoring = needs(views, tables)
+    # With folds, the rows' scores are those of networks and views that left them out, which are
+    # higher than those that serve. No correction is needed then.
     times = times if plan.networks == 1 else 0
-    return FittedScore(scoring, held, unseen(scoring["auto.tables"], parts, times), differs)
+    return FittedScore(scoring, rows, unseen(scoring["auto.tables"], parts, times), differs)
 
 
-def _held_out(
+def _fit_and_score(
     trained: Trained, old: Array, past: Views | None, chosen: NDArray[np.bool_]
 ) -> tuple[Views, NDArray[np.int64], Float64]:
     """Fit views to `old` (k, d) and to the `chosen` rows, and score every row that is left out.
@@ -100,59 +101,60 @@ def _held_out(
     """
     plan, x = trained.plan, trained.x
 
-    def seen(m: int) -> Array:
+    def learned_by(m: int) -> Array:
         return x[chosen & ~plan.left_out(m)]
 
     views_of = partial(_views, past, old, plan.seed)
-    whole, again = views_of(seen(0))
-    rows, found = [], []
+    serving, refitted = views_of(learned_by(0))
+    rows, scores = [], []
     for m, network in enumerate(trained.networks):
         mine = np.flatnonzero(plan.left_out(m))
         if not len(mine):
             continue
-        views = whole
+        views = serving
         if m:
-            others = seen(m)
+            others = learned_by(m)
             # Carried views search among the new rows only. A search among few rows, or many
             # copies, would fit each row, and so the rows left out.
             known = others if past is not None else np.concatenate([old, others])
             distinct = EqualRows.of(known).distinct
             few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
-            views = views_of(others, whole)[0] if few else again(others)
+            views = views_of(others, serving)[0] if few else refitted(others)
         rows.append(mine)
-        found.append(parts_of(uncalibrated(network, views), x[mine]))
-    return whole, np.concatenate(rows), np.concatenate(found, axis=1)
+        scores.append(parts_of(uncalibrated(network, views), x[mine]))
+    return serving, np.concatenate(rows), np.concatenate(scores, axis=1)
 
 
-def _carried(champion: Version, serving: Auto, generated: Array) -> list[Float64]:
+def _carried_tables(champion: Version, serving: Auto, generated: Array) -> list[Float64]:
     """Return the old scores of each part under `serving`; `generated` (g, d) show the changes."""
     after = parts_of(serving, generated)
     if not Views.from_tensors(champion.scoring):
         # A champion of another kind has no such scores: those of drawn vectors are used.
         return [np.sort(a) for a in after]
     before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
-    were = zip(champion.scoring["auto.tables"], before, after, strict=False)
-    olds = [carried(table, b, a) for table, b, a in were]
-    return olds + [np.sort(a) for a in after[len(before) :]]  # an earlier version lacks one
+    tables = zip(champion.scoring["auto.tables"], before, after, strict=False)
+    olds = [carried(table, b, a) for table, b, a in tables]
+    # A version of an earlier release may have one part less.
+    return olds + [np.sort(a) for a in after[len(before) :]]
 
 
 def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
     """Return the score (n,) of held-out rows as if no table had theirs.
 
-    `parts` (6, n) are the rows' scores by part, of which `tables` (6, m) have each up to `times`
-    times. A row of no table can exceed all of one part's scores, and with few scores that happens
-    often; a row of the tables never does. The rows with the largest scores of a part are therefore
-    compared with the others alone; for the rest it makes no difference.
+    `parts` (6, n) are the rows' scores by part; `tables` (6, m) contain each up to `times` times. A
+    new row may exceed all of one part's scores, and with few scores that happens often. A row whose
+    score is in the table never does. The rows with the largest scores of a part are therefore
+    compared with the table without their own score. For other rows it makes no difference.
     """
-    found = np.empty_like(parts)
-    for i, (table, own) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):
-        found[i] = Surprise(Calibration(table))(own)
-        for j in own.argsort()[-FOREMOST:]:
-            first, last = table.searchsorted(own[j]), table.searchsorted(own[j], "right")
-            if mine := min(int(last - first), times):
-                others = np.delete(table, slice(first, first + mine))
-                found[i, j] = Surprise(Calibration(others))(own[j : j + 1])[0]
-    return representable(joined(found))
+    surprises = np.empty_like(parts)
+    for i, (table, scores) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):
+        surprises[i] = Surprise(Calibration(table))(scores)
+        for j in scores.argsort()[-FOREMOST:]:
+            first, last = table.searchsorted(scores[j]), table.searchsorted(scores[j], "right")
+            if own := min(int(last - first), times):
+                others = np.delete(table, slice(first, first + own))
+                surprises[i, j] = Surprise(Calibration(others))(scores[j : j + 1])[0]
+    return representable(joined(surprises))
 
 
 def _views(
@@ -186,16 +188,16 @@ def _labelled_entries(scores: Float64, n: int) -> Float64:
     return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), scores.max())
 
 
-def _joined(parts: Float64, of: Float64 | None = None) -> Float64:
-    """Return the score of the parts `of` (6, n), by default `parts`, which calibrate it."""
-    found = [
-        Surprise(Calibration(np.sort(representable(table))))(representable(own))
-        for table, own in zip(parts, parts if of is None else of, strict=True)
+def _joined(tables: Float64, parts: Float64) -> Float64:
+    """Return the score (n,) of rows with the scores `parts` (6, n), calibrated by `tables`."""
+    surprises = [
+        Surprise(Calibration(np.sort(representable(table))))(representable(scores))
+        for table, scores in zip(tables, parts, strict=True)
     ]
-    return joined(np.stack(found))
+    return joined(np.stack(surprises))
 
 
-def _remembered(
+def _old_vectors(
     trained: Trained, champion: Version | None, n: int, rng: np.random.Generator
 ) -> Array:
     """Return n vectors in place of the old normals, scaled (n, d); none if there is no past."""
@@ -205,7 +207,7 @@ def _remembered(
     if past.exemplars is not None:
         picked: Array = past.exemplars[rng.integers(len(past.exemplars), size=n)]
         return picked
-    own = _past_views(trained, champion)
-    if own is None:
+    views = _past_views(trained, champion)
+    if views is None:
         return (past.generator or champion).draw(n, rng)
-    return champion.scaler.valid(own.sample(n, rng))
+    return champion.scaler.valid(views.sample(n, rng))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.arrays import Array
-from models.strategies.distillation import answered
+from models.strategies.distillation import teacher_answers
 from models.strategies.past import Past
 from models.training import mixing
 from models.training.plan import Plan
@@ -23,12 +23,13 @@ def batches(
 ) -> Iterator[tuple[Tensor, int, TeacherAnswers | None]]:
     """Yield each step's batch (M, n_prev + n_new, d), n_prev, and answers, epoch after epoch.
 
-    If the past has a teacher, the answers are the teacher's on the first of the old vectors; else
-    None. All M networks get the same old vectors; each network gets its own new ones.
+    The answers are those of the past's teacher on the first of the old vectors; None without a
+    teacher. All M networks get the same old vectors; each network gets its own new ones.
     """
     rows = [np.flatnonzero(~chosen.left_out(m)) for m in range(chosen.networks)]
     n = len(rows[0])
-    answered, bare = _Replay(past, past.teacher, x[:0], rng), _Replay(past, None, x[:0], rng)
+    with_answers = _OldVectors(past, past.teacher, x[:0], rng)
+    without_answers = _OldVectors(past, None, x[:0], rng)
     while True:
         # Each network draws n rows per epoch; one with fewer rows draws some of them twice.
         order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
@@ -39,23 +40,23 @@ def batches(
                 # Each answer costs every network one more pass through its decoder. Answers on at
                 # most half a batch of rows therefore represent all old rows.
                 most = min(n_prev, (n_prev + n_new + 1) // 2) if past.teacher else 0
-                first, answers = answered.draw(most)
-                old = np.concatenate([first, bare.draw(n_prev - most)[0]])
+                first, answers = with_answers.draw(most)
+                old = np.concatenate([first, without_answers.draw(n_prev - most)[0]])
                 answers = answers and answers._replace(weight=n_prev / most)
                 batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
             taken += n_new
             yield torch.from_numpy(batch), n_prev, answers
 
 
-class _Replay:
+class _OldVectors:
     """Draws old vectors in chunks: one large decoder pass is faster than many small ones."""
 
     def __init__(
-        self, past: Past, teacher: Version | None, nothing: Array, rng: np.random.Generator
+        self, past: Past, teacher: Version | None, empty: Array, rng: np.random.Generator
     ) -> None:
         self._generator, self._exemplars = past.generator, past.exemplars
         self._teacher, self._rng = teacher, rng
-        self._drawn, self._used = nothing, 0
+        self._drawn, self._used = empty, 0
         self._answers: TeacherAnswers | None = None
 
     def draw(self, n: int) -> tuple[Array, TeacherAnswers | None]:
@@ -63,17 +64,18 @@ class _Replay:
         if self._used + n > len(self._drawn):
             self._drawn, self._used = self._chunk(max(n, CHUNK)), 0
             if self._teacher is not None:
-                self._answers = answered(self._teacher, self._drawn, self._rng)
+                self._answers = teacher_answers(self._teacher, self._drawn, self._rng)
         rows = slice(self._used, self._used + n)
         self._used += n
         return self._drawn[rows], self._answers and self._answers.rows(rows)
 
     def _chunk(self, n: int) -> Array:
+        """Draw n old vectors, (n, d), from the generator, from the exemplars, or half from each."""
         if self._exemplars is None:
             assert self._generator is not None, "weights over no past are (0, 1)"
             return self._generator.draw(n, self._rng)
         picked: Array = self._exemplars[self._rng.integers(len(self._exemplars), size=n)]
         if self._generator is not None:
-            made = self._rng.random(n) < 0.5
-            picked[made] = self._generator.draw(int(made.sum()), self._rng)
+            generated = self._rng.random(n) < 0.5
+            picked[generated] = self._generator.draw(int(generated.sum()), self._rng)
         return picked

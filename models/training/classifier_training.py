@@ -31,8 +31,8 @@ BATCH = 128  # new vectors in a batch, with as many old ones
 LEARNING_RATE = 3e-3
 
 
-def solved(
-    version: Version, previous: Version | None, behind: Past, x: Array, labels: Labels | None
+def with_solver(
+    version: Version, previous: Version | None, past: Past, x: Array, labels: Labels | None
 ) -> Version:
     """Return `version` with a solver if `labels` were given or its predecessor has a solver.
 
@@ -43,49 +43,51 @@ def solved(
         return version
     if labels is None:
         x, labels = x[:0], classes({})
-    memory = {**version.memory, **_solver(previous, behind, version, x, labels)}
+    memory = {**version.memory, **_solver(previous, past, version, x, labels)}
     if len(version.kept) and len(x):
         memory |= _kept_labels(previous, version, x, labels)
     return replace(version, memory=memory)
 
 
 def _solver(
-    previous: Version | None, behind: Past, version: Version, x: Array, labels: Labels
+    previous: Version | None, past: Past, version: Version, x: Array, labels: Labels
 ) -> dict[str, NDArray[Any]]:
+    """Train the solver on new vectors x (n, d) with `labels` (n,) and on old ones."""
     known = classes(previous.memory) if previous else classes({})
     names = np.concatenate([known, np.setdiff1d(labels, known)])
     rng = np.random.default_rng([version.lineage.seed, 10])
     rows, targets = [x], [_one_hot(labels, names)]
     if previous is not None and len(known):
-        old, answers = _old(previous, behind, x, rng)
+        old, answers = _old_vectors(previous, past, x, rng)
         rows.append(old)
-        targets.append(_padded(answers, len(names)))
+        targets.append(np.pad(answers, ((0, 0), (0, len(names) - len(known)))))
     shares = [version.lineage.w_new, version.lineage.w_prev]
     parts = [
         (torch.from_numpy(_codes(version.network, row)), torch.from_numpy(target), share)
         for row, target, share in zip(rows, targets, shares, strict=False)
         if len(row)
     ]
-    head = _grown(previous, len(names), version.network.shape.latent, rng)
-    frozen = len(known) if behind.frozen else 0
-    return remembered(names, _trained(head, parts, frozen, rng))
+    head = _extended_head(previous, len(names), version.network.shape.latent, rng)
+    frozen = len(known) if past.frozen else 0
+    return remembered(names, _train_head(head, parts, frozen, rng))
 
 
-def _old(
-    previous: Version, behind: Past, x: Array, rng: np.random.Generator
+def _old_vectors(
+    previous: Version, past: Past, x: Array, rng: np.random.Generator
 ) -> tuple[Array, Array]:
     """Return vectors (m, d) in place of the old ones, and their class probabilities (m, C)."""
-    if behind.generator is not None:
-        rows = behind.generator.draw(GENERATED, rng)
+    if past.generator is not None:
+        rows = past.generator.draw(GENERATED, rng)
     elif len(previous.kept) and EXEMPLARS in previous.memory:
         own = np.asarray(previous.memory[EXEMPLARS], np.int64)
         return previous.kept, _one_hot(own, classes(previous.memory))
     else:
-        rows = x if behind.answers else x[:0]
+        rows = x if past.answers else x[:0]
     return rows, respond(previous.memory, _codes(previous.network, rows))
 
 
 def _codes(network: Network, x: Array) -> Array:
+    """Return the mean code of each row of x (n, d), (n, k)."""
     return np.ascontiguousarray(network.encode(x)[0])
 
 
@@ -94,34 +96,37 @@ def _one_hot(labels: Labels, names: Labels) -> Array:
     return one_hot
 
 
-def _padded(shares: Array, width: int) -> Array:
-    return np.pad(shares, ((0, 0), (0, width - shares.shape[1])))
-
-
-def _grown(previous: Version | None, C: int, k: int, rng: np.random.Generator) -> list[Array]:
+def _extended_head(
+    previous: Version | None, C: int, k: int, rng: np.random.Generator
+) -> list[Array]:
     """Return the previous solver's arrays extended to C classes; new weights are near 0."""
     if previous is None or not len(classes(previous.memory)):
         U = rng.standard_normal((k, HIDDEN), dtype=np.float32) * np.float32(np.sqrt(2.0 / k))
-        return [U, np.zeros((1, HIDDEN), np.float32), *_outputs(rng, C)]
+        return [U, np.zeros((1, HIDDEN), np.float32), *_new_outputs(rng, C)]
     U, a, V, b = arrays(previous.memory)
-    more_V, more_b = _outputs(rng, C - V.shape[1])
+    more_V, more_b = _new_outputs(rng, C - V.shape[1])
     return [U, a, np.hstack([V, more_V]), np.hstack([b, more_b])]
 
 
-def _outputs(rng: np.random.Generator, C: int) -> list[Array]:
+def _new_outputs(rng: np.random.Generator, C: int) -> list[Array]:
+    """Return the weights (h, C) and biases (1, C) of new outputs."""
     return [
         np.float32(0.01) * rng.standard_normal((HIDDEN, C), dtype=np.float32),
         np.zeros((1, C), np.float32),
     ]
 
 
-def _trained(
+def _train_head(
     head: list[Array],
     parts: list[tuple[Tensor, Tensor, float]],
     frozen: int,
     rng: np.random.Generator,
 ) -> list[Array]:
-    """Minimise the parts' weighted cross-entropies; train only the outputs from `frozen` on."""
+    """Return U, a, V and b, trained to minimise the weighted cross-entropies of the parts.
+
+    A part is codes (n, k), class probabilities (n, C) and a weight. If `frozen` outputs are given,
+    only the outputs after them are trained.
+    """
     U, a, V, b = (torch.from_numpy(part.copy()).requires_grad_() for part in head)
     learning = [V, b] if frozen else [U, a, V, b]
     optimiser = Adam(learning)

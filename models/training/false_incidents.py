@@ -15,7 +15,7 @@ from models.version.version import Version
 MOST = 50_000  # the most of the latest rows that are judged again, in about a second
 
 
-def by_rank(
+def with_incidents_by_rank(
     version: Version, previous: Version | None, new: NDArray[np.float32], policy: Policy
 ) -> Version:
     """Return the version with the curve of the normals new (n, d), in order of arrival.
@@ -26,10 +26,10 @@ def by_rank(
     if not 0.0 < alpha < 1.0:
         return version
     found = curve(ranked(version.score(new[-MOST:]), alpha), alpha)
-    return _recorded(version, previous, found)
+    return _with_incidents(version, previous, found)
 
 
-def on_held_out(
+def with_incidents_on_held_out(
     version: Version,
     previous: Version | None,
     rows: NDArray[np.int64],
@@ -51,10 +51,10 @@ def on_held_out(
     else:  # these scores are base scores, not relative to their regime
         severe = ranked(scores, alpha)
     found = curve(severe[order], alpha, blocks)
-    return _recorded(version, previous, replace(found, held_out=True))
+    return _with_incidents(version, previous, replace(found, held_out=True))
 
 
-def _recorded(version: Version, previous: Version | None, found: Curve) -> Version:
+def _with_incidents(version: Version, previous: Version | None, found: Curve) -> Version:
     """Return the version with the curve, joined with the previous version's curve.
 
     The runs among earlier normals still count.

@@ -16,9 +16,10 @@ from models.training.mixing import RARE
 
 
 class EqualRows(NamedTuple):
-    """For each row of a training: the index of the first equal row, and the number of equal rows.
+    """The equal rows of a training of `rows` rows.
 
-    Both are (n,). `rows` is the number of all rows.
+    For each row, `first` (n,) is the index of the first equal row, and `counts` (n,) the number of
+    equal rows.
     """
 
     first: NDArray[np.int64]
@@ -51,7 +52,7 @@ class EqualRows(NamedTuple):
         return int((once | self.common).sum())
 
 
-def calibrating(own: Float64, serving: Float64, copies: EqualRows) -> Float64:
+def calibration_scores(own: Float64, serving: Float64, copies: EqualRows) -> Float64:
     """Return the scores (..., n) that calibrate the rows of `copies`.
 
     `own` (..., n) are the scores by the networks that left the rows out, `serving` (..., n) those
@@ -63,14 +64,14 @@ def calibrating(own: Float64, serving: Float64, copies: EqualRows) -> Float64:
 
 
 def disagreement(held_out: Float64, serving: Float64) -> float | None:
-    """Return the share of learned rows on which the serving network would alarm at a rate of 1 %.
+    """Return the share of learned rows above the threshold for 1 % of alarms; None if it is usual.
 
-    The threshold follows from the scores `held_out` (n,); `serving` (n,) are scores of the same
-    rows. The serving network learned the rows, so the share should be below 1 %. The result is None
-    if chance explains the share.
+    The threshold follows from the scores `held_out` (n,). `serving` (n,) are the scores of the same
+    rows under the serving network. That network learned the rows, so their share should be below
+    1 %. The result is None if chance explains the share.
     """
     calibration = Calibration(np.sort(representable(held_out)))
-    at = calibration.threshold({"fpr": RARE}).value
-    share = float((serving >= at).mean())
-    expected = max(RARE, calibration.held(at).high)
+    threshold = calibration.threshold({"fpr": RARE}).value
+    share = float((serving >= threshold).mean())
+    expected = max(RARE, calibration.held(threshold).high)
     return share if share > expected else None

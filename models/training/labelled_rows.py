@@ -17,7 +17,7 @@ from models.arrays import Array
 from models.config import MIN_VECTORS, Config
 from models.training import mixing
 from models.training.plan import Plan
-from models.training.prepared import Prepared
+from models.training.prepared import PreparedExperience
 
 SHARE = 0.2  # the largest weight of all labelled rows together in a training
 FLOOR = 0.2  # the least weight of the new rows if some of them are labelled
@@ -39,7 +39,7 @@ def copies(n: int, labelled: int, w_new: float) -> int:
     return int(min(max(more, 0.0), MOST_COPIES))
 
 
-def topped_up(given: Prepared, seed: int) -> Prepared:
+def with_drawn_rows(given: PreparedExperience, seed: int) -> PreparedExperience:
     """Return the rows to learn, with drawn ones if fewer than MIN_VECTORS can calibrate."""
     if given.previous is None or given.vouched is None or not given.vouched.any():
         return given
@@ -56,20 +56,20 @@ def topped_up(given: Prepared, seed: int) -> Prepared:
 
 
 def weights(
-    asked: str | Mapping[str, float] | None,
+    given: str | Mapping[str, float] | None,
     config: Config,
     learned: int,
     n: int,
     rows: NDArray[np.intp],
 ) -> str | Mapping[str, float] | None:
-    """Return the configured weights; with labelled `rows`, new rows weigh at least FLOOR."""
+    """Return the `given` weights; with labelled `rows`, new rows weigh at least FLOOR."""
     if not len(rows):
-        return asked
-    w_new = max(mixing.weights(asked or config.weights, learned, n)[1], FLOOR if learned else 1.0)
+        return given
+    w_new = max(mixing.weights(given or config.weights, learned, n)[1], FLOOR if learned else 1.0)
     return {"w_prev": 1.0 - w_new, "w_new": w_new}
 
 
-def emphasised(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Plan]:
+def with_copies(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Plan]:
     """Return x (n, d) with copies of `rows` appended, and a plan that never leaves them out."""
     if not len(rows) or (len(rows) > HALF * len(x) and len(x) >= MANY):
         return x, plan

@@ -4,7 +4,7 @@ from collections.abc import Generator, Mapping
 from typing import NamedTuple, Protocol
 
 from models.config import Config
-from models.training.prepared import Prepared
+from models.training.prepared import PreparedExperience
 from models.version.version import Version
 
 Weights = str | Mapping[str, float] | None
@@ -28,7 +28,7 @@ class Learn(Protocol):
     """The function `learn` in a kind's module."""
 
     def __call__(
-        self, given: Prepared, config: Config, weights: Weights
+        self, given: PreparedExperience, config: Config, weights: Weights
     ) -> Generator[Progress, None, Version]:
         """Return the version learned from `given` on top of its previous version.
 

@@ -7,14 +7,14 @@ import numpy as np
 from models.arrays import Array
 from models.config import Config
 from models.parts.scaler import Scaler
-from models.training.prepared import Prepared
+from models.training.prepared import PreparedExperience
 
 LOOKED_AT = 2_000  # the most vectors used to choose the likelihood
 # in all image sets tried, neighbours are at least this many times as alike as other columns
 ALIKE = 1.5
 
 
-def likelihood_and_scaler(given: Prepared, config: Config) -> tuple[str, Scaler]:
+def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[str, Scaler]:
     """Return likelihood and scaler of the previous version, or fit them to the first vectors."""
     previous, new = given.previous, given.new
     if previous:

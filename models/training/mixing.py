@@ -50,14 +50,14 @@ def candidates(learned: int, n_new: int) -> list[float]:
     return list(dict.fromkeys([n_new / (learned + n_new), 0.2, 0.5, 0.8]))
 
 
-def best(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> float:
+def best_weight(probes: Sequence[Mapping[str, float]], learned: int, n_new: int) -> float:
     """Return the w_new of the probe with the lowest mean loss over all normals, old and new.
 
     Each probe has `w_new` and its mean losses `old` and `new`, in nats. The mean is over the
     `learned` old vectors and the new ones. A high old loss therefore counts in full: the rest of
     the training improves on new vectors, but does not recover forgotten ones.
 
-    >>> best([{"w_new": 0.1, "old": 20.0, "new": 29.0},
+    >>> best_weight([{"w_new": 0.1, "old": 20.0, "new": 29.0},
     ...       {"w_new": 0.5, "old": 21.0, "new": 25.0},
     ...       {"w_new": 0.8, "old": 26.0, "new": 24.5}], 300, 100)
     0.5

@@ -89,17 +89,17 @@ def plan(
     n, d = x.shape
     model = Model() if config.model == "auto" else config.model
     before = past.grown or (previous.network if previous and past.warm else None)
-    shape = _widened(before.shape if before else _shape(d, model, outputs), x)
+    shape = _reaching(before.shape if before else _shape(d, model, outputs), x)
     policy = weights or config.weights
     w_prev, w_new = mixing.weights(policy, past.learned, n)
-    seed = seeded(config.seed, previous)
+    seed = seed_of(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
     # A hundred rows of fifty copies each count as a hundred, for calibration and for training.
     distinct = EqualRows.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
     relative, enough = config.score.endswith("+regime"), ENOUGH * n / (past.learned + n)
     folds = _folds(x, distinct, _parameters(shape), relative, enough, rng)
     n_trained = int((folds >= 0).sum())
-    telling = max(1, round(n_trained * distinct / n))
+    distinct_trained = max(1, round(n_trained * distinct / n))
     new_rows = w_new if past.replays else 1.0
     if previous and past.replays and policy == "proportional":
         p_values = previous.calibration.p_values(previous.score_scaled(x))
@@ -109,12 +109,12 @@ def plan(
     batch_size = model.batch_size or min(auto_batch_size(n_trained), n_trained)
     if stable and not model.batch_size:
         batch_size = max(1, batch_size // SMALLER)
-    rows = _Rows(n_trained, telling, batch_size, new_rows)
+    rows = _Rows(n_trained, distinct_trained, batch_size, new_rows)
     if model.epochs:
         steps = model.epochs * rows.steps_per_epoch(new_rows)
     else:
-        behind = bool(w_prev) or past.vectors is not None
-        steps = _steps(rows, small=_parameters(shape) <= SMALL, behind=behind)
+        has_past = bool(w_prev) or past.vectors is not None
+        steps = _steps(rows, small=_parameters(shape) <= SMALL, has_past=has_past)
     learning_rate = model.learning_rate or _learning_rate(shape)
     if stable:
         learning_rate *= HIGHER * DECAY ** _experiences(previous)
@@ -127,12 +127,12 @@ def plan(
 class _Rows(NamedTuple):
     """The rows that a training learns from.
 
-    `trained` new rows, of which `telling` are distinct, come in batches of `batch_size`, each with
+    `trained` new rows, of which `distinct` are distinct, come in batches of `batch_size`, each with
     the share `new_rows` of them.
     """
 
     trained: int
-    telling: int
+    distinct: int
     batch_size: int
     new_rows: float
 
@@ -141,8 +141,8 @@ class _Rows(NamedTuple):
         return mixing.steps_per_epoch(self.trained, self.batch_size, new_rows)
 
 
-def _steps(rows: _Rows, *, small: bool, behind: bool) -> int:
-    """Return the steps of a training, for a `small` network or not, with a past `behind` or not.
+def _steps(rows: _Rows, *, small: bool, has_past: bool) -> int:
+    """Return the steps of a training, for a `small` network or not, with a past or without one.
 
     The budget counts vectors and does not grow with the vectors learned before. Otherwise the
     thirtieth update would cost ten times the second. If the share of new vectors is small, there
@@ -153,20 +153,21 @@ def _steps(rows: _Rows, *, small: bool, behind: bool) -> int:
     # A training with a past needs at least this many more steps. The bound counts whole batches,
     # but never more vectors in a batch than there are new ones.
     whole = passes if small else REPLAY_STEPS
-    least = whole * min(rows.batch_size, rows.trained) if behind else passes * alone
-    budget = max(passes * auto_epochs(rows.telling) * rows.telling, LEAST_STEPS * least)
+    least = whole * min(rows.batch_size, rows.trained) if has_past else passes * alone
+    budget = max(passes * auto_epochs(rows.distinct) * rows.distinct, LEAST_STEPS * least)
     per_epoch = rows.steps_per_epoch(rows.new_rows)
     return math.ceil(budget * per_epoch * rows.new_rows / rows.trained - 1e-9)
 
 
 def _shape(d: int, model: Model, outputs: Outputs) -> Shape:
+    """Return the shape of a first network for d numbers, from the config or from d."""
     width = int(np.clip(16 * math.ceil(2 * d / 16), 32, 400))
     latent = model.latent or int(np.clip(math.ceil(1.25 * math.sqrt(d)), 2, 20))
     hidden = model.hidden or (width, width)
     return Shape(d, latent, hidden, outputs.likelihood, categories=outputs.categories)
 
 
-def _widened(shape: Shape, x: Array) -> Shape:
+def _reaching(shape: Shape, x: Array) -> Shape:
     """Return the shape with its range widened to x, without the outermost 1 % of rows."""
     if shape.likelihood != "bernoulli":
         return shape
@@ -175,6 +176,7 @@ def _widened(shape: Shape, x: Array) -> Shape:
 
 
 def _parameters(shape: Shape) -> int:
+    """Return the number of parameters of a network."""
     return sum(math.prod(size) for size in shape.tensors().values())
 
 
@@ -202,20 +204,20 @@ def _folds(
     """
     n = len(x)
     if distinct <= FEW and parameters <= LARGE:
-        return 1 + runs(x, FOLDS, rng)
+        return 1 + folds_of_runs(x, FOLDS, rng)
     if relative and n <= 2 * MOST_HELD_OUT:
-        return 1 + runs(x, FOLDS - 1, rng)
+        return 1 + folds_of_runs(x, FOLDS - 1, rng)
     if distinct <= 2_000 and parameters <= SMALL:
-        found = runs(x, FOLDS - 1, rng)
+        found = folds_of_runs(x, FOLDS - 1, rng)
         return np.where(found * distinct < enough * (FOLDS - 1), found + 1, 0)
     if distinct <= FEW:
-        return 1 + runs(x, FEW_FOLDS, rng)
+        return 1 + folds_of_runs(x, FEW_FOLDS, rng)
     share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n
     parts = max(2, round(1.0 / share))
-    return np.where(runs(x, parts, rng) == 0, -1, 0)
+    return np.where(folds_of_runs(x, parts, rng) == 0, -1, 0)
 
 
-def runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
+def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     """Return the fold 0..folds-1 of each row of x (n, d): `RUNS` contiguous runs of rows per fold.
 
     Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
@@ -243,6 +245,6 @@ def _experiences(previous: Version | None) -> int:
     return previous.lineage.experiences if previous else 0
 
 
-def seeded(seed: int, previous: Version | None) -> int:
+def seed_of(seed: int, previous: Version | None) -> int:
     """Return the seed of one experience, from the config's seed and the number of earlier ones."""
     return int(np.random.SeedSequence([seed, _experiences(previous)]).generate_state(1)[0])

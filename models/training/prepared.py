@@ -13,14 +13,14 @@ from models.parts.lineage import Note
 from models.parts.scaler import Scaler
 from models.parts.stray_values import StrayValues, strays
 from models.survey import notes
-from models.survey.news import with_news
+from models.survey.novelty import with_novelty
 from models.version.version import Version
 
 DRAWN = 2_000  # vectors drawn from the previous version to find the range that it learned
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedExperience:
     """The new normals `new` (n, d) in the client's units, and what is known of each row.
 
     `classes` (n,) are their class labels; `vouched` (n,) marks the rows that a person labelled
@@ -44,8 +44,8 @@ class Prepared:
             parent=parent.sha256 if parent else None,
             learned=lineage.learned + self.left_out - self.drawn,
             n_new=lineage.n_new - self.drawn,
-            notes=(*self.notes, *lineage.notes, *notes.outcome(lineage.evidence)),
-            regimes=with_news(version, parent, self.new),
+            notes=(*self.notes, *lineage.notes, *notes.on_outcome(lineage.evidence)),
+            regimes=with_novelty(version, parent, self.new),
         )
 
 
@@ -69,27 +69,28 @@ def prepare(
     classes: NDArray[np.int64] | None,
     vouched: NDArray[np.bool_] | None,
     features: Features,
-) -> Prepared:
+) -> PreparedExperience:
     """Return the normals (n, d) prepared for learning on top of `previous`."""
     numbers, names = features.numbers(new)
-    always = notes.any_time(numbers, names)
+    always = notes.on_numbers(numbers, names)
     if previous is None:
-        found = strays(numbers)
-        keep = ~found.rows
-        if keep.sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
-            found, keep = StrayValues(np.zeros(len(new), bool), {}), np.ones(len(new), bool)
-        found_notes = tuple(chain(notes.first(numbers, found, names), always))
+        stray = strays(numbers)
+        if (~stray.rows).sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
+            stray = StrayValues(np.zeros(len(new), bool), {})
+        keep = ~stray.rows
+        first = tuple(chain(notes.on_first_experience(numbers, stray, names), always))
         classes = classes if classes is None else classes[keep]
         vouched = vouched if vouched is None else vouched[keep]
-        return Prepared(None, new[keep], classes, vouched, int(found.rows.sum()), found_notes)
+        return PreparedExperience(None, new[keep], classes, vouched, int(stray.rows.sum()), first)
     if previous.network.shape.likelihood == "bernoulli":  # a picture's range is widened elsewhere
-        return Prepared(previous, new, classes, vouched, 0, tuple(always))
-    scaler = reaching(previous, new)
-    found_notes = tuple(chain(always, notes.fit(numbers, scaler, names)))
-    return Prepared(replace(previous, scaler=scaler), new, classes, vouched, 0, found_notes)
+        return PreparedExperience(previous, new, classes, vouched, 0, tuple(always))
+    scaler = extended_scaler(previous, new)
+    later = tuple(chain(always, notes.on_range(numbers, scaler, names)))
+    previous = replace(previous, scaler=scaler)
+    return PreparedExperience(previous, new, classes, vouched, 0, later)
 
 
-def reaching(previous: Version, new: Array) -> Scaler:
+def extended_scaler(previous: Version, new: Array) -> Scaler:
     """Return the previous version's scaler, extended to the new normals (n, d)."""
     drawn = previous.faithful().draw(DRAWN, np.random.default_rng(0))
     learned = np.concatenate([drawn, previous.scaler.transform(previous.reference.first)])

@@ -64,27 +64,28 @@ def learn(
     """Learn like `train`, but yield after every step; closing the generator stops the training."""
     config = config or Config()
     config = replace(config, context=config.derived_by)
-    config = _worded(_named(config, new, previous), new, previous)
+    config = _with_words(_with_names(config, new, previous), new, previous)
     few = previous is not None and labels is None and bool(np.any(vouched))
-    new = _enough(new, previous.dimension if previous else config.width, config, few=few)
+    new = _checked_normals(new, previous.dimension if previous else config.width, config, few=few)
     if weights is not None:
         check_weights(weights)
     categories = config.categories(new.shape[1])
     new = previous.filled(new) if previous else from_alike(new, categories)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
     features = Features(config.feature_names(new.shape[1]), categories)
-    classes = _whole(labels, len(new))
-    given = labelled_rows.topped_up(prepare(previous, new, classes, vouched, features), config.seed)
-    by_kind: Learn = module_of(config.kind).learn
-    version = yield from by_kind(given, config, weights)
-    # how far scores wander over time, as consecutive rows depend on each other
-    if len(given.new) >= WINDOW:
+    classes = _checked_labels(labels, len(new))
+    given = labelled_rows.with_drawn_rows(
+        prepare(previous, new, classes, vouched, features), config.seed
+    )
+    learn_kind: Learn = module_of(config.kind).learn
+    version = yield from learn_kind(given, config, weights)
+    if len(given.new) >= WINDOW:  # enough rows to show how far scores wander over time
         reference = version.reference.scored(version.p_values(given.new))
         version = replace(version, reference=reference)
     return given.recorded(version.with_gaps_compared(), previous)
 
 
-def _named(config: Config, new: Any, previous: Version | None) -> Config:
+def _with_names(config: Config, new: Any, previous: Version | None) -> Config:
     """Return `config` with names: its own, the previous version's, or those of a first table."""
     if config.names is not None or config.derived_by is not None:
         return config
@@ -93,7 +94,7 @@ def _named(config: Config, new: Any, previous: Version | None) -> Config:
     return replace(config, features=table_names(new)) if previous is None else config
 
 
-def _worded(config: Config, new: Any, previous: Version | None) -> Config:
+def _with_words(config: Config, new: Any, previous: Version | None) -> Config:
     """Return `config` with the words of its categories: the known ones, and those in `new`."""
     if not config.words:
         return config
@@ -110,7 +111,13 @@ def _worded(config: Config, new: Any, previous: Version | None) -> Config:
     return replace(config, columns=tuple(columns))
 
 
-def _enough(new: NDArray[Any], dimension: int | None, config: Config, *, few: bool) -> Array:
+def _checked_normals(
+    new: NDArray[Any], dimension: int | None, config: Config, *, few: bool
+) -> Array:
+    """Return the normals as float32 (n, d); raise VectorError if they cannot be learned.
+
+    If `few` is true, fewer than MIN_VECTORS are enough.
+    """
     names = config.names if config.derived_by is None else None
     gaps, words = config.missing == "impute", config.words
     new = check_vectors(new, dimension, gaps=gaps, names=names, words=words)
@@ -119,7 +126,8 @@ def _enough(new: NDArray[Any], dimension: int | None, config: Config, *, few: bo
     return new
 
 
-def _whole(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
+def _checked_labels(labels: NDArray[Any] | None, n: int) -> NDArray[np.int64] | None:
+    """Return the class labels of n rows; raise VectorError unless they are whole numbers from 0."""
     if labels is None:
         return None
     labels = np.asarray(labels)

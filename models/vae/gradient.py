@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.parts.network import LOG_VARIANCE_RANGE
 from models.vae.vae import VAE, Linear, Perceptron
 
-_rectify = torch.ops.aten.threshold_backward.grad_input
+_relu_backward = torch.ops.aten.threshold_backward.grad_input
 
 
 class TeacherAnswers(NamedTuple):
@@ -84,13 +84,13 @@ class Gradient:
         rng: torch.Generator,
         answers: TeacherAnswers | None = None,
         *,
-        look: bool,
+        read_loss: bool,
     ) -> Tensor:
         """Write the gradient at x (M, n, d), with the ELBO's KL term times `beta`.
 
-        `answers` are the previous version's on the first rows. If the loss is to be read, returns
-        the mean loss of each network, (M,), without D's term for the codes and without constants.
-        Otherwise returns None, because the gradient does not need the loss.
+        `answers` are the previous version's on the first rows. With `read_loss`, returns the mean
+        loss of each network, (M,), without D's term for the codes and without constants. Otherwise
+        returns an empty tensor, because the gradient does not need the loss.
         """
         shape, (_, n, _) = self._vae.shape, x.shape
         encoded = self._encoder.forward(x)
@@ -106,7 +106,7 @@ class Gradient:
             target = torch.cat([x, answers.decoded.expand(len(x), -1, -1)], 1)
         decoded = self._decoder.forward(z)
         loss = torch.empty(0)
-        if look:
+        if read_loss:
             kl = 0.5 * (mean.square() + deviation.square() - 1.0 - log_variance).sum(-1)
             each = self._vae.negative_log_likelihood(target, decoded)
             each[:, n:] *= weight
@@ -116,8 +116,8 @@ class Gradient:
             by_decoded = torch.sigmoid_(decoded).sub_(target.clamp(0.0, 1.0)).div_(n)
             by_decoded[:, n:] *= weight
         else:
-            by_decoded = self._gaussian(target, decoded, answers, n)
-            self._categorical(target, by_decoded, answers, n)
+            by_decoded = self._gaussian_gradient(target, decoded, answers, n)
+            self._categorical_gradient(target, by_decoded, answers, n)
         by_z = self._decoder.backward(by_decoded, inward=True)[:, :n]
         by_log_variance = spread.mul_(by_z).mul_(0.5)
         by_log_variance.add_(deviation.square_().sub_(1.0), alpha=0.5 * beta / n)
@@ -132,7 +132,7 @@ class Gradient:
         self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
         return loss
 
-    def _gaussian(
+    def _gaussian_gradient(
         self, target: Tensor, decoded: Tensor, answers: TeacherAnswers | None, n: int
     ) -> Tensor:
         """Return d mean(-log p) / d decoded, (M, n, d), and write the gradient of the noise.
@@ -144,9 +144,9 @@ class Gradient:
         floored = noise.clamp(min=self._vae.shape.noise_floor)
         precision = (-floored).exp_()
         residual = decoded[..., :m].sub_(target[..., :m])
-        squares = _squares(residual[:, :n])
+        squares = _sum_of_squares(residual[:, :n])
         if answers is not None:
-            squares_old, old = _squares(residual[:, n:]), len(answers.z)
+            squares_old, old = _sum_of_squares(residual[:, n:]), len(answers.z)
             # add the variance of p_0, which its mean does not contain
             squares_old.add_(answers.variance[:m], alpha=old)
             squares.add_(squares_old, alpha=answers.weight)
@@ -159,7 +159,7 @@ class Gradient:
         residual.mul_(precision.div_(n))
         return decoded
 
-    def _categorical(
+    def _categorical_gradient(
         self, target: Tensor, decoded: Tensor, answers: TeacherAnswers | None, n: int
     ) -> None:
         """Replace the slots in `decoded` (M, n, d) by d mean(-log p) / d decoded."""
@@ -170,7 +170,7 @@ class Gradient:
             decoded[..., own] = by
 
 
-def _squares(residual: Tensor) -> Tensor:
+def _sum_of_squares(residual: Tensor) -> Tensor:
     """Return the sum of squares over the rows of (M, n, d): (M, 1, d)."""
     return residual.square().sum(1, keepdim=True)  # torch.linalg.vector_norm is slower
 
@@ -205,7 +205,7 @@ class _Pass:
             if i or inward:
                 by = torch.bmm(by, weight.mT)
             if i:
-                _rectify(by, x, 0.0, grad_input=by)  # x is 0 where a unit was off, or dropped
+                _relu_backward(by, x, 0.0, grad_input=by)  # x is 0 where a unit was off, or dropped
                 if kept < 1.0:
                     by.div_(kept)
         return by

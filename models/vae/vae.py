@@ -122,18 +122,18 @@ class VAE(nn.Module):
         with torch.no_grad():
             for name, parameter in self.named_parameters():
                 parameter.copy_(
-                    torch.from_numpy(network.tensors[public(name)]).expand_as(parameter)
+                    torch.from_numpy(network.tensors[tensor_name(name)]).expand_as(parameter)
                 )
 
     def network(self, index: int) -> Network:
         """Return the network `index` as plain arrays, for scoring."""
         tensors = {
-            public(name): parameter.detach()[index].cpu().numpy().copy()
+            tensor_name(name): parameter.detach()[index].cpu().numpy().copy()
             for name, parameter in self.named_parameters()
         }
         return Network(self.shape, tensors)
 
 
-def public(name: str) -> str:
+def tensor_name(name: str) -> str:
     """Return the name of a parameter in a `Network`."""
     return name.replace(".layers.", ".")

@@ -4,7 +4,14 @@ import pytest
 from models.arrays import Array
 from models.parts.mixture import Mixture
 from models.parts.network import Network, Shape
-from models.strategies.exemplars import Candidates, everything, herd, herded, last, reserved
+from models.strategies.exemplars import (
+    Candidates,
+    herd,
+    keep_all,
+    keep_by_herding,
+    keep_by_reservoir,
+    last,
+)
 
 
 def identity() -> Network:
@@ -36,15 +43,15 @@ def vectors_near(place: float, n: int) -> Array:
 def test_codes_are_assigned_to_the_mode_they_came_from() -> None:
     """Codes go to the mode of the largest likelihood times weight, with its own covariance."""
     candidates = two_regimes(vectors_near(0, 3), vectors_near(9, 3))
-    np.testing.assert_array_equal(candidates.regimes(everything(candidates)), [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(candidates.regimes(keep_all(candidates)), [0, 0, 0, 1, 1, 1])
 
 
 def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
     """With rho = 1/2, a regime of 25 vectors beside 400 gets 1 place of 5, not 1 of 17."""
     start = two_regimes(vectors_near(0, 0), vectors_near(0, 400))
-    first = reserved(start, size=50)
+    first = keep_by_reservoir(start, size=50)
     assert len(first) == 50
-    later = reserved(
+    later = keep_by_reservoir(
         two_regimes(first, vectors_near(9, 25), generated=vectors_near(0, 400)), size=50
     )
     assert len(later) == 50
@@ -58,7 +65,7 @@ def test_every_vector_of_one_regime_is_kept_with_the_same_chance() -> None:
     counts = np.zeros(300)
     for seed in range(60):
         candidates = two_regimes(new[:0], new)
-        chosen = reserved(
+        chosen = keep_by_reservoir(
             Candidates(new[:0], new, new[:0], 0, candidates.network, candidates.latents,
                        np.random.default_rng(seed)), size=30,
         )  # fmt: skip
@@ -75,13 +82,13 @@ def test_herding_chooses_vectors_near_the_mean() -> None:
 
 def test_herded_exemplars_have_equal_quotas() -> None:
     """Regimes have equal quotas; the others get the places of one with too few vectors."""
-    kept = herded(two_regimes(vectors_near(0, 40), vectors_near(9, 5)), size=20)
+    kept = keep_by_herding(two_regimes(vectors_near(0, 40), vectors_near(9, 5)), size=20)
     assert [int((kept[:, 0] < 4).sum()), int((kept[:, 0] > 4).sum())] == [15, 5]
-    assert len(herded(two_regimes(vectors_near(0, 4), vectors_near(9, 5)), size=20)) == 9
+    assert len(keep_by_herding(two_regimes(vectors_near(0, 4), vectors_near(9, 5)), size=20)) == 9
 
 
 @pytest.mark.parametrize("size", [1, 7, 12])
 def test_a_window_keeps_the_newest(size: int) -> None:
     """A window keeps the newest vectors in their order."""
     candidates = two_regimes(vectors_near(0, 5), vectors_near(9, 7))
-    np.testing.assert_array_equal(last(candidates, size), everything(candidates)[-size:])
+    np.testing.assert_array_equal(last(candidates, size), keep_all(candidates)[-size:])

@@ -10,7 +10,7 @@ from models.arrays import Array
 from models.config import STRATEGIES
 from models.parts.network import Shape
 from models.strategies.alignment import misalignment
-from models.strategies.distillation import answered, divergence, of_new, teacher
+from models.strategies.distillation import distillation_on_new, divergence, teacher, teacher_answers
 from models.strategies.ewc import LAMBDA, consolidation, fisher_diagonal
 from models.strategies.past import PASTS, ROOM, Past, distillation, past, replay
 from models.strategies.step_losses import TrainingSetting
@@ -115,7 +115,7 @@ def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> No
     """Only new rows get the penalty: old rows would change nothing."""
     vae = VAE(first.network.shape, networks=2, seed=3)
     batch = torch.randn(2, 8, 6)
-    loss = of_new(first, setting(vae))
+    loss = distillation_on_new(first, setting(vae))
     whole, other = batch.clone(), batch.clone()
     other[:, :5] += 1.0
     rngs = [torch.Generator().manual_seed(1) for _ in range(2)]
@@ -127,7 +127,7 @@ def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> No
 def test_the_previous_version_answers_with_code_and_reconstruction(first: Version) -> None:
     """The previous version answers its own draws with code, reconstruction and noise."""
     x = first.draw(50, np.random.default_rng(0))
-    answers = answered(first, x, np.random.default_rng(1))
+    answers = teacher_answers(first, x, np.random.default_rng(1))
     mean, log_variance = first.network.encode(x)
     np.testing.assert_array_equal(answers.mean, mean)
     np.testing.assert_array_equal(answers.log_variance, log_variance)

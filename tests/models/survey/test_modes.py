@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.survey.modes import FEWEST, _density, _valley, modes, parted
+from models.survey.modes import FEWEST, _density, _valley_depth, modes, separated
 
 
 def blobs(*centres: float, n: int = 300) -> np.ndarray:
@@ -51,14 +51,14 @@ def test_two_groups_are_separated_by_a_valley_of_the_density(apart: float, valle
     """In ten latents, 2.5 and 5 deviations apart, the valley is 1.1 and 11 times lower."""
     codes = np.random.default_rng(0).normal(size=(1000, 10)).astype(np.float32)
     codes[500:, 3] += apart
-    assert parted(codes, np.repeat([0, 1], 500))[0, 1] == valley
+    assert separated(codes, np.repeat([0, 1], 500))[0, 1] == valley
 
 
 def test_a_valley_is_as_deep_as_its_lower_side():
     """The depth of a valley is relative to the lower peak; two equal groups have none."""
-    deep = _valley(np.array([0.8, 0.2]), np.array([0.0, 20.0]), np.array([1.0, 1.0]))
+    deep = _valley_depth(np.array([0.8, 0.2]), np.array([0.0, 20.0]), np.array([1.0, 1.0]))
     assert deep == pytest.approx(50 + np.log(0.2), abs=0.5)
-    assert _valley(np.ones(2) / 2, np.zeros(2), np.full(2, 1e-12)) == 0.0
+    assert _valley_depth(np.ones(2) / 2, np.zeros(2), np.full(2, 1e-12)) == 0.0
 
 
 @pytest.mark.parametrize("n", [1_000, 4_000])
@@ -67,7 +67,7 @@ def test_an_idle_latent_separates_no_groups(n: int):
     codes = np.random.default_rng(0).normal(size=(2 * n, 20)).astype(np.float32)
     codes[:, 0] *= 0.01
     codes[n:, 0] += 0.08
-    assert not parted(codes, np.repeat([0, 1], n)).any()
+    assert not separated(codes, np.repeat([0, 1], n)).any()
 
 
 @pytest.mark.parametrize("few", [FEWEST, 20, 100])
@@ -75,16 +75,16 @@ def test_groups_of_any_sizes_are_separated_by_a_valley(few: int):
     """In 20 latents few codes are not separated from many by chance; six deviations are."""
     codes = np.random.default_rng(0).normal(size=(1000 + few, 20)).astype(np.float32)
     of = np.repeat([0, 1], [1000, few])
-    assert not parted(codes, of).any()
+    assert not separated(codes, of).any()
     codes[1000:, 7] += 6
-    assert parted(codes, of).tolist() == [[False, True], [True, False]]
+    assert separated(codes, of).tolist() == [[False, True], [True, False]]
 
 
 def test_a_group_of_too_few_codes_is_separated_from_none():
     """A group of too few codes is separated from none, however far away it is."""
     codes = np.random.default_rng(0).normal(size=(1000 + FEWEST - 1, 3)).astype(np.float32)
     codes[1000:] += 50
-    assert not parted(codes, np.repeat([0, 1], [1000, FEWEST - 1])).any()
+    assert not separated(codes, np.repeat([0, 1], [1000, FEWEST - 1])).any()
 
 
 def test_two_repeated_codes_are_two_modes():

@@ -6,7 +6,7 @@ import pytest
 from models import Config, Model, train
 from models.parts.calibration import Calibration
 from models.strategies.past import Past
-from models.training.held_out import EqualRows, calibrating, disagreement
+from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.plan import Outputs, plan
 
 QUICK = Model(epochs=30, hidden=(16, 16))
@@ -23,10 +23,10 @@ def test_a_common_value_calibrates_with_its_serving_score() -> None:
     serving[3:5] = 9.0
     few = copies._replace(rows=1_000)  # among so many rows no value is common
     assert few.distinct == 97
-    assert calibrating(own, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
-    assert calibrating(own, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
+    assert calibration_scores(own, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
+    assert calibration_scores(own, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
     last = copies.of_rows(np.array([99, 0]))
-    assert calibrating(own[:2], serving[:2], last).tolist() == [5, 2]
+    assert calibration_scores(own[:2], serving[:2], last).tolist() == [5, 2]
 
 
 def test_disagreement_of_networks_is_distinguished_from_chance() -> None:

@@ -71,7 +71,7 @@ def test_a_step_keeps_every_tensor_on_the_device(strategy: str) -> None:
     rng, told = torch.Generator(), [torch.ones(3, width) for width in (3, 3, 3, 4)]
     answers = TeacherAnswers(*told, torch.ones(4)).to(setting.device)
     gradient, batch = Gradient(vae), torch.ones(2, 6, 4).to(setting.device)
-    each = gradient(batch, 1.0, rng, answers, look=True)
+    each = gradient(batch, 1.0, rng, answers, read_loss=True)
     for extra in extras:
         more = extra(setting)(batch, 3, rng)
         more.sum().backward()  # type: ignore[no-untyped-call]

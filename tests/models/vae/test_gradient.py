@@ -41,8 +41,8 @@ def test_loss_and_gradients_equal_those_of_autograd(seed: int, likelihood: str) 
         x[..., block] = torch.softmax(x[..., block], -1)
     expected = loss(vae, x, 0.7)
     expected.sum().backward()
-    gradient(torch.rand(3, 7, 11), 1.0, rng(), look=False)  # no effect on what follows
-    found = gradient(x, 0.7, rng(), look=True)
+    gradient(torch.rand(3, 7, 11), 1.0, rng(), read_loss=False)  # no effect on what follows
+    found = gradient(x, 0.7, rng(), read_loss=True)
     torch.testing.assert_close(found, expected.detach())
     for mine, its in zip(other.parameters(), vae.parameters(), strict=True):
         assert mine.grad is not None
@@ -80,7 +80,7 @@ def test_gradients_of_answers_equal_those_of_autograd(likelihood: str) -> None:
     ((vae(x, noise).sum(1) + 2.5 * (codes + shown).sum(1)) / n).sum().backward()
 
     gradient = Gradient(other)
-    gradient(x, 1.0, rng(), answers, look=False)
+    gradient(x, 1.0, rng(), answers, read_loss=False)
     for mine, its in zip(other.parameters(), vae.parameters(), strict=True):
         assert mine.grad is not None
         wanted = torch.zeros_like(its) if its.grad is None else its.grad
@@ -93,7 +93,7 @@ def test_dropped_units_have_no_gradient() -> None:
     vae, other = (VAE(shape, dropout=0.5, seed=3) for _ in range(2))
     gradient, x = Gradient(other), torch.rand(1, 9, 5, generator=rng())
     loss(vae, x, 1.0).sum().backward()
-    gradient(x, 1.0, rng(), look=False)
+    gradient(x, 1.0, rng(), read_loss=False)
     for mine, its in zip(other.parameters(), vae.parameters(), strict=True):
         assert mine.grad is not None
         torch.testing.assert_close(mine.grad, its.grad, rtol=1e-4, atol=1e-5)
@@ -105,7 +105,7 @@ def test_frozen_parameters_have_no_gradient_and_other_losses_add_theirs() -> Non
     for parameter in vae.encoder.parameters():
         parameter.requires_grad = False
     gradient, x = Gradient(vae), torch.rand(1, 8, 4, generator=rng())
-    gradient(x, 1.0, rng(), look=False)
+    gradient(x, 1.0, rng(), read_loss=False)
     assert gradient.flat.grad is not None
     frozen = sum(parameter.numel() for parameter in vae.encoder.parameters())
     assert not gradient.flat.grad[4 : 4 + frozen].any()  # the noise of 4 features comes first

@@ -43,10 +43,10 @@ def test_a_difference_of_nearly_equal_sensors_is_found() -> None:
         return np.column_stack([X, np.full(n, 0.1)])
 
     version = train(None, sensor_rows(700), Config(score="elbo", model=Model(epochs=200)))
-    normals, parted, moved = sensor_rows(300), sensor_rows(300), sensor_rows(300)
-    parted[:, 1] += 0.2 * rng.choice([-1, 1], 300)
+    normals, separated, moved = sensor_rows(300), sensor_rows(300), sensor_rows(300)
+    separated[:, 1] += 0.2 * rng.choice([-1, 1], 300)
     moved[:, 6] = rng.uniform(0.101, 0.15, 300)
-    assert auroc(version.score(normals), version.score(parted)) > 0.9
+    assert auroc(version.score(normals), version.score(separated)) > 0.9
     assert auroc(version.score(normals), version.score(moved)) > 0.99
     assert version.is_anomaly(moved).mean() > 0.99
     assert version.is_anomaly(normals).mean() < 0.05

@@ -11,7 +11,7 @@ FEWEST = 20  # the fewest vectors that give a share
 LOOKED_AT = 4_000  # the most new vectors used
 
 
-def with_news(version: Version, parent: Version | None, new: Array) -> tuple[KnownRegime, ...]:
+def with_novelty(version: Version, parent: Version | None, new: Array) -> tuple[KnownRegime, ...]:
     """Return the regimes of `version` with `novel`: the share of each that was rare to `parent`.
 
     `new` (n, d) are the normals, in the client's units, that `version` learned on top of `parent`.
@@ -21,12 +21,12 @@ def with_news(version: Version, parent: Version | None, new: Array) -> tuple[Kno
     if parent is None or not regimes:
         return regimes
     new = new[:LOOKED_AT]
-    rare, of = parent.judge(new).p_values <= RARE, version.nearest_regime(new)
-    before = {one.number: one.novel for one in parent.lineage.regimes}
-    found = []
-    for one in regimes:
-        mine, novel = of == one.number, before.get(one.number)
+    rare, numbers = parent.judge(new).p_values <= RARE, version.nearest_regime(new)
+    before = {regime.number: regime.novel for regime in parent.lineage.regimes}
+    updated = []
+    for regime in regimes:
+        mine, novel = numbers == regime.number, before.get(regime.number)
         if mine.sum() >= FEWEST:
             novel = max(novel or 0.0, float(rare[mine].mean()))
-        found.append(msgspec.structs.replace(one, novel=novel))
-    return tuple(found)
+        updated.append(msgspec.structs.replace(regime, novel=novel))
+    return tuple(updated)
