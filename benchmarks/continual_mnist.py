@@ -18,7 +18,7 @@ from benchmarks.arms import learner
 from benchmarks.continual import auroc, bench, nine_digits, runs_of_arm
 from benchmarks.pictures import grids
 from benchmarks.report import spread, table
-from models.scores.by_name import in_blocks, prepare, scorer
+from models.scores.by_name import score_arrays, score_named, score_rows
 
 SHOWN = ("replay", "joint", "finetune")
 RESCORED = ("replay", "joint")  # whose networks are measured by other scores too
@@ -56,8 +56,8 @@ def job(images, folder, arm, seed):
 def score_by(score, version):
     """Return a function of X (n, d): another score than the version's own, (n,)."""
     parts = version.network, version.latents
-    other = scorer(score, *parts, prepare(score, *parts, version.lineage.seed))
-    return lambda X: in_blocks(other, version.scaler.transform(X))
+    other = score_named(score, *parts, score_arrays(score, *parts, version.lineage.seed))
+    return lambda X: score_rows(other, version.scaler.transform(X))
 
 
 def by_score(measured):

@@ -86,7 +86,7 @@ def looks(
                 judged.p_values[rows],
                 int(np.count_nonzero(judged.is_anomaly[rows])),
                 len(X[rows]),
-                version.reference.count(X[rows]),
+                version.reference.bin_counts(X[rows]),
             )
         )
         yield start + len(X[rows]), drift.verdict()

@@ -80,7 +80,7 @@ class Slots:
     def claimed(self, X: Array) -> Self:
         """Return the slots after new values in X (n, w) have taken free ones."""
         held = self.codes.copy()
-        for feature, own in zip(self.features, self._blocks(), strict=True):
+        for feature, own in zip(self.features, self._slices(), strict=True):
             block = held[own]
             new = [code for code in _by_frequency(X[:, feature]) if code not in block]
             free = np.flatnonzero(block[:-1] == OPEN)[: len(new)]
@@ -102,7 +102,7 @@ class Slots:
         numbers = self.numbers
         encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
         encoded[:, : len(numbers)] = X[:, numbers]
-        for feature, own in zip(self.features, self._blocks(), strict=True):
+        for feature, own in zip(self.features, self._slices(), strict=True):
             values, held = X[:, feature], self.codes[own]
             block = encoded[:, len(numbers) :][:, own]
             block[:] = (values[:, None] == held) & (held != OPEN)
@@ -115,7 +115,7 @@ class Slots:
         X = np.empty((len(encoded), self.width), np.float32)
         m = encoded.shape[1] - len(self.codes)
         X[:, self.numbers] = encoded[:, :m]
-        for feature, own in zip(self.features, self._blocks(), strict=True):
+        for feature, own in zip(self.features, self._slices(), strict=True):
             held = self.codes[own]
             X[:, feature] = held[self._likeliest(encoded[:, m:][:, own], held)]
         return X
@@ -124,7 +124,7 @@ class Slots:
         """Return the numbers (n, e) with one slot set per category, a slot that holds a value."""
         encoded = encoded.copy()
         m = encoded.shape[1] - len(self.codes)
-        for own in self._blocks():
+        for own in self._slices():
             block = encoded[:, m:][:, own]
             chosen = self._likeliest(block, self.codes[own])
             block[:] = 0.0
@@ -135,7 +135,7 @@ class Slots:
         known: NDArray[np.intp] = np.where(held != OPEN, block, -np.inf).argmax(axis=1)
         return known
 
-    def _blocks(self) -> list[slice]:
+    def _slices(self) -> list[slice]:
         ends = np.cumsum(self.counts).tolist()
         return [slice(end - count, end) for end, count in zip(ends, self.counts, strict=True)]
 
@@ -148,10 +148,10 @@ def _by_frequency(values: Array) -> Array:
     return ordered
 
 
-def blocks(dimension: int, counts: Sequence[int]) -> list[slice]:
+def slot_slices(dimension: int, counts: Sequence[int]) -> list[slice]:
     """Return the slice of the model's numbers that holds the slots of each category.
 
-    >>> blocks(7, (2, 3))
+    >>> slot_slices(7, (2, 3))
     [slice(2, 4, None), slice(4, 7, None)]
     """
     if not counts:

@@ -80,7 +80,7 @@ KIND = Ball()
 def learn(given, config, weights):
     yield from ()
     past, new = given.previous, given.new
-    scaler = past.scaler if past else Scaler.fitted(new, ())
+    scaler = past.scaler if past else Scaler.fit(new)
     x, learned = scaler.transform(new), past.lineage.learned if past else 0
     d = x.shape[1]
     centre = x.mean(axis=0)[None]
@@ -195,8 +195,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     change("models/config.py", 'SCORES = ("auto",', 'SCORES = ("length", "auto",')
     change(
         "models/scores/by_name.py",
-        "    return Scorer(kind, network,",
-        '    if kind == "length":\n        return Length()\n    return Scorer(kind, network,',
+        "    return Scorer(name, network,",
+        '    if name == "length":\n        return Length()\n    return Scorer(name, network,',
     )
     change(
         "models/scores/by_name.py",

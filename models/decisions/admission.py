@@ -146,7 +146,7 @@ def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
     rng = np.random.default_rng(0)
     pool = pool[rng.permutation(len(pool))[:POOL]]
     k = len(pool)
-    known = version.faithful().sample(k, seed=0)
+    known = version.with_faithful_draws().sample(k, seed=0)
     there = _placed(version, np.concatenate([pool, known]))
     nearest = max(1, math.ceil(NEIGHBOURS * k))
     shares = [

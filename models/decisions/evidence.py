@@ -140,7 +140,7 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     they come from other normals, so that each value is common and only the combination is not.
     """
     rng = np.random.default_rng(0)
-    rows = version.faithful().sample(3 * ROWS, seed=1)
+    rows = version.with_faithful_draws().sample(3 * ROWS, seed=1)
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
     wrong = rng.random(base.shape) < rng.random((ROWS, 1))
     wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # at least one

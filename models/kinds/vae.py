@@ -11,9 +11,9 @@ from models.config import Config
 from models.kinds import vae_tensors
 from models.parts.mixture import Mixture
 from models.parts.network import Network, Shape
-from models.scores.by_name import Score, prepare, scorer
+from models.scores.by_name import Score, score_arrays, score_named
 from models.version import classifier
-from models.version.imputation import Fill, reconstructed
+from models.version.imputation import Fill, fill_by_reconstruction
 from models.version.kind import Kind, VersionParts
 from models.version.spec import Lengths, Specs
 from models.version.version import Version
@@ -44,16 +44,16 @@ class Autoencoder:
 
     def prepare(self, parts: VersionParts, score: str) -> dict[str, Array]:
         """Return the arrays that the score of this name needs beside network and mixture."""
-        return prepare(score, parts.network, parts.latents, parts.lineage.seed)
+        return score_arrays(score, parts.network, parts.latents, parts.lineage.seed)
 
     def scorer(self, parts: VersionParts) -> Score:
         """Return the score that the config names."""
         needs = {**parts.memory, **parts.scoring}
-        return scorer(parts.config.score, parts.network, parts.latents, needs)
+        return score_named(parts.config.score, parts.network, parts.latents, needs)
 
     def fill(self, parts: VersionParts, drawn: Callable[[], Array]) -> Fill:
         """Return a function that fills gaps with the network's own reconstruction."""
-        return reconstructed(parts.network, drawn().mean(axis=0))
+        return fill_by_reconstruction(parts.network, drawn().mean(axis=0))
 
     def codes(self, parts: VersionParts) -> Mixture:
         """Return the fitted mixture, or the prior if the config's `replay` draws from the prior."""
@@ -69,7 +69,9 @@ class Autoencoder:
         if classifier.EXEMPLARS in parts.memory and "icarl" in parts.config.strategy.split("+"):
             own = np.asarray(parts.memory[classifier.EXEMPLARS], np.int64)
             return classifier.nearest_mean(codes, parts.network.encode(parts.kept)[0], own)
-        decided: NDArray[np.int64] = labels[classifier.respond(parts.memory, codes).argmax(axis=1)]
+        decided: NDArray[np.int64] = labels[
+            classifier.class_probabilities(parts.memory, codes).argmax(axis=1)
+        ]
         return decided
 
 

@@ -7,7 +7,7 @@ from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
 from models.scores.auto import OF_MANY, PARTS
-from models.scores.by_name import BANKED, base
+from models.scores.by_name import BANKED, base_score
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
 from models.version.spec import LARGEST_WEIGHT, SLIGHT, Lengths, Specs, TensorSpec, labels, mixture
@@ -49,7 +49,7 @@ def _fisher(shape: Shape, rows: Lengths) -> Specs:
 
 def _bank(shape: Shape, score: str, rows: Lengths) -> Specs:
     """Return the spec of the bank of generated vectors, for the scores that use it."""
-    if base(score) not in BANKED:
+    if base_score(score) not in BANKED:
         return {}
     codes = min(max(rows["scoring.codes"], LOCAL), SIZE)
     return {"scoring.codes": TensorSpec("float32", (codes, shape.latent))}
@@ -57,7 +57,7 @@ def _bank(shape: Shape, score: str, rows: Lengths) -> Specs:
 
 def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
     """Return the specs of the score `auto`: its views and the calibration of its parts."""
-    if base(score) != "auto":
+    if base_score(score) != "auto":
         return {}
     d = shape.dimension
     m, fine = _fine("scoring.views.fine.", d, rows)

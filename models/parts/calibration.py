@@ -45,7 +45,7 @@ class Threshold:
     labels: Mapping[str, int] | None = None
 
 
-class Held(NamedTuple):
+class FalseAlarmRate(NamedTuple):
     """The share of calibration normals at or above a threshold, with its confidence interval."""
 
     rate: float
@@ -131,7 +131,7 @@ class Calibration:
         alpha = value if name == "fpr" else 1.0 - value
         return Threshold(self._smallest_score(alpha), alpha, self._support(alpha))
 
-    def held(self, threshold: float, confidence: float = 0.95) -> Held:
+    def false_alarm_rate(self, threshold: float, confidence: float = 0.95) -> FalseAlarmRate:
         """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
 
         Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends at
@@ -149,9 +149,9 @@ class Calibration:
         single = int((counts[self.n - k :] == 1).sum())
         least, most = math.floor(single / self.n * n), math.ceil(k / self.n * n)
         fewer, at_most = binomial_at_most(least - 1, n), binomial_at_most(most, n)
-        low = _rate(lambda p: 1.0 - fewer(p) < tail) if least else 0.0
-        high = _rate(lambda p: at_most(p) > tail) if most < n else 1.0
-        return Held(k / self.n, low, high)
+        low = _largest_rate(lambda p: 1.0 - fewer(p) < tail) if least else 0.0
+        high = _largest_rate(lambda p: at_most(p) > tail) if most < n else 1.0
+        return FalseAlarmRate(k / self.n, low, high)
 
     def _copies(self) -> NDArray[np.int64]:
         """Return how often each score occurs, (n,); 1 for a common value."""
@@ -177,7 +177,7 @@ class Calibration:
         return _from_ordinal(low)
 
 
-def _rate(below: Callable[[float], bool]) -> float:
+def _largest_rate(below: Callable[[float], bool]) -> float:
     """Return the largest rate at which `below` is true, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(50):
@@ -188,15 +188,15 @@ def _rate(below: Callable[[float], bool]) -> float:
 
 def severities(p: Float64, alpha: float) -> Float64:
     """Return log(p) / log(alpha): 1 at the threshold, 2 for a p-value of alpha squared."""
-    return np.log(p) / _unit(alpha) + 0.0
+    return np.log(p) / _log_alpha(alpha) + 0.0
 
 
 def severity(p: float, alpha: float) -> float:
     """Return the severity of one p-value; see `severities`."""
-    return math.log(p) / _unit(alpha) + 0.0
+    return math.log(p) / _log_alpha(alpha) + 0.0
 
 
-def _unit(alpha: float) -> float:
+def _log_alpha(alpha: float) -> float:
     # A fixed threshold below every score has alpha 1, and log(1) would divide by zero.
     return min(math.log(alpha), -1e-12)
 

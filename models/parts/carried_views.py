@@ -1,4 +1,4 @@
-"""Views that keep the components of earlier views. They are not fitted to drawn vectors again."""
+"""Carries the components of earlier views to the next version without fitting them again."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -12,14 +12,15 @@ from models.parts.views import Views
 
 @dataclass(frozen=True, slots=True)
 class CarriedViews:
-    """The components of earlier views, and those of new vectors, in one space.
+    """Views of new vectors, and the components of earlier views in the same space.
 
-    `fresh` are the views of the new vectors alone. `drawn_in` and `normal` are the earlier
-    components in the space of the fresh codes. In the joined views they weigh `share_old`.
+    `fresh` are the views of the new vectors alone. `shrunk` and `normal` are the earlier components
+    over the codes of `fresh`. In the joined views the earlier components have the weight
+    `share_old`.
     """
 
     fresh: Views
-    drawn_in: Components
+    shrunk: Components
     normal: Components
     share_old: float
 
@@ -36,16 +37,16 @@ class CarriedViews:
         marginals = before.marginals.joined(new, share_old)
         fresh = Views.fit(new, seed, like, among=drawn, marginals=marginals)
 
-        def seen(z: Float64) -> Float64:
-            return fresh.seen(before.inverse(z)).astype(np.float64)
+        def to_fresh_shrunk(z: Float64) -> Float64:
+            return fresh.to_shrunk(before.from_shrunk(z)).astype(np.float64)
 
-        def scored(y: Float64) -> Float64:
-            return fresh.scored(before.unscored(y)).astype(np.float64)
+        def to_fresh_normal(z: Float64) -> Float64:
+            return fresh.to_normal(before.from_normal(z)).astype(np.float64)
 
         return cls(
             fresh,
-            before.drawn_in.components_in(fresh.drawn_in, seen),
-            before.normal.components_in(fresh.normal, scored),
+            before.shrunk.components_in(fresh.shrunk, to_fresh_shrunk),
+            before.normal.components_in(fresh.normal, to_fresh_normal),
             share_old,
         )
 
@@ -59,14 +60,14 @@ class CarriedViews:
         fresh = self.fresh
         again = replace(
             fresh,
-            drawn_in=fresh.drawn_in.refitted(fresh.seen(new)),
-            normal=fresh.normal.refitted(fresh.scored(new)),
+            shrunk=fresh.shrunk.refitted(fresh.to_shrunk(new)),
+            normal=fresh.normal.refitted(fresh.to_normal(new)),
         )
         return self._with(again)
 
     def _with(self, fresh: Views) -> Views:
         return replace(
             fresh,
-            drawn_in=fresh.drawn_in.beside(self.drawn_in, self.share_old),
-            normal=fresh.normal.beside(self.normal, self.share_old),
+            shrunk=fresh.shrunk.joined_with(self.shrunk, self.share_old),
+            normal=fresh.normal.joined_with(self.normal, self.share_old),
         )

@@ -26,7 +26,7 @@ class Components(NamedTuple):
     centres: Float64
     variances: Float64
 
-    def moved(self, to: Callable[[Float64], Float64], ridge: float) -> Self:
+    def mapped(self, to: Callable[[Float64], Float64], ridge: float) -> Self:
         """Return the components in the space to which `to` maps codes: (n, k) to (n, j).
 
         `ridge` is added to every variance. Each Gaussian is moved by the unscented transform
@@ -49,7 +49,7 @@ class Components(NamedTuple):
         variances = np.maximum(variances, 10.0 * ridge)
         return type(self)(self.weights, means, covariances, self.shares, centres, variances)
 
-    def beside(self, others: "Components", share: float) -> Self:
+    def joined_with(self, others: "Components", share: float) -> Self:
         """Return these components with weight `share`, and `others` with the remaining weight."""
         scales = (share, 1.0, 1.0, share, 1.0, 1.0), (1.0 - share, 1.0, 1.0, 1.0 - share, 1.0, 1.0)
         pairs = zip(self, others, *scales, strict=True)

@@ -44,7 +44,7 @@ class DataDensity:
     centres: Float64
     variances: Float64
     shares: Float64
-    _asked: DensityPass = field(init=False, repr=False, compare=False)
+    _prepared: DensityPass = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         space = Space(
@@ -52,7 +52,7 @@ class DataDensity:
         )
         mixture = Mixture(self.weights, self.means, self.factors)
         kernels = Kernels(self.centres, self.variances, self.shares)
-        object.__setattr__(self, "_asked", DensityPass(space, mixture, kernels))
+        object.__setattr__(self, "_prepared", DensityPass(space, mixture, kernels))
 
     @classmethod
     def fit(cls, z: Array, seed: int, within: Array | None = None) -> Self:
@@ -63,16 +63,16 @@ class DataDensity:
         wide = (z if within is None else within).astype(np.float64)
         n, d = wide.shape
         mean = wide.mean(axis=0)
-        variances, axes = _principal(wide - mean)
+        variances, axes = _principal_axes(wide - mean)
         k = min(DIRECTIONS, len(axes.T), max(1, n // 10))
         t = min(WHITENED, len(axes.T))
         scale = math.sqrt(variances[0])
         directions = np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32)
         codes = (z - mean).astype(np.float32) @ directions.T
         ridge = RIDGE / scale**2
-        mixture = Mixture.fit(codes, seed, most=_most(k))
-        mixture = _gaussians(mixture, codes, ridge)
-        kernels = _kernels(codes, _centres(codes, seed), ridge)
+        mixture = Mixture.fit(codes, seed, most=_most_gaussians(k))
+        mixture = _with_pooled_covariance(mixture, codes, ridge)
+        kernels = _fit_kernels(codes, _kernel_centres(codes, seed), ridge)
         rest = float(variances[t:].mean()) if t < d else 1.0
         return cls(
             mean,
@@ -92,8 +92,8 @@ class DataDensity:
         ridge = RIDGE / float(self.scale[0]) ** 2
         codes = ((z - self.mean).astype(np.float32)) @ self.directions.T
         fitted = Mixture(self.weights, self.means, self.factors)
-        mixture = _gaussians(fitted.moved(codes, codes), codes, ridge)
-        centres, variances, shares = _kernels(codes, self.centres.astype(np.float32), ridge)
+        mixture = _with_pooled_covariance(fitted.moved(codes, codes), codes, ridge)
+        centres, variances, shares = _fit_kernels(codes, self.centres.astype(np.float32), ridge)
         return replace(
             self,
             weights=mixture.weights,
@@ -128,12 +128,12 @@ class DataDensity:
             found: Float64 = (to(z) - other.mean) @ other.directions.T.astype(np.float64)
             return found
 
-        return self.components.moved(coded, RIDGE / float(other.scale[0]) ** 2)
+        return self.components.mapped(coded, RIDGE / float(other.scale[0]) ** 2)
 
-    def beside(self, old: Components, share_old: float) -> Self:
+    def joined_with(self, old: Components, share_old: float) -> Self:
         """Return the density that also has the components `old` of the same codes."""
-        joined = old.beside(self.components, share_old)
-        joined = joined.merged(_most(len(self.directions)), KERNELS)
+        joined = old.joined_with(self.components, share_old)
+        joined = joined.merged(_most_gaussians(len(self.directions)), KERNELS)
         return replace(
             self,
             weights=joined.weights,
@@ -144,17 +144,17 @@ class DataDensity:
             shares=np.log(joined.shares),
         )
 
-    def of(self, z: Array) -> tuple[Float64, Float64]:
+    def log_density_and_distance(self, z: Array) -> tuple[Float64, Float64]:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
 
         The log density (n,) is in nats. The distance (n,) is from the nearest centre, in units of
         z.
         """
-        return self._asked(z)
+        return self._prepared(z)
 
-    def one(self, z: Array) -> tuple[float, float]:
-        """Return the same as `of` for one vector z (d,)."""
-        return self._asked.one(z)
+    def of_one(self, z: Array) -> tuple[float, float]:
+        """Return the same as `log_density_and_distance` for one vector z (d,)."""
+        return self._prepared.of_one(z)
 
     def explain(self, z: NDArray[Any]) -> tuple[Float64, Float64]:
         """Return each feature's share of the distance of z, (n, d), and the expected values.
@@ -166,7 +166,7 @@ class DataDensity:
         """
         wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
         codes = wide.astype(np.float32)
-        kernels, joint = self._asked.under_kernels(codes), self._asked.gaussians.joint(codes)
+        kernels, joint = self._prepared.under_kernels(codes), self._prepared.gaussians.joint(codes)
         gaussian = joint.max(axis=1) > kernels.max(axis=1)
         which, round_ = joint.argmax(axis=1), kernels.argmax(axis=1)
         middle = np.where(gaussian[:, None], self.means[which], self.centres[round_])
@@ -211,12 +211,12 @@ class DataDensity:
         return cls(*(tensors[prefix + f.name] for f in fields(cls) if f.init))
 
 
-def _most(k: int) -> int:
+def _most_gaussians(k: int) -> int:
     """Return how many Gaussians over k dimensions there are at the most."""
     return max(1, min(MODES, NUMBERS // k**2))
 
 
-def _principal(apart: Float64) -> tuple[Float64, Float64]:
+def _principal_axes(apart: Float64) -> tuple[Float64, Float64]:
     """Return the variances (d,) of centred vectors (n, d), descending, and their axes (d, m).
 
     With fewer vectors than features, m < n axes have any variance: those come from the products of
@@ -235,7 +235,7 @@ def _principal(apart: Float64) -> tuple[Float64, Float64]:
     return variances + RIDGE, axes
 
 
-def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
+def _with_pooled_covariance(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
     """Return the mixture's Gaussians, each with a share of the pooled covariance of codes (n, k).
 
     The ridge that a mixture's search adds to each variance is removed: it is wider than the
@@ -255,20 +255,20 @@ def _gaussians(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
     return Mixture(mixture.weights, mixture.means, np.linalg.cholesky(mixed).astype(np.float32))
 
 
-def _centres(codes: Array, seed: int) -> Array:
+def _kernel_centres(codes: Array, seed: int) -> Array:
     """Return the centres (m, k) of kernels over codes (n, k), found by k-means."""
     n = len(codes)
     rng = np.random.default_rng([seed, 12])
     centres = codes[rng.permutation(n)[: min(KERNELS, max(1, n // ROWS_A_KERNEL))]]
     for _ in range(DESCENTS):
-        centres = _means(codes, _closest(codes, centres))[0]
+        centres = _group_means(codes, _nearest_centres(codes, centres))[0]
     return centres
 
 
-def _kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float64, Float64]:
+def _fit_kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float64, Float64]:
     """Return the kernels about `centres`: means (m, k), variances (m,) and log shares (m,)."""
     n, k = codes.shape
-    means, of, counts = _means(codes, _closest(codes, centres))
+    means, of, counts = _group_means(codes, _nearest_centres(codes, centres))
     squares = np.square(codes - means[of]).sum(axis=1, dtype=np.float64)
     pooled = squares.sum() / max(1, n - len(means)) / k
     own = np.bincount(of, squares, len(means))
@@ -276,7 +276,7 @@ def _kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float
     return means.astype(np.float64), variances, np.log(counts / n)
 
 
-def _means(
+def _group_means(
     codes: Array, of: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
     """Return the mean and the size of each group; `of` (n,) is the group of each code."""
@@ -285,7 +285,7 @@ def _means(
     return (sums / counts[:, None]).astype(np.float32), of, counts
 
 
-def _closest(codes: Array, centres: Array) -> NDArray[np.int64]:
+def _nearest_centres(codes: Array, centres: Array) -> NDArray[np.int64]:
     distances = codes @ (-2.0 * centres.T) + np.vecdot(centres, centres)
     nearest: NDArray[np.int64] = distances.argmin(axis=1)
     return nearest

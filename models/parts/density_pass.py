@@ -85,7 +85,7 @@ class DensityPass:
             log -= self._beyond(apart, codes)
         return log, np.sqrt(np.maximum(squares, 0.0))
 
-    def one(self, z: Array) -> tuple[float, float]:
+    def of_one(self, z: Array) -> tuple[float, float]:
         """Return the same as a call for one vector z (d,), with plain floats after the products."""
         apart = z - self._origin
         codes = apart.dot(self._inward_of_one)  # (c, 1, 0)
@@ -95,7 +95,7 @@ class DensityPass:
         closeness = powers.dot(self._closer)
         squares = -self._area * closeness.item(closeness.argmax())
         likelier = self._of_kernels(closeness)
-        gaussian = self.gaussians.largest(codes[:-1])
+        gaussian = self.gaussians.largest_joint(codes[:-1])
         log = max(gaussian, likelier.item(likelier.argmax())) - self._constant
         if len(codes) - 2 < len(apart):
             squares += max(float(apart.dot(apart)) - length * self._area, 0.0)

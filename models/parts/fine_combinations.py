@@ -53,11 +53,11 @@ class FineCombinations:
         near = np.clip(x, -REACH, REACH).astype(np.float64)
         flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
         flag |= near.std(axis=0) < STILL
-        live = np.flatnonzero(~flag if among is None else ~flag & among)
-        if len(live) < 2 or len(np.unique(near, axis=0)) < enough * d:
+        used = np.flatnonzero(~flag if among is None else ~flag & among)
+        if len(used) < 2 or len(np.unique(near, axis=0)) < enough * d:
             return None
         origin = near.mean(axis=0)
-        apart = near[:, live] - origin[live]
+        apart = near[:, used] - origin[used]
         spread = np.sqrt(np.square(apart).mean(axis=0))
         variances, axes = np.linalg.eigh((apart / spread).T @ (apart / spread) / n)
         m = min(MOST, int((variances < FINE**2).sum()))
@@ -65,7 +65,7 @@ class FineCombinations:
             return None
         inward = np.zeros((m, d))
         unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
-        inward[:, live] = (axes[:, :m] / spread[:, None] / unit).T
+        inward[:, used] = (axes[:, :m] / spread[:, None] / unit).T
         # Only features whose values rarely repeat may move, so that whole numbers stay whole. A
         # combination that consists of other features does not move, rather than by rounding errors.
         moving = inward * continuous(x)
@@ -81,12 +81,12 @@ class FineCombinations:
         found: Array = np.arcsinh(np.dot(near - self.origin, self.inward.T))
         return found
 
-    def restored(self, x: Array, rng: np.random.Generator) -> Array:
+    def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x (n, d), drawn from another model, moved to the learned range of combinations."""
         wanted = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
-        return self.placed(x, wanted)
+        return self.with_combinations(x, wanted)
 
-    def placed(self, x: Array, wanted: Array) -> Array:
+    def with_combinations(self, x: Array, wanted: Array) -> Array:
         """Return x (n, d) moved so that its combinations, before asinh, are `wanted` (n, m)."""
         found = np.dot(x - self.origin, self.inward.T)
         back: Array = x + np.dot(wanted - found, self.outward)
@@ -94,11 +94,11 @@ class FineCombinations:
 
     @property
     def moving(self) -> NDArray[np.bool_]:
-        """Which features `restored` moves, (d,)."""
+        """Which features `with_drawn_combinations` moves, (d,)."""
         moving: NDArray[np.bool_] = (self.outward != 0.0).any(axis=0)
         return moving
 
-    def shared(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    def distributed(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distribute the `shares` (n, m) of the combinations over the features, (n, d)."""
         size = np.abs(self.inward).astype(np.float64)
         owed: NDArray[np.float64] = shares @ (size / size.sum(axis=1, keepdims=True))

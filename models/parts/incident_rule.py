@@ -2,8 +2,8 @@
 
 Alarming rows of one source that lie near each other form one incident. Rows in time are dependent,
 so false alarms come in runs, and the rate of runs does not follow from the rate of rows. The rate
-is therefore counted on normals in order of arrival: `curve` runs every rule of LADDER over them,
-and `choose` takes the first rule that opens no more often than configured.
+is therefore counted on normals in order of arrival: `count_openings` runs every rule of LADDER over
+them, and `choose` takes the first rule that opens no more often than configured.
 """
 
 import math
@@ -22,16 +22,17 @@ LADDER = (
     (1, 1), (2, 5), (2, 2), (3, 10), (3, 5), (5, 20), (5, 10), (8, 20), (8, 10), (14, 20), (18, 20),
     (30, 40), (38, 40), (55, 60),
 )  # fmt: skip
-RANKED, HELD_OUT = 1, 2  # how a curve was made: from training rows by rank, or from held-out blocks
+# how openings were counted: on training rows by their ranks, or on held-out blocks
+RANKED, HELD_OUT = 1, 2
 BUILT_IN = (3, 10)  # used if too few rows or too little time are known to estimate the rate
 # share of the configured rate reserved for incidents that one very severe row opens
 SHARE_ALONE = 0.25
 FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents
 CONFIDENCE = 0.95
-PEAKS = 64  # a curve keeps the severest row of this many runs
+PEAKS = 64  # the severest row of this many runs is kept
 # an incident has a level after this many alarming rows; the latest ones define it
 SETTLED, LEVELS = 30, 64
-RISE = 1.5  # a row this many times higher than all of these opens another incident
+RISE = 1.5  # a row this many times higher than the level opens another incident
 # an incident becomes a lasting state after this many alarming rows and seconds
 STANDS = (60, 3600.0)
 # the later half of a lasting state is at most this many times as severe as its earlier half
@@ -91,53 +92,53 @@ def heights(
     return np.maximum(1.0, scores / threshold)
 
 
-def rises(height: float, levels: Sequence[float]) -> bool:
+def opens_another(height: float, levels: Sequence[float]) -> bool:
     """Return whether a row of an open incident is so high that it opens another incident.
 
     `levels` are the heights of the incident's latest alarming rows before this one, at most
     LEVELS. A lasting state, such as a new regime, is one incident; a fault on top of it is a second
     one. A growing fault stays one incident: it has no level, because its later half is severer.
 
-    >>> rises(3.1, [2.0] * 30), rises(2.9, [2.0] * 30), rises(3.1, [2.0] * 29)
-    (True, False, False)
-    >>> rises(9.0, [1.0 + row / 10 for row in range(60)])
+    >>> [opens_another(height, [2.0] * n) for height, n in ((3.1, 30), (2.9, 30), (3.1, 29))]
+    [True, False, False]
+    >>> opens_another(9.0, [1.0 + row / 10 for row in range(60)])
     False
     """
-    return steady(levels, RISE) and height > RISE * max(levels)
+    return keeps_level(levels, RISE) and height > RISE * max(levels)
 
 
-def steady(levels: Sequence[float], most: float) -> bool:
+def keeps_level(levels: Sequence[float], most: float) -> bool:
     """Return whether the latest heights of an incident, in order, keep a level.
 
     They do if the maximum of their later half is at most `most` times that of the earlier half.
 
     >>> growing = [1.0 + row / 60 for row in range(60)]
-    >>> steady([2.0] * 30, 1.3), steady([2.0] * 29, 1.3), steady(growing, 1.3), steady(growing, 1.4)
-    (True, False, False, True)
+    >>> levels = [2.0] * 30, [2.0] * 29, growing
+    >>> [keeps_level(heights, 1.3) for heights in levels], keeps_level(growing, 1.4)
+    ([True, False, False], True)
     """
     half = len(levels) // 2
     return len(levels) >= SETTLED and max(levels) <= most * max(levels[:half])
 
 
-def stands(rows: int, seconds: float, levels: Sequence[float]) -> bool:
+def is_lasting(rows: int, seconds: float, levels: Sequence[float]) -> bool:
     """Return whether an open incident of `rows` rows and `seconds` is now a lasting state.
 
     People already know of such a state, but it would hide later faults. It therefore ends as an
-    incident, and later rows are measured relative to its level. A growing fault is no standing
-    state.
+    incident, and later rows are measured relative to its level. A growing fault is no such state.
 
-    >>> stands(60, 3600.0, [2.0] * 60), stands(59, 3600.0, [2.0] * 59), stands(60, 3599.0, [2.0] * 60)
-    (True, False, False)
-    """  # noqa: E501 - one call
-    return rows >= STANDS[0] and seconds >= STANDS[1] and steady(levels, STEADY)
+    >>> [is_lasting(*case, [2.0] * 60) for case in ((60, 3600.0), (59, 3600.0), (60, 3599.0))]
+    [True, False, False]
+    """
+    return rows >= STANDS[0] and seconds >= STANDS[1] and keeps_level(levels, STEADY)
 
 
-def measured(height: float, level: float) -> float:
+def severity_above_level(height: float, level: float) -> float:
     """Return the severity of a row relative to a lasting state at `level`, as input for `opens`.
 
     A row of this height alarms from 1 on.
 
-    >>> measured(2.46, 2.0), measured(3.69, 2.0)
+    >>> severity_above_level(2.46, 2.0), severity_above_level(3.69, 2.0)
     (1.0, 1.5)
     """
     return round(height / (LIFT * level), 12)
@@ -155,25 +156,26 @@ def closes(rule: Rule, rows: float, seconds: float) -> bool:
     return rows >= rule.m and seconds >= rule.seconds
 
 
-def silent(rule: Rule, seconds: float, interval: float | None) -> bool:
+def ends_in_silence(rule: Rule, seconds: float, interval: float | None) -> bool:
     """Return whether an open incident is over because its source sent no row for `seconds`.
 
     `interval` is the usual time between two rows of the source in seconds. None means that it is
     unknown; then it counts as a day.
 
     >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
-    >>> silent(rule, 299.0, 1.0), silent(rule, 300.0, 1.0), silent(rule, 300.0, 3600.0)
-    (False, True, False)
+    >>> pairs = (299.0, 1.0), (300.0, 1.0), (300.0, 3600.0)
+    >>> [ends_in_silence(rule, seconds, interval) for seconds, interval in pairs]
+    [False, True, False]
     """
     return seconds >= max(rule.seconds, DAY if interval is None else rule.m * interval)
 
 
-def openings(rows: Iterable[int], k: int, m: int) -> int:
+def incidents_opened(rows: Iterable[int], k: int, m: int) -> int:
     """Return how many incidents the rule `k` of `m` opens; the numbers of alarming rows ascend.
 
     An open incident lasts until `m` consecutive rows did not alarm.
 
-    >>> openings([0, 1, 2, 9, 30, 31], 2, 5)
+    >>> incidents_opened([0, 1, 2, 9, 30, 31], 2, 5)
     2
     """
     found, last, is_open = 0, -m - 1, False
@@ -189,7 +191,7 @@ def openings(rows: Iterable[int], k: int, m: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
+class OpeningCounts:
     """How often each rule of LADDER opens on `rows` normals in order of arrival.
 
     `peaks` are the largest severity of each run of alarming rows, descending. A row alarms if its
@@ -202,8 +204,8 @@ class Curve:
     alpha: float
     held_out: bool = False
 
-    def kept(self) -> FalseIncidents:
-        """Return the curve in the form that a version's lineage stores."""
+    def to_lineage(self) -> FalseIncidents:
+        """Return the counts in the form that a version's lineage stores."""
         return FalseIncidents(
             format=HELD_OUT if self.held_out else RANKED,
             rows=self.rows,
@@ -213,19 +215,18 @@ class Curve:
         )
 
     @classmethod
-    def of(cls, lineage: Lineage) -> "Curve | None":
-        """Return the curve of a version; None if it has none, or one for other rules."""
-        found = lineage.incidents
-        if found is None or len(found.openings) != len(LADDER):
+    def from_lineage(cls, lineage: Lineage) -> "OpeningCounts | None":
+        """Return the counts of a version; None if it has none, or has counts for other rules."""
+        kept = lineage.incidents
+        if kept is None or len(kept.openings) != len(LADDER):
             return None
-        held_out = found.format == HELD_OUT
-        return cls(found.rows, found.openings, found.peaks, found.alpha, held_out)
+        return cls(kept.rows, kept.openings, kept.peaks, kept.alpha, kept.format == HELD_OUT)
 
-    def joined(self, earlier: "Curve | None") -> "Curve":
-        """Return one curve for these normals and earlier ones that were judged in the same way."""
+    def joined(self, earlier: "OpeningCounts | None") -> "OpeningCounts":
+        """Return the sums of these counts and of earlier ones on normals judged in the same way."""
         if earlier is None or (earlier.alpha, earlier.held_out) != (self.alpha, self.held_out):
             return self
-        return Curve(
+        return OpeningCounts(
             rows=self.rows + earlier.rows,
             openings=tuple(a + b for a, b in zip(self.openings, earlier.openings, strict=True)),
             peaks=tuple(sorted((*self.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
@@ -234,11 +235,11 @@ class Curve:
         )
 
 
-def ranked(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+def severities_by_rank(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
     """Return the severities (n,) of training rows from their ranks among themselves.
 
-    Rows that a version was trained on score lower than new rows. By rank, a share `alpha` of them
-    alarms, as with new rows. Rows that alarm near each other in time still do.
+    A version's training rows score lower than new rows, so by score too few of them would alarm. By
+    rank, the share `alpha` alarms, as with new rows. Rows that alarm in one run still do.
     """
     n = len(scores)
     at_least = n - np.sort(scores).searchsorted(scores, side="left")
@@ -246,10 +247,10 @@ def ranked(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
     return severities
 
 
-def curve(
+def count_openings(
     severities: NDArray[np.float64], alpha: float, runs: NDArray[np.int64] | None = None
-) -> Curve:
-    """Return the curve of normals with these severities (n,), in order of arrival.
+) -> OpeningCounts:
+    """Count how often each rule opens on normals with these severities (n,), in order of arrival.
 
     `runs` (n,) are ascending numbers of unbroken runs of rows; no incident extends from one run
     into the next. Without `runs` all rows are one run.
@@ -259,9 +260,9 @@ def curve(
     if runs is not None and len(alarming):
         alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
     rows = alarming.tolist()
-    return Curve(
+    return OpeningCounts(
         rows=len(severities),
-        openings=tuple(openings(rows, k, m) for k, m in LADDER),
+        openings=tuple(incidents_opened(rows, k, m) for k, m in LADDER),
         peaks=_peaks(rows, severities[severities >= 1.0].tolist()),
         alpha=alpha,
     )
@@ -296,7 +297,11 @@ class ChosenRule(NamedTuple):
 
 
 def choose(
-    found: Curve | None, asked: float, rows_per_day: float | None, alpha: float, seconds: float
+    counts: OpeningCounts | None,
+    asked: float,
+    rows_per_day: float | None,
+    alpha: float,
+    seconds: float,
 ) -> ChosenRule:
     """Return the first rule of LADDER that opens at most `asked` false incidents a day.
 
@@ -308,24 +313,22 @@ def choose(
     daily = rows_per_day or 1440.0
     rate = asked / daily  # a row
     alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
-    unfit = found is None or not math.isclose(found.alpha, alpha, rel_tol=0.01)
-    if found is None or unfit or rows_per_day is None or rate * found.rows < FEWEST:
+    unfit = counts is None or not math.isclose(counts.alpha, alpha, rel_tol=0.01)
+    if counts is None or unfit or rows_per_day is None or rate * counts.rows < FEWEST:
         k, m = BUILT_IN
         return ChosenRule(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
-    most = rate * found.rows
+    most = rate * counts.rows
     allowed = int(most * SHARE_ALONE)
     # A severity that calibration normals reach more often than that must not open an incident.
-    if allowed < len(found.peaks):
-        alone = max(alone, math.nextafter(found.peaks[allowed], math.inf))
-    by_itself = sum(peak >= alone for peak in found.peaks)
-    step = next(
-        (i for i, count in enumerate(found.openings) if count + by_itself <= most),
-        len(LADDER) - 1,
-    )
+    if allowed < len(counts.peaks):
+        alone = max(alone, math.nextafter(counts.peaks[allowed], math.inf))
+    by_one_row = sum(peak >= alone for peak in counts.peaks)
+    fits = (i for i, count in enumerate(counts.openings) if count + by_one_row <= most)
+    step = next(fits, len(LADDER) - 1)
     k, m = LADDER[step]
-    count = found.openings[step] + by_itself
+    count = counts.openings[step] + by_one_row
     low, high = poisson_interval(count)
-    daily /= found.rows
+    daily /= counts.rows
     rule = Rule(k, m, alone, seconds)
     return ChosenRule(rule, "exact", asked, count * daily, low * daily, high * daily)
 

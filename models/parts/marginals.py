@@ -94,7 +94,7 @@ class Marginals:
         scores += self._start.take(piece)
         return scores
 
-    def one(self, x: Array) -> Array:
+    def of_one(self, x: Array) -> Array:
         """Return the normal scores (d,) of one x (d,) whose values are all within `REACH`."""
         piece = self._ends.searchsorted(x + self._offset, "right")
         scores = self._slope[piece]

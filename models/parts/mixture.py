@@ -47,7 +47,7 @@ class Mixture:
         # A mode needs about five codes for each dimension of its covariance.
         modes = int(np.clip(n // max(5 * k, 30), 1, most))
         wide = z.astype(np.float64)
-        seeds = seeds_of(wide, modes, np.random.default_rng([seed, 14]))
+        seeds = spread_seeds(wide, modes, np.random.default_rng([seed, 14]))
         points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
         fitted = cls(
             np.full(modes, 1.0 / modes),
@@ -98,7 +98,7 @@ class Mixture:
         return codes
 
 
-def seeds_of(z: Float64, n: int, rng: np.random.Generator) -> Float64:
+def spread_seeds(z: Float64, n: int, rng: np.random.Generator) -> Float64:
     """Return n of the codes z (m, k) that lie far apart, (n, k), by greedy k-means++.
 
     Each next code is the best of a few candidates. A candidate is drawn with a chance proportional
@@ -144,7 +144,7 @@ class Density:
         joint: Float64 = self._constant - 0.5 * np.vecdot(whitened, whitened)
         return joint
 
-    def largest(self, z: Array) -> float:
+    def largest_joint(self, z: Array) -> float:
         """Return the largest value of `joint` for one code, given as (z, 1) (k + 1,)."""
         whitened = z.dot(self._whiten).reshape(self._modes)
         apart = np.vecdot(whitened, whitened) - self._twice_constant

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from models.arrays import LOG_2PI, Array, Float64
-from models.categories import blocks
+from models.categories import slot_slices
 
 # Log variances are clipped here: beyond it they only mean "certain" or "unknown", and exp() would
 # overflow.
@@ -41,9 +41,9 @@ class Shape:
         return self.dimension - sum(self.categories)
 
     @property
-    def blocks(self) -> list[slice]:
+    def slot_slices(self) -> list[slice]:
         """The slice of the d numbers that holds the slots of each category."""
-        return blocks(self.dimension, self.categories)
+        return slot_slices(self.dimension, self.categories)
 
     def tensors(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every array that such a network has."""
@@ -110,7 +110,7 @@ class Network:
         decoded = self._perceptron("decoder", z)
         if self.shape.likelihood == "bernoulli":
             return _sigmoid(decoded)
-        for own in self.shape.blocks:
+        for own in self.shape.slot_slices:
             decoded[:, own] = np.exp(log_softmax(decoded[:, own]))
         return decoded
 
@@ -127,8 +127,8 @@ class Network:
             return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         x = mean + self.noise_deviation() * noise
-        for own in self.shape.blocks:
-            x[:, own] = _drawn(mean[:, own], rng)
+        for own in self.shape.slot_slices:
+            x[:, own] = _draw_slots(mean[:, own], rng)
         return x
 
     def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
@@ -147,7 +147,7 @@ class Network:
             noise = np.maximum(self.tensors["noise"], self.shape.noise_floor).astype(np.float64)
             residual = x.astype(np.float64) - decoded
             features = 0.5 * (residual * residual * np.exp(-noise) + noise + LOG_2PI)
-            for own in self.shape.blocks:
+            for own in self.shape.slot_slices:
                 log = log_softmax(decoded[:, own])
                 features[:, own] = -x[:, own].astype(np.float64) * log
                 decoded[:, own] = np.exp(log)
@@ -163,7 +163,7 @@ def log_softmax(logits: Array) -> Array:
     return log
 
 
-def _drawn(probabilities: Array, rng: np.random.Generator) -> Array:
+def _draw_slots(probabilities: Array, rng: np.random.Generator) -> Array:
     """Draw one slot per row of probabilities (n, s); return (n, s), 1 for it and 0 for others."""
     below = np.cumsum(probabilities, axis=1, dtype=np.float64)
     chosen = (below < rng.random((len(below), 1)) * below[:, -1:]).sum(axis=1)

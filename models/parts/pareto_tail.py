@@ -6,7 +6,7 @@ import numpy as np
 
 from models.arrays import Float64
 
-# `heavy` fits tails whose gamma is above the first figure; the second is the largest gamma
+# `fit_heavy_tail` fits tails whose gamma is above HEAVY; HEAVIEST is the largest gamma
 HEAVY, HEAVIEST = 0.4, 2.0
 FEWEST = 10  # the fewest positive excesses to which a tail is fitted
 
@@ -25,7 +25,7 @@ def peaks_over_threshold(scores: Float64, q: float) -> float:
     n = len(scores)
     peaks = min(max(n // 10, 10, math.ceil(q * n)), n - 1)
     t, excesses = float(scores[n - peaks - 1]), scores[n - peaks :] - scores[n - peaks - 1]
-    gamma, sigma = pareto(excesses, float(scores[-1]))
+    gamma, sigma = fit_pareto(excesses, float(scores[-1]))
     ratio = math.log(q * n / peaks)
     return t - sigma * ratio if gamma < 1e-6 else t + sigma / gamma * math.expm1(-gamma * ratio)
 
@@ -35,15 +35,16 @@ def fit_tail(scores: Float64) -> tuple[float, float]:
     n = len(scores)
     k = min(max(n // 10, 10), n - 1)
     excesses = scores[n - k :] - scores[n - k - 1]
-    gamma, scale = pareto(excesses, float(scores[-1]))
+    gamma, scale = fit_pareto(excesses, float(scores[-1]))
     # For excesses over a level that is higher by `step`, the scale is sigma + gamma * step.
     return gamma, scale + gamma * float(excesses[-1])
 
 
-def pareto(excesses: Float64, largest: float) -> tuple[float, float]:
+def fit_pareto(excesses: Float64, largest: float) -> tuple[float, float]:
     """Fit (gamma, sigma) to ascending excesses (k,) by probability-weighted moments.
 
-    These moments have no finite variance if gamma >= 0.5. `heavy` fits tails that come near it.
+    These moments have no finite variance if gamma >= 0.5. `fit_heavy_tail` fits tails with a gamma
+    near 0.5 or above.
     """
     k = len(excesses)
     # A tail must fall even if all scores are equal; 1e-6 nats is below any real difference.
@@ -53,14 +54,14 @@ def pareto(excesses: Float64, largest: float) -> tuple[float, float]:
     gamma = 2.0 - mean / max(mean - 2.0 * second, 1e-3 * mean)
     positive = excesses[excesses > 0.0]
     if gamma > HEAVY and len(positive) >= FEWEST:
-        return heavy(positive)
+        return fit_heavy_tail(positive)
     # A bounded tail (gamma < 0) would make a slightly larger normal impossible; a finite mean needs
     # gamma < 1.
     gamma = float(np.clip(gamma, 0.0, 0.5))
     return gamma, mean * (1.0 - gamma)
 
 
-def heavy(excesses: Float64) -> tuple[float, float]:
+def fit_heavy_tail(excesses: Float64) -> tuple[float, float]:
     """Fit (gamma, sigma) to ascending positive excesses (k,), however heavy their tail is.
 
     Zhang & Stephens, A new and efficient estimation method for the generalized Pareto distribution,

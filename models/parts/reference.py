@@ -56,7 +56,7 @@ class Reference:
         return cls(edges, tensors["reference.expected"], wander, of_scores)
 
     @property
-    def first(self) -> Array:
+    def first_range(self) -> Array:
         """The smallest and the largest value of each feature among the first normals, (2, d)."""
         return self.edges[:, (2, BINS - 4)].T
 
@@ -71,7 +71,7 @@ class Reference:
 
     def updated(self, X: Array, share_old: float) -> Self:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
-        expected = share_old * self.expected + (1.0 - share_old) * self.count(X) / len(X)
+        expected = share_old * self.expected + (1.0 - share_old) * self.bin_counts(X) / len(X)
         wander = np.maximum(self.wander, self._farthest(X, np.cumsum(expected, axis=1)))
         # Live rows are compared with other rows than themselves. So each half is compared with the
         # other half.
@@ -90,9 +90,9 @@ class Reference:
 
     def _cumulative(self, X: Array) -> NDArray[np.float64]:
         """Return the distribution function (d, B) of each feature of X, at the bins' ends."""
-        return np.cumsum(self.count(X), axis=1) / len(X)
+        return np.cumsum(self.bin_counts(X), axis=1) / len(X)
 
-    def scored(self, p_values: NDArray[np.float64]) -> Self:
+    def with_scores(self, p_values: NDArray[np.float64]) -> Self:
         """Return the reference updated with the scores' `p_values` (n,) of normals, in order."""
         far, whole = self.score_wander, np.arange(1, WINDOW + 1) / WINDOW
         for some in _windows(len(p_values)):
@@ -100,7 +100,7 @@ class Reference:
             far = np.maximum(far, min(float(gap), 1.0))
         return replace(self, score_wander=far)
 
-    def count(self, X: Array) -> NDArray[np.int64]:
+    def bin_counts(self, X: Array) -> NDArray[np.int64]:
         """Return how many rows of X (n, d) fall in each bin, (d, B)."""
         d, bins = self.expected.shape
         counts = np.empty((d, bins), np.int64)

@@ -33,7 +33,7 @@ class Regime:
     about: KnownRegime
 
     @classmethod
-    def listed(cls, known: Sequence[KnownRegime], typical: Array) -> tuple[Self, ...]:
+    def from_lineage(cls, known: Sequence[KnownRegime], typical: Array) -> tuple[Self, ...]:
         """Return the regimes of a lineage; `typical` (R, d) are their typical vectors."""
         total = sum(one.size for one in known)
         return tuple(
@@ -65,7 +65,7 @@ class Boundaries:
         drawn vector nearest to that mean.
         """
         features = network.hidden(x).astype(np.float64)
-        means = means_of(features, of)
+        means = group_means(features, of)
         within = features - means[of]
         covariance = within.T @ within / len(features)
         ridge = RIDGE * np.trace(covariance) / len(covariance) + 1e-9
@@ -73,7 +73,7 @@ class Boundaries:
         bias = -0.5 * (means.T * weight).sum(axis=0)
         found = cls(weight.astype(np.float32), bias.astype(np.float32), np.empty((0, 0), "f4"))
         codes, near = network.encode(drawn)[0], found.nearest(network, drawn)
-        middles = means_of(network.encode(x)[0], of)
+        middles = group_means(network.encode(x)[0], of)
         for r in np.unique(near):
             middles[r] = codes[near == r].mean(axis=0)
         distances = np.square(middles[:, None] - codes[None]).sum(axis=2)  # (R, m)
@@ -100,6 +100,6 @@ class Boundaries:
         return cls(*(memory[f"regimes.{name}"] for name in cls.__slots__))
 
 
-def means_of(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
+def group_means(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
     """Return the mean of the rows of each group, (groups, columns)."""
     return np.stack([values[of == group].mean(axis=0) for group in range(of.max() + 1)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.categories import Slots
-from models.parts.bend import Bend
+from models.parts.piecewise_map import PiecewiseMap
 
 # Scaled values are unchanged up to this many units and grow as a logarithm beyond it, so that one
 # extreme value can neither blow up a gradient nor hide the other features. The map is invertible,
@@ -22,8 +22,6 @@ KNEE = 60.0
 REACH = 20.0  # in ranges of the middle half: values further out do not decide the scale
 # The scale of a constant feature, relative to its value: then any change is large, in any unit.
 OF_CONSTANT = 1e-3
-
-_NONE = np.empty(0)
 
 
 def squash(x: Float64) -> Float64:
@@ -47,8 +45,8 @@ class Scaler:
     """Location and scale of each feature, (d,) float64 each; scale is never 0.
 
     With `slots`, some of a client's features are categories. Then d counts the numbers, which are
-    scaled, and the slots, which are not. `bend` maps values of later experiences that are far away
-    or vary much more; None if there were none.
+    scaled, and the slots, which are not. `piecewise` maps values of later experiences that are far
+    away or vary much more; None if there were none.
 
     >>> Scaler.fit(np.float32([[0, 5], [2, 5]])).scale.round(1)
     array([1., 0.])
@@ -56,7 +54,7 @@ class Scaler:
 
     location: Float64
     scale: Float64
-    bend: Bend | None = None
+    piecewise: PiecewiseMap | None = None
     slots: Slots | None = None
 
     @property
@@ -70,42 +68,27 @@ class Scaler:
         return np.arange(len(self.scale)) if self.slots is None else self.slots.owners
 
     @classmethod
-    def fitted(cls, X: Array, categories: Sequence[int], unit: bool = False) -> Self:
-        """Fit to X (n, w), in which the features `categories` hold codes: `models.categories`."""
+    def fit(cls, X: Array, categories: Sequence[int] = (), unit: bool = False) -> Self:
+        """Fit to X (n, w), in which the features `categories` hold codes: `models.categories`.
+
+        Location and scale are mean and deviation of a feature's middle values. Values beyond the
+        middle 99.8 %, or further from the median than REACH ranges of the middle half, are first
+        pulled in, so that a few extreme values among the normals cannot flatten a feature. The
+        scale of a constant feature is a thousandth of its value, or 1. With `unit`, all features
+        share one map onto [0, 1], as a Bernoulli likelihood needs.
+        """
         if not categories:
-            return cls.fit(X, unit)
+            return cls(*_location_and_scale(X, unit))
         slots = Slots.fit(X, categories)
-        numbers = cls.fit(X[:, slots.numbers], unit) if slots.numbers.size else cls(_NONE, _NONE)
+        location, scale = np.empty(0), np.empty(0)
+        if slots.numbers.size:
+            location, scale = _location_and_scale(X[:, slots.numbers], unit)
         more = len(slots.codes)
         return cls(
-            np.pad(numbers.location, (0, more)),
-            np.pad(numbers.scale, (0, more), constant_values=1.0),
-            slots=slots,
+            np.pad(location, (0, more)), np.pad(scale, (0, more), constant_values=1.0), slots=slots
         )
 
-    @classmethod
-    def fit(cls, X: Array, unit: bool = False) -> Self:
-        """Fit to X (n, d): mean and deviation of the middle values.
-
-        Values beyond the middle 99.8 %, or further from the median than REACH ranges of the middle
-        half, are first pulled in, so that a few extreme values among the normals cannot flatten a
-        feature. The scale of a constant feature is a thousandth of its value, or 1. With `unit`,
-        all features share one map onto [0, 1], as a Bernoulli likelihood needs.
-        """
-        values = X.astype(np.float64)
-        if unit:
-            spread = values.max() - values.min()
-            ones = np.ones(X.shape[1])
-            return cls(values.min() * ones, (spread or 1.0) * ones)
-        low, high = middle(values)
-        inner = np.clip(values, low, high)
-        location, scale = inner.mean(axis=0), inner.std(axis=0)
-        # A deviation below float32's resolution at these values is rounding, not variation.
-        constant = scale <= 1e-6 * np.abs(inner).max(axis=0)
-        value = np.where(location == 0.0, 1.0, OF_CONSTANT * np.abs(location))
-        return cls(location, np.where(constant, value, scale))
-
-    def reaching(self, X: Array, known: Float64, constant: NDArray[np.bool_]) -> Self:
+    def extended(self, X: Array, known: Float64, constant: NDArray[np.bool_]) -> Self:
         """Return the scaler extended to new normals X (n, w).
 
         New values of a category take free slots. Numbers between the ends of the learned values,
@@ -120,47 +103,51 @@ class Scaler:
             X = slots.encode(X)
             X[:, slots.numbers.size :] = 0.0  # 0.5 lies between the ends of any slot
         apart = X - self.location
-        apart = np.clip(apart, *middle(apart))
+        apart = np.clip(apart, *middle_range(apart))
         moves = np.sqrt(np.square(apart).mean(axis=0))
         scale = np.where(constant, np.maximum(self.scale, moves), self.scale)
-        bend = self.bend or Bend.straight(len(scale))
-        further = bend.reaching(known, bend(apart / scale))
-        bent = further if further.bent.any() else None
-        return replace(self, scale=scale, bend=bent, slots=slots)
+        piecewise = self.piecewise or PiecewiseMap.identity(len(scale))
+        piecewise = piecewise.extended(known, piecewise(apart / scale))
+        bent = piecewise if piecewise.bent.any() else None
+        return replace(self, scale=scale, piecewise=bent, slots=slots)
 
-    def moved(self) -> dict[str, NDArray[Any]]:
-        """Return bend and slots as tensors of an artifact; empty if there are none."""
-        found: dict[str, NDArray[Any]] = {}
-        if self.bend is not None:
-            found |= {"scaler.at": self.bend.at, "scaler.to": self.bend.to}
+    def extension_tensors(self) -> dict[str, NDArray[Any]]:
+        """Return the piecewise map and the slots as tensors of an artifact, if there are any."""
+        tensors: dict[str, NDArray[Any]] = {}
+        if self.piecewise is not None:
+            tensors |= {"scaler.at": self.piecewise.inputs, "scaler.to": self.piecewise.outputs}
         if self.slots is not None:
-            found["scaler.codes"] = self.slots.codes
-            found["scaler.categories"] = np.array(self.slots.features, np.int64)
-        return found
+            tensors["scaler.codes"] = self.slots.codes
+            tensors["scaler.categories"] = np.array(self.slots.features, np.int64)
+        return tensors
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]], counts: Sequence[int] = ()) -> Self:
         """Return the scaler in an artifact's tensors; `counts` are the slots of each category."""
-        bend = Bend(tensors["scaler.at"], tensors["scaler.to"]) if "scaler.at" in tensors else None
+        piecewise = (
+            PiecewiseMap(tensors["scaler.at"], tensors["scaler.to"])
+            if "scaler.at" in tensors
+            else None
+        )
         location, slots = tensors["scaler.location"], None
         if counts:
             width = len(location) - sum(counts) + len(counts)
             features = tuple(tensors["scaler.categories"].tolist())
             slots = Slots(width, features, tuple(counts), tensors["scaler.codes"])
-        return cls(location, tensors["scaler.scale"], bend, slots)
+        return cls(location, tensors["scaler.scale"], piecewise, slots)
 
     def transform(self, X: Array) -> Array:
         """Scale X (n, w) from the client's units to (n, d); finite float32 values stay finite."""
         x = (X if self.slots is None else self.slots.encode(X)) - self.location
         x /= self.scale
-        return squash(x if self.bend is None else self.bend(x)).astype(np.float32)
+        return squash(x if self.piecewise is None else self.piecewise(x)).astype(np.float32)
 
     def transform_one(self, x: Array) -> Array | None:
         """Scale one x (w,); None if a value is not finite or so large that it needs `transform`."""
         scaled = (x if self.slots is None else self.slots.encode(x[None])[0]) - self.location
         scaled /= self.scale
-        if self.bend is not None:
-            scaled = self.bend(scaled)
+        if self.piecewise is not None:
+            scaled = self.piecewise(scaled)
         # The norm is an upper bound for every value, and is finite only if every value is.
         return scaled.astype(np.float32) if np.dot(scaled, scaled) <= KNEE * KNEE else None
 
@@ -171,17 +158,32 @@ class Scaler:
         """
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is clipped below
             scaled = unsquash(Y.astype(np.float64))
-            X = (scaled if self.bend is None else self.bend.inverse(scaled)) * self.scale
+            X = (scaled if self.piecewise is None else self.piecewise.inverse(scaled)) * self.scale
             X += self.location
-        found: Array = np.clip(np.nan_to_num(X, copy=False), -3.4e38, 3.4e38).astype(np.float32)
-        return found if self.slots is None else self.slots.decode(found)
+        numbers: Array = np.clip(np.nan_to_num(X, copy=False), -3.4e38, 3.4e38).astype(np.float32)
+        return numbers if self.slots is None else self.slots.decode(numbers)
 
     def valid(self, y: Array) -> Array:
         """Return scaled vectors y (n, d) with exactly one slot set per category."""
         return y if self.slots is None else self.slots.valid(y)
 
 
-def middle(values: Float64) -> tuple[Float64, Float64]:
+def _location_and_scale(X: Array, unit: bool) -> tuple[Float64, Float64]:
+    """Return location and scale of the numbers X (n, d), (d,) each; see `Scaler.fit`."""
+    values = X.astype(np.float64)
+    if unit:
+        spread = values.max() - values.min()
+        ones = np.ones(X.shape[1])
+        return values.min() * ones, (spread or 1.0) * ones
+    inner = np.clip(values, *middle_range(values))
+    location, scale = inner.mean(axis=0), inner.std(axis=0)
+    # A deviation below float32's resolution at these values is rounding, not variation.
+    constant = scale <= 1e-6 * np.abs(inner).max(axis=0)
+    value = np.where(location == 0.0, 1.0, OF_CONSTANT * np.abs(location))
+    return location, np.where(constant, value, scale)
+
+
+def middle_range(values: Float64) -> tuple[Float64, Float64]:
     """Return the ends (d,) between which values (n, d) decide a feature's scale."""
     least, low, half, high, most = np.quantile(values, (0.001, 0.25, 0.5, 0.75, 0.999), axis=0)
     reach = np.where(high > low, REACH * (high - low), np.inf)

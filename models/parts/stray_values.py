@@ -20,10 +20,10 @@ class StrayValues(NamedTuple):
     """A mask (n,) of the rows with a stray value, and the columns that have some."""
 
     rows: NDArray[np.bool_]
-    columns: dict[int, "Column"]
+    columns: dict[int, "StrayColumn"]
 
 
-class Column(NamedTuple):
+class StrayColumn(NamedTuple):
     """How many values of a column are strays, and the range of its other values."""
 
     values: int
@@ -31,16 +31,16 @@ class Column(NamedTuple):
     high: float
 
 
-def strays(X: Array) -> StrayValues:
+def find_strays(X: Array) -> StrayValues:
     """Return the stray values among the first normals X (n, d).
 
     >>> X = np.linspace(0, 1, 100, dtype=np.float32)[:, None]
     >>> X[7] = -9999
-    >>> strays(X).columns[0].values
+    >>> find_strays(X).columns[0].values
     1
     """
     rows = np.zeros(len(X), bool)
-    columns: dict[int, Column] = {}
+    columns: dict[int, StrayColumn] = {}
     least, low, middle, high, most = np.quantile(X, (0.1, 0.25, 0.5, 0.75, 0.9), axis=0)
     width = np.where(high > low, high - low, most - least)
     reach = np.maximum(X.max(axis=0) - middle, middle - X.min(axis=0))
@@ -54,6 +54,6 @@ def strays(X: Array) -> StrayValues:
             continue
         mine = distance >= ordered[1:][apart.argmax()]
         rest = X[~mine, j]
-        columns[int(j)] = Column(int(mine.sum()), float(rest.min()), float(rest.max()))
+        columns[int(j)] = StrayColumn(int(mine.sum()), float(rest.min()), float(rest.max()))
         rows |= mine
     return StrayValues(rows, columns)

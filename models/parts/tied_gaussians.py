@@ -44,7 +44,9 @@ class TiedGaussians(Mixture):
     """
 
     @classmethod
-    def of(cls, shares: Float64, means: Float64, covariance: Float64, slots: int = 0) -> Self:
+    def with_ridge(
+        cls, shares: Float64, means: Float64, covariance: Float64, slots: int = 0
+    ) -> Self:
         """Return the mixture with the shared covariance (d, d), given without its ridge.
 
         The last `slots` of the d features are slots of categories.
@@ -77,7 +79,9 @@ class TiedGaussians(Mixture):
         It equals A f - B + log n_c up to a term that is the same for all classes.
         """
         shares = np.log(np.maximum(self.weights, 1e-300))
-        log_densities: NDArray[np.float64] = shares - MahalanobisScore(self).each(z)
+        log_densities: NDArray[np.float64] = shares - MahalanobisScore(self).half_squared_distances(
+            z
+        )
         return log_densities
 
     def assign(self, z: Array) -> NDArray[np.int64]:
@@ -138,9 +142,9 @@ class MahalanobisScore:
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d): (n,) nats, float32-valued."""
-        return representable(self.each(x).min(axis=1))
+        return representable(self.half_squared_distances(x).min(axis=1))
 
-    def each(self, x: Array) -> Float64:
+    def half_squared_distances(self, x: Array) -> Float64:
         """Return half the squared distance of x (n, d) to each regime, (n, C)."""
         nats = np.empty((len(x), len(self._means)))
         for start in range(0, len(x), _ROWS):
@@ -157,7 +161,7 @@ class MahalanobisScore:
 
         A feature's share is half of (x - mu)_j (Sigma^-1 (x - mu))_j: they sum to the score.
         """
-        nearest: Array = self._means[self.each(x).argmin(axis=1)]
+        nearest: Array = self._means[self.half_squared_distances(x).argmin(axis=1)]
         apart = x.astype(np.float64) - nearest
         return 0.5 * apart * (apart @ self._precision), nearest
 

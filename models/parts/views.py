@@ -19,16 +19,17 @@ _FURTHEST = float(np.arcsinh(REACH))
 
 @dataclass(frozen=True)
 class Views:
-    """The scaled features with shrunk tails, their normal scores, and a density of each.
+    """Two views of scaled vectors, and a density of each.
 
-    The view `drawn_in` is asinh(x) times `unit` (d,), which gives each feature a deviation of 1. It
-    shows gaps between modes. The combinations `fine`, if any, are further features of that view.
-    The view `normal` consists of normal scores. It shows anomalies in the tail of a skewed feature.
-    Its own combinations, `fine_normal`, are nearly constant ratios of features that span decades.
+    The view `shrunk` is asinh(x), which shrinks the tails, times `unit` (d,), which gives each
+    feature a deviation of 1. It shows gaps between modes. The combinations `fine`, if any, are
+    further features of that view. The view `normal` consists of normal scores. It shows anomalies
+    in the tail of a skewed feature. Its own combinations, `fine_normal`, are nearly constant ratios
+    of features that span decades.
     """
 
     unit: Array
-    drawn_in: DataDensity
+    shrunk: DataDensity
     marginals: Marginals
     normal: DataDensity
     fine: FineCombinations | None = None
@@ -57,50 +58,54 @@ class Views:
         wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
         fine = FineCombinations.fit(wide, enough=enough) if like is None or like.fine else None
-        spread = _asinh(wide).std(axis=0)
+        spread = np.arcsinh(_near(wide)).std(axis=0)
         unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
         scores = Marginals.fit(wide) if marginals is None else marginals
         fine_normal = None
         if like is None or like.fine_normal:
-            normal, among_these = scores(wide).astype(np.float32), over_decades(_near(wide))
-            fine_normal = FineCombinations.fit(normal, enough=enough, among=among_these)
+            decades = over_decades(_near(wide))
+            normal = scores(wide).astype(np.float32)
+            fine_normal = FineCombinations.fit(normal, enough=enough, among=decades)
 
-        def density(of: Callable[[Array], Array]) -> DataDensity:
-            return DataDensity.fit(of(x), seed, within=None if among is None else of(wide))
+        def density(view: Callable[[Array], Array]) -> DataDensity:
+            return DataDensity.fit(view(x), seed, within=None if among is None else view(wide))
 
         return cls(
             unit,
-            density(lambda x: _seen(x, unit, fine)),
+            density(lambda x: _to_shrunk(x, unit, fine)),
             scores,
-            density(lambda x: _with(scores(x).astype(np.float32), fine_normal)),
+            density(lambda x: _with_fine(scores(x).astype(np.float32), fine_normal)),
             fine,
             fine_normal,
         )
 
-    def inverse(self, seen: Float64) -> Array:
-        """Return the scaled vectors (n, d) with the features `seen` (n, d or more) in that view."""
+    def from_shrunk(self, features: Float64) -> Array:
+        """Return the scaled vectors (n, d) whose view `shrunk` is `features` (n, d or more)."""
         d = len(self.unit)
-        x = np.sinh(np.clip(seen[:, :d] / self.unit, -_FURTHEST, _FURTHEST)).astype(np.float32)
+        x = np.sinh(np.clip(features[:, :d] / self.unit, -_FURTHEST, _FURTHEST)).astype(np.float32)
         if self.fine is None:
             return x
-        return self.fine.placed(x, np.sinh(np.clip(seen[:, d:], -_FURTHEST, _FURTHEST)))
+        wanted = np.sinh(np.clip(features[:, d:], -_FURTHEST, _FURTHEST))
+        return self.fine.with_combinations(x, wanted)
 
-    def scored(self, x: Array) -> Array:
+    def to_normal(self, x: Array) -> Array:
         """Return the features of scaled vectors x (n, d) in the view `normal`, (n, d or more)."""
-        return _with(self.marginals(x).astype(np.float32), self.fine_normal)
+        return _with_fine(self.marginals(x).astype(np.float32), self.fine_normal)
 
-    def unscored(self, scores: Float64) -> Array:
-        """Return the scaled vectors (n, d) with the features `scores` in the view `normal`."""
+    def from_normal(self, scores: Float64) -> Array:
+        """Return the scaled vectors (n, d) whose view `normal` is `scores` (n, d or more)."""
         d = len(self.unit)
         own = scores[:, :d]
         if self.fine_normal is not None:
             wanted = np.sinh(np.clip(scores[:, d:], -_FURTHEST, _FURTHEST))
-            own = self.fine_normal.placed(own.astype(np.float32), wanted).astype(np.float64)
+            own = self.fine_normal.with_combinations(own.astype(np.float32), wanted).astype(
+                np.float64
+            )
         return self.marginals.inverse(own).astype(np.float32)
 
-    def seen(self, x: Array) -> Array:
-        """Return the features of scaled vectors x (n, d) in the view `drawn_in`, (n, d or more)."""
-        return _seen(x, self.unit, self.fine)
+    def to_shrunk(self, x: Array) -> Array:
+        """Return the features of scaled vectors x (n, d) in the view `shrunk`, (n, d or more)."""
+        return _to_shrunk(x, self.unit, self.fine)
 
     def refitted(self, x: Array) -> Self:
         """Return these views fitted to similar scaled vectors x (n, d), in one step.
@@ -110,9 +115,11 @@ class Views:
         marginals = Marginals.fit(x)
         return replace(
             self,
-            drawn_in=self.drawn_in.refitted(_seen(x, self.unit, self.fine)),
+            shrunk=self.shrunk.refitted(self.to_shrunk(x)),
             marginals=marginals,
-            normal=self.normal.refitted(_with(marginals(x).astype(np.float32), self.fine_normal)),
+            normal=self.normal.refitted(
+                _with_fine(marginals(x).astype(np.float32), self.fine_normal)
+            ),
         )
 
     def misfits(self, x: Array) -> tuple[Float64, ...]:
@@ -125,18 +132,18 @@ class Views:
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
-        log_in, far_in = self.drawn_in.of(_seen(x, self.unit, self.fine))
-        log, far = self.normal.of(_with(normal, self.fine_normal))
-        found = -log_in, -log, far_in, far, apart
-        return (*found, np.abs(normal).max(axis=1)) if self.many else found
+        log_shrunk, far_shrunk = self.shrunk.log_density_and_distance(self.to_shrunk(x))
+        log, far = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
+        misfits = -log_shrunk, -log, far_shrunk, far, apart
+        return (*misfits, np.abs(normal).max(axis=1)) if self.many else misfits
 
     def misfits_of_one(self, x: Array) -> tuple[float, ...]:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
-        normal = self.marginals.one(x)
-        log_in, far_in = self.drawn_in.one(_seen_near(x, self.unit, self.fine))
-        log, far = self.normal.one(_with(normal, self.fine_normal))
-        found = -log_in, -log, far_in, far, 0.5 * float(normal.dot(normal))
-        return (*found, float(np.abs(normal).max())) if self.many else found
+        normal = self.marginals.of_one(x)
+        log_shrunk, far_shrunk = self.shrunk.of_one(_near_to_shrunk(x, self.unit, self.fine))
+        log, far = self.normal.of_one(_with_fine(normal, self.fine_normal))
+        misfits = -log_shrunk, -log, far_shrunk, far, 0.5 * float(normal.dot(normal))
+        return (*misfits, float(np.abs(normal).max())) if self.many else misfits
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
         """Return for each view the contribution and the expected value of each feature.
@@ -144,23 +151,28 @@ class Views:
         Both are (n, d): the contribution in nats, the expected value in scaled units.
         """
         d = x.shape[1]
-        shares, middle = self.drawn_in.explain(self.seen(x))
-        of_normal, normal = self.normal.explain(self.scored(x))
+        shares, middle = self.shrunk.explain(self.to_shrunk(x))
+        of_normal, normal = self.normal.explain(self.to_normal(x))
         expected = np.sinh(np.clip(middle[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
         return (
-            (_shared(shares, self.fine, d), expected),
-            (_shared(of_normal, self.fine_normal, d), self.marginals.inverse(normal[:, :d])),
+            (_with_shares_of_fine(shares, self.fine, d), expected),
+            (
+                _with_shares_of_fine(of_normal, self.fine_normal, d),
+                self.marginals.inverse(normal[:, :d]),
+            ),
         )
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n scaled vectors, (n, d), from the view `normal`."""
         scores = self.normal.sample(n, rng)[:, : len(self.unit)]
         if self.fine_normal is not None:
-            scores = self.fine_normal.restored(scores.astype(np.float32), rng).astype(np.float64)
+            scores = self.fine_normal.with_drawn_combinations(
+                scores.astype(np.float32), rng
+            ).astype(np.float64)
         x = self.marginals.inverse(scores).astype(np.float32)
         if self.fine is None:
             return x
-        restored = self.fine.restored(x, rng)
+        restored = self.fine.with_drawn_combinations(x, rng)
         if self.fine_normal is None:
             return restored
         # A step that is small for a large value is large for a small value. So features that span
@@ -171,7 +183,7 @@ class Views:
         """Return the arrays in the form that a version's `scoring` stores."""
         return {
             "views.unit": self.unit,
-            **self.drawn_in.to_tensors("views.drawn_in."),
+            **self.shrunk.to_tensors("views.drawn_in."),
             **{f"views.marginals.{name}": getattr(self.marginals, name) for name in KNOTS_OF},
             **self.normal.to_tensors("views.normal."),
             **(self.fine.to_tensors("views.fine.") if self.fine else {}),
@@ -193,33 +205,28 @@ class Views:
         )
 
 
-def _seen(x: Array, unit: Array, fine: FineCombinations | None) -> Array:
-    """Return scaled vectors x (n, d) in the view `drawn_in`."""
-    return _seen_near(_near(x), unit, fine)
+def _to_shrunk(x: Array, unit: Array, fine: FineCombinations | None) -> Array:
+    """Return scaled vectors x (n, d) in the view `shrunk`."""
+    return _near_to_shrunk(_near(x), unit, fine)
 
 
-def _seen_near(near: Array, unit: Array, fine: FineCombinations | None) -> Array:
-    """Return vectors (n, d), or one (d,), that are within REACH in the view `drawn_in`."""
-    seen: Array = np.arcsinh(near)
-    seen *= unit
-    return seen if fine is None else np.concatenate([seen, fine(near)], axis=-1)
+def _near_to_shrunk(near: Array, unit: Array, fine: FineCombinations | None) -> Array:
+    """Return vectors (n, d), or one (d,), in the view `shrunk`; all values are within REACH."""
+    shrunk: Array = np.arcsinh(near)
+    shrunk *= unit
+    return shrunk if fine is None else np.concatenate([shrunk, fine(near)], axis=-1)
 
 
-def _with(scores: Array, fine: FineCombinations | None) -> Array:
+def _with_fine(scores: Array, fine: FineCombinations | None) -> Array:
     """Return normal scores (n, d) or (d,), with their fine combinations appended, if any."""
     return scores if fine is None else np.concatenate([scores, fine(scores)], axis=-1)
 
 
-def _shared(shares: Float64, fine: FineCombinations | None, d: int) -> Float64:
+def _with_shares_of_fine(shares: Float64, fine: FineCombinations | None, d: int) -> Float64:
     """Return the contributions of d features, (n, d), with their parts of the combinations."""
-    return shares if fine is None else shares[:, :d] + fine.shared(shares[:, d:])
-
-
-def _asinh(x: Array) -> Array:
-    near = _near(x)
-    drawn_in: Array = np.arcsinh(near, out=near)
-    return drawn_in
+    return shares if fine is None else shares[:, :d] + fine.distributed(shares[:, d:])
 
 
 def _near(x: Array) -> Array:
+    """Return scaled vectors x with each value clipped to REACH."""
     return np.minimum(np.maximum(x, np.float32(-REACH)), np.float32(REACH))

@@ -33,7 +33,7 @@ from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.views import Views
 from models.scores.by_regime import Surprise
-from models.scores.elbo import Scorer, blocks
+from models.scores.elbo import Scorer, row_blocks
 
 PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one", "furthest")
 OF_MANY = 6  # the index of the part that exists for many features only
@@ -89,12 +89,12 @@ class Auto:
         """Return the scores (n,) in nats of one block of scaled vectors x (n, d)."""
         return self.joined(self.parts(x))
 
-    def one(self, x: Array) -> float:
+    def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
-        elbo = self._elbo.one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
+        elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have one part more than an earlier version calibrated.
-        each = [one.one(own) for one, own in zip(self._surprises, parts, strict=False)]
+        each = [one.of_one(own) for one, own in zip(self._surprises, parts, strict=False)]
         more = sum(map(mul, _BESIDE, each))
         each[0] -= WEIGHT
         each[BESIDE_ALONE] = 0.0
@@ -154,7 +154,7 @@ def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[
 
 def parts_of(score: Auto, x: Array) -> Float64:
     """Return the scores of each part for any number n of scaled vectors x (n, d), (6, n)."""
-    parts = [score.parts(x[rows]) for rows in blocks(*x.shape)]
+    parts = [score.parts(x[rows]) for rows in row_blocks(*x.shape)]
     return np.concatenate(parts or [np.empty((score.counted, 0))], axis=1)
 
 

@@ -40,7 +40,7 @@ class ScoreByRegime:
         self, score: Any, network: Network, boundaries: Boundaries, tables: list[Float64]
     ) -> None:
         self._score, self._network, self._boundaries = score, network, boundaries
-        self._surprises = [Surprise(level) for level in levels(tables)]
+        self._surprises = [Surprise(level) for level in calibrations(tables)]
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""
@@ -57,7 +57,7 @@ class ScoreByRegime:
         return shares, expected
 
 
-def levels(tables: list[Float64]) -> list[Calibration]:
+def calibrations(tables: list[Float64]) -> list[Calibration]:
     """Return the calibration of each regime; a regime with too few scores uses all scores."""
     together = Calibration(np.sort(np.concatenate(tables)))
     return [Calibration(own) if len(own) >= FEWEST else together for own in tables]
@@ -76,9 +76,9 @@ class Surprise:
         self._rarest = math.log(n + 1.0)
         # equal scores share the p-value of the whole group
         self._at_values = -np.log((n - smaller) / (n + 1.0))
-        # The same numbers for `one`, as plain floats in an array: a list takes four times the
+        # The same numbers for `of_one`, as plain floats in an array: a list takes four times the
         # memory.
-        self._in_place = self._values.data, self._at_values.data
+        self._as_floats = self._values.data, self._at_values.data
 
     def __call__(self, scores: Float64) -> Float64:
         """Return -log p of each score, (m,), interpolated; beyond the largest by the tail."""
@@ -89,9 +89,9 @@ class Surprise:
         beyond = self._rarest - self._calibration.log_survival(excess)
         return np.where(excess > 0.0, beyond, inside)
 
-    def one(self, score: float) -> float:
+    def of_one(self, score: float) -> float:
         """Return -log p of one score; see `__call__`."""
-        values, rarity = self._in_place
+        values, rarity = self._as_floats
         i = bisect_right(values, score)
         if i == len(values):
             excess = score - values[-1]
@@ -104,19 +104,19 @@ class Surprise:
         return (rarity[i] - low) / (values[i] - before) * (score - before) + low
 
 
-def grouped(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
-    """Return the scores (n,) grouped by regime; `numbers` (n,) are their regimes."""
+def tables_of(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
+    """Return the scores (n,) tables_of by regime; `numbers` (n,) are their regimes."""
     return {int(r): np.sort(scores[numbers == r]) for r in np.unique(numbers)}
 
 
-def moved(
+def carried_tables(
     tables: Tables | None,
     was: NDArray[np.int64],
     now: NDArray[np.int64],
     before: Float64,
     after: Float64,
 ) -> Tables:
-    """Return the scores of old normals under the new version, grouped by their new regime.
+    """Return the scores of old normals under the new version, tables_of by their new regime.
 
     The previous version generated g vectors. `was` and `now` (g,) are their regimes, `before` and
     `after` (g,) their scores, under the previous and the new version. An old normal is assumed to
@@ -126,7 +126,7 @@ def moved(
     score. If the previous version had no `tables`, the generated vectors' new scores are used.
     """
     if tables is None:
-        return grouped(after, now)
+        return tables_of(after, now)
     scores, regimes = [np.empty(0)], [now[:0]]
     for number, table in tables.items():
         mine = np.flatnonzero(was == number)
@@ -134,24 +134,24 @@ def moved(
             like = mine[alike(table, before[mine])]  # (n, CHANGES)
             scores.append((table[:, None] + (after - before)[like]).ravel())
             regimes.append(now[like].ravel())
-    found = grouped(np.concatenate(scores), np.concatenate(regimes))
+    found = tables_of(np.concatenate(scores), np.concatenate(regimes))
     return {number: middles(own) for number, own in found.items()}
 
 
-def joined(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:
+def joined_tables(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:
     """Return the old and new scores of each regime in `numbers`, at most `CAPACITY` in total."""
     nothing = np.empty(0)
     both = [np.concatenate([old.get(r, nothing), new.get(r, nothing)]) for r in numbers]
     return [representable(thin(np.sort(own), CAPACITY // len(numbers))) for own in both]
 
 
-def pooled(tables: list[Float64]) -> Calibration:
+def pooled_calibration(tables: list[Float64]) -> Calibration:
     """Return the calibration of the relative score on all regimes' own calibration scores.
 
     Scores count as if none were equal. Otherwise the alarms that a regime of equal scores cannot
     use would go to the other regimes.
     """
-    pairs = zip(levels(tables), tables, strict=True)
+    pairs = zip(calibrations(tables), tables, strict=True)
     relative = [
         -np.log(np.arange(1, len(own) + 1) / (len(own) + 1.0))
         if len(own) >= FEWEST

@@ -46,7 +46,7 @@ class Scorer:
         self._latent = shape.latent
         self._encoder = layers(network, "encoder")
         self._decoder = layers(network, "decoder")
-        self._blocks, self._numbers = shape.blocks, shape.numbers
+        self._blocks, self._numbers = shape.slot_slices, shape.numbers
         noise = np.maximum(network.tensors["noise"][0], shape.noise_floor).astype(np.float64)
         noise = noise[: shape.numbers]
         # (m,), the inverse of each deviation
@@ -69,7 +69,7 @@ class Scorer:
         nats += self._constant
         return representable(nats)
 
-    def one(self, x: Array) -> float:
+    def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,) if `takes_one`; the result is the same."""
         encoded = forward(self._encoder, x)
         mean = encoded[: self._latent]
@@ -110,7 +110,7 @@ class Scorer:
 
     def _misfit(self, x: Array, decoded: Array) -> Array | Float64:
         if self._blocks:
-            words = self._of_words(x, decoded)
+            words = self._misfit_of_categories(x, decoded)
             numbers = self._numbers
             residual = (x[:, :numbers] - decoded[:, :numbers]) * self._precision
             both: Float64 = words + _HALF * np.vecdot(residual, residual)
@@ -124,7 +124,7 @@ class Scorer:
         nats: Float64 = bernoulli(x, logits, self._network.shape).sum(axis=1)
         return nats
 
-    def _of_words(self, x: Array, decoded: Array) -> Float64:
+    def _misfit_of_categories(self, x: Array, decoded: Array) -> Float64:
         """Return -log p of the categories of x (n, d), (n,), from the decoder's logits."""
         nats = np.zeros(len(x))
         for own in self._blocks:
@@ -132,8 +132,8 @@ class Scorer:
         return nats
 
 
-def blocks(n: int, d: int) -> Iterator[slice]:
-    """Yield slices of the rows of a matrix (n, d) in blocks that fit a core's cache."""
+def row_blocks(n: int, d: int) -> Iterator[slice]:
+    """Yield slices of the rows of a matrix (n, d) in row_blocks that fit a core's cache."""
     step = _rows(d)
     return (slice(start, start + step) for start in range(0, n, step))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
-from models.parts.regimes import means_of
+from models.parts.regimes import group_means
 
 VALLEY = 2.5  # how many times lower the density is in a valley than at the lower peak
 CODES = 100  # codes needed for each Gaussian: with fewer, valleys appear by chance
@@ -87,7 +87,7 @@ def separated(codes: Array, group_of: NDArray[np.int64]) -> NDArray[np.bool_]:
     """
     z = codes.astype(np.float64)
     k, sizes = z.shape[1], np.bincount(group_of)
-    means = means_of(z, group_of)
+    means = group_means(z, group_of)
     within = z - means[group_of]
     tied = within.T @ within / len(z)
     # The covariance of a small group is shrunk towards the pooled covariance of all groups.

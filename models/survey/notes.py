@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array
 from models.parts.lineage import Evidence, Note
-from models.parts.scaler import KNEE, Scaler, middle
+from models.parts.scaler import KNEE, Scaler, middle_range
 from models.parts.stray_values import StrayValues
 from models.survey.counters import is_counter
 
@@ -34,7 +34,7 @@ def on_first_experience(X: Array, stray: StrayValues, names: Sequence[str]) -> I
             "batch. If not, leave them out, or send null with missing: impute.",
         )  # fmt: skip
     kept = X[~stray.rows].astype(np.float64)
-    low, high = middle(kept)
+    low, high = middle_range(kept)
     least, most = np.quantile(kept, (0.001, 0.999), axis=0)
     pulled = np.flatnonzero((low > least) | (high < most))
     if len(pulled):
@@ -78,12 +78,12 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
 
 def on_range(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
     """Yield notes on features of new normals X (n, d) outside the first experience's range."""
-    if scaler.bend is None:
+    if scaler.piecewise is None:
         return
     m = X.shape[1]  # in scaled vectors the numbers come first
     y = np.zeros((len(X), len(scaler.scale)))
     y[:, :m] = (X - scaler.location[:m]) / scaler.scale[:m]
-    scaled = np.abs(scaler.bend(y))[:, :m]
+    scaled = np.abs(scaler.piecewise(y))[:, :m]
     out = np.quantile(scaled, 1.0 - UNFIT, axis=0) > KNEE
     if out.any():
         yield _note(
@@ -92,7 +92,7 @@ def on_range(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
             "values far outside are distinguished only coarsely. Start a new detector with a first "
             "batch that covers all ranges.",
         )  # fmt: skip
-    widened = scaler.bend.bent[:m] & ~out
+    widened = scaler.piecewise.bent[:m] & ~out
     if widened.any():
         yield _note(
             "widened", names, np.flatnonzero(widened),

@@ -16,7 +16,14 @@ from models.parts.network import Network, posterior_codes
 from models.parts.reference import Reference
 from models.parts.views import Views
 from models.scores import by_regime
-from models.scores.by_name import PLAIN, SHARP, base, in_blocks, prepare, scorer
+from models.scores.by_name import (
+    NETWORK_ALONE,
+    RAISED_BY_NOISE,
+    base_score,
+    score_arrays,
+    score_named,
+    score_rows,
+)
 from models.strategies.exemplars import Candidates
 from models.survey import notes
 from models.survey.survey import survey
@@ -36,10 +43,10 @@ LEAST_CALIBRATING = 0.1
 def assemble(trained: Trained) -> Version:
     """Return the version whose network is `networks[0]`, calibrated on held-out vectors."""
     score = trained.config.score
-    if score == base(score):
+    if score == base_score(score):
         found = _calibrate(trained)
         return _with_false_incidents(found.version, found, trained)
-    plain = replace(trained.config, score=base(score))
+    plain = replace(trained.config, score=base_score(score))
     value = plain.threshold.get("value")
     if isinstance(value, int | float):  # the value is a -log p, not a plain score
         plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
@@ -88,7 +95,7 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     old = before = after = np.empty(0)
     if champion:
         before = champion.score_scaled(generated)
-        after = in_blocks(scorer(config.score, network, latents, scoring), generated)
+        after = score_rows(score_named(config.score, network, latents, scoring), generated)
     if champion and past.learned:
         old = carried(champion.calibration.scores, before, after)
     kept = _vectors_to_keep(trained, latents, generated)
@@ -113,7 +120,7 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     evidence = alarm_evidence(version, champion, x_new, held_out, (before, after))
     found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = replace(
-        version.recorded(
+        version.with_lineage(
             evidence=evidence,
             regimes=found.regimes,
             advice=found.advice,
@@ -145,7 +152,7 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
     """Return the version with its score relative to the regime, calibrated within each regime."""
     version, previous = plain.version, trained.previous
     held_out = trained.scaler.inverse(trained.x[plain.rows])
-    new = by_regime.grouped(plain.held_out, version.nearest_regime(held_out))
+    new = by_regime.tables_of(plain.held_out, version.nearest_regime(held_out))
     old: by_regime.Tables = {}
     if previous and trained.past.learned:
         generated = trained.scaler.inverse(plain.generated)
@@ -154,13 +161,13 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
         if tables is None and previous.config.score == version.config.score:
             # all regimes have one table
             tables, was = {0: previous.calibration.scores}, np.zeros_like(was)
-        old = by_regime.moved(tables, was, now, plain.before, plain.after)
+        old = by_regime.carried_tables(tables, was, now, plain.before, plain.after)
     numbers = [one.number for one in version.lineage.regimes]
-    joined = by_regime.joined(old, new, numbers)
+    joined = by_regime.joined_tables(old, new, numbers)
     return replace(
         version,
         config=trained.config,
-        calibration=by_regime.pooled(joined),
+        calibration=by_regime.pooled_calibration(joined),
         scoring={**version.scoring, **by_regime.to_tensors(joined)},
     )
 
@@ -168,7 +175,7 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
 def _regime_tables(previous: Version, plain: str) -> by_regime.Tables | None:
     """Return the calibration scores of each regime of a version; None if it has none."""
     tables = by_regime.from_tensors(previous.scoring)
-    if tables is None or base(previous.config.score) != plain:
+    if tables is None or base_score(previous.config.score) != plain:
         return None
     numbers = [one.number for one in previous.lineage.regimes]
     return dict(zip(numbers, tables, strict=True))
@@ -214,9 +221,9 @@ def _fit_score(
     `x` and `folds` are those of `_held_out_scores`.
     """
     score, network = trained.config.score, trained.networks[0]
-    scoring = prepare(score, network, latents, trained.plan.seed)
+    scoring = score_arrays(score, network, latents, trained.plan.seed)
     rows, own = _held_out_scores(trained, latents, x, folds)
-    serving = in_blocks(scorer(score, network, latents, scoring), trained.x[rows])
+    serving = score_rows(score_named(score, network, latents, scoring), trained.x[rows])
     held_out = calibration_scores(own, serving, EqualRows.of(trained.x).of_rows(rows))
     differs = disagreement(held_out, serving)
     if differs is not None:
@@ -238,13 +245,15 @@ def _held_out_scores(
     for m, network in enumerate(trained.networks):
         mixture = latents
         # fitted to its codes of the same vectors, without those that it left out
-        if m and score not in PLAIN:
+        if m and score not in NETWORK_ALONE:
             learned = x[folds != m]
             codes = _sample_codes(trained.networks[0], learned, rng)
             mixture = latents.moved(codes, _sample_codes(network, learned, rng))
-        needs = prepare(score, network, mixture, plan.seed)
+        needs = score_arrays(score, network, mixture, plan.seed)
         rows = np.flatnonzero(plan.left_out(m))
-        found.append((rows, in_blocks(scorer(score, network, mixture, needs), trained.x[rows])))
+        found.append(
+            (rows, score_rows(score_named(score, network, mixture, needs), trained.x[rows]))
+        )
     rows_of_networks, scores = zip(*found, strict=True)
     return np.concatenate(rows_of_networks), np.concatenate(scores)
 
@@ -256,13 +265,13 @@ def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
         return trained.x[:0]
     # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
     # every real vector would score beyond the range of the drawn ones.
-    drawn = previous.faithful().draw(GENERATED, rng)
+    drawn = previous.with_faithful_draws().draw(GENERATED, rng)
     if views := Views.from_tensors(previous.scoring):
         # Draw from both generators: the views' densities fit real vectors more closely than the
         # network's draws.
         more = previous.scaler.valid(views.sample(GENERATED // 2, rng))
         return np.concatenate([drawn[::2], more])
-    if trained.config.score not in SHARP:
+    if trained.config.score not in RAISED_BY_NOISE:
         return drawn
     # Drawn vectors must score like real ones, so they get all, none or a part of their noise.
     quiet = previous.network.decode(previous.network.encode(drawn)[0])

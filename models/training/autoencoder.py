@@ -74,7 +74,7 @@ def learn(
         networks, chosen, past, previous, config, scaler, new, x, curve, memory, labelled
     )
     try:
-        version = assemble(trained).recorded(probes=tuple(probes))
+        version = assemble(trained).with_lineage(probes=tuple(probes))
     except np.linalg.LinAlgError as error:
         raise TrainingError(f"training: what was learned has no covariance: {error}") from None
     version = with_solver(version, previous, past, x_new, classes)

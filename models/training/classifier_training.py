@@ -22,7 +22,14 @@ from models.parts.carried_calibration import GENERATED
 from models.parts.network import Network
 from models.strategies.past import Past
 from models.vae.adam import Adam
-from models.version.classifier import EXEMPLARS, Labels, arrays, classes, remembered, respond
+from models.version.classifier import (
+    EXEMPLARS,
+    Labels,
+    class_probabilities,
+    classes,
+    solver_arrays,
+    to_memory,
+)
 from models.version.version import Version
 
 HIDDEN = 128
@@ -69,7 +76,7 @@ def _solver(
     ]
     head = _extended_head(previous, len(names), version.network.shape.latent, rng)
     frozen = len(known) if past.frozen else 0
-    return remembered(names, _train_head(head, parts, frozen, rng))
+    return to_memory(names, _train_head(head, parts, frozen, rng))
 
 
 def _old_vectors(
@@ -83,7 +90,7 @@ def _old_vectors(
         return previous.kept, _one_hot(own, classes(previous.memory))
     else:
         rows = x if past.answers else x[:0]
-    return rows, respond(previous.memory, _codes(previous.network, rows))
+    return rows, class_probabilities(previous.memory, _codes(previous.network, rows))
 
 
 def _codes(network: Network, x: Array) -> Array:
@@ -103,7 +110,7 @@ def _extended_head(
     if previous is None or not len(classes(previous.memory)):
         U = rng.standard_normal((k, HIDDEN), dtype=np.float32) * np.float32(np.sqrt(2.0 / k))
         return [U, np.zeros((1, HIDDEN), np.float32), *_new_outputs(rng, C)]
-    U, a, V, b = arrays(previous.memory)
+    U, a, V, b = solver_arrays(previous.memory)
     more_V, more_b = _new_outputs(rng, C - V.shape[1])
     return [U, a, np.hstack([V, more_V]), np.hstack([b, more_b])]
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 from models.config import Policy
 from models.parts.calibration import severities
-from models.parts.incident_rule import Curve, curve, ranked
-from models.scores.by_name import base
+from models.parts.incident_rule import OpeningCounts, count_openings, severities_by_rank
+from models.scores.by_name import base_score
 from models.version.version import Version
 
 MOST = 50_000  # the most of the latest rows that are judged again, in about a second
@@ -20,12 +20,12 @@ def with_incidents_by_rank(
 ) -> Version:
     """Return the version with the curve of the normals new (n, d), in order of arrival.
 
-    This is for kinds that hold out no rows: the rows are ranked among themselves.
+    This is for kinds that hold out no rows: the rows are severities_by_rank among themselves.
     """
     alpha = version.threshold_for(policy).alpha
     if not 0.0 < alpha < 1.0:
         return version
-    found = curve(ranked(version.score(new[-MOST:]), alpha), alpha)
+    found = count_openings(severities_by_rank(version.score(new[-MOST:]), alpha), alpha)
     return _with_incidents(version, previous, found)
 
 
@@ -46,18 +46,18 @@ def with_incidents_on_held_out(
         return version
     order = np.argsort(rows)
     blocks = np.cumsum(np.diff(rows[order], prepend=rows[order][:1]) > 1, dtype=np.int64)
-    if version.config.score == base(version.config.score):
+    if version.config.score == base_score(version.config.score):
         severe = severities(version.calibration.p_values(scores), alpha)
-    else:  # these scores are base scores, not relative to their regime
-        severe = ranked(scores, alpha)
-    found = curve(severe[order], alpha, blocks)
+    else:  # these scores are base_score scores, not relative to their regime
+        severe = severities_by_rank(scores, alpha)
+    found = count_openings(severe[order], alpha, blocks)
     return _with_incidents(version, previous, replace(found, held_out=True))
 
 
-def _with_incidents(version: Version, previous: Version | None, found: Curve) -> Version:
+def _with_incidents(version: Version, previous: Version | None, found: OpeningCounts) -> Version:
     """Return the version with the curve, joined with the previous version's curve.
 
     The runs among earlier normals still count.
     """
-    earlier = Curve.of(previous.lineage) if previous else None
-    return version.recorded(incidents=found.joined(earlier).kept())
+    earlier = OpeningCounts.from_lineage(previous.lineage) if previous else None
+    return version.with_lineage(incidents=found.joined(earlier).to_lineage())

@@ -73,5 +73,5 @@ def disagreement(held_out: Float64, serving: Float64) -> float | None:
     calibration = Calibration(np.sort(representable(held_out)))
     threshold = calibration.threshold({"fpr": RARE}).value
     share = float((serving >= threshold).mean())
-    expected = max(RARE, calibration.held(threshold).high)
+    expected = max(RARE, calibration.false_alarm_rate(threshold).high)
     return share if share > expected else None

@@ -46,7 +46,7 @@ def with_drawn_rows(given: PreparedExperience, seed: int) -> PreparedExperience:
     missing = MIN_VECTORS - int((~given.vouched).sum())
     if missing <= 0 or len(given.new) >= MANY:
         return given
-    drawn = given.previous.faithful().sample(missing, seed)
+    drawn = given.previous.with_faithful_draws().sample(missing, seed)
     return replace(
         given,
         new=np.concatenate([given.new, drawn]),

@@ -21,7 +21,7 @@ def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[st
         return previous.network.shape.likelihood, previous.scaler
     likelihood = likelihood_of(new, config)
     unit = likelihood == "bernoulli"
-    return likelihood, Scaler.fitted(new, config.categories(new.shape[1]), unit)
+    return likelihood, Scaler.fit(new, config.categories(new.shape[1]), unit)
 
 
 def likelihood_of(X: Array, config: Config) -> str:

@@ -83,7 +83,7 @@ class _Regimes:
             return self.labels.index(label) if label in self.labels else None
         if known is None:
             return None
-        half_squares = known.each(mean.astype(np.float32)[None])[0]
+        half_squares = known.half_squared_distances(mean.astype(np.float32)[None])[0]
         nearest = int(half_squares.argmin())
         same = half_squares[nearest] <= 0.5 * ONE_MODE**2 or len(self.shares) >= MOST
         return nearest if same else None
@@ -107,7 +107,7 @@ class _Regimes:
 
     def tied(self) -> TiedGaussians:
         """Return the regimes as a mixture."""
-        return TiedGaussians.of(
+        return TiedGaussians.with_ridge(
             np.array(self.shares), np.array(self.means), self.covariance, self._slots
         )
 
@@ -185,7 +185,7 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
     found = survey_regimes(
         version, previous, _version_regimes(version, previous, whole, x, generated), rng
     )
-    version = version.recorded(
+    version = version.with_lineage(
         evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
     )
     return replace(version, memory={**version.memory, **found.tensors})
@@ -204,9 +204,9 @@ def _version_regimes(
     known: dict[int, PreviousRegime] = {}
     of_old = np.empty(0, np.int64)
     if previous is not None:
-        of_old = 1 + MahalanobisScore(tied).each(generated)[:, : len(whole.shares_before)].argmin(
-            axis=1
-        )
+        of_old = 1 + MahalanobisScore(tied).half_squared_distances(generated)[
+            :, : len(whole.shares_before)
+        ].argmin(axis=1)
         if isinstance(previous.latents, TiedGaussians) and previous.regimes:
             known = PreviousRegime.of(previous)
         else:
@@ -251,4 +251,4 @@ def _carried_scores(
 
 
 def _drawn(previous: Version, rng: np.random.Generator) -> Array:
-    return previous.faithful().draw(GENERATED, rng)
+    return previous.with_faithful_draws().draw(GENERATED, rng)

@@ -11,7 +11,7 @@ from models.arrays import Array
 from models.config import MIN_VECTORS
 from models.parts.lineage import Note
 from models.parts.scaler import Scaler
-from models.parts.stray_values import StrayValues, strays
+from models.parts.stray_values import StrayValues, find_strays
 from models.survey import notes
 from models.survey.novelty import with_novelty
 from models.version.version import Version
@@ -40,7 +40,7 @@ class PreparedExperience:
     def recorded(self, version: Version, parent: Version | None) -> Version:
         """Return the version with the facts about this experience added to its lineage."""
         lineage = version.lineage
-        return version.recorded(
+        return version.with_lineage(
             parent=parent.sha256 if parent else None,
             learned=lineage.learned + self.left_out - self.drawn,
             n_new=lineage.n_new - self.drawn,
@@ -74,7 +74,7 @@ def prepare(
     numbers, names = features.numbers(new)
     always = notes.on_numbers(numbers, names)
     if previous is None:
-        stray = strays(numbers)
+        stray = find_strays(numbers)
         if (~stray.rows).sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
             stray = StrayValues(np.zeros(len(new), bool), {})
         keep = ~stray.rows
@@ -92,7 +92,7 @@ def prepare(
 
 def extended_scaler(previous: Version, new: Array) -> Scaler:
     """Return the previous version's scaler, extended to the new normals (n, d)."""
-    drawn = previous.faithful().draw(DRAWN, np.random.default_rng(0))
-    learned = np.concatenate([drawn, previous.scaler.transform(previous.reference.first)])
+    drawn = previous.with_faithful_draws().draw(DRAWN, np.random.default_rng(0))
+    learned = np.concatenate([drawn, previous.scaler.transform(previous.reference.first_range)])
     known = np.stack([learned.min(axis=0), learned.max(axis=0)]).astype(np.float64)
-    return previous.scaler.reaching(new, known, previous.reference.constant)
+    return previous.scaler.extended(new, known, previous.reference.constant)

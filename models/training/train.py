@@ -22,7 +22,7 @@ from models.progress import finish
 from models.training import labelled_rows
 from models.training.learner import Learn, Progress
 from models.training.prepared import Features, prepare
-from models.version.imputation import from_alike
+from models.version.imputation import filled_from_nearest
 from models.version.kind import module_of
 from models.version.version import Version
 
@@ -70,7 +70,7 @@ def learn(
     if weights is not None:
         check_weights(weights)
     categories = config.categories(new.shape[1])
-    new = previous.filled(new) if previous else from_alike(new, categories)
+    new = previous.filled(new) if previous else filled_from_nearest(new, categories)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
     features = Features(config.feature_names(new.shape[1]), categories)
     classes = _checked_labels(labels, len(new))
@@ -80,7 +80,7 @@ def learn(
     learn_kind: Learn = module_of(config.kind).learn
     version = yield from learn_kind(given, config, weights)
     if len(given.new) >= WINDOW:  # enough rows to show how far scores wander over time
-        reference = version.reference.scored(version.p_values(given.new))
+        reference = version.reference.with_scores(version.p_values(given.new))
         version = replace(version, reference=reference)
     return given.recorded(version.with_gaps_compared(), previous)
 

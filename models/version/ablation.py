@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
-from models.scores.by_name import Score, in_blocks
-from models.scores.elbo import blocks
+from models.scores.by_name import Score, score_rows
+from models.scores.elbo import row_blocks
 from models.version.imputation import Fill
 
 # this many columns are tried by their share of the score, and as many by their distance
@@ -122,13 +122,13 @@ class Explainer:
             columns = np.broadcast_to(np.arange(count), (len(x), count))
         else:
             columns = suspects(x, self._shares(x, seen), self.drawn, owners)
-        found = ablate(x, columns, owners, self.fill, lambda rows: in_blocks(self.score, rows))
+        found = ablate(x, columns, owners, self.fill, lambda rows: score_rows(self.score, rows))
         contributions = np.full(seen.shape, -np.inf)
         contributions[np.arange(len(x))[:, None], columns] = found.falls
         return np.where(seen, contributions, -np.inf), found.expected
 
     def _shares(self, x: Array, seen: NDArray[np.bool_]) -> Float64:
         """Return each feature's share by the score's own explanation, (n, d)."""
-        shares_of_blocks = [self.score.explain(x[rows])[0] for rows in blocks(*x.shape)]
+        shares_of_blocks = [self.score.explain(x[rows])[0] for rows in row_blocks(*x.shape)]
         shares = np.concatenate(shares_of_blocks or [np.empty(x.shape)])
         return np.where(seen[:, self.owners], shares, -np.inf)

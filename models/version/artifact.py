@@ -52,7 +52,7 @@ def decode(
     if len(data) > max_bytes:
         raise ArtifactError(f"artifact: {len(data)} bytes, more than {max_bytes}")
     head = data[8 : 8 + int.from_bytes(data[:8], "little")]
-    _check_crowd(head)
+    _check_counts(head)
     try:
         tensors = safetensors.numpy.load(data)
         header = json.loads(head)
@@ -76,7 +76,7 @@ def decode(
     return tensors, about
 
 
-def _check_crowd(head: bytes) -> None:
+def _check_counts(head: bytes) -> None:
     """Raise ArtifactError before parsers make an object for each of millions of entries."""
     tensors, entries = head.count(b'"data_offsets"'), head.count(b"{") + head.count(b"[")
     if tensors > _MOST_TENSORS or entries > _MOST_ENTRIES:
@@ -109,7 +109,7 @@ PARTS = (
 )
 
 
-def under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
+def tensors_under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
     """Return the tensors whose names begin with `prefix`, by the rest of their names."""
     return {
         name.removeprefix(prefix): tensor
@@ -118,7 +118,7 @@ def under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
     }
 
 
-def part(version: object, dotted: str) -> NDArray[Any]:
+def tensor_of(version: object, dotted: str) -> NDArray[Any]:
     """Return the array named `dotted`: a part of the version and a field of that part."""
     owner, name = dotted.split(".")
     tensor: NDArray[Any] = getattr(getattr(version, owner), name)

@@ -31,19 +31,19 @@ def classes(memory: Memory) -> Labels:
     return np.asarray(memory.get(LABELS, ()), np.int64)
 
 
-def arrays(memory: Memory) -> list[Array]:
+def solver_arrays(memory: Memory) -> list[Array]:
     """Return U (k, h), a (1, h), V (h, C) and b (1, C)."""
     return [np.asarray(memory[name], np.float32) for name in _ARRAYS]
 
 
-def remembered(labels: Labels, trained: list[Array]) -> dict[str, NDArray[Any]]:
+def to_memory(labels: Labels, trained: list[Array]) -> dict[str, NDArray[Any]]:
     """Return a solver in the form that a version's memory stores."""
     return {LABELS: labels, **dict(zip(_ARRAYS, trained, strict=True))}
 
 
-def respond(memory: Memory, codes: Array) -> Array:
+def class_probabilities(memory: Memory, codes: Array) -> Array:
     """Return the probability of each class for codes (n, k), (n, C)."""
-    U, a, V, b = arrays(memory)
+    U, a, V, b = solver_arrays(memory)
     logits = np.maximum(codes @ U + a, 0.0) @ V + b
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares: Array = odds / odds.sum(axis=1, keepdims=True)

@@ -44,9 +44,9 @@ class Description(NamedTuple):
         return self.shape.numbers + len(self.categories)
 
 
-def described(about: Mapping[str, Any]) -> Description:
+def parse_description(about: Mapping[str, Any]) -> Description:
     """Return an artifact's description as types; raise ArtifactError if it is invalid."""
-    _plain(about)
+    _check_json(about)
     try:
         config = msgspec.convert(about.get("config"), Config)
         shape = msgspec.convert(about.get("shape"), Shape)
@@ -60,7 +60,7 @@ def described(about: Mapping[str, Any]) -> Description:
     return found
 
 
-def _plain(value: Any, depth: int = 0) -> None:
+def _check_json(value: Any, depth: int = 0) -> None:
     """Raise ArtifactError for valid JSON that its readers cannot handle."""
     if depth > _DEEPEST:
         raise ArtifactError("artifact: its description is nested too deeply")
@@ -73,11 +73,11 @@ def _plain(value: Any, depth: int = 0) -> None:
         raise ArtifactError("artifact: its description has a whole number beyond 2**53")
     elif isinstance(value, Mapping):
         for name, one in value.items():
-            _plain(name, depth + 1)
-            _plain(one, depth + 1)
+            _check_json(name, depth + 1)
+            _check_json(one, depth + 1)
     elif isinstance(value, list):
         for one in value:
-            _plain(one, depth + 1)
+            _check_json(one, depth + 1)
 
 
 def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
@@ -87,7 +87,7 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "shape.noise_floor: -30 to 30", -30.0 <= shape.noise_floor <= 30.0
     yield "shape.likelihood", shape.likelihood in {"gaussian", "bernoulli", "identity"}
     yield from kind_of(config.kind).consistent(shape)
-    yield "shape.categories: slots", _slots(shape)
+    yield "shape.categories: slots", _slots_are_valid(shape)
     yield "config.dimension", config.width in (None, about.width)
     own = len(config.categories(about.width)) if config.width else 0
     yield "config.columns: their categories", own == len(shape.categories)
@@ -100,7 +100,7 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "lineage.last_regime: a regime has a larger number", largest <= lineage.last_regime
 
 
-def _slots(shape: Shape) -> bool:
+def _slots_are_valid(shape: Shape) -> bool:
     counts = shape.categories
     gaussian = not counts or shape.likelihood != "bernoulli"
     return gaussian and all(1 <= one <= MOST_SLOTS for one in counts) and shape.numbers >= 0

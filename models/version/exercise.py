@@ -63,7 +63,11 @@ def exercise(version: ExercisedVersion, golden: Array) -> None:
     explained = (part for row in version.explain(X, 1) for one in row for part in one[1:])
     # the values of a category are words
     answers += [part for part in explained if not isinstance(part, str)]
-    answers += [version.calibration.held(threshold.value), threshold.value, threshold.alpha]
+    answers += [
+        version.calibration.false_alarm_rate(threshold.value),
+        threshold.value,
+        threshold.alpha,
+    ]
     answers += [version.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
     answers += [one.typical for one in version.regimes]
     if version.config.missing == "impute" and version.dimension > 1:

@@ -39,7 +39,7 @@ class CategoryWords(NamedTuple):
         return own.get(value) or (self.read and self.read(value)) or UNKNOWN
 
 
-def leading(
+def largest_contributions(
     found: ScoreShares, names: Sequence[str], k: int, words: CategoryWords
 ) -> list[list[Attribution]]:
     """Return each row's k largest shares, the largest first, with the columns' names (d,).

@@ -38,7 +38,7 @@ Fill = Callable[[Array], Array]
 """Scaled vectors with NaN (n, d) -> the same with all filled in."""
 
 
-def reconstructed(network: Network, start: Array) -> Fill:
+def fill_by_reconstruction(network: Network, start: Array) -> Fill:
     """Return a function that fills gaps with the VAE's reconstruction, from `start` (d,) on."""
 
     def fill(x: Array) -> Array:
@@ -61,7 +61,7 @@ def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
     return X
 
 
-def from_alike(X: Array, categories: Sequence[int]) -> Array:
+def filled_from_nearest(X: Array, categories: Sequence[int]) -> Array:
     """Return X (n, d) with each NaN filled in from the nearest complete row.
 
     The distance is over the columns that both rows have, each in units of its own deviation; two
@@ -95,7 +95,7 @@ def from_alike(X: Array, categories: Sequence[int]) -> Array:
     return filled
 
 
-class Scale(NamedTuple):
+class GapScale(NamedTuple):
     """The ascending scores (s, g) of g drawn vectors, for each of s counts of hidden features.
 
     `counts` (s,) begins with 0: the first row has the scores of complete vectors. An artifact
@@ -108,7 +108,7 @@ class Scale(NamedTuple):
     @classmethod
     def of(
         cls, x: Array, fill: Fill, score: Callable[[Array], Float64], owners: NDArray[np.intp]
-    ) -> "Scale":
+    ) -> "GapScale":
         """Score x (g, d), scaled, complete and with features hidden at random.
 
         `owners` (d,) is the feature of each number of x.
@@ -126,7 +126,7 @@ class Scale(NamedTuple):
         return cls(counts, representable(np.stack(rows)).astype(np.float32).astype(np.float64))
 
     @classmethod
-    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "Scale | None":
+    def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "GapScale | None":
         """Return the scale that `to_tensors` wrote; None if there is none."""
         if "gaps.counts" not in tensors:
             return None
@@ -136,7 +136,7 @@ class Scale(NamedTuple):
         """Return counts (s,) and scores (s, g) by name, in the form that an artifact stores."""
         return {"gaps.counts": self.counts, "gaps.scores": self.scores.astype(np.float32)}
 
-    def whole(self, scores: Float64, hidden: NDArray[np.int64]) -> Float64:
+    def as_complete(self, scores: Float64, hidden: NDArray[np.int64]) -> Float64:
         """Return scores (n,) of vectors with gaps on the scale of complete vectors."""
         above = np.clip(np.searchsorted(self.counts, hidden), 1, len(self.counts) - 1)
         moved = np.empty_like(scores)
@@ -144,13 +144,13 @@ class Scale(NamedTuple):
             own = above == upper
             low, high = self.counts[upper - 1], self.counts[upper]
             share = (hidden[own] - low) / (high - low)
-            from_low = _moved(scores[own], self.scores[upper - 1], self.scores[0])
-            from_high = _moved(scores[own], self.scores[upper], self.scores[0])
+            from_low = _equally_rare(scores[own], self.scores[upper - 1], self.scores[0])
+            from_high = _equally_rare(scores[own], self.scores[upper], self.scores[0])
             moved[own] = (1.0 - share) * from_low + share * from_high
         return moved
 
 
-def _moved(scores: Float64, hidden: Float64, whole: Float64) -> Float64:
+def _equally_rare(scores: Float64, hidden: Float64, whole: Float64) -> Float64:
     """Map scores (n,) to scores as rare among `whole` (g,) as they are among `hidden` (g,)."""
     moved = np.interp(scores, hidden, whole)
     low, high = (np.quantile(each, TAIL) for each in (hidden, whole))

@@ -47,7 +47,7 @@ def judge_one(
     scaled = scaler.transform_one(x)
     if scaled is None:
         return None
-    score = scorer.one(scaled)
+    score = scorer.of_one(scaled)
     if not abs(score) < LARGEST:
         return None
     p = calibration.p_value(score)

@@ -35,7 +35,7 @@ class NamesAndWords:
             if one.type == "category"
         }
 
-    def reading(self, read: Callable[[float], str | None] | None = None) -> CategoryWords:
+    def words_with(self, read: Callable[[float], str | None] | None = None) -> CategoryWords:
         """Return these words, with `read` for codes that this version never learned."""
         return CategoryWords(self.words, read)
 
@@ -44,7 +44,7 @@ class NamesAndWords:
     ) -> list[list[Any]]:
         """Return the values of rows X (n, d), with words in place of codes."""
         rows: list[list[Any]] = X.tolist()
-        names, words = self.features, self.reading(read)
+        names, words = self.features, self.words_with(read)
         for place in self.config.categories(self.dimension):
             for row in rows:
                 row[place] = words.value(names[place], row[place])

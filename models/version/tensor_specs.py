@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import ArtifactError
-from models.parts.bend import MOST_KNOTS
 from models.parts.calibration import CAPACITY, LARGEST
+from models.parts.piecewise_map import MOST_KNOTS
 from models.parts.reference import BINS
-from models.scores.by_name import RELATIVE
+from models.scores.by_name import BY_REGIME
 from models.version.description import Description
 from models.version.imputation import DRAWN, SHARES
 from models.version.kind import kind_of
@@ -25,7 +25,7 @@ MIN_CALIBRATION = 8  # the fewest calibration scores
 LEAST_DEVIATION = 0.01
 LARGEST_NOISE = 60.0  # the largest log variance whose deviation is still a float32 number
 # bounds of a feature's scale: below float32's smallest step, above twice its largest value
-_NANO, _WIDE = 1e-46, 1e39
+_LEAST_SCALE, _LARGEST_SCALE = 1e-46, 1e39
 
 
 def _network(about: Description, rows: Lengths) -> Specs:
@@ -44,12 +44,12 @@ def _network(about: Description, rows: Lengths) -> Specs:
 def _scaler(about: Description, rows: Lengths) -> Specs:
     d = about.shape.dimension
     specs = {
-        "scaler.location": TensorSpec("float64", (d,), -_WIDE, _WIDE),
-        "scaler.scale": TensorSpec("float64", (d,), _NANO, _WIDE),
+        "scaler.location": TensorSpec("float64", (d,), -_LARGEST_SCALE, _LARGEST_SCALE),
+        "scaler.scale": TensorSpec("float64", (d,), _LEAST_SCALE, _LARGEST_SCALE),
     }
     if knots := min(rows["scaler.at"], MOST_KNOTS):
         for name in ("scaler.at", "scaler.to"):
-            specs[name] = TensorSpec("float64", (knots, d), -_WIDE, _WIDE)
+            specs[name] = TensorSpec("float64", (knots, d), -_LARGEST_SCALE, _LARGEST_SCALE)
     if about.categories:
         c, slots = len(about.categories), sum(about.categories)
         specs["scaler.codes"] = TensorSpec("float32", (slots,), 0.0, 2.0**24)
@@ -106,7 +106,7 @@ def _regimes(about: Description, rows: Lengths) -> Specs:
 
 def _tables(about: Description, rows: Lengths) -> Specs:
     """Return the specs of a score that is relative to the regime."""
-    if not about.config.score.endswith(RELATIVE):
+    if not about.config.score.endswith(BY_REGIME):
         return {}
     n = min(max(rows["scoring.regime.scores"], MIN_CALIBRATION), 2 * CAPACITY)
     return {
@@ -116,7 +116,7 @@ def _tables(about: Description, rows: Lengths) -> Specs:
 
 
 def _gaps(about: Description, rows: Lengths) -> Specs:
-    """Return the specs of `imputation.Scale`, which earlier versions do not have."""
+    """Return the specs of `imputation.GapScale`, which earlier versions do not have."""
     counts = min(rows["gaps.counts"], 1 + len(SHARES))
     if not counts:
         return {}
@@ -163,12 +163,12 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     for name, spec in specs.items():
         if why := spec.violation(tensors[name]):
             raise ArtifactError(f"artifact: {name} {why}")
-    for what, right in _sound(tensors):
+    for what, right in _value_requirements(tensors):
         if not right:
             raise ArtifactError(f"artifact: {what}")
 
 
-def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
     """Yield each requirement between values, and whether it is met."""
     if "scaler.categories" in tensors:
         places = tensors["scaler.categories"]
@@ -191,7 +191,7 @@ def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
         yield "gaps.counts do not rise from 0", whole_first
         yield "gaps.scores do not rise", _rises(tensors["gaps.scores"])
     if "scoring.auto.tables" in tensors:
-        yield from _sound_views(tensors)
+        yield from _view_requirements(tensors)
     if "scoring.regime.sizes" in tensors:
         sizes, scores = tensors["scoring.regime.sizes"], tensors["scoring.regime.scores"]
         whole = int(sizes.sum()) == len(scores)
@@ -200,7 +200,7 @@ def _sound(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
         yield "scoring.regime.scores do not rise", all(_rises(one) for one in own)
 
 
-def _sound_views(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
     tables = tensors["scoring.auto.tables"]
     enough = tables.shape[1] >= MIN_CALIBRATION
     yield "scoring.auto.tables do not rise, or are too few", enough and _rises(tables)

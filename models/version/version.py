@@ -21,15 +21,15 @@ from models.parts.network import Network
 from models.parts.reference import Reference
 from models.parts.regimes import NONE, Boundaries, Regime
 from models.parts.scaler import Scaler
-from models.scores.by_name import Score, base, in_blocks
-from models.scores.elbo import blocks
+from models.scores.by_name import Score, base_score, score_rows
+from models.scores.elbo import row_blocks
 from models.version import artifact
 from models.version.ablation import Explainer, by_owner
-from models.version.artifact import PARTS, part, under
-from models.version.description import Description, described
+from models.version.artifact import PARTS, tensor_of, tensors_under
+from models.version.description import Description, parse_description
 from models.version.exercise import exercise
-from models.version.explanation import ScoreShares, by_column, leading
-from models.version.imputation import DRAWN, Fill, Scale, filled_in
+from models.version.explanation import ScoreShares, by_column, largest_contributions
+from models.version.imputation import DRAWN, Fill, GapScale, filled_in
 from models.version.judgement import Attribution, Judgement, judge_one
 from models.version.kind import Kind, kind_of
 from models.version.labelled_threshold import by_labels
@@ -59,7 +59,7 @@ class Version(NamesAndWords, Summarised):
     lineage: Lineage
     memory: Mapping[str, Array] = field(default_factory=dict)
     scoring: Mapping[str, Array] = field(default_factory=dict)
-    gaps: Scale | None = None
+    gaps: GapScale | None = None
     kind: str = ""
 
     def __post_init__(self) -> None:
@@ -107,7 +107,7 @@ class Version(NamesAndWords, Summarised):
         scores = np.empty(len(X))
         scores[~some] = self._score(X[~some])
         filled = self.score_scaled(self._fill(self.scaler.transform(X[some])))
-        scores[some] = representable(self._scale.whole(filled, gaps[some].sum(axis=1)))
+        scores[some] = representable(self._gap_scale.as_complete(filled, gaps[some].sum(axis=1)))
         return scores
 
     @property
@@ -115,22 +115,22 @@ class Version(NamesAndWords, Summarised):
         return self.config.missing == "impute"
 
     @cached_property
-    def _drawn(self) -> Array:
-        """Typical normals (m, d), scaled, from the generator."""
-        return self.faithful().draw(DRAWN, np.random.default_rng(0))
+    def _typical_normals(self) -> Array:
+        """Generated normals (m, d), scaled."""
+        return self.with_faithful_draws().draw(DRAWN, np.random.default_rng(0))
 
     @cached_property
     def _fill(self) -> Fill:
-        return self._kind.fill(self, lambda: self._drawn)
+        return self._kind.fill(self, lambda: self._typical_normals)
 
     @cached_property
-    def _scale(self) -> Scale:
-        drawn = (self._drawn, self._fill, self.score_scaled, self.scaler.owners)
-        return self.gaps or Scale.of(*drawn)
+    def _gap_scale(self) -> GapScale:
+        normals, owners = self._typical_normals, self.scaler.owners
+        return self.gaps or GapScale.of(normals, self._fill, self.score_scaled, owners)
 
     def with_gaps_compared(self) -> Self:
         """Return this version with `gaps` computed, if its config allows missing values."""
-        return replace(self, gaps=self._scale) if self._imputes and self.dimension > 1 else self
+        return replace(self, gaps=self._gap_scale) if self._imputes and self.dimension > 1 else self
 
     @cached_property
     def _scorer(self) -> Score:
@@ -138,10 +138,10 @@ class Version(NamesAndWords, Summarised):
 
     def score_scaled(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""
-        return in_blocks(self._scorer, x)
+        return score_rows(self._scorer, x)
 
     def _score(self, X: Array) -> Float64:
-        rows = blocks(len(X), len(self.scaler.scale))
+        rows = row_blocks(len(X), len(self.scaler.scale))
         scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
         return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
 
@@ -179,13 +179,13 @@ class Version(NamesAndWords, Summarised):
         numbers, owners = self.config.numbers(len(columns)), self.scaler.owners
         # Features that a context derives from one column are removed together.
         of_column = np.arange(seen.shape[1]) if context is None else context.owners(numbers)
-        explain = Explainer(self._scorer, self._fill, self._drawn, of_column[owners])
+        explain = Explainer(self._scorer, self._fill, self._typical_normals, of_column[owners])
         contributions, expected = explain(x, by_owner(seen, of_column, "max"))
         found = ScoreShares(X, contributions, self.scaler.inverse(expected))
         if context is not None:
             gaps = by_owner(np.abs(x - expected), owners, "max")
             found = by_column(context, numbers, found, gaps)
-        return leading(found, columns, k, self.reading(read))
+        return largest_contributions(found, columns, k, self.words_with(read))
 
     def filled(self, X: NDArray[Any]) -> Array:
         """Return X (n, d) with each NaN replaced by the value that this version expects."""
@@ -210,7 +210,7 @@ class Version(NamesAndWords, Summarised):
         if self.boundaries is None:
             return ()
         typical = self.scaler.inverse(self.network.decode(self.boundaries.typical))
-        return Regime.listed(self.lineage.regimes, typical)
+        return Regime.from_lineage(self.lineage.regimes, typical)
 
     def regime_of(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """Return the number of each row's regime, (n,); 0 for an anomaly."""
@@ -241,17 +241,17 @@ class Version(NamesAndWords, Summarised):
     def with_config(self, config: Config) -> Self:
         """Return this version with another config, which `sample` and `score` then use."""
         scoring = self.scoring
-        if base(config.score) != base(self.config.score):
+        if base_score(config.score) != base_score(self.config.score):
             scoring = self._kind.prepare(self, config.score)
         gaps = self.gaps if config.score == self.config.score else None
         return replace(self, config=config, scoring=scoring, gaps=gaps)
 
-    def recorded(self, **known: Any) -> Self:
+    def with_lineage(self, **fields: Any) -> Self:
         """Return this version with these fields of its lineage replaced."""
-        return replace(self, lineage=msgspec.structs.replace(self.lineage, **known))
+        return replace(self, lineage=msgspec.structs.replace(self.lineage, **fields))
 
-    def faithful(self) -> Self:
-        """Return this version with the most faithful draw, whatever its config's `replay`."""
+    def with_faithful_draws(self) -> Self:
+        """Return this version that draws as faithfully as it can, whatever its config says."""
         return self.with_config(replace(self.config, replay=Replay()))
 
     def to_bytes(self) -> bytes:
@@ -268,8 +268,8 @@ class Version(NamesAndWords, Summarised):
         golden = self.sample(GOLDEN, seed=0)
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
-            **{name: part(self, name) for name in PARTS},
-            **self.scaler.moved(),
+            **{name: tensor_of(self, name) for name in PARTS},
+            **self.scaler.extension_tensors(),
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
@@ -298,7 +298,7 @@ class Version(NamesAndWords, Summarised):
         """
         tensors, about = artifact.decode(data, max_bytes, verified=verified)
         try:
-            description = described(about)
+            description = parse_description(about)
             if verified:
                 return cls._build(tensors, description)
             check_tensors(description, tensors)
@@ -324,14 +324,14 @@ class Version(NamesAndWords, Summarised):
             config=about.config,
             scaler=Scaler.from_tensors(tensors, about.categories),
             network=kind.network(about.shape, network),
-            latents=kind.mixture(**under("latents.", tensors)),
+            latents=kind.mixture(**tensors_under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),
             reference=Reference.from_tensors(tensors),
             kept=tensors["kept"],
             lineage=about.lineage,
-            memory=under("memory.", tensors),
-            scoring=under("scoring.", tensors),
-            gaps=Scale.from_tensors(tensors),
+            memory=tensors_under("memory.", tensors),
+            scoring=tensors_under("scoring.", tensors),
+            gaps=GapScale.from_tensors(tensors),
         )
 
     def save(self, path: str | Path) -> None:

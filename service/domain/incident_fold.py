@@ -9,10 +9,10 @@ from models.parts.incident_rule import (
     LEVELS,
     Rule,
     closes,
+    ends_in_silence,
+    is_lasting,
     opens,
-    rises,
-    silent,
-    stands,
+    opens_another,
 )
 from service.domain.incident import (
     ROWS_KEPT,
@@ -119,7 +119,7 @@ class Fold(msgspec.Struct):
         """Drop sources that send nothing any more; return the changes of their incidents."""
         changes: list[Change] = []
         for name, source in list(self.sources.items()):
-            if silent(context.rule, context.now - source.heard, source.interval):
+            if ends_in_silence(context.rule, context.now - source.heard, source.interval):
                 changes += self._ends(source, context)
                 del self.sources[name]
         return changes
@@ -147,7 +147,7 @@ class Fold(msgspec.Struct):
                     source.waiting = [*source.waiting[-_WAITING:], kept_row]
                 if opens(context.rule, source.alarms, measured):
                     yield self._open(source, block.source, severity, context)
-            elif rises(height, source.levels):
+            elif opens_another(height, source.levels):
                 yield self._close(source, context)
                 source.alarms, source.times = [row], [at]
                 source.waiting = [] if kept_row is None else [kept_row]
@@ -180,7 +180,7 @@ class Fold(msgspec.Struct):
         if _pages_now(source.open, at, context):
             source.open = msgspec.structs.replace(source.open, pages=True)
             yield Change("paged", source.open)
-        if stands(source.open.count, at - source.open.start, source.levels):
+        if is_lasting(source.open.count, at - source.open.start, source.levels):
             yield from self._settle(source, context)
 
     def _open(self, source: Source, name: str, severity: float, context: Context) -> Change:

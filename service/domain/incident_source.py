@@ -4,7 +4,7 @@ import statistics
 
 import msgspec
 
-from models.parts.incident_rule import AT_LEVEL, Rule, closes, measured
+from models.parts.incident_rule import AT_LEVEL, Rule, closes, severity_above_level
 from service.domain.incident import Incident, KeptRow
 
 
@@ -75,14 +75,14 @@ class Source(msgspec.Struct, array_like=True):
 
     def measured(self, severity: float, height: float) -> float:
         """Return a row's severity relative to the level, if any; 1 or more is above the level."""
-        return measured(height, self.level.height) if self.level else severity
+        return severity_above_level(height, self.level.height) if self.level else severity
 
     def stands_at(self, row: int, at: float, height: float) -> bool:
         """Record an alarming row; return whether it belongs to the source's lasting state."""
         if self.level is None:
             return False
         self.level.seen(row, at)
-        belongs = measured(height, self.level.height) < 1.0
+        belongs = severity_above_level(height, self.level.height) < 1.0
         if belongs:
             self.level.hold(height)
         return belongs

@@ -131,7 +131,7 @@ def describe(version: Version, policy: Policy, labels: Labels | None) -> NewReco
     If one of them changes later, the threshold changes too.
     """
     lineage, threshold = version.lineage, version.threshold_for(policy, labels)
-    held = version.calibration.held(threshold.value)
+    held = version.calibration.false_alarm_rate(threshold.value)
     return NewRecord(
         strategy=lineage.strategy,
         n_prev=lineage.n_prev,

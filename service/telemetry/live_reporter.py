@@ -292,7 +292,7 @@ class Observer:
         whole = ~np.isnan(X).any(axis=1)  # a missing value belongs to no bin
         X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
         regimes = _regimes(champion.version, X, columns_of_whole)
-        counts = champion.version.reference.count(X) if len(X) else np.empty((0, 0), np.int64)
+        counts = champion.version.reference.bin_counts(X) if len(X) else np.empty((0, 0), np.int64)
         summary = LiveSummary(
             uid=champion.uid,
             generation=champion.generation,

@@ -130,12 +130,12 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
 
     version = finish(learn(previous, new, config, job.weights, vouched=vouched), report)
     if previous is not None:
-        version = version.recorded(evidence=_evidence(job, version, previous, new))
+        version = version.with_lineage(evidence=_evidence(job, version, previous, new))
     if vouched is not None:
         alarms = version.judge(new[vouched], version.threshold_for(config.threshold)).is_anomaly
         still = Vouched(n=len(alarms), still=int(alarms.sum()))
         evidence = msgspec.structs.replace(version.lineage.evidence, vouched=still)
-        version = version.recorded(evidence=evidence)
+        version = version.with_lineage(evidence=evidence)
     return version
 
 

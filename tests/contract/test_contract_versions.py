@@ -205,7 +205,7 @@ async def test_an_error_in_one_detector_affects_no_other(
     served = pump.parts.champions.get("odd")
     assert served is not None
     wrong = {"evidence": {"old": "x"}, "regimes": [{"number": 1}]}
-    broken = served.version.recorded(**wrong)
+    broken = served.version.with_lineage(**wrong)
     pump.parts.champions.install(replace(served, version=broken))
     await pump.parts.stores.redis.hset(Keys("torn").state, "generation", "many")
     listed = (await pump.http.get("/v1/detectors")).json()["detectors"]

@@ -105,7 +105,7 @@ def kinds() -> dict[str, Version]:
         first = train(None, given, config, labels=known)
         second = train(first, given + np.float32(1), config, labels=known)
         evidence = gather(second, first)
-        made[name] = Version.from_bytes(second.recorded(evidence=evidence).to_bytes())
+        made[name] = Version.from_bytes(second.with_lineage(evidence=evidence).to_bytes())
     return made
 
 
@@ -315,7 +315,7 @@ def _follow_drift(version: Version, X: np.ndarray) -> None:
     regimes = np.bincount(np.arange(len(X)) % (1 + len(version.regimes)))
     drift.update(
         Sample(judged.scores, judged.p_values, int(judged.is_anomaly.sum()), len(X),
-               version.reference.count(X), regimes)
+               version.reference.bin_counts(X), regimes)
     )  # fmt: skip
     msgspec.json.encode(drift.verdict())
 

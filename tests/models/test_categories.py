@@ -145,7 +145,7 @@ def test_the_fast_score_is_the_sum_of_its_terms():
     network = VAE(shape, seed=1).network(0)
     network = Network(shape, {name: one + 0.3 for name, one in network.tensors.items()})
     x = RNG.normal(size=(30, 9)).astype(np.float32)
-    for block in shape.blocks:
+    for block in shape.slot_slices:
         x[:, block] = np.eye(block.stop - block.start)[
             RNG.integers(block.stop - block.start, size=30)
         ]
@@ -153,6 +153,6 @@ def test_the_fast_score_is_the_sum_of_its_terms():
     np.testing.assert_allclose(
         Scorer("elbo", network)(x), features.sum(axis=1) + divergence, rtol=1e-5
     )
-    for block in shape.blocks:
+    for block in shape.slot_slices:
         np.testing.assert_allclose(decoded[:, block].sum(axis=1), 1.0, rtol=1e-5)
         np.testing.assert_allclose(network.sample(x[:, :2], RNG)[:, block].sum(axis=1), 1.0)

@@ -179,7 +179,7 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
     most = _MOST_NUMBERS // version.dimension
     if n > most:
         raise Unprocessable(f"`n` in the query must be at most {most} for vectors this wide.")
-    X = await asyncio.to_thread(version.faithful().sample, n, seed)
+    X = await asyncio.to_thread(version.with_faithful_draws().sample, n, seed)
     drawn = {
         "version": version_number(number),
         "features": list(version.features),

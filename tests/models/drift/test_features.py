@@ -24,7 +24,7 @@ def moved(reference: Reference, X: np.ndarray) -> set[str]:
     test = FeatureTest(reference.expected, 1000, ("seasonal", "steady"), reference.wander)
     found = set()
     for start in range(0, len(X), 50):
-        test.update(reference.count(X[start : start + 50]))
+        test.update(reference.bin_counts(X[start : start + 50]))
         found |= {one.feature for one in test.verdicts()[0] if one.alarm}
     return found
 
@@ -109,7 +109,7 @@ def test_with_few_rows_no_distance_of_normals_is_known() -> None:
     learned = minutes(1, 0)[: WINDOW - 1]
     reference = Reference.fit(learned)
     assert reference.wander.tolist() == [0.0, 0.0]
-    assert reference.scored(np.zeros(WINDOW - 1)).score_wander.tolist() == [0.0]
+    assert reference.with_scores(np.zeros(WINDOW - 1)).score_wander.tolist() == [0.0]
     stored = {"reference.edges": reference.edges, "reference.expected": reference.expected}
     assert Reference.from_tensors(stored).wander.tolist() == [0.0, 0.0]
 

@@ -146,7 +146,7 @@ def test_a_few_scores_with_a_large_share_are_repeated() -> None:
     assert (found.scores <= 1.0).sum() >= 799
     assert (found.scores >= 2.0).mean() == pytest.approx(0.3, abs=0.001)
     # 50 distinct scores claim no more than their number allows: the interval is wider than theirs
-    assert found.held(2.95).high - found.held(2.95).rate > 0.01
+    assert found.false_alarm_rate(2.95).high - found.false_alarm_rate(2.95).rate > 0.01
     assert len(repeated(few, 0.01, 800)) == len(repeated(few, 0.0, 800)) == 50
 
 
@@ -181,7 +181,7 @@ def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration)
 @pytest.mark.parametrize(("n", "k"), [(10, 0), (10, 10), (200, 2), (2_000, 20), (20_000, 9_000)])
 def test_the_held_rate_has_the_interval_of_clopper_and_pearson(n: int, k: int) -> None:
     """The interval equals the one from quantiles of the beta distribution."""
-    held = Calibration(np.arange(float(n))).held(n - k)
+    held = Calibration(np.arange(float(n))).false_alarm_rate(n - k)
     assert held.rate == k / n
     low = beta.ppf(0.025, k, n - k + 1) if k else 0.0
     high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0

@@ -85,7 +85,7 @@ def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
     fine = FineCombinations.fit(x)
     assert fine is not None
     blurred = x + np.float32([0.3, 0.3, 0.0]) * rng.normal(size=(800, 3)).astype(np.float32)
-    restored = fine.restored(blurred, rng)
+    restored = fine.with_drawn_combinations(blurred, rng)
     np.testing.assert_array_equal(restored[:, 2], blurred[:, 2])
     apart = restored[:, 1] - restored[:, 0] - restored[:, 2]
     assert apart.std() == pytest.approx(NOISE, rel=0.2)
@@ -100,7 +100,7 @@ def test_a_combination_of_features_that_may_not_move_moves_no_other_feature() ->
     fine = FineCombinations.fit(x)
     assert fine is not None
     assert len(fine.inward) == 1
-    np.testing.assert_array_equal(fine.restored(x, rng), x)
+    np.testing.assert_array_equal(fine.with_drawn_combinations(x, rng), x)
     version = train(None, x, Config(model=Model(epochs=2)))
     assert Version.from_bytes(version.to_bytes()).sha256 == version.sha256
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture, seeds_of
+from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture, spread_seeds
 
 
 def test_the_mixture_equals_that_of_scikit_learn() -> None:
@@ -15,7 +15,7 @@ def test_the_mixture_equals_that_of_scikit_learn() -> None:
     z, others = np.split(codes.astype(np.float32), 2)
     mixture = Mixture.fit(z, seed=0)
     n = len(mixture.weights)
-    begun = seeds_of(z.astype(float), n, np.random.default_rng([0, 14]))
+    begun = spread_seeds(z.astype(float), n, np.random.default_rng([0, 14]))
     theirs = GaussianMixture(
         n, reg_covar=RIDGE, max_iter=MOST_STEPS, tol=SETTLED, weights_init=np.full(n, 1 / n),
         means_init=begun, precisions_init=np.repeat([np.eye(3) / RIDGE], n, axis=0),
@@ -45,5 +45,5 @@ def test_initial_centres_fall_into_different_groups() -> None:
     rng = np.random.default_rng(0)
     middles = np.stack([np.arange(10) * 9.0, np.zeros(10)], axis=1)
     z = np.repeat(middles, 50, axis=0) + rng.normal(size=(500, 2)) * 0.5
-    seeds = seeds_of(z, 10, rng)
+    seeds = spread_seeds(z, 10, rng)
     assert sorted((seeds[:, 0] / 9.0).round().tolist()) == list(range(10))

@@ -88,7 +88,7 @@ def test_regimes_are_read_back_from_the_artifact(versions: list[Version]):
 
 def test_regimes_of_an_older_release_come_from_its_draws(versions: list[Version]):
     """A parent made by an older release has no regimes; its child finds them in its draws."""
-    old = replace(versions[1].recorded(regimes=()), memory={})
+    old = replace(versions[1].with_lineage(regimes=()), memory={})
     assert old.regimes == ()
     assert old.regime_of(np.array([[20, 60]], np.float32)).tolist() == [0]
     child = train(old, days("summer", 7), CONFIG)

@@ -59,7 +59,7 @@ def test_bending_the_scale_moves_no_learned_value() -> None:
     first = Scaler.fit(old)
     x = first.transform(old).astype(np.float64)
     known = np.stack([x.min(axis=0), x.max(axis=0)])
-    then = first.reaching(new, known, np.array([False, True]))
+    then = first.extended(new, known, np.array([False, True]))
     np.testing.assert_allclose(then.transform(old), first.transform(old), atol=1e-6)
     scaled = then.transform(new)
     assert 0.8 < scaled[:, 0].std() < 1.2
@@ -67,9 +67,9 @@ def test_bending_the_scale_moves_no_learned_value() -> None:
     assert 0.9 < np.abs(scaled[:, 1]).mean() < 1.1
     np.testing.assert_allclose(then.inverse(scaled), new, rtol=1e-5)
     np.testing.assert_array_equal(then.transform_one(new[0]), scaled[0])
-    assert first.reaching(old, known, np.array([False, True])).bend is None
+    assert first.extended(old, known, np.array([False, True])).piecewise is None
     wild = np.where(rng.random(old.shape) < 0.02, np.float32(1e6), old)
-    assert first.reaching(wild, known, np.array([False, False])).bend is None
+    assert first.extended(wild, known, np.array([False, False])).piecewise is None
 
 
 @pytest.mark.parametrize("far", [1e3, 1e30, -1e30])

@@ -97,7 +97,7 @@ def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> N
     expected = np.linalg.norm(z[:, None] - centres, axis=2).min(axis=1)
     far = density.of(z)[1]
     np.testing.assert_allclose(far, expected, rtol=1e-3, atol=1e-3)
-    alone = np.array([density.one(row) for row in z[:20]]).T
+    alone = np.array([density.of_one(row) for row in z[:20]]).T
     # A row that is a centre has a distance of 0, or of the rounding of its products.
     together = [column[:20] for column in density.of(z)]
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)

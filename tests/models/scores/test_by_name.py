@@ -8,7 +8,7 @@ from models.arrays import LOG_2PI, Array, Float64
 from models.config import SCORES
 from models.parts.mixture import Density, Mixture
 from models.parts.network import Network, Shape
-from models.scores.by_name import in_blocks, prepare, scorer
+from models.scores.by_name import score_arrays, score_named, score_rows
 from models.scores.elbo import Scorer
 from models.scores.generated_bank import Bank
 from models.scores.iwae import SAMPLES, ImportanceWeighted
@@ -155,7 +155,7 @@ def test_every_score_works_over_two_generations(kind: str, blob: Array) -> None:
     first = train(None, blob, config)
     other = blob + 10 * blob.std(axis=0)
     second = train(first, other, config)
-    assert set(second.scoring) == set(prepare(kind, second.network, second.latents, 0))
+    assert set(second.scoring) == set(score_arrays(kind, second.network, second.latents, 0))
     loaded = Version.from_bytes(second.to_bytes())
     np.testing.assert_array_equal(loaded.score(blob), second.score(blob))
     wrong = blob[:50].copy()
@@ -175,7 +175,7 @@ def test_a_score_can_be_changed_between_versions(first: Version, blob: Array) ->
     rates = second.lineage.evidence.old
     assert rates.more < 0.05
     assert second.is_anomaly(blob).mean() < 0.05
-    same = scorer("neighbours", second.network, second.latents, second.scoring)
+    same = score_named("neighbours", second.network, second.latents, second.scoring)
     np.testing.assert_array_equal(
-        in_blocks(same, second.scaler.transform(blob)), second.score(blob)
+        score_rows(same, second.scaler.transform(blob)), second.score(blob)
     )

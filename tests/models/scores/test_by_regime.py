@@ -45,7 +45,7 @@ def test_a_score_alone_is_as_surprising_as_among_others(table: list[int], score:
     """A score alone has the same surprise as among others, also at ties and in the tail."""
     surprise = Surprise(Calibration(np.sort(np.array(table, np.float64))))
     scores = np.array([-1e30, *range(-3, 5), score])
-    found = [surprise.one(own) for own in scores.tolist()]
+    found = [surprise.of_one(own) for own in scores.tolist()]
     np.testing.assert_allclose(found, surprise(scores), rtol=1e-12, atol=1e-12)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from models.parts.calibration import representable
 from models.parts.network import Network, Shape
-from models.scores.by_name import in_blocks
+from models.scores.by_name import score_rows
 from models.scores.elbo import Scorer, blocks
 from models.vae.vae import VAE
 
@@ -40,7 +40,7 @@ def test_a_score_is_the_sum_of_its_parts(
     for kind, expected in plain.items():
         for n in (0, 1, 2, 999):
             np.testing.assert_allclose(
-                in_blocks(Scorer(kind, made), x[:n]),
+                score_rows(Scorer(kind, made), x[:n]),
                 representable(expected[:n]),
                 rtol=1e-5,
                 atol=1e-5,
@@ -85,4 +85,6 @@ def test_a_vector_alone_scores_as_a_matrix_of_one_row(
     """A vector alone scores as a matrix of one row, bit for bit."""
     score = Scorer(kind, network("gaussian", d, hidden, latent))
     x = np.random.default_rng(1).normal(size=(50, d)).astype(np.float32)
-    np.testing.assert_array_equal([score.one(row) for row in x], [score(row[None])[0] for row in x])
+    np.testing.assert_array_equal(
+        [score.of_one(row) for row in x], [score(row[None])[0] for row in x]
+    )

@@ -52,11 +52,14 @@ def test_repeated_rows_have_the_folds_of_distinct_rows() -> None:
 def test_repeated_scores_give_the_interval_of_distinct_scores() -> None:
     """Fifty copies of each of a hundred scores give the interval of a hundred scores."""
     scores = np.sort(np.repeat(np.arange(100.0), 50))
-    held, once = Calibration(scores).held(95.0), Calibration(np.arange(100.0)).held(95.0)
+    held, once = (
+        Calibration(scores).false_alarm_rate(95.0),
+        Calibration(np.arange(100.0)).false_alarm_rate(95.0),
+    )
     assert (held.rate, held.high) == (once.rate, once.high)
     assert once.low > held.low == 0.0
     levels = Calibration(np.repeat([0.0, 1.0, 2.0], [300, 190, 10]))
-    assert levels.held(2.0) == Calibration(np.arange(500.0)).held(490.0)
+    assert levels.false_alarm_rate(2.0) == Calibration(np.arange(500.0)).false_alarm_rate(490.0)
 
 
 @pytest.mark.parametrize("score", ["elbo", "auto"])
@@ -65,7 +68,7 @@ def test_common_levels_do_not_alarm(score: str) -> None:
     rng = np.random.default_rng(1)
     x = rng.choice(3, p=[0.9, 0.07, 0.03], size=(2_500, 2)).astype(np.float32)
     version = train(None, x[:500], Config(score=score, model=QUICK))
-    claimed = version.calibration.held(version.threshold)
+    claimed = version.calibration.false_alarm_rate(version.threshold)
     alarms = version.is_anomaly(x[500:])
     assert claimed.low - 1.0 / len(alarms) < alarms.mean() <= claimed.high
     common = np.float32([[0, 0], [0, 1], [1, 0], [0, 2], [2, 0]])

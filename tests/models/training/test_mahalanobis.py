@@ -22,7 +22,7 @@ def test_the_score_equals_the_formula_of_the_paper() -> None:
     """The score is half of min_c (f - mu_c)' Sigma^-1 (f - mu_c); its shares sum to it."""
     covariance = np.array([[2.0, 0.6], [0.6, 1.0]])
     means = np.array([[0.0, 0.0], [5.0, -5.0]])
-    tied = TiedGaussians.of(np.array([3.0, 1.0]), means, covariance)
+    tied = TiedGaussians.with_ridge(np.array([3.0, 1.0]), means, covariance)
     x = np.float32([[1.0, 2.0], [4.0, -4.0]])
     inverse = np.linalg.inv(covariance + RIDGE * np.eye(2))
     exact = [min((f - mu) @ inverse @ (f - mu) for mu in means) / 2 for f in x]
@@ -44,7 +44,7 @@ def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
     covariance = np.zeros((4, 4))
     covariance[0, 0], covariance[1:, 1:] = 1.0, np.diag(one) - np.outer(one, one)
     means = np.concatenate([[0.0], one])[None]
-    tied = TiedGaussians.of(np.ones(1), means, covariance, slots=3)
+    tied = TiedGaussians.with_ridge(np.ones(1), means, covariance, slots=3)
     np.testing.assert_allclose(tied.covariance(slots=3), covariance, atol=1e-6)
     words = np.concatenate([np.zeros((3, 1)), np.eye(3)], axis=1).astype(np.float32)
     squares = 2.0 * MahalanobisScore(tied)(words)

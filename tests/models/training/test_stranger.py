@@ -126,7 +126,7 @@ def test_a_new_regime_of_few_rows_has_its_share_of_every_batch(
 
 def test_a_new_regime_with_too_little_weight_is_rejected(before: Version, machine: Machine) -> None:
     """A new regime with almost no weight still alarms, and the gate rejects it."""
-    many = before.recorded(learned=200_000)
+    many = before.with_lineage(learned=200_000)
     weights = {"w_prev": 0.999, "w_new": 0.001}
     config = Config(model=Model(epochs=1), weights=weights, score="elbo")
     version = train(many, machine.rows(60) + np.float32(30.0), config)
@@ -153,7 +153,7 @@ def test_anomalies_of_a_far_regime_are_found(
     assert [note.kind for note in version.lineage.notes] == ["widened"]
     again = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(again.score(normals[:5]), version.score(normals[:5]))
-    assert again.scaler.bend is not None
+    assert again.scaler.piecewise is not None
 
 
 @pytest.mark.parametrize("kind", ["vae", "mahalanobis"])

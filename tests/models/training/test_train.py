@@ -80,7 +80,7 @@ def test_an_update_is_as_much_work_however_much_was_learned_before(
     """Each update's steps take as many vectors, within 1 %, however many were learned before."""
     x, taken = first.scaler.transform(blob[:n]), []
     for learned in (300, 600, 9_000, 300_000):
-        version = first.recorded(learned=learned)
+        version = first.with_lineage(learned=learned)
         behind = past(version, Config())
         chosen = plan(version, behind, x, Config(), "gaussian", None)
         steps = islice(batches(chosen, behind, x, np.random.default_rng(0)), chosen.steps)

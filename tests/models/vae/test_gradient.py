@@ -37,7 +37,7 @@ def test_loss_and_gradients_equal_those_of_autograd(seed: int, likelihood: str) 
     other.load_state_dict(vae.state_dict())
     gradient = Gradient(other)
     x = torch.rand(3, 20, 11, generator=rng())
-    for block in shape.blocks:  # soft targets sum to 1, as one-hot ones do
+    for block in shape.slot_slices:  # soft targets sum to 1, as one-hot ones do
         x[..., block] = torch.softmax(x[..., block], -1)
     expected = loss(vae, x, 0.7)
     expected.sum().backward()

@@ -14,7 +14,7 @@ QUICK = Model(epochs=5)
 def test_a_contribution_is_the_distance_minus_that_of_the_other_features() -> None:
     """For a Gaussian a contribution is the distance minus that of the other features."""
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
-    tied = TiedGaussians.of(np.ones(1), np.zeros((1, 3)), covariance)
+    tied = TiedGaussians.with_ridge(np.ones(1), np.zeros((1, 3)), covariance)
     x = np.array([[3.0, -1.0, 2.0]], np.float32)
     found = ablate(x, np.array([[0, 1, 2]]), np.arange(3), tied.fill, MahalanobisScore(tied))
     whole = covariance + 0.01 * np.eye(3)

@@ -3,7 +3,13 @@ import pytest
 
 from models import Config, Model, Version, train
 from models.arrays import Array
-from models.version.classifier import EXEMPLARS, classes, nearest_mean, remembered, respond
+from models.version.classifier import (
+    EXEMPLARS,
+    class_probabilities,
+    classes,
+    nearest_mean,
+    remembered,
+)
 
 QUICK = Model(epochs=25)
 
@@ -30,7 +36,9 @@ def test_the_head_is_the_softmax_of_a_small_network_on_the_code() -> None:
     memory = remembered(np.array([4, 7, 9]), [U, a, V, b])
     logits = np.array([[2.0, 0.0, 3.0], [0.0, 1.5, 0.5]])  # z = 2 and z = -1
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(respond(memory, np.float32([[2], [-1]])), expected, rtol=1e-6)
+    np.testing.assert_allclose(
+        class_probabilities(memory, np.float32([[2], [-1]])), expected, rtol=1e-6
+    )
     np.testing.assert_array_equal(classes(memory), [4, 7, 9])
 
 

@@ -8,7 +8,7 @@ from models.arrays import Array
 from models.errors import ArtifactError
 from models.parts.tied_gaussians import RIDGE, MahalanobisScore, TiedGaussians
 from models.version import artifact
-from models.version.imputation import Scale
+from models.version.imputation import GapScale
 
 NAN = np.float32(np.nan)
 
@@ -72,7 +72,7 @@ def test_the_conditional_mean_gives_the_distance_of_observed_features() -> None:
     """The conditional mean is mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o), for two regimes."""
     covariance = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 1.5]])
     means = np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])
-    tied = TiedGaussians.of(np.ones(2), means, covariance)
+    tied = TiedGaussians.with_ridge(np.ones(2), means, covariance)
     sigma = covariance + RIDGE * np.eye(3)
     x = np.float32([[8.0, NAN, 9.5]])
     apart = np.array([-1.0, 0.5])
@@ -85,8 +85,8 @@ def test_the_conditional_mean_gives_the_distance_of_observed_features() -> None:
 def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:
     """Halved scores are doubled, beyond the largest too; between gap counts it interpolates."""
     whole = np.linspace(0, 100, 101)
-    scale = Scale(np.array([0, 2]), np.stack([whole, whole / 2]))
-    moved = scale.whole(np.array([10.0, 10.0, 60.0]), np.array([2, 1, 2]))
+    scale = GapScale(np.array([0, 2]), np.stack([whole, whole / 2]))
+    moved = scale.as_complete(np.array([10.0, 10.0, 60.0]), np.array([2, 1, 2]))
     np.testing.assert_allclose(moved, [20.0, 15.0, 120.0])
 
 
@@ -102,7 +102,7 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
 def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, monkeypatch) -> None:
     """An artifact has the map for rows with gaps, so loading and judging compute none."""
     X = with_gaps(parts[1][:50], 0.3)
-    monkeypatch.setattr(Scale, "of", None)
+    monkeypatch.setattr(GapScale, "of", None)
     loaded = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(loaded.score(X), version.score(X))
 

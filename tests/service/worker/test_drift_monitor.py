@@ -44,7 +44,7 @@ def summary(version: Version, uid: str, X: np.ndarray, number: int = 1) -> LiveS
         scores=judged.scores.astype("<f4").tobytes(),
         p_values=judged.p_values.astype("<f4").tobytes(),
         anomalies=int(judged.is_anomaly.sum()),
-        counts=version.reference.count(X).astype("<i8").tobytes(),
+        counts=version.reference.bin_counts(X).astype("<i8").tobytes(),
         regimes=np.bincount(version.regime_of(X), minlength=2).astype("<i8").tobytes(),
         rows=len(X),
         t=0.0,

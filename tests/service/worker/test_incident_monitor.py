@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
-from models.parts.incident_rule import LADDER, Curve
+from models.parts.incident_rule import LADDER, OpeningCounts
 from service.domain import history
 from service.domain.attribution import Attribution
 from service.domain.event import Event
@@ -197,8 +197,10 @@ async def test_the_oldest_incidents_are_deleted(
 
 async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Version) -> None:
     """With enough calibration rows and an hour of traffic the rule states its rate."""
-    found = Curve(50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01)
-    version = version.recorded(incidents=found.kept())
+    found = OpeningCounts(
+        50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01
+    )
+    version = version.with_lineage(incidents=found.to_lineage())
     await stored.learn(artifact=version.to_bytes())
     traffic = Traffic(stored)
     await traffic.send("." * 2000, ago=7000.0)
