@@ -21,7 +21,7 @@ from models.decisions.evidence import gather
 from models.decisions.gate import gate
 from models.drift.state import DriftTests, Sample
 from models.version import artifact
-from models.version.description import described
+from models.version.description import parse_description
 from service.api.responses import answer
 from service.api.status import describe
 from service.domain.champion import Champion
@@ -141,7 +141,7 @@ def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
     """Set the golden scores to those of the changed tensors, so that they hide the change."""
     try:
         with np.errstate(all="ignore"):
-            told = described(about)
+            told = parse_description(about)
             version = Version._build(tensors, told)
             tensors["golden.scores"] = version.score(tensors["golden.vectors"])
     except Exception:  # noqa: BLE001 - then they stay as they are
@@ -274,7 +274,7 @@ def use(version: Version, champion: Version, *, judged: bool, learns: bool) -> N
         assert_finite(*version.judge(X[:1], threshold))
         msgspec.json.encode(record_of(version, policy, None))
     assert_finite(*(one[1:] for row in version.explain(X, d) for one in row))
-    assert_finite(version.sample(50, seed=1), version.faithful().sample(50, seed=1))
+    assert_finite(version.sample(50, seed=1), version.with_faithful_draws().sample(50, seed=1))
     version.regime_of(X)
     with contextlib.suppress(VectorError):  # raised if the version learned no labels
         version.classify(X)

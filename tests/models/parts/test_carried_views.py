@@ -43,7 +43,7 @@ def test_a_linear_map_moves_components_exactly() -> None:
     """Means, covariances, centres and variances are those of the mapped components."""
     rng = np.random.default_rng(0)
     old, turn = random_components(rng, 4, 6), np.linalg.qr(rng.normal(size=(3, 3)))[0]
-    new = old.moved(lambda codes: codes @ (2.0 * turn) + 1.0, 0.0)
+    new = old.mapped(lambda codes: codes @ (2.0 * turn) + 1.0, 0.0)
     np.testing.assert_allclose(new.means, old.means @ (2.0 * turn) + 1.0)
     np.testing.assert_allclose(new.covariances, 4.0 * turn.T @ old.covariances @ turn)
     np.testing.assert_allclose(new.centres, old.centres @ (2.0 * turn) + 1.0)
@@ -53,7 +53,7 @@ def test_a_linear_map_moves_components_exactly() -> None:
 def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
     """Merging 16 Gaussians to 4, and 50 kernels to 10, keeps the moments of the whole."""
     rng = np.random.default_rng(1)
-    both = random_components(rng, 9, 30).beside(random_components(rng, 7, 20), 0.7)
+    both = random_components(rng, 9, 30).joined_with(random_components(rng, 7, 20), 0.7)
     few = both.merged(4, 10)
     assert (len(few.weights), len(few.shares)) == (4, 10)
     for whole, own in zip(moments(*both[:3]), moments(*few[:3]), strict=True):

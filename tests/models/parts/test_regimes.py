@@ -6,7 +6,7 @@ import pytest
 
 from models import Config, Model, Version, train
 from models.parts.regimes import Boundaries
-from models.survey.survey import PreviousRegime, _Before, _named
+from models.survey.survey import PreviousRegime, _numbers_of_new, _PreviousNumbers
 
 CENTRES = {"summer": [20, 60], "winter": [0, 80]}
 CONFIG = Config(model=Model(epochs=30))
@@ -105,9 +105,9 @@ def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, ne
     lineage = SimpleNamespace(last_regime=0)
     previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage=lineage)
     known = dict.fromkeys((1, 4), PreviousRegime(10, 1))
-    before = _Before(known, np.array([1, 4]), np.repeat([4, 1, 1], 50))
+    before = _PreviousNumbers(known, np.array([1, 4]), np.repeat([4, 1, 1], 50))
     groups, lies = np.repeat([0, 1], [100, 50]), np.array([apart, False])
-    named = _named(groups, previous, np.empty((150, 2), np.float32), lies, before)
+    named = _numbers_of_new(groups, previous, np.empty((150, 2), np.float32), lies, before)
     assert named.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()
 
 

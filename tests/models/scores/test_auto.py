@@ -84,7 +84,9 @@ def test_a_data_density_equals_its_largest_component(skewed: Array) -> None:
         away / density.variances + k * (np.log(density.variances) + LOG_2PI)
     )
     expected = np.maximum(gaussians, kernels.max(axis=1)) - k * np.log(scale) - np.log(2)
-    np.testing.assert_allclose(density.of(z)[0], expected, rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(
+        density.log_density_and_distance(z)[0], expected, rtol=1e-3, atol=1e-2
+    )
 
 
 @pytest.mark.parametrize("d", [5, 60, 300])
@@ -95,11 +97,11 @@ def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> N
     density = DataDensity.fit(z, seed=0)
     centres = density.mean + (density.centres * density.scale[0] ** 2) @ density.directions
     expected = np.linalg.norm(z[:, None] - centres, axis=2).min(axis=1)
-    far = density.of(z)[1]
+    far = density.log_density_and_distance(z)[1]
     np.testing.assert_allclose(far, expected, rtol=1e-3, atol=1e-3)
     alone = np.array([density.of_one(row) for row in z[:20]]).T
     # A row that is a centre has a distance of 0, or of the rounding of its products.
-    together = [column[:20] for column in density.of(z)]
+    together = [column[:20] for column in density.log_density_and_distance(z)]
     np.testing.assert_allclose(alone, together, rtol=1e-4, atol=1e-5)
 
 
@@ -110,10 +112,14 @@ def test_draws_of_a_data_density_are_as_likely_as_its_data(d: int) -> None:
     z = rng.normal(size=(1500, d)) * np.linspace(1.5, 0.2, d) + 2.0
     fitted, fresh = z[:1000], z[1000:]
     density = DataDensity.fit(fitted, seed=0)
-    drawn = density.of(density.sample(1000, rng))[0]
-    assert np.median(drawn) == pytest.approx(np.median(density.of(fitted)[0]), abs=0.1 * d + 1)
+    drawn = density.log_density_and_distance(density.sample(1000, rng))[0]
+    assert np.median(drawn) == pytest.approx(
+        np.median(density.log_density_and_distance(fitted)[0]), abs=0.1 * d + 1
+    )
     back = DataDensity.from_tensors("p.", density.to_tensors("p."))
-    np.testing.assert_array_equal(back.of(fresh)[0], density.of(fresh)[0])
+    np.testing.assert_array_equal(
+        back.log_density_and_distance(fresh)[0], density.log_density_and_distance(fresh)[0]
+    )
 
 
 def test_the_score_is_the_largest_part_plus_small_shares(version: Version, skewed: Array) -> None:

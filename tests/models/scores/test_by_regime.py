@@ -11,12 +11,12 @@ from models.parts.calibration import Calibration
 from models.scores.by_regime import (
     FEWEST,
     Surprise,
+    calibrations,
+    carried_tables,
     from_tensors,
-    grouped,
-    joined,
-    levels,
-    moved,
-    pooled,
+    joined_tables,
+    pooled_calibration,
+    tables_of,
     to_tensors,
 )
 
@@ -53,8 +53,8 @@ def test_the_rate_holds_inside_every_regime() -> None:
     """Two regimes with very different scores have one threshold, and each a rate of 1 %."""
     rng = np.random.default_rng(0)
     narrow, wide = np.sort(rng.gamma(2, 1, 2_000)), np.sort(rng.gamma(2, 100, 1_000))
-    threshold = pooled([narrow, wide]).threshold({"fpr": 0.01}).value
-    for own, scale in zip(levels([narrow, wide]), (1, 100), strict=True):
+    threshold = pooled_calibration([narrow, wide]).threshold({"fpr": 0.01}).value
+    for own, scale in zip(calibrations([narrow, wide]), (1, 100), strict=True):
         alarms = Surprise(own)(rng.gamma(2, scale, 50_000)) >= threshold
         assert 0.006 < alarms.mean() < 0.014
 
@@ -63,7 +63,7 @@ def test_a_regime_of_equal_scores_changes_no_other_rate() -> None:
     """Beside a regime of equal scores another regime keeps its rate."""
     rng = np.random.default_rng(0)
     own = np.sort(rng.gamma(2, 1, 2_000))
-    threshold = pooled([np.ones(2_000), own]).threshold({"fpr": 0.01}).value
+    threshold = pooled_calibration([np.ones(2_000), own]).threshold({"fpr": 0.01}).value
     alarms = Surprise(Calibration(own))(rng.gamma(2, 1, 50_000)) >= threshold
     assert 0.006 < alarms.mean() < 0.014
 
@@ -71,7 +71,7 @@ def test_a_regime_of_equal_scores_changes_no_other_rate() -> None:
 def test_a_regime_of_few_scores_uses_the_scores_of_all() -> None:
     """A regime with too few scores uses the calibration of all regimes."""
     few, many = np.arange(FEWEST - 1.0), np.arange(500.0)
-    small, large = levels([few, many])
+    small, large = calibrations([few, many])
     assert small.n == len(few) + len(many)
     assert large.n == len(many)
 
@@ -82,18 +82,20 @@ def test_calibration_moves_regime_by_regime() -> None:
     before = np.concatenate([np.linspace(0, 99, 500), np.linspace(1000, 1099, 500)])
     after = before + np.repeat([1.0, -7.0], 500)
     numbers = np.repeat([1, 2], 500)
-    found = moved(tables, numbers, numbers, before, after)
+    found = carried_tables(tables, numbers, numbers, before, after)
     np.testing.assert_allclose(found[1], tables[1] + 1)
     np.testing.assert_allclose(found[2], tables[2] - 7)
     assert set(found) == {1, 2}
-    assert set(moved(None, numbers, numbers, before, after)) == {1, 2}
+    assert set(carried_tables(None, numbers, numbers, before, after)) == {1, 2}
 
 
 def test_calibration_scores_move_to_another_regime_like_vectors() -> None:
     """If vectors that score above 80 move to another regime, such calibration scores move, too."""
     before = np.linspace(0, 100, 1_001)
     was = np.ones(1_001, np.int64)
-    found = moved({1: np.arange(100.0)}, was, np.where(before > 80, 3, 1), before, before - 2)
+    found = carried_tables(
+        {1: np.arange(100.0)}, was, np.where(before > 80, 3, 1), before, before - 2
+    )
     assert set(found) == {1, 3}
     np.testing.assert_allclose(found[1], np.arange(len(found[1])) - 2, atol=1)
     np.testing.assert_allclose(found[3], np.arange(100 - len(found[3]), 100) - 2, atol=1)
@@ -103,8 +105,8 @@ def test_calibration_scores_move_to_another_regime_like_vectors() -> None:
 
 def test_calibration_tables_are_joined_and_read_back() -> None:
     """Old and new scores of a regime are joined, and are read back from their tensors."""
-    new = grouped(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
-    tables = joined({1: np.array([2.0])}, new, [1, 4, 6])
+    new = tables_of(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
+    tables = joined_tables({1: np.array([2.0])}, new, [1, 4, 6])
     assert [own.tolist() for own in tables] == [[1, 2, 3], [9], []]
     again = from_tensors(to_tensors(tables))
     assert again is not None

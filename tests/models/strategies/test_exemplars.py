@@ -10,7 +10,7 @@ from models.strategies.exemplars import (
     keep_all,
     keep_by_herding,
     keep_by_reservoir,
-    last,
+    keep_newest,
 )
 
 
@@ -91,4 +91,4 @@ def test_herded_exemplars_have_equal_quotas() -> None:
 def test_a_window_keeps_the_newest(size: int) -> None:
     """A window keeps the newest vectors in their order."""
     candidates = two_regimes(vectors_near(0, 5), vectors_near(9, 7))
-    np.testing.assert_array_equal(last(candidates, size), keep_all(candidates)[-size:])
+    np.testing.assert_array_equal(keep_newest(candidates, size), keep_all(candidates)[-size:])

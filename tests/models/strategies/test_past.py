@@ -12,7 +12,7 @@ from models.parts.network import Shape
 from models.strategies.alignment import misalignment
 from models.strategies.distillation import distillation_on_new, divergence, teacher, teacher_answers
 from models.strategies.ewc import LAMBDA, consolidation, fisher_diagonal
-from models.strategies.past import PASTS, ROOM, Past, distillation, past, replay
+from models.strategies.past import PASTS, ROOM, Past, distillation, past_of, replay
 from models.strategies.step_losses import TrainingSetting
 from models.vae.vae import VAE
 
@@ -51,7 +51,7 @@ def test_every_strategy_learns_three_experiences_and_is_saved(
 
 def test_combined_strategies_have_the_parts_of_each(first: Version) -> None:
     """`replay+reservoir+ewc` replays both ways and has the penalty of the Fisher information."""
-    joined = past(first, Config(strategy="replay+reservoir+ewc"))
+    joined = past_of(first, Config(strategy="replay+reservoir+ewc"))
     assert joined.generator is not None
     assert joined.keep is not None
     assert len(joined.extras) == len(joined.remember) == 1

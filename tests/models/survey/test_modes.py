@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.survey.modes import FEWEST, _density, _valley_depth, modes, separated
+from models.survey.modes import FEWEST, _best_mixture, _valley_depth, modes, separated
 
 
 def blobs(*centres: float, n: int = 300) -> np.ndarray:
@@ -42,7 +42,7 @@ def test_a_bent_arc_is_one_mode():
     angle, noise = rng.uniform(0, 2, 2000), rng.normal(size=(2000, 10))
     arc = np.stack([np.cos(angle), np.sin(angle)], axis=1) @ rng.normal(size=(2, 10))
     codes = (arc + 0.2 * noise).astype(np.float32)
-    assert len(_density(codes.astype(np.float64), 20, seed=0).means_) > 1
+    assert len(_best_mixture(codes.astype(np.float64), 20, seed=0).means_) > 1
     assert not modes(codes, seed=0).any()
 
 

@@ -7,9 +7,9 @@ import pytest
 
 from models import Config, Model, Version
 from models.arrays import Array
-from models.strategies.past import Past, past
+from models.strategies.past import Past, past_of
 from models.training.batches import batches
-from models.training.plan import RUNS, Outputs, Plan, plan, runs
+from models.training.plan import RUNS, Outputs, Plan, folds_of_runs, plan
 
 
 def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
@@ -20,7 +20,7 @@ def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
 def test_half_of_a_batch_has_answers_of_the_previous_version(first: Version, blob: Array) -> None:
     """Half of a batch has the previous version's answers, and no old row comes twice."""
     config = Config(model=Model(targets="soft", batch_size=32))
-    behind, x = past(first, config), first.scaler.transform(blob)
+    behind, x = past_of(first, config), first.scaler.transform(blob)
     chosen = planned(first, behind, x, config)
     steps = batches(chosen, behind, x, np.random.default_rng(0))
     olds = []
@@ -39,7 +39,7 @@ def test_half_of_a_batch_has_answers_of_the_previous_version(first: Version, blo
 def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blob: Array) -> None:
     """Without a teacher there are old rows in the ratio of the weights, and no answers."""
     config = Config(model=Model(targets="hard", batch_size=32))
-    behind, x = past(first, config), first.scaler.transform(blob)
+    behind, x = past_of(first, config), first.scaler.transform(blob)
     chosen = planned(first, behind, x, config)
     batch, n_prev, answers = next(batches(chosen, behind, x, np.random.default_rng(0)))
     assert answers is None
@@ -87,7 +87,7 @@ def test_held_out_rows_are_in_no_batch() -> None:
 def test_a_fold_is_contiguous_runs_of_rows_from_every_part_of_the_experience() -> None:
     """A fold is contiguous runs of rows, from every part of the experience."""
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
-    folds = runs(x, 4, np.random.default_rng(1))
+    folds = folds_of_runs(x, 4, np.random.default_rng(1))
     ends = np.flatnonzero(np.diff(folds)) + 1
     assert 10 <= len(ends) <= 4 * RUNS - 1
     for part in np.array_split(folds, RUNS):
@@ -98,7 +98,7 @@ def test_equal_rows_share_a_fold() -> None:
     """Equal rows share a fold: 100 rows that come 50 times each, in any order."""
     rng = np.random.default_rng(0)
     which = rng.permutation(np.repeat(np.arange(100), 50))
-    folds = runs(rng.normal(size=(100, 4)).astype(np.float32)[which], 5, rng)
+    folds = folds_of_runs(rng.normal(size=(100, 4)).astype(np.float32)[which], 5, rng)
     assert all(len(set(folds[which == row].tolist())) == 1 for row in range(100))
     assert np.bincount(folds) == pytest.approx([1000] * 5, rel=0.25)
 
@@ -106,6 +106,6 @@ def test_equal_rows_share_a_fold() -> None:
 def test_a_common_row_is_in_every_fold() -> None:
     """A row that is a tenth of all rows is in every fold."""
     x = np.random.default_rng(0).integers(3, size=(500, 2)).astype(np.float32)
-    folds = runs(x, 5, np.random.default_rng(1))
+    folds = folds_of_runs(x, 5, np.random.default_rng(1))
     rows, of = np.unique(x, axis=0, return_inverse=True)
     assert all(len(set(folds[of.ravel() == row].tolist())) == 5 for row in range(len(rows)))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.training.mixing import best, candidates, counts, steps_per_epoch, weights
+from models.training.mixing import best_weight, candidates, counts, steps_per_epoch, weights
 
 
 @pytest.mark.parametrize(
@@ -52,9 +52,9 @@ def test_auto_takes_the_weights_with_the_least_loss_over_all_normals() -> None:
         {"w_new": 0.5, "old": 14.0, "new": 22.0},
         {"w_new": 0.8, "old": 19.0, "new": 20.0},
     ]
-    assert best(probes, 400, 100) == 0.1
-    assert best(probes, 100, 100) == 0.5
-    assert best(probes, 100, 900) == 0.8
+    assert best_weight(probes, 400, 100) == 0.1
+    assert best_weight(probes, 100, 100) == 0.5
+    assert best_weight(probes, 100, 900) == 0.8
     assert candidates(900, 100) == [0.1, 0.2, 0.5, 0.8]
 
 

@@ -7,7 +7,7 @@ from models import Config, Model, Version, train
 from models.arrays import Array
 from models.decisions.gate import gate
 from models.parts.statistics import auroc
-from models.survey.notes import any_time
+from models.survey.notes import on_numbers
 
 QUICK = Model(epochs=40, hidden=(24, 24))
 NAMES = tuple("abcdefgh")
@@ -101,7 +101,7 @@ def test_whole_numbers_that_float32_makes_equal_are_named(machine: Machine) -> N
     first = machine.rows(300).astype(np.float64)
     first[:, 2] = 1.78e9 + np.arange(300) % 60
     first[:, 5] = 5_000.0
-    (note,) = any_time(first.astype(np.float32), NAMES)
+    (note,) = on_numbers(first.astype(np.float32), NAMES)
     assert (note.kind, note.features) == ("precision", ("c",))
 
 

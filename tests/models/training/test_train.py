@@ -8,9 +8,9 @@ from sklearn.metrics import roc_auc_score
 from models import Config, Model, Replay, TrainingError, VectorError, Version, learn, train
 from models.arrays import Array
 from models.parts.network import Shape
-from models.strategies.past import past
+from models.strategies.past import past_of
 from models.training.batches import batches
-from models.training.mixing import best
+from models.training.mixing import best_weight
 from models.training.plan import plan
 from models.vae.vae import VAE
 
@@ -81,7 +81,7 @@ def test_an_update_is_as_much_work_however_much_was_learned_before(
     x, taken = first.scaler.transform(blob[:n]), []
     for learned in (300, 600, 9_000, 300_000):
         version = first.with_lineage(learned=learned)
-        behind = past(version, Config())
+        behind = past_of(version, Config())
         chosen = plan(version, behind, x, Config(), "gaussian", None)
         steps = islice(batches(chosen, behind, x, np.random.default_rng(0)), chosen.steps)
         taken.append(sum(batch.shape[1] for batch, _, _ in steps))
@@ -176,6 +176,6 @@ def test_auto_weights_record_their_probes(first: Version, blob: Array) -> None:
     version = train(first, blob + 3 * blob.std(axis=0), Config(weights="auto", model=QUICK))
     probes = version.lineage.probes
     assert [probe["w_new"] for probe in probes] == [0.5, 0.2, 0.8]
-    assert version.lineage.w_new == best(probes, len(blob), len(blob))
+    assert version.lineage.w_new == best_weight(probes, len(blob), len(blob))
     assert all(np.isfinite(list(probe.values())).all() for probe in probes)
     assert train(None, blob, Config(weights="auto", model=QUICK)).lineage.probes == ()

@@ -8,7 +8,7 @@ from models.version.classifier import (
     class_probabilities,
     classes,
     nearest_mean,
-    remembered,
+    to_memory,
 )
 
 QUICK = Model(epochs=25)
@@ -33,7 +33,7 @@ def test_the_head_is_the_softmax_of_a_small_network_on_the_code() -> None:
     """The head computes softmax(V relu(U z + a) + b)."""
     U, a = np.float32([[1, -1]]), np.float32([[0, 0.5]])
     V, b = np.float32([[1, 0, 2], [0, 1, 1]]), np.float32([[0, 0, -1]])
-    memory = remembered(np.array([4, 7, 9]), [U, a, V, b])
+    memory = to_memory(np.array([4, 7, 9]), [U, a, V, b])
     logits = np.array([[2.0, 0.0, 3.0], [0.0, 1.5, 0.5]])  # z = 2 and z = -1
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(
