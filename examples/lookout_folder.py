@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from models import Config, train
-from models.backtest import History, live, windows
+from models.backtest import History, backtest, split_history
 from models.progress import finish
 
 FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y-%m-%dT%H:%M:%S", "%m/%d/%Y %H:%M")
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     events = abnormal(given.labels, times) if given.labels else np.zeros((0, len(times)), bool)
     anomalous = events.any(axis=0) if len(events) else np.zeros(len(times), bool)
     config = Config(features=tuple(names), kind=given.kind)
-    steps = live("as Lookout had it", History(X, anomalous), windows(len(X)), config)
+    steps = backtest("as Lookout had it", History(X, anomalous), split_history(len(X)), config)
     lifetime = finish(steps)
     version = train(None, X[~anomalous], config)
     version.save(given.output)

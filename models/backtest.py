@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 from models.config import MIN_VECTORS, Config
 from models.errors import VectorError
-from models.parts.statistics import ranked, wilson
+from models.parts.statistics import auroc_if_both, wilson
 from models.training.train import learn
 from models.version.version import Version
 
@@ -67,12 +67,12 @@ class History:
             yield normal, (before + np.arange(len(normal))) % PROBE == PROBE - 1
             before += len(normal)
 
-    def taught(self, part: slice) -> Array:
-        """Return the rows to learn of a part, (n, d): all but the probes, or an even selection."""
+    def rows_to_learn(self, part: slice) -> Array:
+        """Return the rows of a part to learn, (n, d): all but the probes, or an even selection."""
         every = math.ceil((part.stop - part.start) * (PROBE - 1) / PROBE / LEARNED_MOST)
         kept, before = [], 0
-        for normal, probing in self.normals(part):
-            learnable = normal[~probing]
+        for normal, is_probe in self.normals(part):
+            learnable = normal[~is_probe]
             kept.append(learnable[-before % every :: every])
             before += len(learnable)
         return np.concatenate(kept)
@@ -95,7 +95,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True)
-class Lifetime:
+class BacktestResult:
     """The result of one config on a history.
 
     `asked` is the configured rate of false alarms. `held` is the rate measured on the batches
@@ -132,7 +132,7 @@ class Lifetime:
         return float(np.mean(found)) if found else None
 
     @property
-    def kept(self) -> bool:
+    def held_as_asked(self) -> bool:
         """Whether `asked` lies in the confidence interval of `held`."""
         return self.interval[0] <= self.asked <= self.interval[1]
 
@@ -148,14 +148,14 @@ class Lifetime:
         return asdict(self) | {name: getattr(self, name) for name in more}
 
 
-def windows(n: int, first: int | None = None, batch: int | None = None) -> list[slice]:
+def split_history(n: int, first: int | None = None, batch: int | None = None) -> list[slice]:
     """Divide `n` rows into the first window and the batches after it.
 
     By default the first window is a fifth of the rows, and ten batches follow. No default window
     exceeds a million rows, so a larger history has more of them. The rows left over at the end join
     the last batch. Raises VectorError if no row would be left to score.
 
-    >>> windows(200, 80, 50)
+    >>> split_history(200, 80, 50)
     [slice(0, 80, None), slice(80, 130, None), slice(130, 200, None)]
     """
     if n < LEAST:
@@ -170,9 +170,9 @@ def windows(n: int, first: int | None = None, batch: int | None = None) -> list[
     return [slice(0, first), *(slice(a, b) for a, b in zip(starts, [*starts[1:], n], strict=True))]
 
 
-def live(
+def backtest(
     name: str, history: History, parts: Sequence[slice], config: Config
-) -> Generator[float, None, Lifetime]:
+) -> Generator[float, None, BacktestResult]:
     """Run the backtest under `config`; yield the share of the work that is done."""
     version: Version | None = None
     batches: list[Batch] = []
@@ -182,10 +182,10 @@ def live(
     waiting: Array = history.vectors[:0]
     for i, part in enumerate(parts):
         if version is not None:
-            batch, p = _scored(version, history, part)
+            batch, p = _judge_batch(version, history, part)
             batches.append(batch)
             p_values.append(p)
-        waiting = np.concatenate([waiting, history.taught(part)])
+        waiting = np.concatenate([waiting, history.rows_to_learn(part)])
         if len(waiting) >= MIN_VECTORS:
             version = yield from _learn(version, waiting, config, i, len(parts))
             waiting = waiting[:0]
@@ -193,7 +193,7 @@ def live(
             raise VectorError(
                 f"the first window has {len(waiting)} normals; it needs {MIN_VECTORS}"
             )
-        if (share := _alarming(version, history, part)) is not None:
+        if (share := _alarm_share(version, history, part)) is not None:
             probed.append(part)
             after.append(share)
     assert version is not None
@@ -202,14 +202,14 @@ def live(
     alarms = sum(round(batch.rate * batch.normals) for batch, _ in known)
     scored = max(sum(batch.normals for batch, _ in known), 1)
     asked = version.threshold_for(config.threshold).alpha
-    return Lifetime(
+    return BacktestResult(
         name=name,
         asked=asked,
         batches=batches,
         held=alarms / scored,
         interval=wilson(alarms, scored),
         after=after,
-        end=[_alarming(version, history, part) or 0.0 for part in probed],
+        end=[_alarm_share(version, history, part) or 0.0 for part in probed],
         fpr=float(np.median([np.quantile(p, asked) for _, p in known if len(p)])),
         regimes=len(version.regimes),
     )
@@ -228,34 +228,26 @@ def _learn(
         yield (i + progress.fraction) / parts
 
 
-def _scored(version: Version, history: History, part: slice) -> tuple[Batch, Float64]:
+def _judge_batch(version: Version, history: History, part: slice) -> tuple[Batch, Float64]:
     """Return the result on a batch, and the p-values of its normals."""
-    scores: list[Float64] = []
-    p_values: list[Float64] = []
-    alarming: list[Mask] = []
-    known: list[Mask] = []
-    for X, marked in history.pieces(part):
-        judged = version.judge(X)
-        scores.append(judged.scores)
-        p_values.append(judged.p_values[~marked])
-        alarming.append(judged.is_anomaly)
-        known.append(marked)
-    found, alarms = np.concatenate(scores), np.concatenate(alarming)
-    anomalous = np.concatenate(known)
-    normals = alarms[~anomalous]
+    judged = [(version.judge(X), anomalous) for X, anomalous in history.pieces(part)]
+    scores = np.concatenate([judgement.scores for judgement, _ in judged])
+    alarms = np.concatenate([judgement.is_anomaly for judgement, _ in judged])
+    p_values = np.concatenate([judgement.p_values for judgement, _ in judged])
+    anomalous = np.concatenate([mask for _, mask in judged])
+    normals, p = alarms[~anomalous], p_values[~anomalous]
     rate = float(normals.mean()) if len(normals) else 0.0
-    auroc = ranked(found[anomalous], found[~anomalous])
-    p = np.concatenate(p_values)
+    auroc = auroc_if_both(scores[~anomalous], scores[anomalous])
     if len(p) > _KEPT:
         p = np.quantile(p, np.linspace(0.0, 1.0, _KEPT))
     return Batch(part.start, part.stop, int(alarms.sum()), rate, auroc, len(normals)), p
 
 
-def _alarming(version: Version, history: History, part: slice) -> float | None:
-    """Return the share of a window's probes that alarm, None where it has none."""
+def _alarm_share(version: Version, history: History, part: slice) -> float | None:
+    """Return the share of a window's probes that alarm; None if it has no probes."""
     alarms = probes = 0
-    for normal, probing in history.normals(part):
-        if probing.any():
-            alarms += int(version.is_anomaly(normal[probing]).sum())
-            probes += int(probing.sum())
+    for normal, is_probe in history.normals(part):
+        if is_probe.any():
+            alarms += int(version.is_anomaly(normal[is_probe]).sum())
+            probes += int(is_probe.sum())
     return alarms / probes if probes else None

@@ -69,23 +69,23 @@ class Slots:
     @classmethod
     def fit(cls, X: Array, features: Sequence[int]) -> Self:
         """Assign slots to the values of `features` in X (n, w), the most frequent value first."""
-        counts, held = [], []
+        counts, codes = [], []
         for feature in features:
-            found = _by_frequency(X[:, feature])[: MOST_SLOTS - 1]
-            free = min(_MOST_FREE, -(-len(found) // _FREE))
-            counts.append(min(MOST_SLOTS, len(found) + free + 1))
-            held.append(np.pad(found, (0, counts[-1] - len(found))))
-        return cls(X.shape[1], tuple(features), tuple(counts), np.concatenate(held))
+            values = _most_frequent(X[:, feature])[: MOST_SLOTS - 1]
+            free = min(_MOST_FREE, -(-len(values) // _FREE))
+            counts.append(min(MOST_SLOTS, len(values) + free + 1))
+            codes.append(np.pad(values, (0, counts[-1] - len(values))))
+        return cls(X.shape[1], tuple(features), tuple(counts), np.concatenate(codes))
 
-    def claimed(self, X: Array) -> Self:
+    def with_new_values(self, X: Array) -> Self:
         """Return the slots after new values in X (n, w) have taken free ones."""
-        held = self.codes.copy()
+        slot_codes = self.codes.copy()
         for feature, own in zip(self.features, self._slices(), strict=True):
-            block = held[own]
-            new = [code for code in _by_frequency(X[:, feature]) if code not in block]
+            block = slot_codes[own]
+            new = [code for code in _most_frequent(X[:, feature]) if code not in block]
             free = np.flatnonzero(block[:-1] == OPEN)[: len(new)]
             block[free] = new[: len(free)]
-        return replace(self, codes=held)
+        return replace(self, codes=slot_codes)
 
     @property
     def numbers(self) -> NDArray[np.intp]:
@@ -103,9 +103,9 @@ class Slots:
         encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
         encoded[:, : len(numbers)] = X[:, numbers]
         for feature, own in zip(self.features, self._slices(), strict=True):
-            values, held = X[:, feature], self.codes[own]
+            values, slot_codes = X[:, feature], self.codes[own]
             block = encoded[:, len(numbers) :][:, own]
-            block[:] = (values[:, None] == held) & (held != OPEN)
+            block[:] = (values[:, None] == slot_codes) & (slot_codes != OPEN)
             block[:, -1] = ~block.any(axis=1)
             block[np.isnan(values)] = np.nan
         return encoded
@@ -116,8 +116,8 @@ class Slots:
         m = encoded.shape[1] - len(self.codes)
         X[:, self.numbers] = encoded[:, :m]
         for feature, own in zip(self.features, self._slices(), strict=True):
-            held = self.codes[own]
-            X[:, feature] = held[self._likeliest(encoded[:, m:][:, own], held)]
+            slot_codes = self.codes[own]
+            X[:, feature] = slot_codes[self._likeliest_slots(encoded[:, m:][:, own], slot_codes)]
         return X
 
     def valid(self, encoded: Array) -> Array:
@@ -126,13 +126,14 @@ class Slots:
         m = encoded.shape[1] - len(self.codes)
         for own in self._slices():
             block = encoded[:, m:][:, own]
-            chosen = self._likeliest(block, self.codes[own])
+            chosen = self._likeliest_slots(block, self.codes[own])
             block[:] = 0.0
             block[np.arange(len(block)), chosen] = 1.0
         return encoded
 
-    def _likeliest(self, block: NDArray[Any], held: Array) -> NDArray[np.intp]:
-        known: NDArray[np.intp] = np.where(held != OPEN, block, -np.inf).argmax(axis=1)
+    def _likeliest_slots(self, block: NDArray[Any], slot_codes: Array) -> NDArray[np.intp]:
+        """Return the largest of the slots of one category that hold a value, (n,)."""
+        known: NDArray[np.intp] = np.where(slot_codes != OPEN, block, -np.inf).argmax(axis=1)
         return known
 
     def _slices(self) -> list[slice]:
@@ -140,11 +141,11 @@ class Slots:
         return [slice(end - count, end) for end, count in zip(ends, self.counts, strict=True)]
 
 
-def _by_frequency(values: Array) -> Array:
+def _most_frequent(values: Array) -> Array:
     """Return the distinct codes among values (n,), the most frequent first."""
-    found, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    found = found[np.argsort(-counts, kind="stable")]
-    ordered: Array = found[found != OPEN]
+    codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
+    used = codes != OPEN
+    ordered: Array = codes[used][np.argsort(-counts[used], kind="stable")]
     return ordered
 
 

@@ -19,8 +19,7 @@ STRATEGIES = (
     "replay", "finetune", "joint", "replay_alignment", "distillation", "ewc", "reservoir", "window",
     "fixed", "icarl", "lwf", "expand",
 )  # fmt: skip
-# strategies that cannot be joined with another
-ALONE = ("finetune", "joint", "window", "fixed", "expand")
+ALONE = ("finetune", "joint", "window", "fixed", "expand")  # cannot be joined with another
 TARGETS = ("auto", "soft", "hard")
 CHOICES = ("reservoir", "herding")
 REGIMES = ("plain", "stable")
@@ -37,9 +36,9 @@ Policy = Mapping[str, Any]  # the policy's name, with its number or with the cri
 _FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
-def _choose(field_name: str, value: object, built: tuple[str, ...]) -> None:
-    if value not in built:
-        raise ConfigError(f"{field_name}: choose one of {', '.join(built)}")
+def _choose(field_name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigError(f"{field_name}: choose one of {', '.join(choices)}")
 
 
 def _number(field_name: str, value: object, low: float, high: float) -> float:
@@ -158,8 +157,8 @@ def check_weights(weights: str | Mapping[str, float]) -> None:
 def check_threshold(policy: Policy) -> None:
     """Raise ConfigError unless `policy` is exactly one threshold policy with a valid value."""
     if len(policy) != 1:
-        built = ", ".join(THRESHOLDS)
-        raise ConfigError(f"threshold: give one policy of {built}, not {len(policy)}")
+        choices = ", ".join(THRESHOLDS)
+        raise ConfigError(f"threshold: give one policy of {choices}, not {len(policy)}")
     (name, value), *_ = policy.items()
     _choose("threshold", name, THRESHOLDS)
     if name == "labels":
@@ -262,6 +261,11 @@ class Config:
         return self.features
 
     @property
+    def network_choices(self) -> Model:
+        """The choices for the network; with `model: auto` all of them are open."""
+        return Model() if self.model == "auto" else self.model
+
+    @property
     def derived_by(self) -> Context | None:
         """The context that derives features; None for `auto` until the service has chosen one."""
         return None if self.context == "auto" else self.context
@@ -338,12 +342,9 @@ class Config:
         """Build a Config from `to_dict`'s result; ignore unknown fields."""
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
-        if isinstance(kept.get("replay"), Mapping):
-            kept["replay"] = Replay(**kept["replay"])
         if kept.get("columns") is not None:
             kept["columns"] = tuple(Column(**one) for one in kept["columns"])
-        if isinstance(kept.get("context"), Mapping):
-            kept["context"] = Context(**kept["context"])
-        if isinstance(kept.get("model"), Mapping):
-            kept["model"] = Model(**kept["model"])
+        for name, part in (("replay", Replay), ("context", Context), ("model", Model)):
+            if isinstance(kept.get(name), Mapping):
+                kept[name] = part(**kept[name])
         return cls(**kept)

@@ -1,6 +1,6 @@
 """Chooses a context for rows in time from their autocorrelation, clock and daily season."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,17 +9,19 @@ from numpy.typing import NDArray
 from models.context import Context, groups, seconds
 
 LEAST_ROWS = 32  # the fewest rows with a full context that a training needs
-# a fault of a few rows stands out from a context of 10; a context of 30 hides it more
-_OVERS = (10, 3)
-_ALIKE = 0.3  # below this correlation with the row before, a context does not help
+# The contexts to choose from, in rows. A context of 30 rows hides a fault of a few rows.
+_LENGTHS = (10, 3)
+_LEAST_CORRELATION = 0.3  # below this correlation with the row before, a context does not help
 _SEASON_DAYS = 14  # two weeks: each day of the week occurs twice
 # a calendar needs at least this share of later days' variance predicted by earlier hours
-_SEASON = 0.1
-_KEEPS = 0.9  # rows keep a clock if at least this share of their steps is one tick
+_LEAST_PREDICTED = 0.1
+_LEAST_ON_TICK = 0.9  # rows keep a clock if at least this share of their steps is one tick
 _TICKS = ("1s", "10s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "1d")
 
 Rows = NDArray[np.float32]
 Times = NDArray[np.float64]
+Hours = NDArray[np.intp]
+RowsOfSources = Sequence[NDArray[np.intp]]  # the indices of the rows of each source
 
 
 def choose(
@@ -31,43 +33,48 @@ def choose(
     """
     if times is None:
         return None, "no context: the rows came without timestamps"
-    rows = list(groups(sources, len(X)))
-    middle = _alike(X, rows)
-    if middle < _ALIKE:
-        return None, f"no context: a row and the one before correlate by {middle:.2f} only"
-    over = next((n for n in _OVERS if _enough(n, rows)), None)
+    by_source = list(groups(sources, len(X)))
+    correlation = _autocorrelation(X, by_source)
+    if correlation < _LEAST_CORRELATION:
+        return None, f"no context: a row and the one before correlate by {correlation:.2f} only"
+    over = next((n for n in _LENGTHS if _enough_rows(n, by_source)), None)
     if over is None:
         return None, "no context: the rows of each source are too few to have rows before them"
     why = (
         f"each number's deviation from the {over} rows before it, since a row and the one before "
-        f"correlate by {middle:.2f}"
+        f"correlate by {correlation:.2f}"
     )
     derive: tuple[str, ...] = ("value", "deviation")
-    every = _clock(times, rows)
+    every = _clock(times, by_source)
     if every is not None:
         why += f"; rows come every {every}, and the context starts again after a gap of {over}"
-    share = _season(X, times, rows)
-    if share >= _SEASON:
+    share = _daily_season(X, times, by_source)
+    if share >= _LEAST_PREDICTED:
         derive = (*derive, "calendar")
         why += f"; hour and day, since the hour explains {share:.0%} of the variance of later days"
     fill = "none" if every is None else "previous"
     return Context(over, every, fill, derive, timezone), f"context: {why}"
 
 
-def _enough(over: int, rows: list[NDArray[np.intp]]) -> bool:
+def _enough_rows(over: int, by_source: RowsOfSources) -> bool:
     """Return whether enough rows, and at least half of all, have `over` rows before them."""
-    whole = sum(max(0, len(one) - over) for one in rows)
-    return whole >= max(LEAST_ROWS, sum(map(len, rows)) / 2)
+    with_context = sum(max(0, len(rows) - over) for rows in by_source)
+    return with_context >= max(LEAST_ROWS, sum(map(len, by_source)) / 2)
 
 
-def _alike(X: Rows, rows: list[NDArray[np.intp]]) -> float:
-    """Return the median correlation of a number with its previous value; 0 if there is none."""
-    found = [_correlation(X[one, j]) for one in rows for j in range(X.shape[1])]
-    known = [one for one in found if np.isfinite(one)]
+def _autocorrelation(X: Rows, by_source: RowsOfSources) -> float:
+    """Return the median correlation of a number with its previous value; 0 if it is unknown."""
+    return _median(_correlation(X[rows, j]) for rows in by_source for j in range(X.shape[1]))
+
+
+def _median(values: Iterable[float]) -> float:
+    """Return the median of the values that are not NaN; 0 if there are none."""
+    known = [value for value in values if np.isfinite(value)]
     return float(np.median(known)) if known else 0.0
 
 
 def _correlation(values: NDArray[Any]) -> float:
+    """Return the correlation of values (n,) with the value before; NaN if it is undefined."""
     before, after = values[:-1].astype(np.float64), values[1:].astype(np.float64)
     both = np.isfinite(before) & np.isfinite(after)
     before, after = before[both], after[both]
@@ -76,18 +83,18 @@ def _correlation(values: NDArray[Any]) -> float:
     return float(np.corrcoef(before, after)[0, 1])
 
 
-def _clock(times: Times, rows: list[NDArray[np.intp]]) -> str | None:
+def _clock(times: Times, by_source: RowsOfSources) -> str | None:
     """Return the tick of a clock that all sources keep, with gaps; None without such a clock."""
-    steps = np.concatenate([np.diff(times[one]) for one in rows])
-    if not len(steps) or (middle := float(np.median(steps))) <= 0:
+    steps = np.concatenate([np.diff(times[rows]) for rows in by_source])
+    if not len(steps) or (median := float(np.median(steps))) <= 0:
         return None
-    tick = min(_TICKS, key=lambda one: abs(seconds(one) - middle))
+    tick = min(_TICKS, key=lambda name: abs(seconds(name) - median))
     step = seconds(tick)
-    kept = float((np.abs(steps - step) <= step / 10).mean())
-    return tick if kept >= _KEEPS and (steps > 1.5 * step).any() else None
+    on_tick = float((np.abs(steps - step) <= step / 10).mean())
+    return tick if on_tick >= _LEAST_ON_TICK and (steps > 1.5 * step).any() else None
 
 
-def _season(X: Rows, times: Times, rows: list[NDArray[np.intp]]) -> float:
+def _daily_season(X: Rows, times: Times, by_source: RowsOfSources) -> float:
     """Return the median share of the later half's variance that the earlier half's hours predict.
 
     It is 0 if the rows span less than two weeks.
@@ -95,27 +102,31 @@ def _season(X: Rows, times: Times, rows: list[NDArray[np.intp]]) -> float:
     if np.ptp(times) < _SEASON_DAYS * 86_400:
         return 0.0
     hours = (times // 3600 % 24).astype(np.intp)
-    found = []
-    for one in rows:
-        early, late = np.array_split(one, 2)
-        found += [
+    shares = []
+    for rows in by_source:
+        early, late = np.array_split(rows, 2)
+        shares += [
             _predicted_share(X[early, j], hours[early], X[late, j], hours[late])
             for j in range(X.shape[1])
         ]
-    known = [share for share in found if np.isfinite(share)]
-    return float(np.median(known)) if known else 0.0
+    return _median(shares)
 
 
 def _predicted_share(
-    before: NDArray[Any], hours: NDArray[np.intp], after: NDArray[Any], later: NDArray[np.intp]
+    early: NDArray[Any], early_hours: Hours, late: NDArray[Any], late_hours: Hours
 ) -> float:
-    there, then = np.isfinite(before), np.isfinite(after)
-    before, hours = before[there].astype(np.float64), hours[there]
-    after, later = after[then].astype(np.float64), later[then]
-    counts = np.bincount(hours, minlength=24)
-    if not len(after) or np.ptp(after) == 0 or (counts[np.unique(later)] < 2).any():
+    """Return the share of the variance of `late` (m,) that the hourly means of `early` predict.
+
+    It is NaN if it is undefined.
+    """
+    known = np.isfinite(early)
+    early, early_hours = early[known].astype(np.float64), early_hours[known]
+    known = np.isfinite(late)
+    late, late_hours = late[known].astype(np.float64), late_hours[known]
+    counts = np.bincount(early_hours, minlength=24)
+    if not len(late) or np.ptp(late) == 0 or (counts[np.unique(late_hours)] < 2).any():
         return float("nan")
-    means = np.bincount(hours, before, minlength=24) / np.maximum(counts, 1)
+    means = np.bincount(early_hours, early, minlength=24) / np.maximum(counts, 1)
     # Only the shape of the day counts, so each half is centred: a level shift is not a season.
-    apart = (after - after.mean()) - (means[later] - means[later].mean())
-    return 1.0 - float(apart.var() / after.var())
+    predicted = means[late_hours] - means[late_hours].mean()
+    return 1.0 - float(((late - late.mean()) - predicted).var() / late.var())

@@ -87,9 +87,9 @@ def admit(
         _limit_if_not_chance(pool_p, alpha) if surprising else _limit_if_chance(p, alpha)
     )
     if surprising and suspicious.any():
-        together = neighbours_within(version, X[anomalous], pool)
-        if len(pool) >= SMALL_BATCH and np.median(together) >= TOGETHER:
-            suspicious[anomalous] &= together < ALONE
+        in_pool = neighbours_within(version, X[anomalous], pool)
+        if len(pool) >= SMALL_BATCH and np.median(in_pool) >= TOGETHER:
+            suspicious[anomalous] &= in_pool < ALONE
     n = len(X)
     known, held = float((~anomalous).sum()) / n, float(suspicious.sum()) / n
     # three deviations of the mean of n uniform p-values
@@ -147,16 +147,18 @@ def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
     pool = pool[rng.permutation(len(pool))[:POOL]]
     k = len(pool)
     known = version.with_faithful_draws().sample(k, seed=0)
-    there = _placed(version, np.concatenate([pool, known]))
+    candidates = _scaled_without_gaps(version, np.concatenate([pool, known]))
     nearest = max(1, math.ceil(NEIGHBOURS * k))
     shares = [
-        (np.argpartition(_distances(block, there), nearest - 1, axis=1)[:, :nearest] < k).mean(1)
-        for block in np.array_split(_placed(version, rows), len(rows) // POOL + 1)
+        (np.argpartition(_distances(block, candidates), nearest - 1, axis=1)[:, :nearest] < k).mean(
+            1
+        )
+        for block in np.array_split(_scaled_without_gaps(version, rows), len(rows) // POOL + 1)
     ]
     return np.concatenate(shares)
 
 
-def _placed(version: Version, X: Array) -> Array:
+def _scaled_without_gaps(version: Version, X: Array) -> Array:
     """Return X (n, d) scaled, with missing values set to 0, the middle."""
     return np.nan_to_num(version.scaler.transform(X), copy=False)
 

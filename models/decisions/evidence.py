@@ -29,7 +29,7 @@ from models.parts.statistics import auroc
 from models.version.version import Version
 
 ROWS = 1000  # vectors of each kind: an AUROC then has an error of half a point
-FOUND = 0.05
+FOUND = 0.05  # an anomaly is found up to this p-value
 REACH = 0.5  # a stray value lies at most this many ranges beyond either end of a feature's range
 
 
@@ -54,7 +54,7 @@ def gather(
     """
     ours, theirs = _synthetic(candidate, champion)
     labelled = None
-    if labels is not None and len((labels := _whole(labels)).vectors):
+    if labels is not None and len((labels := _complete(labels)).vectors):
         versions = {"candidate": candidate, "champion": champion, "anchor": anchor or champion}
         labelled = _labelled(versions, labels)
     return msgspec.structs.replace(
@@ -69,12 +69,12 @@ def _anchored(
     candidate: Version, champion: Version, anchor: Version, new: Array | None
 ) -> Anchored:
     ours, theirs = _synthetic(candidate, anchor)
-    alarms = _shares(_alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0]))
+    rates = _alarm_rates(_alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0]))
     return Anchored(
         n=ROWS,
         candidate=ours,
         anchor=theirs,
-        old=BesideAnchor(candidate=alarms["candidate"], anchor=alarms["anchor"]),
+        old=BesideAnchor(**rates),
         walked=None if new is None else _walked(candidate, champion, anchor, new),
     )
 
@@ -84,7 +84,8 @@ def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, NDArray[np.b
     return {name: one.calibration.p_values(one.score(X)) <= ALPHA for name, one in versions.items()}
 
 
-def _shares(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+def _alarm_rates(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
+    """Return the share of alarms of each version."""
     return {name: float(one.mean()) for name, one in alarms.items()}
 
 
@@ -101,13 +102,10 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
     regimes, unexplained = candidate.nearest_regime(new), 0.0
     for number in np.unique(regimes).tolist():
         mine = regimes == number
-        both = _shares({name: one[mine] for name, one in alarms.items()})
-        more = both["anchor"] - both["champion"] - novel.get(number, 0.0)
+        rates = _alarm_rates({name: one[mine] for name, one in alarms.items()})
+        more = rates["anchor"] - rates["champion"] - novel.get(number, 0.0)
         unexplained += max(0.0, more) * float(mine.mean())
-    shares = _shares(alarms)
-    return Walked(
-        anchor=shares["anchor"], champion=shares["champion"], n=len(new), unexplained=unexplained
-    )
+    return Walked(**_alarm_rates(alarms), n=len(new), unexplained=unexplained)
 
 
 def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
@@ -122,11 +120,11 @@ def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
     normals, astray, shuffled = _drawn(other)
 
     def figures(one: Version) -> Figures:
-        normal, wild, mixed = (one.score(X) for X in (normals, astray, shuffled))
+        of_normals, of_astray, of_shuffled = (one.score(X) for X in (normals, astray, shuffled))
         return Figures(
-            auroc=auroc(normal, np.concatenate([wild, mixed])),
-            apart=float((wild > np.quantile(normal, 1.0 - ALPHA)).mean()),
-            found=float((one.calibration.p_values(wild) <= FOUND).mean()),
+            auroc=auroc(of_normals, np.concatenate([of_astray, of_shuffled])),
+            apart=float((of_astray > np.quantile(of_normals, 1.0 - ALPHA)).mean()),
+            found=float((one.calibration.p_values(of_astray) <= FOUND).mean()),
         )
 
     return figures(candidate), figures(other)
@@ -155,7 +153,7 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     )
 
 
-def _whole(labels: Labels) -> Labels:
+def _complete(labels: Labels) -> Labels:
     """Return the labels of complete vectors: some versions cannot judge vectors with gaps."""
     whole = ~np.isnan(labels.vectors).any(axis=1)
     return Labels(labels.vectors[whole], labels.anomalous[whole])

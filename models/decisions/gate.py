@@ -91,12 +91,12 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
         return Verdict(passed=False, reasons=reasons)
     new, old = evidence.new, evidence.old
     reasons = [
-        *_alarming("new normals", new.candidate, new.champion),
+        *_alarms_more("new normals", new.candidate, new.champion),
         *_not_learned(evidence.unlearned),
-        *(_alarming("old normals", old.candidate, old.champion) if old else ()),
-        *_alarming_live(shadow),
-        *_alarming_labelled(evidence.labelled),
-        *_alarming_on_learned(evidence.vouched),
+        *(_alarms_more("old normals", old.candidate, old.champion) if old else ()),
+        *_alarms_more_on_traffic(shadow),
+        *_alarms_more_on_labelled(evidence.labelled),
+        *_alarms_on_learned(evidence.vouched),
         *_finds_less_than_champion(evidence.synthetic, evidence.new.champion),
         *_moved_from_anchor(evidence.anchor),
         *_misses_labelled(evidence.labelled),
@@ -112,7 +112,7 @@ def _not_finite(evidence_fields: Mapping[str, object], path: str = "") -> Iterat
             yield f"{path}{name}"
 
 
-def _alarming(what: str, candidate: float | None, champion: float | None) -> Iterator[str]:
+def _alarms_more(what: str, candidate: float | None, champion: float | None) -> Iterator[str]:
     if candidate is not None and champion is not None and candidate > champion + TOLERANCE:
         yield (
             f"{what}: the candidate alarms on {_percent(candidate)}, the champion on "
@@ -129,16 +129,16 @@ def _not_learned(share: float | None) -> Iterator[str]:
         )
 
 
-def _alarming_labelled(labelled: Labelled | None) -> Iterator[str]:
+def _alarms_more_on_labelled(labelled: Labelled | None) -> Iterator[str]:
     # With so few vectors, two more alarms would already exceed the tolerance.
     if labelled is None or labelled.normals * TOLERANCE < 2.0:
         return
     if labelled.candidate is not None and labelled.champion is not None:
         alarms = labelled.candidate.alarms, labelled.champion.alarms
-        yield from _alarming("vectors labelled normal", *alarms)
+        yield from _alarms_more("vectors labelled normal", *alarms)
 
 
-def _alarming_on_learned(vouched: Vouched | None) -> Iterator[str]:
+def _alarms_on_learned(vouched: Vouched | None) -> Iterator[str]:
     if vouched is not None and 2 * vouched.still > vouched.n:
         yield (
             f"rows labelled normal: the candidate still alarms on {vouched.still} of the "
@@ -146,24 +146,26 @@ def _alarming_on_learned(vouched: Vouched | None) -> Iterator[str]:
         )
 
 
-def _alarming_live(shadow: ShadowResult | None) -> Iterator[str]:
+def _alarms_more_on_traffic(shadow: ShadowResult | None) -> Iterator[str]:
     if shadow is not None and shadow.n * TOLERANCE >= 2.0 and shadow.n >= shadow.asked:
-        yield from _alarming("live traffic", shadow.candidate, shadow.champion)
+        yield from _alarms_more("live traffic", shadow.candidate, shadow.champion)
 
 
-def _finds_less_than_champion(synthetic: Synthetic | None, news: float | None) -> Iterator[str]:
-    """Yield a reason for each figure that is too low, and advice if the share `news` is large.
+def _finds_less_than_champion(
+    synthetic: Synthetic | None, new_alarms: float | None
+) -> Iterator[str]:
+    """Yield a reason for each figure that is too low; with many `new_alarms` also advice.
 
-    `news` is the share of the new normals on which the champion alarms.
+    `new_alarms` is the share of the new normals on which the champion alarms.
     """
     if synthetic is None:
         return
     lost = list(_lower_figures("champion", synthetic.candidate, synthetic.champion, BELOW_CHAMPION))
     yield from lost
-    if lost and news is not None and news > NEW_REGIME:
+    if lost and new_alarms is not None and new_alarms > NEW_REGIME:
         yield (
-            f"range of values: the champion alarms on {_percent(news)} of the new normals, and one "
-            "scaler with one threshold does not fit the old and the new values; choose a "
+            f"range of values: the champion alarms on {_percent(new_alarms)} of the new normals, "
+            "and one scaler with one threshold does not fit the old and the new values; choose a "
             "score with +regime, which has one threshold for each regime"
         )
 

@@ -14,9 +14,10 @@ from models.drift.windows import ROWS, Windows
 WORST = 5  # the most features named: the number of metric labels must be bounded
 _LEAST = 100  # with fewer rows no distance is reported
 _CHANCE = 1e-4  # the chance that one test of all features finds drift without any
-_SHARE = 10  # the input moved where one feature of so many is that far beyond its threshold:
-_EFFECT = 0.1
-_LEAST_EFFECT = 0.01  # the same where rows do not depend on each other, in one feature
+# The input as a whole has moved if the distances beyond the thresholds sum to at least _EFFECT for
+# every _SHARE features, or to _LEAST_EFFECT if rows do not depend on each other.
+_SHARE, _EFFECT = 10, 0.1
+_LEAST_EFFECT = 0.01
 
 
 class FeatureTest:

@@ -32,9 +32,11 @@ def bets(p: Floats) -> Floats:
     lower, more spread, less spread.
     """
     power = [epsilon * p ** (epsilon - 1) for epsilon in (0.2, 0.4, 0.7)]
-    bend = 6 * (p - 0.5) ** 2
-    rise = 1.8 * (p - 0.5)
-    return np.stack([np.ones_like(p), *power, 1 - rise, 1 + rise, 0.5 + bend, 1.5 - bend], axis=1)
+    spread = 6 * (p - 0.5) ** 2
+    slope = 1.8 * (p - 0.5)
+    return np.stack(
+        [np.ones_like(p), *power, 1 - slope, 1 + slope, 0.5 + spread, 1.5 - spread], axis=1
+    )
 
 
 class Multiset:
@@ -117,7 +119,7 @@ class Martingale:
     """
 
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
-        self._bag = Multiset.of(calibration)
+        self._earlier = Multiset.of(calibration)  # the scores so far
         self.generator = generator
         self._weights = np.eye(1, bets(np.ones(1)).shape[1])[0]  # all capital is at rest
         self.log_capital = 0.0
@@ -129,7 +131,7 @@ class Martingale:
         for start in range(0, len(scores), _CHUNK):
             part = np.asarray(scores[start : start + _CHUNK], np.float64)
             # random() is in [0, 1); 1 minus it is in (0, 1], so that no p-value is ever zero.
-            p = self._bag.ranks(part, 1.0 - self.generator.random(len(part)))
+            p = self._earlier.ranks(part, 1.0 - self.generator.random(len(part)))
             for offset, stakes in enumerate(bets(p)):
                 path[start + offset] = self._step(stakes)
         return path
@@ -152,8 +154,8 @@ class Martingale:
     def to_dict(self) -> dict[str, Any]:
         """Return the whole state, with the generator's: numbers, arrays and one string."""
         return {
-            "values": self._bag.values,
-            "counts": self._bag.counts,
+            "values": self._earlier.values,
+            "counts": self._earlier.counts,
             "weights": self._weights,
             "log_capital": self.log_capital,
             "seen": self.seen,
@@ -167,7 +169,7 @@ class Martingale:
         generator = np.random.default_rng()
         generator.bit_generator.state = json.loads(state["generator"])
         martingale = cls(np.empty(0), generator)
-        martingale._bag = Multiset(state["values"], state["counts"])
+        martingale._earlier = Multiset(state["values"], state["counts"])
         martingale._weights = np.array(state["weights"], np.float64)
         martingale.log_capital = float(state["log_capital"])
         martingale.seen = int(state["seen"])

@@ -48,7 +48,7 @@ class MartingaleTest:
         elif self._martingale.seen >= HOLD:
             self._peak = None
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Reset the capital, because the scores so far show no drift."""
         self._martingale, self._peak = Martingale(self._calibration, self._generator), None
 

@@ -87,7 +87,7 @@ class DriftTests:
         self.baseline = baseline
         seed = (zlib.crc32(baseline.uid.encode()), baseline.version)
         self._martingale = MartingaleTest(baseline.calibration, np.random.default_rng(seed))
-        self._course = WanderCheck(baseline.score_wander)
+        self._wander = WanderCheck(baseline.score_wander)
         self._adwin = ChangeTest()
         self._burst = BurstTest()
         self._features = FeatureTest(
@@ -98,9 +98,9 @@ class DriftTests:
     def update(self, sample: Sample) -> None:
         """Add one summary; scores that are not finite are left out."""
         p_values = sample.p_values[np.isfinite(sample.p_values)]
-        self._course.update(p_values)
-        if self._course.inside:
-            self._martingale.begin_anew()
+        self._wander.update(p_values)
+        if self._wander.inside:
+            self._martingale.restart()
         else:
             self._martingale.update(sample.scores[np.isfinite(sample.scores)])
         self._adwin.update(p_values)
@@ -141,7 +141,7 @@ class DriftTests:
             "uid": self.baseline.uid,
             "version": self.baseline.version,
             "martingale": self._martingale.to_dict(),
-            "course": self._course.to_dict(),
+            "course": self._wander.to_dict(),
             "adwin": self._adwin.to_dict(),
             "burst": self._burst.to_dict(),
             "features": self._features.to_dict(),
@@ -162,7 +162,7 @@ class DriftTests:
             return drift
         drift._martingale.restore(state["martingale"])
         if "course" in state:
-            drift._course.restore(state["course"])
+            drift._wander.restore(state["course"])
         drift._adwin = ChangeTest.from_dict(state["adwin"])
         drift._burst = BurstTest.from_dict(state["burst"])
         drift._features.restore(state["features"])

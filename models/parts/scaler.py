@@ -98,7 +98,7 @@ class Scaler:
         """
         slots = self.slots
         if slots is not None:
-            slots = slots.claimed(X)
+            slots = slots.with_new_values(X)
             constant = np.pad(constant[slots.numbers], (0, len(slots.codes)))
             X = slots.encode(X)
             X[:, slots.numbers.size :] = 0.0  # 0.5 lies between the ends of any slot

@@ -8,17 +8,6 @@ import numpy as np
 from models.arrays import Float64
 
 
-def ranked(anomalies: Float64, normals: Float64) -> float | None:
-    """Return the AUROC of anomalies' scores over normals' scores; None if either is empty.
-
-    >>> ranked(np.array([2.0, 3.0]), np.array([1.0, 2.0]))
-    0.875
-    """
-    if not len(anomalies) or not len(normals):
-        return None
-    return auroc(normals, anomalies)
-
-
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """Return the 95 % interval of a rate of `hits` in `n` (Wilson, 1927).
 
@@ -64,6 +53,11 @@ def auroc(normals: Float64, anomalies: Float64) -> float:
     below = np.searchsorted(ordered, anomalies, side="left")
     not_above = np.searchsorted(ordered, anomalies, side="right")
     return float((below + not_above).mean() / 2 / len(ordered))
+
+
+def auroc_if_both(normals: Float64, anomalies: Float64) -> float | None:
+    """Return the AUROC; None if there are no normals or no anomalies."""
+    return auroc(normals, anomalies) if len(normals) and len(anomalies) else None
 
 
 def binomial_at_most(k: int, n: int) -> Callable[[float], float]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial, reduce
 
 from models.arrays import Array
-from models.config import Config, Model
+from models.config import Config
 from models.parts.network import Network
 from models.strategies.alignment import alignment
 from models.strategies.distillation import distillation_on_new
@@ -100,7 +100,7 @@ def replay(previous: Version | None, config: Config) -> Past:
     """
     if previous is None:
         return Past()
-    targets = _model(config).targets
+    targets = config.network_choices.targets
     soft = previous.network.shape.latent >= ROOM if targets == "auto" else targets == "soft"
     return Past(
         _vectors_learned(previous),
@@ -127,7 +127,7 @@ def window(previous: Version | None, config: Config) -> Past:
     The window is the newest experience. With `model.exemplars` it is that number of the newest
     vectors, and the old ones among them are kept.
     """
-    size = _model(config).exemplars
+    size = config.network_choices.exemplars
     if size is None:
         return Past(warm=False)
     kept = previous.kept if previous else None
@@ -140,8 +140,10 @@ def reservoir(previous: Version | None, config: Config) -> Past:
     Kim et al., Imbalanced continual learning with partitioning reservoir sampling, 2020; see
     `exemplars.keep_by_reservoir`. `model.choice: herding` fills it by iCaRL's herding instead.
     """
-    size = _model(config).exemplars or EXEMPLARS
-    choice = {"reservoir": keep_by_reservoir, "herding": keep_by_herding}[_model(config).choice]
+    size = config.network_choices.exemplars or EXEMPLARS
+    choice = {"reservoir": keep_by_reservoir, "herding": keep_by_herding}[
+        config.network_choices.choice
+    ]
     keep = partial(choice, size=size)
     if previous is None or not len(previous.kept):
         return Past(_vectors_learned(previous), keep=keep)
@@ -175,7 +177,7 @@ def icarl(previous: Version | None, config: Config) -> Past:
     Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017: exemplars are
     chosen by herding; the loss and the distillation cover exemplars and new vectors.
     """
-    keep = partial(keep_by_herding, size=_model(config).exemplars or EXEMPLARS)
+    keep = partial(keep_by_herding, size=config.network_choices.exemplars or EXEMPLARS)
     return replace(reservoir(previous, config), keep=keep, teacher=previous)
 
 
@@ -227,10 +229,6 @@ def expand(previous: Version | None, config: Config) -> Past:
         return Past(dropout=DROPOUT)
     grown = grow(previous.network, config.seed + previous.lineage.experiences)
     return replace(distillation(previous, config), dropout=DROPOUT, grown=grown)
-
-
-def _model(config: Config) -> Model:
-    return Model() if config.model == "auto" else config.model
 
 
 def _vectors_learned(previous: Version | None) -> int:

@@ -30,7 +30,7 @@ def likelihood_of(X: Array, config: Config) -> str:
     Intensities of images share one scale; many of them lie at its floor and many at its top, and
     neighbours are alike. Ratings and percentages do not look like that.
     """
-    asked = config.model.likelihood if config.model != "auto" else "auto"
+    asked = config.network_choices.likelihood
     if asked != "auto":
         return asked
     if config.words:

@@ -87,7 +87,7 @@ def plan(
 ) -> Plan:
     """Plan how to learn the scaled vectors x (n, d) on top of `past`."""
     n, d = x.shape
-    model = Model() if config.model == "auto" else config.model
+    model = config.network_choices
     before = past.grown or (previous.network if previous and past.warm else None)
     shape = _reaching(before.shape if before else _shape(d, model, outputs), x)
     policy = weights or config.weights

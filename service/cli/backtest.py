@@ -14,7 +14,7 @@ from service.cli.options import AsJson
 
 if TYPE_CHECKING:
     from models import Config
-    from models.backtest import Lifetime
+    from models.backtest import BacktestResult
     from service.cli.history_files import FileHistory
 
 _HELP = {
@@ -114,12 +114,12 @@ def _lived(
     configs: "dict[str, Config]",
     sizes: tuple[int | None, int | None],
     seed: int,
-) -> "list[Lifetime]":
+) -> "list[BacktestResult]":
     """Go through the history once for each config. Progress is written to stderr."""
     import torch  # imported here, so that other commands start faster
 
     from models import AnamnesisError
-    from models.backtest import History, live, windows
+    from models.backtest import History, backtest, split_history
     from models.progress import finish
     from service.cli.progress import ShownProgress
     from service.cli.table_files import BadTable
@@ -128,9 +128,9 @@ def _lived(
     past = History(recorded.vectors, recorded.anomalous)
     found = []
     try:
-        parts = windows(len(recorded.vectors), *sizes)
+        parts = split_history(len(recorded.vectors), *sizes)
         for name, config in configs.items():
-            steps = live(name, past, parts, replace(config, seed=seed))
+            steps = backtest(name, past, parts, replace(config, seed=seed))
             with ShownProgress(name) as progress:
                 found.append(finish(steps, progress.at))
     except AnamnesisError as error:

@@ -13,7 +13,7 @@ from service.cli.history_files import FileHistory
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
-    from models.backtest import Batch, Lifetime
+    from models.backtest import BacktestResult, Batch
 
 _DAY = 86_400.0
 _TIE = 0.005  # a difference in cost of at most this much counts as none
@@ -25,12 +25,12 @@ class Report:
 
     file: str
     recorded: FileHistory
-    lifetimes: "tuple[Lifetime, ...]"
+    lifetimes: "tuple[BacktestResult, ...]"
     seconds: float
     fpr: float
 
     @property
-    def best(self) -> "Lifetime":
+    def best(self) -> "BacktestResult":
         """The lifetime with the least cost. If several are about as good, the first of them."""
         least = min(lifetime.cost for lifetime in self.lifetimes)
         return next(one for one in self.lifetimes if one.cost <= least + _TIE)
@@ -39,7 +39,7 @@ class Report:
         """Return strategy and weights of the best, and the threshold that keeps the asked rate."""
         best = self.best
         strategy, _, weights = best.name.partition(", ")
-        fpr = self.fpr if best.kept else float(f"{min(max(best.fpr, 1e-6), 0.5):.1g}")
+        fpr = self.fpr if best.held_as_asked else float(f"{min(max(best.fpr, 1e-6), 0.5):.1g}")
         return {"strategy": strategy, "weights": weights, "threshold": {"fpr": fpr}}
 
     def alarms(self, start: int, stop: int, count: int) -> float:
@@ -72,7 +72,7 @@ class Report:
             "seconds": round(self.seconds, 1),
         }
 
-    def _overall(self, lifetime: "Lifetime") -> float:
+    def _overall(self, lifetime: "BacktestResult") -> float:
         first, last = lifetime.batches[0], lifetime.batches[-1]
         return self.alarms(first.start, last.stop, sum(b.alarms for b in lifetime.batches))
 
@@ -98,7 +98,7 @@ class Report:
             self._show_arms()
         typer.echo("\n" + "\n".join(self.sentences()))
 
-    def _show_batches(self, lifetime: "Lifetime") -> None:
+    def _show_batches(self, lifetime: "BacktestResult") -> None:
         typer.echo(f"{lifetime.name}")
         labelled = any(batch.auroc is not None for batch in lifetime.batches)
         columns = ("rows", *(("from",) if self.recorded.times is not None else ()))
@@ -150,7 +150,7 @@ class Report:
         suggested = self.suggested()
         why = (
             "keeps the asked rate"
-            if best.kept
+            if best.held_as_asked
             else "would have kept the asked rate in the median batch"
         )
         lines.append(

@@ -58,7 +58,7 @@ def test_a_value_that_is_new_takes_a_free_slot_and_moves_no_other():
     """A new value takes a free slot, or else the open slot, and moves no other value."""
     a, b, c, d = map(code_of, "abcd")
     slots = Slots.fit(np.float32([[a], [b]]), (0,))
-    more = slots.claimed(np.float32([[c], [c], [d]]))
+    more = slots.with_new_values(np.float32([[c], [c], [d]]))
     assert (more.counts, more.codes.tolist()) == (slots.counts, [a, b, c, OPEN])
     assert more.encode(np.float32([[d]])).tolist() == [[0, 0, 0, 1]]
 

@@ -46,7 +46,7 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
         return scores, (1 + (calm[:, None] >= scores[::1]).sum(axis=0)) / (1 + len(calm))
 
     calm = np.sort(minutes(4, 0)[::4, 0].astype(float))
-    reference = Reference.fit(minutes(4, 0)).scored(p_values(4, 0)[1])
+    reference = Reference.fit(minutes(4, 0)).with_scores(p_values(4, 0)[1])
 
     def states(wander: float, days: int, shift: float) -> set[str]:
         baseline = Baseline(
