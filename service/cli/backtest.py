@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import console
+from service.cli.file_options import Pivot, TimeFormat, Timezone, options_of
 from service.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from service.cli.history_files import FileHistory
 
 _HELP = {
-    "time": "Column of times (ISO 8601 or seconds since 1970), by name or number from 1.",
+    "time": "Column with the time of each row, by name or number from 1.",
     "label": "Column of labels: 1 for a known anomaly. They are scored and never learned.",
     "drop": "A column that is no feature, by name or number from 1; may be repeated.",
     "first": "Rows that are learned before scoring begins (a fifth, at most a million).",
@@ -43,6 +44,9 @@ def backtest(
         Path, typer.Argument(help="CSV, .npy, .npz or .parquet, oldest row first.", metavar="FILE")
     ],
     time_column: Annotated[str | None, typer.Option("--time", help=_HELP["time"])] = None,
+    pivot: Pivot = None,
+    time_format: TimeFormat = None,
+    timezone: Timezone = "UTC",
     label: Annotated[str | None, typer.Option(help=_HELP["label"])] = None,
     drop: Annotated[list[str] | None, typer.Option(help=_HELP["drop"])] = None,
     first: Annotated[int | None, typer.Option(min=1, help=_HELP["first"])] = None,
@@ -65,8 +69,8 @@ def backtest(
     if plot is not None:
         backtest_report.need_matplotlib()
     began = time.monotonic()
-    taken = history_files.OtherColumns(time_column, label, tuple(drop or ()))
-    recorded = history_files.read(file, taken, gaps=impute)
+    options = options_of(time_column, None, drop, time_format, timezone, pivot)
+    recorded = history_files.read(file, options, label, gaps=impute)
     lifetimes = _lived(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
         str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr

@@ -12,7 +12,7 @@ from models.context import groups
 from models.survey.counters import FEWEST, is_counter
 from service.cli import units
 from service.cli.text_table import Chunk
-from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, numbers
+from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, limit, numbers
 
 _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
@@ -23,6 +23,7 @@ _COUNTER = (
     "only rises or only falls from row to row, like a counter: dropped, because later values are "
     "outside the learned range; its increase can be learned"
 )
+_CONSTANT = "constant so far: kept, since any change is an anomaly"
 MOST_VALUES = 50  # a text column with more different values is no category but names or remarks
 EACH = 2  # the fewest rows of a value, on average: with fewer, the column is no category
 
@@ -50,6 +51,7 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
     """Guess the type of each column of `names` from the rows of `chunk`."""
     columns: list[tuple[str, str]] = []
     dropped: list[str] = []
+    constant: list[str] = []
     notes: list[str] = []
     blanks = False
     for name in names:
@@ -67,13 +69,22 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
             kind, note = None, f"{_named(name)} is blank in {blank:.1%} of the first rows: dropped"
         if kind == "category":
             note = _stretches_note(name, cells, chunk.sources)
-        if note:
+        if note == _CONSTANT:
+            constant.append(name)
+        elif note:
             notes.append(note)
         if kind:
             columns.append((name, kind))
             blanks = blanks or len(filled) < len(cells)
         else:
             dropped.append(name)
+    if constant:
+        several = (
+            f"columns {quoted(constant)} are"
+            if len(constant) > 1
+            else f"column {quoted(constant)} is"
+        )
+        notes.append(f"{several} {_CONSTANT}")
     return Guess(tuple(columns), tuple(dropped), tuple(notes), blanks)
 
 
@@ -81,7 +92,7 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
     """Return the type of a column, None if it is dropped, and a note about it or None."""
     if {cell.strip().lower() for cell in filled} <= _FLAGS:
         return "flag", None
-    are_numbers = sum(is_number(cell, comma=comma) for cell in filled)
+    are_numbers = sum(is_number(limit(cell), comma=comma) for cell in filled)
     if are_numbers > _MOSTLY * len(filled):
         return "number", _numeric_note(name, filled, comma=comma)
     if _are_times(filled):
@@ -129,12 +140,14 @@ def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | Non
     except BadCell:
         return None  # reading the matrix later reports the place
     if np.ptp(values) == 0:
-        return f"{_named(name)} is constant so far: kept, since any change of it is an anomaly"
+        return _CONSTANT
     if indistinct(values):
         return (
             f"{_named(name)} holds numbers that float32 cannot tell apart: --drop it, or subtract "
             "a constant (a number of seconds, an id)"
         )
+    if beyond := [cell.strip() for cell in filled if limit(cell) != cell.strip()]:
+        return f"{_named(name)} has cells such as {quoted(beyond[:1])}: the limit is taken"
     return None
 
 

@@ -86,7 +86,7 @@ def _status(error: Exception) -> Exit | None:
 def _words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    hint = " (start one: `anamnesis up`)" if type(error).__name__ == "Unreachable" else ""
+    hint = " (start one: `anamnesis up`)" if str(error).startswith("no service at") else ""
     return f"{error}{hint}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from service.cli.json_lines import is_json_lines, json_lines
 from service.cli.preamble import DELIMITERS, find_table
 from service.cli.table_files import BadTable
 from service.domain.cells import is_number
@@ -25,7 +26,7 @@ _REFUSED = {
     b"<html": "a web page, perhaps a login: download the table itself",
     b"<?xml": "XML: export the table as CSV",
     b"[": "JSON: export the table as CSV",
-    b"{": "JSON: export the table as CSV, or let `watch` read a file with one object in each line",
+    b"{": "JSON: export the table as CSV, or as JSON with one object in each line",
 }
 
 
@@ -71,16 +72,20 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class TextTable:
-    """An open text table. `lines` yields the number and the cells of each non-blank line."""
+    """An open text table. `lines` yields the number and the cells of each non-blank line.
+
+    If `named`, the first line is a header, whatever its cells are.
+    """
 
     file: str
     dialect: Dialect
     lines: Iterator[tuple[int, list[str]]]
     bytes_read: CountedStream
+    named: bool = False
 
 
 def open_table(file: str, source: BinaryIO) -> TextTable:
-    """Open a CSV file, which may be compressed by gzip. Raises BadTable if it is not one."""
+    """Open a file of CSV or of lines of JSON, which may be compressed by gzip. Raises BadTable."""
     csv.field_size_limit(_LONGEST_CELL)
     counted, notes = CountedStream(source), []
     data = io.BufferedReader(counted, _HEAD_BYTES)
@@ -91,6 +96,10 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
         head = data.peek(_HEAD_BYTES)
     except (OSError, EOFError):
         raise BadTable(f"{file}: the gzip file is damaged") from None
+    if is_json_lines(head):
+        return TextTable(
+            file, Dialect(notes=tuple(notes)), json_lines(file, data, head), counted, named=True
+        )
     for magic, what in _REFUSED.items():
         if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise BadTable(f"{file} is {what}")
@@ -108,7 +117,7 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     return TextTable(
         file,
         Dialect(delimiter, comma, tuple(notes)),
-        _lines(file, text, delimiter, begun.skipped),
+        _lines(file, text, delimiter, begun.skipped, begun.units),
         counted,
     )
 
@@ -146,12 +155,13 @@ def _has_decimal_commas(lines: Sequence[str], delimiter: str) -> bool:
 
 
 def _lines(
-    file: str, text: io.TextIOWrapper, delimiter: str, skipped: int
+    file: str, text: io.TextIOWrapper, delimiter: str, skipped: int, units: int
 ) -> Iterator[tuple[int, list[str]]]:
+    """Yield the lines after the first `skipped` ones, without `units` lines below the header."""
     for _ in range(skipped):
         text.readline()
     reader = csv.reader(text, delimiter=delimiter)
-    line, header = 0, True
+    line, count = 0, 0
     while True:
         line = skipped + reader.line_num + 1
         try:
@@ -166,7 +176,8 @@ def _lines(
             continue
         if any("\0" in cell for cell in cells):
             raise BadTable(f"{file}, line {line} has a NUL byte: export the file as text again")
-        if header and cells[0].startswith("#"):
+        if not count and cells[0].startswith("#"):
             cells[0] = cells[0].lstrip("# ")
-        header = False
-        yield line, cells
+        if not 1 <= count <= units:
+            yield line, cells
+        count += 1

@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 File = Annotated[
     Path,
     typer.Argument(
-        help="CSV (compressed by gzip or not), .npy or .parquet; - reads standard input.",
+        help="CSV or lines of JSON (compressed by gzip or not), .npy or .parquet; - reads standard "
+        "input.",
         metavar="FILE",
     ),
+]
+Files = Annotated[
+    list[Path],
+    typer.Argument(help="Files as `score` reads them, the oldest first.", metavar="FILE..."),
 ]
 Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
 Time = Annotated[str | None, typer.Option(help="Column with the time of each row.")]
@@ -25,6 +30,12 @@ GroupBy = Annotated[
 Drop = Annotated[
     list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
 ]
+Pivot = Annotated[
+    str | None,
+    typer.Option(
+        help="Column that says what a row's one value measures: each gets a column of its own."
+    ),
+]
 TimeFormat = Annotated[
     str | None, typer.Option(help="How times are written, such as '%d.%m.%Y %H:%M'.")
 ]
@@ -32,10 +43,15 @@ Timezone = Annotated[str, typer.Option(help="Zone of times that name none: Europ
 
 
 def options_of(
-    time: str | None, source: str | None, drop: list[str] | None, time_format: str | None, zone: str
+    time: str | None,
+    source: str | None,
+    drop: list[str] | None,
+    time_format: str | None,
+    zone: str,
+    pivot: str | None = None,
 ) -> "Options":
     """Return the options about the columns of a file."""
     from service.cli.text_table import Options
 
     dropped = tuple(name for given in drop or () for name in given.split(",") if name)
-    return Options(time, source, dropped, time_format, zone)
+    return Options(time, source, dropped, time_format, zone, pivot)

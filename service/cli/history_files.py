@@ -4,7 +4,7 @@ The file is read once, from beginning to end, into a spool, so that it may be la
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +37,6 @@ class FileHistory:
 
 
 @dataclass(frozen=True, slots=True)
-class OtherColumns:
-    """The columns that are no features, by name or by number from 1 (in `.npz` files: arrays)."""
-
-    time: str | None = None
-    label: str | None = None
-    drop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Part:
     """Some rows of a file: X (n, d) of any precision, and their times and labels."""
 
@@ -57,27 +48,30 @@ class _Part:
     share: float | None
 
 
-def read(file: Path, taken: OtherColumns | None = None, *, gaps: bool = False) -> FileHistory:
+def read(
+    file: Path, options: Options | None = None, label: str | None = None, *, gaps: bool = False
+) -> FileHistory:
     """Read a CSV, `.npy`, `.npz` or `.parquet` file, with the progress on stderr.
 
-    All columns with numbers or flags are features, except those in `taken`. Rows are sorted by
-    time. If the file has them in another order, this takes 16 bytes of memory for each row. With
-    `gaps` a blank cell is allowed. Raises BadTable, which names the place.
+    All columns with numbers or flags are features, except those that `options` and `label` name.
+    In an `.npz` file, time and label may be vectors of these names. Rows are sorted by time. If the
+    file has them in another order, this takes 16 bytes of memory for each row. With `gaps` a blank
+    cell is allowed. Raises BadTable, which names the place.
     """
-    taken = taken or OtherColumns()
+    options = options or Options()
     reader = {".npy": _arrays, ".npz": _arrays}.get(file.suffix, _table)
     found: FileHistory | None = None
     ascending, last = True, -np.inf
     with ShownProgress(f"reading {file}") as progress:
-        for part in reader(file, taken):
+        for part in reader(file, options, label):
             X = _finite(part, gaps=gaps)
             if found is None:
-                times = None if taken.time is None else Spool(np.float64)
-                labels = None if taken.label is None else Spool(np.bool_)
+                times = None if options.time is None else Spool(np.float64)
+                labels = None if label is None else Spool(np.bool_)
                 found = FileHistory(part.features, Spool(np.float32, X.shape[1]), times, labels)
             found.vectors.add(X)
             if found.anomalous is not None:
-                found.anomalous.add(_known(part, taken.label))
+                found.anomalous.add(_known(part, label))
             if found.times is not None and part.times is not None:
                 found.times.add(part.times)
                 ascending = ascending and last <= part.times[0]
@@ -129,11 +123,10 @@ def _known(part: _Part, label: str | None) -> list[bool]:
     return found
 
 
-def _table(file: Path, out: OtherColumns) -> Iterator[_Part]:
-    """Yield the rows of a CSV or Parquet file."""
-    label = out.label
-    drop = out.drop if label is None else (*out.drop, label)
-    with Sheet(file, Options(time=out.time, drop=drop)) as sheet:
+def _table(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
+    """Yield the rows of a text or Parquet file."""
+    drop = options.drop if label is None else (*options.drop, label)
+    with Sheet(file, replace(options, drop=drop)) as sheet:
         columns = sheet.columns()
         for note in (*sheet.notes, *(() if sheet.guessed is None else sheet.guessed.notes)):
             console.complain(note)
@@ -150,12 +143,12 @@ def _table(file: Path, out: OtherColumns) -> Iterator[_Part]:
             yield _Part(features, rows.X, rows.times, labels, rows.where, sheet.share())
 
 
-def _arrays(file: Path, out: OtherColumns) -> Iterator[_Part]:
+def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
     """Yield the rows of an `.npy` or `.npz` file. Raises BadTable for a missing column."""
-    time, label = out.time, out.label
+    time, clock = options.time, options.clock()
     matrix, beside = table_files.arrays(file)
     names = [*(str(column) for column in range(1, matrix.shape[1] + 1)), *beside]
-    asked = [("--time", time), ("--label", label), *(("--drop", name) for name in out.drop)]
+    asked = [("--time", time), ("--label", label), *(("--drop", name) for name in options.drop)]
     for option, wanted in asked:
         if wanted is not None and wanted not in names:
             raise BadTable(
@@ -178,16 +171,18 @@ def _arrays(file: Path, out: OtherColumns) -> Iterator[_Part]:
         def where(row: int, start: int = start) -> str:
             return f"{file}, row {start + row}"
 
-        times = None if time is None else _times(column(time), where, time)
+        times = None if time is None else _times(clock, column(time), where, time)
         labels = None if label is None else column(label).tolist()
         share = (start + len(some)) / len(matrix)
         yield _Part(tuple(left), some[:, columns], times, labels, where, share)
 
 
-def _times(values: NDArray[Any], where: Callable[[int], str], name: str) -> NDArray[np.float64]:
+def _times(
+    clock: Clock, values: NDArray[Any], where: Callable[[int], str], name: str
+) -> NDArray[np.float64]:
     cells = [str(value) for value in values.tolist()]
     try:
-        return Clock().times(cells).seconds
+        return clock.times(cells).seconds
     except BadCell as error:
         cell = quoted([cells[error.row]])
         raise BadTable(f"{where(error.row)}, column {name}: {cell} {error}") from None

@@ -9,12 +9,11 @@ from service.cli.progress import ShownProgress
 from service.cli.scored_file import ScoredFile
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
-from service.cli.targets import Target, Targets
+from service.cli.targets import Targets
 from service.client import Refused
-from service.client.answers import ScoreAnswer
 
-_EXPLAINED = 1000  # rows in one request; the service explains at most 2,000
-WHY = 3  # contributions to request for each row
+_AT_ONCE = 1000  # rows in one request
+WHY = 3  # contributions to request for each row that alarms
 
 
 def judged_file(
@@ -30,7 +29,7 @@ def judged_file(
         if passed <= write.done:  # an earlier command that was cut short wrote these rows
             targets.remember(chunk)
             continue
-        for rows in chunk.parts(_EXPLAINED):
+        for rows in chunk.parts(_AT_ONCE):
             yield from judged(targets, rows, record=record)
             progress.at(sheet.share(), passed)
         write.keep()
@@ -43,7 +42,7 @@ def judged(
     by_place: dict[int, tuple[score_result.ScoredRow, Rule]] = {}
     for one, some, places in targets.split(rows):
         with located(some, targets.first.columns):
-            answer = _answer(one, some, record=record)
+            answer = one.stream.score(some.X, some.times, some.sources, record=record, why=WHY)
         rule = score_result.rule_of(one.status, timed=rows.times is not None)
         for place, row in zip(
             places, score_result.rows(some, answer, one.config.get("score", "")), strict=True
@@ -51,22 +50,6 @@ def judged(
             by_place[place] = row, rule
     for place in range(len(rows.X)):
         yield by_place[place]
-
-
-def _answer(one: Target, rows: Rows, *, record: bool) -> ScoreAnswer:
-    """Return the scores of the rows. Rows that alarm have attributions too."""
-    sent = rows.X, rows.times, rows.sources
-    if one.config.get("context") is not None:
-        return one.stream.score(*sent, record=record, explain=WHY)
-    # Attributions cost many times as much as scores. So only the rows that alarm are explained.
-    answer = one.stream.score(*sent, record=record)
-    alarms = [place for place, alarm in enumerate(answer["is_anomaly"]) if alarm]
-    if alarms:
-        few = rows.some(alarms)
-        why = one.stream.score(few.X, few.times, few.sources, record=False, explain=WHY)
-        by_place = dict(zip(alarms, why.get("attributions") or (), strict=False))
-        answer["attributions"] = [by_place.get(place, []) for place in range(len(rows.X))]
-    return answer
 
 
 @contextmanager

@@ -15,6 +15,7 @@ class LiveIncidents:
     rule: Rule
     rows: int = 0
     alarms: int = 0
+    ignored: int = 0
     _fold: Fold = field(default_factory=Fold)
     _row: ScoredRow | None = None
 
@@ -25,6 +26,7 @@ class LiveIncidents:
         self._row = row
         self.rows += 1
         self.alarms += row.is_anomaly
+        self.ignored += row.state == "ignored"
         for change in changes(self._fold, self.rule, row):
             if change.reported:
                 yield f"{change.kind}: {sentence(change.incident, row)}"
@@ -34,4 +36,5 @@ class LiveIncidents:
         if self._row is not None:
             for incident in self._fold.open():
                 yield f"still open: {sentence(incident, self._row)}"
-        yield f"{self.alarms} of {self.rows} rows were anomalies"
+        more = f"; {self.ignored} more are ignored by the config" if self.ignored else ""
+        yield f"{self.alarms} of {self.rows} rows were anomalies{more}"

@@ -11,6 +11,7 @@ from models.columns import quoted
 from models.context import groups
 from models.context_choice import choose
 from service.cli import console
+from service.cli.pivot import pivot_advice
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk
@@ -60,21 +61,22 @@ def ensured(
 def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
     """Return a config for the columns of `sheet`, and notes about it for a person.
 
-    Raises BadTable if no column can be learned, or if the newest rows come first.
+    Raises BadTable if no column can be learned, if a row has one reading of many, or if the newest
+    rows come first.
     """
+    config: JsonObject = {"missing": "impute"} if sheet.blanks else {}
+    gaps = ["some cells are blank: rows are judged on what was observed"] * sheet.blanks
     if sheet.guessed is None or sheet.first is None:
-        return {}, []
+        return config, gaps
     guessed, notes = sheet.guessed, list(sheet.guessed.notes)
     if not guessed.columns:
         line, row = sheet.first.lines[0], sheet.first.rows[0]
         raise BadTable(f"{sheet.file}: no column holds numbers; line {line} has {quoted(row)}")
-    config: JsonObject = {
-        "columns": [{"name": name, "type": kind} for name, kind in guessed.columns]
-    }
-    notes.append(f"columns: {guessed.shown()}")
-    if guessed.blanks:
-        config["missing"] = "impute"
-        notes.append("some cells are blank: rows are judged on what was observed")
+    config["columns"] = [{"name": name, "type": kind} for name, kind in guessed.columns]
+    numeric = [name for name, kind in guessed.columns if kind == "number"]
+    if advice := pivot_advice(sheet.first, sheet.names or (), numeric):
+        raise BadTable(f"{sheet.file}: {advice}")
+    notes += [f"columns: {guessed.shown()}", *gaps]
     if sheet.first.times is not None:
         if newest_first(sheet.first):
             raise BadTable(f"{sheet.file}: the newest rows come first; sort the file by time")

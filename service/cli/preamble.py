@@ -5,20 +5,24 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from models.columns import quoted
 from service.domain.cells import is_number
 
+_LEAST_BELOW = 2  # rows below a row of units
 DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 
 
 class TableStart(NamedTuple):
     """The first lines of a table from its header on, without blank lines.
 
-    `skipped` is the number of lines before the header. `notes` are for people.
+    `skipped` is the number of lines before the header, `units` the number of lines after it that
+    have units instead of values. `notes` are for people.
     """
 
     lines: Sequence[str]
     delimiter: str
     skipped: int
+    units: int
     notes: tuple[str, ...]
 
 
@@ -32,8 +36,34 @@ def find_table(lines: Sequence[str]) -> TableStart:
     first = _after_title(lines, first, delimiter)
     rest = [line for line in lines[first:] if line.strip()]
     before = [line for line in lines[at:first] if line.strip()]
-    notes = (f"{len(before)} lines before the header: skipped",) if before else ()
-    return TableStart(rest, delimiter, first, notes)
+    notes = [f"{len(before)} lines before the header: skipped"] if before else []
+    rows = list(csv.reader(rest, delimiter=delimiter))
+    units = 0
+    while named_units := _units(rows[units + 1 :]):
+        units += 1
+        notes.append(f"the line below the header has units, {quoted(named_units)}: skipped")
+    return TableStart(rest, delimiter, first, units, tuple(notes))
+
+
+def _units(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the cells of the first row that stand above numbers if it has units, else [].
+
+    Such a row has no number, and none of its cells occurs again in its column.
+    """
+    if len(rows) <= _LEAST_BELOW or any(map(_is_number, rows[0])):
+        return []
+    found = []
+    for column, cell in enumerate(rows[0]):
+        below = [row[column] for row in rows[1:] if column < len(row) and row[column].strip()]
+        if cell.strip() and 2 * sum(map(_is_number, below)) > len(below):
+            if cell in below:
+                return []
+            found.append(cell.strip())
+    return found
+
+
+def _is_number(cell: str) -> bool:
+    return is_number(cell) or is_number(cell, comma=True)
 
 
 def _after_comments(lines: Sequence[str], at: int) -> int:

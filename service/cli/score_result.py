@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ALPHA = 0.01  # the rate of false alarms if the detector has no rule for incidents
 _CLOSE = 300.0  # seconds without alarms that end an incident, if the config does not say
 _MOST_INCIDENTS = 10  # most incidents in the list for people
+LATE = "late: not newer than the row before of its source: sort the file by time; drop double rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +109,15 @@ def why(leading: Sequence[Attribution]) -> str:
 class ScoreResult:
     """Counts, the `top` worst anomalies, and the incidents that the rows make.
 
-    `unjudged` counts the rows without numbers by their state.
+    `unjudged` counts the rows without numbers by their state. `ignored` counts the rows that would
+    alarm without the config's `ignore`.
     """
 
     top: int
     rows: int = 0
     judged: int = 0
     anomalies: int = 0
+    ignored: int = 0
     unjudged: Counter[str] = field(default_factory=Counter)
     worst: list[tuple[float, int, ScoredRow]] = field(default_factory=list)
     incidents: dict[str, Incident] = field(default_factory=dict)
@@ -127,6 +130,7 @@ class ScoreResult:
             self.unjudged[row.state or "no numbers"] += 1
             return
         self.judged += 1
+        self.ignored += row.state == "ignored"
         for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
         if not row.is_anomaly:
@@ -161,10 +165,11 @@ class ScoreResult:
             f"{self.anomalies} of {self.judged} vectors are anomalies"
             + (f" ({self.anomalies - len(shown)} more than shown)" * (self.anomalies > len(shown)))
             + (f", {inside} of them in {count} incident{'s' * (count > 1)}" if count else "")
+            + (f"; {self.ignored} more are ignored by the config" if self.ignored else "")
             + (f"; {waiting} rows were not judged ({self._states()})" if waiting else "")
         )
         if self.unjudged["late"]:
-            typer.echo("late: not newer than the row before of its source; sort the file by time")
+            typer.echo(LATE)
 
 
 def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:

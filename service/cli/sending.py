@@ -2,49 +2,112 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 from service.cli import console
 from service.cli.judged_rows import located
+from service.cli.new_detector import ensured, sources_note
 from service.cli.progress import ShownProgress
 from service.cli.sent_batches import SentBatches, digest_of
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
-from service.cli.targets import Targets
+from service.cli.targets import Targets, tell
+from service.cli.text_table import Options
+from service.client.stream import config_in_force
 
 if TYPE_CHECKING:
+    from service.client import Client
     from service.client.answers import DetectorStatus, LastRetraining, Note
+    from service.client.configs import DetectorConfig
 
 
-def send(sheet: Sheet, targets: Targets, before: SentBatches, salt: str) -> Counter[str]:
-    """Send the rows that the service does not have yet. Return the counts of the answers.
+@dataclass(slots=True)
+class Sender:
+    """Sends the rows of files to a detector, or to one for each value of the column `group_by`.
 
-    Batches with another `salt` are new to the service.
+    A missing detector is made; it is retrained for its number of rows only after `waiting` closes.
+    Batches with another `salt` are new to the service. `names` are the detectors that got rows,
+    `counted` are the counts of the answers.
     """
-    counted: Counter[str] = Counter(accepted=0, quarantined=0, duplicate=0)
-    columns, batches, whole = targets.first.columns, 0, 0
-    with ShownProgress("sending") as progress, _counts_in_errors(counted):
+
+    client: "Client"
+    detector: str
+    group_by: str | None
+    options: Options
+    url: str
+    salt: str
+    waiting: ExitStack
+    made: list[str] = field(default_factory=list)
+    names: dict[str, None] = field(default_factory=dict)
+    counted: Counter[str] = field(
+        default_factory=lambda: Counter(accepted=0, quarantined=0, duplicate=0)
+    )
+
+    def send(self, files: Sequence[Path]) -> None:
+        """Send the rows of the files that the service does not have yet, in this order."""
+        with ShownProgress("sending") as progress, _counts_in_errors(self.counted):
+            for number, file in enumerate(files):
+
+                def shown(share: float | None, number: int = number) -> None:
+                    whole = None if share is None else (number + share) / len(files)
+                    progress.at(whole, self.counted["accepted"])
+
+                with Sheet(file, self.options) as sheet:
+                    self._send(sheet, shown)
+
+    def _send(self, sheet: Sheet, progress: Callable[[float | None], None]) -> None:
+        made = len(self.made)
+        targets = Targets(self.client, self.detector, sheet, self.group_by, self._found(sheet))
+        if len(self.made) == made:
+            tell(sheet, targets.first.columns)
+        elif self.group_by is None and (apart := sources_note(sheet, self.options.source)):
+            console.complain(f"{sheet.file}: {apart}")
+        since = targets.first.status.get("created_at", "") if targets.first.status else ""
+        with SentBatches(self.url, self.detector, since, forget=bool(self.salt)) as before:
+            self._batches(sheet, targets, before, progress)
+        self.names |= {one.name: None for one in targets.all}
+
+    def _found(self, sheet: Sheet) -> "Callable[[str], tuple[DetectorStatus, DetectorConfig]]":
+        """Return a function that finds a detector by its name. It makes one that is missing."""
+
+        def found(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
+            zone, quiet = self.options.timezone, bool(self.made)
+            status, new = ensured(self.client, name, sheet, zone, self.waiting, quiet=quiet)
+            self.made += [name] * new
+            return status, config_in_force(status)
+
+        return found
+
+    def _batches(
+        self,
+        sheet: Sheet,
+        targets: Targets,
+        before: SentBatches,
+        progress: Callable[[float | None], None],
+    ) -> None:
+        columns, batches, whole, known = targets.first.columns, 0, 0, 0
         for number, rows in enumerate(sheet.rows(columns, gaps=targets.first.gaps)):
             old = before.rows(number, rows)
-            batches, whole = batches + 1, whole + (old == len(rows.X))
-            counted["duplicate"] += old
+            batches, whole, known = batches + 1, whole + (old == len(rows.X)), known + old
+            self.counted["duplicate"] += old
             targets.remember(rows.some(range(old)))
             for one, some, _ in targets.split(rows.rest(old)):
                 with located(some, columns):
-                    name = _key(salt, number, some)
-                    counted.update(one.stream.learn(some.X, some.times, some.sources, name))
+                    name = _key(self.salt, number, some)
+                    self.counted.update(one.stream.learn(some.X, some.times, some.sources, name))
             before.add(number, rows)
-            progress.at(sheet.share(), counted["accepted"])
-    if known := counted["duplicate"]:
-        console.complain(
-            f"{sheet.file}: {known} rows were sent before, {whole} of {batches} batches in full "
-            "(--again sends them again)"
-        )
-    return counted
+            progress(sheet.share())
+        if known:
+            console.complain(
+                f"{sheet.file}: {known} rows were sent before, {whole} of {batches} batches in "
+                "full (--again sends them again)"
+            )
 
 
 def _key(salt: str, number: int, rows: Rows) -> str:

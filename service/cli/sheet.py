@@ -19,9 +19,11 @@ from models.errors import VectorError
 from service.cli import console, table_files
 from service.cli.column_guess import Guess, counts, guess
 from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
-from service.cli.growing_file import GrowingFile, is_json_lines, json_lines
+from service.cli.growing_file import GrowingFile
+from service.cli.pivot import pivoted
 from service.cli.table_files import BadTable
 from service.cli.text_table import CHUNK_ROWS, Chunk, NamedTable, Options, read
+from service.domain.cells import is_blank
 
 if TYPE_CHECKING:
     from service.client.configs import DetectorConfig
@@ -89,13 +91,17 @@ class Sheet:
         self.header: tuple[str, ...] = ()
         self.notes: tuple[str, ...] = ()
         self.names: tuple[str, ...] | None = None
+        self._blanks = False
         self._table: NamedTable | None = None
         if str(file) == "-" and (sys.stdin is None or sys.stdin.closed):
             raise BadTable("-: standard input is closed")
         if file.suffix == ".npy" or (str(file) == "-" and _is_npy(sys.stdin.buffer)):
             if options != Options():
                 raise BadTable(f"{file}: the columns of an .npy file have no names")
-            self._batches = table_files.read(file)
+            batches = table_files.read(file)
+            begun = next(batches)
+            self._batches = chain([begun], batches)
+            self._blanks = bool(np.isnan(begun.vectors).any())
             return
         try:
             self._open_named(file, options)
@@ -115,6 +121,8 @@ class Sheet:
         else:
             table = self._opened(file)
             self._counted = table.bytes_read
+        if options.pivot is not None:
+            table, options = pivoted(table, options)
         named = read(table, options, 1 if self._follow else None)
         first = next(named.chunks)
         self._table = replace(named, chunks=chain([first], named.chunks))
@@ -135,7 +143,7 @@ class Sheet:
                     number += 1
                     yield number, cells
 
-        return TextTable(str(file), Dialect(), lines(), CountedStream(io.BytesIO()))
+        return TextTable(str(file), Dialect(), lines(), CountedStream(io.BytesIO()), named=True)
 
     def _opened(self, file: Path) -> TextTable:
         source: BinaryIO = sys.stdin.buffer
@@ -145,8 +153,6 @@ class Sheet:
             source = io.BufferedReader(growing)
         elif str(file) != "-":
             source = self._files.enter_context(file.open("rb"))
-        if self._follow and is_json_lines(getattr(source, "peek", lambda _: b"")(1)):
-            return json_lines(str(file), source)
         return open_table(str(file), source)
 
     @property
@@ -166,6 +172,14 @@ class Sheet:
         if self.guessed is not None:
             return list(self.guessed.columns)
         return [] if self._table is None else [(name, "number") for name in self._table.names]
+
+    @property
+    def blanks(self) -> bool:
+        """Whether cells of the first rows are blank, in columns that are learned."""
+        if self.guessed is not None:
+            return self.guessed.blanks
+        cells = chain(*self.first.cells.values()) if self.first is not None else ()
+        return self._blanks or any(map(is_blank, cells))
 
     def place(self, column: str) -> int:
         """Return where a column stands among the cells, by its name or its number from 1."""
@@ -198,6 +212,11 @@ class Sheet:
                 console.complain(
                     f"{chunk.where(chunk.twice)}: this hour comes twice, when the clocks go back: "
                     "the order of the rows decides; times in UTC or with their offset are exact"
+                )
+            if chunk.sums:
+                console.complain(
+                    f"{self.file}: the last {len(chunk.sums)} rows, from line {chunk.sums[0]} on, "
+                    "have a word as their time, like a row of sums: left out"
                 )
             X = chunk.values(taken, gaps=gaps)
             rows = Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)

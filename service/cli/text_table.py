@@ -1,7 +1,7 @@
 """Reads a text table in chunks, by the names of its columns: times, sources and values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from itertools import chain, islice
 from typing import Any
@@ -24,13 +24,17 @@ _FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The columns with times and sources, and those to drop, each by name or by number from 1."""
+    """The columns with times and sources, and those to drop, each by name or by number from 1.
+
+    If a row has one reading, `pivot` is the column that names what was read.
+    """
 
     time: str | None = None
     source: str | None = None
     drop: tuple[str, ...] = ()
     time_format: str | None = None
     timezone: str = "UTC"
+    pivot: str | None = None
 
     def clock(self) -> Clock:
         """Return the reader of the times. Raises BadTable for an unknown time zone."""
@@ -49,6 +53,8 @@ class Chunk:
 
     `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
     local time exists twice, because clocks were set back. It is None if there is no such row.
+    `sums` are the numbers of the last lines of the file that were left out, since they have a word
+    in place of a time, such as the mean of all rows.
     `units[name]` is the unit of a column's numbers, "" without one. All chunks of a file share
     `units`.
     """
@@ -61,6 +67,7 @@ class Chunk:
     sources: tuple[str, ...] | None = None
     comma: bool = False
     twice: int | None = None
+    sums: Sequence[int] = ()
     units: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -152,7 +159,7 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     clock = options.clock()
     line, first = next(table.lines, (0, []))
     comma = table.dialect.comma
-    header = not any(is_number(cell, comma=comma) for cell in first)
+    header = table.named or not any(is_number(cell, comma=comma) for cell in first)
     names = [cell.strip() for cell in first] if header else _numbered(len(first))
     notes: list[str] = []
     trailing = header and len(names) > 1 and not names[-1]
@@ -238,8 +245,18 @@ class _Reader:
         later = rows or max(1, min(CHUNK_ROWS, _CHUNK_CELLS // width))
         size = rows or max(later, min(_FIRST_ROWS, _FIRST_CELLS // width))
         while some := list(islice(lines, size)):
+            end = len(some) if len(some) == size else self._before_sums(some)
             size = later
-            yield self._chunk([line for line, _ in some], [self._row(*one) for one in some])
+            rows_of_chunk = [self._row(*one) for one in some[:end]]
+            chunk = self._chunk([line for line, _ in some[:end]], rows_of_chunk)
+            yield replace(chunk, sums=[line for line, _ in some[end:]])
+
+    def _before_sums(self, some: Sequence[tuple[int, list[str]]]) -> int:
+        """Return how many of the last rows of a file come before rows with a word as their time."""
+        end, time = len(some), self.roles.time
+        while time is not None and end > 1 and _is_word(some[end - 1][1][time : time + 1]):
+            end -= 1
+        return end
 
     def _row(self, line: int, cells: list[str]) -> list[str]:
         width = len(self.names)
@@ -271,7 +288,9 @@ class _Reader:
         if sources is not None:
             self._check_sources(sources, lines)
         cells = {self.names[place]: columns[place] for place in self.kept}
-        return Chunk(self.file, lines, cells, rows, times, sources, self.comma, twice, self.units)
+        return Chunk(
+            self.file, lines, cells, rows, times, sources, self.comma, twice, units=self.units
+        )
 
     def _check_sources(self, sources: tuple[str, ...], lines: list[int]) -> None:
         for row, source in enumerate(sources):
@@ -281,6 +300,10 @@ class _Reader:
                     f"{self.file}, line {lines[row]}, column {name}: a source must have 1 to 128 "
                     "bytes"
                 )
+
+
+def _is_word(cells: Sequence[str]) -> bool:
+    return any(not is_blank(cell) and not any(map(str.isdigit, cell)) for cell in cells)
 
 
 _NEAR = 100  # lines into a file: the first row of a table

@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import uuid4
 
 import typer
@@ -13,7 +13,9 @@ from service.cli.file_options import (
     Detector,
     Drop,
     File,
+    Files,
     GroupBy,
+    Pivot,
     Source,
     Time,
     TimeFormat,
@@ -21,10 +23,6 @@ from service.cli.file_options import (
     options_of,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
-
-if TYPE_CHECKING:
-    from service.client.answers import DetectorStatus
-    from service.client.configs import DetectorConfig
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +38,7 @@ def score(
     source: Source = None,
     group_by: GroupBy = None,
     drop: Drop = None,
+    pivot: Pivot = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
     top: Annotated[int, typer.Option(min=1, help="Anomalies to show, the worst first.")] = 20,
@@ -69,7 +68,7 @@ def score(
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped, known, tell
 
-    options = grouped(options_of(time, source, drop, time_format, timezone), group_by)
+    options = grouped(options_of(time, source, drop, time_format, timezone, pivot), group_by)
     with Sheet(file, options) as sheet, console.client(url, key) as client:
         targets = Targets(client, detector, sheet, group_by, partial(known, client))
         tell(sheet, targets.first.columns)
@@ -88,12 +87,13 @@ def score(
 
 
 def learn(
-    file: File,
+    files: Files,
     detector: Detector = "default",
     time: Time = None,
     source: Source = None,
     group_by: GroupBy = None,
     drop: Drop = None,
+    pivot: Pivot = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
     now: Annotated[bool, typer.Option("--now", help="Retrain at once, and wait for it.")] = False,
@@ -105,38 +105,23 @@ def learn(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send the rows of a file as normal. Repeating the command sends nothing twice.
+    """Send the rows of files as normal. Repeating the command sends nothing twice.
 
-    If the file has grown, only the new rows are sent. A missing detector is made with the columns
-    of the file and learns once the file is sent.
+    If a file has grown, only the new rows are sent. A missing detector is made with the columns
+    of the first file and learns once the files are sent.
     """
-    from service.cli.new_detector import ensured, sources_note
     from service.cli.retraining import retrain_all
-    from service.cli.sending import send, tell_outcomes, tell_results
-    from service.cli.sent_batches import SentBatches
-    from service.cli.sheet import Sheet
-    from service.cli.targets import Targets, grouped, tell
-    from service.client.stream import config_in_force
+    from service.cli.score_result import LATE
+    from service.cli.sending import Sender, tell_outcomes, tell_results
+    from service.cli.targets import grouped
 
-    options = grouped(options_of(time, source, drop, time_format, timezone), group_by)
-    made: list[str] = []
-    with Sheet(file, options) as sheet, console.client(url, key) as client:
+    options = grouped(options_of(time, source, drop, time_format, timezone, pivot), group_by)
+    salt = uuid4().hex if again else ""
+    with console.client(url, key) as client:
         with ExitStack() as waiting:
-
-            def made_if_missing(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
-                status, new = ensured(client, name, sheet, timezone, waiting, quiet=bool(made))
-                made.extend([name] * new)
-                return status, config_in_force(status)
-
-            targets = Targets(client, detector, sheet, group_by, made_if_missing)
-            if not made:
-                tell(sheet, targets.first.columns)
-            elif group_by is None and (apart := sources_note(sheet, source)):
-                console.complain(f"{sheet.file}: {apart}")
-            since = targets.first.status.get("created_at", "") if targets.first.status else ""
-            with SentBatches(url, detector, since, forget=again) as before:
-                counted = send(sheet, targets, before, uuid4().hex if again else "")
-        names = [one.name for one in targets.all]
+            sender = Sender(client, detector, group_by, options, url, salt, waiting)
+            sender.send(files)
+        names, counted = list(sender.names), sender.counted
         reached = {name: client.detector(name) for name in names}
         buffered = {name: status["buffered"] for name, status in reached.items()}
         # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
@@ -154,6 +139,8 @@ def learn(
         return
     parts = ", ".join(f"{count} {name}" for name, count in counted.items())
     typer.echo(f"{', '.join(names)}: {parts}; {sum(buffered.values())} buffered")
+    if counted["late"]:
+        typer.echo(LATE)
     tell_outcomes(outcomes, named=group_by is not None)
     if now and not outcomes:
         typer.echo("retraining: nothing is buffered")

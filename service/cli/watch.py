@@ -83,5 +83,5 @@ def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[Sco
             one.stream.remember(rows.X, rows.times, rows.sources)
             continue
         with located(rows, one.columns):
-            answer = one.stream.score(rows.X, rows.times, rows.sources, explain=WHY)
+            answer = one.stream.score(rows.X, rows.times, rows.sources, why=WHY)
         yield from score_result.rows(rows, answer, one.config.get("score", ""))

@@ -7,13 +7,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from service.client.answers import DetectorStatus, ScoreAnswer
+from service.client.answers import Attribution, DetectorStatus, ScoreAnswer
 from service.client.client import Client
 from service.client.configs import DetectorConfig
 from service.client.encoding import Sent
 
 _SOURCES = 100_000  # above this the tail of the source that was silent for longest is dropped
 _MOST_ROWS = 1000  # the most context rows of one request
+_EXPLAINED = 20_000  # the most numbers that one request explains: each costs a score of its row
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _COLUMNS = ("scores", "p_values", "severities", "is_anomaly", "states", "attributions")
 
@@ -77,6 +78,19 @@ class Tails:
             self._tails.popitem(last=False)
         for length, members in by_length.items():
             yield _joined(length, members, X, times, named=sources is not None)
+
+    @property
+    def needed(self) -> bool:
+        """Whether rows need earlier rows."""
+        return self._rows > 0
+
+    def before(self, rows: NDArray[np.intp], times: NDArray[np.float64] | None) -> NDArray[np.intp]:
+        """Return which of the first rows of a source are context of its next row.
+
+        `rows` (m,) are the indices of the first rows, and `times` (m,) are their times.
+        """
+        none = Tail(rows[:0], None if times is None else times[:0])
+        return self._kept(none, rows, times).X
 
     def _kept(self, tail: Tail, X: NDArray[Any], times: NDArray[np.float64] | None) -> Tail:
         X = np.concatenate([tail.X, X])
@@ -144,12 +158,22 @@ class Stream:
         X: NDArray[Any],
         times: NDArray[np.float64] | None = None,
         sources: Sequence[str] | None = None,
+        *,
+        why: int | None = None,
         **options: Any,
     ) -> ScoreAnswer:
-        """Score rows X (n, d) as `Client.score` does; the answer has one entry a row."""
+        """Score rows X (n, d) as `Client.score` does; the answer has one entry a row.
+
+        With `why`, each row that alarms has so many attributions; other rows may have none. This is
+        much faster than `explain`.
+        """
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
-            answer = self._client.score(self._name, self._sent(part), **_fields(part), **options)
+            later = why is not None and not (self._tails.needed and part.X.size <= _EXPLAINED)
+            asked = options if later or why is None else {**options, "explain": why}
+            answer = self._client.score(self._name, self._sent(part), **_fields(part), **asked)
+            if later:
+                answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)
             for name, value in answer.items():
                 if name in _COLUMNS:
                     _place(whole.setdefault(name, [None] * len(X)), value, part)
@@ -157,6 +181,41 @@ class Stream:
                     whole[name] = value
         found: ScoreAnswer = whole
         return found
+
+    def _reasons(
+        self, part: Part, alarms: Sequence[bool | None], why: int | None
+    ) -> list[list[Attribution]]:
+        """Return the attributions of the rows of a request that alarm, [] for other rows."""
+        found: list[list[Attribution]] = [[] for _ in part.X]
+        rows = np.flatnonzero([alarm is True for alarm in alarms])
+        for some, context in self._alarms(part, rows):
+            times = None if part.times is None else part.times[some]
+            sources = None if part.sources is None else [part.sources[i] for i in some]
+            sent = Part(part.X[some], times, sources, context, some, some)
+            answer = self._client.score(
+                self._name, self._sent(sent), **_fields(sent), record=False, explain=why
+            )
+            reasons = answer.get("attributions") or found
+            for i, own in zip(some[context:], reasons[context:], strict=False):
+                found[i] = own
+        return found
+
+    def _alarms(self, part: Part, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], int]]:
+        """Yield rows to explain in one request, after so many rows that are their context."""
+        most = max(1, _EXPLAINED // part.X.shape[1])
+        if not self._tails.needed:
+            yield from ((rows[i : i + most], 0) for i in range(0, len(rows), most))
+            return
+        owners = np.array(part.sources or [""] * len(part.X), dtype=object)
+        for source in dict.fromkeys(owners[rows].tolist()):
+            own = np.flatnonzero(owners == source)
+            alarms = np.flatnonzero(np.isin(own, rows))
+            for run in np.split(alarms, np.flatnonzero(np.diff(alarms) > 1) + 1):
+                for i in range(0, len(run), most):
+                    first = own[: run[i]]
+                    times = None if part.times is None else part.times[first]
+                    context = self._tails.before(first, times)
+                    yield np.concatenate([context, own[run[i : i + most]]]), len(context)
 
     def remember(
         self,

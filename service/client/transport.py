@@ -83,6 +83,8 @@ def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
         return Unreachable(f"the server at {url} is not this service: {error}")
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"no service at {url}: {error}")
+    if isinstance(error, httpx.TimeoutException):
+        return Unreachable(f"{url} took too long to answer: the service or its machine is busy")
     return Unreachable(f"the connection to {url} broke: {error!r}")
 
 

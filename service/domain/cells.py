@@ -14,7 +14,11 @@ from models.categories import LONGEST_WORD
 from service.domain.words import SEEN
 from service.timestamps import EARLIEST, LATEST
 
-BLANKS = frozenset({"", "na", "n/a", "nan", "none", "null", "-", "#n/a", "?"})
+BLANKS = frozenset(
+    {"", "na", "n/a", "n.a.", "k.a.", "nan", "nat", "<na>", "none", "null", "-", "--", "---", "?"}
+    | {"#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#null!"}  # of spreadsheets
+)
+_BEYOND = "<>\N{LESS-THAN OR EQUAL TO}\N{GREATER-THAN OR EQUAL TO}"  # a measurement beyond a limit
 FLAGS = {
     "true": 1.0, "yes": 1.0, "on": 1.0, "1": 1.0, "1.0": 1.0,
     "false": 0.0, "no": 0.0, "off": 0.0, "0": 0.0, "0.0": 0.0,
@@ -37,6 +41,15 @@ class BadCell(ValueError):  # noqa: N818 - it states what is wrong
 def is_blank(cell: str) -> bool:
     """Return whether a cell stands for a missing value."""
     return cell.strip().lower() in BLANKS
+
+
+def limit(cell: str) -> str:
+    """Return the limit in a cell that says no more than that a number is beyond it.
+
+    >>> limit("<0.05"), limit("> 200"), limit("7")
+    ('0.05', '200', '7')
+    """
+    return cell.strip().lstrip(_BEYOND).lstrip()
 
 
 def is_number(cell: str, *, comma: bool = False) -> bool:
@@ -96,7 +109,10 @@ def _grouped(cell: str) -> bool:
 
 
 def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]:
-    """Return numbers (n,), NaN for a blank cell. Raises BadCell if a cell is not a number."""
+    """Return numbers (n,), NaN for a blank cell. Raises BadCell if a cell is not a number.
+
+    `<0.05`, which a laboratory writes below its limit of detection, is 0.05.
+    """
     if comma:
         cells = [plain(cell) for cell in cells]
     try:
@@ -110,7 +126,7 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
 
 def _number(row: int, cell: str) -> float:
     try:
-        return read(cell)
+        return read(limit(cell))
     except ValueError:
         if is_blank(cell):
             return math.nan

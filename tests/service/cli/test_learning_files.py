@@ -6,6 +6,9 @@ import json
 import numpy as np
 
 from service.cli.console import Exit
+from service.cli.new_detector import config_for
+from service.cli.sheet import Sheet
+from service.cli.text_table import Options
 from tests.service.cli.test_cli import ACCEPTED, SCORED, STATUS, run, stub
 
 __all__ = ["run", "stub"]
@@ -93,3 +96,28 @@ def test_two_values_that_would_be_one_detector_are_refused(run, stub, tmp_path):
         assert status == Exit.USAGE
         assert "line 3" in err
         assert said in err
+
+
+def test_several_files_are_sent_in_their_order(run, stub, tmp_path):
+    """The rows of several files are counted together; what was sent before is not sent again."""
+    files = [tmp_path / f"{day}.csv" for day in (1, 2, 3)]
+    for day, file in enumerate(files):
+        file.write_text(f"a,b\n{day},2\n{day},4\n")
+    stub.answers["GET", "/v1/detectors/pump"] = (200, PUMP)
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    for some in (files[:2], files):
+        status, _, err = run("learn", *map(str, some), "-d", "pump", "--url", stub.url)
+        assert status == Exit.OK
+        assert ("2.csv: 2 rows were sent before" in err) == (len(some) == 3)
+    assert [one[0][0] for one in bodies(stub, "/v1/detectors/pump/normal")] == [0, 1, 2]
+
+
+def test_blank_cells_of_columns_without_names_are_accepted(tmp_path):
+    """A detector made of positions accepts gaps, too, if the first rows have some."""
+    np.save(tmp_path / "x.npy", np.array([[1, np.nan], [2, 3]]))
+    (tmp_path / "x.csv").write_text("1,\n2,3\n")
+    for name in ("x.npy", "x.csv"):
+        with Sheet(tmp_path / name, Options()) as sheet:
+            config, notes = config_for(sheet, "UTC")
+        assert config == {"missing": "impute"}
+        assert notes == ["some cells are blank: rows are judged on what was observed"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from models.parts.incident_rule import Rule
+from service.cli.live import LiveIncidents
 from service.cli.score_result import ScoreResult, rows
 from service.cli.sheet import Rows
 
@@ -99,3 +100,17 @@ def test_rows_that_were_not_judged_are_counted_by_state(capsys):
     out = capsys.readouterr().out
     assert "3 rows were not judged (2 late, 1 warming)" in out
     assert "sort the file by time" in out
+
+
+def test_rows_that_the_config_ignores_are_counted(capsys):
+    """A row whose state is `ignored` was judged, is no anomaly, and is counted apart."""
+    first, *rest = judged({5})
+    live = LiveIncidents(Rule(k=2, m=10, alone=4.0, seconds=0.0))
+    seen = [replace(first, state="ignored"), *rest]
+    results(seen).show()
+    assert "1 of 60 vectors are anomalies; 1 more are ignored by the config" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    for one in seen:
+        list(live.add(one))
+    assert list(live.end())[-1] == "1 of 60 rows were anomalies; 1 more are ignored by the config"

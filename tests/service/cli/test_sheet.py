@@ -36,6 +36,13 @@ def opened(tmp_path, content, options=OPTIONS, name="x.csv"):
     return rows, sheet
 
 
+JSON_LINES = """\
+{"machine": "a", "when": "2026-01-01T00:00:00Z", "speed": 1.5, "temp": 20.25, "status": "run"}
+{"temp": 20.5, "status": null, "when": "2026-01-01T00:01:00Z", "machine": "a", "speed": "1.75"}
+
+{"record": {"when": 1767225720, "speed": 2.25, "temp": -20.75, "machine": "b", "status": "run"}}
+"""
+
 READ_RIGHT = {
     "plain": PLAIN,
     "BOM": b"\xef\xbb\xbf" + PLAIN.encode(),
@@ -82,6 +89,12 @@ READ_RIGHT = {
     "points between thousands": GERMAN.replace("1,5;", "0.001,5;"),
     "an exponent with a comma": GERMAN.replace("1,5;", "0,15E+1;"),
     "times without a zone": PLAIN.replace("00Z", "00"),
+    "a row of units": PLAIN.replace("\n", "\n,,rpm,C,\n", 1),
+    "a row of units, a row of ranges": GERMAN.replace("\n", "\nJJJJ;;1/min;C;\n;;0..9;-;\n", 1),
+    "a last line of sums": PLAIN + "Total,,4,5,\nMean,,1,2,\n",
+    "below and above a limit": PLAIN.replace(",1.5,", ",<1.5,").replace("20.5", "> 20.5"),
+    "lines of JSON": JSON_LINES,
+    "lines of JSON with gzip": gzip.compress(JSON_LINES.encode()),
     "times of another zone": PLAIN.replace("T00:0", "T01:0").replace("00Z", "00+01:00"),
 }
 
@@ -104,12 +117,15 @@ REFUSED = {
     "groups of two digits": (PLAIN.replace("20.5", '"10,20.5"'), 'column temp: "10,20.5" is not'),
     "an id with an underscore": (PLAIN.replace("20.5", "20_5"), '"20_5" is not a number'),
     "a NUL byte": (PLAIN.replace("20.5", "20.5\0"), "line 3 has a NUL byte"),
-    "a last line of sums": (PLAIN + "Total,,4,5,\n", "line 5, column when: .*delete the line"),
+    "a line of sums between rows": (
+        PLAIN + "Total,,4,5,\n" + LINES[0], "line 5, column when: .*delete the line"
+    ),
     "a last line of words": (PLAIN + "3 rows\n", "line 5 has 1 cells, but there are 5 columns"),
     "one unit of three": (PLAIN.replace("20.5", "20.5 K"), 'column temp: "20.5 K" is not a num'),
-    "a row of units": (PLAIN.replace("\n", "\n,,rpm,C,\n", 1), "column when: .*delete the line"),
     "a web page": ("<!DOCTYPE html>\n<p>Log in", "a web page, perhaps a login"),
     "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
+    "JSON on several lines": ('{\n"speed": 1\n}', "as JSON with one object in each line"),
+    "a line that is no JSON": (JSON_LINES + "{", "line 5: not JSON"),
     "a short line": (PLAIN.replace("20.5,", ""), "line 3 has 4 cells, but there are 5"),
     "a long line": (PLAIN.replace("20.5", "20.5,7"), "line 3 has 6 cells, but there are 5"),
     "a name twice": (PLAIN.replace("temp", "speed"), '"speed" twice: rename one'),
@@ -463,3 +479,54 @@ def test_each_source_has_an_order_of_its_own(tmp_path):
     for source in "ab":
         times = np.array([one.times[0] for one in rows if one.sources[0] == source])
         assert (np.diff(times) == 60).all()
+
+
+def test_names_of_nested_json_are_joined(tmp_path):
+    """A column exists if one of the first lines has it; a name that comes too late is told."""
+    path = tmp_path / "x.ndjson"
+    first = '{"db": {"ms": 1.5, "q": {"n": 2}}, "ok": true}'
+    path.write_text(first + '\n{"db": {"ms": 2}, "more": 3}\n')
+    with Sheet(path, Options()) as sheet:
+        assert sheet.names == ("db.ms", "db.q.n", "ok", "more")
+        assert sheet.first.rows == [["1.5", "2", "true", ""], ["2", "", "", "3"]]
+
+
+def test_a_name_that_comes_late_in_lines_of_json_is_left_out(tmp_path, capsys):
+    """A person is told once which name is left out, and in which line it came."""
+    path = tmp_path / "x.ndjson"
+    path.write_text('{"a": 1}\n' * 40_000 + '{"a": 2, "b": 3}\n' * 2)
+    with Sheet(path, Options()) as sheet:
+        assert sum(len(rows.X) for rows in sheet.rows(None, gaps=False)) == 40_002
+    err = capsys.readouterr().err
+    assert err.count("left out") == 1
+    assert 'line 40001: "b" is in none of the first lines: left out' in err
+
+
+def test_what_is_left_out_around_a_table_is_told(tmp_path, capsys):
+    """A person is told of a line of units, and of the last lines without times."""
+    content = GERMAN.replace("\n", "\n;;1/min;C;\n", 1) + "Mittel;;1,5;2,5;\n"
+    _, sheet = opened(tmp_path, content)
+    assert 'the line below the header has units, "1/min", "C": skipped' in sheet.notes
+    assert "the last 1 rows, from line 6 on, have a word as their time" in capsys.readouterr().err
+
+
+def test_the_columns_of_parquet_may_be_named_by_numbers(tmp_path):
+    """A Parquet file always has a header."""
+    pa = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(pa.table({"0": X[:, 0], "1": X[:, 1]}), tmp_path / "x.parquet")
+    with Sheet(tmp_path / "x.parquet", Options()) as sheet:
+        (rows,) = sheet.rows(None, gaps=False)
+    assert sheet.names == ("0", "1")
+    assert np.array_equal(rows.X, X)
+
+
+def test_limits_and_constants_are_told(tmp_path):
+    """The notes name columns with values beyond a limit, and all constant columns at once."""
+    rows = "".join(f"{i},1,2,<0.05\n{i + 0.5},1,2,0.0{i % 9}\n" for i in range(9))
+    path = tmp_path / "x.csv"
+    path.write_text("a,b,c,nitrate\n" + rows)
+    with Sheet(path, Options(drop=("a",))) as sheet:
+        notes = config_for(sheet, "UTC")[1]
+    assert 'columns "b", "c" are constant so far: kept, since any change is an anomaly' in notes
+    assert 'column "nitrate" has cells such as "<0.05": the limit is taken' in notes

@@ -8,6 +8,7 @@ import pytest
 from models.columns import Column
 from models.config import Config
 from models.context import LATE, Context, derive
+from service.client import stream as stream_module
 from service.client.stream import Stream
 
 OVER = 3
@@ -94,3 +95,35 @@ def test_a_detector_without_context_is_sent_rows_as_they_are():
     service.config = Config(columns=(Column("a"), Column("b")))
     parts = list(Stream(service, "pump")._tails.parts(ROWS, None, None))
     assert [(len(part.X), part.context_rows) for part in parts] == [(40, 0)]
+
+
+class Explaining(Service):
+    """Judges rows over 0.5 as anomalies, and remembers which requests asked for reasons."""
+
+    def __init__(self, **context):
+        super().__init__(**context)
+        self.explained = []
+
+    def score(self, name, X, *, explain=None, **sent):
+        answer = super().score(name, X, **sent)
+        states = answer["states"]
+        answer["is_anomaly"] = [
+            None if state else bool(x[0] > 0.5) for state, x in zip(states, X, strict=True)
+        ]
+        if explain:
+            self.explained.append(len(X) - states.count(2))
+            answer["attributions"] = [[score] for score in answer["scores"]]
+        return answer
+
+
+@pytest.mark.parametrize("sources", [None, ["a", "b", "b", "c"] * 10])
+@pytest.mark.parametrize("most", [20_000, 8, 2])
+def test_the_reasons_of_rows_that_alarm_are_those_of_their_contexts(monkeypatch, most, sources):
+    """In a large request only rows that alarm are explained, each with its own earlier rows."""
+    monkeypatch.setattr(stream_module, "_EXPLAINED", most)
+    service = Explaining()
+    answer = Stream(service, "pump").score(ROWS, TIMES, sources, why=1)
+    alarms = [i for i, alarm in enumerate(answer["is_anomaly"]) if alarm]
+    assert alarms
+    assert all(answer["attributions"][i] == [answer["scores"][i]] for i in alarms)
+    assert service.explained == [40] if most > 100 else sum(service.explained) == len(alarms)

@@ -1,0 +1,81 @@
+"""Reads lines of JSON as the lines of a table: one object in each line."""
+
+import codecs
+import io
+import json
+from collections.abc import Iterator
+from itertools import chain
+from typing import BinaryIO
+
+from models.columns import quoted
+from service.cli import console
+from service.cli.table_files import BadTable
+
+_ASIDE = ("timestamp", "source", "id")
+
+
+def is_json_lines(head: bytes) -> bool:
+    """Return whether a file that begins with `head` has one JSON object in each line."""
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip(b" \t\r\n")
+    line, newline, _ = text.partition(b"\n")
+    try:
+        return text.startswith(b"{") and (not newline or isinstance(json.loads(line), dict))
+    except (ValueError, RecursionError):
+        return False
+
+
+def json_lines(file: str, source: BinaryIO, head: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Yield the header, and then each line, each as the number of the line and its cells.
+
+    A line is an object, or `{"record": {...}, "timestamp", "source", "id"}`. The member `ms` of an
+    object in `db` has the name `db.ms`. The header has the names of the whole lines in `head`, with
+    which the file begins, at least those of the first line. A person is told which names come
+    later and are left out. Raises BadTable.
+    """
+    objects = _objects(file, source)
+    line, first = next(objects, (0, {}))
+    if not first:
+        raise BadTable(f"{file} is empty")
+    whole = io.BytesIO(head[: head.rfind(b"\n") + 1])
+    names = dict.fromkeys(chain(first, *(found for _, found in _objects(file, whole))))
+    yield line, list(names)
+    left: set[str] = set()
+    for number, found in chain([(line, first)], objects):
+        if late := [name for name in found if name not in names and name not in left]:
+            left.update(late)
+            console.complain(
+                f"{file}, line {number}: {quoted(late)} is in none of the first lines: left out"
+            )
+        yield number, [_cell(found.get(name)) for name in names]
+
+
+def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, object]]]:
+    for number, text in enumerate(source, 1):
+        if not text.strip():
+            continue
+        try:
+            found = json.loads(text.decode("utf-8-sig"))
+            record = found.get("record") if isinstance(found, dict) else None
+            if isinstance(record, dict):
+                found = record | {name: found[name] for name in _ASIDE if name in found}
+            flat = dict(_flat("", found)) if isinstance(found, dict) else {}
+        except (ValueError, RecursionError):
+            raise BadTable(f"{file}, line {number}: not JSON") from None
+        if not flat:
+            raise BadTable(f"{file}, line {number}: not an object of column names and values")
+        yield number, flat
+
+
+def _flat(before: str, found: dict[str, object]) -> Iterator[tuple[str, object]]:
+    """Yield the members of an object and of the objects in it, by their names from the top."""
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from _flat(f"{before}{name}.", value)
+        else:
+            yield before + name, value
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,144 @@
+"""Turns a table with one reading in each row into a table with a column for each thing measured."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+
+from models.columns import quoted
+from models.context import groups
+from service.cli.dialect import TextTable
+from service.cli.table_files import BadTable
+from service.cli.text_table import Chunk, Options, read
+
+_SHARED = 1.5  # the fewest readings of one time, on average, where things are read together
+_MOSTLY = 0.9  # of the rows, since some readings may come twice or not at all
+
+
+def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
+    """Return the table with a column for each value of the column `options.pivot`, and its options.
+
+    All rows are read. A row has the readings of one time and source. If things are read at
+    different times, it has the latest readings within one step, the usual time between two readings
+    of the same thing. Raises BadTable.
+    """
+    first = next(table.lines, (0, []))
+    before = [name for name in options.drop if name in map(str.strip, first[1])]
+    table = replace(table, lines=chain([first], table.lines))
+    long = read(table, replace(options, pivot=None, drop=tuple(before)))
+    values = [name for name in long.names if name != options.pivot]
+    if options.time not in long.header or options.pivot not in long.names or len(values) != 1:
+        raise BadTable(
+            f"{table.file}: --pivot needs the name of a column, --time, and one column of values "
+            f"beside them; the columns to judge are {quoted(long.names)}: --drop the others"
+        )
+    readings = _Readings(options.pivot, values[0])
+    for chunk in long.chunks:
+        readings.add(chunk, [cells[long.header.index(options.time)] for cells in chunk.rows])
+    lead = [options.time] if options.source is None else [options.time, options.source]
+    dialect = replace(table.dialect, notes=(*table.dialect.notes, *long.notes, *readings.notes()))
+    lines = chain([(1, [*lead, *readings.names])], readings.rows(sourced=len(lead) > 1))
+    after = tuple(name for name in options.drop if name not in before)
+    return (
+        replace(table, lines=lines, dialect=dialect, named=True),
+        replace(options, pivot=None, drop=after),
+    )
+
+
+class _Readings:
+    """The readings of a file: of each its time, its source, the name of the thing, and a value."""
+
+    def __init__(self, named_by: str, value: str) -> None:
+        self._named_by, self._value = named_by, value
+        self._times: list[float] = []
+        self._all: list[tuple[int, str, str, str, str]] = []
+        self.names: dict[str, int] = {}
+
+    def add(self, chunk: Chunk, written: Sequence[str]) -> None:
+        """Add the readings of a chunk. `written` are their times as text."""
+        assert chunk.times is not None
+        things = [cell.strip() for cell in chunk.cells[self._named_by]]
+        sources = chunk.sources or ("",) * len(chunk)
+        self._times += chunk.times.tolist()
+        self._all += zip(
+            chunk.lines, written, sources, things, chunk.cells[self._value], strict=True
+        )
+        for thing in things:
+            self.names.setdefault(thing, len(self.names))
+
+    def step(self) -> float:
+        """Return the seconds of one row, 0 if the things are read at the same times."""
+        times = np.array(self._times)
+        sources = (source for _, _, source, _, _ in self._all)
+        if len(times) >= _SHARED * len(set(zip(self._times, sources, strict=True))):
+            return 0.0
+        own = groups([f"{source}\0{thing}" for _, _, source, thing, _ in self._all], len(times))
+        gaps = np.concatenate([np.diff(np.sort(times[rows])) for rows in own])
+        return float(np.median(gaps)) if len(gaps) else 0.0
+
+    def notes(self) -> Iterator[str]:
+        """Yield what a person should know about the new table."""
+        yield f"a column for each of the {len(self.names)} values of {quoted([self._named_by])}"
+        if step := self.step():
+            yield f"readings have different times: a row has the latest of each {step:g} s"
+
+    def rows(self, *, sourced: bool) -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows in the order of time: the line of the last reading, and the cells."""
+        step = self.step()
+        order = np.argsort(np.array(self._times), kind="stable")
+        found: dict[tuple[float, str], tuple[int, list[str]]] = {}
+        for i in order.tolist():
+            line, written, source, thing, value = self._all[i]
+            key = (self._times[i] // step if step else self._times[i]), source
+            lead = [written, source] if sourced else [written]
+            cells = found[key][1] if key in found else [*lead, *[""] * len(self.names)]
+            cells[0] = written
+            cells[len(lead) + self.names[thing]] = value
+            found[key] = line, cells
+        yield from found.values()
+
+
+def pivot_advice(chunk: Chunk, names: Sequence[str], numbers: Sequence[str]) -> str | None:
+    """Return the advice to give --pivot if each row seems to have one reading, else None.
+
+    `names` are the columns to judge, `numbers` are those of them with numbers.
+    """
+    words = {name: chunk.cells[name] for name in names if name not in numbers}
+    values = [
+        name
+        for name in numbers
+        if not any(_follows(chunk.cells[name], cells) for cells in words.values())
+    ]
+    if chunk.times is None or len(values) != 1:
+        return None
+    for name in sorted(words, key=lambda name: -len(set(words[name]))):
+        things = words[name]
+        known = len(set(things))
+        rest = [chunk.times.tolist(), *(cells for one, cells in words.items() if one != name)]
+        rest += [] if chunk.sources is None else [chunk.sources]
+        if 1 < known <= len(things) / 2 and (_together(things, rest) or _in_turn(things, known)):
+            return (
+                f"each row seems to have one reading, {quoted(values)}, of one of {known} things, "
+                f"{quoted([name])}: give --pivot {name}, which makes a column of each thing, or "
+                f"--source {name} if the things are machines"
+            )
+    return None
+
+
+def _follows(cells: Sequence[str], words: Sequence[str]) -> bool:
+    """Return whether each word always comes with the same cell."""
+    return len(set(zip(words, cells, strict=True))) == len(set(words))
+
+
+def _together(things: Sequence[str], rest: Sequence[Sequence[object]]) -> bool:
+    """Return whether several things, each once, come with the same cells of all other columns."""
+    others = list(zip(*rest, strict=True))
+    different = len(set(zip(others, things, strict=True)))
+    return len(others) >= _SHARED * len(set(others)) and different >= _MOSTLY * len(others)
+
+
+def _in_turn(things: Sequence[str], known: int) -> bool:
+    """Return whether each thing comes again when all others have come."""
+    gaps = np.concatenate([np.diff(rows) for rows in groups(things, len(things))])
+    return bool(len(gaps) and (abs(gaps - known) <= max(1, known / 10)).mean() >= _MOSTLY)

@@ -1,0 +1,86 @@
+"""A table with one reading in each row gets a column for each thing measured."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from service.cli.new_detector import config_for
+from service.cli.sheet import Sheet
+from service.cli.table_files import BadTable
+from service.cli.text_table import Options
+
+THINGS = ("flow", "heat", "load")
+X = np.arange(36.0).reshape(12, 3) % 7
+LONG = Options(time="when", pivot="sensor")
+
+
+def readings(seconds=0, machines=("",), least=0):
+    """Return lines of readings, each thing `seconds` after the one before."""
+    return [
+        f"{60 * row + seconds * j + 1_767_225_600},{machine},{thing},{X[row, j]:g}"
+        for row, machine, (j, thing) in product(range(12), machines, enumerate(THINGS))
+        if row * j >= least
+    ]
+
+
+def sheet(tmp_path, lines, options):
+    """Return the sheet of a file with these lines."""
+    path = tmp_path / "x.csv"
+    path.write_text("\n".join(["when,machine,sensor,value", *lines, ""]))
+    return Sheet(path, options)
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+@pytest.mark.parametrize("machines", [("",), ("a", "b")])
+@pytest.mark.parametrize("by_thing", [False, True])
+def test_each_thing_gets_a_column(tmp_path, seconds, machines, by_thing):
+    """The order of the readings does not matter, nor whether things are read at one time."""
+    lines = readings(seconds, machines)
+    lines = sorted(lines, key=lambda line: line.split(",")[2]) if by_thing else lines
+    source = "machine" if len(machines) > 1 else None
+    drop = ("machine",) if source is None else ()
+    options = Options("when", source, drop, pivot="sensor")
+    with sheet(tmp_path, lines, options) as found:
+        (rows,) = found.rows(None, gaps=False)
+    assert found.names == THINGS
+    assert rows.X.tolist() == np.repeat(X, len(machines), axis=0).tolist()
+    assert np.unique(np.diff(rows.times)).tolist() == [0, 60] if source else [60]
+    assert rows.sources == (("a", "b") * 12 if source else None)
+
+
+def test_a_reading_that_is_missing_is_blank_and_a_column_can_be_dropped(tmp_path):
+    """A row keeps its place if a reading is missing; columns of things can be dropped too."""
+    lines = [line for i, line in enumerate(readings()) if i != 4]
+    options = Options("when", drop=("machine", "load"), pivot="sensor")
+    with sheet(tmp_path, lines, options) as found:
+        (rows,) = found.rows(None, gaps=True)
+    assert found.names == ("flow", "heat")
+    assert np.isnan(rows.X[1]).tolist() == [False, True]
+    assert rows.where(0).endswith("line 4")
+
+
+@pytest.mark.parametrize("options", [LONG, Options(pivot="sensor"), Options("when", pivot="x")])
+def test_what_a_pivot_needs_is_said(tmp_path, options):
+    """Without a time, or with more than one column of values, the message says what is needed."""
+    with pytest.raises(BadTable, match=r"--pivot needs .* one column of values"):
+        sheet(tmp_path, readings(machines=("a", "b")), options)
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+def test_a_new_detector_asks_for_a_pivot(tmp_path, seconds):
+    """A new detector is not made of rows that have one reading each."""
+    with (
+        sheet(tmp_path, readings(seconds), Options("when", drop=("machine",))) as found,
+        pytest.raises(BadTable, match=r"of 3 things.*--pivot sensor,.*--source sensor"),
+    ):
+        config_for(found, "UTC")
+
+
+def test_a_table_of_states_needs_no_pivot(tmp_path):
+    """A word that comes in no order beside one number is a category."""
+    words = np.random.default_rng(0).choice(["run", "idle", "off"], 60)
+    lines = [f"{60 * i},,{word},{i % 7}" for i, word in enumerate(words)]
+    with sheet(tmp_path, lines, Options("when", drop=("machine",))) as found:
+        config, _ = config_for(found, "UTC")
+    assert [one["type"] for one in config["columns"]] == ["category", "number"]
