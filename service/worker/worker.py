@@ -17,6 +17,7 @@ from service import log
 from service.addresses import shown
 from service.domain import retraining_due
 from service.domain.detector import Detector
+from service.pacing import pause
 from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store.connection import Connection, cause, check_durability, connect, notifications
@@ -186,8 +187,8 @@ class Worker:
         waited = dict.fromkeys(woken, 0.0)
         if start >= self._next_look:
             waited |= await tools.due.heads()
-            took = time.monotonic() - start
-            self._next_look = start + max(self.settings.tick_seconds, took / _LOOK_SHARE)
+            now = time.monotonic()
+            self._next_look = now + pause(now - start, _LOOK_SHARE, self.settings.tick_seconds)
         found, now = [], time.time()
         for detector in await tools.detectors.some(waited.keys() - self._not_before.keys()):
             reason = retraining_due.due(detector, now)
@@ -230,7 +231,7 @@ class Worker:
             with log.tolerated(_log, "a side task failed", StoreUnavailable, task=task):
                 await action()
             took = time.monotonic() - began
-            await asyncio.sleep(max(seconds, took / _HELP_SHARE - took))
+            await asyncio.sleep(pause(took, _HELP_SHARE, seconds))
 
     async def _store_is_there(self) -> None:
         """Wait until the store answers. Raises WeakStore if it could lose acknowledged writes."""

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from service.domain.detector import Detector
+from service.pacing import pause
 from service.problems import StoreUnavailable, TooManyRequests
 from service.store.detectors import Detectors
 
@@ -79,8 +80,8 @@ class Changes:
                     found = None  # keep the states of the last poll
                 if found is not None:
                     self._known = {one.name: _state(one) for one in found}
-                took = time.monotonic() - start
-                self._next = time.monotonic() + max(SECONDS / 2, took / _SHARE)
+                now = time.monotonic()
+                self._next = now + pause(now - start, _SHARE, SECONDS / 2)
         return self._known
 
 

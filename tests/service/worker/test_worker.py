@@ -19,6 +19,7 @@ from models.parts.labels import Labels
 from service.domain.champion import Champion
 from service.domain.detector import Retraining
 from service.domain.event import Label
+from service.pacing import LONGEST
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.settings import Settings
@@ -625,6 +626,26 @@ async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worke
     async with running(worker):
         await until(has_heartbeat)
     assert not await has_heartbeat()
+
+
+async def test_a_worker_that_was_frozen_soon_goes_on(make_worker, monkeypatch):
+    """A task beside the training that was frozen for an hour rests for a minute at most."""
+    rests: list[float] = []
+    now = [0.0]
+
+    async def frozen() -> None:
+        now[0] += 3600.0
+
+    async def rest(seconds: float) -> None:
+        rests.append(seconds)
+        if len(rests) == 2:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr("service.worker.worker.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("service.worker.worker.asyncio.sleep", rest)
+    with pytest.raises(asyncio.CancelledError):
+        await make_worker()._repeat(1.0, frozen)
+    assert rests == [LONGEST, LONGEST]
 
 
 async def test_sigterm_stops_a_training_at_once(make_worker, trainer, stored: Stored):
