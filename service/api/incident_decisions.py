@@ -3,8 +3,9 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,10 +29,33 @@ from service.domain.nearest_rows import nearer
 from service.domain.provenance import RevocationTarget
 from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.revocation_plan import RevocationRequest
-from service.problems import Conflict, Unknown
+from service.problems import Conflict, StoreUnavailable, Unknown
 from service.scoring.request_rows import labelled_rows
 from service.store.incidents import IncidentWithDecision
 from service.timestamps import unix_seconds
+
+_DECIDE_SECONDS = 30.0  # the lease of a process that dies in a decision ends after this time
+_WAIT_SECONDS = 5.0  # the longest wait for another decision
+_AGAIN_SECONDS = 0.05  # between two tries
+
+
+@contextlib.asynccontextmanager
+async def deciding(app: Parts, name: str) -> AsyncIterator[None]:
+    """Wait until no other process carries out a decision about the detector, and keep them out.
+
+    A decision takes several writes. Of two decisions at once, both would leave their labels. Raises
+    Conflict if another decision takes too long.
+    """
+    leases, until = app.stores.leases, time.monotonic() + _WAIT_SECONDS
+    while (lease := await leases.acquire(name, _DECIDE_SECONDS, "decision")) is None:
+        if time.monotonic() > until:
+            raise Conflict("Another decision about this detector takes long. Try again.")
+        await asyncio.sleep(_AGAIN_SECONDS)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(StoreUnavailable):
+            await leases.release(lease)
 
 
 async def decide(
@@ -43,12 +67,16 @@ async def decide(
 ) -> IncidentWithDecision:
     """Write the decision of `caller`. Return the incident with the decision.
 
-    The same decision again changes nothing.
+    The same decision again changes nothing. `found` must have been read under the lease
+    `deciding`. Raises Conflict if the incident's verdict is not the one that the caller saw.
     """
     incident, before = found
     verdict = VERDICTS[asked.decision]
-    if before is not None and before.verdict == verdict:
+    standing = before.verdict if before else None
+    if before is not None and standing == verdict:
         return found
+    if asked.seen not in {msgspec.UNSET, standing}:
+        raise Conflict(f"{_since_then(before)} Look at the incident again, then decide.")
     name = detector.name
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
@@ -69,12 +97,22 @@ async def decide(
     if verdict == "dismissed":
         released = await _release(app, name, incident, rows, who=who, why=asked.why)
     effect = _effect(verdict, len(rows), pattern, detector, taken_back)
+    if standing and verdict:
+        effect = f"Until now the incident was {standing}. {effect}"
     if released:
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
     decision = IncidentDecision(verdict, asked.why, who, time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, decision, pattern):
         raise Unknown("The incident is no longer stored.")
     return IncidentWithDecision(incident, decision)
+
+
+def _since_then(before: IncidentDecision | None) -> str:
+    """Return in words the decision that a person did not see."""
+    if before is None or before.verdict is None:
+        return "The decision was withdrawn in the meantime."
+    why = f" ({before.why})" if before.why else ""
+    return f"{before.who} {before.verdict} this incident in the meantime{why}."
 
 
 def _label(row: KeptRow, verdict: str, incident: str, sender: str, batch: str | None) -> Label:

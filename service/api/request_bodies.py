@@ -50,10 +50,15 @@ class Decide(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DecideIncident(msgspec.Struct, forbid_unknown_fields=True):
-    """A person's decision on an incident."""
+    """A person's decision on an incident.
+
+    `seen` is the verdict that the person saw before deciding. The decision is refused if the
+    verdict is another one by now.
+    """
 
     decision: Literal["dismiss", "confirm", "withdraw"]
     why: Annotated[str, Meta(max_length=500)] = ""
+    seen: Literal["dismissed", "confirmed"] | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Silence(msgspec.Struct, forbid_unknown_fields=True):

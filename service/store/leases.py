@@ -19,7 +19,8 @@ from service.store.script import NamedScript
 
 _log = log.get(__name__)
 
-Role = Literal["worker", "monitor"]
+# The holder of `decision` carries out what a person decided about an incident.
+Role = Literal["worker", "monitor", "decision"]
 
 
 _GIVE = """

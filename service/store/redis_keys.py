@@ -315,7 +315,7 @@ class Keys:
             self.label_senders, self.traffic, self.alarmed, self.followed, self.incidents,
             self.incident_order, self.incident_rows, self.rulings, self.pardons,
             self.pardon_order, self.buckets, self.messages, self.answerers,
-            self.lease("worker"), self.lease("monitor"),
+            self.lease("worker"), self.lease("monitor"), self.lease("decision"),
         )  # fmt: skip
 
 

@@ -180,6 +180,43 @@ async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor:
         assert (await pump.http.post(path, json=body)).status_code == 422
 
 
+async def test_of_two_decisions_at_once_one_stands(pump: Running, monitor: Monitor) -> None:
+    """The labels are those of the verdict that stands, whoever was first."""
+    await score(pump, monitor, [ODD] * 4)
+    (found,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{found['id']}"
+    for _ in range(5):
+        both = ({"decision": "dismiss"}, {"decision": "confirm"})
+        answers = await asyncio.gather(*(pump.http.post(path, json=body) for body in both))
+        assert {answer.status_code for answer in answers} == {200}
+        (decided,) = await incidents(pump)
+        stands = {"dismissed": "normal", "confirmed": "anomaly"}[decided["verdict"]]
+        labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
+        assert [one["label"] for one in labels] == [stands] * 4
+        assert (await pump.http.get(PUMP)).json()["buffered"] == (4 if stands == "normal" else 0)
+        await pump.http.post(path, json={"decision": "withdraw"})
+
+
+async def test_a_decision_about_an_outdated_verdict_is_refused(
+    pump: Running, monitor: Monitor
+) -> None:
+    """Who saw no verdict does not replace one that another person gave meanwhile."""
+    await score(pump, monitor, [ODD] * 4)
+    (found,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{found['id']}"
+    await pump.http.post(path, json={"decision": "confirm", "why": "a leak", "seen": None})
+    late = await pump.http.post(path, json={"decision": "dismiss", "seen": None})
+    assert late.status_code == 409
+    assert "confirmed this incident in the meantime (a leak)" in late.json()["detail"]
+    (kept,) = await incidents(pump)
+    assert kept["verdict"] == "confirmed"
+    answer = await pump.http.post(path, json={"decision": "dismiss", "seen": "confirmed"})
+    assert answer.json()["effect"].startswith("Until now the incident was confirmed.")
+    assert (
+        await pump.http.post(path, json={"decision": "confirm", "seen": "x"})
+    ).status_code == 422
+
+
 async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Monitor) -> None:
     """After a dismissal the same rows are shown as such and wake nobody, until it is withdrawn."""
     await score(pump, monitor, [ODD] * 4)

@@ -8,7 +8,7 @@ from service.api import incident_documents as documents
 from service.api import openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
-from service.api.incident_decisions import decide
+from service.api.incident_decisions import decide, deciding
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.routes.queries import PAGE, more, page, time_range, whole_number
@@ -123,7 +123,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     summary="Dismiss or confirm an incident, or withdraw the decision",
     dependencies=[needs(Scope.LABEL)],
     responses=openapi.answers(200, "Decided.", _INCIDENT | {"effect": _EFFECT}, documents.Incident)
-    | openapi.problems(404, 413, 415, 422, 429, 503, instead=openapi.FULL),
+    | openapi.problems(404, 409, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
 )
 async def post(request: Request, name: Name, incident: str) -> Response:
@@ -132,8 +132,9 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     app.writable()
     asked = await request_bodies.read(request, request_bodies.DecideIncident)
     detector = await existing(app, name)
-    found = await known(app, name, incident)
-    decided = await decide(app, detector, found, asked, caller(request))
+    async with deciding(app, name):
+        found = await known(app, name, incident)
+        decided = await decide(app, detector, found, asked, caller(request))
     if "labels" in detector.config.threshold:
         await settled(app, name)
     effect = decided.decision.effect if decided.decision else ""
