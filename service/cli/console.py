@@ -148,7 +148,11 @@ def show_json(value: Any) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a table to stdout. None is shown as a dash, every other cell as plain text."""
+    """Write a table to stdout. None is shown as a dash, every other cell as plain text.
+
+    No cell is cut, and the first column, which has the names and ids to copy, is not wrapped.
+    """
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -160,6 +164,10 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         # `Text` is not parsed as markup: a text from a request must not set colours or links.
         table.add_row(*(Text("-" if cell is None else printable(str(cell))) for cell in row))
+    for column in table.columns:
+        column.overflow = "fold"
+    first = table.columns[0]
+    first.no_wrap, first.min_width = True, max(map(cell_len, map(str, first.cells)), default=1)
     console = Console(soft_wrap=True)
     console.width = console.width or 80  # COLUMNS=0 would leave nothing of the table
     console.print(table)

@@ -92,8 +92,10 @@ def _show_status(
     items: "list[AttentionItem]", detectors: Any, lately: Mapping[str, _Lately]
 ) -> None:
     if items:
-        columns = ("needs a person", "detector", "what", "since")
-        rows = [(one["kind"], one["detector"], one["sentence"], one["since"]) for one in items]
+        columns = ("needs a person", "detector", "what", "for")
+        rows = [
+            (one["kind"], one["detector"], one["sentence"], _age(one["since"])) for one in items
+        ]
         console.show_table(columns, rows)
     else:
         typer.echo("nothing needs a person")

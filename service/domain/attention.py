@@ -4,18 +4,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from service.domain.detector import Detector
-from service.domain.incident import Incident, sentence
+from service.domain.incident import Incident, Verdict, sentence
 from service.timestamps import unix_seconds
 
 WORKER_SECONDS = 60.0  # after this time without any worker a person has to look
+_NEW_SECONDS = 3600.0  # so long an open incident stands for drift too, as in the alert rules
+_WITHOUT_WORKER = "nothing is learned, and no incident opens or closes; start a worker"
 
 # Worst first. A drift state that needs a person is a kind of its own.
 KINDS = ("store", "worker", "incident", "degraded", "failed", "new_regime", "parked", "quarantine")
 DRIFT_NEEDS = {
     "degraded": "anomalies come in a burst while most of the input has not moved: do not learn "
     "now, look for the fault",
-    "new_regime": "the input moved and stays there: send normal batches of it, or look for the "
-    "fault",
+    "new_regime": "the input moved: look for the fault, or, if the new input is normal, send "
+    "normal batches of it",
 }
 
 
@@ -39,30 +41,39 @@ def of_service(store: str | None, worker_age: float | None) -> list[Item]:
         found.append(Item("store", None, store, "/v1/service"))
     if worker_age is None:
         found.append(
-            Item("worker", None, "no worker has reported: nothing is learned", "/v1/service")
+            Item("worker", None, f"no worker has reported: {_WITHOUT_WORKER}", "/v1/service")
         )
     elif worker_age > WORKER_SECONDS:
-        text = f"no worker has reported for {worker_age:.0f} s: nothing is learned"
+        text = f"no worker has reported for {worker_age:.0f} s: {_WITHOUT_WORKER}"
         found.append(Item("worker", None, text, "/v1/service"))
     return found
 
 
-def of_detector(detector: Detector, incidents: Sequence[Incident]) -> list[Item]:
-    """Return what waits at one detector; `incidents` are those that are open and undecided."""
+def of_detector(
+    detector: Detector, incidents: Sequence[tuple[Incident, Verdict | None]], now: float
+) -> list[Item]:
+    """Return what waits at one detector at `now`. `incidents` are the open ones with verdicts.
+
+    Drift that is younger than an hour is left out while an incident is open about which a person
+    is told or has decided: both have one cause.
+    """
+    told = any(one.pages or one.like or verdict for one, verdict in incidents)
     name, path = detector.name, f"/v1/detectors/{detector.name}"
     found = [
         Item("incident", name, sentence(one), f"{path}/incidents/{one.id}", one.start)
-        for one in incidents
-        if one.pages
+        for one, verdict in incidents
+        if one.pages and verdict is None
     ]
-    state = detector.drift.state
-    if state in DRIFT_NEEDS:
-        since = unix_seconds(detector.drift.since)
+    state, since = detector.drift.state, unix_seconds(detector.drift.since)
+    if state in DRIFT_NEEDS and not (told and now - (since or now) < _NEW_SECONDS):
         found.append(Item(state, name, DRIFT_NEEDS[state], f"{path}/drift", since))
     last = detector.last_retraining
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")
-        text = f"the last retraining was {last.outcome}: {first}"
+        text = (
+            f"the last retraining was {last.outcome}: {first}; {detector.parked} vectors wait to "
+            "be released or discarded"
+        )
         found.append(Item("failed", name, text, f"{path}/quarantine"))
     elif detector.parked:
         text = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"

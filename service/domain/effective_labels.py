@@ -48,5 +48,6 @@ def effect_of_move(number: int, forgotten: int, labels: EffectiveLabels) -> str:
             "again."
         )
     if labels.spared:
-        sentences.append(f"Rows like those of {labels.spared:,} dismissals still page nobody.")
+        many = "1 dismissal" if labels.spared == 1 else f"{labels.spared:,} dismissals"
+        sentences.append(f"Rows like those of {many} still page nobody.")
     return " ".join(sentences)

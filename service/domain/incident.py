@@ -221,14 +221,16 @@ def sentence(incident: Incident) -> str:
     """Return one sentence that describes the incident.
 
     >>> sentence(Incident("i1", "", 0.0, 2040.0, 3.7, 5e-8, 34, 1, 1,
-    ...          (Attribution("speed", 9.0, 2790.0, 2827.2),)))
+    ...          (Attribution("speed", 9.0, 2790.0, 2827.2),), explained=3.7))
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
     parts = [
         f"{_column(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
         for one in incident.leading[:1]
     ]
-    parts.append(rarity(incident.p_value))
+    # The values are those of the row that explains the incident. A later row may be worse.
+    worse = "at worst " if incident.leading and incident.peak > incident.explained else ""
+    parts.append(worse + rarity(incident.p_value))
     rows = "1 row" if incident.count == 1 else f"{incident.count:,} rows"
     if incident.closed is None:
         parts.append(f"since {minute(incident.start)} UTC, {rows}")
@@ -240,6 +242,8 @@ def sentence(incident: Incident) -> str:
         )
     if incident.like is not None:
         parts.append("like rows that were dismissed")
+    elif not incident.pages:
+        parts.append("nobody was told: rows over an hour old at arrival, or a mute")
     return "; ".join(parts)
 
 

@@ -55,7 +55,9 @@ async def readyz(request: Request) -> Response:
         state = {"status": "degraded", "why": missing} if missing else {"status": "ready"}
         return answer(state | {"champions": loaded, "worker": missing is None})
     if loaded:
-        return answer({"status": "degraded", "champions": loaded})
+        up = app.watcher.health.redis_up
+        why = "the API keys are not read yet" if up else "the store does not answer"
+        return answer({"status": "degraded", "why": why, "champions": loaded})
     raise Unready("The store does not answer, and no champion is in memory.")
 
 

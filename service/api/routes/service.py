@@ -47,16 +47,17 @@ async def attention(request: Request) -> Response:
 
 async def attention_items(app: Parts, detector: Detector) -> list[Item]:
     """Return what needs a person at one detector. A muted detector needs nobody."""
-    if detector.muted(time.time()):
+    now = time.time()
+    if detector.muted(now):
         return []
-    waiting = []
-    if detector.incidents.open:
-        waiting = [
-            one.incident
+    unfinished = []
+    if detector.incidents.unfinished:
+        unfinished = [
+            (one.incident, one.decision.verdict if one.decision else None)
             for one in await app.stores.incidents.all(detector.name)
-            if one.incident.state == "open" and (one.decision is None or not one.decision.verdict)
+            if one.incident.state == "open"
         ]
-    return of_detector(detector, waiting)
+    return of_detector(detector, unfinished, now)
 
 
 def _document(item: Item) -> JsonObject:

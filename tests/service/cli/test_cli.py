@@ -467,6 +467,16 @@ def test_a_table_is_shown_in_a_terminal_without_a_width(capsys, monkeypatch):
     assert "pump" in capsys.readouterr().out
 
 
+def test_a_table_in_a_narrow_terminal_cuts_no_cell(capsys, monkeypatch):
+    """An id can be copied from a terminal of 80 columns, and no other cell loses a letter."""
+    monkeypatch.setenv("COLUMNS", "80")
+    row = ("9f86d081884c7d65", "X" * 40, "admin ingest label read score", "Y" * 40)
+    console.show_table(("id", "name", "scopes", "detectors"), [row])
+    told = capsys.readouterr().out
+    assert row[0] in told
+    assert (told.count("X"), told.count("Y"), told.count("…")) == (40, 40, 0)
+
+
 def test_text_from_requests_is_shown_as_text(capsys):
     """Text of others cannot move the cursor or set a colour or a link in the terminal."""
     evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"

@@ -9,13 +9,14 @@ from service.domain.attention import of_detector
 from service.domain.detector_config import parse
 from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.event import Event, Label
+from service.domain.incident import Incident
 from service.domain.live_summary import LiveSummary
 from service.settings import Settings
 from service.store.events import Events
 from service.store.labels import LabelStore
 from service.store.live_summaries import LiveSummaries
 from service.store.redis_keys import Keys
-from service.timestamps import rfc3339
+from service.timestamps import rfc3339, unix_seconds
 from service.worker.drift_monitor import Monitor
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
@@ -95,8 +96,30 @@ async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     await second.tick()
     later = (await watched.get()).drift
     assert later.since == drift.since != later.at
-    (item,) = of_detector(await watched.get(), [])
+    detector, began = await watched.get(), unix_seconds(drift.since)
+    (item,) = of_detector(detector, [], began)
     assert (item.kind, rfc3339(item.since)) == ("new_regime", drift.since)
+
+
+@pytest.mark.anyio
+async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, version: Version):
+    """One fault is listed once: drift is listed beside its incident only after an hour."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await send(watched, version, 0.0)
+    await send(watched, version, 3.0, times=6)
+    await monitor.tick()
+    detector = await watched.get()
+    began = unix_seconds(detector.drift.since)
+    fault = Incident("i1", "", began, began, 3.7, 5e-8, 34, 1, 1)
+
+    def kinds(incident: Incident, verdict: str | None, after: float) -> list[str]:
+        return [one.kind for one in of_detector(detector, [(incident, verdict)], began + after)]
+
+    assert kinds(fault, None, 60.0) == ["incident"]
+    assert kinds(fault, "confirmed", 60.0) == kinds(fault, "dismissed", 60.0) == []
+    assert kinds(fault, None, 3600.0) == ["incident", "new_regime"]
+    # Nobody was told of this incident, so the drift is listed at once.
+    assert kinds(msgspec.structs.replace(fault, pages=False), None, 60.0) == ["new_regime"]
 
 
 @pytest.mark.anyio
