@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import ConsoleMessage, Page, async_playwright, expect
 
 from models import Version
 from service.store.retrainings import Retrainings, TrainingProgress
@@ -47,14 +47,17 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
             page.set_default_timeout(SLOW)
             failures: list[str] = []
             page.on("pageerror", lambda error: failures.append(str(error)))
-            page.on(
-                "console",
-                lambda said: failures.append(said.text) if said.type == "error" else None,
-            )
+            page.on("console", lambda said: failures.extend(_failures(said)))
             yield page
             assert not failures
         finally:
             await browser.close()
+
+
+def _failures(said: ConsoleMessage) -> list[str]:
+    """Return an error of the page. An answer 409 is shown to the person and is none."""
+    refused = "status of 409" in said.text
+    return [said.text] if said.type == "error" and not refused else []
 
 
 async def accessible(page: Page) -> None:
@@ -147,6 +150,52 @@ async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) 
         await tab.get_by_role("dialog").get_by_role("button", name="Do it").click()
         await expect(message).to_contain_text(told, timeout=SLOW)
         await expect(message).to_have_class("bad")
+
+
+async def test_an_open_page_says_in_the_services_words_why_it_is_not_updated(
+    pump: Running, versions: tuple[Version, Version], tab: Page
+) -> None:
+    """If the page fails, the open page repeats its problem and nothing else of it."""
+    failed = await pump.http.get("/detectors/nobody")
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await tab.evaluate(
+        "html => { window.fetch = () => Promise.resolve(new Response(html, {status: 503})); }",
+        failed.text,
+    )
+    await pump.learn(versions[1])
+    told = "This page may be out of date. There is no such detector."
+    await expect(tab.locator("#message")).to_have_text(told, timeout=SLOW)
+
+
+async def test_a_page_that_failed_for_a_while_is_shown_as_soon_as_it_can_be(
+    pump: Running, tab: Page
+) -> None:
+    """A page that was opened while the store was away does not stay failed."""
+    failed = (await pump.http.get("/detectors/nobody")).text
+    assert "data-again" not in failed  # a detector that does not exist is no passing failure
+    passing = failed.replace("</main>", "<p data-again></p></main>")
+    await tab.route("**/detectors/pump", lambda route: route.fulfill(body=passing), times=1)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await expect(tab.locator("h1")).to_have_text("This page cannot be shown")
+    await expect(tab.locator("h1")).to_have_text("pump", timeout=SLOW)
+
+
+async def test_of_two_people_the_later_is_told_of_the_earlier_decision(
+    pump: Running, monitor: Monitor, tab: Page
+) -> None:
+    """A decision about an incident that another person decided meanwhile changes nothing."""
+    await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
+    (incident,) = await incidents(pump)
+    path = f"/detectors/pump/incidents/{incident['id']}"
+    await tab.goto(f"http://127.0.0.1:{pump.port}{path}")
+    await tab.get_by_role("button", name="Dismiss").click()
+    await pump.http.post(f"/v1{path}", json={"decision": "confirm", "why": "a leak"})
+    async with tab.expect_response(lambda answer: answer.request.method == "POST") as answered:
+        await tab.get_by_role("dialog").get_by_role("button", name="Do it").click()
+    assert (await answered.value).status == 409
+    await expect(tab.locator("#message")).to_contain_text("in the meantime (a leak)", timeout=SLOW)
+    await expect(tab.locator("#verdict")).to_contain_text("confirmed", timeout=SLOW)
+    await expect(tab.locator("#verdict")).to_contain_text("Decided by", timeout=SLOW)
 
 
 async def test_a_page_that_stays_open_shows_a_new_version(

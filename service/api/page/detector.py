@@ -186,7 +186,7 @@ def headline(
             f"The detector has not learned yet: {status.buffered} vectors are buffered, "
             f"{status.needed} more are needed."
         )
-    for verdict in (None, "confirmed"):
+    for verdict in (None, "confirmed", "dismissed"):
         open_ones = [one for one in faults if (one.state, one.verdict) == ("open", verdict)]
         if open_ones:
             since = words.moment(min(one.start for one in open_ones))

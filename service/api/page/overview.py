@@ -39,12 +39,12 @@ class Link(NamedTuple):
 class DetectorRow(NamedTuple):
     """A detector on the overview.
 
-    `spark` has the points of its severity chart. `asked` is the share of alarms that its threshold
+    `spark` has the lines of its severity chart. `asked` is the share of alarms that its threshold
     asks for, `held` the share in the time range. `age` is the seconds since its champion changed.
     """
 
     status: DetectorStatus
-    spark: str
+    spark: list[str]
     rows: int
     asked: float | None
     held: float | None
@@ -120,7 +120,11 @@ async def _row(api: OwnApi, status: DetectorStatus, asked: TimeRange, now: float
     rows = sum(one.rows for one in buckets)
     return DetectorRow(
         status=status,
-        spark=words.sparkline([one.severity_p99 for one in buckets]),
+        spark=words.sparkline(
+            [asked.place(one.at) for one in buckets],
+            [one.severity_p99 for one in buckets],
+            1 / _SPARKS,
+        ),
         rows=rows,
         asked=asked_rate(parse(status.config).threshold),
         held=sum(one.alarms for one in buckets) / rows if rows else None,

@@ -31,6 +31,10 @@ class TimeRange(NamedTuple):
         """The range as query parameters of the API."""
         return {"from": rfc3339(self.start), "to": rfc3339(self.end)}
 
+    def place(self, at: str) -> float:
+        """Return where an RFC 3339 time lies in the range, from 0 at its start to 1 at its end."""
+        return ((unix_seconds(at) or 0.0) - self.start) / self.seconds
+
 
 def parse(span: str | None, start: str | None, end: str | None, now: float) -> TimeRange:
     """Return the range of a page's address, or the last day if the address has no valid range.

@@ -1,5 +1,6 @@
 """Formats numbers and times for people, in the templates."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -71,17 +72,24 @@ def seconds_since(text: Any, now: float) -> float | None:
     return None if not text else now - datetime.fromisoformat(str(text)).timestamp()
 
 
-def sparkline(values: list[float]) -> str:
-    """Return the points of an SVG polyline. Values are shown from 0 to 2; larger ones count as 2.
+def sparkline(places: Sequence[float], values: Sequence[float], wide: float) -> list[str]:
+    """Return the points of SVG polylines, one for each run of buckets without a gap.
 
-    >>> sparkline([0.0, 1.0, 4.0])
-    '0.0,24.0 60.0,12.0 120.0,0.0'
+    `places` are where the buckets begin, from 0 to 1, and `wide` is the width of a bucket. Values
+    are shown from 0 to 2; larger ones count as 2.
+
+    >>> sparkline([0.0, 0.25, 0.75], [0.0, 1.0, 4.0], 0.25)
+    ['0.0,24.0 30.0,24.0 30.0,12.0 60.0,12.0', '90.0,0.0 120.0,0.0']
     """
-    if len(values) == 1:
-        values = values * 2
     width, height = _SPARK
-    step = width / max(len(values) - 1, 1)
-    return " ".join(
-        f"{i * step:.1f},{height - height * min(max(value, 0.0), 2.0) / 2:.1f}"
-        for i, value in enumerate(values)
-    )
+    runs: list[str] = []
+    end = -math.inf
+    for place, value in zip(places, values, strict=True):
+        y = height - height * min(max(value, 0.0), 2.0) / 2
+        step = f"{width * place:.1f},{y:.1f} {width * (place + wide):.1f},{y:.1f}"
+        if runs and place - end < wide / 2:
+            runs[-1] += f" {step}"
+        else:
+            runs.append(step)
+        end = place + wide
+    return runs

@@ -30,6 +30,7 @@ _POLICY = (
     "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; "
     "form-action 'self'; object-src 'none'"
 )
+_PASSING = {429, 503}  # a page that failed with one of these tries again
 _FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 
 
@@ -79,7 +80,8 @@ def _failed(request: Request, found: Answer[Any]) -> Response:
         root = root_path(request)
         asked = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return Response(status_code=303, headers={"location": f"{root}/login?next={quote(asked)}"})
-    return _page(request, "failed.html", code=found.status, problem=found.problem)
+    passing = found.status in _PASSING
+    return _page(request, "failed.html", code=found.status, problem=found.problem, again=passing)
 
 
 @router.get("/", dependencies=[open_to_all()])
@@ -103,7 +105,7 @@ async def detector(request: Request, name: Name) -> Response:
         return _failed(request, found)
     status = overview_page.status_of(found.document)
     if isinstance(status, BrokenStatus):
-        return _page(request, "failed.html", problem=status.broken)
+        return _page(request, "failed.html", problem=status.broken, again=False)
     shown = await detector_page.detector(api, name, status, asked)
     return _page(request, "detector.html", name=name, asked=asked, it=status, **shown._asdict())
 

@@ -5,8 +5,9 @@ const { root } = document.documentElement.dataset;
 const csrf = document.querySelector("meta[name=csrf]")?.content;
 const message = () => document.getElementById("message");
 
-async function call(method, path, body) {
+async function call(method, path, body, match) {
   const headers = { "Content-Type": "application/json" };
+  if (match) headers["If-Match"] = `"${match}"`; // refused if another person was faster
   if (csrf) headers["X-CSRF-Token"] = csrf;
   const response = await reach(path, { method, headers, body: body && JSON.stringify(body) });
   if (response.status === 401 && csrf) {
@@ -69,7 +70,7 @@ async function refresh() {
   }
   const fresh = new DOMParser().parseFromString(await response.text(), "text/html");
   if (!response.ok) {
-    const why = fresh.querySelector("main .failed-panel")?.textContent;
+    const why = fresh.querySelector("main .failed-panel:not(noscript *)")?.textContent;
     throw new Error(why ?? answered(response, "This page could not be updated."));
   }
   for (const part of document.querySelectorAll("[data-live]")) {
@@ -90,12 +91,13 @@ async function act(button, reason) {
   if (body && reason !== undefined && reason !== "") body.why = reason;
   try {
     say("Sending …");
-    const done = await call(button.dataset.method, button.dataset.path, body);
+    const done = await call(button.dataset.method, button.dataset.path, body, button.dataset.match);
     say(done.effect || button.dataset.done || "Done.");
     if (button.dataset.then) location.href = button.dataset.then;
     else refresh().catch(() => {}); // what was asked is done; the next update says what is wrong
   } catch (error) {
     say(error.message, true);
+    refresh().catch(() => {}); // another person may have been faster: show what holds now
   }
 }
 
@@ -221,8 +223,18 @@ function follow() {
   window.addEventListener("pagehide", () => stream.close());
 }
 
+// A page that failed for a while only is loaded again once it can be shown.
+function tryAgain() {
+  if (!document.querySelector("[data-again]")) return;
+  setInterval(async () => {
+    const response = await fetch(location.href).catch(() => undefined);
+    if (response?.ok) location.reload();
+  }, 5000);
+}
+
 charts();
 follow();
+tryAgain();
 let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth !== width) { width = innerWidth; charts(); }
