@@ -93,7 +93,7 @@ class Access:
         """
         grant = self.known(authorization)
         if grant is not None:
-            return self._admitted(grant)
+            return self._with_rate_token(grant)
         if not self.informed and (authorization is not None or not self._guarded):
             raise StoreUnavailable("The store holds the API keys, and it has not answered yet.")
         raise Unauthenticated(sent=authorization is not None)
@@ -103,9 +103,9 @@ class Access:
         grant = self._grants.get(session.holder(cookie) or "")
         if grant is None or not session.is_valid(cookie, grant, time.time()):
             return self.authenticate(None)
-        return self._admitted(grant)
+        return self._with_rate_token(grant)
 
-    def _admitted(self, grant: Grant) -> Grant:
+    def _with_rate_token(self, grant: Grant) -> Grant:
         if wait := self.wait(grant):
             seconds = {"Retry-After": str(math.ceil(wait))}
             raise TooManyRequests(

@@ -46,10 +46,10 @@ class Admission:
         policy = detector.config.admission
         if policy == "accept":
             return None
-        found = await _admitted(champion, X, None)
+        found = await _admission_of(champion, X, None)
         if found.known < 1.0 and len(X) < admission.SMALL_BATCH:
             around = await self._held.around(name, X.shape[1], admission.POOL)
-            found = await _admitted(champion, X, around)
+            found = await _admission_of(champion, X, around)
         verdict = _verdict(champion, found, policy)
         if vouched:
             return verdict
@@ -74,7 +74,7 @@ def _with_held(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
     )
 
 
-async def _admitted(
+async def _admission_of(
     champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
 ) -> admission.Admission:
     args: tuple[Any, ...] = (champion, X, around)

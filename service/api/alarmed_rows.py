@@ -10,14 +10,14 @@ from service.domain.event import digest
 from service.problems import StoreUnavailable
 from service.store.incidents import Incidents
 from service.store.traffic import TrafficStore
-from service.telemetry.live_reporter import Observer
+from service.telemetry.live_reporter import LiveReporter
 
 
 class AlarmedRows:
     """Knows which rows alarmed lately, in this process (memory) and in others (the store)."""
 
-    def __init__(self, observer: Observer, traffic: TrafficStore, incidents: Incidents) -> None:
-        self._observer = observer
+    def __init__(self, reporter: LiveReporter, traffic: TrafficStore, incidents: Incidents) -> None:
+        self._reporter = reporter
         self._traffic = traffic
         self._incidents = incidents
 
@@ -41,7 +41,7 @@ class AlarmedRows:
                 found = rare.copy()
         rows = np.flatnonzero(alarming & ~found)
         digests = [digest(X[row]) for row in rows]
-        known = self._observer.alarmed(detector.name)
+        known = self._reporter.alarmed(detector.name)
         if unknown := [one for one in digests if one not in known]:
             with contextlib.suppress(StoreUnavailable):
                 known = known | set(await self._traffic.recorded(detector.name, unknown))

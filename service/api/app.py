@@ -50,7 +50,7 @@ from service.scoring.core import Scoring
 from service.settings import Settings, is_loopback
 from service.store.adapters import Stores
 from service.swap.watcher import Watcher
-from service.telemetry.live_reporter import Observer
+from service.telemetry.live_reporter import LiveReporter
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
@@ -111,11 +111,11 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        made = _wire(settings, access, await Stores.open(settings, url), metrics)
+        made = _wired_parts(settings, access, await Stores.open(settings, url), metrics)
         app.state.parts = made
         # The connections serve some requests themselves, with the lane and the settings.
         lane = Lane(made.champions, made.scoring, access, hosts, budget)
-        async with _running(made):
+        async with _lifetime(made):
             yield {"lane": lane, "settings": settings}
 
     app = FastAPI(
@@ -143,7 +143,7 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _running(made: Parts) -> AsyncIterator[None]:
+async def _lifetime(made: Parts) -> AsyncIterator[None]:
     """Load the champions and run the tasks of the process. At the end, close what is open."""
     tasks: list[asyncio.Task[None]] = []
     keys, seconds = made.stores.api_keys, made.settings.poll_seconds
@@ -159,7 +159,7 @@ async def _running(made: Parts) -> AsyncIterator[None]:
         runs = (
             made.access.run(keys, seconds),
             made.watcher.run(),
-            made.observer.run(),
+            made.reporter.run(),
             made.metrics.run(),
         )
         tasks.extend(asyncio.create_task(run) for run in runs)
@@ -168,25 +168,25 @@ async def _running(made: Parts) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await made.observer.close()
+        await made.reporter.close()
         await made.stores.close()
         made.metrics.close()
 
 
-def _wire(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
+def _wired_parts(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
     champions = Champions(settings.pinned_loaded, settings.loaded_bytes)
     metrics.used = champions.touch
     watcher = Watcher(stores, champions, settings, metrics)
-    observer = Observer(stores, champions, metrics)
-    alarmed = AlarmedRows(observer, stores.traffic, stores.incidents)
+    reporter = LiveReporter(stores, champions, metrics)
+    alarmed = AlarmedRows(reporter, stores.traffic, stores.incidents)
     return Parts(
         settings=settings,
         access=access,
         stores=stores,
         champions=champions,
         watcher=watcher,
-        scoring=Scoring(champions, (metrics, observer)),
-        observer=observer,
+        scoring=Scoring(champions, (metrics, reporter)),
+        reporter=reporter,
         ingest=Ingest(stores, champions, watcher, metrics, alarmed),
         metrics=metrics,
         state_metrics=StateMetrics(

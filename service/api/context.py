@@ -12,7 +12,7 @@ from service.scoring.core import Scoring
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.swap.watcher import Watcher
-from service.telemetry.live_reporter import Observer
+from service.telemetry.live_reporter import LiveReporter
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
@@ -27,7 +27,7 @@ class Parts:
     champions: Champions
     watcher: Watcher
     scoring: Scoring
-    observer: Observer
+    reporter: LiveReporter
     ingest: Ingest
     metrics: Metrics
     state_metrics: StateMetrics

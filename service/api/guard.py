@@ -1,4 +1,4 @@
-"""Guards of routes. Every route declares in `dependencies` the scope it needs, or that none is."""
+"""Guards of routes. Every route declares in `dependencies` its scope, or that it needs none."""
 
 import hmac
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 from service.api import openapi
 from service.api.access import allow
 from service.api.context import parts
-from service.api.middleware import lower
+from service.api.middleware import lower_body_bound
 from service.domain import session
 from service.domain.api_key import Grant
 from service.domain.scope import Scope
@@ -35,17 +35,17 @@ class Guard:
         """Raise Unauthenticated, TooManyRequests, Forbidden or UnknownDetector."""
         if self.scope is None:
             return
-        grant = self._grant(request, self.scope)
+        grant = self._grant_of(request, self.scope)
         scope = next((one for one in self.others if one in grant.scopes), self.scope)
         allow(grant, scope, request.path_params.get("name"))
         if self.whole and grant.detectors is not None:
             raise Forbidden(self.scope, "This request needs an API key that covers all detectors.")
         if grant.max_body_bytes is not None:
-            lower(request.scope, grant.max_body_bytes)
+            lower_body_bound(request.scope, grant.max_body_bytes)
         request.state.grant = grant
 
-    def _grant(self, request: Request, scope: Scope) -> Grant:
-        access, presented = parts(request).access, _presented(request)
+    def _grant_of(self, request: Request, scope: Scope) -> Grant:
+        access, presented = parts(request).access, _presented_key(request)
         cookie = request.cookies.get(session.COOKIE)
         if presented is not None or cookie is None or not access.guarded:
             return access.authenticate(presented)
@@ -126,7 +126,7 @@ def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
     return described
 
 
-def _presented(request: Request) -> bytes | None:
+def _presented_key(request: Request) -> bytes | None:
     """Return the key in the form of an `Authorization` header, None if no key is sent.
 
     Raises Unauthenticated if more than one key is sent. Credentials for a proxy (Basic) beside an

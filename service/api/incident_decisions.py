@@ -142,18 +142,18 @@ async def _release(
         if entry.kind != "rows" or entry.reason not in UNDECIDED:
             continue
         with contextlib.suppress(Unknown, Conflict):  # another person decided in between
-            X = await _present(app, name, entry, lasted)
+            X = await _rows_of_that_time(app, name, entry, lasted)
             if X is None:
                 continue
-            known = known or await _known(app, name, incident.id)
-            mine = await asyncio.to_thread(_nearer, X, *known)
+            known = known or await _kept_rows_by_verdict(app, name, incident.id)
+            mine = await asyncio.to_thread(_nearer_to_ours, X, *known)
             if mine.any():
                 its = await app.stores.quarantine.split(name, entry.id, mine)
                 total += await app.stores.quarantine.decide(name, its, "release", who=who, why=why)
     return total
 
 
-async def _present(
+async def _rows_of_that_time(
     app: Parts, name: str, entry: QuarantineEntry, lasted: tuple[float, float]
 ) -> NDArray[np.float32] | None:
     """Return the rows (n, d) of the entry if they came or alarmed in the time `lasted`, else None.
@@ -172,7 +172,9 @@ async def _present(
     return X
 
 
-async def _known(app: Parts, name: str, incident: str) -> tuple[list[KeptRow], list[KeptRow]]:
+async def _kept_rows_by_verdict(
+    app: Parts, name: str, incident: str
+) -> tuple[list[KeptRow], list[KeptRow]]:
     """Return the kept rows of this and other dismissed incidents, and those of all the others."""
     listed = await app.stores.incidents.all(name)
     rows = await app.stores.incidents.rows(name, [one.incident.id for one in listed])
@@ -186,7 +188,7 @@ async def _known(app: Parts, name: str, incident: str) -> tuple[list[KeptRow], l
     return ours, others
 
 
-def _nearer(
+def _nearer_to_ours(
     X: NDArray[np.float32], ours: Sequence[KeptRow], others: Sequence[KeptRow]
 ) -> NDArray[np.bool_]:
     """Return which rows of X (n, d) lie nearer to `ours` than to `others`, (n,)."""

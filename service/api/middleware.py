@@ -92,7 +92,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = _refusal(scope["headers"], self.most)
+        refusal = _refusal_by_headers(scope["headers"], self.most)
         if refusal is not None:
             await refuse(refusal, send)
             return
@@ -135,15 +135,15 @@ class _Body:
         """Return the next part. Raises TooLarge, or Busy if there is no room."""
         # The route reads the body after its guard, so the sender is known by now.
         if not self._seen:
-            await self._take(self._announced)
+            await self._take_budget(self._announced)
         message = await self._receive()
         self._seen += len(message.get("body") or b"")
         if self._seen > self._bound.most:
             raise _too_large(self._bound.most)
-        await self._take(self._seen)
+        await self._take_budget(self._seen)
         return message
 
-    async def _take(self, size: int) -> None:
+    async def _take_budget(self, size: int) -> None:
         if size <= max(FREE_BYTES, self._taken):
             return
         if not self._taken:
@@ -158,18 +158,18 @@ class _Body:
         self._taken = 0
 
 
-def lower(scope: Scope, most: int) -> None:
+def lower_body_bound(scope: Scope, most: int) -> None:
     """Lower the bound of this request's body to `most` bytes. Raises TooLarge for a larger body.
 
     `scope` is the request's ASGI scope. A bound that is lower already stays.
     """
     bound: BodyBound = scope[_BOUND]
     bound.most = min(bound.most, most)
-    if (refusal := _refusal(scope["headers"], bound.most)) is not None:
+    if (refusal := _refusal_by_headers(scope["headers"], bound.most)) is not None:
         raise refusal
 
 
-def _refusal(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
+def _refusal_by_headers(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
     """Return the problem with a body that its headers already show, None if they show none."""
     headers = dict(given)
     codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]

@@ -74,7 +74,7 @@ class Ingest:
         if detector is None:
             raise UnknownDetector()
         if detector.champion is not None and self._champions.get(name) is None:
-            await self._watcher.know(name)  # admission needs the champion
+            await self._watcher.ensure_known(name)  # admission needs the champion
         if detector.dimension is None:
             # Another process may have stored the first batch.
             detector = await self._watcher.refresh(name) or detector

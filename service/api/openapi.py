@@ -142,7 +142,7 @@ def components() -> JsonObject:
     for kind in _with_parts(kinds):
         schema = found[kind.__name__]
         schema["description"] = inspect.cleandoc(kind.__doc__ or "")
-        schema["required"] = _always(kind)
+        schema["required"] = _required_fields(kind)
         for name in schema["required"]:
             schema["properties"][name].pop("default", None)
         schema.pop("additionalProperties", None)  # a later release may add fields
@@ -168,7 +168,7 @@ def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
     return found
 
 
-def _always(kind: type[msgspec.Struct]) -> list[str]:
+def _required_fields(kind: type[msgspec.Struct]) -> list[str]:
     """Return the names of the fields that every document of this type has."""
     omitted = kind.__struct_config__.omit_defaults
     return [
@@ -228,9 +228,22 @@ def header(name: str, description: str, example: str) -> JsonObject:
     }
 
 
+# Of a request that changes a detector only if it still has the expected generation.
+IF_MATCH: JsonObject = {
+    "parameters": [
+        header(
+            "If-Match",
+            "The expected generation, as its ETag. If it has changed, the answer is 412.",
+            '"4"',
+        )
+    ]
+}
+ETAG = {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}
+
+
 def operation_id(route: APIRoute) -> str:
     """Return a short name for an operation: `list_detectors`, `score`, `v2_infer`."""
-    noun = route.endpoint.__module__.rpartition(".")[2].removeprefix("routes_")
+    noun = route.endpoint.__module__.rpartition(".")[2]
     if noun == "v2":
         return f"v2_{route.name}"
     verb = _VERBS.get(route.name)
@@ -258,20 +271,20 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     schemas |= dict(sorted(components().items()))
     for response in (one for _, responses in answered for one in responses.values()):
         for content in response.get("content", {}).values():
-            _restore(content.get("example"), content.get("schema", {}), schemas)
+            _restore_nulls(content.get("example"), content.get("schema", {}), schemas)
     return document
 
 
-def _restore(example: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
+def _restore_nulls(example: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
     """Put the nulls back into an example: FastAPI drops the fields that are None."""
     schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
     for one in example if isinstance(example, list) else ():
-        _restore(one, schema.get("items", {}), schemas)
+        _restore_nulls(one, schema.get("items", {}), schemas)
     if not isinstance(example, dict):
         return
     for name, of in schema.get("properties", {}).items():
         if name in example:
-            _restore(example[name], of, schemas)
+            _restore_nulls(example[name], of, schemas)
         elif name in schema.get("required", ()):
             example[name] = None
 

@@ -9,13 +9,13 @@ from fastapi import Request
 from msgspec import Meta
 
 from models.columns import MAX_DIMENSION
-from service.api.middleware import lower
+from service.api.middleware import lower_body_bound
 from service.domain.api_key import Grant
 from service.domain.detector import NAME
 from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.problems import Unprocessable, UnsupportedMedia
 from service.scoring.text_encoding import foreign_encoding
-from service.scoring.vectors import JSON
+from service.scoring.vectors import JSON, essence
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Vector = Annotated[list[float], Meta(min_length=1, max_length=MAX_DIMENSION)]
@@ -129,17 +129,16 @@ async def json_text(request: Request, most: int) -> bytes:
     body is empty or has a field twice. An empty body does not mean all defaults: it may have been
     lost on the way.
     """
-    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if essence != JSON:
+    if essence(request.headers.get("content-type")) != JSON:
         raise UnsupportedMedia(f"Send this body as {JSON}.", supported=[JSON])
-    lower(request.scope, most)
+    lower_body_bound(request.scope, most)
     body = (await request.body()).strip()
     if not body:
         raise Unprocessable("The body is empty. Send `{}` for the defaults.")
     if (words := foreign_encoding(body)) is not None:
         raise Unprocessable(words)
     large = len(body) > MOST_WORDS
-    if await asyncio.to_thread(_repeats, body) if large else _repeats(body):
+    if await asyncio.to_thread(_has_repeated_field, body) if large else _has_repeated_field(body):
         raise Unprocessable("An object in the body has a field twice. Send each field once.")
     return body
 
@@ -148,19 +147,19 @@ class _RepeatedError(Exception):
     pass
 
 
-def _once(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_repeated(pairs: list[tuple[str, Any]]) -> None:
     if len(dict(pairs)) != len(pairs):
         raise _RepeatedError
 
 
-def _repeats(body: bytes) -> bool:
+def _has_repeated_field(body: bytes) -> bool:
     """Return whether an object in the JSON `body` has a field twice.
 
     Parsers keep the last of them in silence, so a part of a config or a decision would be lost.
     What is no JSON is False: the parser of the body reports it.
     """
     try:
-        json.loads(body, object_pairs_hook=_once)
+        json.loads(body, object_pairs_hook=_refuse_repeated)
     except _RepeatedError:
         return True
     except (ValueError, RecursionError):
@@ -178,7 +177,7 @@ async def read(request: Request, kind: type[Body], *, optional: bool = False) ->
     """
     most = MOST_FEEDBACK if kind is Feedback else MOST_WORDS
     if optional and "content-type" not in request.headers:
-        lower(request.scope, most)
+        lower_body_bound(request.scope, most)
         if not await request.body():
             return kind()
     body = await json_text(request, most)
@@ -187,18 +186,18 @@ async def read(request: Request, kind: type[Body], *, optional: bool = False) ->
     except msgspec.ValidationError as error:
         text = str(error)
         if text.startswith("Object contains unknown field") or "Invalid enum value" in text:
-            text = f"{_where(text)}the fields are {', '.join(_described(kind))}"
+            text = f"{_place_in_error(text)}the fields are {', '.join(_described_fields(kind))}"
         raise Unprocessable(f"{text}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise Unprocessable("The body is not JSON.") from None
 
 
-def _where(text: str) -> str:
+def _place_in_error(text: str) -> str:
     _, at, path = text.partition(" - at `")
     return f"At `{path.rstrip('`')}`: " if at else "Unknown field or value; "
 
 
-def _described(kind: Any) -> list[str]:
+def _described_fields(kind: Any) -> list[str]:
     fields = []
     for found in msgspec.structs.fields(kind):
         fields.append(f"`{found.name}`")

@@ -58,11 +58,11 @@ class Server(uvicorn.Server):
             for connection in ours:
                 connection.sweep(now)
             if ours:
-                _shed(ours, ours[0].settings.unsent_max_bytes)
+                _drop_unread(ours, ours[0].settings.unsent_max_bytes)
         return await super().on_tick(counter)
 
 
-def _shed(connections: Iterable[HttpProtocol], most: int) -> None:
+def _drop_unread(connections: Iterable[HttpProtocol], most: int) -> None:
     """Drop connections, those with the most unread answers first.
 
     It ends when the unread answers of all connections are at most `most` bytes together.

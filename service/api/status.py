@@ -40,14 +40,14 @@ def describe(
     whose status cannot be made gets a BrokenStatus, so that a list still shows the others.
     """
     try:
-        return _described(detector, champion, stale, on_demand=on_demand)
+        return _status(detector, champion, stale, on_demand=on_demand)
     except Exception:  # noqa: BLE001 - see above
         _log.exception("making a detector's status failed", detector=detector.name)
         why = "Its status cannot be shown. The log of this process says why."
         return BrokenStatus(detector.name, detector.generation, why)
 
 
-def _described(
+def _status(
     detector: Detector, champion: Champion | None, stale: str | None, *, on_demand: bool
 ) -> DetectorStatus:
     if champion is not None and champion.uid != detector.uid:
@@ -152,11 +152,11 @@ async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
     detector = await parts.watcher.refresh(name)
     if detector is None:
         raise UnknownDetector()
-    held = parts.champions
-    return describe(detector, held.get(name), no_worker(parts), on_demand=held.on_demand)
+    champions = parts.champions
+    return describe(detector, champions.get(name), no_worker(parts), on_demand=champions.on_demand)
 
 
-async def settled(parts: Parts, name: str) -> None:
+async def show_own_change(parts: Parts, name: str) -> None:
     """Read the detector again, so that this process sees its own change at once.
 
     Errors of the store are ignored: the change has already been written.

@@ -71,7 +71,7 @@ def backtest(
     began = time.monotonic()
     options = options_of(time_column, None, drop, time_format, timezone, pivot)
     recorded = history_files.read(file, options, label, gaps=impute)
-    lifetimes = _lived(file, recorded, configs, (first, batch), seed)
+    lifetimes = _lifetimes(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
         str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr
     )
@@ -112,7 +112,7 @@ def _weights(given: str) -> str | dict[str, float]:
     return {"w_prev": 1.0 - w_new, "w_new": w_new}
 
 
-def _lived(
+def _lifetimes(
     file: Path,
     recorded: "FileHistory",
     configs: "dict[str, Config]",

@@ -64,7 +64,7 @@ def exit_codes() -> Generator[None, None, None]:
         status = _status(error)
         if status is None:
             raise
-        _end(status, _words(error))
+        _exit_with(status, _words(error))
 
 
 def _status(error: Exception) -> Exit | None:
@@ -90,7 +90,7 @@ def _words(error: Exception) -> str:
     return f"{error}{hint}"
 
 
-def _end(status: Exit, message: str) -> None:
+def _exit_with(status: Exit, message: str) -> None:
     complain(message)
     sys.exit(status)
 

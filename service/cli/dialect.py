@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from service.cli.json_lines import is_json_lines, json_lines
-from service.cli.preamble import DELIMITERS, find_table
 from service.cli.table_files import BadTable
+from service.cli.table_start import DELIMITERS, find_table
 from service.domain.cells import is_number
 
 _HEAD_BYTES = 2**18

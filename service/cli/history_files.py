@@ -1,6 +1,6 @@
 """Reads a history for a backtest from a file: vectors, and times and labels if it has them.
 
-The file is read once, from beginning to end, into a spool, so that it may be larger than memory.
+The file is read once and copied to a temporary file, so that it may be larger than memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from models.columns import quoted
 from service.cli import console, table_files
+from service.cli.disk_rows import DiskRows
 from service.cli.progress import ShownProgress
 from service.cli.sheet import Sheet
-from service.cli.spool import Spool
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options
 from service.domain.cells import BadCell, Clock
@@ -31,9 +31,9 @@ class FileHistory:
     """
 
     features: tuple[str, ...]
-    vectors: Spool
-    times: Spool | None
-    anomalous: Spool | None
+    vectors: DiskRows
+    times: DiskRows | None
+    anomalous: DiskRows | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +66,9 @@ def read(
         for part in reader(file, options, label):
             X = _finite(part, gaps=gaps)
             if found is None:
-                times = None if options.time is None else Spool(np.float64)
-                labels = None if label is None else Spool(np.bool_)
-                found = FileHistory(part.features, Spool(np.float32, X.shape[1]), times, labels)
+                times = None if options.time is None else DiskRows(np.float64)
+                labels = None if label is None else DiskRows(np.bool_)
+                found = FileHistory(part.features, DiskRows(np.float32, X.shape[1]), times, labels)
             found.vectors.add(X)
             if found.anomalous is not None:
                 found.anomalous.add(_known(part, label))

@@ -73,10 +73,8 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
         ("API", f"{url}/v1"),
         ("Docs", f"{url}/docs"),
         ("Metrics", f"{url}/metrics"),
+        ("Dashboard", f"{url}/"),
     ]
-    if httpx.get(f"{url}/", trust_env=False, verify=own(settings)).status_code == httpx.codes.OK:
-        # Without a dashboard the root redirects to the docs.
-        rows.append(("Dashboard", f"{url}/"))
     why = None
     if store is not None:
         rows.append(("Store", f"{store.describe()}, embedded; every write is on disk first"))

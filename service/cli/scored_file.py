@@ -53,7 +53,7 @@ class ScoredFile:
         self._part = out if self._whole else out.with_name(out.name + ".part")
         self._about = self._part.with_name(self._part.name + ".json")
         self._of = "" if scored_by is None else _digest(sheet.file, *scored_by)
-        self._rows, size = (0, 0) if self._whole or not self._of else self._before()
+        self._rows, size = (0, 0) if self._whole or not self._of else self._completed_before()
         self.done = self._rows
         self._file = self._part.open("r+b" if size else "wb")
         if size:
@@ -86,7 +86,7 @@ class ScoredFile:
         beside.write_text(json.dumps(about))
         beside.replace(self._about)
 
-    def _before(self) -> tuple[int, int]:
+    def _completed_before(self) -> tuple[int, int]:
         """Return how many rows and bytes of the part an earlier command has completed."""
         try:
             about = json.loads(self._about.read_text())

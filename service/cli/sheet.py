@@ -119,7 +119,7 @@ class Sheet:
         if file.suffix == ".parquet":
             table = self._as_text(file)
         else:
-            table = self._opened(file)
+            table = self._open_text(file)
             self._counted = table.bytes_read
         if options.pivot is not None:
             table, options = pivoted(table, options)
@@ -145,7 +145,7 @@ class Sheet:
 
         return TextTable(str(file), Dialect(), lines(), CountedStream(io.BytesIO()), named=True)
 
-    def _opened(self, file: Path) -> TextTable:
+    def _open_text(self, file: Path) -> TextTable:
         source: BinaryIO = sys.stdin.buffer
         if str(file) != "-" and self._follow:
             growing = self._files.enter_context(GrowingFile(file))
@@ -231,7 +231,7 @@ class Sheet:
         wanted = named_columns(config)
         if self.names is None or wanted is None:
             return None
-        names = [name for name in self.names if name in dict(wanted) or not self._spare(name)]
+        names = [name for name in self.names if name in dict(wanted) or not self._is_left_out(name)]
         try:
             order(names, [name for name, _ in wanted])
         except VectorError as error:
@@ -240,7 +240,7 @@ class Sheet:
             raise BadTable(f"{self.file}: columns {text}{hint}") from None
         return wanted
 
-    def _spare(self, name: str) -> bool:
+    def _is_left_out(self, name: str) -> bool:
         """Return whether `learn` leaves the column out; here fewer rows show a counter."""
         if self.guessed is None or self.first is None:
             return False

@@ -5,14 +5,13 @@ from typing import Any
 from urllib.parse import quote
 
 from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer, Work
-from service.client.configs import DetectorConfig
 from service.client.connection import Connection
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
 
 
 class Administration(Connection):
-    """Shows the state of a service, and manages its templates and API keys."""
+    """Shows the state of a service, and manages its API keys."""
 
     def live(self) -> Health:
         """Return the answer of `/healthz`: whether the process is alive."""
@@ -33,18 +32,6 @@ class Administration(Connection):
     def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""
         return self.send(Call("GET", "/metrics", lambda answer: answer.text))
-
-    def template(self, name: str) -> DetectorConfig:
-        """Return the config of a template, which new detectors of its entities get."""
-        where = f"/v1/templates/{quote(name, safe='')}"
-        return self.send(Call("GET", where, as_json(DetectorConfig)))
-
-    def create_template(
-        self, name: str, config: DetectorConfig | dict[str, Any] | None = None
-    ) -> DetectorConfig:
-        """Create a template, or set its config; return its config in full."""
-        where = f"/v1/templates/{quote(name, safe='')}"
-        return self.send(Call("PUT", where, as_json(DetectorConfig), {"json": config or {}}))
 
     def keys(self) -> list[ApiKey]:
         """Return every stored API key with what it allows."""

@@ -41,7 +41,7 @@ class Detectors(Connection):
         """Return the config of a template, which new detectors `name:entity` get."""
         return self.send(Call("GET", template_path(name), as_json(DetectorConfig)))
 
-    def put_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
+    def create_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
         """Create a template, or set its config; return the config in full."""
         call = Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
         return self.send(call)

@@ -72,12 +72,14 @@ class Tails:
             tail = self._tails.pop(source, None) or Tail(
                 X[:0], None if times is None else times[:0]
             )
-            self._tails[source] = self._kept(tail, X[own], None if times is None else times[own])
+            self._tails[source] = self._new_tail(
+                tail, X[own], None if times is None else times[own]
+            )
             by_length.setdefault(len(tail.X), []).append((source, tail, own))
         while len(self._tails) > _SOURCES:
             self._tails.popitem(last=False)
         for length, members in by_length.items():
-            yield _joined(length, members, X, times, named=sources is not None)
+            yield _request_of(length, members, X, times, named=sources is not None)
 
     @property
     def needed(self) -> bool:
@@ -90,9 +92,9 @@ class Tails:
         `rows` (m,) are the indices of the first rows, and `times` (m,) are their times.
         """
         none = Tail(rows[:0], None if times is None else times[:0])
-        return self._kept(none, rows, times).X
+        return self._new_tail(none, rows, times).X
 
-    def _kept(self, tail: Tail, X: NDArray[Any], times: NDArray[np.float64] | None) -> Tail:
+    def _new_tail(self, tail: Tail, X: NDArray[Any], times: NDArray[np.float64] | None) -> Tail:
         X = np.concatenate([tail.X, X])
         if times is None or tail.times is None:
             return Tail(X[-self._rows :], times)
@@ -105,7 +107,7 @@ class Tails:
         return Tail(X[recent][-_MOST_ROWS:], times[recent][-_MOST_ROWS:])
 
 
-def _joined(
+def _request_of(
     length: int,
     members: list[tuple[str, Tail, NDArray[np.intp]]],
     X: NDArray[Any],
@@ -150,7 +152,7 @@ class Stream:
         """Make a stream. Without `config`, the config comes from the service."""
         held: Any = config_in_force(client.detector(name)) if config is None else config
         self._client, self._name = client, name
-        self._names = _named(held)
+        self._names = _category_names(held)
         self._tails = Tails(held.get("context"))
 
     def score(
@@ -171,12 +173,12 @@ class Stream:
         for part in self._tails.parts(X, times, sources):
             later = why is not None and not (self._tails.needed and part.X.size <= _EXPLAINED)
             asked = options if later or why is None else {**options, "explain": why}
-            answer = self._client.score(self._name, self._sent(part), **_fields(part), **asked)
+            answer = self._client.score(self._name, self._rows_to_send(part), **_fields(part), **asked)
             if later:
                 answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)
             for name, value in answer.items():
                 if name in _COLUMNS:
-                    _place(whole.setdefault(name, [None] * len(X)), value, part)
+                    _fill_in(whole.setdefault(name, [None] * len(X)), value, part)
                 else:
                     whole[name] = value
         found: ScoreAnswer = whole
@@ -193,7 +195,7 @@ class Stream:
             sources = None if part.sources is None else [part.sources[i] for i in some]
             sent = Part(part.X[some], times, sources, context, some, some)
             answer = self._client.score(
-                self._name, self._sent(sent), **_fields(sent), record=False, explain=why
+                self._name, self._rows_to_send(sent), **_fields(sent), record=False, explain=why
             )
             reasons = answer.get("attributions") or found
             for i, own in zip(some[context:], reasons[context:], strict=False):
@@ -227,7 +229,7 @@ class Stream:
         for _ in self._tails.parts(X, times, sources):
             pass
 
-    def _sent(self, part: Part) -> Sent:
+    def _rows_to_send(self, part: Part) -> Sent:
         if self._names is None:
             return part.X
         return [dict(zip(self._names, row, strict=True)) for row in part.X.tolist()]
@@ -243,7 +245,9 @@ class Stream:
         counts: dict[str, int] = {}
         for number, part in enumerate(self._tails.parts(X, times, sources)):
             own = None if key is None else f"{key}-{number}"
-            answer: Any = self._client.learn(self._name, self._sent(part), own, **_fields(part))
+            answer: Any = self._client.learn(
+                self._name, self._rows_to_send(part), own, **_fields(part)
+            )
             left_out = dict(answer.get("not_learned", {}))
             left_out.pop("context", None)
             # The answer to a repeated batch repeats the first counts; do not add them again.
@@ -253,7 +257,7 @@ class Stream:
         return counts
 
 
-def _place(entries: list[Any], column: Any, part: Part) -> None:
+def _fill_in(entries: list[Any], column: Any, part: Part) -> None:
     """Write a column of the answer to `part` into the entries of the caller's rows."""
     for place, row in zip(part.places.tolist(), part.rows.tolist(), strict=True):
         entries[place] = column[row]
@@ -271,7 +275,7 @@ def config_in_force(status: DetectorStatus) -> DetectorConfig:
     return config
 
 
-def _named(config: Mapping[str, Any]) -> list[str] | None:
+def _category_names(config: Mapping[str, Any]) -> list[str] | None:
     """Return the column names if a column is a category, else None: words need rows by name."""
     columns = config.get("columns") or []
     if all(one["type"] != "category" for one in columns):

@@ -120,11 +120,11 @@ def fixed(settings: Settings) -> list[Grant]:
     ):
         if getattr(settings, setting) is not None:
             name = setting.replace("_", " ")
-            found.append(Grant.of(_secret(settings, setting), name, scopes))
+            found.append(Grant.of(_secret_in_file(settings, setting), name, scopes))
     return found
 
 
-def _secret(settings: Settings, setting: str) -> bytes:
+def _secret_in_file(settings: Settings, setting: str) -> bytes:
     secret = settings.content(setting).strip()
     if len(secret) < _LEAST_SECRET or not secret.isascii() or b" " in secret:
         raise BadSettings(

@@ -93,12 +93,12 @@ def plain(cell: str) -> str:
     >>> plain("1.234,5")
     '1234.5'
     """
-    if "," in cell or _grouped(cell):
+    if "," in cell or _is_grouped(cell):
         cell = cell.replace(".", "")
     return cell.replace(",", ".")
 
 
-def _grouped(cell: str) -> bool:
+def _is_grouped(cell: str) -> bool:
     """Return whether all points of a number separate thousands, as in `1.234.567`."""
     head, *groups = cell.strip().lstrip("+-").split(".")
     return (
@@ -118,13 +118,13 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
     try:
         found = np.array([float(cell) if "_" not in cell else read(cell) for cell in cells])
     except ValueError:
-        found = np.array([_number(row, cell) for row, cell in enumerate(cells)])
+        found = np.array([_number_in(row, cell) for row, cell in enumerate(cells)])
     if (infinite := np.isinf(found)).any():
         raise BadCell(int(infinite.argmax()), "is not a finite number: leave the cell blank")
     return found
 
 
-def _number(row: int, cell: str) -> float:
+def _number_in(row: int, cell: str) -> float:
     try:
         return read(limit(cell))
     except ValueError:
@@ -212,7 +212,7 @@ class Clock:
                 raise BadCell(row, "is not a time between the years 1 and 9999")
             twice = row if ambiguous and twice is None else twice
             if self.zone is not UTC:
-                latest[source] = _updated(float(found[row]), latest.get(source))
+                latest[source] = _latest_of(float(found[row]), latest.get(source))
         return Times(found, twice)
 
     def _moment(self, cell: str) -> datetime | float:
@@ -236,9 +236,9 @@ class Clock:
         first, second = local.timestamp(), local.replace(fold=1).timestamp()
         if first >= second:  # if clocks are set forward, `second` is the earlier one
             return first, False
-        return self._which(first, second, latest), True
+        return self._which_hour(first, second, latest), True
 
-    def _which(self, first: float, second: float, latest: Latest | None) -> float:
+    def _which_hour(self, first: float, second: float, latest: Latest | None) -> float:
         """Return which of two times is meant, given the source's latest time before it."""
         if latest is None:
             return first
@@ -253,7 +253,7 @@ def _offset(at: float, zone: tzinfo) -> object:
     return datetime.fromtimestamp(at, zone).utcoffset()
 
 
-def _updated(at: float, latest: Latest | None) -> Latest:
+def _latest_of(at: float, latest: Latest | None) -> Latest:
     """Return the latest time of a source after a row at `at`."""
     if latest is None:
         return Latest(at, 0.0)

@@ -20,7 +20,7 @@ class LoadedVersion(NamedTuple):
     size: int = 0
 
 
-class Terms(NamedTuple):
+class ServingOptions(NamedTuple):
     """The settings of a champion that come from the config, the labels and this machine."""
 
     threshold: Threshold
@@ -61,7 +61,7 @@ class Champion:
 
     @classmethod
     def of(
-        cls, name: str, number: int, stored: Pointer, loaded: LoadedVersion, terms: Terms
+        cls, name: str, number: int, stored: Pointer, loaded: LoadedVersion, options: ServingOptions
     ) -> Self:
         """Return version `number` of detector `name`; `stored` is the pointer in the store."""
         return cls(
@@ -71,13 +71,13 @@ class Champion:
             generation=stored.generation,
             config_revision=stored.config_revision,
             version=loaded.version,
-            threshold=terms.threshold,
+            threshold=options.threshold,
             trained_at=loaded.trained_at,
-            labels=terms.labels,
+            labels=options.labels,
             sha256=loaded.sha256,
             stored=stored,
-            rules=terms.rules,
-            inline=terms.inline,
+            rules=options.rules,
+            inline=options.inline,
             bytes=loaded.size,
         )
 

@@ -101,7 +101,7 @@ def add(buckets: dict[Place, Bucket], at: Place, bucket: Bucket) -> None:
 def pack(buckets: Mapping[int, Bucket]) -> bytes:
     """Return a chunk of at most SPAN buckets in at most CHUNK_BYTES."""
     for bits, bins in _COARSER:
-        packed = _packed(buckets, bits, bins)
+        packed = _packed_chunk(buckets, bits, bins)
         if len(packed) <= CHUNK_BYTES:
             return packed
     raise ValueError(f"a chunk of {len(buckets)} buckets does not fit")
@@ -117,7 +117,7 @@ def unpack(packed: bytes) -> Buckets:
     bins, n = packed[1], struct.unpack_from("<H", packed, 2)[0]
     raw = zlib.decompress(packed[4:])
     columns, at = [], 0
-    for kind, width in _columns(bins):
+    for kind, width in _column_layout(bins):
         size = np.dtype(kind).itemsize * n * width
         part = np.frombuffer(raw[at : at + size], np.uint8)
         # Byte planes: the first bytes of all values, then the second ones.
@@ -141,14 +141,14 @@ def unpack(packed: bytes) -> Buckets:
     }
 
 
-def _columns(bins: int) -> tuple[tuple[str, int], ...]:
+def _column_layout(bins: int) -> tuple[tuple[str, int], ...]:
     return (
         ("<u8", 1), ("<u8", 1), ("<u8", 1), ("<f4", 1), ("<u4", 1), ("<u4", bins),
         ("<u4", REGIMES + 1),
     )  # fmt: skip
 
 
-def _packed(buckets: Mapping[int, Bucket], bits: int, bins: int) -> bytes:
+def _packed_chunk(buckets: Mapping[int, Bucket], bits: int, bins: int) -> bytes:
     order = sorted(buckets)
     found = [buckets[at] for at in order]
     n = len(found)
@@ -166,7 +166,7 @@ def _packed(buckets: Mapping[int, Bucket], bits: int, bins: int) -> bytes:
         rounded(severities, bits), rounded(regimes, min(bits, 8)),
     )  # fmt: skip
     raw = bytearray()
-    for (kind, width), column in zip(_columns(bins), values, strict=True):
+    for (kind, width), column in zip(_column_layout(bins), values, strict=True):
         cells = np.ascontiguousarray(column.reshape(n, width).T.astype(kind)).reshape(-1)
         raw += cells.view(np.uint8).reshape(n * width, -1).T.tobytes()
     return bytes((FORMAT, bins)) + struct.pack("<H", n) + zlib.compress(bytes(raw), 6)

@@ -225,7 +225,7 @@ def sentence(incident: Incident) -> str:
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
     parts = [
-        f"{_column(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
+        f"{_in_words(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
         for one in incident.leading[:1]
     ]
     # The values are those of the row that explains the incident. A later row may be worse.
@@ -247,10 +247,10 @@ def sentence(incident: Incident) -> str:
     return "; ".join(parts)
 
 
-def _column(feature: str) -> str:
+def _in_words(feature: str) -> str:
     """Return how a sentence names a feature; the feature of a column without a name is its number.
 
-    >>> _column("speed"), _column("1")
+    >>> _in_words("speed"), _in_words("1")
     ('speed', 'column 1:')
     """
     return f"column {feature}:" if feature.isdigit() else feature

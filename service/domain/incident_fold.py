@@ -97,7 +97,7 @@ class Fold(msgspec.Struct):
             if not block.positions:
                 return []  # nothing to remember
             source = self.sources[block.source] = Source()
-        changes: list[Change] = list(self._alarms(source, block, context))
+        changes: list[Change] = list(self._take_alarms(source, block, context))
         if source.last is not None and block.last > source.last:
             each = (block.last - source.last) / block.rows
             source.interval = (
@@ -110,17 +110,17 @@ class Fold(msgspec.Struct):
         source.heard = context.now
         latest = source.latest
         quiet = source.rows if latest is None else source.rows - 1 - latest
-        changes += self._over(source, source.rows, source.last, context)
+        changes += self._end_what_is_over(source, source.rows, source.last, context)
         if source.open is None and source.level is None and quiet >= context.rule.m:
             del self.sources[block.source]
-        return _once(changes + self._bounded(context))
+        return _joined_by_incident(changes + self._drop_silent(context))
 
     def sweep(self, context: Context) -> list[Change]:
         """Drop sources that send nothing any more; return the changes of their incidents."""
         changes: list[Change] = []
         for name, source in list(self.sources.items()):
             if ends_in_silence(context.rule, context.now - source.heard, source.interval):
-                changes += self._ends(source, context)
+                changes += self._end_source(source, context)
                 del self.sources[name]
         return changes
 
@@ -128,14 +128,14 @@ class Fold(msgspec.Struct):
         """Return the incidents that are open."""
         return [one.open for one in self.sources.values() if one.open is not None]
 
-    def _alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
+    def _take_alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
         kept = dict(block.kept_rows)
         heights = block.heights or block.severities
         for position, at, severity, height in zip(
             block.positions, block.times, block.severities, heights, strict=True
         ):
             row = source.rows + position
-            yield from self._over(source, row, at, context)
+            yield from self._end_what_is_over(source, row, at, context)
             if source.stands_at(row, at, height):
                 continue
             source.alarms = [*source.alarms[-_WAITING:], row]
@@ -154,13 +154,15 @@ class Fold(msgspec.Struct):
                 yield self._open(source, block.source, severity, context)
             else:
                 source.levels = [*source.levels[1 - LEVELS :], height]
-                yield from self._go_on(source, severity, kept_row, context)
+                yield from self._extend_open(source, severity, kept_row, context)
         if source.open and block.positions:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
             yield Change("extended", source.open)
 
-    def _over(self, source: Source, row: int, at: float, context: Context) -> Iterator[Change]:
+    def _end_what_is_over(
+        self, source: Source, row: int, at: float, context: Context
+    ) -> Iterator[Change]:
         """End what is over before the row with this number and time; yield the changes."""
         rule = context.rule
         if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
@@ -168,7 +170,7 @@ class Fold(msgspec.Struct):
         if source.level and source.level.over(rule, row, at):
             yield _end_state(source)
 
-    def _go_on(
+    def _extend_open(
         self, source: Source, severity: float, kept_row: KeptRow | None, context: Context
     ) -> Iterator[Change]:
         """Take an alarming row of the open incident."""
@@ -189,7 +191,7 @@ class Fold(msgspec.Struct):
         start = source.times[first]
         rows = tuple(one for one in source.waiting if one.at >= start)
         peak = max(rows, key=lambda one: one.severity, default=None)
-        explaining = _explaining(rows)
+        explaining = _explaining_row(rows)
         leading = leads(explaining.leading) if explaining else ()
         like = next((one.id for one in context.dismissed_patterns if one.covers(leading)), None)
         old = context.now - source.times[-1] > OLD_SECONDS
@@ -229,19 +231,19 @@ class Fold(msgspec.Struct):
         source.level = StandingLevel(over, max(levels), levels, row, at)
         yield Change("settled", over)
 
-    def _ends(self, source: Source, context: Context) -> Iterator[Change]:
+    def _end_source(self, source: Source, context: Context) -> Iterator[Change]:
         """End the incident and the lasting state of a dropped source; yield the changes."""
         if source.open:
             yield self._close(source, context)
         if source.level:
             yield _end_state(source)
 
-    def _bounded(self, context: Context) -> list[Change]:
+    def _drop_silent(self, context: Context) -> list[Change]:
         """Drop sources if too many are followed; return the changes of their incidents."""
         changes: list[Change] = []
         while len(self.sources) > SOURCES:
             name = min(self.sources, key=lambda one: self.sources[one].heard)
-            changes += self._ends(self.sources[name], context)
+            changes += self._end_source(self.sources[name], context)
             del self.sources[name]
         return changes
 
@@ -267,7 +269,7 @@ def _extended(
     return msgspec.structs.replace(incident, **news)
 
 
-def _explaining(rows: Sequence[KeptRow]) -> KeptRow | None:
+def _explaining_row(rows: Sequence[KeptRow]) -> KeptRow | None:
     """Return the row that explains `rows`, given in order; None if none has leading features."""
     found, explained = None, 0.0
     for row in rows:
@@ -285,7 +287,7 @@ def _pages_now(incident: Incident, at: float, context: Context) -> bool:
     return silent_so_far and not context.muted and context.now - at <= OLD_SECONDS
 
 
-def _once(changes: Sequence[Change]) -> list[Change]:
+def _joined_by_incident(changes: Sequence[Change]) -> list[Change]:
     """Return the changes with those of one incident joined: its latest state, and all its rows.
 
     A change that ends an incident is not joined with the earlier ones.

@@ -35,7 +35,7 @@ def choose(
     X = np.stack([event.vector for event in open_])
     anomalous = version.judge(X, threshold).is_anomaly
     reasons: dict[str, str] = {}
-    for place, alike in _kinds(open_, version.nearest_regime(X).tolist()):
+    for place, alike in _frequent_kinds(open_, version.nearest_regime(X).tolist()):
         middle = sorted(alike, key=lambda event: event.severity)[len(alike) // 2]
         reasons[middle.id] = f"one of {len(alike)} similar events: {place}"
     for event, still in zip(open_, anomalous.tolist(), strict=True):
@@ -48,7 +48,9 @@ def choose(
     return tuple(Query(event, reason) for event, reason in list(reasons.items())[:ASKED])
 
 
-def _kinds(events: Sequence[Event], regimes: Sequence[int]) -> list[tuple[str, list[Event]]]:
+def _frequent_kinds(
+    events: Sequence[Event], regimes: Sequence[int]
+) -> list[tuple[str, list[Event]]]:
     """Return the frequent kinds of events in words, each with its events; most frequent first."""
     kinds: dict[str, list[Event]] = {}
     for event, regime in zip(events, regimes, strict=True):

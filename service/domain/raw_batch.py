@@ -101,9 +101,9 @@ def learnable(
     n = sum(len(one.X) for one in batches)
     starts = np.cumsum([0, *(len(one.X) for one in batches)])
     timed = [i for i, one in enumerate(batches) if one.beside and one.beside.times is not None]
-    pool = _pooled([batches[i] for i in timed], [starts[i] for i in timed])
+    pool = _pool_of([batches[i] for i in timed], [starts[i] for i in timed])
     if chosen is None:
-        chosen = _choice(pool, config, n)
+        chosen = _choose_context(pool, config, n)
     context, kept = chosen.context, np.zeros(n, bool)
     raw = next((one.X.shape[1] for one in batches if one.beside), 0)
     numbers = config.numbers(raw)
@@ -113,7 +113,7 @@ def learnable(
         if beside is None:
             parts.append((at, X))
         elif beside.times is None or context is None:
-            parts.append(_alone(at, X, beside, context, numbers))
+            parts.append(_features_of_batch(at, X, beside, context, numbers))
     if pool is not None and context is not None:
         features, states = derive(
             context, pool.X, numbers, times=pool.times, sources=pool.sources, left_out=pool.off
@@ -126,14 +126,14 @@ def learnable(
     return LearnableRows(found, kept, chosen)
 
 
-def _choice(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext:
+def _choose_context(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext:
     if pool is None:
         return ChosenContext(context=None, why=choose(np.zeros((0, 0), np.float32), None, None)[1])
     if len(pool.X) < _TIMED * n:
         why = "no context: most rows came without timestamps"
         return ChosenContext(context=None, why=why)
     there = ~pool.off
-    fresh = there & ~_again(pool)
+    fresh = there & ~_repeated_rows(pool)
     rows = np.flatnonzero(fresh)
     numbers = config.numbers(pool.X.shape[1])
     context, why = choose(
@@ -142,7 +142,7 @@ def _choice(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext
     return ChosenContext(context=context, why=why)
 
 
-def _again(pool: _Pool) -> NDArray[np.bool_]:
+def _repeated_rows(pool: _Pool) -> NDArray[np.bool_]:
     """Return which rows are repetitions: context rows that the source had already sent."""
     again = np.zeros(len(pool.X), bool)
     for rows in groups(pool.sources, len(pool.X)):
@@ -150,7 +150,7 @@ def _again(pool: _Pool) -> NDArray[np.bool_]:
     return again
 
 
-def _alone(
+def _features_of_batch(
     at: NDArray[np.intp],
     X: NDArray[np.float32],
     beside: RowDetails,
@@ -158,7 +158,7 @@ def _alone(
     numbers: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the features of one batch without other batches, and the places of its rows."""
-    off, known = _marks(beside.off, len(X)), _marks(beside.context, len(X))
+    off, known = _mask(beside.off, len(X)), _mask(beside.context, len(X))
     if context is None:
         good = ~(off | known)
         return at[good], X[good]
@@ -169,11 +169,11 @@ def _alone(
     return at[good], features[good]
 
 
-def _marks(packed: bytes, n: int) -> NDArray[np.bool_]:
+def _mask(packed: bytes, n: int) -> NDArray[np.bool_]:
     return np.frombuffer(packed, bool) if packed else np.zeros(n, bool)
 
 
-def _pooled(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None:
+def _pool_of(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None:
     if not batches:
         return None
     times, sources, context, off, place = [], [], [], [], []
@@ -182,8 +182,8 @@ def _pooled(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None:
         assert beside.times is not None
         times.append(np.frombuffer(beside.times, "<f8"))
         sources += beside.sources or [""] * len(X)
-        context.append(_marks(beside.context, len(X)))
-        off.append(_marks(beside.off, len(X)))
+        context.append(_mask(beside.context, len(X)))
+        off.append(_mask(beside.off, len(X)))
         place.append(np.arange(start, start + len(X)))
     when = np.concatenate(times)
     # Among rows of equal time, the row to be learned comes first and its repetitions follow.

@@ -32,7 +32,9 @@ class RowLabels:
         """Return the labels of some of the rows."""
         times = self.timestamps
         return RowLabels(
-            None if times is None else times[rows], _some(self.sources, rows), _some(self.ids, rows)
+            None if times is None else times[rows],
+            _chosen(self.sources, rows),
+            _chosen(self.ids, rows),
         )
 
     def timestamp(self, row: int) -> float | None:
@@ -51,7 +53,7 @@ class RowLabels:
 NO_LABELS = RowLabels()
 
 
-def _some(values: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | None:
+def _chosen(values: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | None:
     if values is None:
         return None
     return tuple(values[i] for i in np.arange(len(values))[rows].tolist())
@@ -71,8 +73,8 @@ def row_labels(
             )
     return RowLabels(
         None if timestamps is None else parse_times(timestamps),
-        None if sources is None else _texts("source", sources),
-        None if ids is None else _texts("id", ids),
+        None if sources is None else _checked_texts("source", sources),
+        None if ids is None else _checked_texts("id", ids),
     )
 
 
@@ -108,7 +110,7 @@ def _time(value: Any) -> float:
     return float(value)
 
 
-def _texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
+def _checked_texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
     for row, value in enumerate(values):
         if not isinstance(value, str):
             raise BadVectors(f"The {what} is not a string.", row=row)

@@ -124,7 +124,7 @@ class RowRules:
                 if isinstance(one.value, str) or isinstance(one.expected, str):
                     continue
                 if self._covers(one.feature, apart := one.value - one.expected):
-                    _move(mended[i], version, names.index(one.feature), -apart)
+                    _shift_column(mended[i], version, names.index(one.feature), -apart)
                     changed[i] = True
         if changed.any():
             still = version.judge(mended[changed], threshold).is_anomaly
@@ -135,7 +135,7 @@ class RowRules:
         return any(rule.column == column and rule.covers(deviation) for rule in self.ignore)
 
 
-def _move(x: NDArray[np.float32], version: Version, column: int, by: float) -> None:
+def _shift_column(x: NDArray[np.float32], version: Version, column: int, by: float) -> None:
     """Add `by` to the features of one row x (w,) that are derived from a column."""
     context = version.config.derived_by
     if context is None:

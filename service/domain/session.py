@@ -15,7 +15,7 @@ _LONGEST = 200  # a cookie with more characters is invalid
 def issue(grant: Grant, now: float) -> str:
     """Return the cookie of a session that begins at `now` (seconds since 1970)."""
     payload = f"{grant.id}.{int(now) + SECONDS}"
-    return f"{payload}.{_signed(grant, 'session', payload)}"
+    return f"{payload}.{_signature(grant, 'session', payload)}"
 
 
 def holder(cookie: str) -> str | None:
@@ -27,7 +27,7 @@ def holder(cookie: str) -> str | None:
 def is_valid(cookie: str, grant: Grant, now: float) -> bool:
     """Return whether the cookie is signed with this key and the session is not over."""
     payload, _, signature = cookie.rpartition(".")
-    if not hmac.compare_digest(signature.encode(), _signed(grant, "session", payload).encode()):
+    if not hmac.compare_digest(signature.encode(), _signature(grant, "session", payload).encode()):
         return False
     end = payload.partition(".")[2]
     return end.isascii() and end.isdigit() and now < int(end)
@@ -35,10 +35,10 @@ def is_valid(cookie: str, grant: Grant, now: float) -> bool:
 
 def csrf(cookie: str, grant: Grant) -> str:
     """Return the token that a page of this session sends with every change (`X-CSRF-Token`)."""
-    return _signed(grant, "csrf", cookie)
+    return _signature(grant, "csrf", cookie)
 
 
-def _signed(grant: Grant, purpose: str, text: str) -> str:
+def _signature(grant: Grant, purpose: str, text: str) -> str:
     # The digest is secret, because only the store holds it. A revoked key has no digest any more.
     made = hmac.digest(grant.digest, f"{purpose}:{text}".encode(), sha256)
     return base64.urlsafe_b64encode(made).decode().rstrip("=")

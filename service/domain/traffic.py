@@ -96,12 +96,7 @@ def counts_alone(reports: Sequence[Report]) -> Report:
     joined: dict[tuple[int, int], Bucket] = {}
     for report in reports:
         for tally in report.tallies:
-            key = (tally.step, tally.place)
-            one = tally.bucket(report.generation)
-            if key in joined:
-                joined[key].add(one)
-            else:
-                joined[key] = one
+            history.add(joined, (tally.step, tally.place), tally.bucket(report.generation))
     first = reports[0]
     tallies = tuple(BucketCounts.of(step, place, one) for (step, place), one in joined.items())
     return Report(first.uid, first.version, first.generation, tallies)

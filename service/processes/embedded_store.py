@@ -117,10 +117,10 @@ class EmbeddedStore:
     def ready(self) -> bool:
         """Return whether the server answers. Raises StoreFailed if it has ended."""
         if self.child is None or self.child.poll() is not None:
-            raise StoreFailed(f"the embedded store ended{self._last_words()}")
+            raise StoreFailed(f"the embedded store ended{self._reason_of_end()}")
         return ask(self.socket, b"PING\r\n").startswith(b"+PONG")
 
-    def _last_words(self) -> str:
+    def _reason_of_end(self) -> str:
         code = None if self.child is None else self.child.returncode
         if code is None or code < 0:
             # A killed server leaves no message.

@@ -37,9 +37,9 @@ class MetricsFolder:
     def _make(self, parent: Path | None) -> None:
         if parent is not None:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sweep(parent)
+            _remove_abandoned(parent)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        self._lock = _locked(path)
+        self._lock = _try_lock(path)
         self.path = path
 
     def ended(self, place: int) -> None:
@@ -58,7 +58,7 @@ class MetricsFolder:
             self._lock = None
 
 
-def _locked(folder: Path) -> int | None:
+def _try_lock(folder: Path) -> int | None:
     """Lock `folder` and return the lock, or None if another process holds it."""
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -69,11 +69,11 @@ def _locked(folder: Path) -> int | None:
     return lock
 
 
-def _sweep(parent: Path) -> None:
+def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of supervisors that were killed."""
     for folder in parent.glob(f"{_PREFIX}*/"):
         with contextlib.suppress(OSError):
-            if (lock := _locked(folder)) is not None:
+            if (lock := _try_lock(folder)) is not None:
                 _remove(folder)
                 os.close(lock)
 

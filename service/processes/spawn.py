@@ -56,12 +56,12 @@ class Spawn:
             "pass_fds": tuple(self.pass_fds),
             "start_new_session": self.new_session,
             "process_group": None if self.new_session else 0,
-            "preexec_fn": _prepare(self.death_signal, self.nice),
+            "preexec_fn": _before_exec(self.death_signal, self.nice),
             "umask": _PRIVATE,
         }
 
 
-def _prepare(death_signal: int, nice: int) -> Callable[[], None]:
+def _before_exec(death_signal: int, nice: int) -> Callable[[], None]:
     parent = os.getpid()
 
     def prepare() -> None:

@@ -68,7 +68,7 @@ def _quality(text: str) -> float:
         return 0.0
 
 
-def _about(champion: Champion) -> JsonObject:
+def _common_fields(champion: Champion) -> JsonObject:
     judge: JsonObject = {"judged_by": champion.name} if champion.stands_for else {}
     return {
         "detector": champion.stands_for or champion.name,
@@ -90,7 +90,7 @@ class JsonRows:
     def __init__(self, champion: Champion, columns: Judgement) -> None:
         self._champion = champion
         self._columns = columns
-        self._head = orjson.dumps(_about(champion))[:-1]
+        self._head = orjson.dumps(_common_fields(champion))[:-1]
 
     @cached_property
     def _lists(self) -> list[list[Any]]:
@@ -120,12 +120,12 @@ def as_json(
 
     With `states` (n,), all values of a row that was not judged are null.
     """
-    document = _about(champion)
+    document = _common_fields(champion)
     if states is None:
         document |= columns._asdict()
     else:
-        judged = _judged(states)
-        whole = _spread(columns, judged)
+        judged = _judged_rows(states)
+        whole = _over_all_rows(columns, judged)
         verdicts = whole.is_anomaly.astype(object)
         verdicts[~judged] = None
         # The JSON writer turns NaN into null.
@@ -133,18 +133,18 @@ def as_json(
         document["states"] = [STATES[state] for state in states.tolist()]
     if attributions is not None:
         explained = iter([[one._asdict() for one in row] for row in attributions])
-        every = [True] * len(columns.scores) if states is None else _judged(states).tolist()
+        every = [True] * len(columns.scores) if states is None else _judged_rows(states).tolist()
         document["attributions"] = [next(explained) if one else [] for one in every]
     return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def _judged(states: States) -> npt.NDArray[np.bool_]:
+def _judged_rows(states: States) -> npt.NDArray[np.bool_]:
     """Return which rows were judged, (n,)."""
     found: npt.NDArray[np.bool_] = (states == SCORED) | (states == IGNORED)
     return found
 
 
-def _spread(columns: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
+def _over_all_rows(columns: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
     """Return a judgement of all rows, with NaN and False for each row that was not judged."""
     n = len(judged)
     spread = Judgement(
@@ -162,8 +162,8 @@ def as_octets(champion: Champion, columns: Judgement, states: States | None = No
     """
     verdicts = columns.is_anomaly.astype(np.uint8)
     if states is not None:
-        judged = _judged(states)
-        columns = _spread(columns, judged)
+        judged = _judged_rows(states)
+        columns = _over_all_rows(columns, judged)
         verdicts = np.where(judged, columns.is_anomaly, 255).astype(np.uint8)
     p = np.maximum(columns.p_values, _LEAST)
     body = b"".join(

@@ -13,7 +13,7 @@ _DICTIONARY, _ROWS = 2, 3  # the types of messages that have a body
 _HEADER_TYPE, _HEADER = 1, 2  # fields of a message
 _LENGTH, _BUFFERS, _COMPRESSION = 0, 2, 3  # fields of a batch
 _BATCH = 1  # field of a dictionary
-_PREFIX = struct.Struct("<q")  # before a compressed buffer: its size, or -1 if it is as it was
+_PREFIX = struct.Struct("<q")  # before a buffer: its size, or -1 if it is not compressed
 _PLACE = struct.Struct("<qq")  # where a buffer begins in the body, and how long it is there
 
 

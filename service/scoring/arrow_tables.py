@@ -18,7 +18,7 @@ from service.problems import BadVectors, TooLarge, UnsupportedMedia
 from service.scoring.arrow_messages import declared
 from service.scoring.pieces import check_rows
 from service.scoring.records import Matrix
-from service.scoring.tables import Blocks, ByName
+from service.scoring.tables import Blocks, ColumnRoles
 
 MOST_BYTES = 2**27  # of a stream after decompression, and of its rows as float32
 _SLICE = 10_000  # values that become Python objects in one call, which holds the interpreter lock
@@ -26,35 +26,37 @@ _BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8
 
 
 def read_arrow(
-    body: bytes, columns: Columns, by: ByName, *, gaps: bool
+    body: bytes, columns: Columns, roles: ColumnRoles, *, gaps: bool
 ) -> tuple[Matrix, RowLabels]:
     """Return the rows (n, d) of an Arrow IPC stream, and their labels.
 
     Raises BadVectors, or TooLarge for a stream that declares more than the bounds allow.
     """
     blocks = Blocks(columns, gaps=gaps)
-    labels: dict[str, list[Any]] = {name: [] for name in by.aside}
+    labels: dict[str, list[Any]] = {name: [] for name in roles.label_columns}
     rows = 0
-    for batch in _batches(body, columns, by):
+    for batch in _batches(body, columns, roles):
 
         def values(name: str, kind: str, batch: Any = batch) -> npt.NDArray[np.float64]:
-            return _values(batch.column(name), kind)
+            return _column_values(batch.column(name), kind)
 
         blocks.add(len(batch), values)
         for name in labels:
             try:
-                labels[name] += _labels(batch.column(name))
+                labels[name] += _column_labels(batch.column(name))
             except BadCell as error:
                 row = rows + error.row
                 raise BadVectors(f"{value_in(name)} {error}.", row=row) from None
         rows += len(batch)
     X = blocks.whole()
-    given = [None if name is None else labels[name] for name in (by.time, by.source, by.id)]
-    return X, row_labels(len(X), *given)
+    times, sources, ids = (
+        None if name is None else labels[name] for name in (roles.time, roles.source, roles.id)
+    )
+    return X, row_labels(len(X), times, sources, ids)
 
 
-def _batches(body: bytes, columns: Columns, by: ByName) -> Iterator[Any]:
-    """Yield the batches of a stream, with the columns that the detector and `by` name."""
+def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]:
+    """Yield the batches of a stream, with the columns that the detector and `roles` name."""
     try:
         import pyarrow as pa  # optional, and slow to import
         from pyarrow import ipc
@@ -65,8 +67,8 @@ def _batches(body: bytes, columns: Columns, by: ByName) -> Iterator[Any]:
     try:
         _check_sizes(ipc.MessageReader.open_stream(pa.py_buffer(body)), len(columns.names))
         schema = ipc.open_stream(body).schema
-        by.check(schema.names, columns)
-        taken = {schema.get_field_index(name) for name in (*columns.names, *by.aside)}
+        roles.check(schema.names, columns)
+        taken = {schema.get_field_index(name) for name in (*columns.names, *roles.label_columns)}
         options = ipc.IpcReadOptions(included_fields=sorted(taken))
         for batch in ipc.open_stream(body, options=options):
             batch.validate(full=True)
@@ -100,12 +102,12 @@ def _check_sizes(messages: Any, width: int) -> None:
             )
 
 
-def _values(found: Any, kind: str) -> npt.NDArray[np.float64]:
+def _column_values(found: Any, kind: str) -> npt.NDArray[np.float64]:
     """Return the values of a column of type `kind`, NaN for a missing one. Raises BadCell."""
     import pyarrow as pa
 
     if kind == "category":
-        return _words(_objects(found, LONGEST_WORD))
+        return _word_codes(_as_objects(found, LONGEST_WORD))
     kinds = pa.types
     right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
     right += [kinds.is_boolean] * (kind == "flag")
@@ -115,17 +117,17 @@ def _values(found: Any, kind: str) -> npt.NDArray[np.float64]:
     return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _labels(found: Any) -> Iterable[Any]:
+def _column_labels(found: Any) -> Iterable[Any]:
     """Return times as seconds since 1970, and other labels as they are. Raises BadCell."""
     import pyarrow as pa
 
     if not pa.types.is_timestamp(found.type):
-        return _objects(found, LONGEST)
+        return _as_objects(found, LONGEST)
     whole = found.cast(pa.timestamp("us", tz=found.type.tz), safe=False).cast(pa.int64())
-    return (None if one is None else one / 1e6 for one in _objects(whole, LONGEST))
+    return (None if one is None else one / 1e6 for one in _as_objects(whole, LONGEST))
 
 
-def _objects(found: Any, longest: int) -> Iterator[Any]:
+def _as_objects(found: Any, longest: int) -> Iterator[Any]:
     """Yield the values of an Arrow array as objects of Python.
 
     Raises BadCell for a text of more than `longest` characters, before it becomes an object: in
@@ -149,10 +151,10 @@ def _objects(found: Any, longest: int) -> Iterator[Any]:
 def _looked_up(found: Any, longest: int) -> Iterator[Any]:
     """Yield the values of a dictionary array. Each word that is used becomes one object."""
     known: dict[int | None, Any] = {None: None}
-    for row, place in enumerate(_objects(found.indices, longest)):
+    for row, place in enumerate(_as_objects(found.indices, longest)):
         if place not in known:
             try:
-                (known[place],) = _objects(found.dictionary.slice(place, 1), longest)
+                (known[place],) = _as_objects(found.dictionary.slice(place, 1), longest)
             except BadCell as error:
                 raise BadCell(row, str(error)) from None
         yield known[place]
@@ -173,7 +175,7 @@ def _text_sizes(found: Any) -> npt.NDArray[np.int64] | None:
     return None
 
 
-def _words(values: Iterable[object]) -> npt.NDArray[np.float64]:
+def _word_codes(values: Iterable[object]) -> npt.NDArray[np.float64]:
     """Return the codes of the words of a column, NaN for a missing word. Raises BadCell."""
     known: dict[str | None, float] = {None: np.nan}
     codes: list[float] = []

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from models import MIN_VECTORS
-from service.domain.champion import Champion, LoadedVersion, Terms
+from service.domain.champion import Champion, LoadedVersion, ServingOptions
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import configured
 from service.domain.inline_bounds import WIDEST, InlineBounds
@@ -179,8 +179,8 @@ class Champions:
         now, labels = champion or detector, champion.labels if champion else None
         threshold = loaded.version.threshold_for(config.threshold, labels)
         loaded = loaded._replace(version=configured(loaded.version, config))
-        terms = Terms(threshold, rules=config.rules, inline=inline)
-        held = Champion.of(detector.name, number, now.pointer, loaded, terms)
+        options = ServingOptions(threshold, rules=config.rules, inline=inline)
+        held = Champion.of(detector.name, number, now.pointer, loaded, options)
         key = (detector.name, detector.uid, number)
         self._pinned[key] = held
         self._pinned.move_to_end(key)

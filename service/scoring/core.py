@@ -66,7 +66,7 @@ class Judged(NamedTuple):
     labels: RowLabels = NO_LABELS
 
 
-class Turn(NamedTuple):
+class ScoredTurn(NamedTuple):
     """The replies to the requests of one turn, in the same order, and the judgements."""
 
     replies: list[Reply]
@@ -91,7 +91,7 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
         )
     config, kind = champion.version.config, payload.media_type(request.content_type)
     dimension = config.columns_in(champion.version.dimension)
-    sent = request_rows.read(kind, request.body, config, query.by, dimension)
+    sent = request_rows.read(kind, request.body, config, query.roles, dimension)
     rows = request_rows.model_rows(sent, config, champion.rules)
     explain = query.explain and min(query.explain, dimension)
     if explain and len(rows.X) > _EXPLAINED:
@@ -149,7 +149,7 @@ class Scoring:
         self.record(turn, time.perf_counter() - started)
         return turn.replies
 
-    def compute(self, requests: Sequence[ScoreRequest]) -> Turn:
+    def compute(self, requests: Sequence[ScoreRequest]) -> ScoredTurn:
         """Parse, judge and answer the requests. This changes no state, so a thread may run it."""
         judged: list[Judged] = []
         answered: dict[int, Reply] = {}
@@ -162,18 +162,18 @@ class Scoring:
                     detector=batch.champion.name,
                 )
         replies = [
-            answered[i] if i in answered else self._alone(request, judged)
+            answered[i] if i in answered else self._answer_alone(request, judged)
             for i, request in enumerate(requests)
         ]
-        return Turn(replies, judged)
+        return ScoredTurn(replies, judged)
 
-    def record(self, turn: Turn, seconds: float) -> None:
+    def record(self, turn: ScoredTurn, seconds: float) -> None:
         """Inform the recorders of every answer of a turn that took `seconds`."""
         for judged in turn.judged:
             for recorder in self.recorders:
                 recorder.scored(judged, seconds)
 
-    def _alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
+    def _answer_alone(self, request: ScoreRequest, judged: list[Judged]) -> Reply:
         """Return the reply to a request that no batch answered; add its judgement to `judged`."""
         try:
             parsed = parse_request(self.champions, request)

@@ -57,7 +57,7 @@ def affordable_rows(judge: Callable[[int], object]) -> int:
     """Return how many rows can be judged within the budget; `judge(n)` judges n rows."""
     affordable = 0
     for rows in _TRIED:
-        seconds = _fastest(judge, rows)
+        seconds = _fastest_try(judge, rows)
         if seconds > BUDGET_SECONDS:
             break
         affordable = int(rows * BUDGET_SECONDS / seconds)
@@ -66,7 +66,7 @@ def affordable_rows(judge: Callable[[int], object]) -> int:
     return affordable
 
 
-def _fastest(judge: Callable[[int], object], rows: int) -> float:
+def _fastest_try(judge: Callable[[int], object], rows: int) -> float:
     seconds = math.inf
     for tried in range(_TRIES):
         if tried > 1 and seconds > _HOPELESS * BUDGET_SECONDS:

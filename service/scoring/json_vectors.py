@@ -78,7 +78,7 @@ def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
         check_length(text, base)
         block = quick(text, width, whole=whole)
         if block is None:
-            block = _slow(text, whole, base, width, gaps)
+            block = _read_by_msgspec(text, whole, base, width, gaps)
         base += len(block)
         check_rows(base)
         width = width or block.shape[1]
@@ -92,7 +92,7 @@ def rows(body: bytes) -> list[list[float]] | None:
         decoded = _body.decode(body).vectors
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    return decoded if _once(body) else None
+    return decoded if _has_one_field(body) else None
 
 
 def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
@@ -103,7 +103,7 @@ def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
     if not QUICK or len(text) > _QUICK_BYTES or (whole and not _OPENING.match(text)):
         return None
     try:
-        flat, widths = _flat(text, whole)
+        flat, widths = _parsed_numbers(text, whole)
     except (LookupError, RuntimeError, TypeError, ValueError):
         return None
     # simdjson flattens lists of any depth. A matrix has one list a row, and one around the rows.
@@ -116,7 +116,7 @@ def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
         return flat.astype(np.float32).reshape(len(widths), -1)
 
 
-def _flat(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], list[int]]:
+def _parsed_numbers(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], list[int]]:
     """Return all numbers of `text` in one array, and the lengths of the rows."""
     parser = getattr(_local, "parser", None)
     if parser is None:
@@ -135,7 +135,7 @@ def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
         return
     opening = _OPENING.match(body)
     if opening is None:
-        body = _plain(body)
+        body = _with_plain_name(body)
         opening = _OPENING.match(body)
     if opening is None:
         raise BadVectors(_FORM)
@@ -155,7 +155,7 @@ def _row_end(body: bytes, start: int) -> re.Match[bytes] | None:
     return None
 
 
-def _plain(body: bytes) -> bytes:
+def _with_plain_name(body: bytes) -> bytes:
     """Return a large body with its field's name written plainly.
 
     JSON may write the letters of a name as escapes.
@@ -163,7 +163,7 @@ def _plain(body: bytes) -> bytes:
     try:
         return b'{"vectors":%b}' % bytes(_raw_body.decode(body).vectors)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _locate(error, body, 0) from None
+        raise _located_problem(error, body, 0) from None
 
 
 def _check_commas(text: bytes, base: int) -> None:
@@ -186,7 +186,7 @@ def _check_commas(text: bytes, base: int) -> None:
             return
 
 
-def _slow(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Matrix:
+def _read_by_msgspec(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Matrix:
     found: Sequence[Sequence[float | None]]
     try:
         if gaps:
@@ -194,18 +194,18 @@ def _slow(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) ->
         else:
             found = _body.decode(text).vectors if whole else _rows.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _locate(error, text, base) from None
-    if whole and not _once(text):
+        raise _located_problem(error, text, base) from None
+    if whole and not _has_one_field(text):
         raise BadVectors("`vectors` is given more than once.")
-    return _stack(found, base, width)
+    return _as_matrix(found, base, width)
 
 
-def _once(text: bytes) -> bool:
+def _has_one_field(text: bytes) -> bool:
     # A valid body has no string except the name of its field, so two quotes mean one field.
     return text.count(b'"') == 2
 
 
-def _stack(rows: Sequence[Sequence[float | None]], base: int, dimension: int | None) -> Matrix:
+def _as_matrix(rows: Sequence[Sequence[float | None]], base: int, dimension: int | None) -> Matrix:
     """Return `rows` as a matrix. `base` is the number of the first row in the request."""
     if not rows:
         return np.empty((0, dimension or 0), np.float32)
@@ -227,7 +227,7 @@ def _stack(rows: Sequence[Sequence[float | None]], base: int, dimension: int | N
     raise BadVectors("The vector is empty.", row=base, column=0)
 
 
-def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
+def _located_problem(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
     """Return the problem that a decoder's `error` about `body` means, with row and column."""
     text = str(error)
     if isinstance(error, RecursionError):
@@ -240,7 +240,7 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
     if "missing required field" in text:
         return BadVectors("There are no vectors: `vectors` is missing.")
     if isinstance(error, msgspec.ValidationError):
-        return _mistyped(text, base)
+        return _type_problem(text, base)
     if not body.strip():
         return BadVectors("The body is empty.")
     if (words := foreign_encoding(body)) is not None:
@@ -258,12 +258,12 @@ def _locate(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PL
         stops.append(alien.start())
     if not stops:
         return BadVectors("The JSON ends before it is complete.")
-    row, column = _place(body[begin : min(stops)])
+    row, column = _place_after(body[begin : min(stops)])
     what = "The value is not a finite number." if column is not None else "The JSON is malformed."
     return BadVectors(what, row=None if row is None else row + base, column=column)
 
 
-def _mistyped(text: str, base: int) -> BadVectors:
+def _type_problem(text: str, base: int) -> BadVectors:
     """Return the problem for valid JSON that is not a matrix of numbers."""
     path, got = _PATH.search(text), _GOT.search(text)
     if path is None or path[1] is None:
@@ -279,7 +279,7 @@ def _mistyped(text: str, base: int) -> BadVectors:
     )
 
 
-def _place(before: bytes) -> tuple[int | None, int | None]:
+def _place_after(before: bytes) -> tuple[int | None, int | None]:
     """Return the row and the column at the end of `before`, which begins after the first `[`."""
     opened = before.rfind(b"[")
     row = before.count(b"[") - 1

@@ -82,7 +82,7 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
 
     `header_length` is the header of the binary tensor extension, or None if the body is only JSON.
     """
-    document, binary = _split(body, header_length)
+    document, binary = _split_binary(body, header_length)
     if document.count(b'"datatype"') > _TENSORS:
         raise BadRequest(_ONE)
     if document.count(b'"') > _QUOTES:
@@ -93,8 +93,8 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
         raise BadRequest("The body is not an inference request of the protocol.") from None
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         raise BadRequest(_ONE)
-    X = _matrix(request.inputs[0], binary, champion)
-    return Inference(X, request.id, _wanted(request))
+    X = _input_matrix(request.inputs[0], binary, champion)
+    return Inference(X, request.id, _wanted_outputs(request))
 
 
 def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply:
@@ -143,7 +143,7 @@ def metadata(name: str, versions: list[int], dimension: int) -> JsonObject:
     }
 
 
-def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]:
+def _split_binary(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]:
     """Return the JSON document of a body, and the bytes after it; None if all is JSON."""
     if header_length is None:
         return body, None
@@ -153,7 +153,7 @@ def _split(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]
     return body[: int(text)], body[int(text) :]
 
 
-def _wanted(request: _Request) -> dict[str, bool]:
+def _wanted_outputs(request: _Request) -> dict[str, bool]:
     """Return the names of the wanted outputs, each with True if it is wanted in binary."""
     binary = request.parameters.get("binary_data_output") is True
     if request.outputs is None:
@@ -163,7 +163,7 @@ def _wanted(request: _Request) -> dict[str, bool]:
     return {one.name: one.parameters.get("binary_data", binary) is True for one in request.outputs}
 
 
-def _matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
+def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
     """Return the rows of the input tensor as a matrix, checked as `vectors.matrix` does."""
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:

@@ -52,7 +52,7 @@ def lists(text: bytes) -> Iterator[bytes]:
         yield text
         return
     start = 1
-    for commas in _commas(text):
+    for commas in _top_level_commas(text):
         end = commas[-1]
         piece = text[start:end]
         yield b"[%b]" % piece if piece.strip() else _MALFORMED
@@ -65,7 +65,7 @@ def names(text: bytes) -> Iterator[str]:
     """Yield the names of the fields of the valid JSON object `text`, in their order."""
     starts = [text.index(b"{")]
     yield from _names_at(text, starts)
-    for commas in _commas(text):
+    for commas in _top_level_commas(text):
         yield from _names_at(text, commas)
 
 
@@ -75,7 +75,7 @@ def _names_at(text: bytes, places: Sequence[int]) -> Iterator[str]:
             yield json.loads(name[1])
 
 
-def _commas(text: bytes) -> Iterator[list[int]]:
+def _top_level_commas(text: bytes) -> Iterator[list[int]]:
     """Yield the places of the commas between the elements of `text`, by blocks that have some."""
     depth, inside, escaped = 0, 0, False
     for start in range(0, len(text), PIECE):

@@ -81,7 +81,7 @@ class Records:
             try:
                 found.append(self._matrix(self._list.decode(self._renamed(piece)), rows))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                self.locate(_loaded(piece), rows)
+                self.locate(_decoded_leniently(piece), rows)
             rows += len(found[-1])
             pieces.check_rows(rows)
         return np.concatenate(found)
@@ -98,7 +98,7 @@ class Records:
             records = self._body.decode(body).records
             values = [msgspec.structs.astuple(record) for record in records]
             if self._words:
-                values = [self._coded(row, 0) for row in values]
+                values = [self._with_codes(row, 0) for row in values]
             rows = [self._pack(*row) for row in values]
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, BadVectors):
             return None
@@ -130,7 +130,7 @@ class Records:
         """Return a JSON list of records with the aliases of the columns' names."""
         if not self._aliases:
             return text
-        return msgspec.json.encode([self._alias(one) for one in msgspec.json.decode(text)])
+        return msgspec.json.encode([self._with_aliases(one) for one in msgspec.json.decode(text)])
 
     def _renamed_lines(self, text: bytes) -> bytes:
         """Return lines with one record each with the aliases of the columns' names."""
@@ -139,10 +139,10 @@ class Records:
         lines = [msgspec.json.decode(line) for line in text.split(b"\n") if line.strip()]
         for line in lines:
             if isinstance(line, dict) and "record" in line:
-                line["record"] = self._alias(line["record"])
+                line["record"] = self._with_aliases(line["record"])
         return b"\n".join(map(msgspec.json.encode, lines))
 
-    def _alias(self, record: Any) -> Any:
+    def _with_aliases(self, record: Any) -> Any:
         if not isinstance(record, dict):
             return record
         return {self._aliases.get(name, f"?{name}"): value for name, value in record.items()}
@@ -151,7 +151,7 @@ class Records:
         """Return the records as rows (n, d); the first one is row `base` of the request."""
         rows = [msgspec.structs.astuple(record) for record in records]
         if self._words:
-            rows = [self._coded(row, number) for number, row in enumerate(rows, base)]
+            rows = [self._with_codes(row, number) for number, row in enumerate(rows, base)]
         with np.errstate(over="ignore"):
             # None becomes NaN. A number out of range becomes infinite, and is found later.
             return (
@@ -160,15 +160,15 @@ class Records:
                 .reshape(len(rows), len(self._columns.names))
             )
 
-    def _coded(self, values: tuple[Any, ...], row: int) -> tuple[Any, ...]:
+    def _with_codes(self, values: tuple[Any, ...], row: int) -> tuple[Any, ...]:
         """Return the row with each word replaced by its code."""
         coded = list(values)
         for place in self._words:
             if coded[place] is not None:
-                coded[place] = self._code(coded[place], row, place)
+                coded[place] = self._code_of(coded[place], row, place)
         return tuple(coded)
 
-    def _code(self, value: str | float, row: int, place: int) -> float | None:
+    def _code_of(self, value: str | float, row: int, place: int) -> float | None:
         if not isinstance(value, str) or 0 < len(value) <= LONGEST_WORD:
             return SEEN.code(value)
         if value:
@@ -193,10 +193,10 @@ class Records:
             for place, (name, kind) in enumerate(
                 zip(self._columns.names, self._columns.types, strict=True)
             ):
-                self._check(record[name], kind, row, place)
+                self._check_value(record[name], kind, row, place)
         raise BadVectors("The records cannot be read.")
 
-    def _check(self, value: Any, kind: str, row: int, place: int) -> None:
+    def _check_value(self, value: Any, kind: str, row: int, place: int) -> None:
         subject = value_in(self._columns.names[place])
         if value is None:
             if not self._gaps:
@@ -204,7 +204,7 @@ class Records:
         elif kind == "category":
             if not isinstance(value, str | int):
                 raise BadVectors(f"{subject} is not a word.", row=row, column=place)
-            self._code(value, row, place)
+            self._code_of(value, row, place)
         elif isinstance(value, bool):
             if kind != "flag":
                 raise BadVectors(f"{subject} is a boolean, not a number.", row=row, column=place)
@@ -226,7 +226,7 @@ class Records:
         raise BadVectors("The lines cannot be read.")
 
     def _check_line(self, line: bytes, row: int) -> NoReturn:
-        found = _loaded(line, row)
+        found = _decoded_leniently(line, row)
         if not isinstance(found, dict) or "record" not in found:
             raise BadVectors('A line is {"record": {...}, "timestamp", "source", "id"}.', row=row)
         if not set(found) <= {"record", "timestamp", "source", "id"}:
@@ -270,7 +270,7 @@ def _labels(rows: int, labels: dict[str, list[Any]]) -> RowLabels:
     return row_labels(rows, given["timestamp"], given["source"], given["id"])
 
 
-def _loaded(text: bytes, row: int | None = None) -> Any:
+def _decoded_leniently(text: bytes, row: int | None = None) -> Any:
     """Return the JSON that Python's reader decodes, which takes NaN and Infinity too."""
     if len(text) > pieces.PIECE + _LOCATED:
         raise BadVectors("The record is malformed.", row=row)

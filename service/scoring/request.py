@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from service.domain.champion import Champion
 from service.problems import Unprocessable
 from service.scoring import vectors as payload
-from service.scoring.tables import ByName
+from service.scoring.tables import ColumnRoles
 
 _VERSION_MAX = 2**31 - 1
 _PARAMETERS = frozenset(("version", "explain", "record", "time", "source", "id", "drop", "extra"))
@@ -34,7 +34,7 @@ class Query(NamedTuple):
     version: int | None = None
     explain: int | None = None
     record: bool = True
-    by: ByName = ByName()
+    roles: ColumnRoles = ColumnRoles()
 
 
 def parse_query(query: str) -> Query:
@@ -55,10 +55,10 @@ def parse_query(query: str) -> Query:
         if found.get(name, choices[0]) not in choices:
             raise Unprocessable(f"`{name}` in the query must be {' or '.join(choices)}.")
     return Query(
-        version=_whole(found, "version"),
-        explain=_whole(found, "explain"),
+        version=_whole_number(found, "version"),
+        explain=_whole_number(found, "explain"),
         record=found.get("record") != "false",
-        by=ByName(
+        roles=ColumnRoles(
             time=found.get("time"),
             source=found.get("source"),
             id=found.get("id"),
@@ -68,7 +68,7 @@ def parse_query(query: str) -> Query:
     )
 
 
-def _whole(found: Mapping[str, str], name: str) -> int | None:
+def _whole_number(found: Mapping[str, str], name: str) -> int | None:
     text = found.get(name)
     if text is None:
         return None

@@ -20,7 +20,7 @@ from service.scoring import pieces
 from service.scoring import vectors as payload
 from service.scoring.arrow_tables import read_arrow
 from service.scoring.records import Matrix, Records, records_of
-from service.scoring.tables import ByName, read_csv
+from service.scoring.tables import ColumnRoles, read_csv
 from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 
@@ -103,25 +103,25 @@ def read(
     kind: str,
     body: bytes,
     config: Config,
-    by: ByName,
+    roles: ColumnRoles,
     dimension: int | None,
     *,
     normal: bool = False,
 ) -> RequestRows:
     """Return the rows of a body of media type `kind` for a detector of `dimension` columns.
 
-    Raises BadVectors with row and column. `by` names the special columns of a table. If `normal`,
-    the body may have the field `vouch` too.
+    Raises BadVectors with row and column. `roles` names the special columns of a table. If
+    `normal`, the body may have the field `vouch` too.
     """
     gaps = config.missing == "impute"
     if kind == JSON and (has_more(body) or (normal and b'"vouch"' in body)):
-        rows = _read_json(body, dimension, config, by, normal=normal)
+        rows = _read_json(body, dimension, config, roles, normal=normal)
     elif kind == NDJSON:
-        reader = records_of(Columns.of(config), gaps=gaps, extra=by.extra)
+        reader = records_of(Columns.of(config), gaps=gaps, extra=roles.extra)
         rows = RequestRows(*reader.read_lines(body))
     elif kind in (CSV, ARROW):
         reads = read_csv if kind == CSV else read_arrow
-        rows = RequestRows(*reads(body, Columns.of(config), by, gaps=gaps))
+        rows = RequestRows(*reads(body, Columns.of(config), roles, gaps=gaps))
     else:
         check_by_position(config)
         return RequestRows(payload.matrix(kind, body, dimension, gaps=gaps))
@@ -144,13 +144,13 @@ def labelled_rows(X: Matrix) -> NormalRows:
 
 
 def normal_rows(
-    kind: str, body: bytes, config: Config, by: ByName, rules: RowRules = NO_RULES
+    kind: str, body: bytes, config: Config, roles: ColumnRoles, rules: RowRules = NO_RULES
 ) -> NormalRows:
     """Return the rows of a normal batch that can be learned. Raises BadVectors.
 
     A row with missing values can be learned if at least half of its values were observed.
     """
-    rows = read(kind, body, config, by, config.dimension, normal=True)
+    rows = read(kind, body, config, roles, config.dimension, normal=True)
     few = 2 * np.isnan(rows.X).sum(axis=1) > rows.X.shape[1]
     if few.any():
         row = int(few.argmax())
@@ -213,18 +213,18 @@ def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
 
 
 def _read_json(
-    body: bytes, dimension: int | None, config: Config, by: ByName, *, normal: bool
+    body: bytes, dimension: int | None, config: Config, roles: ColumnRoles, *, normal: bool
 ) -> RequestRows:
     """Return the rows of a JSON body with `vectors` or `records`, and its other fields."""
     gaps = config.missing == "impute"
     reader = None
     if config.names is not None:
-        reader = records_of(Columns.of(config), gaps=gaps, extra=by.extra)
+        reader = records_of(Columns.of(config), gaps=gaps, extra=roles.extra)
     try:
         found = (_normal_body if normal else _body).decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         known = NORMAL_FIELDS if normal else FIELDS
-        raise _problem(error, body, dimension, reader, known, gaps=gaps) from None
+        raise _decoding_problem(error, body, dimension, reader, known, gaps=gaps) from None
     _check_once(body)
     by_position, by_name = bytes(found.vectors), bytes(found.records)
     if bool(by_position) == bool(by_name):
@@ -239,15 +239,15 @@ def _read_json(
         X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
     labels = row_labels(
         len(X),
-        _entries("timestamps", found.timestamps),
-        _entries("sources", found.sources),
-        _entries("ids", found.ids),
+        _entries_of("timestamps", found.timestamps),
+        _entries_of("sources", found.sources),
+        _entries_of("ids", found.ids),
     )
     vouched = isinstance(found, _NormalBody) and found.vouch
     return RequestRows(X, labels, found.context_rows, vouched)
 
 
-def _entries(name: str, raw: msgspec.Raw) -> list[Any] | None:
+def _entries_of(name: str, raw: msgspec.Raw) -> list[Any] | None:
     """Return the entries of a field with one for each row, None if it is not given."""
     text = bytes(raw)
     if text in (b"", b"null"):
@@ -278,7 +278,7 @@ def _check_once(body: bytes) -> None:
         found.add(name)
 
 
-def _problem(
+def _decoding_problem(
     error: Exception,
     body: bytes,
     dimension: int | None,
@@ -298,10 +298,10 @@ def _problem(
         if at[1] == "context_rows":
             return BadVectors(f"`context_rows` is a whole number from 0 to {MOST_CONTEXT_ROWS}.")
         return BadVectors("`vouch` is true or false.")
-    return _malformed(body, dimension, reader, gaps=gaps)
+    return _malformed_problem(body, dimension, reader, gaps=gaps)
 
 
-def _malformed(
+def _malformed_problem(
     body: bytes, dimension: int | None, reader: Records | None, *, gaps: bool
 ) -> BadVectors:
     """Return the problem for invalid JSON. For NaN and Infinity it names row and column."""

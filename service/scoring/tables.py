@@ -23,8 +23,8 @@ _BLOCK_CELLS = 20_000  # of the rows that are read together; more would hold the
 
 
 @dataclass(frozen=True, slots=True)
-class ByName:
-    """The columns of a table that hold time, source and id, and the columns to `drop`.
+class ColumnRoles:
+    """What columns of a table are for: time, source and id of its rows. Some are to `drop`.
 
     With `extra`, unknown columns are ignored.
     """
@@ -36,7 +36,7 @@ class ByName:
     extra: bool = False
 
     @property
-    def aside(self) -> tuple[str, ...]:
+    def label_columns(self) -> tuple[str, ...]:
         """The names of the columns that hold time, source and id."""
         return tuple(name for name in (self.time, self.source, self.id) if name is not None)
 
@@ -44,13 +44,13 @@ class ByName:
         """Raise BadVectors if the names in `header` do not fit these names and the `columns`."""
         if len(header) > MOST_COLUMNS:
             raise BadVectors(_TOO_WIDE)
-        for name in (*self.aside, *self.drop):
+        for name in (*self.label_columns, *self.drop):
             if name not in header:
                 raise BadVectors(f"The query names {column(name)}; there is no such column.")
-        for name in self.aside:
+        for name in self.label_columns:
             if header.count(name) > 1:
                 raise BadVectors(f"Column {column(name)} is given twice.")
-        apart = {*self.aside, *self.drop}
+        apart = {*self.label_columns, *self.drop}
         columns.order([name for name in header if name not in apart], extra=self.extra)
 
 
@@ -107,32 +107,34 @@ class _Lines:
             yield line
 
 
-def read_csv(body: bytes, columns: Columns, by: ByName, *, gaps: bool) -> tuple[Matrix, RowLabels]:
+def read_csv(
+    body: bytes, columns: Columns, roles: ColumnRoles, *, gaps: bool
+) -> tuple[Matrix, RowLabels]:
     """Return the rows (n, d) of CSV with a header, and their labels. Raises BadVectors."""
     blocks = Blocks(columns, gaps=gaps)
     labels: dict[str, list[str]] = {}
     try:
-        for table in _tables(body, columns, by):
+        for table in _blocks_of_cells(body, columns, roles):
 
             def values(name: str, kind: str, table: Table = table) -> npt.NDArray[np.float64]:
                 return typed(table[name], kind)
 
             blocks.add(len(next(iter(table.values()))), values)
-            for name in by.aside:
+            for name in roles.label_columns:
                 labels.setdefault(name, []).extend(table[name])
     except UnicodeDecodeError:
         raise BadVectors("The CSV is not UTF-8.") from None
     X = blocks.whole()
-    times = None if by.time is None else list(map(_time_cell, labels[by.time]))
-    sources = None if by.source is None else labels[by.source]
-    ids = None if by.id is None else labels[by.id]
+    times = None if roles.time is None else list(map(_time_cell, labels[roles.time]))
+    sources = None if roles.source is None else labels[roles.source]
+    ids = None if roles.id is None else labels[roles.id]
     return X, row_labels(len(X), times, sources, ids)
 
 
 Table = dict[str, tuple[str, ...]]
 
 
-def _tables(body: bytes, columns: Columns, by: ByName) -> Iterator[Table]:
+def _blocks_of_cells(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Table]:
     """Yield CSV in blocks of rows: each block has the cells of every column by its name."""
     csv.field_size_limit(_LONGEST_CELL)
     lines = _Lines(body)
@@ -144,10 +146,10 @@ def _tables(body: bytes, columns: Columns, by: ByName) -> Iterator[Table]:
         for cells in reader:
             lines.cells = 0
             if header is None:
-                header = _header(cells, columns, by)
+                header = _header(cells, columns, roles)
             elif cells:
                 if len(cells) != len(header):
-                    raise _uneven(cells, header, base + len(rows))
+                    raise _uneven_line(cells, header, base + len(rows))
                 rows.append(cells)
                 if len(rows) * len(header) >= _BLOCK_CELLS:
                     yield dict(zip(header, zip(*rows, strict=True), strict=True))
@@ -155,21 +157,21 @@ def _tables(body: bytes, columns: Columns, by: ByName) -> Iterator[Table]:
     except csv.Error:
         raise BadVectors("The CSV is malformed.", row=base + len(rows)) from None
     if header is None:
-        header = _header([], columns, by)
+        header = _header([], columns, roles)
     if rows:
         yield dict(zip(header, zip(*rows, strict=True), strict=True))
 
 
-def _header(cells: Sequence[str], columns: Columns, by: ByName) -> list[str]:
+def _header(cells: Sequence[str], columns: Columns, roles: ColumnRoles) -> list[str]:
     """Return the names of the columns. Raises BadVectors if they do not fit."""
     header = [name.strip() for name in cells]
     if not header or all(is_number(name) for name in header):
         raise BadVectors("The CSV has no header: its first line names the columns.")
-    by.check(header, columns)
+    roles.check(header, columns)
     return header
 
 
-def _uneven(cells: Sequence[str], header: Sequence[str], row: int) -> BadVectors:
+def _uneven_line(cells: Sequence[str], header: Sequence[str], row: int) -> BadVectors:
     return BadVectors(
         f"The line has {len(cells)} cells; the header has {len(header)}.",
         row=row,
@@ -182,8 +184,3 @@ def _time_cell(cell: str) -> str | float:
         return float(cell)
     except ValueError:
         return cell
-
-
-def named(text: str) -> tuple[str, ...]:
-    """Return the names in a comma-separated list."""
-    return tuple(name for name in text.split(",") if name)

@@ -32,6 +32,11 @@ BUILT = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
 _FEW = 4096  # bytes of JSON up to which a list of Python floats is fast enough
 
 
+def essence(content_type: str | None) -> str:
+    """Return the media type in a Content-Type header in lower case, without its parameters."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
 def media_type(content_type: str | None) -> str:
     """Return the media type that a Content-Type header names.
 
@@ -41,9 +46,9 @@ def media_type(content_type: str | None) -> str:
     """
     if content_type == JSON:
         return JSON
-    essence = (content_type or "").partition(";")[0].strip().lower()
-    if essence in BUILT:
-        return essence
+    found = essence(content_type)
+    if found in BUILT:
+        return found
     raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
 
 

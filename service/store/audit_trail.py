@@ -42,12 +42,12 @@ class Audit:
         at = "-"
         while len(found) < limit:
             rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
-            found += [_entry(row) for _, row in rows if int(row[b"s"]) > after]
+            found += [_read_entry(row) for _, row in rows if int(row[b"s"]) > after]
             if len(rows) < PAGE:
                 break
             at = f"({rows[-1][0].decode()}"
         return found[:limit]
 
 
-def _entry(row: Mapping[bytes, bytes]) -> WrittenEntry:
+def _read_entry(row: Mapping[bytes, bytes]) -> WrittenEntry:
     return WrittenEntry.read(row[b"e"], row[b"p"].decode(), row[b"h"].decode())

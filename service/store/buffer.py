@@ -8,8 +8,9 @@ appends it again at the end of the stream.
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -94,7 +95,6 @@ class Buffer:
         StoreUnavailable the outcome is unknown: only a caller with a key may repeat the call.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
-        n, d = matrix.shape
         beside, by = sent.beside if sent else None, suffix(sender or "")
         known: dict[str, str] = {}
         digest = ""
@@ -105,36 +105,24 @@ class Buffer:
                 "answers": keys.answers(by),
             }
             digest = await _digest_of(matrix if sent is None else sent.X)
-        batch = secrets.token_hex(8)
-        kept, held = payload, payload[:0]
-        triage: dict[str, float] = {}
-        if verdict is not None:
-            kept, held = payload[verdict.kept], payload[verdict.held]
-            triage = {**verdict.shares, "thinned": n - len(kept) - len(held)}
-        answered = {
-            "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
-        }  # fmt: skip
-        args = self._bounds() | {
-            "suffix": by,
-            "vectors": len(kept),
-            "dimension": d,
-            "held": len(held),
-            "sha256": digest,
-            "batch": batch,
-            "sender": (sender or "")[:200],
-            "judged_by": verdict.version if verdict else "",
-            "reason": verdict.reason if verdict else "",
-            "answer": orjson.dumps(answered),
-            "thinned": int(triage.get("thinned", 0)),
-            "novel": verdict.novel if verdict else 0,
-            "labelled": int(labelled),
-            "raw": "" if beside is None else 1,
-            "trace": trace,
-        }
+        kept, held, judged = _judged(payload, verdict)
+        args = (
+            self._bounds()
+            | judged
+            | {
+                "suffix": by,
+                "sha256": digest,
+                "sender": (sender or "")[:200],
+                "labelled": int(labelled),
+                "raw": "" if beside is None else 1,
+                "trace": trace,
+            }
+        )
         data = kept.tobytes() if beside is None else kept.tobytes() + beside.written()
         where, values = INGEST.bound(keys, args, (data, held.tobytes()), **known)
         reply = await self._ingest(name, where, values, payload.nbytes)
-        answer = self._answer(reply, n if sent is None else len(sent.X), d)
+        rows = len(matrix) if sent is None else len(sent.X)
+        answer = self._answer(reply, rows, matrix.shape[1])
         if self._replicas:
             await replicated(self._redis, self._replicas)
         if not answer.duplicate:
@@ -195,53 +183,96 @@ class Buffer:
         Only whole batches are taken. So the experience exceeds its bound if the first batch alone
         does, or if a smaller one would be too few for a training. The store is not changed.
         """
-        keys, entries, n = Keys(name), [], 0
-        held: list[Any] | None = None
-        after: bytes = b""
+        state: list[bytes] | None = None
+        entries: list[_Entry] = []
         while True:
             args = {
-                "after": after,
-                "so_far": n,
+                "after": entries[-1].id if entries else b"",
+                "so_far": sum(entry.vectors for entry in entries),
                 "least": MIN_VECTORS,
                 "most": self._experience_max_vectors,
                 "most_bytes": CHUNK_BYTES,
             }
-            reply = await ENTRIES(self._redis, keys, args)
-            if reply is None or (held and reply[0][0] != held[0]):
-                return None
-            held = held or reply[0]
+            reply = await ENTRIES(self._redis, Keys(name), args)
+            if reply is None or (state and reply[0][0] != state[0]):
+                return None  # the detector was deleted meanwhile
+            state = state or reply[0]
             if not reply[1]:
                 break
-            entries += reply[1]
-            after = entries[-1][0]
-            n += sum(entry[2] for entry in reply[1])
-        if not held or not entries:
-            return None
-        uid, cursor, generation, champion, dimension, nonce = (value.decode() for value in held)
-        raw: tuple[RawBatch, ...] = ()
-        if any(entry[6] for entry in entries):
-            raw = tuple(
-                RawBatch.read(payload, size, int(d), raw=bool(waits))
-                for _, _, size, _, payload, d, waits, _ in entries
-            )
-        joined = b"" if raw else b"".join(entry[4] for entry in entries)
-        return Experience(
-            name,
-            uid,
-            int(generation),
-            int(champion) if champion else None,
-            cursor,
-            after.decode(),
-            np.frombuffer(joined, dtype="<f4").reshape(-1, int(dimension)),
-            tuple(
-                Source(batch.decode(), sender.decode("utf-8", "replace"), size)
-                for _, batch, size, sender, *_ in entries
-            ),
-            nonce,
-            raw,
-            sum(len(entry[4]) for entry in entries) if raw else 0,
-            traces=distinct_traces(entry[7].decode() for entry in entries),
+            entries += [_Entry(*entry) for entry in reply[1]]
+        return _experience(name, state, entries) if state and entries else None
+
+
+class _Entry(NamedTuple):
+    """An entry as `ENTRIES` returns it; `raw` is not empty if its rows wait for a context."""
+
+    id: bytes
+    batch: bytes
+    vectors: int
+    sender: bytes
+    payload: bytes
+    dimension: bytes
+    raw: bytes
+    trace: bytes
+
+
+def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) -> Experience:
+    """Return the experience of these entries; `state` has the detector's fields of `ENTRIES`."""
+    uid, cursor, generation, champion, dimension, nonce = (value.decode() for value in state)
+    raw: tuple[RawBatch, ...] = ()
+    if any(entry.raw for entry in entries):
+        raw = tuple(
+            RawBatch.read(one.payload, one.vectors, int(one.dimension), raw=bool(one.raw))
+            for one in entries
         )
+    joined = b"" if raw else b"".join(entry.payload for entry in entries)
+    return Experience(
+        name=name,
+        uid=uid,
+        generation=int(generation),
+        champion=int(champion) if champion else None,
+        first=cursor,
+        last=entries[-1].id.decode(),
+        vectors=np.frombuffer(joined, dtype="<f4").reshape(-1, int(dimension)),
+        sources=tuple(
+            Source(one.batch.decode(), one.sender.decode("utf-8", "replace"), one.vectors)
+            for one in entries
+        ),
+        champion_nonce=nonce,
+        raw=raw,
+        raw_bytes=sum(len(entry.payload) for entry in entries) if raw else 0,
+        traces=distinct_traces(entry.trace.decode() for entry in entries),
+    )
+
+
+def _judged(
+    payload: NDArray[np.float32], verdict: Verdict | None
+) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, Any]]:
+    """Return the rows to buffer, those to hold back, and the script's arguments about them."""
+    kept, held = payload, payload[:0]
+    triage: dict[str, float] = {}
+    if verdict is not None:
+        kept, held = payload[verdict.kept], payload[verdict.held]
+        triage = {**verdict.shares, "thinned": len(payload) - len(kept) - len(held)}
+    batch = secrets.token_hex(8)
+    answer = {
+        "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
+    }  # fmt: skip
+    return (
+        kept,
+        held,
+        {
+            "batch": batch,
+            "vectors": len(kept),
+            "held": len(held),
+            "dimension": payload.shape[1],
+            "answer": orjson.dumps(answer),
+            "thinned": int(triage.get("thinned", 0)),
+            "novel": verdict.novel if verdict else 0,
+            "judged_by": verdict.version if verdict else "",
+            "reason": verdict.reason if verdict else "",
+        },
+    )
 
 
 async def _digest_of(matrix: NDArray[Any]) -> str:

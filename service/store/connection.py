@@ -182,7 +182,7 @@ async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[s
     """
     needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     client: Any = redis
-    found = await ask(redis, _settings(client, *needed))
+    found = await ask(redis, _server_settings(client, *needed))
     held = {_text(name): _text(value) for name, value in found.items()}
     weak = tuple(
         f"{name} is {held.get(name, 'hidden by the server')}, not {value}"
@@ -197,7 +197,7 @@ async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[s
     return weak
 
 
-async def _settings(redis: Any, *names: str) -> dict[Any, Any]:
+async def _server_settings(redis: Any, *names: str) -> dict[Any, Any]:
     try:
         return dict(await redis.config_get(*names))
     except ResponseError as error:

@@ -25,6 +25,7 @@ from service.domain.detector import (
 from service.domain.detector_config import DetectorConfig, stored
 from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.incident import IncidentRule
+from service.domain.provenance import position
 from service.problems import Unprocessable
 from service.store.connection import ask
 from service.store.redis_keys import Keys
@@ -83,7 +84,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         last_version=number("last_version"),
         buffered=number("buffered"),
         buffered_bytes=number("buffered_bytes"),
-        labelled=_after(text.get("labelled", ""), text.get("cursor", "")),
+        labelled=_comes_after(text.get("labelled", ""), text.get("cursor", "0-0")),
         buffer_oldest=int(oldest) / 1000 if oldest and number("buffered") else None,
         quarantined=number("quarantined"),
         parked=number("parked"),
@@ -152,14 +153,9 @@ def _config(
     return with_dimension(stored(text), dimension, chosen), chosen
 
 
-def _after(entry: str, cursor: str) -> bool:
+def _comes_after(entry: str, cursor: str) -> bool:
     """Return whether a stream entry comes after the cursor; False for the empty id ''."""
-    return bool(entry) and _place(entry) > _place(cursor)
-
-
-def _place(entry: str) -> tuple[int, int]:
-    milliseconds, _, number = entry.partition("-")
-    return int(milliseconds or 0), int(number or 0)
+    return bool(entry) and position(entry) > position(cursor)
 
 
 def _drift(text: bytes | None) -> Drift:

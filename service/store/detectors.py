@@ -72,7 +72,7 @@ class Detectors:
                 check_rules(config)
                 done = await self._create(name, config, who)
             else:
-                merged = _merge(held, keeping(config, held.config, kept))
+                merged = _with_fixed_columns(held, keeping(config, held.config, kept))
                 check_rules(merged)
                 done = await self._configure(held, merged, who)
             found = await self.get(name) if done else None
@@ -93,7 +93,7 @@ class Detectors:
             held = await self.get(name)
             if held is None:
                 raise UnknownDetector()
-            merged = _merge(held, change(held))
+            merged = _with_fixed_columns(held, change(held))
             check_rules(merged)
             if await self._configure(held, merged, who):
                 return await self.get(name) or held
@@ -277,7 +277,7 @@ class Detectors:
         if await ask(client, client.exists(keys.state)):  # the detector was made again in between
             await self._names.add(name)
 
-    async def bury(self, name: str, uid: str = "") -> None:
+    async def mark_deleted(self, name: str, uid: str = "") -> None:
         """Tell every process that the detector with this `uid` is deleted. '' is any uid.
 
         It is for a detector that the store lost: a restored store may lack a detector that
@@ -308,7 +308,7 @@ def _holds_data(detector: Detector) -> bool:
     return detector.buffered + detector.parked + detector.last_version > 0
 
 
-def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
+def _with_fixed_columns(held: Detector, config: DetectorConfig) -> DetectorConfig:
     """Return `config` with the dimension, context and columns that the held vectors fix.
 
     Raises Conflict if `config` contradicts the held vectors.
@@ -336,12 +336,12 @@ def _merge(held: Detector, config: DetectorConfig) -> DetectorConfig:
     if config.names is None:
         return replace(config, features=known.features, columns=known.columns)
     renamed = held.trained and config.names != known.names
-    if renamed or _types(config) != _types(known):
+    if renamed or _are_numbers(config) != _are_numbers(known):
         raise Conflict("The columns of a trained detector cannot change. Make a new detector.")
     return config
 
 
-def _types(config: DetectorConfig) -> list[bool]:
+def _are_numbers(config: DetectorConfig) -> list[bool]:
     return [bool(one) for one in config.numbers(config.dimension or 0)]
 
 

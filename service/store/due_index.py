@@ -159,7 +159,7 @@ class DueIndex:
 
     async def note(self, detector: Detector) -> None:
         """Write when the detector is due; an earlier time in the index stays."""
-        self._remember(detector)
+        self._remember_bound(detector)
         now = time.time()
         at = due_at(detector, now)
         if at is not None:
@@ -189,7 +189,7 @@ class DueIndex:
         """Write that a worker retrains the detector under a lease of `seconds` from now."""
         await self._write(_BEGIN, name, seconds=seconds)
 
-    async def settle(self, name: str) -> None:
+    async def retraining_over(self, name: str) -> None:
         """Write that the caller's retraining is over, and when the detector is due again."""
         await self._correct(name, own=True)
 
@@ -241,7 +241,7 @@ class DueIndex:
             await self.note(detector)
         return len(late)
 
-    def _remember(self, detector: Detector) -> None:
+    def _remember_bound(self, detector: Detector) -> None:
         if len(self._bounds) >= _BOUNDS:
             self._bounds.clear()
         self._bounds[detector.name] = detector.config.retrain.min_vectors or float("inf")

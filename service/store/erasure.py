@@ -118,7 +118,7 @@ class Erasure:
         ones are deleted too, oldest first.
         """
         keys, client, gone = Keys(name), self._redis, 0
-        if not await self._anything(keys, keep_seconds, max_bytes):
+        if not await self._has_erasable(keys, keep_seconds, max_bytes):
             return 0
         await mark_erased(client)
         looked = True
@@ -131,7 +131,7 @@ class Erasure:
             looked, gone = await _ERASE(client, keys, args)
         return int(gone)
 
-    async def _anything(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:
+    async def _has_erasable(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:
         pipe = self._redis.pipeline(transaction=False)
         pipe.lindex(keys.erasable, 0)
         pipe.hget(keys.state, "kept_bytes")
@@ -154,21 +154,21 @@ class Erasure:
     async def rewrite(self) -> bool:
         """Start a rewrite of the append-only file; return False if none can start now.
 
-        `settle` deletes the mark once the rewrite has succeeded.
+        `rewrite_result` deletes the mark once the rewrite has succeeded.
         """
         client = self._redis
-        store = await self._store()
+        store = await self._rewrite_state()
         if store is None or store.rewriting or time.monotonic() < self._not_before:
             return False
         await _BEGIN(client, _WHERE, {"began": f"{store.run} {store.rewrites}"})
         try:
             await ask(client, client.bgrewriteaof())
-        except (ResponseError, StoreUnavailable):  # `settle` detects that no rewrite began
+        except (ResponseError, StoreUnavailable):  # `rewrite_result` detects that no rewrite began
             self._not_before = time.monotonic() + AGAIN_SECONDS
             return False
         return True
 
-    async def settle(self) -> bool | None:
+    async def rewrite_result(self) -> bool | None:
         """Return whether the rewrite succeeded; None if it still runs or none was started.
 
         A rewrite fails if it is killed, if the disk is full, or if the store stops. Then the mark
@@ -178,7 +178,7 @@ class Erasure:
         noted = await ask(client, client.get(ERASING))
         if noted is None:
             return None
-        store = await self._store()
+        store = await self._rewrite_state()
         if store is None or store.rewriting:
             return None
         _, run, rewrites = noted.decode().split()
@@ -188,7 +188,7 @@ class Erasure:
             self._not_before = time.monotonic() + AGAIN_SECONDS
         return done
 
-    async def _store(self) -> "_Rewriting | None":
+    async def _rewrite_state(self) -> "_Rewriting | None":
         """Return the state of the store's rewrites; None if the store has no append-only file."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.info("persistence")

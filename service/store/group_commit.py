@@ -60,12 +60,12 @@ class GroupCommit:
     async def _send(self, tag: str) -> None:
         waiting = self._waiting[tag]
         try:
-            while calls := _next(waiting):
-                await self._run(calls, waiting)
+            while calls := _take_next(waiting):
+                await self._answer_calls(calls, waiting)
         finally:
             del self._sending[tag], self._waiting[tag]
 
-    async def _run(self, calls: Sequence[_Call], waiting: deque[_Call]) -> None:
+    async def _answer_calls(self, calls: Sequence[_Call], waiting: deque[_Call]) -> None:
         """Run the script for each of `calls`, and give each its reply."""
         replies: Sequence[Any]
         try:
@@ -101,7 +101,7 @@ class GroupCommit:
         return replies
 
 
-def _next(waiting: deque[_Call]) -> list[_Call]:
+def _take_next(waiting: deque[_Call]) -> list[_Call]:
     """Take the calls of the next transaction from `waiting`; drop those that were cancelled."""
     calls: list[_Call] = []
     size = 0

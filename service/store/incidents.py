@@ -101,7 +101,7 @@ class Incidents:
 
         packed = {
             "incidents": [
-                [one.id, _order(one.id), place(msgspec.msgpack.encode(one))]
+                [one.id, _incident_number(one.id), place(msgspec.msgpack.encode(one))]
                 for one, _ in changes.incidents
             ],
             "rows": [
@@ -236,7 +236,7 @@ class Incidents:
         }
 
 
-def _order(incident: str) -> int:
+def _incident_number(incident: str) -> int:
     """Return the number of an incident. Incidents are sorted by this number."""
     return int(incident[1:].partition("-")[0])
 

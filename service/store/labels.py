@@ -153,7 +153,7 @@ class LabelStore:
             "most": most,
             "most_of_sender": of_sender,
             "seconds": IDEMPOTENCY_SECONDS,
-            **_change(name, "labelled", who, len(entries)),
+            **_change_arguments(name, "labelled", who, len(entries)),
         }
         outcome = await _ADD(self._redis, keys, args, entries, **known)
         if outcome == b"other":
@@ -186,7 +186,7 @@ class LabelStore:
         if not pairs:
             return 0
         await mark_erased(self._redis)
-        args = _change(name, "unlabelled", who, len(pairs) // 2)
+        args = _change_arguments(name, "unlabelled", who, len(pairs) // 2)
         return int(await _DELETE(self._redis, Keys(name), args, pairs))
 
     async def sweep(self, name: str, sender: str, *, who: str = "") -> int:
@@ -196,7 +196,7 @@ class LabelStore:
         )
 
 
-def _change(name: str, action: str, who: str, labels: int) -> dict[str, str | bytes]:
+def _change_arguments(name: str, action: str, who: str, labels: int) -> dict[str, str | bytes]:
     """Return the arguments of a script that changes labels."""
     return {
         "nonce": secrets.token_hex(8),

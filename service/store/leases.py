@@ -116,16 +116,16 @@ class Leases:
 
         Returns None also if the detector does not exist.
         """
-        return await self._given(_ACQUIRE, name, seconds, role)
+        return await self._give(_ACQUIRE, name, seconds, role)
 
     async def seize(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
         """Take the lease away from its holder; return a new lease.
 
         Later writes of the old holder are refused. Returns None if the detector does not exist.
         """
-        return await self._given(_SEIZE, name, seconds, role)
+        return await self._give(_SEIZE, name, seconds, role)
 
-    async def _given(
+    async def _give(
         self, script: NamedScript, name: str, seconds: float, role: Role
     ) -> Lease | None:
         keys, nonce, start = Keys(name), secrets.token_hex(8), time.monotonic()

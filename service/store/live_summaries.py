@@ -16,7 +16,7 @@ from service.store.leases import Lease
 from service.store.lua import FENCED, unfenced
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
-from service.store.streams import APPEND, bounded, kept
+from service.store.streams import APPEND, bounded, live_vectors_kept
 
 SUMMARIES_KEPT = 600  # ten minutes of one API process
 SAMPLE_SECONDS = 3600  # live vectors expire this long after the last one came
@@ -85,7 +85,7 @@ class LiveSummaries:
         If vectors are wide, fewer are kept. All of them expire an hour after the last one came.
         """
         keys, rows = Keys(name), [row.tobytes() for row in X.astype("<f4")]
-        args = {"uid": uid, "most": kept(most, X.shape[1]), "seconds": SAMPLE_SECONDS}
+        args = {"uid": uid, "most": live_vectors_kept(most, X.shape[1]), "seconds": SAMPLE_SECONDS}
         await _SAMPLE(self._redis, keys, args, rows)
 
     async def sampled(self, name: str) -> int:

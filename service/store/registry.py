@@ -62,7 +62,7 @@ class Registry:
         changes nothing if the lease is lost, or if the champion or the cursor has moved since
         `experience` was taken.
         """
-        return await self._settle("promoted", lease, experience, artifact, (record, seconds))
+        return await self._write_outcome("promoted", lease, experience, artifact, (record, seconds))
 
     async def reject(
         self,
@@ -77,9 +77,9 @@ class Registry:
 
         `record` holds the reasons of the gate. Raises Fenced like `promote`.
         """
-        return await self._settle("rejected", lease, experience, artifact, (record, seconds))
+        return await self._write_outcome("rejected", lease, experience, artifact, (record, seconds))
 
-    async def _settle(
+    async def _write_outcome(
         self,
         outcome: str,
         lease: Lease,
@@ -91,14 +91,14 @@ class Registry:
         digest = hashlib.sha256(artifact).hexdigest()
         reasons = list(record.reasons)
         labelled = {"labelled": record.labelled} if record.labelled else {}
-        args = _taken(lease, experience) | {
+        args = _experience_arguments(lease, experience) | {
             "generation": experience.generation,
             "champion_nonce": experience.champion_nonce,
             "nonce": secrets.token_hex(8),
             "outcome": outcome,
             "record": record.written(digest, artifact, experience),
             "sha256": digest,
-            "ending": _rest({"reasons": reasons, "seconds": seconds} | labelled),
+            "ending": _without_brace({"reasons": reasons, "seconds": seconds} | labelled),
             "reason": orjson.dumps("; ".join(reasons)),
             "audited": audit_fields(
                 outcome, record.who, "; ".join(reasons) or "retraining", sha256=digest
@@ -125,9 +125,9 @@ class Registry:
         moved since `experience` was taken.
         """
         keys = Keys(lease.name)
-        args = _taken(lease, experience) | {
+        args = _experience_arguments(lease, experience) | {
             "reason": orjson.dumps(reason),
-            "ending": _rest({"reasons": [reason], "seconds": seconds}),
+            "ending": _without_brace({"reasons": [reason], "seconds": seconds}),
             "audited": audit_fields("parked", "worker", reason, vectors=experience.n),
         }
         reply = await PARK(self._redis, keys, args, lease=keys.lease(lease.role))
@@ -177,7 +177,7 @@ class Registry:
             "version": number,
             "expected": "" if expected_generation is None else expected_generation,
             "nonce": secrets.token_hex(8),
-            "why": _rest({"who": who, "why": why}),
+            "why": _without_brace({"who": who, "why": why}),
             "channel": NOTIFY,
             "name": name,
             "audited": audit_fields("champion", who, why),
@@ -318,7 +318,7 @@ class Registry:
         return bool(await PRUNE(self._redis, keys, args, artifact=keys.artifact(digest)))
 
 
-def _taken(lease: Lease, experience: Experience) -> dict[str, object]:
+def _experience_arguments(lease: Lease, experience: Experience) -> dict[str, object]:
     return {
         "holder": lease.holder,
         "uid": experience.uid,
@@ -331,6 +331,6 @@ def _taken(lease: Lease, experience: Experience) -> dict[str, object]:
     }
 
 
-def _rest(document: Mapping[str, object]) -> bytes:
+def _without_brace(document: Mapping[str, object]) -> bytes:
     """Return JSON without its opening brace; the script puts its own fields in front."""
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)[1:]

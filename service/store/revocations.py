@@ -68,7 +68,7 @@ class Revocations:
 
         Raises UnknownDetector, and Unknown if no row of `target` is stored or was learned.
         """
-        now = await self._now(Keys(name))
+        now = await self._versions_now(Keys(name))
         marked, fresh = now.reached_by(target)
         again = ranges(one for one in now.origins if one.number in fresh)
         others = VectorCounts()
@@ -100,8 +100,8 @@ class Revocations:
             raise UnknownDetector()
         try:
             await mark_erased(self._redis)
-            plan, generation = await self._marked(lease, asked)
-            discarded, relearned = await self._swept(lease, asked.target, plan)
+            plan, generation = await self._mark_versions(lease, asked)
+            discarded, relearned = await self._move_vectors(lease, asked.target, plan)
         except Fenced:
             raise Conflict(
                 "Another process took the detector's lease. Repeat the request; it continues."
@@ -118,7 +118,9 @@ class Revocations:
             relearned=relearned.total(),
         )
 
-    async def _marked(self, lease: Lease, asked: RevocationRequest) -> tuple[RevocationPlan, int]:
+    async def _mark_versions(
+        self, lease: Lease, asked: RevocationRequest
+    ) -> tuple[RevocationPlan, int]:
         """Mark the versions and move the champion; return the plan used, and the generation."""
         keys, target = Keys(lease.name), asked.target
         mark = {target.kind: target.id, "who": asked.who, "why": asked.why}
@@ -158,7 +160,7 @@ class Revocations:
                 return plan, int(rest[0])
         raise Conflict("The detector changed several times meanwhile. Repeat the request.")
 
-    async def _swept(
+    async def _move_vectors(
         self, lease: Lease, target: RevocationTarget, plan: RevocationPlan
     ) -> tuple[dict[str, int], VectorCounts]:
         """Discard the target's rows; move the other stored rows of the plan to the buffer."""
@@ -192,7 +194,7 @@ class Revocations:
         crash_points.passage(_POINT)
         return gone, relearned
 
-    async def _now(self, keys: Keys) -> DetectorVersions:
+    async def _versions_now(self, keys: Keys) -> DetectorVersions:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(keys.state, ["uid", "generation", "last_version", "champion", "cursor"])
         pipe.hvals(keys.parked)
@@ -233,9 +235,12 @@ class Revocations:
 
     async def _entries(self, keys: Keys, now: DetectorVersions) -> list[tuple[str, str, Source]]:
         """Return the place, the entry id and the source of every batch."""
-        found = [("quarantined", entry, source) for entry, source in await self._scan(keys.held)]
+        found = [
+            ("quarantined", entry, source)
+            for entry, source in await self._entries_of_stream(keys.held)
+        ]
         cursor = position(now.cursor)
-        for entry, source in await self._scan(keys.stream):
+        for entry, source in await self._entries_of_stream(keys.stream):
             if position(entry) > cursor:
                 place = "buffered"
             else:
@@ -243,7 +248,7 @@ class Revocations:
             found.append((place, entry, source))
         return found
 
-    async def _scan(self, key: str) -> list[tuple[str, Source]]:
+    async def _entries_of_stream(self, key: str) -> list[tuple[str, Source]]:
         """Return the id and the source of every entry of a stream, without the vectors."""
         found: list[tuple[str, Source]] = []
         at: bytes | str = "0-0"

@@ -101,15 +101,15 @@ def packed(args: Mapping[str, object]) -> bytes:
     """
     parts = [b"\xde", len(args).to_bytes(2)]
     for name, value in args.items():
-        parts += (_text(name.encode()), _text(_bytes(value)))
+        parts += (_packed_text(name.encode()), _packed_text(_as_bytes(value)))
     return b"".join(parts)
 
 
-def _bytes(value: object) -> bytes:
+def _as_bytes(value: object) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _text(value: bytes) -> bytes:
+def _packed_text(value: bytes) -> bytes:
     n = len(value)
     if n < 32:
         return bytes([0xA0 | n]) + value

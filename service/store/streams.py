@@ -28,6 +28,6 @@ def bounded(kept: int, size: int) -> int:
     return max(min(kept, LEAST_KEPT), min(kept, MAX_BYTES // max(size, 1)))
 
 
-def kept(most: int, d: int) -> int:
+def live_vectors_kept(most: int, d: int) -> int:
     """Return how many live vectors of d features may be kept: `most` at most."""
     return bounded(most, 4 * d)

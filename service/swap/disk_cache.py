@@ -20,7 +20,7 @@ import orjson
 from models import AnamnesisError, ArtifactError
 from models.parts.calibration import Threshold
 from service import log
-from service.domain.champion import Champion, LoadedVersion, Terms
+from service.domain.champion import Champion, LoadedVersion, ServingOptions
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
 from service.swap.artifacts import Artifacts
@@ -104,7 +104,7 @@ class DiskCache:
         if self._folder is None:
             return None
         try:
-            return self._read(self._path(name))
+            return self._read_champion(self._path(name))
         except FileNotFoundError:
             return None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError) as error:
@@ -118,7 +118,7 @@ class DiskCache:
         if self._folder is None or sha256 is None:
             return None
         try:
-            about, artifact = self._content(self._path(name))
+            about, artifact = self._read_parts(self._path(name))
             if (about["uid"], about["number"], about.get("stored_sha256")) != (uid, number, sha256):
                 return None
             version = self._artifacts.open(artifact, about["sha256"])
@@ -128,7 +128,7 @@ class DiskCache:
         loaded = LoadedVersion(version, about["trained_at"], sha256, weight(artifact))
         return FetchedVersion(loaded, copied=copied)
 
-    def _content(self, path: Path) -> tuple[dict[str, Any], bytes]:
+    def _read_parts(self, path: Path) -> tuple[dict[str, Any], bytes]:
         if path.stat().st_size > self._artifacts.max_bytes + _LINE_BYTES:
             raise ArtifactError("the file is larger than an artifact may be")
         line, _, artifact = path.read_bytes().partition(b"\n")
@@ -137,8 +137,8 @@ class DiskCache:
             raise ArtifactError("the file belongs to another detector than its name says")
         return about, artifact
 
-    def _read(self, path: Path) -> Champion:
-        about, artifact = self._content(path)
+    def _read_champion(self, path: Path) -> Champion:
+        about, artifact = self._read_parts(path)
         number, sha256 = about["number"], about.get("stored_sha256")
         # Files of the first release have neither the state of the store nor the detector's rules.
         known = about.get("stored") or [
@@ -147,13 +147,13 @@ class DiskCache:
         version = self._artifacts.open(artifact, about["sha256"])
         threshold = Threshold(**about["threshold"])
         inline = self._artifacts.cost(sha256, version.config.missing)
-        terms = Terms(
+        options = ServingOptions(
             threshold,
             rules=parse(about.get("rules") or {}).rules,
             inline=inline or measured(version, threshold),
         )
         loaded = LoadedVersion(version, about["trained_at"], sha256, weight(artifact))
-        return Champion.of(about["name"], number, Pointer(*known), loaded, terms)
+        return Champion.of(about["name"], number, Pointer(*known), loaded, options)
 
     def _path(self, name: str) -> Path:
         assert self._folder is not None

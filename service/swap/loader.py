@@ -9,7 +9,7 @@ import numpy as np
 from models import ArtifactError, Version
 from models.parts.calibration import Threshold
 from models.parts.labels import Labels
-from service.domain.champion import LoadedVersion, Terms
+from service.domain.champion import LoadedVersion, ServingOptions
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import DetectorConfig
 from service.domain.inline_bounds import InlineBounds
@@ -66,7 +66,7 @@ def prepared(
     config: DetectorConfig,
     labels: Labels | None = None,
     inline: InlineBounds | None = None,
-) -> Terms:
+) -> ServingOptions:
     """Return how `version` serves under `config`: its threshold and the cost of its calls.
 
     The cost is measured unless it is given as `inline`. Raises ArtifactError if scoring fails.
@@ -82,7 +82,7 @@ def prepared(
     # Whatever the error, the present version and the other detectors must go on serving.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error
-    return Terms(threshold, labels, config.rules, inline)
+    return ServingOptions(threshold, labels, config.rules, inline)
 
 
 def measured(version: Version, threshold: Threshold) -> InlineBounds:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from models import AnamnesisError
-from service.domain.champion import Champion, LoadedVersion, Terms
+from service.domain.champion import Champion, LoadedVersion, ServingOptions
 from service.domain.detector import NAME, Detector, older
 from service.domain.detector_config import configured
 from service.domain.swap_outcome import Source, SwapOutcome
@@ -31,7 +31,7 @@ class _Ready(NamedTuple):
 
     fetched: FetchedVersion
     loaded: LoadedVersion
-    terms: Terms
+    options: ServingOptions
     source: Source
 
 
@@ -92,12 +92,14 @@ class Swapper:
         held, serving = self._champions.detector(name), self._champions.get(name)
         known = held or serving
         if detector is None:
-            return SwapOutcome(name) if known is None else await self._missing(name, known.uid)
+            return (
+                SwapOutcome(name) if known is None else await self._unload_missing(name, known.uid)
+            )
         if known is not None and known.uid != detector.uid:
             self._champions.forget(name)  # the name was given to another detector
             serving = None
         if serving is not None and older(detector.pointer, serving.pointer):
-            outcome = self._regress(name, "the store holds an older state")
+            outcome = self._regressed_outcome(name, "the store holds an older state")
             return replace(outcome, detector=detector)
         self._regressed.discard(name)
         self._champions.note(detector)
@@ -112,7 +114,7 @@ class Swapper:
             return SwapOutcome(name, "unloaded", detector)
         return SwapOutcome(name, detector=detector)
 
-    async def _missing(self, name: str, uid: str) -> SwapOutcome:
+    async def _unload_missing(self, name: str, uid: str) -> SwapOutcome:
         """Unload a detector that was deleted. Keep one that the store has lost."""
         if await self._stores.detectors.is_deleted(name, uid):
             self._champions.forget(name)
@@ -120,11 +122,11 @@ class Swapper:
             await self._disk_work(self._disk.forget, name)
             return SwapOutcome(name, "deleted")
         if self._champions.get(name) is not None:
-            return self._regress(name, "the store lost the detector")
+            return self._regressed_outcome(name, "the store lost the detector")
         self._champions.forget(name)
         return SwapOutcome(name)
 
-    def _regress(self, name: str, why: str) -> SwapOutcome:
+    def _regressed_outcome(self, name: str, why: str) -> SwapOutcome:
         if name in self._regressed:
             return SwapOutcome(name)
         self._regressed.add(name)
@@ -140,38 +142,38 @@ class Swapper:
         if time.monotonic() < self._failed.get(key, 0.0):
             return SwapOutcome(detector.name, detector=detector)
         try:
-            ready = await self._ready(detector, number, serving)
+            ready = await self._prepare(detector, number, serving)
         except (AnamnesisError, Gone, Unknown) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
             self._champions.refuse(detector)
             return SwapOutcome(detector.name, "refused", detector, why=str(error))
-        fetched, loaded, terms, source = ready
-        champion = Champion.of(detector.name, number, detector.pointer, loaded, terms)
+        fetched, loaded, options, source = ready
+        champion = Champion.of(detector.name, number, detector.pointer, loaded, options)
         served = source == "memory" and serving is not None and serving.number == number
         took = None if served else time.perf_counter() - started
         outcome = replace(self._install(champion, source, took), detector=detector)
         if outcome.champion is not None:
             self._failed.pop(key, None)
             # Otherwise the copy on disk is already up to date.
-            if fetched.copied != champion.stored or terms.labels is not None:
+            if fetched.copied != champion.stored or options.labels is not None:
                 same = loaded.version is fetched.loaded.version
                 artifact = fetched.artifact if same else None
                 await self._disk_work(self._disk.keep, champion, artifact)
         return outcome
 
-    async def _ready(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:
+    async def _prepare(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:
         """Return version `number`, ready to serve. Raises the errors of `loader.load`."""
-        fetched, source = await self._fetched(detector, number, serving)
+        fetched, source = await self._fetch(detector, number, serving)
         config, sha256 = detector.config, fetched.loaded.sha256
         loaded = fetched.loaded._replace(version=configured(fetched.loaded.version, config))
         labels = await labels_for_threshold(self._stores.labels, detector)
         missing = loaded.version.config.missing
         cost = self._artifacts.cost(sha256, missing)
-        terms = await asyncio.to_thread(prepared, loaded.version, config, labels, cost)
-        self._artifacts.measured(sha256, missing, terms.inline)
-        return _Ready(fetched, loaded, terms, source)
+        options = await asyncio.to_thread(prepared, loaded.version, config, labels, cost)
+        self._artifacts.measured(sha256, missing, options.inline)
+        return _Ready(fetched, loaded, options, source)
 
-    async def _fetched(
+    async def _fetch(
         self, detector: Detector, number: int, serving: Champion | None
     ) -> tuple[FetchedVersion, Source]:
         """Return a version from memory, or from the disk, or from the store."""

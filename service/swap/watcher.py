@@ -34,7 +34,7 @@ _READ_FULLY, _READ_RARELY = 200, 5
 # States that are read at every poll, in turns, if champions are loaded on demand.
 _READ_AT_ONCE = 200
 # Between two repairs of the due index, while no worker's janitor repairs it.
-_MENDING_SECONDS = 60.0
+_REPAIR_SECONDS = 60.0
 
 
 class Watcher:
@@ -51,7 +51,7 @@ class Watcher:
         self._settings, self._metrics = settings, metrics
         self._pruned = False
         self._turn = 0
-        self._mending = 0.0
+        self._next_repair = 0.0
         self._unknown: dict[str, float] = {}
         self._pins = Pins(champions, stores.registry)
 
@@ -111,7 +111,7 @@ class Watcher:
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
         gone = (held & watched) - pointers.keys() | (held - names)
-        for name in self._changed(pointers) | gone:
+        for name in self._changed_names(pointers) | gone:
             await self.follow(name)
         await self._read_states(names)
         await self._pins.check()
@@ -127,7 +127,7 @@ class Watcher:
         with log.tolerated(_log, failed, StoreUnavailable, detector=name):
             await self.refresh(name)
 
-    def _changed(self, pointers: Mapping[str, Pointer]) -> set[str]:
+    def _changed_names(self, pointers: Mapping[str, Pointer]) -> set[str]:
         changed = set()
         for name, pointer in pointers.items():
             detector = self.champions.detector(name)
@@ -151,14 +151,14 @@ class Watcher:
         elif len(names) > _READ_FULLY and self._turn % _READ_RARELY:
             return
         for detector in await self.stores.detectors.some(names):
-            self._note(detector)
+            self._remember_state(detector)
         # An autoscaler that reads `GET /v1/work` would start no worker for detectors that the
         # index lacks.
-        if self.health.lacks_worker and time.monotonic() >= self._mending:
-            self._mending = time.monotonic() + _MENDING_SECONDS
+        if self.health.lacks_worker and time.monotonic() >= self._next_repair:
+            self._next_repair = time.monotonic() + _REPAIR_SECONDS
             await self.stores.due.repair(self.champions.detectors())
 
-    def _note(self, detector: Detector) -> None:
+    def _remember_state(self, detector: Detector) -> None:
         """Remember a state, unless a newer state of the same detector is known already."""
         held = self.champions.detector(detector.name)
         if held is not None and held.uid != detector.uid:
@@ -184,7 +184,7 @@ class Watcher:
         name, served = outcome.name, outcome.champion
         if outcome.change == "none":
             return
-        self._metrics.holds(len(self.champions.loaded()), self.champions.loaded_bytes)
+        self._metrics.set_loaded(len(self.champions.loaded()), self.champions.loaded_bytes)
         if outcome.change == "regressed":
             _log.error("the store holds an older state", detector=name, why=outcome.why)
         elif outcome.change == "refused":
@@ -198,7 +198,7 @@ class Watcher:
                 seconds=None if outcome.seconds is None else round(outcome.seconds, 4),
             )  # fmt: skip
 
-    async def know(self, name: str) -> None:
+    async def ensure_known(self, name: str) -> None:
         """Make sure that this process knows the detector of a request, if the detector exists.
 
         The store is asked for an unknown detector, or for its first version. If champions are
@@ -235,12 +235,12 @@ class Watcher:
                 raise NoVersion("There is no version yet.")
             try:
                 loaded = (await self._swapper.load(detector, number)).loaded
-                terms = await asyncio.to_thread(prepared, loaded.version, detector.config)
+                options = await asyncio.to_thread(prepared, loaded.version, detector.config)
             except AnamnesisError as error:
                 self._metrics.artifact_failed(name)
                 _log.error("loading a pinned version failed", detector=name, version=number)
                 raise Gone("The version's artifact is damaged.") from error
-            champion = self.champions.pin(detector, number, loaded, terms.inline)
+            champion = self.champions.pin(detector, number, loaded, options.inline)
         if self.health.redis_up:
             await self._pins.record(name, number)
         return champion

@@ -59,7 +59,7 @@ class _Only:
         yield self._piece
 
 
-async def written(*sources: Sliced) -> bytes:
+async def write_page(*sources: Sliced) -> bytes:
     """Return the page of all `sources`. The event loop does other work between the pieces."""
     page, began = Page(), time.perf_counter()
     for source in sources:

@@ -63,10 +63,10 @@ class _Pending:
     collected: Collected = field(default_factory=Collected)
 
 
-class _Live(NamedTuple):
-    """What drift gets of a champion's rows, until the store has it.
+class _WaitingSummary(NamedTuple):
+    """A summary of a champion's rows that waits for the store.
 
-    `X` are the vectors for the shadow stage, of which the store keeps `most`.
+    `X` are vectors for the shadow stage. The store keeps the latest `most` of them.
     """
 
     summary: LiveSummary
@@ -76,11 +76,11 @@ class _Live(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of its arrays."""
-        told = self.summary
-        return len(told.scores) + len(told.p_values) + len(told.counts) + self.X.nbytes
+        summary = self.summary
+        return len(summary.scores) + len(summary.p_values) + len(summary.counts) + self.X.nbytes
 
 
-class Observer:
+class LiveReporter:
     """Collects scored rows (as a `scoring.Recorder`) and reports them to the store."""
 
     def __init__(self, stores: Stores, champions: Champions, metrics: Metrics) -> None:
@@ -91,12 +91,12 @@ class Observer:
         self._pending: dict[Champion, _Pending] = {}
         self._noted: list[dict[Champion, _Pending]] = []  # rows whose reports are being made
         self._bytes = 0
-        self._outboxes: dict[str, Outbox] = {}  # detectors whose reports wait for the store
-        self._live: dict[str, list[_Live]] = {}  # the same of what is for drift
+        self._outboxes: dict[str, Outbox] = {}  # reports that wait for the store, by detector
+        self._live: dict[str, list[_WaitingSummary]] = {}  # summaries that wait for the store
         self._live_bytes = 0
         self._away = False  # whether the store failed to answer in this round of sending
         self._numbers = itertools.count(1)  # numbers of reports; a detector's numbers rise
-        self._making = asyncio.Lock()  # of rows noted earlier, reports are made first
+        self._making = asyncio.Lock()  # held while reports are made, in the order of the rows
         self._sending = asyncio.Lock()
         self._beat_at = 0.0
 
@@ -114,7 +114,7 @@ class Observer:
         pending.anomalies += int(np.count_nonzero(columns.is_anomaly))
         pending.collected.add(X, columns, time.time(), labels)
         if n > SAMPLED:
-            X, columns = _sample(X, columns)
+            X, columns = _evenly_sampled(X, columns)
         if pending.rows + len(X) > _PENDING_ROWS or self._bytes + X.nbytes > _PENDING_BYTES:
             self._metrics.dropped(champion.name, n)
             return
@@ -176,9 +176,8 @@ class Observer:
         """
         if not self._champions.on_demand:
             return
-        held = self._champions
         async with self._making:
-            gone = [one for one in self._pending if held.get(one.name) is not one]
+            gone = [one for one in self._pending if self._champions.get(one.name) is not one]
             if sum(one.bytes for one in gone) > UNLOADED_BYTES:
                 await self._make({one: self._pending.pop(one) for one in gone})
 
@@ -193,7 +192,7 @@ class Observer:
                     self._outboxes.setdefault(champion.name, Outbox()).put(
                         next(self._numbers), report
                     )
-                    self._put(champion.name, summary, X)
+                    self._queue_summary(champion.name, summary, X)
                 except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
                     _log.exception("making a live summary failed", detector=champion.name)
                     self._metrics.dropped(champion.name, pending.scored)
@@ -202,12 +201,12 @@ class Observer:
         finally:
             self._noted = [one for one in self._noted if one is not noted]
 
-    def _put(self, name: str, summary: LiveSummary, X: Matrix) -> None:
-        """Let a summary wait for the store, with some vectors if the config has a shadow stage."""
+    def _queue_summary(self, name: str, summary: LiveSummary, X: Matrix) -> None:
+        """Queue a summary for the store, with some vectors if the config has a shadow stage."""
         detector = self._champions.detector(name)
         asked = detector.config.retrain.shadow if detector else None
         rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED if asked else 0)).astype(np.intp)
-        one = _Live(summary, X[rows], asked.vectors if asked else 0)
+        one = _WaitingSummary(summary, X[rows], asked.vectors if asked else 0)
         if self._live_bytes + one.size > _PENDING_BYTES:
             self._metrics.dropped(name, summary.n)
             return
@@ -230,8 +229,9 @@ class Observer:
     async def _send(self) -> None:
         """Send what waits, several detectors at once, until the store does not answer.
 
-        Of one detector the oldest is sent first, by one sender at a time, so that the numbers of
-        its reports rise. A report waits until the store has it; what is for drift is dropped.
+        The reports of one detector are sent one after another, the oldest first, so that their
+        numbers rise. A report waits until the store has it. A summary that cannot be sent is
+        dropped.
         """
         async with self._sending:
             live, self._live, self._live_bytes, self._away = self._live, {}, 0, False
@@ -247,12 +247,12 @@ class Observer:
                 for name in self._outboxes:
                     tasks.create_task(placed(self._send_reports(name)))
 
-    async def _send_live(self, name: str, waiting: list[_Live]) -> None:
+    async def _send_live(self, name: str, waiting: list[_WaitingSummary]) -> None:
         for one in waiting:
-            if self._away or not await self._sent(name, one):
+            if self._away or not await self._send_summary(name, one):
                 self._metrics.dropped(name, one.summary.n)
 
-    async def _sent(self, name: str, one: _Live) -> bool:
+    async def _send_summary(self, name: str, one: _WaitingSummary) -> bool:
         try:
             await self._stores.live.append(name, one.summary)
             if len(one.X):
@@ -288,10 +288,10 @@ class Observer:
                 for name in Judgement._fields
             )
         )
-        X, columns = _sample(X, columns)
+        X, columns = _evenly_sampled(X, columns)
         whole = ~np.isnan(X).any(axis=1)  # a missing value belongs to no bin
         X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
-        regimes = _regimes(champion.version, X, columns_of_whole)
+        regimes = _regime_counts(champion.version, X, columns_of_whole)
         counts = champion.version.reference.bin_counts(X) if len(X) else np.empty((0, 0), np.int64)
         summary = LiveSummary(
             uid=champion.uid,
@@ -317,7 +317,7 @@ class Observer:
             await self.flush()
 
 
-def _sample(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix, Judgement]:
+def _evenly_sampled(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix, Judgement]:
     """Return copies of at most `most` rows at even distances."""
     if len(X) <= most:
         return X, columns
@@ -325,11 +325,11 @@ def _sample(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix,
     return X[rows], rows_of(columns, rows)
 
 
-def _regimes(version: Version, X: Matrix, columns: Judgement) -> Counts:
+def _regime_counts(version: Version, X: Matrix, columns: Judgement) -> Counts:
     """Count some of the rows: anomalies first, then the rows of each of R regimes, (R + 1,)."""
     if version.boundaries is None or not len(X):
         return np.empty(0, np.int64)
-    X, columns = _sample(X, columns, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1])))
+    X, columns = _evenly_sampled(X, columns, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1])))
     nearest = version.boundaries.nearest(version.network, version.scaler.transform(X))
     places = np.where(columns.is_anomaly, 0, 1 + nearest)
     return np.bincount(places, minlength=1 + len(version.regimes))

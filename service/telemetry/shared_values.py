@@ -68,7 +68,7 @@ class Numbers:
             self._labelled.setdefault(name.labels[0], []).append(name)
         if self._free:
             found = self._places[name] = self._free.pop()
-            self._change(found, name)
+            self._set_name(found, name)
         else:
             found = self._places[name] = len(self.names)
             self.names.append(name)
@@ -82,12 +82,12 @@ class Numbers:
             names.remove(name)
             place = self._places.pop(name)
             self.values[place] = 0.0
-            self._change(place, None)
+            self._set_name(place, None)
             self._forgotten.append(place)
         if not names:
             self._labelled.pop(label, None)
 
-    def _change(self, place: int, name: Name | None) -> None:
+    def _set_name(self, place: int, name: Name | None) -> None:
         self.names[place] = name
         self._rewrite = True
 
@@ -212,7 +212,7 @@ class Shared:
     def slices(self) -> Iterator[Metric | None]:
         """Yield the sums over all places, and the gauges of each living process. See `Sliced`."""
         sums: dict[Name, float] = {}
-        counted = chain(self._siblings(TOTAL), self.numbers[TOTAL].held())
+        counted = chain(self._of_siblings(TOTAL), self.numbers[TOTAL].held())
         for some in batched(counted, _TOGETHER):
             for name, value in some:
                 sums[name] = sums.get(name, 0.0) + value
@@ -220,9 +220,9 @@ class Shared:
         gauges = (
             (_of_process(name, self.place), value) for name, value in self.numbers[LIVE].held()
         )
-        yield from _families(chain(sums.items(), self._siblings(LIVE), gauges))
+        yield from _families(chain(sums.items(), self._of_siblings(LIVE), gauges))
 
-    def _siblings(self, life: str) -> Iterator[tuple[Name, float]]:
+    def _of_siblings(self, life: str) -> Iterator[tuple[Name, float]]:
         for names in sorted(self.folder.glob(f"anamnesis-*-{life}.names")):
             place = place_of(names)
             if place == self.place:
@@ -263,12 +263,12 @@ def _families(found: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
                 series = name._replace(sample=name.metric, labels=tuple(labels))
                 buckets.setdefault(series, {})[float(bound)] = value
             else:
-                _piece(pieces, name).add_sample(name.sample, dict(name.labels), value)
+                _piece_of(pieces, name).add_sample(name.sample, dict(name.labels), value)
         yield from pieces.values()
     for each in batched(iter(buckets.items()), _HISTOGRAMS):
         pieces = {}
         for series, counts in each:
-            piece, total = _piece(pieces, series), 0.0
+            piece, total = _piece_of(pieces, series), 0.0
             for upper, count in sorted(counts.items()):
                 total += count
                 at = {**dict(series.labels), "le": bounds[upper]}
@@ -277,7 +277,7 @@ def _families(found: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
         yield from pieces.values()
 
 
-def _piece(pieces: dict[str, Metric], name: Name) -> Metric:
+def _piece_of(pieces: dict[str, Metric], name: Name) -> Metric:
     """Return the piece of `name`'s family from `pieces`. A new one is begun."""
     if name.metric not in pieces:
         pieces[name.metric] = Metric(name.metric, name.help, name.kind)

@@ -94,18 +94,21 @@ class StateMetrics(Collector):
 
 def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
     """Yield the families of the detectors' states in the store."""
-    yield from _gauges(detectors)
+    yield from _detector_gauges(detectors)
     yield _live_regimes(detectors)
-    yield _retrains(detectors)
-    yield _counted(
+    yield _counter(
+        detectors, "retrains", "outcome", "Retrainings by outcome.",
+        lambda one: {outcome: getattr(one.retrains, outcome) for outcome in OUTCOMES},
+    )  # fmt: skip
+    yield _counter(
         detectors, "incidents", "state", "Incidents by state.",
         lambda one: {"opened": one.incidents.opened, "closed": one.incidents.closed},
     )  # fmt: skip
-    yield _counted(
+    yield _counter(
         detectors, "webhook_messages", "outcome", "Messages to the webhook's receiver.",
         lambda one: {"sent": one.messages.sent, "dropped": one.messages.dropped},
     )  # fmt: skip
-    yield from _drift(detectors)
+    yield from _drift_families(detectors)
 
 
 def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
@@ -122,7 +125,7 @@ def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
         "regime",
     )
     for champion in champions:
-        for number, ratio in _read_safely(champion.name, partial(_forgotten, champion)) or ():
+        for number, ratio in _read_safely(champion.name, partial(_most_forgotten, champion)) or ():
             forgetting.add_metric([champion.name, str(number)], ratio)
     yield forgetting
 
@@ -155,7 +158,7 @@ def _live_regimes(detectors: Sequence[Detector]) -> Metric:
         "regime",
     )
     for detector in detectors:
-        for regime, share in _read_safely(detector.name, partial(_live, detector)) or ():
+        for regime, share in _read_safely(detector.name, partial(_live_shares, detector)) or ():
             live.add_metric([detector.name, regime], share)
     return live
 
@@ -172,14 +175,14 @@ def _read_safely(name: str, read: Callable[[], T]) -> T | None:
         return None
 
 
-def _forgotten(champion: Champion) -> list[tuple[int, float]]:
+def _most_forgotten(champion: Champion) -> list[tuple[int, float]]:
     """Return the regimes with the most forgetting, each with its forgetting."""
     all_regimes = [(one.number, one.about.forgetting) for one in champion.version.regimes]
     found = sorted(((n, x) for n, x in all_regimes if x is not None), key=lambda pair: -pair[1])
     return found[:REGIMES]
 
 
-def _live(detector: Detector) -> list[tuple[str, float]]:
+def _live_shares(detector: Detector) -> list[tuple[str, float]]:
     """Return the most frequent regimes of live vectors, each with its share."""
     statistics = detector.drift.statistics
     if statistics is None or (mix := statistics.regimes) is None:
@@ -226,7 +229,7 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
 }  # fmt: skip
 
 
-def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
+def _detector_gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
     for name, (text, read) in _OF_DETECTORS.items():
         family = _gauge(name, text)
         for detector in detectors:
@@ -236,7 +239,7 @@ def _gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
         yield family
 
 
-def _counted(
+def _counter(
     detectors: Sequence[Detector],
     name: str,
     label: str,
@@ -251,17 +254,7 @@ def _counted(
     return family
 
 
-def _retrains(detectors: Sequence[Detector]) -> Metric:
-    family = CounterMetricFamily(
-        "anamnesis_retrains", "Retrainings by outcome.", labels=("detector", "outcome")
-    )
-    for detector in detectors:
-        for outcome in OUTCOMES:
-            family.add_metric([detector.name, outcome], getattr(detector.retrains, outcome))
-    return family
-
-
-def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
+def _drift_families(detectors: Sequence[Detector]) -> Iterator[Metric]:
     """Yield the drift state, and the statistic and threshold of each drift test."""
     state = _gauge("drift_state", "1 for the drift state that holds.", "state")
     feature = _gauge("drift_feature_statistic", "Distance of each worst feature.", "feature")
@@ -277,10 +270,10 @@ def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
         for test, name in _TESTS.items()
     }
 
-    def tell(detector: Detector) -> None:
+    def add(detector: Detector) -> None:
         drift = detector.drift
-        for each in DRIFT_STATES:
-            state.add_metric([detector.name, each], float(each == drift.state))
+        for name in DRIFT_STATES:
+            state.add_metric([detector.name, name], float(name == drift.state))
         if drift.statistics is None:
             return
         for test, (statistic, threshold) in tests.items():
@@ -292,7 +285,7 @@ def _drift(detectors: Sequence[Detector]) -> Iterator[Metric]:
             bound.add_metric([detector.name, one.feature], one.threshold)
 
     for detector in detectors:
-        _read_safely(detector.name, partial(tell, detector))
+        _read_safely(detector.name, partial(add, detector))
     yield from (state, feature, bound)
     for pair in tests.values():
         yield from pair

@@ -60,7 +60,7 @@ class Collected:
 
     def alarmed(self) -> list[str]:
         """Return the digests of the alarming vectors that were kept."""
-        rows = _alarming(
+        rows = _alarming_rows(
             self.chunks, np.concatenate([one.columns.is_anomaly for one in self.chunks])
         )
         return [digest(one.x) for one in rows]
@@ -82,25 +82,24 @@ def make_report(
     `regimes` has counts of the rows that were placed: anomalies first, then each regime.
     """
     chunks = collected.chunks
+    severities = np.concatenate([one.columns.severities for one in chunks])
+    scores = np.concatenate([one.columns.scores for one in chunks])
     rows = _Rows(
         times=_times(chunks),
-        severities=np.concatenate([one.columns.severities for one in chunks]),
+        severities=severities,
         alarms=np.concatenate([one.columns.is_anomaly for one in chunks]),
         heights=heights(
-            np.concatenate([one.columns.severities for one in chunks]),
-            np.concatenate([one.columns.scores for one in chunks]),
-            champion.threshold.value,
-            champion.version.config.score,
+            severities, scores, champion.threshold.value, champion.version.config.score
         ),
     )
-    alarming = _alarming(chunks, rows.alarms)
+    alarming = _alarming_rows(chunks, rows.alarms)
     events = _events(champion, alarming)
     blocks = _blocks(chunks, rows, events)
     report = Report(
         champion.uid,
         champion.number,
         champion.generation,
-        tuple(_tallies(rows, champion.generation, regimes, now)),
+        tuple(_bucket_counts(rows, champion.generation, regimes, now)),
         tuple(one.block for one in blocks),
     )
     order = [row for one in blocks for row in one.kept_rows]
@@ -125,7 +124,7 @@ class _Alarming(NamedTuple):
         return float(self.chunk.columns.severities[self.own])
 
 
-def _alarming(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alarming]:
+def _alarming_rows(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alarming]:
     """Return the alarming rows whose vectors were kept, in order, at most DIGESTS of them."""
     numbers = np.flatnonzero(alarms)
     if not len(numbers):
@@ -175,7 +174,7 @@ def _severest(columns: Judgement, most: int) -> NDArray[np.intp]:
     return rows
 
 
-def _tallies(
+def _bucket_counts(
     rows: _Rows, generation: int, regimes: Sequence[int], now: float
 ) -> list[BucketCounts]:
     """Return the counts of the rows by minute or hour."""
@@ -207,7 +206,7 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
         return {}
     X = np.stack([one.x for one in severest])
     attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
-    words = _words(champion, X)
+    words = _words_of(champion, X)
     events = {}
     for (number, chunk, own, x), row_attributions, row_words in zip(
         severest, attributions, words, strict=True
@@ -229,7 +228,7 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
     return events
 
 
-def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
+def _words_of(champion: Champion, X: Matrix) -> list[dict[int, str]]:
     """Return the words of each row of X (n, w), by the positions of their features."""
     places = champion.version.config.categories(X.shape[1])
     if not places:
@@ -239,7 +238,7 @@ def _words(champion: Champion, X: Matrix) -> list[dict[int, str]]:
 
 
 class _Block(NamedTuple):
-    """A block, and the row numbers of its kept_rows in order."""
+    """A block, and the row numbers of its kept rows in order."""
 
     block: Block
     kept_rows: list[int]
@@ -277,14 +276,14 @@ def _block(
         tuple(positions.tolist()),
         tuple(rows.times[numbers].tolist()),
         tuple(rows.severities[numbers].tolist()),
-        tuple((place, _witness(events[row])) for place, row in listed if row in events),
+        tuple((place, _kept_row(events[row])) for place, row in listed if row in events),
         unlisted,
         tuple(rows.heights[numbers].tolist()),
     )
     return _Block(block, [row for _, row in listed if row in events])
 
 
-def _witness(event: Event) -> KeptRow:
+def _kept_row(event: Event) -> KeptRow:
     return KeptRow(
         "", event.time, event.severity, event.p_value, event.score, b"", event.attributions,
         client_id=event.client_id,

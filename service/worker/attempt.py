@@ -65,7 +65,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     finally:
         with contextlib.suppress(StoreUnavailable):
             await tools.leases.release(run.lease)
-        await tools.due.settle(detector.name)
+        await tools.due.retraining_over(detector.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class _Attempt:
             artifact = await self._train(detector, experience, run, anchor)
             candidate = await self._examine(detector, experience, artifact, anchor)
             crash_points.passage("worker.trained")
-            await self._settle(experience, candidate)
+            await self._write_outcome(experience, candidate)
         except TrainingError as error:
             return await self._failed(experience, str(error))
         except (StoreUnavailable, Fenced):
@@ -170,7 +170,7 @@ class _Attempt:
             vectors=bytearray(experience.vectors.data.cast("B")),
             n=n,
             d=d,
-            config=await self._worded(detector, experience),
+            config=await self._config_with_words(detector, experience),
             weights=run.weights,
             artifact_max_bytes=self.tools.artifact_max_bytes,
             judged=labels.vectors.tobytes() if labels else b"",
@@ -181,7 +181,7 @@ class _Attempt:
         self._training = time.monotonic()
         return await self.tools.trainer.train(job, self._note_progress)
 
-    async def _worded(self, detector: Detector, experience: Experience) -> JsonObject:
+    async def _config_with_words(self, detector: Detector, experience: Experience) -> JsonObject:
         """Return the config with the words that its categories have in the experience."""
         config = resolved(detector.config, experience.chosen or detector.chosen)
         if config.words:
@@ -268,7 +268,7 @@ class _Attempt:
 
         return await asyncio.to_thread(compared)
 
-    async def _settle(self, experience: Experience, candidate: _Candidate) -> None:
+    async def _write_outcome(self, experience: Experience, candidate: _Candidate) -> None:
         """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended."""
         registry, record = self.tools.registry, candidate.record
         write = registry.promote if candidate.accepted else registry.reject
@@ -305,7 +305,7 @@ class _Attempt:
     async def _while_kept(self, experience: Experience, work: Coroutine[Any, Any, bool]) -> bool:
         """Return the result of `work`. Cancel it and raise Fenced once its result is useless."""
         working = asyncio.create_task(work)
-        keeping = asyncio.create_task(self._keep(experience))
+        keeping = asyncio.create_task(self._keep_lease(experience))
         try:
             await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
@@ -316,7 +316,7 @@ class _Attempt:
             keeping.cancel()
             await asyncio.gather(working, keeping, return_exceptions=True)
 
-    async def _keep(self, experience: Experience) -> None:
+    async def _keep_lease(self, experience: Experience) -> None:
         """Renew the lease and write the progress again and again. Ends only by raising Fenced."""
         written, shown_at = self._progress, -math.inf
         shown = max(self.lease.seconds, _SHOWN_SECONDS)
@@ -332,7 +332,7 @@ class _Attempt:
                 self.lease = renewed
                 if self._settling:
                     continue
-                await self._check(experience)
+                await self._check_still_valid(experience)
                 if written != self._progress:
                     written = self._progress
                     await self.tools.retrainings.progress(self.lease, written)
@@ -340,7 +340,7 @@ class _Attempt:
                 if self.lease.expired:
                     raise Fenced("the lease ran out while the store was away") from None
 
-    async def _check(self, experience: Experience) -> None:
+    async def _check_still_valid(self, experience: Experience) -> None:
         """Raise Fenced if the store would refuse the promotion."""
         name = experience.name
         pointer = (await self.tools.detectors.poll([name])).get(name)

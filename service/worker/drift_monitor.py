@@ -97,7 +97,7 @@ class Monitor:
                 self._watches.pop(name, None)
                 continue
             try:
-                await self._look(name, pointer)
+                await self._follow(name, pointer)
             except Fenced:
                 self._leave(name)
             except StoreUnavailable:
@@ -114,7 +114,7 @@ class Monitor:
                 await self._incidents.close(watch.lease)
             await self._leases.release(watch.lease)
 
-    async def _look(self, name: str, pointer: Pointer) -> None:
+    async def _follow(self, name: str, pointer: Pointer) -> None:
         watch = await self._watch(name, pointer)
         if watch is None:
             return
@@ -125,9 +125,9 @@ class Monitor:
             await self._reconfigure(watch, name, pointer)
         summaries = await self._live.read(name, watch.after, _SUMMARIES)
         if summaries:
-            await asyncio.to_thread(_take, watch, summaries)
+            await asyncio.to_thread(_test_traffic, watch, summaries)
         due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
-        if watch.unsaved and (due or _shown(watch.drift.verdict()) != watch.shown):
+        if watch.unsaved and (due or _saved_at_once(watch.drift.verdict()) != watch.shown):
             await self._save(watch)
         await self._incidents.look(watch.lease, watch.detector, watch.version, watch.threshold)
 
@@ -138,7 +138,7 @@ class Monitor:
     async def _watch(self, name: str, pointer: Pointer) -> _Watch | None:
         """Return the watch over `pointer`'s version. Begin one if there is none."""
         watch = self._watches.get(name)
-        lease = await self._hold(name, watch.lease if watch else None)
+        lease = await self._hold_lease(name, watch.lease if watch else None)
         if lease is None:
             self._watches.pop(name, None)
             return None
@@ -164,7 +164,7 @@ class Monitor:
         self._watches[name] = watch
         return watch
 
-    async def _hold(self, name: str, lease: Lease | None) -> Lease | None:
+    async def _hold_lease(self, name: str, lease: Lease | None) -> Lease | None:
         """Return a lease that lasts for this round, None if another process watches."""
         now = time.monotonic()
         if lease is not None:
@@ -223,7 +223,7 @@ class Monitor:
         if time.monotonic() - watch.asked_at >= _ASK_SECONDS:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())
-        shown = _shown(verdict)
+        shown = _saved_at_once(verdict)
         changed = watch.shown and shown[0] != watch.shown[0]
         if changed or watch.since is None:
             watch.since = now
@@ -254,7 +254,7 @@ class Monitor:
         )
 
 
-def _shown(verdict: Verdict) -> tuple[str | bool, ...]:
+def _saved_at_once(verdict: Verdict) -> tuple[str | bool, ...]:
     """Return the part of a verdict that is saved at once when it changes."""
     found = verdict.statistics
     tests = (found.martingale, found.adwin, found.anomalies, found.inputs)
@@ -262,7 +262,7 @@ def _shown(verdict: Verdict) -> tuple[str | bool, ...]:
     return (verdict.state, *alarms, *(one.feature for one in found.features if one.alarm))
 
 
-def _take(watch: _Watch, summaries: Sequence[tuple[str, LiveSummary]]) -> None:
+def _test_traffic(watch: _Watch, summaries: Sequence[tuple[str, LiveSummary]]) -> None:
     """Give the tests the traffic of the watched version. Other versions' traffic is skipped."""
     baseline = watch.drift.baseline
     for at, summary in summaries:
@@ -300,11 +300,11 @@ def baseline_of(version: Version, threshold: Threshold, uid: str, number: int) -
         reference_rows=version.calibration.n,
         features=version.features,
         alpha=threshold.alpha,
-        regimes=_known(version),
+        regimes=_learned_regimes(version),
     )
 
 
-def _known(version: Version) -> list[LearnedRegime]:
+def _learned_regimes(version: Version) -> list[LearnedRegime]:
     latest = version.lineage.experiences
     return [LearnedRegime(one.number, one.share, one.seen == latest) for one in version.regimes]
 

@@ -94,7 +94,7 @@ class IncidentMonitor:
             await self._choose(followed, detector, version, threshold)
         now = time.time()
         if reads:
-            await asyncio.to_thread(_take, followed, reads, threshold.alpha, now)
+            await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
         if wanted and followed.chosen is not None:
             followed.changes += followed.fold.sweep(_context(followed, threshold.alpha, now))
         any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
@@ -138,7 +138,7 @@ class IncidentMonitor:
         if followed.chosen is not None and fresh and followed.chosen_for == chosen_for:
             return
         chunks = await self._incidents.buckets(detector.name)
-        rate = await asyncio.to_thread(_rate, chunks, dict(followed.buckets), time.time())
+        rate = await asyncio.to_thread(_rows_per_day, chunks, dict(followed.buckets), time.time())
         followed.chosen = choose(
             OpeningCounts.from_lineage(version.lineage),
             asked.false_per_day,
@@ -151,11 +151,11 @@ class IncidentMonitor:
     async def _save(self, lease: Lease, followed: _Followed) -> None:
         name, now = lease.name, time.time()
         incidents = await self._with_rows(name, followed.changes)
-        incidents = await asyncio.to_thread(_placed, followed, incidents)
+        incidents = await asyncio.to_thread(_with_regimes, followed, incidents)
         fields = {history.chunk_of(step, place) for step, place in followed.buckets}
         held = await self._incidents.buckets(name, sorted(fields))
         gone = history.expired(await self._incidents.fields(name), now) if fields else ()
-        buckets = await asyncio.to_thread(_joined, held, followed.buckets)
+        buckets = await asyncio.to_thread(_joined_chunks, held, followed.buckets)
         paging = [one for one in followed.fold.open() if one.pages]
         paging = [one for one in paging if one.id not in followed.dismissed]
         kinds = [change.kind for change in followed.changes]
@@ -166,7 +166,7 @@ class IncidentMonitor:
                 incidents=incidents,
                 buckets={**dict.fromkeys(gone), **buckets},
                 messages=self._messages(lease, followed.changes, now),
-                rule=_in_force(followed.chosen),
+                rule=_rule_document(followed.chosen),
                 opened=kinds.count("opened"),
                 closed=kinds.count("closed"),
                 paging=0 if now < followed.muted_until else len(paging),
@@ -219,7 +219,7 @@ class IncidentMonitor:
         ]
 
 
-def _placed(
+def _with_regimes(
     followed: _Followed, incidents: Sequence[tuple[Incident, list[KeptRow] | None]]
 ) -> list[tuple[Incident, list[KeptRow] | None]]:
     """Return the incidents, each with the number of the regime nearest to its worst row."""
@@ -237,7 +237,9 @@ def _placed(
     return found
 
 
-def _take(followed: _Followed, reads: Sequence[StoredReport], alpha: float, now: float) -> None:
+def _count_reports(
+    followed: _Followed, reads: Sequence[StoredReport], alpha: float, now: float
+) -> None:
     """Count the reports' rows. If a rule is in force, update the incidents with them too."""
     for at, report in reads:
         followed.after = at
@@ -274,7 +276,7 @@ def _context(followed: _Followed, alpha: float, now: float) -> Context:
     )
 
 
-def _in_force(chosen: ChosenRule | None) -> IncidentRule | None:
+def _rule_document(chosen: ChosenRule | None) -> IncidentRule | None:
     """Return the rule in force in the form for the status, None if there is none."""
     if chosen is None:
         return None
@@ -290,7 +292,7 @@ def _in_force(chosen: ChosenRule | None) -> IncidentRule | None:
     )
 
 
-def _rate(
+def _rows_per_day(
     chunks: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket], now: float
 ) -> float | None:
     """Return the rows per day, from the stored minutes and those not saved yet."""
@@ -304,7 +306,7 @@ def _rate(
     return history.rows_per_day(minutes, now)
 
 
-def _joined(
+def _joined_chunks(
     held: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket]
 ) -> dict[str, bytes]:
     """Return the packed chunks with the counts that are not saved yet added."""

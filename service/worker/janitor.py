@@ -51,7 +51,7 @@ class Janitor:
         await self._due.repair(detectors)
         for detector in detectors:
             try:
-                await self._tidy(detector)
+                await self._clean_up(detector)
             except StoreUnavailable:
                 raise
             except (Unknown, Conflict):
@@ -60,7 +60,7 @@ class Janitor:
                 _log.exception("deleting old data of a detector failed", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
-        ended = await self._erasure.settle()
+        ended = await self._erasure.rewrite_result()
         if ended:
             _log.info("the append-only file was rewritten")
         elif ended is False:
@@ -68,7 +68,7 @@ class Janitor:
         if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():
             _log.info("the append-only file is being rewritten")
 
-    async def _tidy(self, detector: Detector) -> None:
+    async def _clean_up(self, detector: Detector) -> None:
         if detector.kept_bytes:
             seconds = detector.config.keep_learned_seconds
             while await self._erasure.erase(detector.name, seconds, self._kept_bytes):
@@ -76,14 +76,14 @@ class Janitor:
         if detector.parked:
             await self._quarantine.resume(detector.name)
         if detector.quarantined and detector.config.admission == "hold_novel":
-            await self._release(detector, time.time())
+            await self._release_novel(detector, time.time())
         seen = (detector.uid, detector.generation, detector.last_version)
         before, at = self._pruned.get(detector.name, (None, 0.0))
         if before != seen or time.monotonic() - at >= _PRUNE_SECONDS:
             await self._registry.prune(detector.name)
             self._pruned[detector.name] = (seen, time.monotonic())
 
-    async def _release(self, detector: Detector, now: float) -> None:
+    async def _release_novel(self, detector: Detector, now: float) -> None:
         """Release novel rows that have waited as long as the config says.
 
         Rows of a fault are not released. A fault is an incident that a person confirmed.

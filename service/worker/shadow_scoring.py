@@ -18,7 +18,7 @@ from service.domain.detector import Detector
 from service.domain.detector_config import configured
 from service.problems import StoreUnavailable
 from service.store.live_summaries import LiveSummaries
-from service.store.streams import kept
+from service.store.streams import live_vectors_kept
 
 _LOOK_SECONDS = 0.5  # between two counts of the vectors
 ROWS = 10  # most vectors in the record, which is kept for long
@@ -32,7 +32,7 @@ async def sample(live: LiveSummaries, detector: Detector) -> NDArray[np.float32]
     """
     asked, d = detector.config.retrain.shadow, detector.dimension or 0
     assert asked is not None, "called only if the config has a shadow stage"
-    most, until = kept(asked.vectors, d), time.monotonic() + asked.seconds
+    most, until = live_vectors_kept(asked.vectors, d), time.monotonic() + asked.seconds
     while True:
         try:
             if await live.sampled(detector.name) >= most or time.monotonic() >= until:
@@ -57,7 +57,7 @@ def compare(
     """
     asked = detector.config.retrain.shadow
     assert asked is not None, "called only if the config has a shadow stage"
-    most_asked = kept(asked.vectors, X.shape[1])
+    most_asked = live_vectors_kept(asked.vectors, X.shape[1])
     if not len(X):
         return ShadowResult(asked=most_asked, n=0)
     judgements = {}

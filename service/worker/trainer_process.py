@@ -64,7 +64,7 @@ class Trainer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_READ_LIMIT,
-            cwd=_directory(),
+            cwd=_working_directory(),
             **Spawn(nice=19).options(),
         )
 
@@ -107,7 +107,7 @@ class Trainer:
 
     async def _send(self, job: Job) -> None:
         if not self._ready:
-            reply = await self._next(max(self._stall_seconds, _START_SECONDS))
+            reply = await self._next_reply(max(self._stall_seconds, _START_SECONDS))
             if isinstance(reply, Failed):
                 raise TrainingError(f"the trainer cannot start: {reply.reason}")
             if not isinstance(reply, Ready):
@@ -126,7 +126,7 @@ class Trainer:
         try:
             async with asyncio.timeout(self._seconds):
                 while True:
-                    reply = await self._next(self._stall_seconds)
+                    reply = await self._next_reply(self._stall_seconds)
                     if isinstance(reply, Trained | Failed):
                         return reply
                     if isinstance(reply, Progress):
@@ -137,7 +137,7 @@ class Trainer:
                 "ANAMNESIS_TRAINING_SECONDS"
             ) from None
 
-    async def _next(self, patience: float) -> Reply:
+    async def _next_reply(self, patience: float) -> Reply:
         """Return the next reply. Watch the child until it comes.
 
         On a busy machine a child may compute for a long time without a reply. It is given up if it
@@ -187,7 +187,7 @@ class Trainer:
         return f"the trainer ended with code {code}"
 
 
-def _directory() -> str | None:
+def _working_directory() -> str | None:
     """Return the directory for the child: this process's own, or the root if that was deleted.
 
     torch does not load in a deleted directory. The child opens no file by a relative name.

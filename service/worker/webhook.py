@@ -70,7 +70,7 @@ class Webhook:
         """Deliver waiting messages until the receiver refuses. Raises StoreUnavailable."""
         for lease in self._leases():
             try:
-                await self._look(lease)
+                await self._deliver_waiting(lease)
             except Fenced:
                 continue  # another process delivers this detector's messages
 
@@ -78,7 +78,7 @@ class Webhook:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _look(self, lease: Lease) -> None:
+    async def _deliver_waiting(self, lease: Lease) -> None:
         waiting = await self._messages.waiting(lease.name, _AT_ONCE)
         late = [one for one in waiting if time.time() - one.message.at > self._receiver.seconds]
         if late:
@@ -87,7 +87,7 @@ class Webhook:
         behind: set[str] = set()  # incidents with an earlier message that still waits
         for one in waiting[len(late) :]:
             now = time.monotonic()
-            if now < self._not_before or not self._spend(now):
+            if now < self._not_before or not self._take_token(now):
                 return
             message = one.message
             if message.incident in behind or now < self._again.get(message.id, 0.0):
@@ -105,13 +105,13 @@ class Webhook:
         try:
             answer = await self._client.post(self._receiver.url, content=message.body, headers=sent)
         except httpx.HTTPError as error:
-            self._away(type(error).__name__)
+            self._wait_for_receiver(type(error).__name__)
             return False
         if answer.is_success:
             self._pause = 0.0
             return True
         if answer.status_code >= 500 or answer.status_code in {408, 429}:
-            self._away(f"status {answer.status_code}")
+            self._wait_for_receiver(f"status {answer.status_code}")
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
             _log.warning(
@@ -121,14 +121,14 @@ class Webhook:
             )
         return False
 
-    def _away(self, why: str) -> None:
+    def _wait_for_receiver(self, why: str) -> None:
         """Send nothing to the receiver for a while."""
         if not self._pause:
             _log.warning("the webhook's receiver does not answer", why=why)
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._not_before = time.monotonic() + self._pause
 
-    def _spend(self, now: float) -> bool:
+    def _take_token(self, now: float) -> bool:
         """Return whether one more message may be sent in this minute. If so, count it."""
         most = float(self._receiver.per_minute)
         self._tokens = min(most, self._tokens + (now - self._filled_at) * most / 60)

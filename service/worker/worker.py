@@ -81,7 +81,7 @@ class Worker:
     async def startup(self) -> None:
         """Start the trainer, wait for the store, and start the tasks beside the retraining."""
         await self.tools.trainer.warm()
-        await self._store_is_there()
+        await self._wait_for_store()
         self._helpers = [
             asyncio.create_task(self._listen(self.url)),
             asyncio.create_task(self._repeat(_BEAT_SECONDS, self.beat)),
@@ -104,23 +104,23 @@ class Worker:
                 if not away:
                     _log.warning("store away", store=shown(self.url), why=cause(error))
                 away = True
-                await self._rest(_AWAY_SECONDS, wakeable=False)
+                await self._wait_for_work(_AWAY_SECONDS, wakeable=False)
                 continue
             except Exception:  # noqa: BLE001 - if the worker ended, it would be restarted and meet the same error
                 _log.exception("looking for a detector to retrain failed")
-                await self._rest(_AWAY_SECONDS, wakeable=False)
+                await self._wait_for_work(_AWAY_SECONDS, wakeable=False)
                 continue
             if away:
                 _log.info("store back")
                 away = False
             if not worked:
-                await self._rest(max(0.0, self._next_look - time.monotonic()))
+                await self._wait_for_work(max(0.0, self._next_look - time.monotonic()))
 
     async def tick(self) -> bool:
         """Retrain the due detector that needs it most. Return False if none was retrained."""
         woken, self._woken = self._woken, set()
         self._wake.clear()
-        for detector, reason in await self._due(woken):
+        for detector, reason in await self._due_detectors(woken):
             if self._exit.is_set():
                 break
             self._current = asyncio.create_task(attempt(self.tools, detector, reason))
@@ -176,7 +176,7 @@ class Worker:
         """Report to the store that this worker is alive."""
         await self.tools.leases.beat(self.id)
 
-    async def _due(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
+    async def _due_detectors(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
         """Return (detector, reason) for the due detectors, the most urgent first.
 
         It checks the detectors in `woken`, and from time to time the first entries of the due
@@ -200,7 +200,7 @@ class Worker:
         found.sort(key=lambda one: -one[0])
         return [(detector, reason) for _, detector, reason in found]
 
-    async def _rest(self, seconds: float, *, wakeable: bool = True) -> None:
+    async def _wait_for_work(self, seconds: float, *, wakeable: bool = True) -> None:
         """Wait for a notification, at most until the time is over."""
         waited_for = self._wake if wakeable else self._exit
         with contextlib.suppress(TimeoutError):
@@ -233,7 +233,7 @@ class Worker:
             took = time.monotonic() - began
             await asyncio.sleep(pause(took, _HELP_SHARE, seconds))
 
-    async def _store_is_there(self) -> None:
+    async def _wait_for_store(self) -> None:
         """Wait until the store answers. Raises WeakStore if it could lose acknowledged writes."""
         logged, weak = False, self.settings.allow_weak_store
         while not self._exit.is_set():
@@ -243,7 +243,7 @@ class Worker:
                 if not logged:
                     _log.warning("waiting for the store", store=shown(self.url), why=cause(error))
                 logged = True
-                await self._rest(_AWAY_SECONDS, wakeable=False)
+                await self._wait_for_work(_AWAY_SECONDS, wakeable=False)
             else:
                 for weakness in weaknesses:
                     _log.warning("a weak store is allowed", why=weakness)

@@ -118,7 +118,7 @@ async def test_a_category_works_in_every_content_type_and_every_answer(api: Runn
 
     sample = (await api.http.get("/v1/detectors/pump/versions/1/sample?n=20")).json()
     assert {row[1] for row in sample["vectors"]} == {"run", "idle"}
-    await api.parts.observer.flush()
+    await api.parts.reporter.flush()
     events = (await api.http.get("/v1/detectors/pump/events")).json()["events"]
     assert {event["vector"][1] for event in events} == {"jammed"}
     assert events[0]["attributions"][0]["value"] == "jammed"

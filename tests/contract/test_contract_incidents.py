@@ -34,7 +34,7 @@ async def score(pump: Running, monitor: Monitor, rows: list[list[float]]) -> Non
     """Score rows and let the worker see them."""
     answer = await pump.http.post(f"{PUMP}/score", json={"vectors": rows})
     assert answer.status_code == 200
-    await pump.parts.observer.flush()
+    await pump.parts.reporter.flush()
     await monitor.tick()
 
 
@@ -93,7 +93,7 @@ async def test_the_page_links_to_the_time_of_rows_of_last_week(
     last_week = [time.time() - 7 * 86_400 + i for i in range(24)]
     told = {"vectors": [[0.0] * 3] * 20 + [ODD] * 4, "timestamps": last_week}
     assert (await pump.http.post(f"{PUMP}/score", json=told)).status_code == 200
-    await pump.parts.observer.flush()
+    await pump.parts.reporter.flush()
     await monitor.tick()
     page = (await pump.http.get("/detectors/pump")).text
     (link,) = re.findall(
@@ -327,7 +327,7 @@ async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) 
     await pump.http.post(f"{PUMP}/score", json={"vectors": regime})
     for flushed in (False, True):
         if flushed:  # known from the store, not only from this process's memory
-            await pump.parts.observer.flush()
+            await pump.parts.reporter.flush()
         answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": regime})
         assert answer.json()["quarantined"] >= 50, flushed  # the severest of an answer are known
         assert "`vouch`" in answer.json()["why"]
@@ -352,19 +352,19 @@ async def test_a_row_is_held_back_before_its_alarm_is_in_the_store(
     pump: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A row is held back also while the report of its alarm is still on its way to the store."""
-    observer, go = pump.parts.observer, threading.Event()
-    summarise = observer._summarise
+    reporter, go = pump.parts.reporter, threading.Event()
+    summarise = reporter._summarise
 
     def summarise_late(*args: Any) -> Any:
         assert go.wait(PATIENCE)
         return summarise(*args)
 
-    monkeypatch.setattr(observer, "_summarise", summarise_late)
+    monkeypatch.setattr(reporter, "_summarise", summarise_late)
     regime = (np.random.default_rng(0).normal(size=(60, 3)) * 0.1 + 70.0).tolist()
     await pump.http.post(f"{PUMP}/score", json={"vectors": regime})
-    reporting = asyncio.create_task(observer.flush())
+    reporting = asyncio.create_task(reporter.flush())
     try:
-        await until(lambda: not observer._pending)
+        await until(lambda: not reporter._pending)
         answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": regime})
     finally:
         go.set()
@@ -380,7 +380,7 @@ async def test_a_dismissal_releases_no_rows_of_another_incident(
     for source, rows in (("a", regime), ("b", fault)):
         body = {"vectors": rows, "sources": [source] * 4}
         await pump.http.post(f"{PUMP}/score", json=body)
-    await pump.parts.observer.flush()
+    await pump.parts.reporter.flush()
     await monitor.tick()
     sent = [row for pair in zip(regime, fault, strict=True) for row in pair]
     answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})

@@ -106,7 +106,7 @@ async def test_events_and_vectors_can_be_labelled(pump: Running) -> None:
     vectors = [[0, 0, 0], [60, 60, 60]]
     scored = (await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})).json()
     assert scored["is_anomaly"] == [False, True]
-    await pump.parts.observer.flush()
+    await pump.parts.reporter.flush()
     (event,) = (await pump.http.get(f"{PUMP}/events")).json()["events"]
     assert event["vector"] == [60, 60, 60]
     assert event["score"] == pytest.approx(scored["scores"][1])

@@ -80,7 +80,7 @@ async def detector_with_all_data(api: Running, versions: tuple[Version, Version]
     await api.learn(versions[1], good=False)
     await api.http.post("/v1/detectors/pump/score", json={"vectors": X})
     await api.http.post("/v1/detectors/pump/normal", json={"vectors": X})
-    await api.parts.observer.flush()
+    await api.parts.reporter.flush()
     return api
 
 

@@ -150,7 +150,7 @@ async def test_the_client_creates_reads_and_deletes_templates(api: Running) -> N
 
     def use_the_client() -> None:
         with Client(str(api.http.base_url)) as client:
-            assert client.put_template("pump", {})["score"] == "auto"
+            assert client.create_template("pump", {})["score"] == "auto"
             assert client.template("pump")["score"] == "auto"
             client.delete_template("pump")
             with pytest.raises(Refused):

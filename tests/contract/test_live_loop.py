@@ -81,7 +81,7 @@ class Loop:
     async def score(self, batch: np.ndarray, *, flush: bool = True) -> None:
         self.alarmed[batch] = (await self.post("score", self.rows[batch]))["is_anomaly"]
         if flush:
-            await self.api.parts.observer.flush()
+            await self.api.parts.reporter.flush()
 
     async def send(self, batch: np.ndarray) -> None:
         """Send rows as normal; record which were accepted."""
@@ -121,7 +121,7 @@ class Loop:
             buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
             return sum(one["rows"] for one in buckets) == len(self.rows)
 
-        await self.api.parts.observer.flush()
+        await self.api.parts.reporter.flush()
         await until(rows_are_counted)
         listed = (await self.http.get(f"{PUMP}/incidents")).json()["incidents"]
         found = [

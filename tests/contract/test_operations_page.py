@@ -95,7 +95,7 @@ async def examples(pump: Running, store_url: str) -> dict[str, Any]:
         held = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[far] * 3] * 2})
         assert held.json()["quarantined"] == 2
     await pump.http.post(f"{PUMP}/score", json={"vectors": [[1.0] * 3] * 20 + [ODD] * 4})
-    await pump.parts.observer.flush()
+    await pump.parts.reporter.flush()
     async with await connect(store_url, deadline=20.0) as redis:
         monitor = Monitor(Settings(lease_seconds=30.0), redis)
         await monitor.tick()

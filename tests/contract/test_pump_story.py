@@ -24,7 +24,7 @@ class Story:
     """What is sent and answered; times are in rows since the start of the judged weeks."""
 
     def __init__(self, pump: Running, began: datetime) -> None:
-        self.http, self.flush = pump.http, pump.parts.observer.flush
+        self.http, self.flush = pump.http, pump.parts.reporter.flush
         self.began = began
 
     def row(self, at: str) -> float:

@@ -111,7 +111,7 @@ async def _ended(stage: Stage, *, well: bool) -> None:
 
     async def rewrite_is_over() -> bool:
         try:
-            ended = await erasure.settle()
+            ended = await erasure.rewrite_result()
         except Exception:  # noqa: BLE001 - connections to a store that died break once
             return False
         assert ended in (None, well)

@@ -23,26 +23,28 @@ class ByteBounds:
     Each counting method returns the problem if its bound is passed, else None.
     """
 
-    __slots__ = ("_body", "_content", "_headers", "_late", "_pieces", "_trailers", "_whole")
+    __slots__ = (
+        "_body_bytes", "_body_pieces", "_first_passed", "_header_bytes", "_later_bytes",
+        "_later_content", "_trailer_bytes",
+    )  # fmt: skip
 
     def __init__(self) -> None:
-        self._trailers = 0
-        self.turn()
+        self.begin()
 
-    def turn(self) -> None:
+    def begin(self) -> None:
         """Begin to count a head or a body. It begins within the packet that is being parsed."""
-        self._late = 0
-        self._content = 0
-        self._body = 0
-        self._pieces = 0
-        self._headers = 0
-        self._trailers = 0
-        self._whole = False
+        self._later_bytes = 0
+        self._later_content = 0
+        self._body_bytes = 0
+        self._body_pieces = 0
+        self._header_bytes = 0
+        self._trailer_bytes = 0
+        self._first_passed = False
 
     def header(self, size: int, before: int) -> Problem | None:
         """Count a header of `size` bytes (name and value) that follows `before` other headers."""
-        self._headers += size + 4
-        return _HEAD if self._headers > HEAD_BYTES or before >= HEADERS else None
+        self._header_bytes += size + 4
+        return _HEAD if self._header_bytes > HEAD_BYTES or before >= HEADERS else None
 
     def head(
         self, authorization: bytes | None, url: bytes, headers: Collection[tuple[bytes, bytes]]
@@ -54,42 +56,43 @@ class ByteBounds:
 
     def trailer(self, size: int) -> Problem | None:
         """Count a trailer of `size` bytes (name and value)."""
-        self._trailers += size + 4
-        return _FRAME if self._trailers > _FRAME_BYTES else None
+        self._trailer_bytes += size + 4
+        return _FRAME if self._trailer_bytes > _FRAME_BYTES else None
 
     def content(self, size: int) -> Problem | None:
         """Count `size` bytes of the body that the parser reported as one piece.
 
         A chunked body has at least one piece for each chunk, another body one for each packet.
         """
-        self._content += size
-        self._pieces += 1
-        self._body += size
-        return _FRAME if _LEAST_FRAME * self._pieces > _FRAME_BYTES + self._body else None
+        self._later_content += size
+        self._body_pieces += 1
+        self._body_bytes += size
+        least = _LEAST_FRAME * self._body_pieces
+        return _FRAME if least > _FRAME_BYTES + self._body_bytes else None
 
     def packet_of_head(self, size: int, headers: int) -> Problem | None:
         """Count a packet that ended within a head, which has had `headers` headers so far."""
-        return _HEAD if self._packet(size) > HEAD_BYTES or headers > HEADERS else None
+        return _HEAD if self._later_packets(size) > HEAD_BYTES or headers > HEADERS else None
 
     def packet_of_body(self, size: int) -> Problem | None:
         """Count a packet that ended within a body or its trailers."""
-        framing = self._packet(size) - self._content
-        most = _FRAME_BYTES + self._content
-        return _FRAME if self._late and framing > most else None
+        framing = self._later_packets(size) - self._later_content
+        most = _FRAME_BYTES + self._later_content
+        return _FRAME if self._later_bytes and framing > most else None
 
     def packet_between(self, size: int) -> Problem | None:
         """Count a packet that holds no part of a request."""
-        return _BETWEEN if self._packet(size) > _BETWEEN_BYTES else None
+        return _BETWEEN if self._later_packets(size) > _BETWEEN_BYTES else None
 
-    def _packet(self, size: int) -> int:
+    def _later_packets(self, size: int) -> int:
         # The first packet also holds bytes from before this part. How many is not known, so it is
         # not counted.
-        if self._whole:
-            self._late += size
+        if self._first_passed:
+            self._later_bytes += size
         else:
-            self._whole = True
-            self._content = 0
-        return self._late
+            self._first_passed = True
+            self._later_content = 0
+        return self._later_bytes
 
 
 _HEAD = HeadTooLarge(f"A head may have at most {HEAD_BYTES} bytes and {HEADERS} headers.")

@@ -14,14 +14,14 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from service.api.fast_lane.request_reader import Reading, RequestReader
-from service.api.fast_lane.response_bytes import Frames
+from service.api.fast_lane.response_bytes import ResponseEncoder
 from service.problems import Busy, Problem, RequestTimeout
 from service.scoring.answers import Reply, as_problem
 
 # Bytes that a peer must send or receive in every period of `body_seconds`: 6.5 KB/s by default.
 _PROGRESS = 64 * 1024
 _LINGER_SECONDS = 1.0
-_SOONER = 0.95  # of `body_seconds`: the system's timeout begins only at its first probe
+_TIMEOUT_SHARE = 0.95  # of `body_seconds`: the system's timeout begins only at its first probe
 _LAST_CALL_SECONDS = 0.5  # requests sent before a drain began arrive within this time
 
 
@@ -50,15 +50,15 @@ class HttpProtocol(RequestReader):
         if self.transport.is_closing():
             return
         done = not self._unanswered
-        close = done and self._ends() and self._refusal_to_send is None
-        frame = self.lane.frame(reply, self.server_state.default_headers, close=close)
+        close = done and self._ends_after_replies() and self._refusal_to_send is None
+        frame = self.lane.encode(reply, self.server_state.default_headers, close=close)
         if not done:
             self._outgoing.append(frame)
             return
         if self._outgoing:
             frame = b"".join([*self._outgoing, frame])
             self._outgoing.clear()
-        if self._asked is None:
+        if self._lane_request is None:
             self._lane_cycle.response_complete = True
         if self._refusal_to_send is not None and not self.pipeline:
             self._send_last(frame + self._refusal_to_send)
@@ -68,10 +68,10 @@ class HttpProtocol(RequestReader):
             self.transport.close()
         self.on_response_complete()
 
-    def _ends(self) -> bool:
+    def _ends_after_replies(self) -> bool:
         # The last request asked to close, or the process drains and no request has begun.
-        return self._asked is None and (
-            self._last or (self.draining and self._reading is Reading.NOTHING)
+        return self._lane_request is None and (
+            self._is_last or (self.draining and self._reading is Reading.NOTHING)
         )
 
     def on_response_complete(self) -> None:
@@ -83,7 +83,7 @@ class HttpProtocol(RequestReader):
         if not self.flow.write_paused:
             self.flow.resume_reading()
         if self._reading is Reading.NOTHING:
-            self._since = self.loop.time()
+            self._progress_at = self.loop.time()
         if following is not None:
             self._start_asgi_task(*following)
         elif self._refusal_to_send is not None:
@@ -97,29 +97,29 @@ class HttpProtocol(RequestReader):
             or self._refusal_to_send is not None
         ):
             return
-        last_answer = Frames().frame(
+        refusal = ResponseEncoder().encode(
             as_problem(problem), self.server_state.default_headers, close=True
         )
         # Whether the refused request belongs to the application, which reads its body now or later.
-        taken = self._reading is Reading.BODY and self._asked is None
-        self._last, self._asked = True, None
-        self._let_go()
+        taken = self._reading is Reading.BODY and self._lane_request is None
+        self._is_last, self._lane_request = True, None
+        self._lane_body.release()
         cycle = self.cycle
         if taken and self.pipeline:
-            self.pipeline.popleft()  # the application has not begun it; the last_answer answers it
-            self._refusal_to_send = last_answer
+            self.pipeline.popleft()  # the application has not begun it, and never will
+            self._refusal_to_send = refusal
         elif taken:
             cycle.disconnected = True
             cycle.message_event.set()
-            self._send_last(b"" if cycle.response_started else last_answer)
+            self._send_last(b"" if cycle.response_started else refusal)
         elif (
             self._unanswered
             or self.pipeline
             or not (cycle is None or cycle.response_complete or cycle is self._lane_cycle)
         ):
-            self._refusal_to_send = last_answer  # sent after the answers to earlier requests
+            self._refusal_to_send = refusal  # sent after the answers to earlier requests
         else:
-            self._send_last(last_answer)
+            self._send_last(refusal)
 
     def _send_last(self, last_answer: bytes) -> None:
         # If the socket closed while the peer still sends, the connection would be reset and the
@@ -135,7 +135,7 @@ class HttpProtocol(RequestReader):
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Begin to serve the peer, or refuse it if there are too many connections."""
         super().connection_made(transport)
-        self._since = self.loop.time()
+        self._progress_at = self.loop.time()
         if len(self.connections) > self.settings.max_connections:
             self.refuse(Busy("The process has its largest number of connections. Try again later."))
             return
@@ -143,12 +143,12 @@ class HttpProtocol(RequestReader):
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             # Bytes that the peer has not received may lie in the system's buffer, where this
             # process cannot see them. So the system drops the connection.
-            stalled = round(_SOONER * 1000 * self.settings.body_seconds)
+            stalled = round(_TIMEOUT_SHARE * 1000 * self.settings.body_seconds)
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the requests that the peer sent before it closed its side."""
-        self._last = True
+        self._is_last = True
         return self._unanswered > 0 and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
@@ -179,17 +179,20 @@ class HttpProtocol(RequestReader):
         if self._reading is Reading.NOTHING:
             fresh = cycle is None
             limit = self.settings.header_seconds if fresh else self.settings.idle_seconds
-            if (fresh or cycle.response_complete) and now - self._since >= limit:
+            if (fresh or cycle.response_complete) and now - self._progress_at >= limit:
                 self.transport.close()
         elif self.flow.read_paused or (cycle is not None and cycle.waiting_for_100_continue):
-            self._since, self._received = now, 0  # the peer waits for this process, not vice versa
+            self._progress_at, self._received = (
+                now,
+                0,
+            )  # the peer waits for this process, not vice versa
         elif self._reading is Reading.HEAD:
-            if now - self._since >= self.settings.header_seconds:
+            if now - self._progress_at >= self.settings.header_seconds:
                 self.refuse(RequestTimeout("The request's head came too slowly."))
-        elif now - self._since >= self.settings.body_seconds:
+        elif now - self._progress_at >= self.settings.body_seconds:
             if self._received < _PROGRESS:
                 self.refuse(RequestTimeout("The request's body came too slowly."))
-            self._since, self._received = now, 0
+            self._progress_at, self._received = now, 0
 
     @property
     def unsent(self) -> int:

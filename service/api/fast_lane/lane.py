@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from service import log
 from service.api.access import Access
 from service.api.body_budget import BodyBudget
-from service.api.fast_lane.response_bytes import Frames, Headers
+from service.api.fast_lane.response_bytes import Headers, ResponseEncoder
 from service.api.origin import Hosts
 from service.problems import Problem, UnsupportedMedia
 from service.scoring.answers import Reply, as_problem
@@ -85,11 +85,11 @@ class Lane:
         self._hosts = hosts
         # Called with a request's `Authorization` header and its detector.
         self.admit = access.admit
+        self.encode = ResponseEncoder().encode
         self._waiting: deque[tuple[WaitingConnection, ScoreRequest]] = deque()
-        self._frames = Frames()
         self._heads: dict[bytes, ParsedHead] = {}
 
-    def recalls(self, data: bytes) -> ScoreRequest | None:
+    def cached_request(self, data: bytes) -> ScoreRequest | None:
         """Return the request if `data` is exactly one request whose head is cached, else None.
 
         The head is not parsed again. Body, key and detector are checked as always.
@@ -119,7 +119,7 @@ class Lane:
         known = ParsedHead(request._replace(body=b""), authorization, kind, len(request.body))
         self._heads[data[:end]] = known
 
-    def takes(self, url: bytes, headers: Headers) -> ScoreRequest | None:
+    def plain_request(self, url: bytes, headers: Headers) -> ScoreRequest | None:
         """Return the request without its body if it is a plain one, else None.
 
         A plain request is a POST over HTTP/1.1 for a loaded detector. It has no query. The length
@@ -145,45 +145,43 @@ class Lane:
         part = share(kind, int(named[b"content-length"]), champion.inline)
         accept = named.get(b"accept")
         accepted = None if accept is None else accept.decode("latin-1")
-        asked = ScoreRequest(name, b"", content_type, accepted, "", None, part)
-        return asked if part <= 1 else None
+        request = ScoreRequest(name, b"", content_type, accepted, "", None, part)
+        return request if part <= 1 else None
 
-    def ask(self, asker: WaitingConnection, request: ScoreRequest, *, alone: bool = False) -> None:
+    def ask(
+        self, connection: WaitingConnection, request: ScoreRequest, *, alone: bool = False
+    ) -> None:
         """Answer the request together with all requests of this turn.
 
         It is answered at once if it is `alone` and no other waits.
         """
         first = not self._waiting
-        self._waiting.append((asker, request))
+        self._waiting.append((connection, request))
         if first and alone:
-            self._answer()
+            self._answer_waiting()
         elif first:
-            asyncio.get_running_loop().call_soon(self._answer)
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
 
-    def _answer(self) -> None:
-        askers: list[WaitingConnection] = []
+    def _answer_waiting(self) -> None:
+        connections: list[WaitingConnection] = []
         requests: list[ScoreRequest] = []
         size, part = 0, 0.0
         while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES and part < 1:
-            asker, request = self._waiting.popleft()
-            askers.append(asker)
+            connection, request = self._waiting.popleft()
+            connections.append(connection)
             requests.append(request)
             size += len(request.body)
             part += request.share
         if self._waiting:
-            asyncio.get_running_loop().call_soon(self._answer)
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
         try:
             replies = self._scoring.score_many(requests)
         except Exception:  # noqa: BLE001 - every waiting connection must get an answer
             _log.exception("scoring a batch of requests failed")
             failed = as_problem(Problem("The service failed. Its log says why."))
             replies = [failed] * len(requests)
-        for asker, reply in zip(askers, replies, strict=True):
-            asker.answered(reply)
-
-    def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
-        """Return `reply` as the bytes of an HTTP response."""
-        return self._frames.frame(reply, defaults, close=close)
+        for connection, reply in zip(connections, replies, strict=True):
+            connection.answered(reply)
 
 
 # Headers that only the application handles. It refuses a second `Authorization`, and requests that

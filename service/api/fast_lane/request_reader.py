@@ -13,17 +13,17 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from service.api.body_budget import FREE_BYTES, FULL
+from service.api.body_budget import FULL
 from service.api.fast_lane.byte_bounds import HEAD_BYTES, HEADERS, ByteBounds
 from service.api.fast_lane.flow import Flow
 from service.api.fast_lane.lane import Lane, LaneCycle
+from service.api.fast_lane.lane_body import LaneBody
 from service.api.fast_lane.rewritten_heads import has_path, with_host_of, without_upgrade
 from service.problems import BadRequest, Busy, Problem, TooManyRequests
 from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest
 from service.settings import Settings
 
-_PARTS = 256  # parts of a body before they are joined; a part costs about fifty bytes of memory
 _IN_LANE = 256  # requests of one connection in the lane before reading pauses
 _PIPELINED = 1000  # most requests of one connection that wait for the application
 
@@ -51,22 +51,19 @@ class RequestReader(HttpToolsProtocol):
         self.settings: Settings = app_state["settings"]
         self.draining = False
         self._lane_cycle: Any = LaneCycle()
-        self._asked: ScoreRequest | None = None  # the lane's request that is being read
+        self._lane_request: ScoreRequest | None = None  # the lane's request that is being read
+        self._lane_body = LaneBody(self.lane.budget)  # the body of this request
         self._authorization: bytes | None = None
-        self._body: list[bytes] = []  # the parts of its body
-        self._size = 0  # bytes of its body
-        self._sender = ""
-        self._held = 0  # bytes of its body that the budget holds for the sender
-        self._handed: ScoreRequest | None = None  # the last request parsed from the latest bytes
+        self._complete_request: ScoreRequest | None = None  # parsed from the latest bytes
         self._unanswered = 0  # requests in the lane
-        self._last = False  # whether no request may follow those in the lane
+        self._is_last = False  # whether no request may follow those in the lane
         self._reading = Reading.NOTHING
-        self._since = self.loop.time()  # when the present reading began or last made progress
+        self._progress_at = self.loop.time()  # when the present part began, or last made progress
         self._bounds = ByteBounds()
-        self._offered = False  # whether the request offers another protocol
-        self._spread = False  # whether the head may be larger than its bound
+        self._upgrade_offered = False  # whether the request offers another protocol
+        self._counts_headers = False  # whether the head may pass its bound
         self._refusal: Problem | None = None  # why the parser was stopped
-        self._received = 0  # bytes of the body received since `_since`
+        self._received = 0  # bytes of the body received since `_progress_at`
 
     def refuse(self, problem: Problem) -> None:
         """Answer with `problem` once all earlier requests are answered, then close."""
@@ -78,25 +75,25 @@ class RequestReader(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take received bytes. They are parsed, unless they are a request with a cached head."""
-        if self._last and self._asked is None:
+        if self._is_last and self._lane_request is None:
             return
         between = self._reading is Reading.NOTHING
-        recalled = self.lane.recalls(data) if between and self._lane_is_next() else None
-        if recalled is not None:
-            self._hand_over(recalled, alone=len(self.connections) == 1)
+        cached = self.lane.cached_request(data) if between and self._lane_is_next() else None
+        if cached is not None:
+            self._hand_over(cached, alone=len(self.connections) == 1)
             return
-        self._spread = self._reading is Reading.HEAD or len(data) > HEAD_BYTES
+        self._counts_headers = self._reading is Reading.HEAD or len(data) > HEAD_BYTES
         self._parse(data)
         if self._reading is Reading.HEAD:
             self._refuse_if(self._bounds.packet_of_head(len(data), len(self.headers)))
         elif self._reading is Reading.BODY:
-            if self._asked is None:
+            if self._lane_request is None:
                 self._refuse_if(self._bounds.packet_of_body(len(data)))
-        elif between and self._handed is None:
+        elif between and self._complete_request is None:
             self._refuse_if(self._bounds.packet_between(len(data)))
-        elif between and self._handed is not None and not self._last:
-            self.lane.remember(data, self._handed, self._authorization)
-        self._handed = None
+        elif between and self._complete_request is not None and not self._is_last:
+            self.lane.remember(data, self._complete_request, self._authorization)
+        self._complete_request = None
 
     def _parse(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -107,13 +104,13 @@ class RequestReader(HttpToolsProtocol):
                 except httptools.HttpParserUpgrade as upgrade:
                     # Decline the offer: read the head again without it.
                     rest = rest[upgrade.args[0] :]
-                    self.parser.feed_data(self._declined())
+                    self.parser.feed_data(self._head_without_offer())
                 else:
                     return
         except httptools.HttpParserError:
             self.refuse(self._refusal or BadRequest("The request is not valid HTTP/1.1."))
 
-    def _declined(self) -> bytes:
+    def _head_without_offer(self) -> bytes:
         method = self.parser.get_method()
         if method == b"CONNECT":
             self._stop(BadRequest("This service is not a proxy."))
@@ -141,15 +138,15 @@ class RequestReader(HttpToolsProtocol):
         self.headers = []
         self._authorization = None
         self._reading = Reading.HEAD
-        self._since = self.loop.time()
-        self._bounds.turn()
+        self._progress_at = self.loop.time()
+        self._bounds.begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header. Drop a trailer, since the application does not use trailers."""
         if self._reading is Reading.BODY:
             self._stop_if(self._bounds.trailer(len(name) + len(value)))
             return
-        if self._spread:
+        if self._counts_headers:
             self._stop_if(self._bounds.header(len(name) + len(value), len(self.headers)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
@@ -159,26 +156,24 @@ class RequestReader(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose between the lane and the application."""
-        self._offered = self.parser.should_upgrade()
-        if self._offered:
+        self._upgrade_offered = self.parser.should_upgrade()
+        if self._upgrade_offered:
             return  # `_parse` reads this head again without the offer
-        if self._spread or len(self.headers) > HEADERS:
+        if self._counts_headers or len(self.headers) > HEADERS:
             self._stop_if(self._bounds.head(self._authorization, self.url, self.headers))
         self._reading = Reading.BODY
         self._received = 0
-        if not self._last and self.parser.get_method() == b"POST" and self._lane_is_next():
-            asked = self.lane.takes(self.url, self.headers)
+        if not self._is_last and self.parser.get_method() == b"POST" and self._lane_is_next():
+            asked = self.lane.plain_request(self.url, self.headers)
             if (
                 asked is not None
                 and self.parser.get_http_version() == "1.1"
                 # If the key is not valid, the application answers with the reason.
                 and (grant := self.lane.admit(self._authorization, asked.name)) is not None
             ):
-                self._asked = asked
-                self._sender = grant.id
-                self._body = []
-                self._size = 0
-                self._last = not self.parser.should_keep_alive()
+                self._lane_request = asked
+                self._lane_body.begin(grant.id)
+                self._is_last = not self.parser.should_keep_alive()
                 self._lane_cycle.response_complete = False
                 self.cycle = self._lane_cycle
                 return
@@ -195,7 +190,7 @@ class RequestReader(HttpToolsProtocol):
             self._reject(
                 TooManyRequests(f"At most {_PIPELINED} requests may wait on a connection.")
             )
-        self._bounds.turn()
+        self._bounds.begin()
         url, headers = self.url, self.headers
         if not url.startswith(b"/"):
             if not has_path(url):
@@ -219,50 +214,35 @@ class RequestReader(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Keep a part of a body."""
         self._received += len(body)
-        if self._asked is None:
+        if self._lane_request is None:
             self._stop_if(self._bounds.content(len(body)))
             super().on_body(body)
             return
-        self._size += len(body)
-        if self._size > FREE_BYTES:
-            self._hold()
-        self._body.append(body)
-        if len(self._body) == _PARTS:
-            self._body = [b"".join(self._body)]
-
-    def _hold(self) -> None:
-        if not self.lane.budget.try_take(self._sender, self._size - self._held):
+        if not self._lane_body.add(body):
             self._stop(Busy(FULL))
-        self._held = self._size
-
-    def _let_go(self) -> None:
-        if self._held:
-            self.lane.budget.give(self._sender, self._held)
-            self._held = 0
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
-        """Begin."""
+        """Begin to read from the peer."""
         super().connection_made(transport)
         self.flow = Flow(transport, self.pipeline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Release the bytes of a body that the peer did not finish."""
-        self._let_go()
+        self._lane_body.release()
         super().connection_lost(exc)
 
     def on_message_complete(self) -> None:
         """Give the complete request to the lane, if it is one for the lane."""
-        if self._offered:
+        if self._upgrade_offered:
             return
         self._reading = Reading.NOTHING
-        if self._asked is None:
+        if self._lane_request is None:
             super().on_message_complete()
             return
-        self._handed = self._asked._replace(body=b"".join(self._body))
-        self._asked = None
-        if self._held:
-            self._let_go()  # the request is scored in this turn of the loop, or in the next
-        self._hand_over(self._handed)
+        # The request is scored in this turn of the loop, or in the next.
+        self._complete_request = self._lane_request._replace(body=self._lane_body.take())
+        self._lane_request = None
+        self._hand_over(self._complete_request)
 
     def _hand_over(self, request: ScoreRequest, *, alone: bool = False) -> None:
         self._lane_cycle.response_complete = False

@@ -8,14 +8,14 @@ from service.scoring.answers import Reply
 Headers = list[tuple[bytes, bytes]]
 
 
-class Frames:
+class ResponseEncoder:
     """Writes HTTP/1.1 heads, and caches those of the current second."""
 
     def __init__(self) -> None:
         self._defaults: Headers = []
         self._heads: dict[tuple[int, str], bytes] = {}
 
-    def frame(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
+    def encode(self, reply: Reply, defaults: Headers, *, close: bool) -> bytes:
         """Return status line, headers and body. `defaults` are the server's headers, with Date."""
         if self._defaults is not defaults:
             self._defaults = defaults
@@ -23,13 +23,13 @@ class Frames:
         status, content_type, body, more = reply
         head = self._heads.get((status, content_type))
         if head is None:
-            head = self._head(status, content_type)
+            head = self._new_head(status, content_type)
         end = b"connection: close\r\n" if close else b""
         if more:
             end += b"".join(b"%b: %b\r\n" % field for field in reply.own_fields())
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), end, body)
 
-    def _head(self, status: int, content_type: str) -> bytes:
+    def _new_head(self, status: int, content_type: str) -> bytes:
         fields = [*self._defaults, (b"content-type", content_type.encode()), *ADDED]
         lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode()]
         lines += [b"%b: %b" % field for field in fields]

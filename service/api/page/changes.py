@@ -43,7 +43,7 @@ class Changes:
             before = await self._poll()
             yield b"retry: 2000\n\n"
             silent = time.monotonic()
-            while not await self._ended():
+            while not await self._stops():
                 now = await self._poll()
                 names = sorted(
                     name
@@ -61,7 +61,7 @@ class Changes:
         finally:
             self._following -= 1
 
-    async def _ended(self) -> bool:
+    async def _stops(self) -> bool:
         """Wait until the next poll is due. Return True at once if the process stops."""
         try:
             await asyncio.wait_for(self._closed.wait(), SECONDS)
@@ -79,11 +79,11 @@ class Changes:
                 except StoreUnavailable:
                     found = None  # keep the states of the last poll
                 if found is not None:
-                    self._known = {one.name: _state(one) for one in found}
+                    self._known = {one.name: _state_hash(one) for one in found}
                 now = time.monotonic()
                 self._next = now + pause(now - start, _SHARE, SECONDS / 2)
         return self._known
 
 
-def _state(detector: Detector) -> int:
+def _state_hash(detector: Detector) -> int:
     return hash(repr(detector))

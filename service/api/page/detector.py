@@ -103,7 +103,7 @@ async def detector(
         asyncio.gather(
             api.get(ListedVersions, f"{path}/versions"),
             api.get(Generations, f"{path}/generations", limit=_VERSIONS),
-            _drawn(api, path, champion),
+            _drawn_rows(api, path, champion),
         ),
         asyncio.gather(
             api.get(Quarantine, f"{path}/quarantine"),
@@ -115,7 +115,7 @@ async def detector(
     return DetectorPage(
         headline=headline(status, faults, buckets),
         history=history,
-        latest=None if buckets else await _latest(api, path, asked),
+        latest=None if buckets else await _latest_day(api, path, asked),
         incidents=incidents,
         faults=sorted(faults, key=lambda one: one.state != "open"),
         versions=versions,
@@ -124,18 +124,18 @@ async def detector(
         quarantine=quarantine,
         held_back=await _with_rows(api, path, quarantine),
         labels=labels,
-        alike=_alike(labels.document.labels if labels.document else []),
+        alike=_runs_of_labels(labels.document.labels if labels.document else []),
         memory=memory,
         typical=memory.document.typical if memory.document else [],
         columns=columns_of(config, status.dimension),
         words=sorted(config.words),
-        example=_example(config, memory),
+        example=_example_row(config, memory),
         asked_rate=asked_rate(config.threshold),
         chart=_chart(buckets, faults, asked),
     )
 
 
-async def _latest(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
+async def _latest_day(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
     """Return the day that ends with the latest row before the end of the range `asked`.
 
     None if the history has no such row.
@@ -149,7 +149,7 @@ async def _latest(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
     return TimeRange(last - SPANS[DEFAULT], last, None)
 
 
-async def _drawn(api: OwnApi, path: str, champion: int | None) -> Answer[Sample]:
+async def _drawn_rows(api: OwnApi, path: str, champion: int | None) -> Answer[Sample]:
     if champion is None:
         return Answer(404, None, "There is no version.")
     return await api.get(Sample, f"{path}/versions/{champion}/sample", n=_DRAWN)
@@ -170,7 +170,7 @@ def _chart(
     }
 
 
-def _example(config: DetectorConfig, memory: Answer[Sample]) -> str:
+def _example_row(config: DetectorConfig, memory: Answer[Sample]) -> str:
     """Return an example for the form: the first drawn vector, '' if there is none."""
     if memory.document is None or config.context is not None:
         return ""
@@ -207,7 +207,7 @@ def headline(
     return f"All is normal: {alarms:,} of {rows:,} rows alarmed, and no incident is open."
 
 
-def _alike(labels: Sequence[Label]) -> list[tuple[Label, int]]:
+def _runs_of_labels(labels: Sequence[Label]) -> list[tuple[Label, int]]:
     """Return each run of labels that one sender gave in one minute: its first, and how many."""
     runs = groupby(labels, lambda one: (words.moment(one.at), one.label, one.sender))
     return [(run[0], len(run)) for run in (list(found) for _, found in runs)]

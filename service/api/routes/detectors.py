@@ -17,7 +17,7 @@ from service.api.request_bodies import MOST_CONFIG
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
-from service.api.status import current, describe, existing, settled
+from service.api.status import current, describe, existing, show_own_change
 from service.api.worker_presence import no_worker
 from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import DetectorConfig, changed, left_out, parse
@@ -119,7 +119,6 @@ _STATUS = {
         {"event": "1763726400000-0", "reason": "near the threshold: severity 1.02"},
     ],
 }
-_ETAG = {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}
 
 
 @router.put(
@@ -146,7 +145,7 @@ async def put(request: Request, name: Name) -> Response:
     created, detector = await app.stores.detectors.put(
         name, affordable(app, parse(text)), left_out(text), who=caller(request).who
     )
-    await settled(app, name)
+    await show_own_change(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
 
 
@@ -157,15 +156,7 @@ async def put(request: Request, name: Name) -> Response:
     responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
     | openapi.problems(404, 409, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"retrain": {"paused": True}}, required=True)
-    | {
-        "parameters": [
-            openapi.header(
-                "If-Match",
-                "The expected generation, as its ETag. If it has changed, the answer is 412.",
-                '"4"',
-            )
-        ]
-    },
+    | openapi.IF_MATCH,
 )
 async def patch(request: Request, name: Name) -> Response:
     """Change the fields that the body names.
@@ -177,24 +168,25 @@ async def patch(request: Request, name: Name) -> Response:
     text = await request_bodies.json_text(request, MOST_CONFIG)
     if_match = request.headers.get("if-match")
 
-    def change(held: Detector) -> DetectorConfig:
-        if expected_generation(if_match, held.generation) not in {None, held.generation}:
+    def change(detector: Detector) -> DetectorConfig:
+        present = detector.generation
+        if expected_generation(if_match, present) not in {None, present}:
             raise PreconditionFailed(
                 "The generation has changed. Read the detector again, then repeat the request.",
-                generation=held.generation,
+                generation=present,
             )
-        return affordable(app, changed(held.config, text))
+        return affordable(app, changed(detector.config, text))
 
     detector = await app.stores.detectors.change(name, change, who=caller(request).who)
-    await settled(app, name)
+    await show_own_change(app, name)
     return answer(detector.config.to_dict())
 
 
 def affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     """Return the config. Raises Unprocessable if a training with it would take too many steps."""
-    most = app.settings
+    settings = app.settings
     try:
-        check_steps(config, min(most.experience_max_vectors, most.buffer_max_vectors))
+        check_steps(config, min(settings.experience_max_vectors, settings.buffer_max_vectors))
     except ConfigError as error:
         raise Unprocessable(str(error)) from None
     return config
@@ -222,12 +214,13 @@ async def index(request: Request) -> Response:
         last = names[limit - 1] if len(names) > limit else None
         names = names[:limit]
     detectors = await app.stores.detectors.some(names)
-    held, stale = app.champions, no_worker(app)
-    behind = [one for one in detectors if held.lags(one.name, one.pointer)]
+    champions, stale = app.champions, no_worker(app)
+    behind = [one for one in detectors if champions.lags(one.name, one.pointer)]
     for one in behind[:_CATCH_UP]:
         await app.watcher.follow(one.name)
     found = [
-        describe(one, held.get(one.name), stale, on_demand=held.on_demand) for one in detectors
+        describe(one, champions.get(one.name), stale, on_demand=champions.on_demand)
+        for one in detectors
     ]
     return answer({"detectors": found} | more(last))
 
@@ -236,7 +229,7 @@ async def index(request: Request) -> Response:
     "/{name}",
     summary="Describe a detector",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its status.", _STATUS, DetectorStatus, headers=_ETAG)
+    responses=openapi.answers(200, "Its status.", _STATUS, DetectorStatus, headers=openapi.ETAG)
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
@@ -261,12 +254,12 @@ async def delete(request: Request, name: Name) -> Response:
         await detectors.delete(name, who=caller(request).who)
     except UnknownDetector:
         if served is None:  # another process may still serve it
-            await detectors.bury(name)
+            await detectors.mark_deleted(name)
             raise
         if await detectors.is_deleted(name, served.uid):
             raise
-        await detectors.bury(name, served.uid)
-    await settled(app, name)
+        await detectors.mark_deleted(name, served.uid)
+    await show_own_change(app, name)
     return Response(status_code=204)
 
 
@@ -312,7 +305,7 @@ async def retrain(request: Request, name: Name) -> Response:
     )
     last = await _outcome(app, name, ticket, started + asked.wait)
     if last is not None:
-        await settled(app, name)
+        await show_own_change(app, name)
         return answer(msgspec.to_builtins(last) | {"last_retraining": last})
     detector = await existing(app, name)
     missing = no_worker(app)

@@ -12,7 +12,7 @@ from service.api.incident_decisions import decide, deciding
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.routes.queries import PAGE, more, page, time_range, whole_number
-from service.api.status import existing, settled
+from service.api.status import existing, show_own_change
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
 from service.domain.words import decode
@@ -136,7 +136,7 @@ async def post(request: Request, name: Name, incident: str) -> Response:
         found = await known(app, name, incident)
         decided = await decide(app, detector, found, asked, caller(request))
     if "labels" in detector.config.threshold:
-        await settled(app, name)
+        await show_own_change(app, name)
     effect = decided.decision.effect if decided.decision else ""
     return answer(document(*decided) | {"effect": effect})
 

@@ -66,7 +66,7 @@ async def post(request: Request) -> Response:
     if not app.access.guarded and (Scope.ADMIN not in grant.scopes or grant.detectors is not None):
         raise Conflict("The first key must have the scope admin and cover all detectors.")
     created = await app.stores.api_keys.create(grant, who=caller(request).who)
-    await _settled(app)
+    await _show_own_change(app)
     return answer({"key": secret, **describe(created)}, 201)
 
 
@@ -82,10 +82,10 @@ async def delete(request: Request, key: str) -> Response:
     """Revoke the key. This process refuses it at once, other processes within 2 s."""
     app = parts(request)
     await app.stores.api_keys.revoke(key, who=caller(request).who)
-    await _settled(app)
+    await _show_own_change(app)
     return Response(status_code=204)
 
 
-async def _settled(app: Parts) -> None:
+async def _show_own_change(app: Parts) -> None:
     """Read the keys again, so that this process applies its own change at once."""
     await app.access.refresh(app.stores.api_keys)

@@ -16,7 +16,7 @@ from service.api.request_bodies import Labelled
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import MOST, PAGE, more, page, whole_number
-from service.api.status import existing, settled
+from service.api.status import existing, show_own_change
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
 from service.domain.event import Event, Label
@@ -89,7 +89,7 @@ async def feedback(request: Request, name: Name) -> Response:
     patterns = [pattern_of_event(event) for event in normal_events]
     await app.stores.incidents.add_dismissed_patterns(name, [one for one in patterns if one])
     if "labels" in detector.config.threshold:
-        await settled(app, name)
+        await show_own_change(app, name)
     normal = sum(label.label == "normal" for label in labels)
     counted = {"normal": normal, "anomaly": len(labels) - normal}
     effect = _effect(detector, [one for one in labels if one.batch])
@@ -231,5 +231,5 @@ async def delete(request: Request, name: Name, label: str) -> Response:
     if not await app.stores.labels.delete(name, found, who=caller(request).who):
         raise Unknown("There is no such label.")
     if "labels" in detector.config.threshold:
-        await settled(app, name)
+        await show_own_change(app, name)
     return Response(status_code=204)

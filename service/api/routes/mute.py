@@ -8,7 +8,7 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.status import settled
+from service.api.status import show_own_change
 from service.domain.detector_status import MuteStatus
 from service.domain.scope import Scope
 from service.timestamps import rfc3339
@@ -36,7 +36,7 @@ async def post(request: Request, name: Name) -> Response:
     asked = await request_bodies.read(request, request_bodies.Silence)
     who = caller(request).who
     until = await app.stores.detectors.mute(name, asked.seconds, asked.why, who)
-    await settled(app, name)
+    await show_own_change(app, name)
     return answer(documents.MuteAnswer(MuteStatus(rfc3339(until), asked.why, who)))
 
 
@@ -53,5 +53,5 @@ async def delete(request: Request, name: Name) -> Response:
     app = parts(request)
     app.writable()
     await app.stores.detectors.mute(name, 0.0, "", caller(request).who)
-    await settled(app, name)
+    await show_own_change(app, name)
     return Response(status_code=204)

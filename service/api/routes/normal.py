@@ -65,14 +65,15 @@ async def normal(request: Request, name: Name) -> Response:
     app = parts(request)
     key = idempotency_key(request.headers.get("idempotency-key"))
     kind = payload.media_type(request.headers.get("content-type"))
-    by = parse_query(request.url.query).by
+    roles = parse_query(request.url.query).roles
     config = await app.ingest.config(name)
     body = await request.body()
     at_once = fits_inline(kind, len(body), inline_bounds(config.dimension or 1))
-    rows = await _inline_or_not(at_once, lambda: normal_rows(kind, body, config, by, config.rules))
-    most = app.settings
-    X = rows.model.X
-    if X.nbytes > most.buffer_max_bytes or len(X) > most.buffer_max_vectors:
+    rows = await _inline_or_not(
+        at_once, lambda: normal_rows(kind, body, config, roles, config.rules)
+    )
+    X, settings = rows.model.X, app.settings
+    if X.nbytes > settings.buffer_max_bytes or len(X) > settings.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer. Send it in parts.")
     trace = trace_id(request.headers.getlist("traceparent"))
     rows = rows._replace(vouched=flag(request, "vouch") or rows.vouched, trace=trace)

@@ -9,7 +9,7 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.status import existing, settled
+from service.api.status import existing, show_own_change
 from service.domain.provenance import RevocationTarget
 from service.domain.revocation_plan import RevocationRequest, Revoked
 from service.domain.scope import Scope
@@ -77,5 +77,5 @@ async def revoke(request: Request, name: Name) -> Response:
     done = await app.stores.revocations.revoke(name, revocation)
     if asked.key:
         done = replace(done, labels=await app.stores.labels.sweep(name, asked.key, who=who))
-    await settled(app, name)
+    await show_own_change(app, name)
     return answer(done)

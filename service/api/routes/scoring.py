@@ -80,7 +80,7 @@ async def score(request: Request, name: Name) -> Response:
     """Return score, p-value, severity and verdict of every row."""
     app = parts(request)
     query = parse_query(request.url.query)
-    await know(app, name)
+    await ensure_known(app, name)
     if query.version:
         champion: Champion | None = await app.watcher.pinned(name, query.version)
     else:
@@ -114,14 +114,14 @@ async def stand_in(app: Parts, name: str) -> Champion | None:
     if template not in app.champions.templates or app.champions.get(name) is not None:
         return None
     assert template is not None
-    await know(app, template)
+    await ensure_known(app, template)
     champion = app.champions.get(template)
     return champion and replace(champion, stands_for=name)
 
 
-async def know(app: Parts, name: str) -> None:
+async def ensure_known(app: Parts, name: str) -> None:
     """Read the detector from the store if this process has no champion of it in memory."""
     if app.champions.get(name) is None:
-        await app.watcher.know(name)
+        await app.watcher.ensure_known(name)
     else:
         app.champions.touch((name,))

@@ -11,21 +11,21 @@ from service.api import open_inference_documents as documents
 from service.api import openapi
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs, open_to_all
-from service.api.middleware import lower
+from service.api.middleware import lower_body_bound
 from service.api.request_bodies import MOST_WORDS
 from service.api.responses import answer, respond
 from service.api.routes.parameters import Name
-from service.api.routes.scoring import know
+from service.api.routes.scoring import ensure_known
 from service.api.routes.versions import Number, version_number
 from service.domain.champion import Champion
 from service.domain.scope import Scope
 from service.problems import Unprocessable, Unready, UnsupportedMedia
 from service.scoring import open_inference
 from service.scoring.answers import Reply
-from service.scoring.core import Judged, Turn, judge
+from service.scoring.core import Judged, ScoredTurn, judge
 from service.scoring.cost import fits_inline
 from service.scoring.open_inference import HEADER_LENGTH
-from service.scoring.vectors import JSON, NPY
+from service.scoring.vectors import JSON, NPY, essence
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _MODEL = {
@@ -116,7 +116,7 @@ async def index(request: Request) -> Response:
     A detector with a champion is READY. One without is UNAVAILABLE.
     """
     app, grant = parts(request), caller(request)
-    lower(request.scope, MOST_WORDS)
+    lower_body_bound(request.scope, MOST_WORDS)
     only_ready = _only_ready(await request.body())
     found = []
     for detector in sorted(app.champions.detectors(), key=lambda one: one.name):
@@ -154,7 +154,7 @@ def _only_ready(body: bytes) -> bool:
 )
 async def model(request: Request, name: Name) -> Response:
     """Return the input and output tensors of the champion."""
-    return _described(await _serving(parts(request), name, None))
+    return _described(await _champion_or_version(parts(request), name, None))
 
 
 @router.get(
@@ -165,7 +165,7 @@ async def model(request: Request, name: Name) -> Response:
 )
 async def version(request: Request, name: Name, number: Number) -> Response:
     """Return the input and output tensors of one version."""
-    return _described(await _serving(parts(request), name, number))
+    return _described(await _champion_or_version(parts(request), name, number))
 
 
 @router.get(
@@ -176,7 +176,7 @@ async def version(request: Request, name: Name, number: Number) -> Response:
 )
 async def model_ready(request: Request, name: Name) -> Response:
     """Answer 200 if the detector has a champion."""
-    return _ready(await _serving(parts(request), name, None))
+    return _ready(await _champion_or_version(parts(request), name, None))
 
 
 @router.get(
@@ -187,7 +187,7 @@ async def model_ready(request: Request, name: Name) -> Response:
 )
 async def version_ready(request: Request, name: Name, number: Number) -> Response:
     """Answer 200 if the version can score."""
-    return _ready(await _serving(parts(request), name, number))
+    return _ready(await _champion_or_version(parts(request), name, number))
 
 
 @router.post("/models/{name}/infer", summary="Score", dependencies=[needs(Scope.SCORE)], **_SCORED)
@@ -207,8 +207,8 @@ async def infer_version(request: Request, name: Name, number: Number) -> Respons
     return await _infer(request, name, number)
 
 
-async def _serving(app: Parts, name: str, number: str | None) -> Champion:
-    await know(app, name)
+async def _champion_or_version(app: Parts, name: str, number: str | None) -> Champion:
+    await ensure_known(app, name)
     if number is None:
         return app.champions.serving(name)
     return await app.watcher.pinned(name, version_number(number))
@@ -226,9 +226,9 @@ def _ready(champion: Champion) -> Response:
 async def _infer(request: Request, name: str, number: str | None) -> Response:
     app = parts(request)
     # Clients of the binary extension send no content type: the body is JSON with bytes behind it.
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() not in _TYPES:
+    if essence(request.headers.get("content-type")) not in _TYPES:
         raise UnsupportedMedia("An inference request must be JSON, or JSON with bytes behind it.")
-    champion = await _serving(app, name, number)
+    champion = await _champion_or_version(app, name, number)
     body, length = await request.body(), request.headers.get(HEADER_LENGTH)
 
     def work() -> tuple[Reply, Judged]:
@@ -240,5 +240,5 @@ async def _infer(request: Request, name: str, number: str | None) -> Response:
     # A binary tensor may have as little as one byte a number, so the bound of binary types holds.
     at_once = fits_inline(JSON if length is None else NPY, len(body), champion.inline)
     reply, judged = work() if at_once else await asyncio.to_thread(work)
-    app.scoring.record(Turn([], [judged]), time.perf_counter() - started)
+    app.scoring.record(ScoredTurn([], [judged]), time.perf_counter() - started)
     return respond(reply)

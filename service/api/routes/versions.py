@@ -15,7 +15,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
-from service.api.status import existing, settled
+from service.api.status import existing, show_own_change
 from service.domain.chosen_context import ChosenContext
 from service.domain.detector import Detector
 from service.domain.effective_labels import EffectiveLabels, effect_of_move, effective_labels
@@ -29,7 +29,7 @@ from service.problems import (
     Unprocessable,
     UnsupportedMedia,
 )
-from service.scoring.vectors import OCTETS
+from service.scoring.vectors import OCTETS, essence
 from service.store.labels import labels_for_threshold
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["versions"])
@@ -215,8 +215,7 @@ async def post(request: Request, name: Name) -> Response:
     """Verify and store an artifact that `GET .../artifact` or `Version.save` wrote."""
     app = parts(request)
     app.writable()
-    essence = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if essence not in {SAFETENSORS, OCTETS}:
+    if essence(request.headers.get("content-type")) not in {SAFETENSORS, OCTETS}:
         raise UnsupportedMedia(
             f"Send an artifact as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
         )
@@ -273,19 +272,10 @@ def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
             "effect": "Version 2 serves. It does not know the 1,000 vectors learned since.",
         },
         documents.Promoted,
-        headers={"ETag": {"description": "The generation.", "schema": {"type": "string"}}},
+        headers=openapi.ETAG,
     )
     | openapi.problems(404, 409, 410, 412, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body({"version": 2}, required=True)
-    | {
-        "parameters": [
-            openapi.header(
-                "If-Match",
-                "The expected generation, as its ETag. If it has changed, the answer is 412.",
-                '"4"',
-            )
-        ]
-    },
+    openapi_extra=openapi.json_body({"version": 2}, required=True) | openapi.IF_MATCH,
 )
 async def champion(request: Request, name: Name) -> Response:
     """Make a version champion by hand: promote or roll back.
@@ -304,7 +294,7 @@ async def champion(request: Request, name: Name) -> Response:
     generation = await app.stores.registry.set_champion(
         name, number, expected_generation=expected, who=caller(request).who, why=why
     )
-    await settled(app, name)
+    await show_own_change(app, name)
     after = await existing(app, name)
     left = await _left_behind(app, name, before.champion, number)
     vectors = max(0, before.learned - after.learned)

@@ -9,13 +9,12 @@ from urllib.parse import quote
 
 from service.client.answers import ApiKey, AuditEntry, AuditPage, Health, ServiceAnswer, Work
 from service.client.asynchronous.connection import AsyncConnection
-from service.client.configs import DetectorConfig
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
 
 
 class Administration(AsyncConnection):
-    """Shows the state of a service, and manages its templates and API keys."""
+    """Shows the state of a service, and manages its API keys."""
 
     async def live(self) -> Health:
         """Return the answer of `/healthz`: whether the process is alive."""
@@ -36,18 +35,6 @@ class Administration(AsyncConnection):
     async def metrics(self) -> str:
         """Return the metrics in the text format of Prometheus."""
         return await self.send(Call("GET", "/metrics", lambda answer: answer.text))
-
-    async def template(self, name: str) -> DetectorConfig:
-        """Return the config of a template, which new detectors of its entities get."""
-        where = f"/v1/templates/{quote(name, safe='')}"
-        return await self.send(Call("GET", where, as_json(DetectorConfig)))
-
-    async def create_template(
-        self, name: str, config: DetectorConfig | dict[str, Any] | None = None
-    ) -> DetectorConfig:
-        """Create a template, or set its config; return its config in full."""
-        where = f"/v1/templates/{quote(name, safe='')}"
-        return await self.send(Call("PUT", where, as_json(DetectorConfig), {"json": config or {}}))
 
     async def keys(self) -> list[ApiKey]:
         """Return every stored API key with what it allows."""

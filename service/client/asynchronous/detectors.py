@@ -50,7 +50,7 @@ class Detectors(AsyncConnection):
         """Return the config of a template, which new detectors `name:entity` get."""
         return await self.send(Call("GET", template_path(name), as_json(DetectorConfig)))
 
-    async def put_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
+    async def create_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
         """Create a template, or set its config; return the config in full."""
         call = Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
         return await self.send(call)

@@ -104,7 +104,7 @@ async def test_a_request_of_a_full_turn_takes_few_calls(known: bool, most: int) 
     def play_turn() -> None:
         for peer, wire in zip(peers, wires, strict=True):
             peer.data_received(wire)
-        lane._answer()
+        lane._answer_waiting()
 
     if known:
         play_turn()
@@ -119,7 +119,7 @@ async def test_only_a_lone_connection_is_answered_before_the_turn_ends() -> None
     for many, at_once in ((1, 1), (2, 0)):
         lane, peers = connections(many)
         peers[0].data_received(wire)  # its head is parsed
-        lane._answer()
+        lane._answer_waiting()
         before = peers[0].transport.answers
         peers[0].data_received(wire)
         assert peers[0].transport.answers - before == at_once
@@ -130,6 +130,6 @@ async def test_a_lone_request_takes_few_calls() -> None:
     wire = HEAD + b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
     lane, (peer,) = connections(1)
     peer.data_received(wire)
-    lane._answer()
+    lane._answer_waiting()
     assert calls_of(lambda: peer.data_received(wire)) <= 150
     assert peer.transport.answers == 2

@@ -13,7 +13,7 @@ from service.scoring.answers import JsonRows, as_json, wants_octets
 from service.scoring.champions import Champions
 from service.scoring.core import Judged, Scoring, gather
 from service.scoring.request import ScoreRequest, parse_query
-from service.scoring.tables import ByName
+from service.scoring.tables import ColumnRoles
 from service.scoring.vectors import OCTETS
 from tests.service.trained import champion, versions
 
@@ -146,9 +146,9 @@ def test_the_answer_is_binary_only_for_clients_that_prefer_it(
 
 def test_unknown_query_parameters_are_ignored() -> None:
     """Unknown parameters are ignored."""
-    assert parse_query("") == (None, None, True, ByName())
-    assert parse_query("a=1&version=3&explain=2&record=false") == (3, 2, False, ByName())
-    by = ByName(time="when", source="machine", id="n", drop=("a", "b"), extra=True)
+    assert parse_query("") == (None, None, True, ColumnRoles())
+    assert parse_query("a=1&version=3&explain=2&record=false") == (3, 2, False, ColumnRoles())
+    by = ColumnRoles(time="when", source="machine", id="n", drop=("a", "b"), extra=True)
     query = "time=when&source=machine&id=n&drop=a,b&extra=drop"
     assert parse_query(query) == (None, None, True, by)
 

@@ -16,7 +16,7 @@ from pyarrow import ipc
 from models.config import Config
 from service.problems import BadVectors, Problem, TooLarge
 from service.scoring import arrow_tables, json_vectors, pieces, request_rows, tables
-from service.scoring.tables import ByName
+from service.scoring.tables import ColumnRoles
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 
 NAMED = Config(features=("a", "b"))
@@ -29,7 +29,7 @@ N = 220_000
 
 def read(kind: str, body: bytes, config: Config = NAMED, **by: object) -> request_rows.RequestRows:
     """Return the rows of a body."""
-    return request_rows.read(kind, body, config, ByName(**by), 2)
+    return request_rows.read(kind, body, config, ColumnRoles(**by), 2)
 
 
 def random_json(rng: random.Random, depth: int = 0) -> object:

@@ -21,7 +21,7 @@ from service.scoring.champions import Champions
 from service.scoring.core import Judged, Scoring
 from service.scoring.request import ScoreRequest
 from service.scoring.request_rows import ModelRows, normal_rows, not_learned
-from service.scoring.tables import ByName
+from service.scoring.tables import ColumnRoles
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON, OCTETS
 
 MODEL = Model(epochs=3, hidden=(8,), latent=2)
@@ -331,10 +331,10 @@ def test_normal_rows_are_derived_before_they_are_kept():
     """Normal rows are derived before they are stored; rows that cannot be are counted by state."""
     config = Config(columns=COLUMNS, context=Context(over=OVER))
     body = json.dumps({"records": records(), "context_rows": 2}).encode()
-    rows = normal_rows(JSON, body, config, ByName()).model
+    rows = normal_rows(JSON, body, config, ColumnRoles()).model
     assert rows.X.shape == (8, 5)
     assert not_learned(rows) == {"not_learned": {"warming": 2, "context": 2}}
-    plain = normal_rows(JSON, body[:-20] + b"}", Config(columns=COLUMNS), ByName()).model
+    plain = normal_rows(JSON, body[:-20] + b"}", Config(columns=COLUMNS), ColumnRoles()).model
     assert not_learned(plain) == {}
 
 
@@ -342,11 +342,11 @@ def test_a_normal_row_may_have_gaps_in_half_of_it():
     """If the detector takes gaps, a normal row may lack half of its values, and no more."""
     config = Config(columns=COLUMNS, missing="impute")
     one_gap = json.dumps({"records": [records()[0] | {"temp": None}]}).encode()
-    rows = normal_rows(JSON, one_gap, config, ByName()).model
+    rows = normal_rows(JSON, one_gap, config, ColumnRoles()).model
     assert np.isnan(rows.X).tolist() == [[False, True, False]]
     two_gaps = json.dumps({"records": [records()[0] | {"temp": None, "speed": None}]}).encode()
     with pytest.raises(Problem, match="1 of 3 numbers") as refused:
-        normal_rows(JSON, two_gaps, config, ByName())
+        normal_rows(JSON, two_gaps, config, ColumnRoles())
     assert refused.value.row == 0
 
 
@@ -355,7 +355,7 @@ def test_an_unnamed_detector_says_what_rows_by_name_need(champions):
     nameless = Config(dimension=3)
     for kind, body in ((JSON, b'{"records": [{"a": 1}]}'), (CSV, b"a\n1"), (NDJSON, b"{}")):
         with pytest.raises(Problem, match="give `columns`"):
-            normal_rows(kind, body, nameless, ByName())
+            normal_rows(kind, body, nameless, ColumnRoles())
 
 
 def test_a_compressed_body_is_not_decompressed(champions):
@@ -365,5 +365,5 @@ def test_a_compressed_body_is_not_decompressed(champions):
 
 def test_model_rows_are_all_rows_without_a_context():
     """Without a context all rows are model rows; `states` exists only if the config needs it."""
-    rows = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ByName()).model
+    rows = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ColumnRoles()).model
     assert rows == ModelRows(rows.X, RowLabels(), None)

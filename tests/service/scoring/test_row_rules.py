@@ -17,7 +17,7 @@ from service.scoring.champions import Champions
 from service.scoring.core import Judged, Scoring
 from service.scoring.request import ScoreRequest
 from service.scoring.request_rows import normal_rows, not_learned
-from service.scoring.tables import ByName
+from service.scoring.tables import ColumnRoles
 from service.scoring.vectors import JSON
 
 RNG = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_rows_that_are_off_are_not_learned():
     """Rows with the machine off are not learned, and the answer counts them."""
     config = parse({"columns": [{"name": c.name, "type": c.type} for c in COLUMNS], "off": OFF})
     body = json.dumps({"vectors": [GOOD, [0.0, 0.0, 0.0]]}).encode()
-    rows = normal_rows(JSON, body, config, ByName(), config.rules).model
+    rows = normal_rows(JSON, body, config, ColumnRoles(), config.rules).model
     assert rows.X.tolist() == [GOOD]
     assert not_learned(rows) == {"not_learned": {"off": 1}}
 

@@ -105,10 +105,10 @@ async def test_after_a_retraining_a_detector_is_due_only_if_more_waits(
     await stored.make(**SOON)
     await stored.buffer.ingest("pump", matrix(70))
     await index.begin("pump", 30.0)
-    await index.settle("pump")
+    await index.retraining_over("pump")
     assert (await index.work())[:2] == (1, 0)
     await stored.learn(70, seed=1)
-    await index.settle("pump")
+    await index.retraining_over("pump")
     assert await index.work() == (0, 0, 0.0)
 
 
@@ -165,5 +165,5 @@ async def test_a_failed_write_to_the_index_fails_no_change(own_store):
     await index.note(detector)
     await index.refresh("pump")
     await index.ingested("pump", 0, 70)
-    await index.settle("pump")
+    await index.retraining_over("pump")
     await redis.aclose()

@@ -48,7 +48,7 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
     await until(vector_is_gone)
     await until(partial(rewrite_is_over, stored, well=True))
     assert not await stored.erasure.rewrite_due(0)
-    assert await stored.erasure.settle() is None
+    assert await stored.erasure.rewrite_result() is None
     assert (await stored.get()).learned == 44
     await redis.aclose()
 
@@ -56,7 +56,7 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
 async def rewrite_is_over(stored: Stored, *, well: bool) -> bool:
     """Return whether the rewrite is over; it must have ended as `well` says."""
     try:
-        found = await stored.erasure.settle()
+        found = await stored.erasure.rewrite_result()
     except StoreUnavailable:
         return False  # connections to a killed store fail once
     assert found in (None, well)
@@ -73,7 +73,7 @@ async def rewriting(stored: Stored) -> None:
     await stored.erasure.erase("pump", 0)
     await stored.redis.config_set("rdb-key-save-delay", 500_000)
     assert await stored.erasure.rewrite()
-    assert await stored.erasure.settle() is None
+    assert await stored.erasure.rewrite_result() is None
 
 
 async def assert_erased_later(stored: Stored, folder: Path) -> None:

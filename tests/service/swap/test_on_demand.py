@@ -73,10 +73,10 @@ async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
     champions = process.watcher.champions
     assert process.loaded == set()
     assert len(champions.detectors()) == 5
-    await process.watcher.know("a")
+    await process.watcher.ensure_known("a")
     assert process.loaded == {"a"}
     assert champions.serving("a").generation == 1
-    await process.watcher.know("pump")
+    await process.watcher.ensure_known("pump")
     with pytest.raises(NoVersion):
         champions.serving("pump")
     await process.watcher.poll()
@@ -85,9 +85,9 @@ async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
 
 async def test_requests_that_come_together_load_once(process: Process) -> None:
     """Of concurrent requests one loads the champion, and the others wait for it."""
-    await process.watcher.know("b")
+    await process.watcher.ensure_known("b")
     before = process.count("champion_loads_total", source="store")
-    await asyncio.gather(*(process.watcher.know("a") for _ in range(8)))
+    await asyncio.gather(*(process.watcher.ensure_known("a") for _ in range(8)))
     assert process.count("champion_loads_total", source="store") == before + 1
 
 
@@ -104,9 +104,9 @@ async def test_requests_without_a_version_share_a_read(
         return await read(name)
 
     monkeypatch.setattr(detectors, "get", counted)
-    await asyncio.gather(*(process.watcher.know("pump") for _ in range(50)))
+    await asyncio.gather(*(process.watcher.ensure_known("pump") for _ in range(50)))
     assert reads <= 2
-    await process.watcher.know("pump")
+    await process.watcher.ensure_known("pump")
     assert reads <= 3
 
 
@@ -114,18 +114,18 @@ async def test_the_least_recently_used_champion_is_unloaded(process: Process) ->
     """The champion that was not used for longest is unloaded; the bound always holds."""
     champions = process.watcher.champions
     for name in ("a", "b"):
-        await process.watcher.know(name)
+        await process.watcher.ensure_known(name)
     # Counters in files continue from those of earlier tests.
     before = process.count("champion_loads_total", source="store") - 2
     evicted = process.count("champion_evictions_total")
     champions.touch(("a",))
-    await process.watcher.know("c")
+    await process.watcher.ensure_known("c")
     assert process.loaded == {"a", "c"}
     assert process.count("champion_evictions_total") == evicted + 1
     assert process.count("loaded_champions") == 2
     assert process.count("loaded_bytes") == 2 * ONE
     for name in "abcd" * 3:
-        await process.watcher.know(name)
+        await process.watcher.ensure_known(name)
         assert champions.serving(name).name == name
         assert champions.loaded_bytes <= 2 * ONE + ONE // 2
     # A champion that was loaded once is on this machine's disk.
@@ -137,14 +137,14 @@ async def test_a_cold_champion_is_the_one_that_the_store_names(
     process: Process, stored: Stored
 ) -> None:
     """An older copy on disk is not served after a promotion."""
-    await process.watcher.know("a")
+    await process.watcher.ensure_known("a")
     for name in ("b", "c"):
-        await process.watcher.know(name)
+        await process.watcher.ensure_known(name)
     await stored.registry.import_version("a", versions()[1].to_bytes(), NewRecord())
     await stored.registry.set_champion("a", 2)
-    await process.watcher.know("a")
+    await process.watcher.ensure_known("a")
     assert process.watcher.champions.serving("a").number == 2
-    await process.watcher.know("b")
+    await process.watcher.ensure_known("b")
     await stored.make("b", threshold={"value": 7.0})
     await process.watcher.poll()
     assert process.watcher.champions.serving("b").threshold.value == 7.0
@@ -158,11 +158,11 @@ async def test_a_damaged_champion_is_a_conflict(process: Process, stored: Stored
     assert record is not None
     await stored.redis.set(Keys("a").artifact(str(record.record.sha256)), ARTIFACT[:-1])
     for _ in range(2):
-        await process.watcher.know("a")
+        await process.watcher.ensure_known("a")
         with pytest.raises(NoVersion, match="The champion, version 2, cannot be loaded"):
             process.watcher.champions.serving("a")
     await stored.registry.set_champion("a", 1)
-    await process.watcher.know("a")
+    await process.watcher.ensure_known("a")
     assert process.watcher.champions.serving("a").number == 1
 
 
@@ -174,14 +174,14 @@ async def test_without_the_store_champions_on_disk_are_served(own_store: object,
     await _filled(stored, "a", "b", "c", "d")
     await first.watcher.poll()
     for name in ("a", "b", "c"):
-        await first.watcher.know(name)
+        await first.watcher.ensure_known(name)
     own_store.kill()  # type: ignore[attr-defined]
     with pytest.raises(StoreUnavailable):
         await first.watcher.poll()
     assert "a" not in first.loaded
-    await first.watcher.know("a")
+    await first.watcher.ensure_known("a")
     assert first.watcher.champions.serving("a").number == 1
-    await first.watcher.know("d")
+    await first.watcher.ensure_known("d")
     with pytest.raises(StoreUnavailable):
         first.watcher.champions.serving("d")
 
@@ -189,9 +189,9 @@ async def test_without_the_store_champions_on_disk_are_served(own_store: object,
     await again.watcher.restore()
     assert len(again.loaded) == 2
     for name in ("a", "b", "c"):
-        await again.watcher.know(name)
+        await again.watcher.ensure_known(name)
         assert again.watcher.champions.serving(name).number == 1
     with pytest.raises(StoreUnavailable):
-        await again.watcher.know("d")
+        await again.watcher.ensure_known("d")
     await first.watcher.stores.close()
     await again.watcher.stores.close()

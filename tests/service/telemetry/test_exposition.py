@@ -11,7 +11,7 @@ from prometheus_client.core import GaugeMetricFamily
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.telemetry import exposition
-from service.telemetry.exposition import Page, written
+from service.telemetry.exposition import Page, write_page
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 from tests.service.stored import matrix
@@ -38,7 +38,7 @@ def test_the_page_equals_that_of_the_library() -> None:
     metrics = Metrics(CollectorRegistry())
     state = count_answers(metrics, 30)
     metrics.registry.register(state)
-    page = asyncio.run(written(metrics, state))
+    page = asyncio.run(write_page(metrics.families, state))
     assert sorted(page.splitlines()) == sorted(generate_latest(metrics.registry).splitlines())
     heads = [line.split()[2] for line in page.decode().splitlines() if line.startswith("# TYPE")]
     assert len(heads) == len(set(heads))
@@ -74,7 +74,7 @@ def test_no_piece_grows_with_the_detectors(
 
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
     state = count_answers(metrics, 100)
-    own = metrics if metrics._shared is None else metrics._shared
+    own = metrics.families.shared or metrics.families
     pieces = [*own.slices(), *state.slices()]
     assert max(len(piece.samples) for piece in pieces if piece is not None) <= 100
     asyncio.run(scrape(metrics, state))

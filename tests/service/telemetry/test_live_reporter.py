@@ -22,7 +22,7 @@ from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, Observer
+from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, LiveReporter
 from service.telemetry.metrics import Metrics
 from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, make_report
 from tests.service.stored import Stored
@@ -33,20 +33,20 @@ pytestmark = pytest.mark.anyio
 
 
 class Observed:
-    """An observer of the detector `pump`, which serves version 1."""
+    """An reporter of the detector `pump`, which serves version 1."""
 
     def __init__(self, stores: Stores, serving: Champion) -> None:
         self.stores, self.serving = stores, serving
         self.registry = CollectorRegistry()
         self.champions = Champions(2, loaded_bytes=2 * UNLOADED_BYTES)
         self.champions.install(serving)
-        self.observer = Observer(stores, self.champions, Metrics(self.registry))
+        self.reporter = LiveReporter(stores, self.champions, Metrics(self.registry))
 
     def score(self, X: np.ndarray, with_: Champion | None = None) -> None:
-        """Give the observer the answer to X."""
+        """Give the reporter the answer to X."""
         used = with_ or self.serving
         X = X.astype(np.float32)
-        self.observer.scored(Judged(used, X, used.version.judge(X, used.threshold)), 0.001)
+        self.reporter.scored(Judged(used, X, used.version.judge(X, used.threshold)), 0.001)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ async def test_a_summary_has_rows_scores_and_feature_counts(observed: Observed) 
     rng = np.random.default_rng(0)
     observed.score(rng.normal(size=(30, 3)))
     observed.score(rng.normal(size=(10, 3)))
-    await observed.observer.flush()
-    await observed.observer.flush()
+    await observed.reporter.flush()
+    await observed.reporter.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     assert (summary.n, summary.rows, summary.version) == (40, 40, 1)
     assert len(np.frombuffer(summary.scores, "<f4")) == 40
@@ -80,12 +80,12 @@ async def test_a_summary_keeps_no_unloaded_champion(observed: Observed) -> None:
     large = replace(observed.serving, bytes=2 * UNLOADED_BYTES)
     observed.champions.install(large)
     observed.score(np.zeros((3, 3)), large)
-    await observed.observer.make_unloaded()
-    assert large in observed.observer._pending  # the detector serves it
+    await observed.reporter.make_unloaded()
+    assert large in observed.reporter._pending  # the detector serves it
     observed.champions.unload("pump")
-    await observed.observer.make_unloaded()
-    assert large not in observed.observer._pending
-    await observed.observer.flush()
+    await observed.reporter.make_unloaded()
+    assert large not in observed.reporter._pending
+    await observed.reporter.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     assert summary.n == 3
 
@@ -103,17 +103,17 @@ async def test_a_report_that_waits_keeps_no_champion(
         return await append(*args)
 
     monkeypatch.setattr(observed.stores.live, "append", append_late)
-    running = asyncio.create_task(observed.observer.run())
+    running = asyncio.create_task(observed.reporter.run())
     try:
         observed.score(np.zeros((2, 3)))
         await asyncio.wait_for(asked.wait(), PATIENCE)
         observed.score(np.zeros((3, 3)))
-        await until(lambda: not observed.observer._pending and not observed.observer._noted)
+        await until(lambda: not observed.reporter._pending and not observed.reporter._noted)
     finally:
         go.set()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    await observed.observer.flush()
+    await observed.reporter.flush()
     assert sum(tally.rows for one in await reports(observed) for tally in one.tallies) == 5
 
 
@@ -122,21 +122,21 @@ async def test_reports_are_made_in_the_order_of_their_rows(
 ) -> None:
     """Rows that are noted while others are still being summarised are reported after them."""
     made_first, started = threading.Event(), threading.Event()
-    summarise, sizes = Observer._summarise, []
+    summarise, sizes = LiveReporter._summarise, []
 
-    def summarise_late(observer: Observer, champion: Champion, pending: Any) -> Any:
+    def summarise_late(reporter: LiveReporter, champion: Champion, pending: Any) -> Any:
         if not started.is_set():
             started.set()
             made_first.wait(PATIENCE)
         sizes.append(pending.scored)
-        return summarise(observer, champion, pending)
+        return summarise(reporter, champion, pending)
 
-    monkeypatch.setattr(Observer, "_summarise", summarise_late)
+    monkeypatch.setattr(LiveReporter, "_summarise", summarise_late)
     observed.score(np.zeros((3, 3)))
-    first = asyncio.create_task(observed.observer.flush())
+    first = asyncio.create_task(observed.reporter.flush())
     await until(started.is_set)
     observed.score(np.zeros((5, 3)))
-    second = asyncio.create_task(observed.observer.flush())
+    second = asyncio.create_task(observed.reporter.flush())
     await asyncio.wait({second}, timeout=0.1)  # out of order it ends at once
     made_first.set()
     await asyncio.gather(first, second)
@@ -146,7 +146,7 @@ async def test_reports_are_made_in_the_order_of_their_rows(
 async def test_large_requests_are_sampled(observed: Observed) -> None:
     """Of a large batch a sample is kept, and all rows are counted."""
     observed.score(np.zeros((9000, 3)))
-    await observed.observer.flush()
+    await observed.reporter.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     assert (summary.n, summary.rows) == (9000, SAMPLED)
 
@@ -160,7 +160,7 @@ async def test_live_vectors_are_kept_only_for_a_shadow_stage(
         await stored.make(retrain=config)
         observed.champions.note(await stored.get())
         observed.score(X)
-        await observed.observer.flush()
+        await observed.reporter.flush()
         assert await observed.stores.live.sampled("pump") == (SHADOWED if config else 0)
     kept = await observed.stores.live.sample("pump", 150, 3)
     assert (kept[[0, -1]] == X[[0, -1]]).all()
@@ -170,7 +170,7 @@ async def test_the_severest_anomalies_become_events(observed: Observed) -> None:
     """The severest anomalies of a second become events, with attributions."""
     worst = np.vstack([np.full((9, 3), 40.0), np.full((EVENTS, 3), 70.0), np.full((9, 3), 40.0)])
     observed.score(np.vstack([np.zeros((3, 3)), worst]))
-    await observed.observer.flush()
+    await observed.reporter.flush()
     events = await observed.stores.events.latest("pump", limit=1000)
     assert len(events) == EVENTS
     assert {tuple(event.vector.tolist()) for event in events} == {(70.0, 70.0, 70.0)}
@@ -182,7 +182,7 @@ async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
     pinned = champion(2, uid=observed.serving.uid, stored=observed.serving.pointer)
     observed.score(np.zeros((3, 3)), pinned)
     observed.score(np.zeros((3, 3)), replace(observed.serving, stands_for="pump:7"))
-    await observed.observer.flush()
+    await observed.reporter.flush()
     assert await observed.stores.live.read("pump") == []
 
 
@@ -192,7 +192,7 @@ async def test_rows_of_a_champion_that_was_replaced_meanwhile_are_counted(
     """Rows that a thread judged during a swap are in the history."""
     assert observed.champions.install(champion(2, uid=observed.serving.uid))
     observed.score(np.zeros((3, 3)), observed.serving)
-    await observed.observer.flush()
+    await observed.reporter.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     (read,) = await observed.stores.traffic.read("pump")
     assert (summary.n, summary.version) == (3, 1)
@@ -204,7 +204,7 @@ async def test_memory_is_bounded(observed: Observed) -> None:
     """Rows that do not fit between two flushes are counted and not kept."""
     for _ in range(15):
         observed.score(np.zeros((2000, 3)))
-    await observed.observer.flush()
+    await observed.reporter.flush()
     ((_, summary),) = await observed.stores.live.read("pump")
     assert (summary.n, summary.rows) == (30_000, SAMPLED)
     dropped = observed.registry.get_sample_value(
@@ -222,7 +222,7 @@ async def test_without_the_store_only_the_summary_is_lost(
     alone = Observed(stores, observed.serving)
     own_store.kill()  # type: ignore[attr-defined]
     alone.score(np.zeros((7, 3)))
-    await alone.observer.flush()
+    await alone.reporter.flush()
     dropped = alone.registry.get_sample_value("anamnesis_live_dropped_total", {"detector": "pump"})
     assert dropped == 7
     await stores.close()
@@ -238,7 +238,7 @@ async def test_every_row_is_counted(observed: Observed) -> None:
     for _ in range(15):
         observed.score(np.zeros((2000, 3)))
     observed.score(np.full((5000, 3), 70.0))
-    await observed.observer.flush()
+    await observed.reporter.flush()
     (report,) = await reports(observed)
     assert sum(one.rows for one in report.tallies) == 35_000
     assert sum(one.alarms for one in report.tallies) == 5_000
@@ -252,7 +252,7 @@ async def test_every_row_is_counted(observed: Observed) -> None:
 async def test_kept_rows_name_their_events(observed: Observed) -> None:
     """The kept rows of a report name their events by id."""
     observed.score(np.vstack([np.zeros((3, 3)), np.full((1, 3), 70.0), np.zeros((2, 3))]))
-    await observed.observer.flush()
+    await observed.reporter.flush()
     (report,) = await reports(observed)
     ((position, kept_row),) = report.blocks[0].kept_rows
     (event,) = await observed.stores.events.latest("pump")
@@ -269,8 +269,8 @@ async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -
     X = np.array([[0.0] * 3, [70.0] * 3, [0.0] * 3], np.float32)
     serving = observed.serving
     columns = serving.version.judge(X, serving.threshold)
-    observed.observer.scored(Judged(serving, X, columns, labels=labels), 0.001)
-    await observed.observer.flush()
+    observed.reporter.scored(Judged(serving, X, columns, labels=labels), 0.001)
+    await observed.reporter.flush()
     (report,) = await reports(observed)
     assert {(one.place * one.step - hour, one.rows, one.alarms) for one in report.tallies} == {
         (60.0, 1, 0),
@@ -291,16 +291,16 @@ async def test_counts_wait_until_the_store_returns(own_store: object, observed: 
     detector = (await stores.detectors.put("pump", parse({})))[1]
     alone = Observed(stores, champion(1, uid=detector.uid))
     alone.score(np.zeros((5, 3)))
-    await alone.observer.flush()
+    await alone.reporter.flush()
     own_store.kill()  # type: ignore[attr-defined]
     for _ in range(3):
         alone.score(np.zeros((7, 3)))
-        await alone.observer.flush()
+        await alone.reporter.flush()
     own_store.start()  # type: ignore[attr-defined]
     alone.score(np.full((2, 3), 70.0))
 
     async def all_rows_are_counted() -> bool:
-        await alone.observer.flush()
+        await alone.reporter.flush()
         found = await reports(alone)
         return sum(tally.rows for one in found for tally in one.tallies) == 5 + 3 * 7 + 2
 
@@ -311,7 +311,7 @@ async def test_counts_wait_until_the_store_returns(own_store: object, observed: 
 async def test_a_repeated_report_is_stored_once(observed: Observed) -> None:
     """A report that is sent again without an answer is stored once."""
     observed.score(np.full((2, 3), 70.0))
-    collected = observed.observer._pending[observed.serving].collected
+    collected = observed.reporter._pending[observed.serving].collected
     report, events, _ = make_report(observed.serving, collected, (), time.time())
     for _ in range(3):
         assert await observed.stores.traffic.send("pump", "p1", 1, report, events)
@@ -332,7 +332,7 @@ async def test_a_report_has_the_heights_of_alarming_rows(
     assert judged.is_anomaly.tolist() == [False, True, True]
     observed.score(X[:2])
     observed.score(X[2:])
-    collected = observed.observer._pending[observed.serving].collected
+    collected = observed.reporter._pending[observed.serving].collected
     for named, expected in (("auto", judged.severities), ("elbo", judged.scores / threshold)):
         monkeypatch.setattr(incident_rule, "FROM_ZERO", {named})
         report = make_report(observed.serving, collected, (), time.time()).report
@@ -344,7 +344,7 @@ async def test_in_a_long_outage_reports_are_joined(observed: Observed) -> None:
     outbox = Outbox()
     for number in range(1, 3 * UNSENT + 1):
         observed.score(np.full((1, 3), 70.0))
-        collected = observed.observer._pending.pop(observed.serving).collected
+        collected = observed.reporter._pending.pop(observed.serving).collected
         outbox.put(number, make_report(observed.serving, collected, (), time.time()))
     assert len(outbox.waiting) <= UNSENT
     rows = sum(one.rows for unsent in outbox.waiting for one in unsent.made.report.tallies)

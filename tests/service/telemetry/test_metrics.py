@@ -129,7 +129,7 @@ metrics = Metrics(CollectorRegistry(), directory=Path({directory!r}), place={pla
 metrics.scored(Judged(Champion, np.zeros((2, 3)), Judgement(s, s, s, s >= 1)), 0.001)
 metrics.swap(SwapOutcome("pump", "swapped", champion=Champion, seconds=0.01))
 metrics.flush()
-metrics._shared.copy()
+metrics.families.shared.copy()
 if {scrape}:
     class Nothing:
         def slices(self):
@@ -204,14 +204,14 @@ def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> No
     assert families > 20
     for number in range(5):
         _counted(metrics, f"other-{number}")
-        metrics.forgotten(f"other-{number}")
-        if metrics._shared is not None:
-            metrics._shared.copy()
+        metrics.forget_detector(f"other-{number}")
+        if metrics.families.shared is not None:
+            metrics.families.shared.copy()
     page = page_of(metrics)
     assert 'detector="other' not in page
     assert page.count('detector="pump"') == families
-    if metrics._shared is not None:
-        assert len(metrics._shared.numbers["total"].names) <= 2 * families
+    if metrics.families.shared is not None:
+        assert len(metrics.families.shared.numbers["total"].names) <= 2 * families
         sibling = Metrics(CollectorRegistry(), directory=tmp_path, place=1)
         page = page_of(sibling)
         assert 'anamnesis_vectors_scored_total{detector="pump"} 1.0' in page
@@ -234,8 +234,8 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
             of_it = f'anamnesis_{metric}_count{{detector="cold-{number}"}}'
             assert (of_it in page) == (number == 7)
         assert f'anamnesis_vectors_scored_total{{detector="cold-{number}"}} 1.0' in page
-    if metrics._shared is not None:
-        metrics._shared.copy()
+    if metrics.families.shared is not None:
+        metrics.families.shared.copy()
         sibling = Metrics(CollectorRegistry(), directory=tmp_path, place=1)
         assert 'severity_count{detector="cold-9"}' not in page_of(sibling)
 
@@ -245,7 +245,7 @@ def test_a_restarted_process_drops_series_of_deleted_detectors(tmp_path: Path) -
     before = Metrics(CollectorRegistry(), directory=tmp_path)
     for name in ("pump", "gone"):
         _counted(before, name)
-    before._shared.copy()
+    before.families.shared.copy()
     after = Metrics(CollectorRegistry(), directory=tmp_path)
     after.keep_only({"pump"})
     page = page_of(after)

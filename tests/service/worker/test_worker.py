@@ -29,7 +29,7 @@ from service.store.labels import LabelStore
 from service.store.lua import Fenced
 from service.store.redis_keys import NOTIFY, Keys
 from service.store.registry import Registry
-from service.telemetry.live_reporter import Observer
+from service.telemetry.live_reporter import LiveReporter
 from service.telemetry.metrics import Metrics
 from service.trainer.messages import Progress
 from service.worker import attempt
@@ -245,9 +245,9 @@ async def _serve(stored: Stored, stores: Stores, X: np.ndarray) -> None:
     champions = Champions(1)
     champions.note(detector)
     champions.install(serving)
-    observer = Observer(stores, champions, Metrics(CollectorRegistry()))
-    observer.scored(Judged(serving, X, version.judge(X)), 0.001)
-    await observer.flush()
+    reporter = LiveReporter(stores, champions, Metrics(CollectorRegistry()))
+    reporter.scored(Judged(serving, X, version.judge(X)), 0.001)
+    await reporter.flush()
 
 
 async def test_a_candidate_scores_live_traffic_before_it_serves(

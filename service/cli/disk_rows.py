@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 _AT_ONCE = 50_000  # rows that are read at once
 
 
-class Spool:
+class DiskRows:
     """Rows of one type and width, added at the end and read by position: (n,) or (n, width).
 
     The rows are in a file without a name, which disappears when the process ends.
@@ -51,12 +51,12 @@ class Spool:
         found = np.fromfile(self._file, self._dtype, rows * width)
         return found if self._width is None else found.reshape(rows, width)
 
-    def ordered(self, order: NDArray[np.intp]) -> "Spool":
-        """Return a spool of the same rows in another order: row i is row `order[i]` of this one."""
+    def ordered(self, order: NDArray[np.intp]) -> "DiskRows":
+        """Return the same rows in another order: row i is row `order[i]` of this one."""
         self._file.flush()
         shape = (self._rows,) if self._width is None else (self._rows, self._width)
         mapped = np.memmap(self._file, self._dtype, "r", shape=shape)
-        found = Spool(self._dtype.type, self._width)
+        found = DiskRows(self._dtype.type, self._width)
         for part in parts(self._rows):
             found.add(mapped[order[part]])
         return found
