@@ -153,12 +153,12 @@ def test_the_walk_with_curl_works(tmp_path):
     """Every line of the walk succeeds against a new service."""
     (walk,) = blocks(ROOT / "docs" / "walk.md", "bash")
     assert walk.count("127.0.0.1:8000") == 2
-    if shutil.which("curl") is None or "--json" not in _said(["curl", "--help", "all"]):
+    if shutil.which("curl") is None or "--json" not in _output_of(["curl", "--help", "all"]):
         pytest.skip("needs curl 7.82 or newer")
     with running(tmp_path / "data", keep=False) as url:
         # The walk ignores answers; here an error ends it.
         script = walk.replace("http://127.0.0.1:8000", url).replace("curl -s", "curl -sf")
-        said = _said(["bash", "-euc", f"set -o pipefail\n{script}"], tmp_path)
+        said = _output_of(["bash", "-euc", f"set -o pipefail\n{script}"], tmp_path)
     answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     _, stored, outcome, scored, explained, status = answers
     assert stored["accepted"] == 500
@@ -169,7 +169,7 @@ def test_the_walk_with_curl_works(tmp_path):
     assert 'anamnesis_champion_version{detector="pump-7"} 1.0' in said
 
 
-def _said(command: list[str], folder: Path | None = None) -> str:
+def _output_of(command: list[str], folder: Path | None = None) -> str:
     done = subprocess.run(
         command, check=False, cwd=folder, capture_output=True, text=True, timeout=360
     )

@@ -31,7 +31,7 @@ def rows(example: str, picture: Path) -> dict[str, dict[str, Any]]:
     return {next(iter(row.values())): row for row in table}
 
 
-def test_finetuning_forgets_the_first_of_two_regimes_and_replay_does_not(tmp_path: Path) -> None:
+def test_finetuning_forgets_and_replay_does_not(tmp_path: Path) -> None:
     """Both strategies know the second regime; replay knows the first too, and finds anomalies."""
     table = rows("two_regimes", tmp_path / "two_regimes.png")
     finetuned, replayed = table["the second alone (finetune)"], table["the second, replay 1:1"]

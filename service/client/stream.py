@@ -173,7 +173,9 @@ class Stream:
         for part in self._tails.parts(X, times, sources):
             later = why is not None and not (self._tails.needed and part.X.size <= _EXPLAINED)
             asked = options if later or why is None else {**options, "explain": why}
-            answer = self._client.score(self._name, self._rows_to_send(part), **_fields(part), **asked)
+            answer = self._client.score(
+                self._name, self._rows_to_send(part), **_fields(part), **asked
+            )
             if later:
                 answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)
             for name, value in answer.items():

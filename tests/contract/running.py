@@ -49,13 +49,15 @@ class Running:
         record = GOOD if good else BAD
         threshold = ThresholdRecord(version.threshold, 0.01, {"value": version.threshold})
         record = msgspec.structs.replace(record, threshold=threshold, **signed)
-        return await self._settle(version.to_bytes(), version.dimension, record, name, good=good)
+        return await self._write_outcome(
+            version.to_bytes(), version.dimension, record, name, good=good
+        )
 
     async def promote(self, artifact: bytes, name: str = "pump") -> int:
         """Promote any bytes, which need not be a version, for a batch of dimension 3."""
-        return await self._settle(artifact, 3, GOOD, name, good=True)
+        return await self._write_outcome(artifact, 3, GOOD, name, good=True)
 
-    async def _settle(
+    async def _write_outcome(
         self, artifact: bytes, d: int, record: NewRecord, name: str, *, good: bool
     ) -> int:
         stores = self.parts.stores

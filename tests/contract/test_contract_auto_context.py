@@ -99,7 +99,7 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     assert (status["dimension"], status["context"]["chosen"]["over"]) == (2, 10)
 
 
-async def test_a_process_that_does_not_know_the_chosen_context_stores_rows(
+async def test_a_process_without_the_chosen_context_stores_rows(
     api: Running, worker: Worker
 ) -> None:
     """A process that does not know the choice yet stores rows; the next training derives them."""

@@ -140,9 +140,7 @@ COSTLY = {"pipelined offers", "pipelined expectations"}  # for parts like `pipel
         for one in PARTS
     ],
 )
-async def test_each_part_of_a_request_is_served_up_to_its_bound_and_refused_beyond(
-    stage: Stage, part: Part
-) -> None:
+async def test_each_part_of_a_request_is_bounded(stage: Stage, part: Part) -> None:
     """A part is served up to its bound; beyond it, it is refused without harm to others."""
     async with Connection(stage.port) as connection:
         assert (await connection.send(part.wire(part.within))).status == part.served
@@ -196,9 +194,7 @@ async def test_bodies_in_flight_share_a_bounded_number_of_bytes(stage: Stage) ->
 
 
 @pytest.mark.parametrize("came", [0, 100_000])
-async def test_announced_bodies_that_do_not_come_reserve_room_without_memory(
-    stage: Stage, came: int
-) -> None:
+async def test_an_announced_body_takes_no_memory_until_it_comes(stage: Stage, came: int) -> None:
     """A body that is announced and does not come reserves room, not memory; without room it is 503.
 
     Scoring and health continue beside a hundred such bodies, and an aborted request gives its room

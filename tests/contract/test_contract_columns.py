@@ -26,7 +26,7 @@ def records(n: int) -> list[dict[str, object]]:
     ]
 
 
-async def test_context_and_columns_cannot_change_once_rows_are_buffered(api: Running) -> None:
+async def test_context_and_columns_are_fixed_by_the_first_rows(api: Running) -> None:
     """Normal rows are derived and counted; then context and number of columns cannot change."""
     await api.make(columns=COLUMNS, context=CONTEXT)
     body = {"records": records(20), "sources": ["a", "b"] * 10}
@@ -78,7 +78,7 @@ def records_with_words(n: int) -> list[dict[str, object]]:
     ]
 
 
-async def test_a_category_works_in_every_content_type_and_every_answer(api: Running) -> None:
+async def test_a_category_works_in_every_content_type(api: Running) -> None:
     """A category works by name in every content type, and its words return in the answers."""
     await api.make(columns=WORDED, kind="mahalanobis", off={"column": "status", "in": ["off"]})
     stored = await api.http.post(

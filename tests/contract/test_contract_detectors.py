@@ -159,7 +159,7 @@ async def test_the_status_has_every_field_of_the_contract(pump: Running) -> None
     assert listed == {"detectors": [found]}
 
 
-async def test_the_status_shows_the_champion_that_this_process_serves(
+async def test_the_status_shows_the_served_champion(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """A champion that this process cannot load does not appear as champion; the old one serves."""

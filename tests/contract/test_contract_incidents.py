@@ -91,8 +91,8 @@ async def test_the_page_links_to_the_time_of_rows_of_last_week(
 ) -> None:
     """After last week's file was scored, the page links to the time of its rows."""
     last_week = [time.time() - 7 * 86_400 + i for i in range(24)]
-    told = {"vectors": [[0.0] * 3] * 20 + [ODD] * 4, "timestamps": last_week}
-    assert (await pump.http.post(f"{PUMP}/score", json=told)).status_code == 200
+    old_rows = {"vectors": [[0.0] * 3] * 20 + [ODD] * 4, "timestamps": last_week}
+    assert (await pump.http.post(f"{PUMP}/score", json=old_rows)).status_code == 200
     await pump.parts.reporter.flush()
     await monitor.tick()
     page = (await pump.http.get("/detectors/pump")).text
@@ -249,7 +249,7 @@ async def test_a_muted_detector_scores_and_pages_nobody(pump: Running, monitor: 
     assert (await pump.http.post("/v1/detectors/none/mute", json={"seconds": 1})).status_code == 404
 
 
-async def test_attention_lists_the_worst_first_and_service_describes_the_store(
+async def test_attention_lists_the_worst_first(
     pump: Running,
 ) -> None:
     """What needs a person is listed with the worst first, and the service describes its store."""
@@ -425,8 +425,8 @@ async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -
     await score(pump, monitor, [ODD] * 2)
     events = (await pump.http.get(f"{PUMP}/events")).json()["events"]
     labels = [{"label": "normal", "event": one["id"]} for one in events]
-    told = (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).json()
-    assert told["effect"].startswith("2 rows labelled normal are learned")
+    answer = (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).json()
+    assert answer["effect"].startswith("2 rows labelled normal are learned")
     assert (await pump.http.get(PUMP)).json()["needed"] == 0
     asked = await pump.http.post(f"{PUMP}/retrain")
     assert (asked.status_code, asked.json()["retraining"]["state"]) == (202, "queued")
@@ -452,8 +452,8 @@ async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running)
     assert mild
     calm = [row for row, odd in zip(rows, answer["is_anomaly"], strict=True) if not odd]
     for sent, held in ((mild, len(mild)), (calm[:20], 0)):
-        told = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})
-        assert told.json()["quarantined"] == held
+        answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})
+        assert answer.json()["quarantined"] == held
 
 
 async def test_hold_novel_holds_back_every_novel_row(pump: Running) -> None:

@@ -302,7 +302,7 @@ async def test_lists_show_only_the_detectors_of_the_key(guarded: Running) -> Non
     assert [one["name"] for one in everything] == ["press", "pump"]
 
 
-async def test_a_key_made_over_http_is_shown_once_works_and_is_revoked(guarded: Running) -> None:
+async def test_a_key_is_shown_once_works_and_is_revoked(guarded: Running) -> None:
     """A key is shown once, listed without its secret, works at once, and is revoked within 2 s."""
     asked = {"name": "press 7", "scopes": ["score"], "detectors": ["pump"]}
     made = await guarded.http.post("/v1/keys", json=asked)

@@ -209,11 +209,11 @@ async def test_drift_shows_the_document_of_the_monitor_and_its_age(pump: Running
     stores = pump.parts.stores
     monitor = await stores.leases.seize("pump", 30, "monitor")
     assert monitor is not None
-    told = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
-    await stores.live.save(monitor, MonitorMemory("0-0", b""), msgspec.convert(told, Drift))
-    told |= {"stale": "no worker has reported"}
-    assert (await pump.http.get(f"{PUMP}/drift")).json() == told
-    assert (await pump.http.get(PUMP)).json()["drift"] == told
+    expected = {"state": "new_regime", "version": 1, "statistics": {"features": []}}
+    await stores.live.save(monitor, MonitorMemory("0-0", b""), msgspec.convert(expected, Drift))
+    expected |= {"stale": "no worker has reported"}
+    assert (await pump.http.get(f"{PUMP}/drift")).json() == expected
+    assert (await pump.http.get(PUMP)).json()["drift"] == expected
 
     async def state_is_exported() -> bool:
         page = (await pump.http.get("/metrics")).text

@@ -22,7 +22,7 @@ __all__ = ["guarded"]
 pytestmark = pytest.mark.anyio
 
 
-async def test_the_overview_without_detectors_names_the_first_command(api: Running):
+async def test_an_empty_overview_names_the_first_command(api: Running):
     """The overview of a service without detectors names the first command."""
     page = await api.http.get("/")
     assert page.status_code == 200

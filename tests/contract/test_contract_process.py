@@ -23,8 +23,8 @@ ZEROS = {"vectors": [[0, 0, 0]]}
 async def test_a_process_with_a_store_is_alive_and_ready(api: Running) -> None:
     """A process with a store is live and ready; `/` leads to the documentation."""
     assert (await api.http.get("/healthz")).json() == {"status": "ok"}
-    told = (await api.http.get("/readyz")).json()
-    assert (told["status"], told["why"]) == ("degraded", "no worker has reported")
+    answer = (await api.http.get("/readyz")).json()
+    assert (answer["status"], answer["why"]) == ("degraded", "no worker has reported")
     await api.parts.stores.leases.beat("w1")
 
     async def ready() -> bool:

@@ -57,7 +57,7 @@ async def test_a_second_champion_of_the_same_number_is_served(
     assert not status["ahead_of_store"]
 
 
-async def test_the_newer_champion_serves_until_a_decision_after_the_restore(
+async def test_after_a_restore_the_newer_champion_serves_on(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """The newer champion stays in service, and status says so, until somebody moves it."""

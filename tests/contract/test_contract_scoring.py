@@ -60,22 +60,22 @@ async def test_every_content_type_gives_the_same_scores(pump: Running) -> None:
 
 async def test_the_binary_answer_has_four_columns_and_headers(pump: Running) -> None:
     """An octet-stream answer has the four columns one after the other, the rest in headers."""
-    told = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
+    in_json = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
     answer = await pump.http.post(
         PATH, json={"vectors": X.tolist()}, headers={"accept": "application/octet-stream"}
     )
     assert answer.headers["content-type"] == "application/octet-stream"
     floats = np.frombuffer(answer.content[:24], "<f4").reshape(3, 2)
-    assert floats[0].tolist() == told["scores"]
-    assert floats[1].tolist() == pytest.approx(told["p_values"], rel=1e-6, abs=1e-37)
+    assert floats[0].tolist() == in_json["scores"]
+    assert floats[1].tolist() == pytest.approx(in_json["p_values"], rel=1e-6, abs=1e-37)
     assert (floats[1] > 0).all()
-    assert floats[2].tolist() == pytest.approx(told["severities"], rel=1e-6)
+    assert floats[2].tolist() == pytest.approx(in_json["severities"], rel=1e-6)
     assert list(answer.content[24:]) == [0, 1]
     assert answer.headers["x-anamnesis-version"] == "1"
     assert answer.headers["x-anamnesis-generation"] == "1"
     assert answer.headers["x-anamnesis-rows"] == "2"
-    assert float(answer.headers["x-anamnesis-threshold"]) == told["threshold"]
-    assert answer.headers["x-anamnesis-calibration"] == told["calibration"]
+    assert float(answer.headers["x-anamnesis-threshold"]) == in_json["threshold"]
+    assert answer.headers["x-anamnesis-calibration"] == in_json["calibration"]
 
 
 async def test_explain_adds_the_largest_contributions(pump: Running) -> None:
@@ -284,9 +284,9 @@ async def test_large_batches_get_the_same_scores_and_errors(pump: Running) -> No
     answer = await pump.http.post(
         PATH, content=npy(rows), headers={"content-type": "application/x-npy"}
     )
-    told = await pump.http.post(PATH, json={"vectors": rows.tolist()})
-    assert answer.json()["scores"] == told.json()["scores"]
-    body = told.request.content.replace(b"]]}", b"],[1,2,NaN]]}")
+    in_json = await pump.http.post(PATH, json={"vectors": rows.tolist()})
+    assert answer.json()["scores"] == in_json.json()["scores"]
+    body = in_json.request.content.replace(b"]]}", b"],[1,2,NaN]]}")
     bad = (await pump.http.post(PATH, content=body, headers=JSON)).json()
     assert (bad["row"], bad["column"]) == (20_000, 2)
 

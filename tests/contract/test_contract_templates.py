@@ -69,7 +69,7 @@ async def test_the_first_normal_batch_makes_an_entity(api: Running) -> None:
 
 
 @pytest.mark.parametrize("fast_lane", [True, False])
-async def test_the_templates_detector_judges_until_an_entity_has_a_version(
+async def test_the_template_judges_until_its_entity_has_a_version(
     store_url: str, versions: tuple[Version, Version], fast_lane: bool
 ) -> None:
     """Scoring creates nothing; the answer names the detector that judged, in JSON and in binary."""

@@ -63,8 +63,8 @@ async def test_rows_that_were_held_back_keep_their_trace(
     answer = await api.http.post(f"{PUMP}/normal", json=sent, headers=headers)
     assert answer.json()["quarantined"] >= 32
     (entry,) = (await api.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
-    told = {"decision": "release"}
-    released = await api.http.post(f"{PUMP}/quarantine/{entry['id']}", json=told)
+    decision = {"decision": "release"}
+    released = await api.http.post(f"{PUMP}/quarantine/{entry['id']}", json=decision)
     assert released.status_code == 200
     experience = await api.parts.stores.buffer.take("pump")
     assert experience is not None

@@ -162,7 +162,7 @@ async def test_damaged_and_foreign_imports_are_refused(
         {"shape.noise_floor": None},
     ],
 )
-async def test_an_artifact_with_right_hashes_and_wrong_content_is_refused(
+async def test_wrong_content_with_right_hashes_is_refused(
     pump: Running, versions: tuple[Version, Version], broken: dict[str, object]
 ) -> None:
     """An artifact with right hashes and wrong content is 422, and list and metrics still answer."""

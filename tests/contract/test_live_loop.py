@@ -162,9 +162,7 @@ def alarms_by_span(loop: Loop, *alarms: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("way", ["readme", pytest.param("naive", marks=pytest.mark.thorough)])
-async def test_no_row_that_alarmed_is_learned_and_the_dismissed_mode_is(
-    loop: Loop, way: str
-) -> None:
+async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
     """No row that alarmed is learned, faults are still found, the dismissed mode is learned."""
     before = await loop.alarms()
     await (loop.play_loop() if way == "readme" else loop.play_wrong_loop())

@@ -86,13 +86,13 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
     await api.serving(1)
 
     incidents = await story.incidents(judged)
-    told = [(round(story.row(one["start"])), one["sentence"]) for one in incidents]
-    assert len(incidents) == len(SPANS), told
+    listed = [(round(story.row(one["start"])), one["sentence"]) for one in incidents]
+    assert len(incidents) == len(SPANS), listed
     for incident, span in zip(incidents, SPANS, strict=True):
         late = story.row(incident["start"]) - span.first
         # Of a stuck pressure the first rows are right by chance.
         most = {"ramp": RAMP_ROWS, "stuck": 5}.get(span.kind, 2)
-        assert -0.5 <= late <= most + 0.5, (span, told)
+        assert -0.5 <= late <= most + 0.5, (span, listed)
 
     for incident, span in zip(incidents, SPANS, strict=True):
         if span.kind == "mode":
@@ -105,9 +105,9 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
     await api.serving(2)
 
     again = await story.incidents(judged)
-    told = [(round(story.row(one["start"])), one["sentence"]) for one in again]
-    assert all(story.found(again, span) for span in FAULTS), told
-    assert len(again) == sum(len(story.found(again, span)) for span in FAULTS), told
+    listed = [(round(story.row(one["start"])), one["sentence"]) for one in again]
+    assert all(story.found(again, span) for span in FAULTS), listed
+    assert len(again) == sum(len(story.found(again, span)) for span in FAULTS), listed
 
     moved = (await api.http.put(f"{PUMP}/champion", json={"version": 1})).json()
     assert moved["labels"] == {

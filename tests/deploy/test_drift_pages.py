@@ -290,7 +290,7 @@ def test_every_query_of_the_board_has_an_answer(deployed: Deployed):
         deployed.wait(answered, query)
 
 
-def test_a_dead_worker_pages_once_and_frozen_numbers_page_nobody(deployed: Deployed):
+def test_a_dead_worker_pages_once(deployed: Deployed):
     """Without a worker one page comes; an open incident and old drift figures page nobody."""
     heard = deployed.heard
     deployed.wait(lambda: heard.firing("AnamnesisIncidentOpen"), "the earlier page")

@@ -123,14 +123,14 @@ def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
         _without_tensor,
         _with_foreign_tensor,
     ]
-    told = [rng.choice(changes)(tensors, about, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
+    mutations = [rng.choice(changes)(tensors, about, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
     if rng.random() < 0.7:
         _scored_anew(tensors, about)
     about.pop("format")
-    return "; ".join(told), _encoded(tensors, about)
+    return "; ".join(mutations), _encoded_or_none(tensors, about)
 
 
-def _encoded(tensors: artifact.Tensors, about: dict[str, Any]) -> bytes:
+def _encoded_or_none(tensors: artifact.Tensors, about: dict[str, Any]) -> bytes:
     try:
         return artifact.encode(tensors, about)
     except (ValueError, TypeError):  # nobody can send values that JSON or safetensors cannot hold
@@ -141,21 +141,21 @@ def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
     """Set the golden scores to those of the changed tensors, so that they hide the change."""
     try:
         with np.errstate(all="ignore"):
-            told = parse_description(about)
-            version = Version._build(tensors, told)
+            metadata = parse_description(about)
+            version = Version._build(tensors, metadata)
             tensors["golden.scores"] = version.score(tensors["golden.vectors"])
     except Exception:  # noqa: BLE001 - then they stay as they are
         pass
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def _paths_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     if isinstance(value, dict):
         for name, one in value.items():
-            yield from _paths(one, (*path, name))
+            yield from _paths_in(one, (*path, name))
     elif isinstance(value, list):
         for i, one in enumerate(value[:3]):
-            yield from _paths(one, (*path, i))
+            yield from _paths_in(one, (*path, i))
 
 
 def _with_other_metadata(
@@ -163,7 +163,7 @@ def _with_other_metadata(
 ) -> str:
     """Replace, drop or add an entry of the artifact's metadata."""
     del tensors
-    path = rng.choice([path for path in _paths(about) if path and path[0] != "format"])
+    path = rng.choice([path for path in _paths_in(about) if path and path[0] != "format"])
     owner = functools.reduce(lambda at, key: at[key], path[:-1], about)
     how, junk = rng.choice(("set", "set", "set", "drop", "add")), rng.choice(JUNK)
     if how == "drop":
@@ -175,14 +175,14 @@ def _with_other_metadata(
     return f"{how} {path} {json.dumps(junk)[:40]}"
 
 
-def _tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
+def _some_tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
     return rng.choice([name for name, one in tensors.items() if one.size] or list(tensors))
 
 
 def _with_other_value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Set one number of a tensor."""
     del about
-    name, value = _tensor(tensors, rng), rng.choice(VALUES)
+    name, value = _some_tensor(tensors, rng), rng.choice(VALUES)
     if tensors[name].size:
         with np.errstate(all="ignore"):
             at = rng.randrange(tensors[name].size)
@@ -193,7 +193,7 @@ def _with_other_value(tensors: artifact.Tensors, about: dict[str, Any], rng: ran
 def _with_other_values(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Change all numbers of a tensor."""
     del about
-    name = _tensor(tensors, rng)
+    name = _some_tensor(tensors, rng)
     factor = rng.choice((0.0, -1.0, 1e-30, 1e3, 1e5, 1e30, 1e38))
     change: Callable[[Any], Any] = rng.choice(
         (lambda one: one * factor, lambda one: one[::-1], lambda one: one + factor, np.sort)
@@ -206,7 +206,7 @@ def _with_other_values(tensors: artifact.Tensors, about: dict[str, Any], rng: ra
 def _with_other_shape(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Give a tensor another shape."""
     del about
-    name = _tensor(tensors, rng)
+    name = _some_tensor(tensors, rng)
     one = tensors[name]
     change = rng.choice(("cut", "grow", "flat", "deep", "scalar", "none", "turn"))
     tensors[name] = np.ascontiguousarray(
@@ -228,7 +228,7 @@ def _with_other_shape(tensors: artifact.Tensors, about: dict[str, Any], rng: ran
 def _with_other_dtype(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
     """Give a tensor another dtype."""
     del about
-    name, dtype = _tensor(tensors, rng), rng.choice(DTYPES)
+    name, dtype = _some_tensor(tensors, rng), rng.choice(DTYPES)
     with np.errstate(all="ignore"):
         tensors[name] = tensors[name].astype(dtype)
     return f"{name} {dtype}"

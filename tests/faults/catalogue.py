@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from tests.faults.checker import violations
-from tests.faults.load import Told
+from tests.faults.load import ClientRecords
 from tests.faults.stage import Stage
 
 
@@ -38,7 +38,7 @@ def fault(
     return enter
 
 
-async def intact(stage: Stage, told: Told, name: str = "pump") -> None:
+async def intact(stage: Stage, records: ClientRecords, name: str = "pump") -> None:
     """Fail unless every invariant holds."""
-    found = await violations(stage, told, name)
+    found = await violations(stage, records, name)
     assert not found, "\n".join([*found[:20], f"({len(found)} violations)"])

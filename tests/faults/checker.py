@@ -27,7 +27,7 @@ from redis.asyncio import Redis
 
 from models import AnamnesisError, Version
 from service.store.redis_keys import Keys
-from tests.faults.load import Told, probe
+from tests.faults.load import ClientRecords, probe
 from tests.faults.stage import Stage, resources
 
 TOLERANCE = 1e-5
@@ -78,47 +78,47 @@ async def _entries(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]
     return found
 
 
-async def violations(stage: Stage, told: Told, name: str = "pump") -> list[str]:
+async def violations(stage: Stage, records: ClientRecords, name: str = "pump") -> list[str]:
     """Return every violated invariant of the stage."""
     found = await held(stage.redis, name)
     return [
-        *told.violations,
-        *_places(found, told),
-        *_numbers(found),
-        *await _artifact(stage.redis, name, found),
-        *await _answers(stage.redis, name, found, told),
-        *_bounds(stage),
+        *records.violations,
+        *_check_places(found, records),
+        *_check_numbers(found),
+        *await _check_artifact(stage.redis, name, found),
+        *await _check_answers(stage.redis, name, found, records),
+        *_check_bounds(stage),
     ]
 
 
-def _places(found: Held, told: Told) -> Iterable[str]:
+def _check_places(found: Held, records: ClientRecords) -> Iterable[str]:
     """I1: look for every part of every batch in every place."""
     places, counted = _located(found)
-    for batch, vectors in told.discarded:
+    for batch, vectors in records.discarded:
         places.setdefault(batch, []).append(("discarded", vectors))
-    for batch, ack in told.acknowledged.items():
+    for batch, ack in records.acknowledged.items():
         wanted, there = Counter(ack.parts), places.get(batch, [])
         lasting = Counter(n for where, n in there if not where.endswith(_REVOKED))
         before = Counter(n for where, n in there if where.endswith(_REVOKED))
         if lasting - wanted or wanted - lasting - before:
             where = [place for place, _ in there]
             yield f"I1: batch {batch} ({ack.vectors} vectors) is in {where or 'no place'}"
-    yield from _contents(found, told)
-    keys = Counter(ack.key for ack in told.acknowledged.values())
+    yield from _check_contents(found, records)
+    keys = Counter(ack.key for ack in records.acknowledged.values())
     yield from (f"I1: {key} is {times} batches" for key, times in keys.items() if times > 1)
-    stray = set(places) - set(told.acknowledged)
-    if len(stray) > len(told.unanswered):
-        yield f"I1: {len(stray)} batches are held that nobody was told of"
+    stray = set(places) - set(records.acknowledged)
+    if len(stray) > len(records.unanswered):
+        yield f"I1: {len(stray)} batches are held that no client knows of"
     for place in ("buffered", "quarantined", "parked"):
         if counted[place] != found.number(place):
             yield f"I1: {place} is {found.number(place)}, and {counted[place]} are there"
     ends = ("buffered", "quarantined", "parked", "consumed", "discarded")
     total = sum(found.number(place) for place in ends)
-    if not told.unanswered and total != told.vectors:
-        yield f"I1: {told.vectors} vectors were acknowledged, {total} are accounted for"
+    if not records.unanswered and total != records.vectors:
+        yield f"I1: {records.vectors} vectors were acknowledged, {total} are accounted for"
 
 
-def _contents(found: Held, told: Told) -> Iterable[str]:
+def _check_contents(found: Held, records: ClientRecords) -> Iterable[str]:
     """I1: the stored rows of a batch are those that were sent, each at most once."""
     rows: dict[str, Counter[bytes]] = {}
     for _, fields in (*found.stream, *found.held):
@@ -126,7 +126,7 @@ def _contents(found: Held, told: Told) -> Iterable[str]:
         data = fields[b"x"]
         parts = (data[at : at + width] for at in range(0, len(data), width))
         rows.setdefault(fields[b"b"].decode(), Counter()).update(parts)
-    for batch, ack in told.acknowledged.items():
+    for batch, ack in records.acknowledged.items():
         here = rows.get(batch, Counter())
         whole = here.total() == ack.vectors
         if here - ack.rows() or (whole and ack.rows() != here):
@@ -162,7 +162,7 @@ def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str
     return places, counted
 
 
-def _numbers(found: Held) -> Iterable[str]:
+def _check_numbers(found: Held) -> Iterable[str]:
     """I2: versions, generations and ranges."""
     versions = [record["version"] for record in found.records]
     if versions != list(range(1, found.number("last_version") + 1)):
@@ -187,7 +187,7 @@ def _numbers(found: Held) -> Iterable[str]:
         yield f"I2: the cursor is {found.state['cursor']}, the last range ends at {at}"
 
 
-async def _artifact(redis: Redis, name: str, found: Held) -> list[str]:
+async def _check_artifact(redis: Redis, name: str, found: Held) -> list[str]:
     """I3: the champion's artifact."""
     champion = found.number("champion")
     if not champion:
@@ -205,13 +205,13 @@ async def _artifact(redis: Redis, name: str, found: Held) -> list[str]:
     return []
 
 
-async def _answers(redis: Redis, name: str, found: Held, told: Told) -> list[str]:
+async def _check_answers(redis: Redis, name: str, found: Held, records: ClientRecords) -> list[str]:
     """I4: the answers are those of the versions that they name."""
     bad = []
     champions = {row["generation"]: row["version"] for row in found.history}
     latest: dict[int, int] = {}
     expected: dict[int, np.ndarray | None] = {}
-    for one in told.scored:
+    for one in records.scored:
         if champions.get(one.generation) != one.version:
             bad.append(f"I4: version {one.version} answered as generation {one.generation}")
         if one.generation < latest.get(one.connection, 0):
@@ -228,7 +228,7 @@ async def _answers(redis: Redis, name: str, found: Held, told: Told) -> list[str
     return bad
 
 
-def _bounds(stage: Stage) -> Iterable[str]:
+def _check_bounds(stage: Stage) -> Iterable[str]:
     """I6: memory and open files of the API processes that run."""
     for api in stage.apis:
         if api.poll() is None:

@@ -5,7 +5,7 @@ import random
 import time
 
 from tests.faults.catalogue import fault, intact
-from tests.faults.load import Load, Told
+from tests.faults.load import ClientRecords, Load
 from tests.faults.stage import Stage, staged
 
 RESUMES_SECONDS = 15.0
@@ -14,15 +14,15 @@ _EXACTLY_ONCE = "none lost, none doubled"
 
 async def _api_killed(point: str, runs: int) -> str:
     """Kill an API process at its n-th passage of `point`, again and again, under ingestion."""
-    rng, told = random.Random(point), Told()
+    rng, records = random.Random(point), ClientRecords()
     async with staged() as stage:
         await stage.make()
-        load = Load(stage, told)
+        load = Load(stage, records)
         async with load.ingesting():
             await _killed_at(stage, point, runs, rng)
-        await intact(stage, told)
-    assert told.resets
-    return f"{runs} kills, {len(told.acknowledged)} batches acknowledged, 0 lost or doubled"
+        await intact(stage, records)
+    assert records.resets
+    return f"{runs} kills, {len(records.acknowledged)} batches acknowledged, 0 lost or doubled"
 
 
 async def _killed_at(stage: Stage, point: str, runs: int, rng: random.Random) -> None:
@@ -62,32 +62,32 @@ async def api_killed_after_the_write(runs: int) -> str:
 )  # fmt: skip
 async def api_killed_while_rows_are_held_back(runs: int) -> str:
     """Kill while admission holds rows back and a person decides on them."""
-    rng, told = random.Random(8), Told()
+    rng, records = random.Random(8), ClientRecords()
     async with staged(workers=1) as stage:
         await stage.make(admission="quarantine")
-        load = Load(stage, told)
+        load = Load(stage, records)
         await load.send(400)
         await stage.retrained()
         load.scattered = 4
         stop = asyncio.Event()
-        person = asyncio.create_task(_decide(stage, told, stop))
+        person = asyncio.create_task(_decide(stage, records, stop))
         async with load.ingesting(vectors=40):
             await _killed_at(stage, "api.after_buffer_write", runs, rng)
         stop.set()
         released = await person
-        await intact(stage, told)
+        await intact(stage, records)
         await stage.retrained()
-        await intact(stage, told)
-    held = sum(ack.held for ack in told.acknowledged.values())
-    discarded = sum(vectors for _, vectors in told.discarded)
+        await intact(stage, records)
+    held = sum(ack.held for ack in records.acknowledged.values())
+    discarded = sum(vectors for _, vectors in records.discarded)
     assert min(held, released, discarded) > 0, (held, released, discarded)
     return (
-        f"{runs} kills, {len(told.acknowledged)} batches, {held} rows held back, {released} of "
+        f"{runs} kills, {len(records.acknowledged)} batches, {held} rows held back, {released} of "
         f"them released, {discarded} discarded, 0 lost or doubled"
     )
 
 
-async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
+async def _decide(stage: Stage, records: ClientRecords, stop: asyncio.Event) -> int:
     """Release and discard the held entries by turns; return how many rows were released."""
     released, turn, path = 0, 0, "/v1/detectors/pump/quarantine"
     while not stop.is_set():
@@ -102,7 +102,7 @@ async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
             if decision == "release":
                 released += entry["vectors"]
             else:
-                told.discarded.append((entry["batch_id"], entry["vectors"]))
+                records.discarded.append((entry["batch_id"], entry["vectors"]))
         await asyncio.sleep(0.01)
     return released
 
@@ -115,10 +115,10 @@ async def _decide(stage: Stage, told: Told, stop: asyncio.Event) -> int:
 )  # fmt: skip
 async def api_killed_while_revoking(runs: int) -> str:
     """Kill while a learned batch is revoked; the client repeats its request."""
-    told, relearned = Told(), 0
+    records, relearned = ClientRecords(), 0
     async with staged(workers=1) as stage:
         await stage.make(keep_learned_seconds=3600)
-        load = Load(stage, told)
+        load = Load(stage, records)
         for run in range(runs):
             await load.send(40)
             clean = (await stage.retrained())["version"]
@@ -139,9 +139,9 @@ async def api_killed_while_revoking(runs: int) -> str:
             status = await stage.status()
             assert (status["champion"], status["buffered"]) == (clean, 80), status
             relearned += 60
-            await intact(stage, told)
+            await intact(stage, records)
         await stage.retrained()
-        await intact(stage, told)
+        await intact(stage, records)
     return f"{runs} kills, {relearned} innocent vectors relearned, 0 lost or doubled"
 
 
@@ -151,30 +151,30 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
     Each worker first finishes what its predecessor left, which takes at most `passages` of the
     point. The worker dies in the next experience.
     """
-    rng, told, slowest = random.Random(point), Told(), 0.0
+    rng, records, slowest = random.Random(point), ClientRecords(), 0.0
     async with staged() as stage:
         await stage.make()
-        load = Load(stage, told)
-        patience = await _undisturbed(stage, load)
-        await _experience(stage, load)
+        load = Load(stage, records)
+        patience = await _seconds_of_one_retraining(stage, load)
+        await _send_experience(stage, load)
         for _ in range(runs):
             nth = passages + rng.randint(1, passages)
             began = time.monotonic()
             worker = stage.start_worker(ANAMNESIS_CRASH_POINT=f"{point}:{nth}")
-            await _settled(stage, worker)
+            await _until_nothing_waits(stage, worker)
             slowest = max(slowest, time.monotonic() - began)
             while worker.poll() is None:
-                await _experience(stage, load)
-                await _settled(stage, worker)
+                await _send_experience(stage, load)
+                await _until_nothing_waits(stage, worker)
             assert await stage.dies(worker) == -9, stage.log
         worker = stage.start_worker()
         await stage.until(stage.idle)
         if slowest >= patience:  # perhaps the machine is busier now: measure again
             await stage.kill(worker)
-            patience = await _undisturbed(stage, load)
-        await intact(stage, told)
+            patience = await _seconds_of_one_retraining(stage, load)
+        await intact(stage, records)
         status = await stage.status()
-    assert status["learned"] == told.vectors, status
+    assert status["learned"] == records.vectors, status
     assert status["parked"] == status["buffered"] == 0, status
     assert slowest < patience, slowest
     return (
@@ -183,12 +183,12 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
     )
 
 
-async def _undisturbed(stage: Stage, load: Load) -> float:
+async def _seconds_of_one_retraining(stage: Stage, load: Load) -> float:
     """Let a worker start and make a version; return how long other workers may take.
 
     This is the promised time, or three times what an undisturbed worker needs, if that is more.
     """
-    await _experience(stage, load)
+    await _send_experience(stage, load)
     began = time.monotonic()
     worker = stage.start_worker()
     await stage.until(stage.idle)
@@ -197,14 +197,14 @@ async def _undisturbed(stage: Stage, load: Load) -> float:
     return patience
 
 
-async def _experience(stage: Stage, load: Load) -> None:
+async def _send_experience(stage: Stage, load: Load) -> None:
     await load.send(40)
     answer = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
     # 409: the batch was learned between the two requests.
     assert answer.status in {202, 409}, answer
 
 
-async def _settled(stage: Stage, worker) -> None:
+async def _until_nothing_waits(stage: Stage, worker) -> None:
     """Wait until nothing waits to be learned, or the worker is dead."""
 
     async def worker_is_done() -> bool:
@@ -237,10 +237,10 @@ _worker_fault("worker.after_promote", "worker killed after it promoted", short=1
 )  # fmt: skip
 async def anything_killed_at_any_moment(runs: int) -> str:
     """Kill the API process or the worker, at random moments."""
-    rng, told = random.Random(7), Told()
+    rng, records = random.Random(7), ClientRecords()
     async with staged(workers=1) as stage:
         await stage.make(retrain={"min_vectors": 200, "max_age_seconds": None})
-        load = Load(stage, told)
+        load = Load(stage, records)
         async with load.ingesting(senders=1), load.scoring(rate=50):
             for _ in range(runs):
                 # The random moment is what this fault tests; some come after a version or two.
@@ -252,8 +252,8 @@ async def anything_killed_at_any_moment(runs: int) -> str:
                 else:
                     await stage.kill(stage.workers[0])
                     stage.start_worker()
-        await intact(stage, told)
+        await intact(stage, records)
         status = await stage.status()
-    assert set(told.score_statuses) <= {200, 409}, told.score_statuses
+    assert set(records.score_statuses) <= {200, 409}, records.score_statuses
     assert status["generation"] > runs // 10, status
-    return f"{runs} kills, {told.vectors} vectors, {status['generation']} versions, 0 violations"
+    return f"{runs} kills, {records.vectors} vectors, {status['generation']} versions, 0 violations"

@@ -38,11 +38,11 @@ async def older_copy_goes_on(runs: int) -> str:
                 artifact, experience = version.to_bytes(), await stored.take()
                 await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0.1)
                 await stored.leases.release(lease)
-                slowest = max(slowest, await _served(stage, version))
+                slowest = max(slowest, await _seconds_until_served(stage, version))
     return f"{runs} times: the second version of a number served within {slowest:.1f} s"
 
 
-async def _served(stage: Stage, version: Version) -> float:
+async def _seconds_until_served(stage: Stage, version: Version) -> float:
     """Wait until the API answers with the version's own scores; return the seconds."""
     expected = version.score(ROWS)
 
@@ -72,13 +72,13 @@ async def rewrite_broken(runs: int) -> str:
             await mark_erased(stage.redis)
             await stage.redis.config_set("rdb-key-save-delay", 20_000)
             assert await Erasure(stage.redis).rewrite()
-            await _broken(stage, run % 3)
-            await _ended(stage, well=False)
+            await _break_rewrite(stage, run % 3)
+            await _rewrite_ended(stage, well=False)
             assert await Erasure(stage.redis).rewrite_due(0)
             assert _on_disk(stage, deleted)
             await stage.redis.config_set("rdb-key-save-delay", 0)
             assert await Erasure(stage.redis).rewrite()
-            await _ended(stage, well=True)
+            await _rewrite_ended(stage, well=True)
             assert not await Erasure(stage.redis).rewrite_due(0)
             # The store removes its former files in a thread of its own.
             await stage.until(lambda deleted=deleted: not _on_disk(stage, deleted))
@@ -94,7 +94,7 @@ def _on_disk(stage: Stage, value: bytes) -> bool:
     return held
 
 
-async def _broken(stage: Stage, how: int) -> None:
+async def _break_rewrite(stage: Stage, how: int) -> None:
     if how == 2:
         stage.store.kill()
         stage.store.start()
@@ -106,7 +106,7 @@ async def _broken(stage: Stage, how: int) -> None:
         resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
 
-async def _ended(stage: Stage, *, well: bool) -> None:
+async def _rewrite_ended(stage: Stage, *, well: bool) -> None:
     erasure = Erasure(stage.redis)
 
     async def rewrite_is_over() -> bool:

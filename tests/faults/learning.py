@@ -15,7 +15,7 @@ import numpy as np
 from models import ArtifactError, Version
 from service.store.redis_keys import Keys
 from tests.faults.catalogue import fault, intact
-from tests.faults.load import Load, Told
+from tests.faults.load import ClientRecords, Load
 from tests.faults.stage import DIMENSION, ROOT, Stage, staged
 from tests.faults.stores import serving, shimmed
 from tests.service.trained import versions
@@ -40,8 +40,8 @@ async def _parked_after_three(environment: dict[str, str]) -> str:
     """Let trainings fail under `environment`; without it, later data is learned."""
     async with staged(workers=1) as stage:
         (stage.folder / "sitecustomize.py").write_text(_NOT_FINITE)
-        told = Told()
-        load = Load(stage, told)
+        records = ClientRecords()
+        load = Load(stage, records)
         await stage.make()
         await load.send(60)
         assert (await stage.retrained())["version"] == 1
@@ -57,7 +57,7 @@ async def _parked_after_three(environment: dict[str, str]) -> str:
         stage.start_worker()
         await load.send(60)
         assert (await stage.retrained())["version"] == 2
-        await intact(stage, told)
+        await intact(stage, records)
         return f"parked after three attempts ({outcome['reasons'][0]}), the next was learned"
 
 
@@ -88,8 +88,8 @@ async def training_out_of_memory(runs: int) -> str:
 async def training_hangs(runs: int) -> str:
     """Freeze the trainer; the worker kills it and starts another."""
     async with staged(workers=1, training_stall_seconds=5.0) as stage:
-        told = Told()
-        load = Load(stage, told)
+        records = ClientRecords()
+        load = Load(stage, records)
         await stage.make()
         await load.send(60)
         # The worker waits longer for a trainer that still loads its libraries.
@@ -106,7 +106,7 @@ async def training_hangs(runs: int) -> str:
 
             await stage.until(learned)
             assert _trainers(stage.workers[0].pid) != [warm]
-        await intact(stage, told)
+        await intact(stage, records)
     return f"{runs} frozen trainers replaced, {runs} versions"
 
 
@@ -162,7 +162,7 @@ async def artifact_damaged(runs: int) -> str:
 )
 async def artifact_damaged_in_the_store(runs: int) -> str:
     """Damage the next champion's artifact before anybody loads it."""
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         keys = Keys("pump")
         stage.start_worker()
         async with load.scoring(rate=50):
@@ -180,13 +180,13 @@ async def artifact_damaged_in_the_store(runs: int) -> str:
                 await stage.ready()
                 answer = await stage.ask("PUT", "/v1/detectors/pump/champion", {"version": number})
                 refused = answer.status
-                seen = len(told.scored)
-                await stage.until(lambda seen=seen: len(told.scored) > seen + 20)
-                assert told.scored[-1].version == 1, told.scored[-1]
+                seen = len(records.scored)
+                await stage.until(lambda seen=seen: len(records.scored) > seen + 20)
+                assert records.scored[-1].version == 1, records.scored[-1]
                 await stage.redis.set(key, whole)
                 await _serve(stage, 1)
-        told.resets = 0  # of the process that was killed on purpose
-        await intact(stage, told)
+        records.resets = 0  # of the process that was killed on purpose
+        await intact(stage, records)
     return f"{runs} damaged: version 1 continued to serve (promoting one answers {refused})"
 
 
@@ -223,7 +223,7 @@ async def clock_jumps(runs: int) -> str:
         return await _race(runs, command, lambda seconds: clock.write_text(str(seconds)))
 
 
-def _racer(stage: Stage, artifact: Path, seed: int) -> subprocess.Popen:
+def _start_racer(stage: Stage, artifact: Path, seed: int) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.faults.racer", stage.url, artifact, str(seed)],
         cwd=ROOT, stdout=subprocess.PIPE, env=stage.settings().environment(),
@@ -231,13 +231,13 @@ def _racer(stage: Stage, artifact: Path, seed: int) -> subprocess.Popen:
 
 
 async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], object]) -> str:
-    rng, told = random.Random(5), Told()
+    rng, records = random.Random(5), ClientRecords()
     async with staged(command=command) as stage:
         await stage.make()
-        load = Load(stage, told)
+        load = Load(stage, records)
         artifact = stage.folder / "artifact"
         artifact.write_bytes(versions()[0].to_bytes())
-        racers = [_racer(stage, artifact, seed) for seed in range(8)]
+        racers = [_start_racer(stage, artifact, seed) for seed in range(8)]
         try:
             async with load.ingesting(senders=2, vectors=40):
                 while (await stage.status())["generation"] < runs:
@@ -252,7 +252,7 @@ async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], obje
                 racer.terminate()
         said = [racer.communicate(timeout=30)[0].split() for racer in racers]
         clock(0)
-        await intact(stage, told)
+        await intact(stage, records)
         status = await stage.status()
     # A racer that ended before it began prints nothing.
     promoted, refused = (sum(int(words[n]) for words in said if words) for n in (0, 1))

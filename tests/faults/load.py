@@ -41,7 +41,7 @@ class Ack(NamedTuple):
 
 
 @dataclass
-class Told:
+class ClientRecords:
     """The acknowledgements and answers of all clients."""
 
     acknowledged: dict[str, Ack] = field(default_factory=dict)  # by batch id
@@ -101,10 +101,10 @@ def batch(seed: int, vectors: int, scattered: int = 0) -> np.ndarray:
 class Load:
     """The clients of one detector on a stage; `scattered` rows of each batch are far out."""
 
-    def __init__(self, stage: Stage, told: Told, name: str = "pump") -> None:
+    def __init__(self, stage: Stage, records: ClientRecords, name: str = "pump") -> None:
         self.scattered = 0
         self._stage = stage
-        self._told = told
+        self._records = records
         self._path = f"/v1/detectors/{name}"
         self._batches = 0
         self._connections = 0
@@ -154,32 +154,32 @@ class Load:
         self, number: int, vectors: int, link: "Link", patience: float = 15.0
     ) -> str | None:
         """Send batch `number`, under one key, until it is acknowledged or patience ends."""
-        told, sent = self._told, batch(number, vectors, self.scattered)
+        records, sent = self._records, batch(number, vectors, self.scattered)
         body, key = sent.tobytes(), f"batch-{number}"
         head = {"idempotency_key": key, "content_type": "application/octet-stream"}
-        told.unanswered.add(key)
+        records.unanswered.add(key)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             began = time.monotonic()
             try:
                 answer = await link.ask("POST", f"{self._path}/normal", body, **head)
             except Reset:
-                told.resets += 1
+                records.resets += 1
                 await asyncio.sleep(0.02)
                 continue
             took = time.monotonic() - began
-            told.slowest_ingest = max(told.slowest_ingest, took)
-            told.judge(answer, told.ingest_statuses)
+            records.slowest_ingest = max(records.slowest_ingest, took)
+            records.judge(answer, records.ingest_statuses)
             if answer.status == 202:
                 said = answer.json()
-                told.acknowledged[said["batch_id"]] = Ack(key, sent, said["quarantined"])
+                records.acknowledged[said["batch_id"]] = Ack(key, sent, said["quarantined"])
                 counted = said["accepted"] + said["quarantined"]
                 if counted != vectors or said["duplicate"] not in {0, vectors}:
-                    told.violations.append(f"I1: {vectors} were sent, the answer is {said}")
-                told.unanswered.remove(key)
+                    records.violations.append(f"I1: {vectors} were sent, the answer is {said}")
+                records.unanswered.remove(key)
                 return str(said["batch_id"])
             if answer.status not in {429, 503}:
-                told.violations.append(f"I5: {answer.status} to a batch: {answer.body[:200]!r}")
+                records.violations.append(f"I5: {answer.status} to a batch: {answer.body[:200]!r}")
             await asyncio.sleep(0.05)
         return None
 
@@ -195,18 +195,18 @@ class Load:
         link.close()
 
     async def _score(self, link: "Link", row: int, body: bytes, due: float) -> None:
-        told = self._told
+        records = self._records
         try:
             answer = await link.ask("POST", f"{self._path}/score", body)
         except Reset:
-            told.resets += 1
+            records.resets += 1
             return
-        told.judge(answer, told.score_statuses)
+        records.judge(answer, records.score_statuses)
         if answer.status == 200:
             said = answer.json()
             # From when it was due, not sent: a slow answer delays the next request too.
             took = time.monotonic() - due
-            told.scored.append(
+            records.scored.append(
                 Scored(
                     link.number, said["version"], said["generation"], row, said["scores"][0], took
                 )

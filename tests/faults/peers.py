@@ -28,11 +28,11 @@ _SCORE = "/v1/detectors/pump/score"
 )  # fmt: skip
 async def equal_batches_at_once(runs: int) -> str:
     """Send the same batch on a hundred connections at the same time."""
-    async with serving() as (stage, told, _):
+    async with serving() as (stage, records, _):
         before = (await stage.status())["buffered"]
         for run in range(runs):
             body, key = batch(10_000 + run, 30).tobytes(), f"same-{run}"
-            answers = await asyncio.gather(*(_normal(stage, body, key) for _ in range(100)))
+            answers = await asyncio.gather(*(_send_normal(stage, body, key) for _ in range(100)))
             assert {answer.status for answer in answers} == {202}
             said = [answer.json() for answer in answers]
             assert len({one["batch_id"] for one in said}) == 1
@@ -40,14 +40,14 @@ async def equal_batches_at_once(runs: int) -> str:
             # It is 0 if the batch was stored, but the answer to the first request came too late.
             assert firsts <= 1, said
             assert sum(one["duplicate"] for one in said) == 30 * (100 - firsts)
-            other = await _normal(stage, batch(20_000 + run, 30).tobytes(), key)
+            other = await _send_normal(stage, batch(20_000 + run, 30).tobytes(), key)
             assert other.status == 422, other
         assert (await stage.status())["buffered"] == before + 30 * runs
-        assert not told.violations
+        assert not records.violations
     return f"{runs} times 100 equal batches: one stored, 99 duplicates, the different one 422"
 
 
-async def _normal(stage: Stage, body: bytes, key: str) -> Answer:
+async def _send_normal(stage: Stage, body: bytes, key: str) -> Answer:
     """Send a batch; repeat it while the answer is 503 (the store is busy), at most `PATIENCE`."""
     head = {"idempotency_key": key, "content_type": "application/octet-stream"}
     deadline = time.monotonic() + PATIENCE
@@ -110,19 +110,21 @@ async def _throughput(stage: Stage, rows: list, *, connections: int, requests: i
 async def slow_connections(runs: int) -> str:
     """Open connections that send nothing, send single bytes, or stop half-way."""
     deadlines = {"header_seconds": 5.0, "body_seconds": 5.0, "idle_seconds": 8.0}
-    async with serving(**deadlines) as (stage, told, load):
+    async with serving(**deadlines) as (stage, records, load):
         async with load.scoring(rate=100, connections=8):
-            await stage.until(lambda: len(told.scored) > 100)
-            quiet = p99(told.scored)
+            await stage.until(lambda: len(records.scored) > 100)
+            quiet = p99(records.scored)
             opened = await asyncio.gather(
                 *(asyncio.open_connection("127.0.0.1", stage.port) for _ in range(runs))
             )
-            del told.scored[:]
+            del records.scored[:]
             slow = zip(opened, itertools.cycle(_PATTERNS), strict=False)
-            lives = await asyncio.gather(*(_slow(*peer, *pattern) for peer, pattern in slow))
-            busy = p99(told.scored)
-        await intact(stage, told)
-    scored_all(told)
+            lives = await asyncio.gather(
+                *(_seconds_until_closed(*peer, *pattern) for peer, pattern in slow)
+            )
+            busy = p99(records.scored)
+        await intact(stage, records)
+    scored_all(records)
     assert max(lives) < (CLOSED_SECONDS if runs >= 500 else PATIENCE), max(lives)
     return (
         f"{runs} slow connections, the last closed after {max(lives):.1f} s; others' p99 "
@@ -140,7 +142,7 @@ _PATTERNS: tuple[tuple[bytes, bytes], ...] = (
 )
 
 
-async def _slow(
+async def _seconds_until_closed(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, first: bytes, dribble: bytes
 ) -> float:
     """Return the seconds until the service closes a connection that sends too slowly."""
@@ -161,7 +163,7 @@ async def _slow(
 async def fuzzed_requests(runs: int) -> str:
     """Mutate good requests byte by byte and send them as they are."""
     rng, statuses, closed = random.Random(6), dict[int, int](), 0
-    async with serving() as (stage, told, _):
+    async with serving() as (stage, records, _):
         left = iter(range(runs))
 
         async def client() -> None:
@@ -172,23 +174,23 @@ async def fuzzed_requests(runs: int) -> str:
                     answer = await connection.send(_fuzzed(rng))
                 except Reset:
                     closed += 1
-                    connection = await _anew(stage, connection)
+                    connection = await _reconnected(stage, connection)
                     continue
                 statuses[answer.status] = statuses.get(answer.status, 0) + 1
-                told.judge(answer, told.score_statuses)
+                records.judge(answer, records.score_statuses)
                 if answer.status == 200 and answer.body:
                     _all_finite(answer)
                 if connection.closed:
-                    connection = await _anew(stage, connection)
+                    connection = await _reconnected(stage, connection)
             connection.close()
 
         await asyncio.gather(*(client() for _ in range(32)))
-        await intact(stage, told)
+        await intact(stage, records)
     counted = ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items()))
     return f"{runs} requests: {counted}; {closed} closed without an answer; 0 undocumented 5xx"
 
 
-async def _anew(stage: Stage, connection: Connection) -> Connection:
+async def _reconnected(stage: Stage, connection: Connection) -> Connection:
     connection.close()
     return await Connection(stage.port).__aenter__()
 
@@ -243,17 +245,17 @@ def _all_finite(answer: Answer) -> None:
 )
 async def terminated_under_load(runs: int) -> str:
     """Stop API processes by SIGTERM, one after the other, while clients score and send batches."""
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         async with load.scoring(rate=200, connections=8), load.ingesting():
             for _ in range(runs):
-                seen = len(told.scored)
-                await stage.until(lambda seen=seen: len(told.scored) > seen + 50)
+                seen = len(records.scored)
+                await stage.until(lambda seen=seen: len(records.scored) > seen + 50)
                 old = stage.apis[0]
                 stage.start_api()
                 assert await stage.kill(old, signal.SIGTERM) == 0, stage.log
-        await intact(stage, told)
-    scored_all(told)
+        await intact(stage, records)
+    scored_all(records)
     return (
-        f"{runs} drains, {len(told.scored)} scored, {len(told.acknowledged)} batches: "
+        f"{runs} drains, {len(records.scored)} scored, {len(records.acknowledged)} batches: "
         f"0 resets, 0 lost"
     )

@@ -23,13 +23,15 @@ _SETTINGS = hypothesis.settings(
 async def schema_fuzzed(runs: int) -> str:
     """Generate `runs` requests for every operation that the service documents."""
     async with serving() as (stage, _, __):
-        statuses, operations = await asyncio.to_thread(_everything, stage.port, runs)
+        statuses, operations = await asyncio.to_thread(
+            _statuses_of_all_operations, stage.port, runs
+        )
         assert await stage.status()
     counted = ", ".join(f"{n} x {status}" for status, n in sorted(statuses.items()))
     return f"{operations} operations: {counted}; 0 undocumented 5xx"
 
 
-def _everything(port: int, runs: int) -> tuple[Counter[int], int]:
+def _statuses_of_all_operations(port: int, runs: int) -> tuple[Counter[int], int]:
     """Return the number of answers with each status, and the number of operations."""
     url = f"http://127.0.0.1:{port}"
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")

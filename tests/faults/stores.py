@@ -18,7 +18,7 @@ import pytest
 
 from service.processes.embedded_store import find_server
 from tests.faults.catalogue import fault, intact
-from tests.faults.load import PROMPT_SECONDS, Load, Told
+from tests.faults.load import PROMPT_SECONDS, ClientRecords, Load
 from tests.faults.proxy import proxied
 from tests.faults.stage import DIMENSION, Stage, staged
 
@@ -27,28 +27,28 @@ _SLACK_SECONDS = 0.5
 
 
 @asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[tuple[Stage, Told, Load]]:
+async def serving(**settings: Any) -> AsyncIterator[tuple[Stage, ClientRecords, Load]]:
     """Set up a stage with a champion and no worker, for faults of the store alone."""
     async with staged(workers=1, **settings) as stage:
-        told = Told()
-        load = Load(stage, told)
+        records = ClientRecords()
+        load = Load(stage, records)
         await stage.make()
         await load.send(100)
         assert (await stage.retrained())["outcome"] == "promoted"
         await stage.kill(stage.workers[0])
-        yield stage, told, load
+        yield stage, records, load
 
 
-def scored_all(told: Told) -> None:
+def scored_all(records: ClientRecords) -> None:
     """Fail unless every request to score was answered with 200."""
-    assert set(told.score_statuses) == {200}, told.score_statuses
-    assert not told.resets, told.resets
+    assert set(records.score_statuses) == {200}, records.score_statuses
+    assert not records.resets, records.resets
 
 
-async def _acknowledged_more(stage: Stage, told: Told) -> float:
+async def _acknowledged_more(stage: Stage, records: ClientRecords) -> float:
     """Return the seconds until ingestion works again: 5 on a quiet machine."""
-    before = len(told.acknowledged)
-    return await stage.until(lambda: len(told.acknowledged) > before)
+    before = len(records.acknowledged)
+    return await stage.until(lambda: len(records.acknowledged) > before)
 
 
 @fault(
@@ -60,16 +60,16 @@ async def store_killed(runs: int) -> str:
     """Kill and restart the store while eight clients send and four score."""
     rng = random.Random(1)
     # Nothing is learned meanwhile: two minutes of batches are more than the usual bound.
-    async with serving(buffer_max_vectors=10_000_000) as (stage, told, load):
+    async with serving(buffer_max_vectors=10_000_000) as (stage, records, load):
         async with load.ingesting(senders=8, vectors=50), load.scoring(rate=100):
             for _ in range(runs):
                 await asyncio.sleep(rng.uniform(1.0, 2.0))  # the moment is what is tried
                 stage.store.kill()
                 await asyncio.to_thread(stage.store.start)
-            await _acknowledged_more(stage, told)
-        await intact(stage, told)
-    scored_all(told)
-    return f"{runs} kills, {told.vectors} vectors acknowledged, 0 lost; {_scores(told)}"
+            await _acknowledged_more(stage, records)
+        await intact(stage, records)
+    scored_all(records)
+    return f"{runs} kills, {records.vectors} vectors acknowledged, 0 lost; {_scores(records)}"
 
 
 @fault("power lost: what was not fsynced vanishes", "no acknowledged vector lost", short=1, long=50)
@@ -84,17 +84,17 @@ async def lose_power(runs: int, *options: str) -> str:
     with tempfile.NamedTemporaryFile() as journal:
         synced = Path(journal.name)
         with shimmed(SHIM_SYNCED=journal.name) as command:
-            async with serving(command=command, options=options, **weak) as (stage, told, load):
+            async with serving(command=command, options=options, **weak) as (stage, records, load):
                 async with load.ingesting(senders=4), load.scoring(rate=50):
                     for _ in range(runs):
                         await asyncio.sleep(rng.uniform(0.2, 1.0))  # the moment is what is tried
                         stage.store.kill()
                         lost += _cut_back(stage.store.folder, synced)
                         await asyncio.to_thread(stage.store.start)
-                    await _acknowledged_more(stage, told)
-                await intact(stage, told)
-    scored_all(told)
-    return f"{runs} losses of power ({lost} bytes vanished), {told.vectors} vectors, 0 lost"
+                    await _acknowledged_more(stage, records)
+                await intact(stage, records)
+    scored_all(records)
+    return f"{runs} losses of power ({lost} bytes vanished), {records.vectors} vectors, 0 lost"
 
 
 def _cut_back(folder: Path, journal: Path) -> int:
@@ -132,28 +132,30 @@ async def _without_writes(
     broken: str, seconds: int, harm: Callable[[Stage], Any], heal: Callable[[Stage], Any]
 ) -> str:
     """Harm the store for some seconds; ingestion must fail promptly, and scoring must continue."""
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         async with load.ingesting(), load.scoring(rate=100):
-            await _acknowledged_more(stage, told)
-            await _done(harm(stage))
-            told.slowest_ingest, began = 0.0, time.monotonic()
-            refused = told.ingest_statuses[503]
+            await _acknowledged_more(stage, records)
+            await _wait_if_coroutine(harm(stage))
+            records.slowest_ingest, began = 0.0, time.monotonic()
+            refused = records.ingest_statuses[503]
             await stage.until(
-                lambda: time.monotonic() - began > seconds and told.ingest_statuses[503] > refused
+                lambda: (
+                    time.monotonic() - began > seconds and records.ingest_statuses[503] > refused
+                )
             )
-            slowest = told.slowest_ingest
-            await _done(heal(stage))
-            back = await _acknowledged_more(stage, told)
-        await intact(stage, told)
-    scored_all(told)
+            slowest = records.slowest_ingest
+            await _wait_if_coroutine(heal(stage))
+            back = await _acknowledged_more(stage, records)
+        await intact(stage, records)
+    scored_all(records)
     assert slowest <= PROMPT_SECONDS + _SLACK_SECONDS, slowest
     return (
-        f"{broken} for {seconds} s: 503 within {slowest:.2f} s, {_scores(told)}, "
+        f"{broken} for {seconds} s: 503 within {slowest:.2f} s, {_scores(records)}, "
         f"back after {back:.1f} s"
     )
 
 
-async def _done(harming: Any) -> None:
+async def _wait_if_coroutine(harming: Any) -> None:
     if asyncio.iscoroutine(harming):
         await harming
 
@@ -202,7 +204,7 @@ async def store_out_of_memory(seconds: int) -> str:
 )  # fmt: skip
 async def store_disk_full(runs: int) -> str:
     """Let the append-only file reach a size at which writing fails; the server then exits."""
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         async with load.ingesting(vectors=200), load.scoring(rate=100):
             for _ in range(runs):
                 held = sum(p.stat().st_size for p in stage.store.folder.rglob("*") if p.is_file())
@@ -213,10 +215,10 @@ async def store_disk_full(runs: int) -> str:
                 await stage.until(lambda: stage.store.process.poll() is not None)
                 stage.store.kill()
                 await asyncio.to_thread(stage.store.start)
-                await _acknowledged_more(stage, told)
-        await intact(stage, told)
-    scored_all(told)
-    return f"{runs} times full, {told.vectors} vectors acknowledged, 0 lost; {_scores(told)}"
+                await _acknowledged_more(stage, records)
+        await intact(stage, records)
+    scored_all(records)
+    return f"{runs} times full, {records.vectors} vectors acknowledged, 0 lost; {_scores(records)}"
 
 
 @fault(
@@ -227,7 +229,7 @@ async def store_disk_full(runs: int) -> str:
 async def way_to_the_store_broken(runs: int) -> str:
     """Put a proxy between API and store that delays, stalls, resets and cuts."""
     rng = random.Random(3)
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         path = stage.folder / "proxy"
         async with proxied(path, stage.store.folder / "s") as proxy:
             stage.url = proxy.url
@@ -248,13 +250,13 @@ async def way_to_the_store_broken(runs: int) -> str:
                     proxy.cut()
                     await asyncio.sleep(rng.uniform(0.0, 0.5))  # how long it is broken
                     await proxy.open()
-                    back = await _acknowledged_more(stage, told)
+                    back = await _acknowledged_more(stage, records)
             stage.url = stage.store.url
-            await intact(stage, told)
-    scored_all(told)
+            await intact(stage, records)
+    scored_all(records)
     return (
-        f"{runs} rounds, {told.vectors} vectors acknowledged, 0 lost or doubled; "
-        f"{_scores(told)}; back after {back:.1f} s"
+        f"{runs} rounds, {records.vectors} vectors acknowledged, 0 lost or doubled; "
+        f"{_scores(records)}; back after {back:.1f} s"
     )
 
 
@@ -268,7 +270,7 @@ async def _champion_serves(stage: Stage) -> bool:
 )  # fmt: skip
 async def store_absent_at_start(runs: int) -> str:
     """Start API processes while the store is down."""
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         slowest = 0.0
         for _ in range(runs):
             stage.store.kill()
@@ -280,13 +282,13 @@ async def store_absent_at_start(runs: int) -> str:
             )
             assert answer.status == 200, answer
             async with load.scoring(rate=50), load.ingesting(senders=1):
-                await stage.until(lambda: told.ingest_statuses[503] > 0)
+                await stage.until(lambda: records.ingest_statuses[503] > 0)
                 await asyncio.to_thread(stage.store.start)
-                slowest = max(slowest, await _acknowledged_more(stage, told))
-            told.ingest_statuses[503] = 0
-        await intact(stage, told)
-    scored_all(told)
-    return f"{runs} starts: {_scores(told)} from disk, ingestion back after {slowest:.1f} s"
+                slowest = max(slowest, await _acknowledged_more(stage, records))
+            records.ingest_statuses[503] = 0
+        await intact(stage, records)
+    scored_all(records)
+    return f"{runs} starts: {_scores(records)} from disk, ingestion back after {slowest:.1f} s"
 
 
 @fault(
@@ -317,15 +319,15 @@ async def store_emptied(runs: int) -> str:
     """Empty the store by FLUSHALL; the service must report it."""
     slowest = 0.0
     for _ in range(runs):
-        async with serving() as (stage, told, load):
+        async with serving() as (stage, records, load):
             async with load.scoring(rate=100):
-                await stage.until(lambda: len(told.scored) > 20)
+                await stage.until(lambda: len(records.scored) > 20)
                 await stage.redis.flushall()
-                slowest = max(slowest, await _alarmed(stage))
-                seen = len(told.scored)
-                await stage.until(lambda seen=seen: len(told.scored) > seen + 20)
-            assert {one.version for one in told.scored} == {1}
-            scored_all(told)
+                slowest = max(slowest, await _until_alarmed(stage))
+                seen = len(records.scored)
+                await stage.until(lambda seen=seen: len(records.scored) > seen + 20)
+            assert {one.version for one in records.scored} == {1}
+            scored_all(records)
     return f"{runs} times: version 1 continued to serve, the metric rose within {slowest:.1f} s"
 
 
@@ -338,25 +340,25 @@ async def store_restored_from_a_backup(runs: int) -> str:
     """Restore a copy from before the latest promotion."""
     slowest = 0.0
     for _ in range(runs):
-        async with serving() as (stage, told, load):
+        async with serving() as (stage, records, load):
             backup = stage.folder / "backup"
             shutil.copytree(stage.store.folder / "appendonlydir", backup)
             stage.start_worker()
             await load.send(100)
             assert (await stage.retrained())["version"] == 2
             async with load.scoring(rate=100):
-                await stage.until(lambda: {2} == {one.version for one in told.scored[-20:]})
+                await stage.until(lambda: {2} == {one.version for one in records.scored[-20:]})
                 stage.store.kill()
                 shutil.rmtree(stage.store.folder / "appendonlydir")
                 shutil.copytree(backup, stage.store.folder / "appendonlydir")
                 await asyncio.to_thread(stage.store.start)
-                slowest = max(slowest, await _alarmed(stage))
-            assert {one.version for one in told.scored[-20:]} == {2}
-            scored_all(told)
+                slowest = max(slowest, await _until_alarmed(stage))
+            assert {one.version for one in records.scored[-20:]} == {2}
+            scored_all(records)
     return f"{runs} times: version 2 continued to serve, the metric rose within {slowest:.1f} s"
 
 
-async def _alarmed(stage: Stage) -> float:
+async def _until_alarmed(stage: Stage) -> float:
     async def metric_has_risen() -> bool:
         metrics = (await stage.ask("GET", "/metrics")).body.decode()
         return any(
@@ -367,6 +369,6 @@ async def _alarmed(stage: Stage) -> float:
     return await stage.until(metric_has_risen)
 
 
-def _scores(told: Told) -> str:
-    good, asked = told.score_statuses[200], sum(told.score_statuses.values()) + told.resets
+def _scores(records: ClientRecords) -> str:
+    good, asked = records.score_statuses[200], sum(records.score_statuses.values()) + records.resets
     return f"{good} of {asked} scored"

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from tests.faults.catalogue import fault, intact
-from tests.faults.load import Load, Told, p99
+from tests.faults.load import ClientRecords, Load, p99
 from tests.faults.stage import Stage, resources, staged
 from tests.faults.stores import scored_all, serving
 
@@ -22,24 +22,24 @@ SLOWER, SLOWER_SECONDS = 1.5, 0.3e-3  # more than quiet: one of the two bounds m
 )  # fmt: skip
 async def swaps_under_load(runs: int) -> str:
     """Move the champion between two versions, and compare with the time before."""
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         await _second_version(stage, load)
         async with load.scoring(rate=RATE, connections=8):
             await asyncio.sleep(QUIET_SECONDS)  # a measurement takes this time on any machine
-            quiet = p99(told.scored)
-            seen, before = len(told.scored), resources(stage.apis[0].pid)[0]
+            quiet = p99(records.scored)
+            seen, before = len(records.scored), resources(stage.apis[0].pid)[0]
             for swap in range(runs):
                 due = time.monotonic() + SWAP_SECONDS
                 await stage.promote(1 + swap % 2)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-            busy, grown = p99(told.scored[seen:]), resources(stage.apis[0].pid)[0] - before
-        await intact(stage, told)
-        generations = {one.generation for one in told.scored}
-    scored_all(told)
+            busy, grown = p99(records.scored[seen:]), resources(stage.apis[0].pid)[0] - before
+        await intact(stage, records)
+        generations = {one.generation for one in records.scored}
+    scored_all(records)
     assert len(generations) >= runs, len(generations)
     assert grown < 64 * 2**20, grown
     said = (
-        f"{runs} swaps, {len(told.scored)} requests, 0 failed; p99 {quiet * 1e3:.2f} ms quiet, "
+        f"{runs} swaps, {len(records.scored)} requests, 0 failed; p99 {quiet * 1e3:.2f} ms quiet, "
         f"{busy * 1e3:.2f} ms swapping; memory +{grown / 2**20:.1f} MiB"
     )
     # Beside other work the comparison means nothing, so only the long form makes it.
@@ -62,26 +62,26 @@ async def _second_version(stage: Stage, load: Load) -> None:
 async def rollback_under_load(runs: int) -> str:
     """Roll back, and wait until no connection gets answers of the newer version any more."""
     slowest = 0.0
-    async with serving() as (stage, told, load):
+    async with serving() as (stage, records, load):
         stage.start_api()
         await _second_version(stage, load)
         async with load.scoring(rate=RATE, connections=8):
             for _ in range(runs):
                 await stage.promote(2)
-                await stage.until(lambda: _all_serve(told, 2))
+                await stage.until(lambda: _all_serve(records, 2))
                 began = time.monotonic()
                 await stage.promote(1)
-                await stage.until(lambda: _all_serve(told, 1))
+                await stage.until(lambda: _all_serve(records, 1))
                 slowest = max(slowest, time.monotonic() - began)
-        await intact(stage, told)
-    scored_all(told)
+        await intact(stage, records)
+    scored_all(records)
     assert slowest < 2.0, slowest
-    return f"{runs} rollbacks, back within {slowest:.2f} s; {len(told.scored)} scored, 0 failed"
+    return f"{runs} rollbacks, back within {slowest:.2f} s; {len(records.scored)} scored, 0 failed"
 
 
-def _all_serve(told: Told, version: int) -> bool:
+def _all_serve(records: ClientRecords, version: int) -> bool:
     """Return whether the last answers on every connection are from `version`."""
-    latest = {one.connection: one.version for one in told.scored[-64:]}
+    latest = {one.connection: one.version for one in records.scored[-64:]}
     return len(latest) >= 8 and set(latest.values()) == {version}
 
 
@@ -92,8 +92,8 @@ def _all_serve(told: Told, version: int) -> bool:
 async def rollback_during_a_retraining(runs: int) -> str:
     """Move the champion while the worker trains on it."""
     async with staged(workers=1) as stage:
-        told = Told()
-        load = Load(stage, told)
+        records = ClientRecords()
+        load = Load(stage, records)
         await stage.make()
         for _ in range(2):
             await load.send(60)
@@ -110,7 +110,7 @@ async def rollback_during_a_retraining(runs: int) -> str:
             records = (await stage.ask("GET", "/v1/detectors/pump/versions")).json()["versions"]
             newest = max(records, key=lambda record: record["version"])
             assert newest["parent"] != top, (newest, top)
-        await intact(stage, told)
+        await intact(stage, records)
     return f"{runs} retrainings fenced, each experience learned by the next, none lost"
 
 

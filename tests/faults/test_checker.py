@@ -16,7 +16,7 @@ from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from tests.faults import stores
 from tests.faults.checker import violations
-from tests.faults.load import Ack, Scored, Told, batch, probe
+from tests.faults.load import Ack, ClientRecords, Scored, batch, probe
 from tests.faults.stage import CONFIG, Stage, staged
 from tests.service.store.test_held_rows import verdict
 from tests.service.stored import GOOD, Stored
@@ -34,12 +34,14 @@ async def stage() -> AsyncIterator[Stage]:
         yield stage
 
 
-async def ingest(stage: Stage, told: Told, number: int, *, sent: str | None = None, **how) -> None:
+async def ingest(
+    stage: Stage, records: ClientRecords, number: int, *, sent: str | None = None, **how
+) -> None:
     """Send batch `number` as a client does, and record the answer."""
     rows = batch(number, 40)
     key = sent or f"batch-{number}"
     said = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **how)
-    told.acknowledged[said.batch_id] = Ack(key, rows, said.quarantined)
+    records.acknowledged[said.batch_id] = Ack(key, rows, said.quarantined)
 
 
 async def promote(stage: Stage, *, lease=None, experience=None) -> None:
@@ -64,43 +66,43 @@ def without(monkeypatch, module, name: str, *rules: tuple[str, str]) -> None:
 
 async def test_the_checker_finds_nothing_without_a_fault(stage):
     """Without a fault there is no violation."""
-    told = Told()
+    records = ClientRecords()
     for number in range(3):
-        await ingest(stage, told, number)
+        await ingest(stage, records, number)
         await promote(stage)
-    await ingest(stage, told, 3)
-    await ingest(stage, told, 3)
-    assert await violations(stage, told) == []
+    await ingest(stage, records, 3)
+    await ingest(stage, records, 3)
+    assert await violations(stage, records) == []
 
 
 async def test_the_checker_finds_a_batch_stored_twice(stage, monkeypatch):
     """Without deduplication a repeated batch is stored twice, and the checker reports it."""
     without(monkeypatch, buffer, "INGEST", ("if first[ANSWER.uid] == uid then", "if false then"))
-    told = Told()
-    await ingest(stage, told, 1, sent="once")
-    await ingest(stage, told, 1, sent="once")
-    assert any("once is 2 batches" in one for one in await violations(stage, told))
+    records = ClientRecords()
+    await ingest(stage, records, 1, sent="once")
+    await ingest(stage, records, 1, sent="once")
+    assert any("once is 2 batches" in one for one in await violations(stage, records))
 
 
 async def test_the_checker_finds_a_lost_batch(stage):
     """A lost batch is named, and so is the counter that disagrees."""
-    told = Told()
-    await ingest(stage, told, 1)
-    await ingest(stage, told, 2)
+    records = ClientRecords()
+    await ingest(stage, records, 1)
+    await ingest(stage, records, 2)
     entries = await stage.redis.xrange(Keys("pump").stream)
     await stage.redis.xdel(Keys("pump").stream, entries[0][0])
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("is in no place" in one for one in found)
     assert any("buffered is 80, and 40 are there" in one for one in found)
 
 
 async def test_the_checker_finds_changed_vectors(stage):
     """Stored rows that differ from those that were sent are a violation."""
-    told = Told()
-    await ingest(stage, told, 1)
-    ((batch_id, ack),) = told.acknowledged.items()
-    told.acknowledged[batch_id] = ack._replace(sent=batch(2, 40))
-    assert any("not what was sent" in one for one in await violations(stage, told))
+    records = ClientRecords()
+    await ingest(stage, records, 1)
+    ((batch_id, ack),) = records.acknowledged.items()
+    records.acknowledged[batch_id] = ack._replace(sent=batch(2, 40))
+    assert any("not what was sent" in one for one in await violations(stage, records))
 
 
 async def waiting(stage: Stage) -> str:
@@ -111,25 +113,25 @@ async def waiting(stage: Stage) -> str:
 
 async def test_the_checker_accepts_rows_that_are_held_back(stage):
     """Rows that are quarantined, released, learned, or discarded by a person are no violation."""
-    told, stored = Told(), Stored(stage.redis)
+    records, stored = ClientRecords(), Stored(stage.redis)
     for number, end in enumerate(("release", "discard", None)):
-        await ingest(stage, told, number, verdict=verdict(40, held=4))
+        await ingest(stage, records, number, verdict=verdict(40, held=4))
         if end:
             await stored.quarantine.decide("pump", await waiting(stage), end)
-    told.discarded.append((list(told.acknowledged)[1], 4))
-    assert await violations(stage, told) == []
+    records.discarded.append((list(records.acknowledged)[1], 4))
+    assert await violations(stage, records) == []
     await promote(stage)
-    assert await violations(stage, told) == []
-    told.discarded.clear()
-    assert any("is in ['consumed by version 1']" in one for one in await violations(stage, told))
+    assert await violations(stage, records) == []
+    records.discarded.clear()
+    assert any("is in ['consumed by version 1']" in one for one in await violations(stage, records))
 
 
 async def test_the_checker_finds_lost_rows_of_the_quarantine(stage):
     """Rows missing from the quarantine are a violation, though the batch's other rows are there."""
-    told = Told()
-    await ingest(stage, told, 1, verdict=verdict(40, held=4))
+    records = ClientRecords()
+    await ingest(stage, records, 1, verdict=verdict(40, held=4))
     await stage.redis.delete(Keys("pump").held)
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("is in ['buffered']" in one for one in found), found
     assert any("quarantined is 4, and 0 are there" in one for one in found), found
 
@@ -138,45 +140,45 @@ async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
     """Without the deletion a released entry is in two places, and the checker reports it."""
     rule = ("redis.call('XDEL', KEYS.held, entry[1])", "")
     without(monkeypatch, held_rows, "_DECIDE", rule)
-    told, stored = Told(), Stored(stage.redis)
-    await ingest(stage, told, 1, verdict=verdict(40, held=4))
+    records, stored = ClientRecords(), Stored(stage.redis)
+    await ingest(stage, records, 1, verdict=verdict(40, held=4))
     await stored.quarantine.decide("pump", await waiting(stage), "release")
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("['buffered', 'buffered', 'quarantined']" in one for one in found), found
     assert any("not what was sent" in one for one in found), found
 
 
 async def test_the_checker_finds_rows_in_two_places_or_in_none(stage):
     """A row that is both buffered and held back is a violation, and so is a row that is nowhere."""
-    told = Told()
-    await ingest(stage, told, 1, verdict=verdict(40, held=4))
+    records = ClientRecords()
+    await ingest(stage, records, 1, verdict=verdict(40, held=4))
     ((entry, fields),) = await stage.redis.xrange(Keys("pump").held)
     await stage.redis.delete(Keys("pump").held)
     fields[b"x"] = batch(1, 40)[4:8].tobytes()
     await stage.redis.xadd(Keys("pump").held, fields, entry)
-    assert any("not what was sent" in one for one in await violations(stage, told))
+    assert any("not what was sent" in one for one in await violations(stage, records))
 
 
 async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
     """A relearned batch counts once; a batch that is buffered again twice is a violation."""
-    told, stored = Told(), Stored(stage.redis)
-    await ingest(stage, told, 0)
+    records, stored = ClientRecords(), Stored(stage.redis)
+    await ingest(stage, records, 0)
     await promote(stage)
     for number, sender in ((1, "ann"), (2, "bob")):
-        await ingest(stage, told, number, sender=sender)
+        await ingest(stage, records, number, sender=sender)
     await promote(stage)
     await stored.revocations.revoke("pump", RevocationRequest(RevocationTarget("key", "bob")))
-    assert await violations(stage, told) == []
+    assert await violations(stage, records) == []
     await promote(stage)
-    assert await violations(stage, told) == []
+    assert await violations(stage, records) == []
     add = "redis.call('XADD', entries, '*', unpack(entry[2]))"
     without(monkeypatch, revocations, "SWEEP", (add, f"{add} {add}"))
-    (batch_id,) = [b for b, ack in told.acknowledged.items() if ack.key == "batch-1"]
+    (batch_id,) = [b for b, ack in records.acknowledged.items() if ack.key == "batch-1"]
     target = RevocationRequest(
-        RevocationTarget("batch", next(iter(told.acknowledged))), unserved=True
+        RevocationTarget("batch", next(iter(records.acknowledged))), unserved=True
     )
     await stored.revocations.revoke("pump", target)
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any(f"batch {batch_id}" in one and "'buffered', 'buffered'" in one for one in found)
 
 
@@ -187,78 +189,78 @@ async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
     nonce = ("or (held[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then", "then")
     fence = ("if redis.call('GET', KEYS.lease) ~= ARGS.holder then", "if false then")
     without(monkeypatch, registry, "SETTLE", as_taken, moved, nonce, fence)
-    told, stored = Told(), Stored(stage.redis)
-    await ingest(stage, told, 1)
+    records, stored = ClientRecords(), Stored(stage.redis)
+    await ingest(stage, records, 1)
     late, experience = await stored.lease(), await stored.take()
     await stored.leases.release(late)
     await promote(stage)
     await promote(stage, lease=late, experience=experience)
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("consumed by version 1" in one and "version 2" in one for one in found), found
 
 
 async def test_fencing_refuses_that_promotion(stage):
     """With fencing the same promotion is refused, and there is no violation."""
-    told, stored = Told(), Stored(stage.redis)
-    await ingest(stage, told, 1)
+    records, stored = ClientRecords(), Stored(stage.redis)
+    await ingest(stage, records, 1)
     late, experience = await stored.lease(), await stored.take()
     await stored.leases.release(late)
     await promote(stage)
     with pytest.raises(Fenced):
         await promote(stage, lease=late, experience=experience)
-    assert await violations(stage, told) == []
+    assert await violations(stage, records) == []
 
 
 async def test_the_checker_finds_a_cursor_that_did_not_move(stage, monkeypatch):
     """Without the cursor rule a learned batch stays in the buffer, and the checker reports it."""
     rule = ("STATE.cursor, ARGS.last, STATE.oldest", "STATE.oldest")
     without(monkeypatch, registry, "SETTLE", rule)
-    told = Told()
-    await ingest(stage, told, 1)
+    records = ClientRecords()
+    await ingest(stage, records, 1)
     await promote(stage)
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("'buffered', 'consumed by version 1'" in one for one in found), found
     assert any("I2: the cursor" in one for one in found), found
 
 
 async def test_the_checker_finds_gaps_in_versions_and_generations(stage):
     """A version without a record is a violation, and so is a generation without a row."""
-    told = Told()
+    records = ClientRecords()
     for number in range(3):
-        await ingest(stage, told, number)
+        await ingest(stage, records, number)
         await promote(stage)
     await stage.redis.hdel(Keys("pump").versions, "2")
     await stage.redis.ltrim(Keys("pump").history, 1, -1)
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("I2: versions [1, 3]" in one for one in found)
     assert any("I2: generations [2, 3]" in one for one in found)
 
 
 async def test_the_checker_finds_a_damaged_artifact(stage):
     """One wrong bit in the champion's artifact is a violation."""
-    told = Told()
-    await ingest(stage, told, 1)
+    records = ClientRecords()
+    await ingest(stage, records, 1)
     await promote(stage)
     digest = (await stage.redis.hget(Keys("pump").artifacts, "1")).decode()
     await stage.redis.setrange(Keys("pump").artifact(digest), 500, b"\x01")
-    assert any(one.startswith("I3") for one in await violations(stage, told))
+    assert any(one.startswith("I3") for one in await violations(stage, records))
 
 
 async def test_the_checker_finds_wrong_answers(stage):
     """An answer with a wrong version, an older generation or a wrong score is a violation."""
-    told = Told()
-    await ingest(stage, told, 1)
+    records = ClientRecords()
+    await ingest(stage, records, 1)
     await promote(stage)
-    await ingest(stage, told, 2)
+    await ingest(stage, records, 2)
     await promote(stage)
     right = float(versions()[0].score(probe())[5])
-    told.scored = [
+    records.scored = [
         Scored(1, 2, 2, 5, right, 0.0),
         Scored(1, 1, 1, 5, right, 0.0),
         Scored(2, 7, 2, 5, right, 0.0),
         Scored(3, 1, 1, 5, right + 0.01, 0.0),
     ]
-    found = await violations(stage, told)
+    found = await violations(stage, records)
     assert any("generation 1 after 2" in one for one in found)
     assert any("version 7 answered as generation 2" in one for one in found)
     assert sum("scored" in one for one in found) == 1

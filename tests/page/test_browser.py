@@ -47,7 +47,7 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
             page.set_default_timeout(SLOW)
             failures: list[str] = []
             page.on("pageerror", lambda error: failures.append(str(error)))
-            page.on("console", lambda said: failures.extend(_failures(said)))
+            page.on("console", lambda message: failures.extend(_failures(message)))
             yield page
             assert not failures
         finally:
@@ -143,12 +143,12 @@ async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) 
     message = tab.locator("#message")
     html = "Promise.resolve(new Response('<html>', {status: 502}))"
     nobody = "Promise.reject(new TypeError('Failed to fetch'))"
-    for answer, told in ((html, "The answer has the status 502"), (nobody, "does not answer")):
+    for answer, text in ((html, "The answer has the status 502"), (nobody, "does not answer")):
         await tab.evaluate(f"() => {{ window.fetch = () => {answer}; }}")
         await tab.get_by_role("button", name="Mute for 2 hours").click()
         await tab.get_by_role("dialog").get_by_role("textbox").fill("planned service")
         await tab.get_by_role("dialog").get_by_role("button", name="Do it").click()
-        await expect(message).to_contain_text(told, timeout=SLOW)
+        await expect(message).to_contain_text(text, timeout=SLOW)
         await expect(message).to_have_class("bad")
 
 
@@ -267,9 +267,9 @@ async def test_the_page_shows_the_progress_of_a_training(pump: Running, tab: Pag
     await retrainings.start(lease)
     await retrainings.progress(lease, TrainingProgress(0.25, 90.0, 3.25, -1.5))
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
-    told = tab.locator("#learning")
-    await expect(told).to_contain_text("running, 25 %")
-    await expect(told).to_contain_text("Loss on new vectors -1.5, on old ones 3.25 nats.")
-    await expect(told.get_by_role("progressbar")).to_have_attribute("value", "0.25")
+    panel = tab.locator("#learning")
+    await expect(panel).to_contain_text("running, 25 %")
+    await expect(panel).to_contain_text("Loss on new vectors -1.5, on old ones 3.25 nats.")
+    await expect(panel.get_by_role("progressbar")).to_have_attribute("value", "0.25")
     await expect(tab.locator("#drift")).to_contain_text("no worker has reported")
     await accessible(tab)

@@ -56,7 +56,7 @@ class OnItsOwnDisk(Up):
         subprocess.run([*enter, *command], check=True)
 
 
-def _trained(one: Up) -> Client:
+def _client_of_trained(one: Up) -> Client:
     client = Client(one.url())
     client.create("pump", CONFIG)
     client.learn("pump", NORMAL)
@@ -72,7 +72,7 @@ def disk(tmp_path_factory) -> Iterator[tuple[OnItsOwnDisk, Client]]:
         pytest.skip("no file system can be mounted here")
     one = OnItsOwnDisk(tmp_path_factory.mktemp("disk"))
     try:
-        with _trained(one) as client:
+        with _client_of_trained(one) as client:
             yield one, client
     finally:
         one.stop()

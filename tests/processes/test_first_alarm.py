@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "first-alarm.md"
 
 
 @pytest.mark.timeout(900)
-def test_the_two_commands_of_the_docs_find_the_faults_of_a_pump(tmp_path):
+def test_the_commands_of_the_docs_find_a_pumps_faults(tmp_path):
     """The commands run unchanged on files with text and gaps, and each fault is an incident."""
     pump.write(tmp_path, days=3, judged_days=6)
     shown = re.search(r"<!-- first alarm -->(.*?)<!-- end -->", PAGE.read_text(), re.DOTALL)

@@ -32,7 +32,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def _hostile(folder: Path) -> Path:
+def _hostile_folder(folder: Path) -> Path:
     """Return a directory with modules that end any process that imports them."""
     project = folder / "project"
     for name in ("models/__init__.py", "service/__init__.py", "numpy.py", "torch.py", "redis.py"):
@@ -57,8 +57,8 @@ class Up:
         env = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
         with self.words.open("wb") as file:
             self.process = subprocess.Popen(
-                command, cwd=_hostile(folder), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-                env=env,
+                command, cwd=_hostile_folder(folder), stdin=subprocess.DEVNULL, stdout=file,
+                stderr=file, env=env,
             )  # fmt: skip
 
     @property
@@ -140,7 +140,7 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
     assert "Traceback" not in one.output
 
 
-def test_a_drain_answers_the_request_in_flight_and_refuses_new_ones(up):
+def test_a_drain_answers_only_requests_in_flight(up):
     """A request that has begun is answered while the service stops; new ones are refused."""
     one = up()
     host, port = one.url().removeprefix("http://").split(":")
@@ -196,7 +196,7 @@ def test_a_killed_child_comes_back(up, which):
         client.create("pump", CONFIG)
         (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
         os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: _another(one.process.pid, which, victim))
+        wait_for(lambda: _has_other_child(one.process.pid, which, victim))
         wait_for(lambda: _accepted(client))
         assert client.retrain("pump")["outcome"] == "promoted"
     assert "child ended" in one.output or "store ended" in one.output
@@ -209,7 +209,7 @@ def _command(pid: int) -> str:
         return ""
 
 
-def _another(parent: int, which: str, victim: int) -> bool:
+def _has_other_child(parent: int, which: str, victim: int) -> bool:
     return any(pid != victim and which in _command(pid) for pid in children(parent))
 
 

@@ -37,7 +37,7 @@ def test_the_file_counts_if_a_variable_is_empty(monkeypatch, tmp_path):
     assert Settings().port == 8123
 
 
-def test_an_empty_protecting_setting_in_the_file_ends_the_start(monkeypatch, tmp_path):
+def test_an_empty_guard_in_the_file_ends_the_start(monkeypatch, tmp_path):
     """An empty setting that protects something ends the start, in the file too."""
     (tmp_path / "anamnesis.toml").write_text("trusted_keys_file = ''")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))
@@ -65,7 +65,7 @@ def test_variables_of_a_kubernetes_service_are_ignored(monkeypatch):
     assert Settings.misspelt() == []
 
 
-def test_the_port_of_the_file_counts_beside_a_kubernetes_variable(monkeypatch, tmp_path):
+def test_a_kubernetes_variable_does_not_replace_the_port(monkeypatch, tmp_path):
     """The file's port counts, although the platform uses the variable's name."""
     (tmp_path / "anamnesis.toml").write_text("port = 8123")
     monkeypatch.setenv("ANAMNESIS_CONFIG_FILE", str(tmp_path / "anamnesis.toml"))

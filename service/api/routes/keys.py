@@ -6,7 +6,7 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
-from service.api.routes.queries import MOST, PAGED, is_paged, more, page, whole_number
+from service.api.routes.queries import PAGED, listing
 from service.domain.api_key import describe, new_secret
 from service.domain.scope import Scope
 from service.problems import Conflict, Unprocessable
@@ -36,11 +36,8 @@ _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-
 async def index(request: Request) -> Response:
     """Return what each stored key allows. The store holds only hashes of the keys."""
     _, grants = await parts(request).stores.api_keys.read()
-    if not is_paged(request):
-        return answer({"keys": [describe(grant) for grant in grants]})
-    limit = whole_number(request, "limit", MOST)
-    shown, last = page(grants[::-1], lambda grant: grant.id, request, limit)
-    return answer({"keys": [describe(grant) for grant in shown]} | more(last))
+    keys = [describe(grant) for grant in grants]
+    return answer(listing(request, "keys", keys, lambda key: str(key["id"])))
 
 
 @router.post(

@@ -99,6 +99,16 @@ def page(
     return items[start:end], id_of(items[end - 1]) if end < len(items) else None
 
 
+def listing(
+    request: Request, field: str, items: Sequence[T], id_of: Callable[[T], str]
+) -> dict[str, Sequence[T] | str | int]:
+    """Return a list for an answer: whole and oldest first, or one page of it, newest first."""
+    if not is_paged(request):
+        return {field: items}
+    shown, last = page(items[::-1], id_of, request, whole_number(request, "limit", MOST))
+    return {field: shown} | more(last)
+
+
 def _time(request: Request, name: str) -> float | None:
     text = request.query_params.get(name)
     if text is None:

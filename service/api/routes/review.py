@@ -7,7 +7,7 @@ from service.api.context import parts
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import MOST, PAGED, is_paged, more, page, whole_number
+from service.api.routes.queries import PAGED, listing
 from service.api.status import drift as drift_now
 from service.api.status import existing
 from service.api.worker_presence import no_worker
@@ -49,11 +49,7 @@ async def quarantine(request: Request, name: Name) -> Response:
     app = parts(request)
     await existing(app, name)
     waiting = await app.stores.quarantine.list(name)
-    if not is_paged(request):
-        return answer({"quarantine": waiting})
-    limit = whole_number(request, "limit", MOST)
-    shown, last = page(waiting[::-1], lambda entry: entry.id, request, limit)
-    return answer({"quarantine": shown} | more(last))
+    return answer(listing(request, "quarantine", waiting, lambda entry: entry.id))
 
 
 @router.get(

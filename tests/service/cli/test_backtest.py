@@ -49,14 +49,14 @@ def test_the_report_for_people_compares_arms_in_sentences(file: Path, tmp_path: 
     arms = ["--strategy", "replay", "--strategy", "finetune", "--plot", str(tmp_path / "b.png")]
     ran = CliRunner().invoke(app, ["backtest", str(file), *RUN, *arms])
     assert ran.exit_code == 0, ran.output
-    for told in (
+    for expected in (
         "600 vectors of 2 features",
         "per 1,000",
         "something new",
         "finetune",
         "Suggested",
     ):
-        assert told in ran.stdout
+        assert expected in ran.stdout
     assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
 
 

@@ -258,7 +258,7 @@ def test_a_new_detector_learns_when_the_whole_file_is_sent(run, stub, tmp_path, 
     assert json.loads(last) == {"retrain": {"min_vectors": 1000}}
 
 
-def test_a_rejected_version_is_reported_with_reasons_and_what_to_do(run, stub, file):
+def test_a_rejection_is_reported_with_what_to_do(run, stub, file):
     """If the gate rejects what `learn --now` learned, a person reads why and what to do."""
     last = {"outcome": "rejected", "version": 4, "reasons": ["old normals: too many alarm"]}
     stub.answers["GET", "/v1/detectors/pump"] = (200, {**STATUS, "buffered": 2})
@@ -483,6 +483,6 @@ def test_text_from_requests_is_shown_as_text(capsys):
     console.show_table(("name", "why"), [(evil, None)])
     console.show(evil)
     console.complain(evil[:-1])
-    told = capsys.readouterr()
+    written = capsys.readouterr()
     safe = "a\\x1b[2J\\x07[red][link=http://evil.example]b[/link]\\u202e"
-    assert (told.out.count(safe + "\\n"), told.err) == (2, f"anamnesis: {safe}\n")
+    assert (written.out.count(safe + "\\n"), written.err) == (2, f"anamnesis: {safe}\n")

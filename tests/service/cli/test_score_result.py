@@ -48,10 +48,10 @@ def results(judged_rows, top=20):
 def test_alarms_near_each_other_are_one_incident():
     """The detector's rule opens and closes incidents; a single mild alarm opens none."""
     seen = results(judged({5, 6, 7, 15, 26, 40, 41}))
-    told = [
+    incidents = [
         (row_of(one.start), row_of(one.end), one.peak, one.count) for one in seen.incidents.values()
     ]
-    assert told == [(5, 15, 1.15, 4), (40, 41, 1.41, 2)]
+    assert incidents == [(5, 15, 1.15, 4), (40, 41, 1.41, 2)]
 
 
 def test_sources_have_incidents_of_their_own():

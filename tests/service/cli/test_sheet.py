@@ -304,20 +304,20 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     assert found.dropped == ("text", "at", "blank", "mixed", "code")
     names = [column["name"] for column in config["columns"]]
     assert names == ["n", "flag", "constant", "long", "delay"]
-    told = "\n".join(notes)
+    all_notes = "\n".join(notes)
     for name, words in (
         ("text", "text"), ("at", "--time at"), ("blank", "blank"), ("constant", "constant so far"),
         ("long", "float32 cannot tell apart"), ("delay", 'numbers in "ms"'),
         ("mixed", "different units"), ("code", "text"),
     ):  # fmt: skip
-        assert any(f'"{name}"' in note and words in note for note in notes), (name, told)
+        assert any(f'"{name}"' in note and words in note for note in notes), (name, all_notes)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "note_text"),
     [("aabbcc", "has each word in one stretch"), ("aaaaaa", "is the same word"), ("abcabc", "")],
 )
-def test_columns_with_ever_new_words_are_named(tmp_path, words, told):
+def test_columns_with_ever_new_words_are_named(tmp_path, words, note_text):
     """A word column that always gets new words is named, because the next word would alarm."""
     path = tmp_path / "x.csv"
     cells = [f"{i},{source},{word}" for i, word in enumerate(words) for source in "xy"]
@@ -326,8 +326,8 @@ def test_columns_with_ever_new_words_are_named(tmp_path, words, told):
         found = guess(sheet.first, [name for name in sheet.names if name != "machine"])
     assert ("release", "category") in found.columns
     notes = [note for note in found.notes if '"release"' in note]
-    assert len(notes) == bool(told)
-    assert all(told in note and "--drop release" in note for note in notes)
+    assert len(notes) == bool(note_text)
+    assert all(note_text in note and "--drop release" in note for note in notes)
 
 
 def test_a_word_that_identifies_a_source_gets_no_warning(tmp_path):
@@ -402,7 +402,7 @@ def test_sources_of_different_levels_are_named(tmp_path):
     assert "--group-by" in note
 
 
-def test_a_context_is_chosen_where_rows_in_time_are_alike_and_said_why(tmp_path):
+def test_a_context_is_chosen_with_its_reason(tmp_path):
     """A slow series gets a context and noise none, with the reason; blanks are imputed."""
     rng = np.random.default_rng(0)
     slow = np.cumsum(rng.normal(size=400))
@@ -455,7 +455,7 @@ BACK = {  # local times on the day on which Berlin's clocks are set back, and th
 
 
 @pytest.mark.parametrize("case", BACK)
-def test_the_order_of_rows_decides_which_of_two_equal_hours_is_meant(tmp_path, case):
+def test_the_order_of_rows_tells_two_equal_hours_apart(tmp_path, case):
     """When clocks are set back, the second pass of the same local hour is the later one."""
     local, utc = (text.split() for text in BACK[case])
     days = ["24" if one > "20" else "25" for one in local]

@@ -111,12 +111,12 @@ def test_a_state_does_not_rise_with_a_fault_that_grows() -> None:
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
     assert fold.sources[""].level is not None
-    told = []
+    by_hour = []
     for hour, severity in enumerate((1.5, 1.5, 1.6, 1.8, 2.0, 2.1, 2.3, 2.4, 2.7)):
-        told.append(
+        by_hour.append(
             kinds(run(fold, block(3660.0 + 3840 * hour, 60.0, "x" * 64, severity=severity)))
         )
-    assert told == [[]] * 8 + [["opened", "closed", "settled"]]
+    assert by_hour == [[]] * 8 + [["opened", "closed", "settled"]]
 
 
 def test_heights_tell_a_fault_from_the_state_under_it() -> None:
@@ -161,7 +161,7 @@ def test_one_very_severe_row_is_enough() -> None:
     assert (change.kind, change.incident.count, change.incident.peak) == ("opened", 1, 4.0)
 
 
-def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
+def test_the_sentence_describes_the_first_row() -> None:
     """A slightly severer row does not replace the sentence's row, a much severer one does.
 
     After a fault the rows before are faulty, so healthy rows deviate as much from their mean.
@@ -176,7 +176,7 @@ def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
         return Block("", len(rows), times[-1], places, times, severities, rows)
 
     fold = Fold()
-    told = [
+    changes = [
         (found.peak, found.p_value, found.leading[0].value)
         for rows in (
             block_with(0.0, 1.5, 1.6, 1.7),
@@ -186,7 +186,7 @@ def test_the_sentence_describes_the_row_that_began_the_incident() -> None:
         )
         for found in [run(fold, rows)[-1].incident]
     ]
-    assert told == [
+    assert changes == [
         (peak, 0.01**peak, spoken)
         for peak, spoken in ((1.7, 1.5), (1.9, 1.5), (3.1, 3.1), (9.0, 3.1))
     ]
@@ -197,7 +197,7 @@ def test_single_alarms_open_nothing() -> None:
     assert run(Fold(), *(block(60.0 * i, 60.0, "x...........") for i in range(0, 1200, 12))) == []
 
 
-def test_an_incident_lasts_with_single_alarms_and_closes_without() -> None:
+def test_single_alarms_keep_an_incident_open() -> None:
     """An open incident lasts with single alarms, and closes after ten rows and 300 s without."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxx"))
@@ -371,10 +371,10 @@ def test_an_unreported_incident_pages_with_its_next_fresh_row() -> None:
     """An incident of old rows, or under a past mute, pages with its next fresh row."""
     for at_first in ({"heard": 3 * HOUR}, {"heard": 300.0, "muted": True}):
         fold = Fold()
-        told = context(at_first["heard"], muted=at_first.get("muted", False))
-        (opened,) = fold.take(block(0.0, 60.0, "xxx"), told)
+        at_opening = context(at_first["heard"], muted=at_first.get("muted", False))
+        (opened,) = fold.take(block(0.0, 60.0, "xxx"), at_opening)
         assert (opened.kind, opened.incident.pages) == ("opened", False)
-        start = told.now + 60.0
+        start = at_opening.now + 60.0
         (paged,) = fold.take(block(start, 60.0, "x"), context(start))
         assert (paged.kind, paged.incident.pages, paged.incident.count) == ("paged", True, 4)
     (both,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), context(2 * HOUR))

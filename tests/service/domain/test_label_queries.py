@@ -33,7 +33,7 @@ def test_one_of_many_similar_events_comes_first(version: Version):
     )
 
 
-def test_events_of_disagreement_come_before_those_near_the_threshold(version: Version):
+def test_disagreements_come_before_events_near_the_threshold(version: Version):
     """Next come events that this version finds normal, then those nearest to the threshold."""
     events = [
         event(1, [9, 9, 9], 5.0),

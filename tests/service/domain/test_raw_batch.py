@@ -21,7 +21,7 @@ def batch(first: int, last: int, context_rows: int = 0, *, timed: bool = True) -
     return RawBatch.read(X.tobytes() + beside.written(), len(X), 2, raw=True)
 
 
-def test_batches_are_derived_as_one_history_whatever_their_order():
+def test_the_order_of_batches_does_not_matter():
     """Batches are derived as one history; rows that batches repeat as context count once."""
     found = learnable([batch(90, 200, 10), batch(0, 100)], AUTO, None)
     assert found.chosen.context is not None

@@ -68,7 +68,7 @@ def test_gauges_of_a_dead_process_are_removed(tmp_path: Path, place: int) -> Non
     folder.close()
 
 
-def test_an_unusable_parent_folder_is_replaced_by_a_temporary_one(tmp_path: Path) -> None:
+def test_a_temporary_folder_replaces_an_unusable_one(tmp_path: Path) -> None:
     """If the parent folder cannot be used, the folder is among the temporary files."""
     (tmp_path / "file").touch()
     folder = MetricsFolder(tmp_path / "file")

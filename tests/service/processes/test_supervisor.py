@@ -80,7 +80,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path):
     assert not process_table.alive(pid)
 
 
-def test_a_child_has_its_own_group_in_the_session_of_its_parent():
+def test_a_child_has_its_own_process_group():
     """Ctrl-C does not reach a child, and its niceness has an effect beside its siblings."""
     code = "import os, sys; sys.exit(os.getpgrp() != os.getpid() or os.getsid(0) == os.getpid())"
     child = _child(code, nice=1)
@@ -153,8 +153,8 @@ def test_threads_of_an_api_process_share_one_memory_arena():
     with _bind("127.0.0.1", 0) as supervisor.listener:
         how = supervisor._spawn_api()
     with spawn.spawn((sys.executable, "-c", _ARENAS), how, stdout=subprocess.PIPE) as child:
-        told, _ = child.communicate(timeout=120)
-    assert told.count(b"<heap nr=") == 1
+        output, _ = child.communicate(timeout=120)
+    assert output.count(b"<heap nr=") == 1
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -46,7 +46,7 @@ def body(X: np.ndarray) -> bytes:
     return orjson.dumps({"vectors": X.tolist()})
 
 
-def test_requests_judged_together_get_the_answers_that_they_get_alone(champions: Champions) -> None:
+def test_requests_get_equal_answers_together_and_alone(champions: Champions) -> None:
     """Requests that are judged together get the same answers as alone, whatever the others are."""
     rng = np.random.default_rng(0)
     requests = []

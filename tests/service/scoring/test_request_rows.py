@@ -293,7 +293,7 @@ def test_late_rows_have_a_state_of_their_own(champions):
     assert found["scores"][8] is None
 
 
-def test_the_binary_answer_has_nan_and_255_for_rows_that_are_not_judged(champions):
+def test_the_binary_answer_marks_rows_that_are_not_judged(champions):
     """A row that is not judged has verdict 255, and NaN in scores, p-values and severities."""
     body = {"vectors": ROWS.tolist()}
     _, data = ask(champions, "timed", body, accept=OCTETS)

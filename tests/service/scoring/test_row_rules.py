@@ -41,11 +41,11 @@ def versions():
 
 def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
     """Return the answer to rows under rules, and the number of rows that recorders got."""
-    told = []
+    recorded_rows = []
 
     class Notes:
         def scored(self, judged: Judged, _seconds: float) -> None:
-            told.append(len(judged.X))
+            recorded_rows.append(len(judged.X))
 
     held = Champions(1)
     held.install(
@@ -63,7 +63,7 @@ def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
     body = json.dumps({"vectors": rows}).encode()
     reply = Scoring(held, (Notes(),)).score(ScoreRequest("pump", body, JSON))
     assert reply.status == 200, reply.body
-    return orjson.loads(reply.body), told
+    return orjson.loads(reply.body), recorded_rows
 
 
 OFF = {"column": "running", "in": [False]}
@@ -71,10 +71,10 @@ OFF = {"column": "running", "in": [False]}
 
 def test_rows_that_are_off_are_neither_judged_nor_recorded(versions):
     """A row with the machine off is null in all columns, and is not recorded."""
-    found, told = ask(versions["plain"], [GOOD, [0.0, 0.0, 0.0], GOOD], off=OFF)
+    found, recorded_rows = ask(versions["plain"], [GOOD, [0.0, 0.0, 0.0], GOOD], off=OFF)
     assert found["states"] == ["scored", "off", "scored"]
     assert [score is None for score in found["scores"]] == [False, True, False]
-    assert told == [2]
+    assert recorded_rows == [2]
 
 
 def test_rows_that_are_off_are_not_learned():

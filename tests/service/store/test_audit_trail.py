@@ -39,16 +39,16 @@ async def test_every_change_is_written(stored):
     await stored.buffer.ingest("pump", matrix(4), verdict=verdict(4, held=2))
     (held,) = await stored.quarantine.list("pump")
     await stored.quarantine.decide("pump", held.id, "release", who="key:ada")
-    told = [(e["action"], e["who"], e["from"], e["to"]) for e in await trail(stored)]
-    assert told[1:4] == [
+    changes = [(e["action"], e["who"], e["from"], e["to"]) for e in await trail(stored)]
+    assert changes[1:4] == [
         ("promoted", "worker", None, 1),
         ("rejected", "worker", 1, 2),
         ("discard", "key:ada", "parked", "discarded"),
     ]
-    action, who, before, after = told[4]
+    action, who, before, after = changes[4]
     assert (action, who) == ("configured", "key:bob")
     assert (before["threshold"], after["threshold"]) == ({"fpr": 0.01}, {"fpr": 0.02})
-    assert told[5:] == [
+    assert changes[5:] == [
         ("promoted", "worker", 1, 3),
         ("champion", "key:bob", 3, 1),
         ("release", "key:ada", "quarantined", "buffered"),
@@ -64,9 +64,12 @@ async def test_retrainings_by_hand_are_written(stored):
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump", {"w_prev": 0.5, "w_new": 0.5}, who="key:ada")
     await stored.detectors.request_retrain("pump", who="key:bob")
-    told = [(e["action"], e["who"], e["from"], e["to"], e["weights"]) for e in await trail(stored)
-            if e["action"] != "created"]  # fmt: skip
-    assert told == [
+    changes = [
+        (e["action"], e["who"], e["from"], e["to"], e["weights"])
+        for e in await trail(stored)
+        if e["action"] != "created"
+    ]
+    assert changes == [
         ("retrain", "key:ada", "idle", "queued", {"w_prev": 0.5, "w_new": 0.5}),
         ("retrain", "key:bob", "queued", "queued", None),
     ]

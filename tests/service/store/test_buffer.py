@@ -51,7 +51,7 @@ async def test_a_hundred_equal_posts_under_one_key_are_stored_once(stored):
     assert (await stored.get()).buffered == 40
 
 
-async def test_a_duplicate_is_answered_though_the_buffer_is_full_and_the_data_learned(stored):
+async def test_a_duplicate_is_answered_even_if_the_buffer_is_full(stored):
     """A late retry stores nothing, even if the buffer is full or the data is learned."""
     await stored.buffer.ingest("pump", matrix(40), idempotency_key="k")
     await stored.learn()
@@ -96,7 +96,7 @@ async def test_of_first_batches_that_race_one_dimension_wins(stored):
     assert (await stored.take()).vectors.shape[0] == 20
 
 
-async def test_the_bounds_count_vectors_and_bytes_parked_ones_included(stored):
+async def test_the_bounds_include_parked_vectors(stored):
     """Beyond either bound a batch is refused as a whole; parked vectors count."""
     await stored.learn(40, good=False)
     with pytest.raises(BufferFull, match="40 parked") as caught:

@@ -62,7 +62,7 @@ async def test_a_write_whose_outcome_is_unknown_is_not_repeated(own_store):
     await redis.aclose()
 
 
-async def test_a_store_that_was_killed_is_asked_again_without_a_failure(own_store):
+async def test_a_restarted_store_is_used_without_a_failure(own_store):
     """Old connections are replaced and scripts are sent again, without an error."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
@@ -85,9 +85,7 @@ async def test_an_absent_store_is_unavailable_at_once(tmp_path):
     ("setting", "value", "normal"),
     [("min-replicas-to-write", "1", "0"), ("maxmemory", "1", "0")],
 )
-async def test_a_store_that_refuses_writes_is_unavailable_and_unchanged(
-    stored, redis, setting, value, normal
-):
+async def test_a_refused_write_leaves_the_store_unchanged(stored, redis, setting, value, normal):
     """Without memory or replicas a script is refused before its first write."""
     await stored.buffer.ingest("pump", matrix(40))
     await redis.config_set(setting, value)
@@ -124,7 +122,7 @@ async def test_a_lost_script_is_sent_again(redis):
     assert await script(redis, (), ("b",)) == b"b"
 
 
-async def test_a_call_without_an_answer_is_abandoned_and_not_cancelled(store_url):
+async def test_an_unanswered_call_is_abandoned_not_cancelled(store_url):
     """A call without an answer is abandoned and not cancelled, which could lose its connection."""
     redis = await connect(store_url)
     release, ended = asyncio.Event(), asyncio.Event()
@@ -176,9 +174,7 @@ async def test_the_errors_of_a_subscription_are_translated():
     ("setting", "value"),
     [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")],
 )
-async def test_a_store_that_can_lose_writes_is_refused_by_the_setting_s_name(
-    own_store, setting, value
-):
+async def test_a_weak_store_is_refused_with_the_name_of_its_setting(own_store, setting, value):
     """A store that can lose writes is refused by the setting's name, unless that is allowed."""
     redis = await connect(own_store.url)
     assert await check_durability(redis) == ()

@@ -93,7 +93,7 @@ async def test_an_empty_detector_may_change_its_dimension(stored):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "{a}", "x" * 65, "-a", "\ud800"])
-async def test_an_invalid_name_is_refused_at_creation_and_unknown_elsewhere(stored, name):
+async def test_an_invalid_name_is_refused_or_unknown(stored, name):
     """An invalid name is refused at creation and unknown elsewhere; nothing is stored."""
     with pytest.raises(Unprocessable):
         await stored.detectors.put(name, parse({}))
@@ -173,7 +173,7 @@ async def test_a_retraining_by_hand_is_queued_before_it_is_answered(stored):
     assert (found.requested, found.served) == (1, 0)
 
 
-async def test_a_retraining_without_enough_vectors_is_a_conflict_that_counts(stored):
+async def test_a_retraining_with_too_few_vectors_is_a_conflict(stored):
     """The conflict says how many vectors there are, are needed, and are parked."""
     await stored.learn(40, good=False)
     await stored.buffer.ingest("pump", matrix(31))

@@ -23,18 +23,18 @@ def index(redis: Redis) -> DueIndex:
     return DueIndex(redis)
 
 
-async def _full(stored: Stored) -> None:
+async def _fill_buffer(stored: Stored) -> None:
     await stored.buffer.ingest("pump", matrix(40))
     await stored.buffer.ingest("pump", matrix(30, seed=1))
 
 
-async def _lowered(stored: Stored) -> None:
+async def _lower_trigger(stored: Stored) -> None:
     await stored.make(retrain={"min_vectors": 1000})
     await stored.buffer.ingest("pump", matrix(70))
     await stored.make(**SOON)
 
 
-async def _asked(stored: Stored) -> None:
+async def _ask_to_retrain(stored: Stored) -> None:
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
 
@@ -45,13 +45,13 @@ async def _muted_and_not(stored: Stored) -> None:
     await stored.detectors.mute("pump", 0, "", "")
 
 
-async def _released(stored: Stored) -> None:
+async def _release_rows(stored: Stored) -> None:
     await stored.learn(70, good=False)
     (entry,) = await stored.quarantine.list("pump")
     await stored.quarantine.decide("pump", entry.id, "release")
 
 
-async def _drifted(stored: Stored) -> None:
+async def _drift(stored: Stored) -> None:
     await stored.make(retrain={"on_drift": True})
     await stored.buffer.ingest("pump", matrix(40))
     lease = await stored.leases.acquire("pump", 30.0, "monitor")
@@ -59,7 +59,10 @@ async def _drifted(stored: Stored) -> None:
     await LiveSummaries(stored.redis).save(lease, MonitorMemory("0-0", b""), Drift("new_regime"))
 
 
-@pytest.mark.parametrize("happens", [_full, _lowered, _asked, _muted_and_not, _released, _drifted])
+@pytest.mark.parametrize(
+    "happens",
+    [_fill_buffer, _lower_trigger, _ask_to_retrain, _muted_and_not, _release_rows, _drift],
+)
 async def test_every_cause_enters_the_detector_into_the_index(
     stored: Stored, index: DueIndex, happens
 ):
@@ -98,9 +101,7 @@ async def test_a_detector_in_retraining_is_due_when_its_lease_ends(stored: Store
     assert (await index.work())[:2] == (1, 0)
 
 
-async def test_after_a_retraining_a_detector_is_due_only_if_more_waits(
-    stored: Stored, index: DueIndex
-):
+async def test_after_a_retraining_only_waiting_rows_are_due(stored: Stored, index: DueIndex):
     """After a retraining a detector is due only if there is more to do."""
     await stored.make(**SOON)
     await stored.buffer.ingest("pump", matrix(70))
@@ -150,7 +151,7 @@ async def test_the_janitor_fills_the_index_of_an_older_store(
 
 async def test_a_deleted_detector_leaves_the_index(stored: Stored, index: DueIndex):
     """A deleted detector is removed from the index."""
-    await _asked(stored)
+    await _ask_to_retrain(stored)
     await stored.detectors.delete("pump")
     assert await index.work() == (0, 0, 0.0)
 

@@ -163,7 +163,7 @@ async def test_a_long_range_is_erased_in_pieces(stored, redis, monkeypatch):
     assert (await stored.get()).kept_bytes == 0
 
 
-async def test_a_store_without_an_append_only_file_has_nothing_to_rewrite(own_store):
+async def test_without_an_append_only_file_nothing_is_rewritten(own_store):
     """A store without an append-only file reports that nothing was rewritten."""
     redis = await connect(own_store.url)
     await redis.config_set("appendonly", "no")

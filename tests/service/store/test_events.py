@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 
 def event(number: int, d: int = 3) -> Event:
     """Return an anomaly whose score is `number`."""
-    told = (Attribution("a", 1.5, 2.0, 0.5),)
-    return Event(1.5, matrix(1, d, number)[0], float(number), 0.001, 1.5, 2, 3, told)
+    attributions = (Attribution("a", 1.5, 2.0, 0.5),)
+    return Event(1.5, matrix(1, d, number)[0], float(number), 0.001, 1.5, 2, 3, attributions)
 
 
 async def test_events_come_back_newest_first(stored):
@@ -28,9 +28,9 @@ async def test_events_come_back_newest_first(stored):
     assert [e.id for e in found] == ids[::-1]
     assert [e.score for e in found] == [2.0, 1.0]
     assert np.array_equal(found[0].vector, event(2).vector)
-    told = found[0].to_dict()
-    assert told["at"] == "1970-01-01T00:00:01.500Z"
-    assert told["attributions"] == msgspec.to_builtins(list(event(2).attributions))
+    document = found[0].to_dict()
+    assert document["at"] == "1970-01-01T00:00:01.500Z"
+    assert document["attributions"] == msgspec.to_builtins(list(event(2).attributions))
     assert set(await events.get("pump", [ids[0], "1-1", "x", "9" * 99 + "-1", "-"])) == {ids[0]}
     assert len(await events.latest("pump", limit=1)) == 1
 

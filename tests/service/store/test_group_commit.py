@@ -34,7 +34,7 @@ async def test_callers_of_one_turn_share_one_transaction(redis):
     assert stats["cmdstat_evalsha"]["calls"] == 40
 
 
-async def test_a_lost_script_is_sent_again_and_runs_once_for_each_caller(redis):
+async def test_a_lost_script_runs_once_for_each_caller(redis):
     """If the server lost the script, nothing of the transaction ran, and all is sent again."""
     await redis.script_flush()
     group = GroupCommit(redis, _COUNT)
@@ -83,7 +83,7 @@ async def test_batches_posted_together_each_get_their_own_answer(stored):
     assert np.array_equal(experience.vectors, np.concatenate(kept))
 
 
-async def test_callers_of_a_hanging_store_fail_and_nothing_is_sent_later(own_store):
+async def test_calls_to_a_hanging_store_fail_for_good(own_store):
     """All callers fail within a second, and a call that was not sent is not written later."""
     redis = await connect(own_store.url)
     stored = Stored(redis)

@@ -23,7 +23,7 @@ async def test_one_of_many_gets_the_lease(stored):
     assert await stored.leases.renew(again)
 
 
-async def test_a_lease_is_for_one_role_and_for_a_detector_that_exists(stored):
+async def test_a_lease_is_for_one_role_of_an_existing_detector(stored):
     """The monitor's lease does not block the worker's; a missing detector has none."""
     assert await stored.leases.acquire("pump", 30, "monitor")
     assert await stored.leases.acquire("pump", 30, "worker")

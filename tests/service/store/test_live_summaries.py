@@ -11,7 +11,7 @@ from tests.service.stored import matrix
 pytestmark = pytest.mark.anyio
 
 
-async def test_summaries_are_read_in_order_from_where_the_reader_was(stored):
+async def test_summaries_are_read_on_in_order(stored):
     """Each summary is read once, in order, with the bytes that were sent."""
     uid, stream = (await stored.get()).uid, LiveSummaries(stored.redis)
     for number in range(5):
@@ -33,7 +33,7 @@ async def test_summaries_are_bounded(stored, redis, monkeypatch):
     assert [s.n for _, s in await stream.read("pump")] == list(range(10, 30))
 
 
-async def test_live_vectors_are_bounded_and_deleted_with_their_detector(stored, redis):
+async def test_live_vectors_are_bounded_and_deleted(stored, redis):
     """Live vectors are a bounded list that belongs to one detector and expires."""
     uid, stream = (await stored.get()).uid, LiveSummaries(redis)
     X = matrix(50)

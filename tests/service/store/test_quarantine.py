@@ -78,7 +78,7 @@ async def test_an_interrupted_decision_is_completed(stored, monkeypatch, decisio
     assert (found.parked, found.buffered + found.discarded) == (0, 60)
 
 
-async def test_a_version_whose_release_has_begun_does_not_take_the_rest(stored, monkeypatch):
+async def test_promotion_leaves_vectors_that_are_being_released(stored, monkeypatch):
     """A promotion by hand leaves the vectors to a release that has begun."""
     await park(stored)
     await stored.redis.hset(

@@ -35,9 +35,9 @@ async def test_a_promotion_changes_everything_at_once(stored):
     assert (found.buffered, found.buffered_bytes, found.consumed, found.learned) == (0, 0, 40, 40)
     assert found.retrains == Retrains(promoted=1)
     assert await stored.registry.artifact("pump", 1) == b"one"
-    told = (await stored.registry.record("pump", 1)).to_dict()
-    assert told.pop("created_at").endswith("Z")
-    assert told == {
+    document = (await stored.registry.record("pump", 1)).to_dict()
+    assert document.pop("created_at").endswith("Z")
+    assert document == {
         "format": 1, "version": 1, "parent": None, "outcome": "promoted", "state": "champion",
         "who": "worker", "strategy": "replay", "n_new": 40, "gate": {"passed": True, "reasons": []},
         "sha256": hashlib.sha256(b"one").hexdigest(), "bytes": 3, "pruned": False,
@@ -115,7 +115,7 @@ async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
     assert await stored.learn(60, seed=2) == 3
 
 
-async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stored):
+async def test_promoting_a_rejected_version_consumes_its_experience(stored):
     """The vectors of the version leave the quarantine and count as learned."""
     await stored.learn(40)
     await stored.learn(50, good=False)
@@ -133,7 +133,7 @@ async def test_promoting_a_rejected_version_by_hand_consumes_its_experience(stor
     assert (await stored.get()).learned == 90
 
 
-async def test_promoting_by_hand_after_a_release_counts_nothing_twice(stored):
+async def test_promotion_after_a_release_counts_nothing_twice(stored):
     """Vectors that were released before are buffered and are not counted again."""
     await stored.learn(40)
     await stored.learn(50, good=False)
@@ -174,8 +174,12 @@ async def test_an_imported_version_waits_for_a_person(stored):
     assert await stored.registry.import_version("pump", b"theirs", record) == 1
     found = await stored.get()
     assert (found.champion, found.last_version, found.dimension, found.learned) == (None, 1, 3, 0)
-    told = (await stored.registry.record("pump", 1)).to_dict()
-    assert (told["version"], told["outcome"], told["state"]) == (1, "imported", "candidate")
+    document = (await stored.registry.record("pump", 1)).to_dict()
+    assert (document["version"], document["outcome"], document["state"]) == (
+        1,
+        "imported",
+        "candidate",
+    )
     with pytest.raises(Unprocessable, match="3"):
         await stored.registry.import_version("pump", b"other", NewRecord(dimension=4))
     with pytest.raises(UnknownDetector):

@@ -163,10 +163,10 @@ async def test_a_dry_run_changes_no_key(stored):
 
     await learn_from_two_senders(stored)
     before = await all_keys()
-    told = (await stored.revocations.plan("pump", BOB)).foreseen()
+    foreseen = (await stored.revocations.plan("pump", BOB)).foreseen()
     assert await all_keys() == before
     assert await stored.revocations.revoke("pump", RevocationRequest(BOB)) == replace(
-        told, dry_run=False
+        foreseen, dry_run=False
     )
 
 
@@ -230,7 +230,7 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
         await stored.registry.set_champion("pump", 1)
 
 
-async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(stored):
+async def test_a_parked_range_is_not_relearned_twice(stored):
     """A rejected version was promoted by hand: what it consumed is relearned once."""
     await send(stored, "ann")
     await settle(stored)
@@ -244,7 +244,7 @@ async def test_a_parked_range_of_a_promoted_version_is_not_relearned_twice(store
     assert await vectors_in_stream(stored) == 40 + 40
 
 
-async def test_a_revocation_after_a_rollback_keeps_the_clean_champion(stored):
+async def test_a_revocation_keeps_a_clean_champion(stored):
     """After a rollback the clean champion stays, and what later versions learned is relearned."""
     await learn_from_two_senders(stored)
     await stored.registry.set_champion("pump", 1)
@@ -322,8 +322,8 @@ async def test_imported_copies_of_revoked_versions_are_found(stored):
     of_two = (await stored.registry.record("pump", 2)).to_dict()["sha256"]
     artifact = await stored.registry.artifact("pump", 3)
     assert await stored.registry.import_version("pump", artifact, NewRecord()) == 4
-    told = NewRecord(parent_sha256=of_two)
-    assert await stored.registry.import_version("pump", b"elsewhere", told) == 5
+    record = NewRecord(parent_sha256=of_two)
+    assert await stored.registry.import_version("pump", b"elsewhere", record) == 5
     assert await stored.registry.import_version("pump", b"another", NewRecord()) == 6
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert done.versions == (2, 3, 4, 5)
@@ -346,9 +346,11 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     await settle(stored)
     record = (await stored.registry.record("pump", 2)).to_dict()
     assert ids[-1] not in record["experience"]["batches"]
-    told = (await stored.revocations.plan("pump", RevocationTarget("batch", ids[-1]))).foreseen()
-    assert (told.versions, told.champion) == ((2,), 1)
-    assert told.relearned.batch_count == 1099
+    foreseen = (
+        await stored.revocations.plan("pump", RevocationTarget("batch", ids[-1]))
+    ).foreseen()
+    assert (foreseen.versions, foreseen.champion) == ((2,), 1)
+    assert foreseen.relearned.batch_count == 1099
 
 
 async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored) -> None:

@@ -42,7 +42,7 @@ class Process:
         return self.registry.get_sample_value(f"anamnesis_{name}", labels) or 0.0
 
 
-async def _filled(stored: Stored, *names: str) -> None:
+async def _fill(stored: Stored, *names: str) -> None:
     for name in names:
         await stored.make(name)
         await stored.registry.import_version(name, ARTIFACT, NewRecord())
@@ -61,7 +61,7 @@ async def _process(url: str, folder: Path) -> Process:
 @pytest.fixture
 async def process(stored: Stored, store_url: str, tmp_path: Path) -> AsyncIterator[Process]:
     """Serve four detectors with a version each, and `pump` without one."""
-    await _filled(stored, "a", "b", "c", "d")
+    await _fill(stored, "a", "b", "c", "d")
     made = await _process(store_url, tmp_path)
     await made.watcher.poll()
     yield made
@@ -171,7 +171,7 @@ async def test_without_the_store_champions_on_disk_are_served(own_store: object,
     url: str = own_store.url  # type: ignore[attr-defined]
     first = await _process(url, tmp_path)
     stored = Stored(first.watcher.stores.redis)
-    await _filled(stored, "a", "b", "c", "d")
+    await _fill(stored, "a", "b", "c", "d")
     await first.watcher.poll()
     for name in ("a", "b", "c"):
         await first.watcher.ensure_known(name)

@@ -186,7 +186,7 @@ async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
     assert await observed.stores.live.read("pump") == []
 
 
-async def test_rows_of_a_champion_that_was_replaced_meanwhile_are_counted(
+async def test_rows_of_a_replaced_champion_are_counted(
     observed: Observed,
 ) -> None:
     """Rows that a thread judged during a swap are in the history."""

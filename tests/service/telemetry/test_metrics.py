@@ -100,7 +100,7 @@ def test_forgetting_is_read_from_the_champion() -> None:
     }
 
 
-def test_live_shares_are_exported_for_the_five_largest_regimes() -> None:
+def test_the_five_largest_regimes_have_live_shares() -> None:
     """Of seven regimes the five largest are exported, and the share of no regime."""
     known = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
     mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
@@ -183,7 +183,7 @@ def test_an_api_process_imports_no_training_library() -> None:
     assert found.stdout.strip() == "[]"
 
 
-def _counted(metrics: Metrics, name: str) -> None:
+def _count_everything(metrics: Metrics, name: str) -> None:
     """Count something in every family with the label `detector`."""
     held = champion(name=name)
     metrics.swap(SwapOutcome(name, "swapped", champion=held, source="store", seconds=0.01))
@@ -199,11 +199,11 @@ def _counted(metrics: Metrics, name: str) -> None:
 def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> None:
     """A deleted detector leaves no series in any family or file, and its room is free."""
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None, detectors=2)
-    _counted(metrics, "pump")
+    _count_everything(metrics, "pump")
     families = page_of(metrics).count('detector="pump"')
     assert families > 20
     for number in range(5):
-        _counted(metrics, f"other-{number}")
+        _count_everything(metrics, f"other-{number}")
         metrics.forget_detector(f"other-{number}")
         if metrics.families.shared is not None:
             metrics.families.shared.copy()
@@ -223,7 +223,7 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
     """Of unloaded detectors a hundred histograms at a time are removed; counters stay."""
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
     for number in range(101):
-        _counted(metrics, f"cold-{number}")
+        _count_everything(metrics, f"cold-{number}")
         metrics.swap(SwapOutcome("hot", evicted=(f"cold-{number}",)))
         if number == 50:
             back = champion(name="cold-7")
@@ -240,11 +240,11 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
         assert 'severity_count{detector="cold-9"}' not in page_of(sibling)
 
 
-def test_a_restarted_process_drops_series_of_deleted_detectors(tmp_path: Path) -> None:
+def test_a_restart_drops_series_of_deleted_detectors(tmp_path: Path) -> None:
     """A restarted process keeps only the series of existing detectors."""
     before = Metrics(CollectorRegistry(), directory=tmp_path)
     for name in ("pump", "gone"):
-        _counted(before, name)
+        _count_everything(before, name)
     before.families.shared.copy()
     after = Metrics(CollectorRegistry(), directory=tmp_path)
     after.keep_only({"pump"})

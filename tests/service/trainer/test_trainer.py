@@ -77,9 +77,7 @@ async def test_a_job_reaches_the_child_and_its_replies_come_back(tmp_path, train
     assert [progress.fraction for progress in heard] == [0, 0.25, 0.5, 0.75]
 
 
-async def test_the_child_stays_warm_after_success_and_after_a_failure_it_survived(
-    tmp_path, trainers
-):
+async def test_the_child_is_reused_unless_it_died(tmp_path, trainers):
     """One child does many jobs; after a failed training it does the next one."""
     command = _fake(tmp_path, """
         send(Trained(b"x") if job.n == 40 else Failed("loss is nan"))
@@ -190,7 +188,7 @@ async def test_the_child_is_nice_and_has_its_own_process_group(tmp_path, trainer
     assert os.getpgid(trainer.pid) == trainer.pid
 
 
-async def test_the_real_trainer_learns_the_same_version_as_the_library(trainers):
+async def test_the_trainer_learns_what_the_library_learns(trainers):
     """With the same seed, data and parent the child's artifact equals `models.train`'s."""
     from models import Config, Version, train
 
@@ -281,7 +279,7 @@ async def test_a_child_that_cannot_start_says_why(trainers):
         await trainer.train(_job(), _ignore)
 
 
-async def test_a_process_that_cannot_be_started_is_a_failed_training(trainers):
+async def test_a_trainer_that_cannot_start_is_a_failed_training(trainers):
     """If no process can be started, the experience stays buffered and is tried again."""
     trainer = trainers(command=("/nowhere/python",))
     with pytest.raises(TrainingError, match=r"the trainer cannot start: .*No such file"):

@@ -209,9 +209,7 @@ async def test_a_new_policy_changes_the_share_that_is_a_burst(watched: Stored, v
 
 
 @pytest.mark.anyio
-async def test_a_threshold_by_labels_changes_the_share_that_is_a_burst(
-    watched: Stored, version: Version
-):
+async def test_labels_change_the_share_that_is_a_burst(watched: Stored, version: Version):
     """The usual share of anomalies follows from a threshold by labels."""
     policy, rows = {"labels": {"beta": 1}}, matrix(400, seed=3)
     # People label the outer half of the normals as anomalies.

@@ -57,9 +57,7 @@ async def test_after_its_time_the_stage_takes_the_vectors_that_came(stored: Stor
     assert gate(NO_EVIDENCE, shadow=worse).passed
 
 
-async def test_without_the_store_the_candidate_is_judged_without_a_sample(
-    own_store, stored: Stored
-):
+async def test_without_the_store_there_is_no_sample(own_store, stored: Stored):
     """If the store is away, the candidate is decided on without a sample after the time."""
     from service.store.connection import connect
 

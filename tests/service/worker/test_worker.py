@@ -155,7 +155,7 @@ async def test_a_retraining_by_hand_is_learned_and_promoted(worker, stored: Stor
     assert await stored.leases.acquire("pump", 1.0) is not None  # the lease was given back
 
 
-async def test_a_training_names_the_traces_of_the_requests_behind_it(worker, stored: Stored):
+async def test_a_training_names_the_traces_of_its_requests(worker, stored: Stored):
     """A training has the traces of its request and its batches: each once, at most ten."""
     traces = [f"{i:032x}" for i in range(1, 13)]
     for trace in (traces[0], "", *traces):
@@ -273,9 +273,9 @@ async def test_a_candidate_scores_live_traffic_before_it_serves(
     first, second = (one.to_dict() for one in await stored.registry.records("pump"))
     assert "shadow" not in first["gate"]["evidence"]
     assert second["gate"]["reasons"] == []
-    told = second["gate"]["evidence"]["shadow"]
-    assert (told["asked"], told["n"]) == (60, 60)
-    assert len(told["rows"]) == min(told["disagree"], ROWS)
+    shadow = second["gate"]["evidence"]["shadow"]
+    assert (shadow["asked"], shadow["n"]) == (60, 60)
+    assert len(shadow["rows"]) == min(shadow["disagree"], ROWS)
 
 
 async def test_nothing_is_learned_unless_it_is_due(worker, trainer, stored: Stored):
@@ -312,9 +312,7 @@ async def test_progress_is_published_while_the_trainer_works(worker, trainer, st
     assert await ticking
 
 
-async def test_after_three_failures_the_experience_is_parked_and_later_data_goes_on(
-    worker, trainer, stored: Stored
-):
+async def test_three_failures_park_the_experience(worker, trainer, stored: Stored):
     """After three failures the experience is parked with the reason; the next batch is learned."""
     trainer.fail = "the loss is nan"
     await stored.buffer.ingest("pump", matrix(40))
@@ -336,7 +334,7 @@ async def test_after_three_failures_the_experience_is_parked_and_later_data_goes
     assert ((await stored.get()).champion, (await stored.get()).learned) == (1, 50)
 
 
-async def test_an_outcome_that_cannot_be_written_counts_as_an_attempt(
+async def test_an_unwritable_outcome_counts_as_an_attempt(
     worker, trainer, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ):
     """An outcome that cannot be written counts as an attempt; after three it is parked."""
@@ -359,7 +357,7 @@ async def test_an_outcome_that_cannot_be_written_counts_as_an_attempt(
     assert "OverflowError" in detector.last_retraining.reasons[0]
 
 
-async def test_an_experience_that_cannot_be_read_counts_as_an_attempt(
+async def test_an_unreadable_experience_counts_as_an_attempt(
     worker, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ):
     """An experience that cannot be read is queued again, and learned once it can be read."""
@@ -393,7 +391,7 @@ async def test_a_broken_artifact_from_the_trainer_is_never_promoted(
     worker, trainer, stored: Stored, monkeypatch
 ):
     """An artifact that does not verify counts as a failed training."""
-    monkeypatch.setattr(trainer, "train", _broken)
+    monkeypatch.setattr(trainer, "train", _train_broken)
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     assert not await worker.tick()
@@ -401,7 +399,7 @@ async def test_a_broken_artifact_from_the_trainer_is_never_promoted(
     assert (detector.champion, detector.attempts, detector.buffered) == (None, 1, 40)
 
 
-async def _broken(job, report) -> bytes:
+async def _train_broken(job, report) -> bytes:
     return _artifact()[:-1]
 
 
@@ -616,7 +614,7 @@ async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
         assert time.monotonic() - asked < 30  # 0.02 s on a quiet machine
 
 
-async def test_a_living_worker_has_a_heartbeat_and_a_stopped_one_none(make_worker, stored: Stored):
+async def test_only_a_living_worker_has_a_heartbeat(make_worker, stored: Stored):
     """A living worker has a heartbeat, and a stopped one has none."""
     worker = make_worker()
 

@@ -486,7 +486,7 @@ async def test_chunked_bodies_and_expect_continue_are_served(api: Served) -> Non
     assert (await peer.ask(request())).way == "lane"
 
 
-async def test_the_connection_closes_after_connection_close_or_http_1_0(api: Served) -> None:
+async def test_the_connection_closes_if_the_client_asks(api: Served) -> None:
     """With `Connection: close` or HTTP/1.0 the connection ends after the answer."""
     closing = request(VECTOR, "Connection: close")
     for wire in (closing, closing.replace(b"HTTP/1.1", b"HTTP/1.0"), closing + request()):
@@ -666,7 +666,7 @@ async def test_empty_lines_between_requests_are_bounded(api: Served) -> None:
     assert (await peer.answer()).status == 400
 
 
-async def test_pipelined_requests_are_answered_though_the_last_is_cut(api: Served) -> None:
+async def test_pipelined_requests_before_a_cut_one_are_answered(api: Served) -> None:
     """Behind hundreds of requests, a cut or bad head takes none of their answers away."""
     for path in (PATH, "/other"):
         peer = await api.peer()
