@@ -99,6 +99,10 @@ def _show_status(
         console.show_table(columns, rows)
     else:
         typer.echo("nothing needs a person")
+    for one in detectors:
+        if mute := one.get("mute"):
+            why = f": {mute['why']}" if mute["why"] else ""
+            console.show(f"{one['name']} is muted until {mute['until']} by {mute['who']}{why}")
     if detectors:
         typer.echo("")
         none = _Lately()

@@ -188,7 +188,8 @@ class Fold(msgspec.Struct):
     def _open(self, source: Source, name: str, severity: float, context: Context) -> Change:
         rule, row = context.rule, source.alarms[-1]
         first = next(i for i, one in enumerate(source.alarms) if row - one < rule.m)
-        start = source.times[first]
+        # The clock of a client may be set back between two rows.
+        start, end = min(source.times[first:]), max(source.times[first:])
         rows = tuple(one for one in source.waiting if one.at >= start)
         peak = max(rows, key=lambda one: one.severity, default=None)
         explaining = _explaining_row(rows)
@@ -200,7 +201,7 @@ class Fold(msgspec.Struct):
             id=f"i{self.opened}-{round(start * 1000)}",
             source=name,
             start=start,
-            end=source.times[-1],
+            end=end,
             peak=max(severity, peak.severity if peak else 0.0),
             p_value=peak.p_value if peak else context.alpha**severity,
             count=len(source.alarms) - first,

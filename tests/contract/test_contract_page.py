@@ -44,6 +44,13 @@ async def test_data_is_in_the_html_before_scripts_run(
     assert re.search(r'range=7d" aria-current', detector)
 
 
+async def test_the_overview_says_which_detector_is_muted(pump: Running):
+    """A muted detector needs nobody, so the overview says that it is muted."""
+    assert "muted until" not in (await pump.http.get("/")).text
+    await pump.http.post("/v1/detectors/pump/mute", json={"seconds": 600})
+    assert "muted until" in (await pump.http.get("/")).text
+
+
 def bucket(rows: int, alarms: int) -> HistoryBucket:
     return HistoryBucket("2026-11-29T12:00:00.000Z", rows, alarms, 4.0, 3.0, 0.5, 1, {})
 

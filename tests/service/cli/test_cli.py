@@ -477,6 +477,19 @@ def test_a_table_in_a_narrow_terminal_cuts_no_cell(capsys, monkeypatch):
     assert (told.count("X"), told.count("Y"), told.count("…")) == (40, 40, 0)
 
 
+def test_status_says_which_detector_is_muted(run, stub):
+    """A muted detector needs nobody, so `status` says that it is muted, by whom and why."""
+    until = "2026-11-29T20:02:39.601Z"
+    muted = {"name": "pump", "mute": {"until": until, "why": "a wash", "who": "key:1f"}}
+    stub.answers["GET", "/v1/attention"] = (200, {"items": []})
+    stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [muted]})
+    service = {"store": {"up": True, "refused": None}, "workers": [], "api": []}
+    stub.answers["GET", "/v1/service"] = (200, service)
+    status, said, _ = run("status", "--url", stub.url)
+    assert status == Exit.OK
+    assert f"pump is muted until {until} by key:1f: a wash" in said
+
+
 def test_text_from_requests_is_shown_as_text(capsys):
     """Text of others cannot move the cursor or set a colour or a link in the terminal."""
     evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"

@@ -66,6 +66,15 @@ def test_three_of_ten_open_one_incident() -> None:
     assert (found.version, found.generation, found.features) == (2, 5, ("speed",))
 
 
+def test_an_incident_over_a_clock_set_back_does_not_end_before_it_starts() -> None:
+    """Start and end are the earliest and the latest time of its rows, in any order."""
+    fold = Fold()
+    run(fold, block(2 * HOUR, 60.0, "x"))
+    (change,) = run(fold, block(HOUR, 60.0, "xx"))
+    found = change.incident
+    assert (change.kind, found.start, found.end, found.count) == ("opened", HOUR, 2 * HOUR, 3)
+
+
 def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     """Rows far above an incident's level close it and open the next; other rows continue it."""
     fold = Fold()
@@ -348,7 +357,7 @@ def test_the_sentence_says_what_was_seen_and_expected() -> None:
     """The sentence says what was seen and expected, how rare it is, and since when."""
     open_one = Incident(
         "i1", "", 1_795_861_140.0, 1_795_863_000.0, 3.8, 5e-8, 34, 3, 4,
-        (Attribution("speed", 9.0, 2790.4, 2827.1),),
+        (Attribution("speed", 9.0, 2790.4, 2827.1),), explained=3.8,
     )  # fmt: skip
     assert sentence(open_one) == (
         "speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; "
@@ -357,6 +366,12 @@ def test_the_sentence_says_what_was_seen_and_expected() -> None:
     closed = msgspec.structs.replace(open_one, closed=1_795_866_000.0, leading=(), count=1)
     assert sentence(closed) == (
         "as rare as 1 in 20 million normals; 28 Nov 10:19 to 28 Nov 10:50 UTC, 1 row"
+    )
+    silent = msgspec.structs.replace(open_one, explained=3.0, pages=False)
+    assert sentence(silent) == (
+        "speed 2790 where 2827 is expected; at worst as rare as 1 in 20 million normals; "
+        "since 28 Nov 10:19 UTC, 34 rows; nobody was told: rows over an hour old at arrival, or a "
+        "mute"
     )
 
 
