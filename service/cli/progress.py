@@ -29,15 +29,19 @@ class ShownProgress:
             )
             self._task = self._bar.add_task(doing, total=1.0)
 
-    def at(self, share: float | None, rows: int | None = None) -> None:
-        """Show that the share (0 to 1) is done. If it is not known, show the number of rows."""
+    def at(self, share: float | None, rows: int | None = None, waits: str = "") -> None:
+        """Show that the share (0 to 1) is done. If it is not known, show the number of rows.
+
+        `waits` says why nothing is done yet.
+        """
         if self._bar is not None:
-            self._bar.update(self._task, completed=share or 0.0)
+            self._bar.update(self._task, completed=share or 0.0, description=self._doing + waits)
             return
         now = time.monotonic()
         if now - self._shown_at >= _EVERY_SECONDS:
             self._shown_at = now
-            typer.echo(f"{self._doing}: {self._left(share, rows, now - self._began)}", err=True)
+            left = self._left(share, rows, now - self._began)
+            typer.echo(f"{self._doing}: {left}{waits}", err=True)
 
     @staticmethod
     def _left(share: float | None, rows: int | None, seconds: float) -> str:

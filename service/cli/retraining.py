@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from service.client import Client
     from service.client.answers import LastRetraining
 
+_QUEUED = ", queued until a worker is free"
 _LOOK_SECONDS = 1.0
 _NOBODY_SECONDS = 5.0  # a worker that is being restarted sends a heartbeat within this time
 
@@ -44,7 +45,8 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
                 _give_up(f"the retraining of {detector} was not done in {seconds:g} s; it goes on")
             time.sleep(_LOOK_SECONDS)
             status = client.detector(detector)
-            progress.at(status["retraining"]["progress"])
+            queued = status["retraining"]["state"] == "queued"
+            progress.at(status["retraining"]["progress"], waits=_QUEUED if queued else "")
             if status["retraining"]["state"] == "idle":
                 outcome = status["last_retraining"]
     return outcome

@@ -102,7 +102,9 @@ def why(leading: Sequence[Attribution]) -> str:
     if not leading:
         return ""
     first = leading[0]
-    return f"{first.feature} {number(first.value)}, expected {number(first.expected)}"
+    seen, expected = first.value, first.expected
+    shown = number(seen, beside=expected), number(expected, beside=seen)
+    return f"{first.feature} {shown[0]}, expected {shown[1]}"
 
 
 @dataclass(slots=True)

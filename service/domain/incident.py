@@ -18,6 +18,7 @@ _CLEARLY = 2.0  # a later row explains better only if it is this many times as s
 _TODAY = 3600.0  # difference in seconds up to which the client's clock agrees with the store's
 _SLACK = 5.0  # seconds that an API process may take to report scored rows
 _ROUNDED = 4  # significant digits of a value in a sentence
+_MOST = 9  # significant digits that tell any two numbers of float32 apart
 
 Decision = Literal["dismiss", "confirm", "withdraw"]
 Verdict = Literal["dismissed", "confirmed"]
@@ -225,7 +226,8 @@ def sentence(incident: Incident) -> str:
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
     parts = [
-        f"{_in_words(one.feature)} {number(one.value)} where {number(one.expected)} is expected"
+        f"{_in_words(one.feature)} {number(one.value, beside=one.expected)} where "
+        f"{number(one.expected, beside=one.value)} is expected"
         for one in incident.leading[:1]
     ]
     # The values are those of the row that explains the incident. A later row may be worse.
@@ -272,19 +274,30 @@ def rarity(p_value: float) -> str:
 
 
 def number(
-    value: Cell, digits: int = _ROUNDED, *, blank: str = "blank", comma: Literal["", ","] = ""
+    value: Cell,
+    digits: int = _ROUNDED,
+    *,
+    beside: Cell = None,
+    blank: str = "blank",
+    comma: Literal["", ","] = "",
 ) -> str:
     """Return a number rounded to so many significant digits, a word unchanged, `blank` for None.
 
-    `comma` separates the thousands of a whole number.
+    It has more digits if it would look the same as another number `beside` it. `comma` separates
+    the thousands of a whole number.
 
     >>> number(2827.2), number(0.00123456), number(None), number("idle")
     ('2827', '0.001235', 'blank', 'idle')
+    >>> number(87.8711, beside=87.8713), number(87.8713, beside=87.8711)
+    ('87.8711', '87.8713')
     """
     if isinstance(value, str):
         return value
     if value is None or not math.isfinite(value):
         return blank
+    if isinstance(beside, float) and beside != value:
+        while digits < _MOST and f"{value:.{digits}g}" == f"{beside:.{digits}g}":
+            digits += 1
     rounded = float(f"{value:.{digits}g}")
     whole = rounded.is_integer() and abs(rounded) < 1e15
-    return f"{rounded:{comma}.0f}" if whole else f"{rounded:g}"
+    return f"{rounded:{comma}.0f}" if whole else f"{rounded:.{max(digits, 6)}g}"

@@ -12,13 +12,15 @@ _SPARK = 120, 24  # width and height of the template's picture
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def number(value: Any, digits: int = 4) -> str:
+def number(value: Any, digits: int = 4, beside: Any = None) -> str:
     """Return a number with `digits` significant digits, a text unchanged, `–` for None.
+
+    It has more digits if it would look the same as another number `beside` it.
 
     >>> number(2827.2391), number(0.00123456), number("idle"), number(None)
     ('2,827', '0.001235', 'idle', '–')
     """
-    return incident.number(value, digits, blank="–", comma=",")
+    return incident.number(value, digits, beside=beside, blank="–", comma=",")
 
 
 def vector(row: Sequence[Any]) -> str:

@@ -13,8 +13,8 @@ OUTCOME = {"outcome": "promoted", "version": 2}
 class Client:
     """A service whose retraining is finished at the `done`th request."""
 
-    def __init__(self, *, worker: bool, done: int) -> None:
-        self.worker, self.left = worker, done
+    def __init__(self, *, worker: bool, done: int, state: str = "running") -> None:
+        self.worker, self.left, self.state = worker, done, state
 
     def retrain(self, _: str, wait: float) -> None:
         assert wait > 0
@@ -24,8 +24,9 @@ class Client:
 
     def detector(self, _: str) -> dict[str, Any]:
         self.left -= 1
-        state = "running" if self.left > 0 else "idle"
-        return {"retraining": {"state": state, "progress": 0.5}, "last_retraining": OUTCOME}
+        state = self.state if self.left > 0 else "idle"
+        share = 0.5 if state == "running" else 0.0
+        return {"retraining": {"state": state, "progress": share}, "last_retraining": OUTCOME}
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,13 @@ def test_piped_output_shows_the_progress(monkeypatch, capsys):
     monkeypatch.setattr(progress, "_EVERY_SECONDS", 0)
     retraining.retrain(Client(worker=True, done=3), "pump", 60)
     assert "retraining pump: 50 %, 0 s left" in capsys.readouterr().err
+
+
+def test_a_retraining_that_has_not_begun_is_called_queued(monkeypatch, capsys):
+    """While all workers train other detectors, the progress says so."""
+    monkeypatch.setattr(progress, "_EVERY_SECONDS", 0)
+    retraining.retrain(Client(worker=True, done=3, state="queued"), "pump", 60)
+    assert "retraining pump: 0 s, queued until a worker is free" in capsys.readouterr().err
 
 
 def test_without_a_worker_the_command_ends(capsys):
