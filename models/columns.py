@@ -45,8 +45,8 @@ class Column:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the column as JSON-able values; without `values` if none is known."""
-        found: dict[str, Any] = {"name": self.name, "type": self.type}
-        return found if self.values is None else found | {"values": list(self.values)}
+        values: dict[str, Any] = {} if self.values is None else {"values": list(self.values)}
+        return {"name": self.name, "type": self.type} | values
 
 
 def check_name(field: str, name: str) -> None:
@@ -129,7 +129,12 @@ def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str]) -> 
     places = order(header, wanted)
     taken = [header[place] for place in places]
     return np.column_stack(
-        [_codes(X[name], name) if name in words else _floats(X[name], name) for name in taken]
+        [
+            codes(table_words(X[name], name)).astype(np.float32)
+            if name in words
+            else _floats(X[name], name)
+            for name in taken
+        ]
     )
 
 
@@ -145,16 +150,12 @@ def _floats(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
         ) from None
 
 
-def _codes(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    return codes(table_words(values, name)).astype(np.float32)
-
-
 def table_words(values: Any, name: str) -> list[str | None]:
     """Return the words of a table's column, None for a missing one; raise VectorError for others.
 
     Whole numbers and booleans become words as JSON writes them: 3, true.
     """
-    found = []
+    words = []
     for row, value in enumerate(values.tolist() if hasattr(values, "tolist") else values):
         word = as_word(value)
         if word is not None and not 1 <= len(word) <= LONGEST_WORD:
@@ -162,8 +163,8 @@ def table_words(values: Any, name: str) -> list[str | None]:
                 f"vectors: row {row}, column {quoted([name])} is not a word of 1 to {LONGEST_WORD} "
                 "characters"
             )
-        found.append(word)
-    return found
+        words.append(word)
+    return words
 
 
 def as_word(value: object) -> str | None:

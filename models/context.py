@@ -27,7 +27,7 @@ SCORED, WARMING, CONTEXT, OFF, IGNORED, LATE = range(6)
 
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([smhd])")
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_HOUR, _DAY, _WEEK = 3600.0, 86_400.0, 604_800.0
+_DAY, _WEEK = 86_400.0, 604_800.0
 _OFFSETS_CHANGE = 900  # seconds: a zone changes its UTC offset only at a full quarter of an hour
 _LARGEST = float(np.finfo(np.float32).max)
 _MONDAY = 4 * _DAY  # seconds from 1970-01-01, a Thursday, to the first Monday
@@ -39,8 +39,8 @@ def seconds(duration: str) -> float:
     >>> seconds("1.5h")
     5400.0
     """
-    found = _DURATION.fullmatch(duration)
-    value = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    parts = _DURATION.fullmatch(duration)
+    value = float(parts[1]) * _UNITS[parts[2]] if parts else 0.0
     if value <= 0:
         raise ConfigError("a duration is a number above 0 and one of s, m, h, d")
     return value
@@ -109,14 +109,14 @@ class Context:
 
         A column that is not a number gives its value alone.
         """
-        found = [
+        origins = [
             (j, "value") for j, number in enumerate(numbers) if "value" in self.derive or not number
         ]
         if "deviation" in self.derive:
-            found += [(j, "deviation") for j, number in enumerate(numbers) if number]
+            origins += [(j, "deviation") for j, number in enumerate(numbers) if number]
         if "calendar" in self.derive:
-            found += [(-1, name) for name in CALENDAR]
-        return found
+            origins += [(-1, name) for name in CALENDAR]
+        return origins
 
     def owners(self, numbers: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Return the column of each derived feature; the calendar's features have column d."""
@@ -175,11 +175,11 @@ def derive(  # noqa: PLR0913 - what a request says of its rows
             states[rows[left_out[rows] & ~late]] = OFF
         usable = rows[states[rows] == SCORED]
         if context.needs_rows and len(usable):
-            part, whole = _deviations(
+            part, full = _deviations(
                 context, X[np.ix_(usable, numbers)], None if times is None else times[usable]
             )
-            deviations[usable[whole]] = part[whole]
-            states[usable[~whole]] = WARMING
+            deviations[usable[full]] = part[full]
+            states[usable[~full]] = WARMING
         states[rows[:context_rows]] = CONTEXT
     parts = [X if "value" in context.derive else X[:, ~numbers]]
     if context.needs_rows:
@@ -200,6 +200,7 @@ def groups(sources: Sequence[str] | None, n: int) -> Iterator[NDArray[np.intp]]:
 
 
 def _late(times: NDArray[np.float64] | None, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return which `rows` (r,) of a source are not newer than a row before them, (r,)."""
     late = np.zeros(len(rows), bool)
     if times is not None:
         own = times[rows]
@@ -217,19 +218,22 @@ def _deviations(
     seen = ~np.isnan(X)
     wide = np.where(seen, X, 0.0).astype(np.float64)
     if context.every is None or times is None:
-        sums, counts, whole = _rows_before(wide, seen, context.over)
+        sums, counts, full = _rows_before(wide, seen, context.over)
     else:
-        sums, counts, whole = _ticks_before(context, wide, seen, times)
+        sums, counts, full = _ticks_before(context, wide, seen, times)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = np.where(seen, wide, np.nan) - sums / counts
-    return np.clip(found, -_LARGEST, _LARGEST).astype(np.float32), whole
+        deviations = np.where(seen, wide, np.nan) - sums / counts
+    return np.clip(deviations, -_LARGEST, _LARGEST).astype(np.float32), full
 
 
 _Sums = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]
 
 
 def _rows_before(wide: NDArray[np.float64], seen: NDArray[np.bool_], over: int) -> _Sums:
-    """Sum the `over` rows before each row; a running sum would accumulate rounding errors."""
+    """Return sums and counts (m, k) of the `over` rows before each row, and which are full (m,).
+
+    A row is full if it has `over` rows before it. A running sum would accumulate rounding errors.
+    """
     m, k = wide.shape
     padding = np.zeros((over, k))
     sums, counts = (
@@ -244,12 +248,15 @@ def _rows_before(wide: NDArray[np.float64], seen: NDArray[np.bool_], over: int) 
 def _ticks_before(
     context: Context, wide: NDArray[np.float64], seen: NDArray[np.bool_], times: NDArray[np.float64]
 ) -> _Sums:
-    """Sum the rows at the `over` ticks before each row; `fill` decides for a tick without a row."""
+    """Return the same for the rows at the `over` ticks before each row.
+
+    `fill` decides for a tick without a row.
+    """
     m, _ = wide.shape
     step = seconds(context.every or "")
     own = np.arange(m)
     sums, counts = np.zeros_like(wide), np.zeros_like(wide)
-    whole = np.ones(m, bool)
+    full = np.ones(m, bool)
     for tick in range(1, context.over + 1):
         at = times - tick * step
         if context.fill == "none":
@@ -268,10 +275,10 @@ def _ticks_before(
             share = np.divide(at - times[place], span, out=np.zeros(m), where=span > 0)[:, None]
             both = seen[place] & seen[after]
             values = np.where(both, (1 - share) * values + share * wide[after], values)
-        whole &= there
+        full &= there
         sums += values * there[:, None]
         counts += observed * there[:, None]
-    return sums, counts, whole
+    return sums, counts, full
 
 
 def _calendar(times: NDArray[np.float64], timezone: str) -> NDArray[np.float32]:
@@ -285,6 +292,7 @@ def _calendar(times: NDArray[np.float64], timezone: str) -> NDArray[np.float32]:
 
 
 def _utc_offsets(times: NDArray[np.float64], timezone: str) -> NDArray[np.float64]:
+    """Return the UTC offset of `timezone` at each of times (n,), (n,) seconds."""
     if timezone == "UTC":
         return np.zeros(len(times))
     zone = ZoneInfo(timezone)

@@ -23,6 +23,7 @@ from models.parts.statistics import binomial_at_most
 CAPACITY = 20_000  # the most scores kept: the 1 % quantile then has a standard error of 0.07 points
 FLOOR = 1e-300  # the least p-value: its logarithm is finite
 LARGEST = float(np.finfo(np.float32).max)
+COMMON = 0.02  # equal scores with at least this share of all are a common value, not copies
 FEWEST_FOR_TAIL = 100  # with fewer scores, the largest tenth has too few to fit a tail: under ten
 
 
@@ -61,9 +62,6 @@ def representable(scores: Float64) -> Float64:
     """
     clipped = np.fmax(np.fmin(scores, LARGEST), -LARGEST)
     return clipped.astype(np.float32).astype(np.float64)
-
-
-COMMON = 0.02  # equal scores with at least this share of all are a common value, not copies
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,6 @@ class Calibration:
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - confidence) / 2.0
         counts = self._copies()
-        # the effective number of scores, Kish, 1965
         n = max(1, round(self.n * self.n / int(counts.sum())))
         single = int((counts[self.n - k :] == 1).sum())
         least, most = math.floor(single / self.n * n), math.ceil(k / self.n * n)
@@ -157,8 +154,8 @@ class Calibration:
         """Return how often each score occurs, (n,); 1 for a common value."""
         starts = np.flatnonzero(np.r_[True, np.diff(self.scores) > 0.0])
         counts = np.diff(np.r_[starts, self.n])
-        often = np.repeat(counts, counts)
-        return np.where(often >= max(2.0, COMMON * self.n), 1, often)
+        copies = np.repeat(counts, counts)
+        return np.where(copies >= max(2.0, COMMON * self.n), 1, copies)
 
     def _support(self, alpha: float) -> Support:
         if alpha * (self.n + 1) >= 1.0:

@@ -63,9 +63,9 @@ class Marginals:
         order = np.sort(order)
         values = np.quantile(x, order, axis=0).T  # (d, K)
         scores = np.empty_like(values)
-        for mine, own in zip(scores, values, strict=True):
-            _, of = np.unique(own, return_inverse=True)
-            mine[:] = (np.bincount(of, order) / np.bincount(of))[of]
+        for feature_scores, knots in zip(scores, values, strict=True):
+            _, group = np.unique(knots, return_inverse=True)  # equal knots share a score
+            feature_scores[:] = (np.bincount(group, order) / np.bincount(group))[group]
         raw = cls(values, ndtri(scores), np.ones(d))
         mapped = raw(x)
         spread = mapped.std(axis=0)

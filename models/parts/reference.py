@@ -44,7 +44,8 @@ class Reference:
         outer = [low - 3 * width, low - width, low, high + 1e-6 * width, high + width]
         edges = np.sort(np.stack([*outer, high + 3 * width, *deciles]), axis=0).T
         d = X.shape[1]
-        empty = cls(_float32(edges), np.zeros((d, BINS)), np.zeros(d), np.zeros(1))
+        edges = np.ascontiguousarray(np.clip(edges, -3.4e38, 3.4e38), np.float32)
+        empty = cls(edges, np.zeros((d, BINS)), np.zeros(d), np.zeros(1))
         return empty.updated(X, 0.0)
 
     @classmethod
@@ -64,10 +65,10 @@ class Reference:
     def constant(self) -> NDArray[np.bool_]:
         """Mask (d,) of the features whose values so far all lie within 0.1 % of one value."""
         value = self.edges[:, 2]
-        of = (self.edges <= value[:, None]).sum(axis=1)
-        alone: NDArray[np.bool_] = value == self.edges[:, BINS - 5]
-        whole: NDArray[np.bool_] = self.expected[np.arange(len(of)), of] > 1.0 - 1e-9
-        return alone & whole
+        own_bin = (self.edges <= value[:, None]).sum(axis=1)
+        share = self.expected[np.arange(len(own_bin)), own_bin]
+        constant: NDArray[np.bool_] = (value == self.edges[:, BINS - 5]) & (share > 1.0 - 1e-9)
+        return constant
 
     def updated(self, X: Array, share_old: float) -> Self:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
@@ -82,10 +83,13 @@ class Reference:
         return replace(self, expected=expected, wander=np.minimum(wander, 1.0))
 
     def _farthest(self, X: Array, whole: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return each feature's largest distance (d,) of a window of X from `whole` (d, B)."""
+        """Return the largest distance (d,) of a window of X (n, d) from `whole`, by feature.
+
+        `whole` (d, B) are distribution functions at the bins' ends.
+        """
         far = np.zeros(len(whole))
-        for some in _windows(len(X)):
-            far = np.maximum(far, np.abs(self._cumulative(X[some]) - whole).max(axis=1))
+        for window in _windows(len(X)):
+            far = np.maximum(far, np.abs(self._cumulative(X[window]) - whole).max(axis=1))
         return far
 
     def _cumulative(self, X: Array) -> NDArray[np.float64]:
@@ -94,11 +98,11 @@ class Reference:
 
     def with_scores(self, p_values: NDArray[np.float64]) -> Self:
         """Return the reference updated with the scores' `p_values` (n,) of normals, in order."""
-        far, whole = self.score_wander, np.arange(1, WINDOW + 1) / WINDOW
-        for some in _windows(len(p_values)):
-            gap = np.abs(np.sort(p_values[some]) - whole).max()
-            far = np.maximum(far, min(float(gap), 1.0))
-        return replace(self, score_wander=far)
+        wander, uniform = self.score_wander, np.arange(1, WINDOW + 1) / WINDOW
+        for window in _windows(len(p_values)):
+            distance = np.abs(np.sort(p_values[window]) - uniform).max()
+            wander = np.maximum(wander, min(float(distance), 1.0))
+        return replace(self, score_wander=wander)
 
     def bin_counts(self, X: Array) -> NDArray[np.int64]:
         """Return how many rows of X (n, d) fall in each bin, (d, B)."""
@@ -113,7 +117,3 @@ class Reference:
 def _windows(n: int) -> Iterator[slice]:
     """Yield the windows of n rows; each overlaps the next by half. Too few rows give none."""
     return (slice(start, start + WINDOW) for start in range(0, n - WINDOW + 1, WINDOW // 2))
-
-
-def _float32(edges: NDArray[np.float64]) -> Array:
-    return np.ascontiguousarray(np.clip(edges, -3.4e38, 3.4e38).astype(np.float32))

@@ -57,27 +57,27 @@ class Boundaries:
     typical: Array
 
     @classmethod
-    def fit(cls, network: Network, x: Array, of: NDArray[np.int64], drawn: Array) -> Self:
-        """Fit to scaled vectors x (n, d) with regime indices `of` (n,); each of 0..R-1 occurs.
+    def fit(cls, network: Network, x: Array, index: NDArray[np.int64], drawn: Array) -> Self:
+        """Fit to scaled vectors x (n, d) with regime indices `index` (n,); each of 0..R-1 occurs.
 
         `drawn` (m, d) come from the generator. A regime's mean code is that of the drawn vectors in
         the regime, or of the vectors of x if none was drawn. Its typical code is the code of the
         drawn vector nearest to that mean.
         """
         features = network.hidden(x).astype(np.float64)
-        means = group_means(features, of)
-        within = features - means[of]
+        means = group_means(features, index)
+        within = features - means[index]
         covariance = within.T @ within / len(features)
         ridge = RIDGE * np.trace(covariance) / len(covariance) + 1e-9
         weight = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), means.T)  # (h, R)
         bias = -0.5 * (means.T * weight).sum(axis=0)
-        found = cls(weight.astype(np.float32), bias.astype(np.float32), np.empty((0, 0), "f4"))
-        codes, near = network.encode(drawn)[0], found.nearest(network, drawn)
-        middles = group_means(network.encode(x)[0], of)
+        linear = cls(weight.astype(np.float32), bias.astype(np.float32), np.empty((0, 0), "f4"))
+        codes, near = network.encode(drawn)[0], linear.nearest(network, drawn)
+        middles = group_means(network.encode(x)[0], index)
         for r in np.unique(near):
             middles[r] = codes[near == r].mean(axis=0)
         distances = np.square(middles[:, None] - codes[None]).sum(axis=2)  # (R, m)
-        return cls(found.weight, found.bias, codes[distances.argmin(axis=1)])
+        return cls(linear.weight, linear.bias, codes[distances.argmin(axis=1)])
 
     def nearest(self, network: Network, x: Array) -> NDArray[np.int64]:
         """Return the index of the nearest regime of each scaled vector of x (n, d), (n,)."""
@@ -100,6 +100,6 @@ class Boundaries:
         return cls(*(memory[f"regimes.{name}"] for name in cls.__slots__))
 
 
-def group_means(values: NDArray[Any], of: NDArray[np.int64]) -> NDArray[Any]:
-    """Return the mean of the rows of each group, (groups, columns)."""
-    return np.stack([values[of == group].mean(axis=0) for group in range(of.max() + 1)])
+def group_means(values: NDArray[Any], index: NDArray[np.int64]) -> NDArray[Any]:
+    """Return the mean of the rows of each group, (groups, columns); `index` is each row's group."""
+    return np.stack([values[index == group].mean(axis=0) for group in range(index.max() + 1)])

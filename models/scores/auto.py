@@ -156,7 +156,3 @@ def parts_of(score: Auto, x: Array) -> Float64:
     """Return the scores of each part for any number n of scaled vectors x (n, d), (6, n)."""
     parts = [score.parts(x[rows]) for rows in row_blocks(*x.shape)]
     return np.concatenate(parts or [np.empty((score.counted, 0))], axis=1)
-
-
-def _float32(score: float) -> float:
-    return float(np.float32(score))

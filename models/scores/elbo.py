@@ -27,26 +27,26 @@ Layer = tuple[Array, Array]
 
 
 class Scorer:
-    """The score named `kind` under a network, as a function of scaled vectors.
+    """The score `elbo`, `reconstruction` or `fitted` of a network, as a function of scaled vectors.
 
     `elbo` is the negative evidence lower bound at the posterior's mean, -log p(x | z = mean(x)) +
     KL(q(z|x) || N(0, I)): one forward pass, no sampling. `reconstruction` omits the divergence.
-    `fitted` replaces N(0, I) by p, the mixture fitted to the codes, from which replay draws: -log
-    p(x|z) - log p(z) - H(q(z|x)) at z = mean(x). Tomczak & Welling, VAE with a VampPrior, 2018,
-    give the reason. The scorer holds references to the network's arrays. It is safe to call from
+    `fitted` replaces N(0, I) by p, the mixture `latents` from which replay draws: -log p(x|z) -
+    log p(z) - H(q(z|x)) at z = mean(x), as Tomczak & Welling advise (VAE with a VampPrior, 2018).
+    The scorer holds references to the network's arrays. It is safe to call from
     several threads.
     """
 
-    def __init__(self, kind: str, network: Network, latents: Mixture | None = None) -> None:
+    def __init__(self, name: str, network: Network, latents: Mixture | None = None) -> None:
         shape = network.shape
         self._network = network
         self._density = Density(latents) if latents is not None else None
-        self._diverges = kind == "elbo"
+        self._diverges = name == "elbo"
         self._gaussian = shape.likelihood == "gaussian"
         self._latent = shape.latent
         self._encoder = layers(network, "encoder")
         self._decoder = layers(network, "decoder")
-        self._blocks, self._numbers = shape.slot_slices, shape.numbers
+        self._categories = shape.slot_slices
         noise = np.maximum(network.tensors["noise"][0], shape.noise_floor).astype(np.float64)
         noise = noise[: shape.numbers]
         # (m,), the inverse of each deviation
@@ -58,7 +58,7 @@ class Scorer:
         if self._density is not None:
             # the constant of the posterior's entropy
             self._constant -= 0.5 * shape.latent * (1.0 + LOG_2PI)
-        self.takes_one = self._gaussian and self._density is None and not self._blocks
+        self.takes_one = self._gaussian and self._density is None and not self._categories
 
     def __call__(self, x: Array) -> Float64:
         """Return the scores (n,) in nats of one block of scaled vectors x (n, d).
@@ -109,11 +109,12 @@ class Scorer:
         return nats
 
     def _misfit(self, x: Array, decoded: Array) -> Array | Float64:
-        if self._blocks:
-            words = self._misfit_of_categories(x, decoded)
-            numbers = self._numbers
-            residual = (x[:, :numbers] - decoded[:, :numbers]) * self._precision
-            both: Float64 = words + _HALF * np.vecdot(residual, residual)
+        """Return -log p(x|z) without its constant, (n,), from the decoder's output (n, d)."""
+        if self._categories:
+            m = len(self._precision)
+            residual = (x[:, :m] - decoded[:, :m]) * self._precision
+            categories = self._misfit_of_categories(x, decoded)
+            both: Float64 = categories + _HALF * np.vecdot(residual, residual)
             return both
         if self._gaussian:
             residual = np.subtract(x, decoded, out=decoded)
@@ -127,19 +128,15 @@ class Scorer:
     def _misfit_of_categories(self, x: Array, decoded: Array) -> Float64:
         """Return -log p of the categories of x (n, d), (n,), from the decoder's logits."""
         nats = np.zeros(len(x))
-        for own in self._blocks:
+        for own in self._categories:
             nats -= np.vecdot(x[:, own], log_softmax(decoded[:, own]))
         return nats
 
 
 def row_blocks(n: int, d: int) -> Iterator[slice]:
     """Yield slices of the rows of a matrix (n, d) in row_blocks that fit a core's cache."""
-    step = _rows(d)
+    step = max(_FEWEST, _BLOCK // d)
     return (slice(start, start + step) for start in range(0, n, step))
-
-
-def _rows(d: int) -> int:
-    return max(_FEWEST, _BLOCK // d)
 
 
 def layers(network: Network, part: str) -> list[Layer]:

@@ -13,7 +13,6 @@ from models.parts.carried_calibration import GENERATED, carried, mixed, repeated
 from models.parts.lineage import Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
-from models.parts.reference import Reference
 from models.parts.views import Views
 from models.scores import by_regime
 from models.scores.by_name import (
@@ -32,7 +31,7 @@ from models.training.false_incidents import with_incidents_on_held_out
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.mixing import LEAST_NEW
 from models.training.trained import Trained
-from models.training.training_record import alarm_evidence, lineage_of
+from models.training.training_record import alarm_evidence, lineage_of, reference_of
 from models.version.version import Version
 
 MAX_CODES = 8_000  # the most codes to which the latent mixture is fitted
@@ -106,11 +105,7 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         network=network,
         latents=latents,
         calibration=mixed(old, repeated(held_out, least, len(old)), share_old),
-        reference=(
-            previous.reference.updated(trained.new, 1.0 - len(trained.new) / lineage.learned)
-            if previous
-            else Reference.fit(trained.new)
-        ),
+        reference=reference_of(previous, trained.new, 1.0 - len(trained.new) / lineage.learned),
         kept=kept,
         lineage=lineage,
         memory=trained.memory,

@@ -22,9 +22,8 @@ from models.arrays import Array, Float64
 from models.config import Config
 from models.errors import VectorError
 from models.parts.carried_calibration import GENERATED, carried, mixed
-from models.parts.lineage import Training
+from models.parts.lineage import Evidence, Training
 from models.parts.network import Identity
-from models.parts.reference import Reference
 from models.parts.tied_gaussians import LABELS, MahalanobisScore, TiedGaussians
 from models.survey.survey import PreviousRegime, VersionRegimes, survey_regimes
 from models.training import mixing
@@ -33,7 +32,7 @@ from models.training.learner import Progress, Weights
 from models.training.likelihood import likelihood_and_scaler
 from models.training.plan import FOLDS, folds_of_runs, seed_of
 from models.training.prepared import PreparedExperience
-from models.training.training_record import alarm_evidence, lineage_of
+from models.training.training_record import alarm_evidence, lineage_of, reference_of
 from models.version.version import Version
 
 WIDEST = 4_096  # the most features: the covariance then takes 64 MiB
@@ -159,9 +158,7 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
         network=Identity.of(d, categories),
         latents=tied,
         calibration=mixed(old, held_out, before / learned),
-        reference=(
-            previous.reference.updated(new, before / learned) if previous else Reference.fit(new)
-        ),
+        reference=reference_of(previous, new, before / learned),
         kept=x[:0],
         lineage=lineage_of(
             previous,
@@ -174,14 +171,7 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
         ),
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
-    champion, scores_before = None, old
-    if previous:
-        threshold = version.config.threshold
-        champion = previous.with_config(replace(previous.config, threshold=threshold))
-        scores_before = previous.calibration.scores
-    # The old normals are those of the calibration. Drawn vectors would not do: one Gaussian per
-    # regime has heavier tails than real, bounded normals, so more of them alarm.
-    evidence = alarm_evidence(version, champion, x, held_out, (scores_before, old))
+    evidence = _evidence(version, previous, x, held_out, old)
     found = survey_regimes(
         version, previous, _version_regimes(version, previous, whole, x, generated), rng
     )
@@ -252,3 +242,17 @@ def _carried_scores(
 
 def _drawn(previous: Version, rng: np.random.Generator) -> Array:
     return previous.with_faithful_draws().draw(GENERATED, rng)
+
+
+def _evidence(
+    version: Version, previous: Version | None, x: Array, held_out: Float64, old: Float64
+) -> Evidence:
+    """Return the gate's evidence; the old normals are those of the calibration, scored `old` (m,).
+
+    Drawn vectors would not do: one Gaussian per regime has heavier tails than real, bounded
+    normals, so more of them alarm.
+    """
+    if previous is None:
+        return alarm_evidence(version, None, x, held_out, (old, old))
+    champion = previous.with_config(replace(previous.config, threshold=version.config.threshold))
+    return alarm_evidence(version, champion, x, held_out, (previous.calibration.scores, old))

@@ -3,6 +3,7 @@
 from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
+from models.parts.reference import Reference
 from models.training.mixing import RARE
 from models.version.version import Version
 
@@ -36,6 +37,11 @@ def lineage_of(  # noqa: PLR0913 - the facts that differ between the kinds
         bytes_kept=bytes_kept,
         evidence=NO_EVIDENCE,
     )
+
+
+def reference_of(previous: Version | None, new: Array, share_old: float) -> Reference:
+    """Return the previous version's reference updated with normals (n, d), or a first one."""
+    return previous.reference.updated(new, share_old) if previous else Reference.fit(new)
 
 
 def alarm_evidence(

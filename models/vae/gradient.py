@@ -101,7 +101,7 @@ class Gradient:
         spread = noise.mul_(deviation)  # z - mean
         z, target, weight = mean + spread, x, 1.0
         if answers is not None:
-            old, weight = len(answers.z), answers.weight
+            weight = answers.weight
             z = torch.cat([z, answers.z.expand(len(x), -1, -1)], 1)
             target = torch.cat([x, answers.decoded.expand(len(x), -1, -1)], 1)
         decoded = self._decoder.forward(z)
@@ -123,14 +123,30 @@ class Gradient:
         by_log_variance.add_(deviation.square_().sub_(1.0), alpha=0.5 * beta / n)
         by_mean = by_z.add_(mean, alpha=beta / n)
         if answers is not None:
-            apart = mean[:, :old] - answers.mean
-            precision = (-log_variance[:, :old]).exp_()
-            by_mean[:, :old] += apart * precision * (weight / n)
-            spread_0 = answers.log_variance.exp() + apart.square_()
-            by_log_variance[:, :old] += (0.5 * weight / n) * (1.0 - spread_0 * precision)
+            by_codes = by_mean, by_log_variance
+            self._add_divergence_of_codes(by_codes, (mean, log_variance), answers, n)
         by_log_variance.mul_(raw == log_variance)  # the gradient is 0 where the value was clamped
         self._encoder.backward(torch.cat([by_mean, by_log_variance], dim=-1), inward=False)
         return loss
+
+    @staticmethod
+    def _add_divergence_of_codes(
+        by_codes: tuple[Tensor, Tensor],
+        codes: tuple[Tensor, Tensor],
+        answers: TeacherAnswers,
+        n: int,
+    ) -> None:
+        """Add the gradient of KL(q_0(z|x) || q(z|x)) on the old rows, which come first.
+
+        `codes` are mean and log variance of q(z|x), (M, n, k) each; `by_codes` are their gradients.
+        """
+        old, share = len(answers.z), answers.weight / n
+        (by_mean, by_log_variance), (mean, log_variance) = by_codes, codes
+        apart = mean[:, :old] - answers.mean
+        precision = (-log_variance[:, :old]).exp_()
+        by_mean[:, :old] += apart * precision * share
+        spread_0 = answers.log_variance.exp() + apart.square_()
+        by_log_variance[:, :old] += (0.5 * share) * (1.0 - spread_0 * precision)
 
     def _gaussian_gradient(
         self, target: Tensor, decoded: Tensor, answers: TeacherAnswers | None, n: int

@@ -48,10 +48,10 @@ def suspects(
     outlying = np.abs(x - drawn.mean(axis=0)) / spread
     if columns < x.shape[1]:
         shares, outlying = by_owner(shares, owners, "sum"), by_owner(outlying, owners, "max")
-    first = np.argsort(-shares, axis=1, kind="stable")[:, :SUSPECTS]
-    np.put_along_axis(outlying, first, -1.0, axis=1)
-    then = np.argsort(-outlying, axis=1, kind="stable")[:, :SUSPECTS]
-    return np.concatenate([first, then], axis=1)
+    by_share = np.argsort(-shares, axis=1, kind="stable")[:, :SUSPECTS]
+    np.put_along_axis(outlying, by_share, -1.0, axis=1)
+    by_distance = np.argsort(-outlying, axis=1, kind="stable")[:, :SUSPECTS]
+    return np.concatenate([by_share, by_distance], axis=1)
 
 
 def by_owner(

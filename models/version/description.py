@@ -53,11 +53,11 @@ def parse_description(about: Mapping[str, Any]) -> Description:
         lineage = msgspec.convert(about.get("lineage"), Lineage)
     except (msgspec.ValidationError, ConfigError) as error:
         raise ArtifactError(f"artifact: its description: {error}") from None
-    found = Description(config, shape, lineage)
-    for what, right in _consistent(found):
-        if not right:
+    description = Description(config, shape, lineage)
+    for what, is_met in _consistent(description):
+        if not is_met:
             raise ArtifactError(f"artifact: its description: {what}")
-    return found
+    return description
 
 
 def _check_json(value: Any, depth: int = 0) -> None:
@@ -94,7 +94,7 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new
     known = lineage.regimes
     numbers = [one.number for one in known]
-    yield "lineage.regimes: numbers rise", _distinct(numbers)
+    yield "lineage.regimes: numbers rise", numbers == sorted(set(numbers))
     yield "lineage.regimes: sizes sum to 0", not known or sum(one.size for one in known) > 0
     largest = max([0, *numbers])
     yield "lineage.last_regime: a regime has a larger number", largest <= lineage.last_regime
@@ -104,8 +104,3 @@ def _slots_are_valid(shape: Shape) -> bool:
     counts = shape.categories
     gaussian = not counts or shape.likelihood != "bernoulli"
     return gaussian and all(1 <= one <= MOST_SLOTS for one in counts) and shape.numbers >= 0
-
-
-def _distinct(numbers: list[int]) -> bool:
-    """Return whether the numbers rise strictly."""
-    return numbers == sorted(set(numbers))

@@ -75,19 +75,19 @@ def by_column(
     share is left out.
     """
     n, d = len(found.values), len(numbers)
-    value, hoped = (np.full((n, d), np.nan) for _ in range(2))
+    values, expected = (np.full((n, d), np.nan) for _ in range(2))
     widest = np.full((n, d), -np.inf)
     for feature, (column, how) in enumerate(context.origins(numbers)):
         if column < 0:
             continue
-        own, wanted = (
+        own, own_expected = (
             part[:, feature].astype(np.float64) for part in (found.values, found.expected)
         )
         if how == "deviation" and "value" in context.derive:
-            wanted = value[:, column] - (own - wanted)
+            own_expected = values[:, column] - (own - own_expected)
         else:
-            value[:, column] = own
-        leads = gaps[:, feature] > widest[:, column]
-        hoped[leads, column] = wanted[leads]
-        widest[leads, column] = gaps[leads, feature]
-    return ScoreShares(value, found.shares[:, :d], hoped)
+            values[:, column] = own
+        wider = gaps[:, feature] > widest[:, column]
+        expected[wider, column] = own_expected[wider]
+        widest[wider, column] = gaps[wider, feature]
+    return ScoreShares(values, found.shares[:, :d], expected)

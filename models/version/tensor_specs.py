@@ -163,8 +163,8 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     for name, spec in specs.items():
         if why := spec.violation(tensors[name]):
             raise ArtifactError(f"artifact: {name} {why}")
-    for what, right in _value_requirements(tensors):
-        if not right:
+    for what, is_met in _value_requirements(tensors):
+        if not is_met:
             raise ArtifactError(f"artifact: {what}")
 
 
