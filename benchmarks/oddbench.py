@@ -209,10 +209,12 @@ def main():
     parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--tables", type=int, default=None, help="number of tables, by name")
+    parser.add_argument("--numbers", type=int, nargs="+", help="these tables, numbered from 1")
     args = parser.parse_args()
-    names = list(tables())[: args.tables]
+    names = list(tables())
+    chosen = [names[i - 1] for i in args.numbers] if args.numbers else names[: args.tables]
     keys = [(n, a, w, s) for s in range(args.seeds) for w in args.ways for a in args.arms
-            for n in names if not (a in CONTINUAL and w == "at once")]  # fmt: skip
+            for n in chosen if not (a in CONTINUAL and w == "at once")]  # fmt: skip
     kept = Runs.of(args)
     found = kept.run(partial(job), keys, lambda one: f"AUROC {one['auroc']:.3f}")
     lines, peers, lost = [], best_peers(found), []

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 
 PROBES = 4  # directions in which a kernel's width is measured in another space
+# The least variance of a Gaussian relative to the sum of its variances. With less, rounding to
+# float32 leaves a matrix that is no covariance.
+NARROWEST = 1e-11
 
 
 class Components(NamedTuple):
@@ -34,13 +37,14 @@ class Components(NamedTuple):
         mapped points give the new mean and covariance.
         """
         k = self.means.shape[1]
-        axes = math.sqrt(k) * np.linalg.cholesky(self.covariances).transpose(0, 2, 1)
+        axes = math.sqrt(k) * np.linalg.cholesky(widened(self.covariances)).transpose(0, 2, 1)
         points = self.means[:, None] + np.concatenate([axes, -axes], axis=1)  # (K, 2k, k)
         points = to(points.reshape(-1, k)).reshape(len(points), 2 * k, -1)
         means = points.mean(axis=1)
         apart = points - means[:, None]
         j = points.shape[2]
         covariances = apart.transpose(0, 2, 1) @ apart / (2 * k) + ridge * np.eye(j)
+        covariances = widened(covariances)
         signs = np.where(np.random.default_rng(0).random((PROBES, k)) < 0.5, -1.0, 1.0)
         steps = np.sqrt(self.variances)[:, None] * np.concatenate([signs, -signs])[:, None]
         centres = to(self.centres)
@@ -69,6 +73,17 @@ class Components(NamedTuple):
             covariances,
             *_merged_kernels(self.shares, self.centres, self.variances, kernels),
         )
+
+
+def widened(covariances: Float64) -> Float64:
+    """Return covariances (K, k, k) whose Cholesky factors exist, also when rounded to float32.
+
+    Values far beyond a view's knots, and the merging of Gaussians that lie far apart, make a
+    Gaussian so wide in some directions that rounding errors exceed its variance in others.
+    """
+    least = NARROWEST * np.trace(covariances, axis1=1, axis2=2)
+    wider: Float64 = covariances + least[:, None, None] * np.eye(covariances.shape[2])
+    return wider
 
 
 def _merged_gaussians(

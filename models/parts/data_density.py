@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
-from models.parts.components import Components
+from models.parts.components import Components, widened
 from models.parts.density_pass import DensityPass, Kernels, Space
 from models.parts.mixture import MODES, Density, Mixture
 
@@ -138,7 +138,7 @@ class DataDensity:
             self,
             weights=joined.weights,
             means=joined.means.astype(np.float32),
-            factors=np.linalg.cholesky(joined.covariances).astype(np.float32),
+            factors=np.linalg.cholesky(widened(joined.covariances)).astype(np.float32),
             centres=joined.centres,
             variances=joined.variances,
             shares=np.log(joined.shares),
@@ -252,7 +252,8 @@ def _with_pooled_covariance(mixture: Mixture, codes: Array, ridge: float) -> Mix
     weight = k + SHRINK
     mixed = (own * counts[:, None, None] + weight * pooled) / (counts + weight)[:, None, None]
     mixed += ridge * np.eye(k)
-    return Mixture(mixture.weights, mixture.means, np.linalg.cholesky(mixed).astype(np.float32))
+    factors = np.linalg.cholesky(widened(mixed)).astype(np.float32)
+    return Mixture(mixture.weights, mixture.means, factors)
 
 
 def _kernel_centres(codes: Array, seed: int) -> Array:

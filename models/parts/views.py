@@ -13,6 +13,10 @@ from models.parts.fine_combinations import ROWS_A_FEATURE, FineCombinations, ove
 from models.parts.marginals import REACH, Marginals
 
 LEAST = 1e-6  # a feature with a smaller deviation is constant
+# Smaller deviations in the view `shrunk` count as this one. A pixel that is dark in nearly all
+# pictures would otherwise outweigh the rest, and more so after each experience: drawn vectors
+# hardly ever have such a value, so that its deviation falls and old components grow wide.
+FAINT = 0.1
 KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
 _FURTHEST = float(np.arcsinh(REACH))
 
@@ -22,10 +26,10 @@ class Views:
     """Two views of scaled vectors, and a density of each.
 
     The view `shrunk` is asinh(x), which shrinks the tails, times `unit` (d,), which gives each
-    feature a deviation of 1. It shows gaps between modes. The combinations `fine`, if any, are
-    further features of that view. The view `normal` consists of normal scores. It shows anomalies
-    in the tail of a skewed feature. Its own combinations, `fine_normal`, are nearly constant ratios
-    of features that span decades.
+    feature a deviation of 1, or less if the feature hardly varies. It shows gaps between modes. The
+    combinations `fine`, if any, are further features of that view. The view `normal` consists of
+    normal scores. It shows anomalies in the tail of a skewed feature. Its own combinations,
+    `fine_normal`, are nearly constant ratios of features that span decades.
     """
 
     unit: Array
@@ -59,7 +63,8 @@ class Views:
         enough = ROWS_A_FEATURE if like is None else 0
         fine = FineCombinations.fit(wide, enough=enough) if like is None or like.fine else None
         spread = np.arcsinh(_near(wide)).std(axis=0)
-        unit = (1.0 / np.where(spread < LEAST, 1.0, spread)).astype(np.float32)
+        spread = np.where(spread < LEAST, 1.0, np.maximum(spread, FAINT))
+        unit = (1.0 / spread).astype(np.float32)
         scores = Marginals.fit(wide) if marginals is None else marginals
         fine_normal = None
         if like is None or like.fine_normal:

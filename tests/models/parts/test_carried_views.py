@@ -5,7 +5,7 @@ import numpy as np
 from models.arrays import Array, Float64
 from models.parts.carried_views import CarriedViews
 from models.parts.components import Components
-from models.parts.data_density import KERNELS
+from models.parts.data_density import KERNELS, DataDensity
 from models.parts.mixture import MODES
 from models.parts.views import Views
 
@@ -70,6 +70,41 @@ def test_the_components_that_merge_are_those_that_are_most_alike() -> None:
     few = Components(np.full(4, 0.25), at, ones, np.full(4, 0.25), at, np.ones(4)).merged(3, 3)
     np.testing.assert_allclose(np.sort(few.means.ravel()), [0.05, 10.0, 30.0])
     np.testing.assert_allclose(np.sort(few.centres.ravel()), [0.05, 10.0, 30.0])
+
+
+def test_a_gaussian_that_is_far_wider_in_one_direction_can_be_carried_on() -> None:
+    """A density that got such a Gaussian is moved again, and its wide variance stays."""
+    rng, k = np.random.default_rng(2), 12
+    turn = np.linalg.qr(rng.normal(size=(k, k)))[0]
+    variances = np.full(k, 1e-8)
+    variances[0] = 1e10
+    wide = (turn * variances) @ turn.T
+    alone = random_components(rng, 1, 1, k)._replace(covariances=wide[None])
+    density = DataDensity.fit(rng.normal(size=(400, k)).astype(np.float32), seed=0)
+    joined = density.joined_with(alone, 0.5)
+    again = joined.components_in(joined, lambda z: z)
+    np.testing.assert_allclose(np.linalg.eigvalsh(again.covariances).max(), 1e10, rtol=1e-3)
+    assert np.linalg.eigvalsh(again.covariances).min() > 0.0
+
+
+def pictures(i: int, n: int, rng: np.random.Generator) -> Array:
+    """Return n pictures of 60 pixels: ten are lit, and in one of five pictures a stray one too."""
+    rows = np.zeros((n, 60), np.float32)
+    rows[:, 10 * i : 10 * i + 10] = rng.random((n, 10))
+    stray = rng.choice(n, n // 5, replace=False)
+    rows[stray, rng.integers(60, size=len(stray))] = 10.0 ** rng.uniform(-3.0, 0.0, len(stray))
+    return rows
+
+
+def test_old_components_do_not_grow_wide_where_each_experience_lights_other_pixels() -> None:
+    """Over four experiences no Gaussian becomes ten times as wide as all pictures together."""
+    rng = np.random.default_rng(5)
+    views, widest = Views.fit(pictures(0, 600, rng), 0), []
+    for i in range(1, 4):
+        drawn = views.sample(600 * i, rng)
+        views = CarriedViews.fit(views, drawn, pictures(i, 600, rng), 0).views
+        widest.append(np.linalg.eigvalsh(views.shrunk.components.covariances).max())
+    assert max(widest) < 10.0
 
 
 def rows_of_regime(i: int, n: int, rng: np.random.Generator) -> Array:
