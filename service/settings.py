@@ -25,6 +25,7 @@ from service.settings_file import (
     CONFIG_FILE,
     BadSettings,
     cause,
+    content,
     refuse_empty_guard,
     toml_source,
     variable,
@@ -338,7 +339,7 @@ class Settings(BaseSettings):
         """Return the bytes of the file that the setting `name` names. Raises BadSettings."""
         file: Path = getattr(self, name)
         try:
-            return file.read_bytes()
+            return content(file)
         except OSError as error:
             raise BadSettings(f"{variable(name)}: {cause(file, error)}") from None
 

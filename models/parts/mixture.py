@@ -17,6 +17,7 @@ MODES = 40  # the most modes
 RIDGE = 1e-3  # added to every variance, so that no mode is flatter than this
 # the most steps of a fit; a fit stops after a step that gains fewer nats
 MOST_STEPS, SETTLED = 60, 0.01
+MOST_CELLS = 2**22  # the most cells of factors that drawing copies at a time: 16 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,12 @@ class Mixture:
         """Draw n codes, (n, k)."""
         mode = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
         noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
-        codes: Array = self.means[mode] + np.einsum("nij,nj->ni", self.factors[mode], noise)
+        codes: Array = self.means[mode]
+        # A few codes at a time: each needs a copy of its mode's factor, (k, k).
+        step = max(1, MOST_CELLS // noise.shape[1] ** 2)
+        for start in range(0, n, step):
+            part = slice(start, start + step)
+            codes[part] += np.einsum("nij,nj->ni", self.factors[mode[part]], noise[part])
         return codes
 
 

@@ -19,6 +19,9 @@ _log = log.get(__name__)
 
 def everything(settings: Settings) -> None:
     """Run store, API and worker until a signal. A store that the settings name is not started."""
+    from service.worker.webhook import Receiver
+
+    Receiver.of(settings)  # before anything runs
     store = None if settings.store_url() else EmbeddedStore(settings.data_dir)
     _supervise(settings, store, worker=True)
 
@@ -31,8 +34,10 @@ def api(settings: Settings) -> None:
 def worker(settings: Settings) -> int:
     """Run a worker until a signal. Return its exit status."""
     from service.worker.__main__ import main
+    from service.worker.webhook import Receiver
 
     Signer.of(_with_store(settings))  # before anything runs
+    Receiver.of(settings)
     log.configure(settings, "worker")
     _name_the_misspelt()
     return main()

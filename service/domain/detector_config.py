@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-import orjson
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from models import Config, Model, Replay, Version
 from models.columns import MAX_DIMENSION, Column
@@ -117,14 +116,15 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
     _check_size(body)
     try:
         # Validate JSON: even with strict validation, a JSON list is allowed for a tuple.
-        text = orjson.dumps(body) if isinstance(body, Mapping) else body
+        # Not orjson, which refuses integers of more than 64 bits.
+        text = to_json(body) if isinstance(body, Mapping) else body
         return _adapter.validate_json(text or b"{}")
     except ValidationError as error:
         if error.error_count() > _MOST_ERRORS:
             raise Unprocessable(f"More than {_MOST_ERRORS} values are invalid.") from None
         raise Unprocessable(_reason(error)) from None
     except ValueError:
-        # orjson raises for values that JSON cannot hold, such as half of a surrogate pair.
+        # pydantic raises for values that JSON cannot hold, such as half of a surrogate pair.
         raise Unprocessable("The config is not JSON.") from None
 
 

@@ -11,11 +11,13 @@ def check_certificate(settings: Settings) -> None:
         if settings.tls_key is not None:
             raise BadSettings("ANAMNESIS_TLS_KEY is set, and ANAMNESIS_TLS_CERT is not")
         return
-    settings.content("tls_cert")
+    contents = [settings.content("tls_cert")]
     if settings.tls_key is not None:
-        settings.content("tls_key")
+        contents.append(settings.content("tls_key"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
+        if not all(contents):
+            raise ValueError  # OpenSSL would wait for the content of a named pipe
         # Without a password here OpenSSL would ask for one at the terminal.
         context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
     except (ssl.SSLError, ValueError):
@@ -27,10 +29,18 @@ def check_certificate(settings: Settings) -> None:
 
 
 def own(settings: Settings) -> ssl.SSLContext | bool:
-    """Return an SSL context that trusts the service's own certificate, whatever its host name."""
+    """Return an SSL context that trusts the service's own certificate, whatever its host name.
+
+    Raises BadSettings if the file holds no certificate.
+    """
     if settings.tls_cert is None:
         return True
-    context = ssl.create_default_context(cafile=settings.tls_cert)
+    try:
+        context = ssl.create_default_context(cadata=settings.text("tls_cert"))
+    except ssl.SSLError:
+        raise BadSettings(
+            f"ANAMNESIS_TLS_CERT: {settings.tls_cert} is not a certificate (PEM)"
+        ) from None
     context.check_hostname = False
     context.verify_flags |= (
         ssl.VERIFY_X509_PARTIAL_CHAIN

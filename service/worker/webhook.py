@@ -11,7 +11,7 @@ import httpx
 
 from service import log
 from service.domain.webhook_message import Message, headers, secret_of
-from service.settings import Settings
+from service.settings import BadSettings, Settings, variable
 from service.store.connection import Connection
 from service.store.leases import Lease
 from service.store.lua import Fenced
@@ -36,11 +36,16 @@ class Receiver:
 
     @classmethod
     def of(cls, settings: Settings) -> "Receiver | None":
-        """Return the receiver that the settings name. Raises ValueError for a short secret."""
+        """Return the receiver that the settings name. Raises BadSettings for a bad secret."""
         if settings.webhook_url is None:
             return None
-        path = settings.webhook_secret_file
-        secret = None if path is None else secret_of(path.read_text())
+        name, secret = "webhook_secret_file", None
+        if settings.webhook_secret_file is not None:
+            text = settings.text(name)
+            try:
+                secret = secret_of(text)
+            except ValueError as error:
+                raise BadSettings(f"{variable(name)}: {error}") from None
         return cls(
             settings.webhook_url, secret, settings.webhook_per_minute, settings.webhook_seconds
         )

@@ -17,7 +17,9 @@ ROUTES = [
     ("POST", f"{PUMP}/retrain"), ("POST", f"{PUMP}/feedback"), ("PUT", f"{PUMP}/champion"),
     ("POST", f"{PUMP}/versions"), ("POST", f"{PUMP}/quarantine/v1"), ("DELETE", f"{PUMP}/x"),
     ("GET", f"{PUMP}/events?limit=%00"), ("GET", f"{PUMP}/versions/%ff"), ("GET", "/%ff/%00"),
-    ("GET", "/v1/detectors/%F0%9F%98%80"), ("DELETE", "/v1/detectors/%ff"),
+    ("GET", "/v1/detectors/%F0%9F%98%80"), ("DELETE", "/v1/detectors/%ff"), ("PATCH", PUMP),
+    ("PUT", "/v1/templates/other"), ("POST", f"{PUMP}/revoke"), ("POST", f"{PUMP}/mute"),
+    ("POST", "/v1/keys"),
 ]  # fmt: skip
 BODIES = [
     b"", b"\x00", b"\xff\xfe", b"{", b"[]", b"null", b"NaN", b"1e999", b'"' + b"\\ud800" + b'"',

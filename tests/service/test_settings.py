@@ -6,7 +6,7 @@ from service.settings import BadSettings, Settings
 
 GUARDS = (
     "ADMIN_KEY_FILE", "KEY_FILE", "METRICS_KEY_FILE", "REDIS_PASSWORD_FILE", "SIGNING_KEY_FILE",
-    "TLS_CERT", "TLS_KEY", "TRUSTED_KEYS_FILE",
+    "TLS_CERT", "TLS_KEY", "TRUSTED_KEYS_FILE", "WEBHOOK_SECRET_FILE",
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from uvicorn.server import ServerState
 from service.api.fast_lane.request_reader import Reading, RequestReader
 from service.api.fast_lane.response_bytes import ResponseEncoder
 from service.problems import Busy, Problem, RequestTimeout
+from service.api.fast_lane.response_bytes import Frames
+from service.problems import BadRequest, Busy, Problem, RequestTimeout
 from service.scoring.answers import Reply, as_problem
 
 # Bytes that a peer must send or receive in every period of `body_seconds`: 6.5 KB/s by default.
@@ -73,6 +75,9 @@ class HttpProtocol(RequestReader):
         return self._lane_request is None and (
             self._is_last or (self.draining and self._reading is Reading.NOTHING)
         )
+        if self._asked is not None or self.pipeline:
+            return False
+        return self._last or (self.draining and self._reading is Reading.NOTHING)
 
     def on_response_complete(self) -> None:
         """Start the next queued request, or wait for one."""
@@ -150,6 +155,17 @@ class HttpProtocol(RequestReader):
         """Answer the requests that the peer sent before it closed its side."""
         self._is_last = True
         return self._unanswered > 0 and self.transport.can_write_eof()
+        """Answer the requests that the peer sent before it closed its side, then close."""
+        if self._reading is not Reading.NOTHING:
+            self.refuse(BadRequest("The connection was closed within the request."))
+        self._last = True
+        newest = self.pipeline[0][0] if self.pipeline else self.cycle
+        if newest is None or newest is self._lane_cycle:
+            waits = self._unanswered > 0
+        else:
+            newest.keep_alive = False
+            waits = not newest.response_complete
+        return (waits or self._last_answer_sent) and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
         """Stop reading from a peer that does not read its answers."""

@@ -105,6 +105,11 @@ class RequestReader(HttpToolsProtocol):
                     # Decline the offer: read the head again without it.
                     rest = rest[upgrade.args[0] :]
                     self.parser.feed_data(self._head_without_offer())
+                    declined = self._declined()
+                    # With `Connection: close` too, the old parser would ignore all further bytes.
+                    self.parser = httptools.HttpRequestParser(self)
+                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                    self.parser.feed_data(declined)
                 else:
                     return
         except httptools.HttpParserError:

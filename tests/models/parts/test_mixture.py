@@ -1,5 +1,7 @@
 """The mixture that replay draws from, fitted to codes."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
@@ -31,6 +33,19 @@ def test_equal_codes_give_a_usable_mixture(z: np.ndarray) -> None:
     drawn = mixture.sample(400, np.random.default_rng(0))
     nearest = np.abs(drawn[:, None] - np.unique(z, axis=0)).max(axis=2).min(axis=1)
     assert nearest.max() < 0.2
+
+
+def test_draws_of_many_latents_take_little_memory() -> None:
+    """Codes are drawn without a copy of a covariance for each of them."""
+    mixture = Mixture.prior(256)
+    tracemalloc.start()
+    try:
+        drawn = mixture.sample(4_000, np.random.default_rng(0))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert drawn.std() == pytest.approx(1.0, abs=0.01)
+    assert peak < 64 * 2**20
 
 
 def test_the_same_seed_gives_the_same_mixture() -> None:

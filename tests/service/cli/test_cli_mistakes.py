@@ -1,5 +1,6 @@
 """A mistyped command gets one line: no traceback, no secret, and a status for scripts."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ def run(capsys, monkeypatch, tmp_path) -> Callable[..., tuple[int, str]]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     (tmp_path / "garbage").write_bytes(b"\xff\xfe\x00" + SECRET.encode())
+    os.mkfifo(tmp_path / "pipe")  # nobody writes to it
     (tmp_path / "rows.csv").write_text("1,2\n3,4\n")
 
     def run(*arguments: str) -> tuple[int, str]:
@@ -105,18 +107,30 @@ def test_a_service_that_cannot_start_says_why(run, options):
         for setting in (
             "ANAMNESIS_ADMIN_KEY_FILE", "ANAMNESIS_METRICS_KEY_FILE", "ANAMNESIS_TLS_CERT",
             "ANAMNESIS_SIGNING_KEY_FILE", "ANAMNESIS_TRUSTED_KEYS_FILE",
+            "ANAMNESIS_WEBHOOK_SECRET_FILE",
         )
-        for file in ("absent", "folder", "garbage")
+        for file in ("absent", "folder", "garbage", "pipe", "/dev/zero")
     ],
 )  # fmt: skip
 def test_an_unusable_secret_is_reported_by_its_setting(run, monkeypatch, setting, file):
     """A secret that cannot be used is reported by its setting's name before anything runs."""
     monkeypatch.setenv(setting, file)
+    monkeypatch.setenv("ANAMNESIS_WEBHOOK_URL", "http://127.0.0.1:1")
     status, words = run("up", "--port", "0", "--data-dir", "data")
     assert status in (Exit.REFUSED, Exit.USAGE)
     assert setting in words
     assert "Traceback" not in words
     assert SECRET not in words
+
+
+@pytest.mark.parametrize("file", ["absent", "folder", "garbage"])
+def test_a_check_with_an_unusable_certificate_names_its_setting(run, monkeypatch, file):
+    """`anamnesis ready` names the setting of a certificate that cannot be used."""
+    monkeypatch.setenv("ANAMNESIS_TLS_CERT", file)
+    status, words = run("ready", "--port", "1")
+    assert status == Exit.USAGE
+    assert "ANAMNESIS_TLS_CERT" in words
+    assert "Traceback" not in words
 
 
 def test_a_closed_standard_input_is_no_traceback():

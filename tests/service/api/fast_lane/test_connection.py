@@ -407,6 +407,17 @@ async def test_offers_of_another_protocol_are_declined(api: Served) -> None:
                 assert (await peer.answer()).body == b"POST /after 0"
 
 
+async def test_an_offer_on_a_connection_that_closes_is_declined(api: Served) -> None:
+    """A client that offers another protocol and closes afterwards gets its answer."""
+    for path, way in ((PATH, "lane"), ("/other", "application")):
+        for connection in ("close, Upgrade", "Upgrade, close"):
+            peer = await api.peer()
+            wire = request(VECTOR, f"Connection: {connection}", "Upgrade: h2c", path=path)
+            answer = await peer.ask(wire)
+            assert (answer.status, answer.way) == (200, way)
+            assert await peer.rest() == b""
+
+
 async def test_many_offers_in_one_write_are_each_declined(api: Served) -> None:
     """Each of many requests that offer another protocol is answered; CONNECT is refused."""
     peer = await api.peer()
@@ -512,12 +523,24 @@ async def test_a_request_that_comes_byte_by_byte_is_served(api: Served) -> None:
     assert (answer.way, answer.status) == ("lane", 200)
 
 
-async def test_half_closed_peers_get_their_answer(api: Served) -> None:
-    """A client that closes its sending side after the request still gets the answer."""
+@pytest.mark.parametrize("paths", [(PATH, PATH), ("/a", "/b"), (PATH, "/b"), ("/a", PATH)])
+async def test_half_closed_peers_get_their_answers(api: Served, paths: Sequence[str]) -> None:
+    """A client that closes its sending side after its requests still gets the answers."""
     peer = await api.peer()
-    peer.send(request() + request())
+    peer.send(b"".join(request(path=path) for path in paths))
     peer.writer.write_eof()
-    assert [(await peer.answer()).status for _ in range(2)] == [200, 200]
+    assert [(await peer.answer()).status for _ in paths] == [200, 200]
+    assert await peer.rest() == b""
+
+
+@pytest.mark.parametrize("path", [PATH, "/other"])
+@pytest.mark.parametrize("missing", [1, 60])
+async def test_half_a_request_is_refused(api: Served, path: str, missing: int) -> None:
+    """If a client closes its sending side within a request, the answer is 400."""
+    peer = await api.peer()
+    peer.send(request() + request(path=path)[:-missing])
+    peer.writer.write_eof()
+    assert [(await peer.answer()).status for _ in range(2)] == [200, 400]
     assert await peer.rest() == b""
 
 
