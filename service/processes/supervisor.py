@@ -248,12 +248,13 @@ class Supervisor:
                 if self._store_restarts.due():
                     self._store_restarts.started()
                     self.store.launch()
-            elif self._store_down or self.store.child.poll() is not None:
+                return
+            if self._store_down or self.store.child.poll() is not None:
                 self._store_down = not self.store.ready()
                 if not self._store_down:
                     _log.info("store restarted", pid=self.store.child.pid)
-            else:
-                self._check_files(self.store)
+            # Also while a store starts: without its directory it would never seem ready.
+            self._check_files(self.store)
         except StoreFailed as error:
             self._store_down = True
             self.store.child = None

@@ -46,6 +46,11 @@ class DiskCache:
     def __init__(self, folder: Path | None, artifacts: Artifacts) -> None:
         self._folder = folder
         self._artifacts = artifacts
+        if folder is not None:
+            # Only at the start: a data directory that was moved away must not be made again later,
+            # or it could not be put back.
+            with contextlib.suppress(OSError):
+                folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def keep(self, champion: Champion, artifact: bytes | None = None) -> None:
         """Keep `champion` with its threshold. Raises OSError if the disk fails.
@@ -70,7 +75,7 @@ class DiskCache:
             "stored": list(champion.stored) if champion.stored else None,
             "rules": champion.rules.to_dict(),
         }
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, exist_ok=True)
         _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
         self._artifacts.trust(digest)
 

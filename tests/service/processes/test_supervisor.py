@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 
 from service.processes import process_table, spawn
 from service.processes.child import Child, Restarts
+from service.processes.embedded_store import EmbeddedStore
 from service.processes.metrics_folder import MetricsFolder
 from service.processes.supervisor import StartupFailed, Supervisor, _bind
 from service.processes.training_device import unusable_device
@@ -99,6 +101,26 @@ def test_a_child_ends_with_its_parent():
         assert process_table.alive(pid)
         parent.send_signal(signal.SIGKILL)
     wait_for(lambda: not process_table.alive(pid))
+
+
+def test_a_directory_lost_during_a_restart_of_the_store_is_noticed(tmp_path):
+    """A store that starts is stopped too if its directory is gone, and comes back with it."""
+    place = tmp_path / "data"
+    store = EmbeddedStore(place)
+    supervisor = Supervisor(Settings(), store=store, worker=False, announce=print)
+
+    def ticked(check: Callable[[], bool]) -> None:
+        wait_for(lambda: supervisor.tick() or check())
+
+    with store:
+        store.child.kill()
+        ticked(lambda: store.child is None)
+        ticked(lambda: store.child is not None)
+        wait_for(store.ready)  # the supervisor has not seen it yet
+        place.rename(tmp_path / "elsewhere")
+        ticked(lambda: store.child is None)
+        (tmp_path / "elsewhere").rename(place)
+        ticked(lambda: store.child is not None and store.ready())
 
 
 def test_a_port_in_use_is_named():

@@ -126,6 +126,16 @@ def test_a_disk_that_fails_is_an_os_error(tmp_path):
     assert list(cache.restore()) == []
 
 
+def test_a_parent_that_was_moved_away_is_not_made_again(tmp_path):
+    """A data directory that was moved away can be put back: nothing takes its place."""
+    cache = DiskCache(tmp_path / "data" / "champions", Artifacts(MAX))
+    cache.keep(champion())
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    with pytest.raises(FileNotFoundError):
+        cache.keep(champion())
+    assert not (tmp_path / "data").exists()
+
+
 def test_foreign_files_are_not_pruned(tmp_path):
     """A foreign file with the name of a copy is not pruned."""
     cache = DiskCache(tmp_path, Artifacts(MAX))
