@@ -61,6 +61,10 @@ class Access:
         """Whether the keys of the store have been read."""
         return self._state is not None
 
+    def holds(self, grant: Grant) -> bool:
+        """Return whether a grant that a request got earlier is still valid."""
+        return self._grants.get(grant.id) == grant if self._guarded else grant == ANYONE
+
     def known(self, authorization: bytes | None) -> Grant | None:
         """Return what the key in the `Authorization` header allows, None for an unknown key."""
         if not self._guarded and (self._state is not None or self._insecure):

@@ -337,6 +337,23 @@ async def test_a_key_is_shown_once_works_and_is_revoked(guarded: Running) -> Non
         assert (await guarded.http.post("/v1/keys", json=bad)).status_code == 422, bad
 
 
+async def test_a_stream_ends_once_its_key_is_revoked(guarded: Running) -> None:
+    """An open stream ends soon after its key is revoked; a valid key's stream stays open."""
+    made = [
+        (await guarded.http.post("/v1/keys", json={"name": name, "scopes": ["read"]})).json()
+        for name in ("revoked", "valid")
+    ]
+    streams = [
+        guarded.http.stream("GET", "/v1/stream", timeout=60, headers=bearer(one["key"]))
+        for one in made
+    ]
+    async with streams[0] as ending, streams[1] as staying:
+        assert ending.status_code == staying.status_code == 200
+        await guarded.http.delete(f"/v1/keys/{made[0]['id']}")
+        await ending.aread()
+        assert guarded.parts.changes.following == 1
+
+
 async def test_keys_have_an_audit_trail(guarded: Running) -> None:
     """The audit trail of keys says who made and revoked which key, and has no secret."""
     asked = {"name": "press/7 ü", "scopes": ["score"], "detectors": ["pump"]}

@@ -24,26 +24,30 @@ class Changes:
         self._next = 0.0
         self._polling = asyncio.Lock()
         self._closed = asyncio.Event()
-        self._following = 0
+        self.following = 0  # open streams
 
     def close(self) -> None:
         """End every stream, because the process stops."""
         self._closed.set()
 
-    async def follow(self, covers: Callable[[str], bool]) -> AsyncIterator[bytes]:
+    async def follow(
+        self, covers: Callable[[str], bool], still_allowed: Callable[[], bool]
+    ) -> AsyncIterator[bytes]:
         """Yield server-sent events: `change` with the names of changed detectors.
 
-        Only detectors that `covers` allows are named. Raises TooManyRequests before the first
+        Only detectors that `covers` allows are named. The stream ends when `still_allowed` returns
+        False, as it does once the key is revoked. Raises TooManyRequests before the first
         event if too many pages are open.
         """
-        if self._following >= MOST:
+        if self.following >= MOST:
             raise TooManyRequests("Too many open pages.", headers={"Retry-After": "30"})
-        self._following += 1
+        self.following += 1
         try:
             before = await self._poll()
             yield b"retry: 2000\n\n"
             silent = time.monotonic()
             while not await self._stops():
+            while not await self._ended() and still_allowed():
                 now = await self._poll()
                 names = sorted(
                     name
@@ -59,7 +63,7 @@ class Changes:
                     yield b": still here\n\n"
                     silent = time.monotonic()
         finally:
-            self._following -= 1
+            self.following -= 1
 
     async def _stops(self) -> bool:
         """Wait until the next poll is due. Return True at once if the process stops."""

@@ -30,9 +30,10 @@ _STREAM: openapi.Responses = {
 async def stream(request: Request) -> Response:
     """Send an event for each change of a detector that the API key covers.
 
-    The stream ends when the client closes it.
+    The stream ends when the client closes it, or when the API key is revoked.
     """
-    events = parts(request).changes.follow(caller(request).covers)
+    app, grant = parts(request), caller(request)
+    events = app.changes.follow(grant.covers, lambda: app.access.holds(grant))
     first = await anext(events)
 
     async def all_events() -> AsyncIterator[bytes]:
