@@ -56,7 +56,7 @@ def content(file: Path) -> bytes:
     A named pipe without a writer counts as empty, because waiting for a writer may never end.
     """
     handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    os.set_blocking(handle, True)  # noqa: FBT003
+    os.set_blocking(handle, True)
     with os.fdopen(handle, "rb") as opened:
         found = opened.read(_MOST_BYTES + 1)
     if len(found) > _MOST_BYTES:

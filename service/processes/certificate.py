@@ -11,21 +11,22 @@ def check_certificate(settings: Settings) -> None:
         if settings.tls_key is not None:
             raise BadSettings("ANAMNESIS_TLS_KEY is set, and ANAMNESIS_TLS_CERT is not")
         return
-    contents = [settings.content("tls_cert")]
-    if settings.tls_key is not None:
-        contents.append(settings.content("tls_key"))
+    files = ["tls_cert"] if settings.tls_key is None else ["tls_cert", "tls_key"]
+    # OpenSSL would wait for the content of an empty named pipe.
+    unusable = any(not settings.content(name) for name in files)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        if not all(contents):
-            raise ValueError  # OpenSSL would wait for the content of a named pipe
         # Without a password here OpenSSL would ask for one at the terminal.
-        context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
+        if not unusable:
+            context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
     except (ssl.SSLError, ValueError):
+        unusable = True
+    if unusable:
         raise BadSettings(
             f"ANAMNESIS_TLS_CERT, ANAMNESIS_TLS_KEY: {settings.tls_cert} and "
             f"{settings.tls_key or 'the key in it'} are not a certificate (PEM) with its key; "
             "the key must have no password"
-        ) from None
+        )
 
 
 def own(settings: Settings) -> ssl.SSLContext | bool:

@@ -15,8 +15,6 @@ from uvicorn.server import ServerState
 
 from service.api.fast_lane.request_reader import Reading, RequestReader
 from service.api.fast_lane.response_bytes import ResponseEncoder
-from service.problems import Busy, Problem, RequestTimeout
-from service.api.fast_lane.response_bytes import Frames
 from service.problems import BadRequest, Busy, Problem, RequestTimeout
 from service.scoring.answers import Reply, as_problem
 
@@ -72,12 +70,9 @@ class HttpProtocol(RequestReader):
 
     def _ends_after_replies(self) -> bool:
         # The last request asked to close, or the process drains and no request has begun.
-        return self._lane_request is None and (
-            self._is_last or (self.draining and self._reading is Reading.NOTHING)
-        )
-        if self._asked is not None or self.pipeline:
+        if self._lane_request is not None or self.pipeline:
             return False
-        return self._last or (self.draining and self._reading is Reading.NOTHING)
+        return self._is_last or (self.draining and self._reading is Reading.NOTHING)
 
     def on_response_complete(self) -> None:
         """Start the next queued request, or wait for one."""
@@ -152,13 +147,10 @@ class HttpProtocol(RequestReader):
             connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, stalled)
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
-        """Answer the requests that the peer sent before it closed its side."""
-        self._is_last = True
-        return self._unanswered > 0 and self.transport.can_write_eof()
         """Answer the requests that the peer sent before it closed its side, then close."""
         if self._reading is not Reading.NOTHING:
             self.refuse(BadRequest("The connection was closed within the request."))
-        self._last = True
+        self._is_last = True
         newest = self.pipeline[0][0] if self.pipeline else self.cycle
         if newest is None or newest is self._lane_cycle:
             waits = self._unanswered > 0

@@ -104,12 +104,11 @@ class RequestReader(HttpToolsProtocol):
                 except httptools.HttpParserUpgrade as upgrade:
                     # Decline the offer: read the head again without it.
                     rest = rest[upgrade.args[0] :]
-                    self.parser.feed_data(self._head_without_offer())
-                    declined = self._declined()
+                    head = self._head_without_offer()
                     # With `Connection: close` too, the old parser would ignore all further bytes.
                     self.parser = httptools.HttpRequestParser(self)
                     self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                    self.parser.feed_data(declined)
+                    self.parser.feed_data(head)
                 else:
                     return
         except httptools.HttpParserError:

@@ -46,8 +46,7 @@ class Changes:
             before = await self._poll()
             yield b"retry: 2000\n\n"
             silent = time.monotonic()
-            while not await self._stops():
-            while not await self._ended() and still_allowed():
+            while not await self._stops() and still_allowed():
                 now = await self._poll()
                 names = sorted(
                     name
