@@ -9,6 +9,7 @@ from service.timestamps import unix_seconds
 
 WORKER_SECONDS = 60.0  # after this time without any worker a person has to look
 _NEW_SECONDS = 3600.0  # so long an open incident stands for drift too, as in the alert rules
+_AHEAD_SECONDS = 60.0  # a client's clock that is ahead by more is wrong
 _WITHOUT_WORKER = "nothing is learned, and no incident opens or closes; start a worker"
 
 # Worst first. A drift state that needs a person is a kind of its own.
@@ -60,7 +61,7 @@ def of_detector(
     told = any(one.pages or one.like or verdict for one, verdict in incidents)
     name, path = detector.name, f"/v1/detectors/{detector.name}"
     found = [
-        Item("incident", name, sentence(one), f"{path}/incidents/{one.id}", one.start)
+        Item("incident", name, _told(one, now), f"{path}/incidents/{one.id}", one.start)
         for one, verdict in incidents
         if one.pages and verdict is None
     ]
@@ -83,6 +84,11 @@ def of_detector(
         text = f"{detector.quarantined} {rows} for a person"
         found.append(Item("quarantine", name, text, f"{path}/quarantine"))
     return found
+
+
+def _told(incident: Incident, now: float) -> str:
+    ahead = incident.start > now + _AHEAD_SECONDS
+    return sentence(incident) + ("; that is in the future: check the client's clock" * ahead)
 
 
 def worst_first(items: Iterable[Item]) -> list[Item]:

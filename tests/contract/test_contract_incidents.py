@@ -30,9 +30,11 @@ async def monitor(pump: Running, store_url: str) -> Any:
         await made.close()
 
 
-async def score(pump: Running, monitor: Monitor, rows: list[list[float]]) -> None:
+async def score(
+    pump: Running, monitor: Monitor, rows: list[list[float]], **more: list[str]
+) -> None:
     """Score rows and let the worker see them."""
-    answer = await pump.http.post(f"{PUMP}/score", json={"vectors": rows})
+    answer = await pump.http.post(f"{PUMP}/score", json={"vectors": rows, **more})
     assert answer.status_code == 200
     await pump.parts.reporter.flush()
     await monitor.tick()

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 
 import httpx
 import msgspec
@@ -14,11 +15,14 @@ from service.api.page.overview import status_of
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
 from service.store.redis_keys import Keys
+from service.timestamps import rfc3339
+from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running
+from tests.contract.test_contract_incidents import ODD, monitor, score
 from tests.contract.test_contract_keys import guarded, key
 from tests.contract.test_contract_session import logged_in
 
-__all__ = ["guarded"]
+__all__ = ["guarded", "monitor"]
 pytestmark = pytest.mark.anyio
 
 
@@ -49,6 +53,17 @@ async def test_the_overview_says_which_detector_is_muted(pump: Running):
     assert "muted until" not in (await pump.http.get("/")).text
     await pump.http.post("/v1/detectors/pump/mute", json={"seconds": 600})
     assert "muted until" in (await pump.http.get("/")).text
+
+
+async def test_an_open_incident_is_shown_in_every_time_range(pump: Running, monitor: Monitor):
+    """The page of a detector never says that all is normal while an incident is open."""
+    ahead = [rfc3339(time.time() + 3600 + i) for i in range(4)]
+    await score(pump, monitor, [ODD] * 4, timestamps=ahead)
+    past = {"from": rfc3339(time.time() - 7200), "to": rfc3339(time.time() - 3600)}
+    for query in ({}, past):
+        page = (await pump.http.get("/detectors/pump", params=query)).text
+        assert "One incident is open since" in page
+        assert "No incident in this time range" not in page
 
 
 def bucket(rows: int, alarms: int) -> HistoryBucket:

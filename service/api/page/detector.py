@@ -95,10 +95,15 @@ async def detector(
 ) -> DetectorPage:
     """Return the data that the page shows, all but the `status` itself."""
     path, champion, config = f"/v1/detectors/{name}", status.champion, parse(status.config)
-    (history, incidents), (versions, moves, memory), (quarantine, labels) = await asyncio.gather(
+    (
+        (history, incidents, unfinished),
+        (versions, moves, memory),
+        (quarantine, labels),
+    ) = await asyncio.gather(
         asyncio.gather(
             api.get(History, f"{path}/history", **asked.query, points=_POINTS),
             api.get(Incidents, f"{path}/incidents", **asked.query, limit=_INCIDENTS),
+            api.get(Incidents, f"{path}/incidents", state="open", limit=_INCIDENTS),
         ),
         asyncio.gather(
             api.get(ListedVersions, f"{path}/versions"),
@@ -110,14 +115,21 @@ async def detector(
             api.get(Labels, f"{path}/labels", limit=_ROWS),
         ),
     )
-    faults = incidents.document.incidents if incidents.document else []
+    # Open incidents are shown in every time range. A client's clock may even be ahead of it.
+    both = [
+        one
+        for found in (unfinished, incidents)
+        if found.document
+        for one in found.document.incidents
+    ]
+    faults = sorted({one.id: one for one in both}.values(), key=lambda one: one.state != "open")
     buckets = history.document.buckets if history.document else []
     return DetectorPage(
         headline=headline(status, faults, buckets),
         history=history,
         latest=None if buckets else await _latest_day(api, path, asked),
         incidents=incidents,
-        faults=sorted(faults, key=lambda one: one.state != "open"),
+        faults=faults,
         versions=versions,
         records=_champion_first(versions, champion),
         moves=moves,

@@ -118,6 +118,8 @@ async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, vers
     assert kinds(fault, None, 60.0) == ["incident"]
     assert kinds(fault, "confirmed", 60.0) == kinds(fault, "dismissed", 60.0) == []
     assert kinds(fault, None, 3600.0) == ["incident", "new_regime"]
+    (ahead, *_) = of_detector(detector, [(fault, None)], began - 3600.0)
+    assert ahead.sentence.endswith("; that is in the future: check the client's clock")
     # Nobody was told of this incident, so the drift is listed at once.
     assert kinds(msgspec.structs.replace(fault, pages=False), None, 60.0) == ["new_regime"]
 
