@@ -61,7 +61,7 @@ class Ingest:
         if self._champions.detector(name) is None and template_of(name) is not None:
             config = await self._template(name)
             who = f"key:{sender}" if sender else ""
-            await self._stores.detectors.entity(name, config, who=who)
+            await self._stores.detectors.create_entity(name, config, who=who)
             await self._watcher.refresh(name)
 
     async def _detector(self, name: str) -> Detector:
@@ -103,7 +103,7 @@ class Ingest:
             known = SEEN.of(X, detector.row_config)
             await self._stores.words.add(name, detector.uid, known)
         verdict = None
-        if judged and rows.sent.beside is None:
+        if judged and rows.sent.details is None:
             verdict = await self._admission.judge(name, X, vouched=rows.vouched)
         crash_points.passage("api.before_buffer_write")
         try:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import numpy as np
 import orjson
 
-Sent = np.ndarray | Sequence[Mapping[str, object]]
+SentRows = np.ndarray | Sequence[Mapping[str, object]]
 """Rows as a matrix (n, d), or as records: by the names of the detector's columns."""
 
 
@@ -34,7 +34,7 @@ def npy(vectors: np.ndarray) -> dict[str, Any]:
     return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
 
 
-def rows(vectors: Sent, fields: Mapping[str, object]) -> dict[str, Any]:
+def body_of(vectors: SentRows, fields: Mapping[str, object]) -> dict[str, Any]:
     """Return the body and the headers of a request that sends rows, with the fields `fields`.
 
     A matrix without such fields is sent as npy, everything else as JSON.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from service.client.answers import Attribution, DetectorStatus, ScoreAnswer
 from service.client.client import Client
 from service.client.configs import DetectorConfig
-from service.client.encoding import Sent
+from service.client.encoding import SentRows
 
 _SOURCES = 100_000  # above this the tail of the source that was silent for longest is dropped
 _MOST_ROWS = 1000  # the most context rows of one request
@@ -231,7 +231,7 @@ class Stream:
         for _ in self._tails.parts(X, times, sources):
             pass
 
-    def _rows_to_send(self, part: Part) -> Sent:
+    def _rows_to_send(self, part: Part) -> SentRows:
         if self._names is None:
             return part.X
         return [dict(zip(self._names, row, strict=True)) for row in part.X.tolist()]

@@ -194,7 +194,9 @@ def left_out(body: bytes | str) -> frozenset[str]:
     return frozenset(KEPT).difference(from_json(body or b"{}"))
 
 
-def keeping(config: DetectorConfig, held: DetectorConfig, names: frozenset[str]) -> DetectorConfig:
+def with_fields_of(
+    config: DetectorConfig, held: DetectorConfig, names: frozenset[str]
+) -> DetectorConfig:
     """Return `config` with the fields `names` of `held`, if both have the same kind of model."""
     if config.kind != held.kind:
         return config

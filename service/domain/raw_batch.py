@@ -58,10 +58,10 @@ _read = msgspec.msgpack.Decoder(RowDetails).decode
 
 
 class RawBatch(NamedTuple):
-    """Rows X (n, d) of one entry of the buffer. `beside` is None if X already has features."""
+    """Rows X (n, d) of one entry of the buffer. `details` is None if X already has features."""
 
     X: NDArray[np.float32]
-    beside: RowDetails | None
+    details: RowDetails | None
 
     @classmethod
     def read(cls, payload: bytes, n: int, d: int, *, raw: bool) -> "RawBatch":
@@ -100,20 +100,20 @@ def learnable(
     """
     n = sum(len(one.X) for one in batches)
     starts = np.cumsum([0, *(len(one.X) for one in batches)])
-    timed = [i for i, one in enumerate(batches) if one.beside and one.beside.times is not None]
+    timed = [i for i, one in enumerate(batches) if one.details and one.details.times is not None]
     pool = _pool_of([batches[i] for i in timed], [starts[i] for i in timed])
     if chosen is None:
         chosen = _choose_context(pool, config, n)
     context, kept = chosen.context, np.zeros(n, bool)
-    raw = next((one.X.shape[1] for one in batches if one.beside), 0)
+    raw = next((one.X.shape[1] for one in batches if one.details), 0)
     numbers = config.numbers(raw)
     parts: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
-    for start, (X, beside) in zip(starts, batches, strict=False):
+    for start, (X, details) in zip(starts, batches, strict=False):
         at = np.arange(start, start + len(X))
-        if beside is None:
+        if details is None:
             parts.append((at, X))
-        elif beside.times is None or context is None:
-            parts.append(_features_of_batch(at, X, beside, context, numbers))
+        elif details.times is None or context is None:
+            parts.append(_features_of_batch(at, X, details, context, numbers))
     if pool is not None and context is not None:
         features, states = derive(
             context, pool.X, numbers, times=pool.times, sources=pool.sources, left_out=pool.off
@@ -153,18 +153,18 @@ def _repeated_rows(pool: _Pool) -> NDArray[np.bool_]:
 def _features_of_batch(
     at: NDArray[np.intp],
     X: NDArray[np.float32],
-    beside: RowDetails,
+    details: RowDetails,
     context: Context | None,
     numbers: NDArray[np.bool_],
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
     """Return the features of one batch without other batches, and the places of its rows."""
-    off, known = _mask(beside.off, len(X)), _mask(beside.context, len(X))
+    off, known = _mask(details.off, len(X)), _mask(details.context, len(X))
     if context is None:
         good = ~(off | known)
         return at[good], X[good]
     if context.needs_times:
         return at[:0], np.zeros((0, context.width(numbers)), np.float32)
-    features, states = derive(context, X, numbers, sources=beside.sources, left_out=off)
+    features, states = derive(context, X, numbers, sources=details.sources, left_out=off)
     good = (states == SCORED) & ~known
     return at[good], features[good]
 
@@ -177,13 +177,13 @@ def _pool_of(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None
     if not batches:
         return None
     times, sources, context, off, place = [], [], [], [], []
-    for (X, beside), start in zip(batches, starts, strict=True):
-        assert beside is not None
-        assert beside.times is not None
-        times.append(np.frombuffer(beside.times, "<f8"))
-        sources += beside.sources or [""] * len(X)
-        context.append(_mask(beside.context, len(X)))
-        off.append(_mask(beside.off, len(X)))
+    for (X, details), start in zip(batches, starts, strict=True):
+        assert details is not None
+        assert details.times is not None
+        times.append(np.frombuffer(details.times, "<f8"))
+        sources += details.sources or [""] * len(X)
+        context.append(_mask(details.context, len(X)))
+        off.append(_mask(details.off, len(X)))
         place.append(np.arange(start, start + len(X)))
     when = np.concatenate(times)
     # Among rows of equal time, the row to be learned comes first and its repetitions follow.

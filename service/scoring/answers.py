@@ -87,19 +87,19 @@ class JsonRows:
     The parts that all answers share are written once. `reply` returns the same answer as `as_json`.
     """
 
-    def __init__(self, champion: Champion, columns: Judgement) -> None:
+    def __init__(self, champion: Champion, judgement: Judgement) -> None:
         self._champion = champion
-        self._columns = columns
+        self._judgement = judgement
         self._head = orjson.dumps(_common_fields(champion))[:-1]
 
     @cached_property
     def _lists(self) -> list[list[Any]]:
-        return [column.tolist() for column in self._columns]
+        return [column.tolist() for column in self._judgement]
 
     def reply(self, rows: slice) -> Reply:
         """Return the answer to the request that sent these rows."""
         if rows.stop - rows.start > _FEW:
-            return as_json(self._champion, rows_of(self._columns, rows), None)
+            return as_json(self._champion, rows_of(self._judgement, rows), None)
         scores, p_values, severities, verdicts = self._lists
         own = {
             "scores": scores[rows],
@@ -112,7 +112,7 @@ class JsonRows:
 
 def as_json(
     champion: Champion,
-    columns: Judgement,
+    judgement: Judgement,
     attributions: Sequence[Sequence[Attribution]] | None,
     states: States | None = None,
 ) -> Reply:
@@ -122,10 +122,10 @@ def as_json(
     """
     document = _common_fields(champion)
     if states is None:
-        document |= columns._asdict()
+        document |= judgement._asdict()
     else:
         judged = _judged_rows(states)
-        whole = _over_all_rows(columns, judged)
+        whole = _over_all_rows(judgement, judged)
         verdicts = whole.is_anomaly.astype(object)
         verdicts[~judged] = None
         # The JSON writer turns NaN into null.
@@ -133,7 +133,7 @@ def as_json(
         document["states"] = [STATES[state] for state in states.tolist()]
     if attributions is not None:
         explained = iter([[one._asdict() for one in row] for row in attributions])
-        every = [True] * len(columns.scores) if states is None else _judged_rows(states).tolist()
+        every = [True] * len(judgement.scores) if states is None else _judged_rows(states).tolist()
         document["attributions"] = [next(explained) if one else [] for one in every]
     return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
@@ -144,33 +144,33 @@ def _judged_rows(states: States) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _over_all_rows(columns: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
+def _over_all_rows(judgement: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:
     """Return a judgement of all rows, with NaN and False for each row that was not judged."""
     n = len(judged)
     spread = Judgement(
         np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
     )
-    for own, some in zip(spread, columns, strict=True):
+    for own, some in zip(spread, judgement, strict=True):
         own[judged] = some
     return spread
 
 
-def as_octets(champion: Champion, columns: Judgement, states: States | None = None) -> Reply:
+def as_octets(champion: Champion, judgement: Judgement, states: States | None = None) -> Reply:
     """Return scores, p-values and severities as little-endian float32, then verdicts as uint8.
 
     With `states` (n,), a row that was not judged has NaN, and the verdict 255.
     """
-    verdicts = columns.is_anomaly.astype(np.uint8)
+    verdicts = judgement.is_anomaly.astype(np.uint8)
     if states is not None:
         judged = _judged_rows(states)
-        columns = _over_all_rows(columns, judged)
-        verdicts = np.where(judged, columns.is_anomaly, 255).astype(np.uint8)
-    p = np.maximum(columns.p_values, _LEAST)
+        judgement = _over_all_rows(judgement, judged)
+        verdicts = np.where(judged, judgement.is_anomaly, 255).astype(np.uint8)
+    p = np.maximum(judgement.p_values, _LEAST)
     body = b"".join(
         (
-            columns.scores.astype("<f4").tobytes(),
+            judgement.scores.astype("<f4").tobytes(),
             p.astype("<f4").tobytes(),
-            columns.severities.astype("<f4").tobytes(),
+            judgement.severities.astype("<f4").tobytes(),
             verdicts.tobytes(),
         )
     )
@@ -186,7 +186,7 @@ def as_octets(champion: Champion, columns: Judgement, states: States | None = No
             ("X-Anamnesis-Config-Revision", str(champion.config_revision)),
             ("X-Anamnesis-Threshold", repr(champion.threshold.value)),
             ("X-Anamnesis-Calibration", champion.threshold.calibration),
-            ("X-Anamnesis-Rows", str(len(columns.scores))),
+            ("X-Anamnesis-Rows", str(len(judgement.scores))),
         ),
     )
 

@@ -61,7 +61,7 @@ class Judged(NamedTuple):
 
     champion: Champion
     X: Matrix
-    columns: Judgement
+    judgement: Judgement
     requests: int = 1
     labels: RowLabels = NO_LABELS
 
@@ -107,28 +107,28 @@ def judge(champion: Champion, X: Matrix) -> Judgement:
     return champion.version.judge(X, champion.threshold) if len(X) else NOTHING
 
 
-def ruled(parsed: Parsed, columns: Judgement) -> tuple[Parsed, Judgement]:
-    """Return judgement and states after the rules: an ignored anomaly is marked as `ignored`."""
+def apply_rules(parsed: Parsed, judgement: Judgement) -> tuple[Parsed, Judgement]:
+    """Apply the rules for rows: an ignored anomaly gets the state `ignored`."""
     champion, (X, labels, states) = parsed.champion, parsed.rows
     if states is None or not champion.rules.ignore or not len(X):
-        return parsed, columns
-    found = champion.rules.ignored(champion.version, champion.threshold, X, columns.is_anomaly)
+        return parsed, judgement
+    found = champion.rules.ignored(champion.version, champion.threshold, X, judgement.is_anomaly)
     states = states.copy()
     states[np.flatnonzero(states == SCORED)[found]] = IGNORED
-    columns = columns._replace(is_anomaly=columns.is_anomaly & ~found)
-    return parsed._replace(rows=ModelRows(X, labels, states)), columns
+    judgement = judgement._replace(is_anomaly=judgement.is_anomaly & ~found)
+    return parsed._replace(rows=ModelRows(X, labels, states)), judgement
 
 
-def answer(parsed: Parsed, columns: Judgement) -> Reply:
+def answer(parsed: Parsed, judgement: Judgement) -> Reply:
     """Return the reply in the form that the client asked for."""
     X, _, states = parsed.rows
     if parsed.octets:
-        return as_octets(parsed.champion, columns, states)
+        return as_octets(parsed.champion, judgement, states)
     attributions = None
     if parsed.explain:
         version = parsed.champion.version
         attributions = version.explain(X, parsed.explain, SEEN.word) if len(X) else []
-    return as_json(parsed.champion, columns, attributions, states)
+    return as_json(parsed.champion, judgement, attributions, states)
 
 
 class Scoring:
@@ -177,8 +177,8 @@ class Scoring:
         """Return the reply to a request that no batch answered; add its judgement to `judged`."""
         try:
             parsed = parse_request(self.champions, request)
-            parsed, columns = ruled(parsed, judge(parsed.champion, parsed.rows.X))
-            reply = answer(parsed, columns)
+            parsed, judgement = apply_rules(parsed, judge(parsed.champion, parsed.rows.X))
+            reply = answer(parsed, judgement)
         except Problem as problem:
             return as_problem(problem)
         except Exception:  # noqa: BLE001 - one bad request must not break its turn
@@ -187,7 +187,7 @@ class Scoring:
             return as_problem(Problem("The service failed. Its log says why."))
         if parsed.recorded and len(parsed.rows.X):
             X, labels, _ = parsed.rows
-            judged.append(Judged(parsed.champion, X, columns, labels=labels))
+            judged.append(Judged(parsed.champion, X, judgement, labels=labels))
         return reply
 
 
@@ -222,16 +222,16 @@ class Batch:
         """Judge all rows; store each reply in `answered` under the number of its request."""
         champion = self.champion
         X = np.frombuffer(b"".join(self._packed), "<f4").reshape(self.rows, -1)
-        columns = judge(champion, X)
-        as_rows = JsonRows(champion, columns)
+        judgement = judge(champion, X)
+        as_rows = JsonRows(champion, judgement)
         start = 0
         for number, stop, octets in self._members:
             rows = slice(start, stop)
             answered[number] = (
-                as_octets(champion, rows_of(columns, rows)) if octets else as_rows.reply(rows)
+                as_octets(champion, rows_of(judgement, rows)) if octets else as_rows.reply(rows)
             )
             start = stop
-        return Judged(champion, X, columns, len(self._members))
+        return Judged(champion, X, judgement, len(self._members))
 
 
 def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[Batch]:

@@ -97,9 +97,9 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
     return Inference(X, request.id, _wanted_outputs(request))
 
 
-def reply(champion: Champion, inference: Inference, columns: Judgement) -> Reply:
+def reply(champion: Champion, inference: Inference, judgement: Judgement) -> Reply:
     """Return the response: JSON, followed by the binary outputs if there are any."""
-    found = dict(zip(OUTPUTS, columns, strict=True))
+    found = dict(zip(OUTPUTS, judgement, strict=True))
     outputs: list[JsonObject] = []
     blobs: list[bytes] = []
     for name, binary in inference.outputs.items():

@@ -163,8 +163,8 @@ def normal_rows(
     if config.context == "auto":
         labels, n = rows.labels, len(rows.X)
         off = rules.off_rows(rows.X, config.column_names(rows.X.shape[1]))
-        beside = RowDetails.of(labels.timestamps, labels.sources, rows.context_rows, off, n)
-        return NormalRows(ModelRows(rows.X, labels), RawBatch(rows.X, beside), rows.vouched)
+        details = RowDetails.of(labels.timestamps, labels.sources, rows.context_rows, off, n)
+        return NormalRows(ModelRows(rows.X, labels), RawBatch(rows.X, details), rows.vouched)
     return NormalRows(model_rows(rows, config, rules), RawBatch(rows.X, None), rows.vouched)
 
 

@@ -95,7 +95,7 @@ class Buffer:
         StoreUnavailable the outcome is unknown: only a caller with a key may repeat the call.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
-        beside, by = sent.beside if sent else None, suffix(sender or "")
+        details, by = sent.details if sent else None, suffix(sender or "")
         known: dict[str, str] = {}
         digest = ""
         if idempotency_key is not None:
@@ -114,11 +114,11 @@ class Buffer:
                 "sha256": digest,
                 "sender": (sender or "")[:200],
                 "labelled": int(labelled),
-                "raw": "" if beside is None else 1,
+                "raw": "" if details is None else 1,
                 "trace": trace,
             }
         )
-        data = kept.tobytes() if beside is None else kept.tobytes() + beside.written()
+        data = kept.tobytes() if details is None else kept.tobytes() + details.written()
         where, values = INGEST.bound(keys, args, (data, held.tobytes()), **known)
         reply = await self._ingest(name, where, values, payload.nbytes)
         rows = len(matrix) if sent is None else len(sent.X)

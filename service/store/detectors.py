@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from models import MIN_VECTORS
 from service import log
 from service.domain.detector import NAME, Detector, Pointer, resolved
-from service.domain.detector_config import DetectorConfig, check_rules, keeping
+from service.domain.detector_config import DetectorConfig, check_rules, with_fields_of
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask
 from service.store.detector_names import DetectorNames
@@ -72,7 +72,7 @@ class Detectors:
                 check_rules(config)
                 done = await self._create(name, config, who)
             else:
-                merged = _with_fixed_columns(held, keeping(config, held.config, kept))
+                merged = _with_fixed_columns(held, with_fields_of(config, held.config, kept))
                 check_rules(merged)
                 done = await self._configure(held, merged, who)
             found = await self.get(name) if done else None
@@ -114,7 +114,7 @@ class Detectors:
         await self._names.add(name)
         return done
 
-    async def entity(self, name: str, config: DetectorConfig, *, who: str) -> Detector:
+    async def create_entity(self, name: str, config: DetectorConfig, *, who: str) -> Detector:
         """Return the detector of an entity; make it with its template's config if there is none.
 
         Raises Conflict if there are too many entities, or if the template was deleted.

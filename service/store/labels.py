@@ -247,9 +247,10 @@ async def latest_labels(labels: LabelStore, detector: Detector) -> Labels | None
     """Return the latest label of each vector; None if there are no labels."""
     latest = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
     # A label may be older than the first batch, which fixes the dimension. Its length may differ.
-    of = [one for one in latest.values() if detector.dimension in (None, len(one.vector))]
-    if not of:
+    usable = [one for one in latest.values() if detector.dimension in (None, len(one.vector))]
+    if not usable:
         return None
     return Labels(
-        np.stack([one.vector for one in of]), np.array([one.label == "anomaly" for one in of])
+        np.stack([one.vector for one in usable]),
+        np.array([one.label == "anomaly" for one in usable]),
     )

@@ -103,7 +103,7 @@ class LiveReporter:
     def scored(self, judged: Judged, seconds: float) -> None:
         """Note the rows of answers. For small answers only references are kept."""
         del seconds
-        champion, X, columns, _, labels = judged
+        champion, X, judgement, _, labels = judged
         if champion.pinned or champion.stands_for is not None:
             return  # drift and events are about the detector's own champion and rows
         pending = self._pending.get(champion)
@@ -111,16 +111,16 @@ class LiveReporter:
             pending = self._pending[champion] = _Pending()
         n = len(X)
         pending.scored += n
-        pending.anomalies += int(np.count_nonzero(columns.is_anomaly))
-        pending.collected.add(X, columns, time.time(), labels)
+        pending.anomalies += int(np.count_nonzero(judgement.is_anomaly))
+        pending.collected.add(X, judgement, time.time(), labels)
         if n > SAMPLED:
-            X, columns = _evenly_sampled(X, columns)
+            X, judgement = _evenly_sampled(X, judgement)
         if pending.rows + len(X) > _PENDING_ROWS or self._bytes + X.nbytes > _PENDING_BYTES:
             self._metrics.dropped(champion.name, n)
             return
         pending.rows += len(X)
         self._bytes += X.nbytes
-        pending.chunks.append((X, columns))
+        pending.chunks.append((X, judgement))
 
     async def run(self) -> None:
         """Report once a second until cancelled. Rows of unloaded champions are reported earlier.
@@ -282,16 +282,16 @@ class LiveReporter:
         self, champion: Champion, pending: _Pending
     ) -> tuple[Matrix, LiveSummary, ReportWithEvents]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
-        columns = Judgement(
+        judgement = Judgement(
             *(
                 np.concatenate([getattr(chunk, name) for _, chunk in pending.chunks] or [[]])
                 for name in Judgement._fields
             )
         )
-        X, columns = _evenly_sampled(X, columns)
+        X, judgement = _evenly_sampled(X, judgement)
         whole = ~np.isnan(X).any(axis=1)  # a missing value belongs to no bin
-        X, columns_of_whole = X[whole], rows_of(columns, np.flatnonzero(whole))
-        regimes = _regime_counts(champion.version, X, columns_of_whole)
+        X, judgement_of_whole = X[whole], rows_of(judgement, np.flatnonzero(whole))
+        regimes = _regime_counts(champion.version, X, judgement_of_whole)
         counts = champion.version.reference.bin_counts(X) if len(X) else np.empty((0, 0), np.int64)
         summary = LiveSummary(
             uid=champion.uid,
@@ -302,8 +302,8 @@ class LiveReporter:
             n=pending.scored,
             anomalies=pending.anomalies,
             rows=len(X),
-            scores=columns.scores.astype("<f4").tobytes(),
-            p_values=columns.p_values.astype("<f4").tobytes(),
+            scores=judgement.scores.astype("<f4").tobytes(),
+            p_values=judgement.p_values.astype("<f4").tobytes(),
             counts=counts.astype("<i8").tobytes(),
             regimes=regimes.astype("<i8").tobytes(),
             t=time.time(),
@@ -317,19 +317,23 @@ class LiveReporter:
             await self.flush()
 
 
-def _evenly_sampled(X: Matrix, columns: Judgement, most: int = SAMPLED) -> tuple[Matrix, Judgement]:
+def _evenly_sampled(
+    X: Matrix, judgement: Judgement, most: int = SAMPLED
+) -> tuple[Matrix, Judgement]:
     """Return copies of at most `most` rows at even distances."""
     if len(X) <= most:
-        return X, columns
+        return X, judgement
     rows = np.linspace(0, len(X) - 1, most).astype(np.intp)
-    return X[rows], rows_of(columns, rows)
+    return X[rows], rows_of(judgement, rows)
 
 
-def _regime_counts(version: Version, X: Matrix, columns: Judgement) -> Counts:
+def _regime_counts(version: Version, X: Matrix, judgement: Judgement) -> Counts:
     """Count some of the rows: anomalies first, then the rows of each of R regimes, (R + 1,)."""
     if version.boundaries is None or not len(X):
         return np.empty(0, np.int64)
-    X, columns = _evenly_sampled(X, columns, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1])))
+    X, judgement = _evenly_sampled(
+        X, judgement, min(PLACED, max(16, _PLACED_NUMBERS // X.shape[1]))
+    )
     nearest = version.boundaries.nearest(version.network, version.scaler.transform(X))
-    places = np.where(columns.is_anomaly, 0, 1 + nearest)
+    places = np.where(judgement.is_anomaly, 0, 1 + nearest)
     return np.bincount(places, minlength=1 + len(version.regimes))

@@ -89,7 +89,7 @@ class Metrics:
 
     def scored(self, judged: Judged, seconds: float) -> None:
         """Note the answers to the requests of `judged`. The next `flush` counts them."""
-        self._pending.append((judged.champion, judged.columns, seconds, judged.requests))
+        self._pending.append((judged.champion, judged.judgement, seconds, judged.requests))
         if len(self._pending) >= _PENDING:
             self.flush()
 
@@ -101,13 +101,13 @@ class Metrics:
     def _flush(self) -> None:
         pending, self._pending = self._pending, []
         by_name: dict[str, list[tuple[Judgement, float, int]]] = {}
-        for champion, columns, seconds, requests in pending:
-            by_name.setdefault(champion.name, []).append((columns, seconds, requests))
+        for champion, judgement, seconds, requests in pending:
+            by_name.setdefault(champion.name, []).append((judgement, seconds, requests))
         self.used(by_name)
         for name, noted in by_name.items():
             label = self.families.label(name)
-            severities = np.concatenate([columns.severities for columns, *_ in noted])
-            anomalies = sum(int(np.count_nonzero(columns.is_anomaly)) for columns, *_ in noted)
+            severities = np.concatenate([judgement.severities for judgement, *_ in noted])
+            anomalies = sum(int(np.count_nonzero(judgement.is_anomaly)) for judgement, *_ in noted)
             self._scored.labels(label).inc(len(severities))
             self._anomalies.labels(label).inc(anomalies)
             self._severity.labels(label).observe_all(severities)

@@ -32,13 +32,13 @@ UNSENT = 600  # most reports that wait for the store; of older ones only the cou
 
 
 class _Chunk(NamedTuple):
-    """One answer: its time, the columns and labels of its rows, and vectors.
+    """One answer: its time, the judgement and labels of its rows, and vectors.
 
     `kept` are the positions of the rows whose vectors are in `X`, None if `X` has all of them.
     """
 
     X: Matrix
-    columns: Judgement
+    judgement: Judgement
     at: float
     labels: RowLabels
     kept: NDArray[np.intp] | None
@@ -50,18 +50,20 @@ class Collected:
 
     chunks: list[_Chunk] = field(default_factory=list)
 
-    def add(self, X: Matrix, columns: Judgement, at: float, labels: RowLabels = NO_LABELS) -> None:
+    def add(
+        self, X: Matrix, judgement: Judgement, at: float, labels: RowLabels = NO_LABELS
+    ) -> None:
         """Add an answer. Of a large one, only the most severe alarming rows are copied."""
         kept = None
         if len(X) > EVENTS:
-            kept = _severest(columns, EVENTS)
+            kept = _severest(judgement, EVENTS)
             X = X[kept]
-        self.chunks.append(_Chunk(X, columns, at, labels, kept))
+        self.chunks.append(_Chunk(X, judgement, at, labels, kept))
 
     def alarmed(self) -> list[str]:
         """Return the digests of the alarming vectors that were kept."""
         rows = _alarming_rows(
-            self.chunks, np.concatenate([one.columns.is_anomaly for one in self.chunks])
+            self.chunks, np.concatenate([one.judgement.is_anomaly for one in self.chunks])
         )
         return [digest(one.x) for one in rows]
 
@@ -82,12 +84,12 @@ def make_report(
     `regimes` has counts of the rows that were placed: anomalies first, then each regime.
     """
     chunks = collected.chunks
-    severities = np.concatenate([one.columns.severities for one in chunks])
-    scores = np.concatenate([one.columns.scores for one in chunks])
+    severities = np.concatenate([one.judgement.severities for one in chunks])
+    scores = np.concatenate([one.judgement.scores for one in chunks])
     rows = _Rows(
         times=_times(chunks),
         severities=severities,
-        alarms=np.concatenate([one.columns.is_anomaly for one in chunks]),
+        alarms=np.concatenate([one.judgement.is_anomaly for one in chunks]),
         heights=heights(
             severities, scores, champion.threshold.value, champion.version.config.score
         ),
@@ -121,7 +123,7 @@ class _Alarming(NamedTuple):
 
     @property
     def severity(self) -> float:
-        return float(self.chunk.columns.severities[self.own])
+        return float(self.chunk.judgement.severities[self.own])
 
 
 def _alarming_rows(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alarming]:
@@ -129,7 +131,7 @@ def _alarming_rows(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[
     numbers = np.flatnonzero(alarms)
     if not len(numbers):
         return []
-    starts = np.cumsum([0] + [len(one.columns.scores) for one in chunks])
+    starts = np.cumsum([0] + [len(one.judgement.scores) for one in chunks])
     which = np.searchsorted(starts, numbers, side="right") - 1
     found: list[_Alarming] = []
     for number, place in zip(numbers.tolist(), which.tolist(), strict=True):
@@ -155,7 +157,7 @@ class _Rows(NamedTuple):
 
 
 def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
-    sizes = [len(one.columns.scores) for one in chunks]
+    sizes = [len(one.judgement.scores) for one in chunks]
     times = np.repeat([one.at for one in chunks], sizes)
     start = 0
     for chunk, size in zip(chunks, sizes, strict=True):
@@ -165,11 +167,11 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
     return times
 
 
-def _severest(columns: Judgement, most: int) -> NDArray[np.intp]:
+def _severest(judgement: Judgement, most: int) -> NDArray[np.intp]:
     """Return the numbers of the alarming rows, ascending. At most `most`, the most severe ones."""
-    rows = np.flatnonzero(columns.is_anomaly)
+    rows = np.flatnonzero(judgement.is_anomaly)
     if len(rows) > most:
-        rows = rows[np.argsort(-columns.severities[rows], kind="stable")[:most]]
+        rows = rows[np.argsort(-judgement.severities[rows], kind="stable")[:most]]
         rows.sort()
     return rows
 
@@ -214,9 +216,9 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
         events[number] = Event(
             at=chunk.at,
             vector=x,
-            score=float(chunk.columns.scores[own]),
-            p_value=float(chunk.columns.p_values[own]),
-            severity=float(chunk.columns.severities[own]),
+            score=float(chunk.judgement.scores[own]),
+            p_value=float(chunk.judgement.p_values[own]),
+            severity=float(chunk.judgement.severities[own]),
             version=champion.number,
             generation=champion.generation,
             attributions=tuple(Attribution(*one) for one in row_attributions),
@@ -251,7 +253,7 @@ def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) 
     by_source: dict[str, list[int]] = {}
     number = 0
     for chunk in chunks:
-        for source in chunk.labels.sources or ("",) * len(chunk.columns.scores):
+        for source in chunk.labels.sources or ("",) * len(chunk.judgement.scores):
             by_source.setdefault(source, []).append(number)
             number += 1
     alarming = {source: rows.alarms[own].any() for source, own in by_source.items()}

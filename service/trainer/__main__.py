@@ -54,7 +54,7 @@ def main() -> None:
     try:
         _load(int(sys.argv[1]), sys.argv[2])
     except Exception as error:  # noqa: BLE001 - the worker must learn of every error
-        send(_broken(error))
+        send(_failure_of(error))
         return
     send(Ready())
     while (body := read(jobs)) is not None:
@@ -100,10 +100,10 @@ def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
     except MemoryError:
         return Failed("not enough memory to train", broken=True)
     except Exception as error:  # noqa: BLE001 - the worker decides what becomes of this process
-        return _broken(error)
+        return _failure_of(error)
 
 
-def _broken(error: BaseException) -> Failed:
+def _failure_of(error: BaseException) -> Failed:
     """Return the first cause of `error` in words, and log its traceback."""
     traceback.print_exception(error)
     while (cause := error.__cause__ or error.__context__) is not None:

@@ -87,9 +87,9 @@ def compare(
     )
 
 
-def _judged(columns: Judgement, row: int) -> JudgedRow:
+def _judged(judgement: Judgement, row: int) -> JudgedRow:
     return JudgedRow(
-        score=float(columns.scores[row]),
-        p_value=float(columns.p_values[row]),
-        is_anomaly=bool(columns.is_anomaly[row]),
+        score=float(judgement.scores[row]),
+        p_value=float(judgement.p_values[row]),
+        is_anomaly=bool(judgement.is_anomaly[row]),
     )

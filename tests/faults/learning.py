@@ -17,7 +17,7 @@ from service.store.redis_keys import Keys
 from tests.faults.catalogue import fault, intact
 from tests.faults.load import ClientRecords, Load
 from tests.faults.stage import DIMENSION, ROOT, Stage, staged
-from tests.faults.stores import serving, shimmed
+from tests.faults.stores import serving, shimmed_store
 from tests.service.trained import versions
 
 MAX_BYTES = 2**24
@@ -218,7 +218,10 @@ async def workers_race(runs: int) -> str:
 )  # fmt: skip
 async def clock_jumps(runs: int) -> str:
     """Shift the store's clock."""
-    with tempfile.NamedTemporaryFile("w") as offset, shimmed(SHIM_OFFSET=offset.name) as command:
+    with (
+        tempfile.NamedTemporaryFile("w") as offset,
+        shimmed_store(SHIM_OFFSET=offset.name) as command,
+    ):
         clock = Path(offset.name)
         return await _race(runs, command, lambda seconds: clock.write_text(str(seconds)))
 

@@ -83,7 +83,7 @@ async def lose_power(runs: int, *options: str) -> str:
     rng, lost, weak = random.Random(2), 0, {"allow_weak_store": bool(options)}
     with tempfile.NamedTemporaryFile() as journal:
         synced = Path(journal.name)
-        with shimmed(SHIM_SYNCED=journal.name) as command:
+        with shimmed_store(SHIM_SYNCED=journal.name) as command:
             async with serving(command=command, options=options, **weak) as (stage, records, load):
                 async with load.ingesting(senders=4), load.scoring(rate=50):
                     for _ in range(runs):
@@ -113,8 +113,8 @@ def _cut_back(folder: Path, journal: Path) -> int:
 
 
 @contextmanager
-def shimmed(**environment: str) -> Iterator[tuple[str, ...]]:
-    """Yield the command of a store that loads the shim, with these variables for the shim."""
+def shimmed_store(**environment: str) -> Iterator[tuple[str, ...]]:
+    """Yield the command of a store that loads `shim.c`, with the variables that it reads."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler on this machine")

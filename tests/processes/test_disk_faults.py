@@ -34,7 +34,10 @@ class OnItsOwnDisk(Up):
         mounted = f'mount -t tmpfs -o size=96m tmpfs {self.disk} && exec "$@"'
         # Open, because a new process cannot read the keys from the store.
         super().__init__(
-            self.disk, "--insecure", wrap=(*_NAMESPACE, "sh", "-c", mounted, "sh"), words=folder
+            self.disk,
+            "--insecure",
+            wrap=(*_NAMESPACE, "sh", "-c", mounted, "sh"),
+            output_folder=folder,
         )
 
     @property
@@ -87,7 +90,7 @@ def _scores(client: Client) -> bool:
     return answer.status_code == 200
 
 
-def _learns(client: Client) -> int:
+def _learn_status(client: Client) -> int:
     # Near the middle of the learned vectors, so that admission holds no row back.
     rows = np.random.default_rng(0).normal(scale=0.3, size=(40, 4)).tolist()
     return client.http.post("/v1/detectors/pump/normal", json={"vectors": rows}).status_code
@@ -123,13 +126,13 @@ def test_on_a_full_disk_scoring_goes_on(disk):
     """Scoring continues, in a new process too; learning is refused until there is room again."""
     one, client = disk
     filler = _fill(one.data)
-    assert wait_for(lambda: _learns(client) == 503)
+    assert wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
     _restart_api(one)
     wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
     filler.unlink()
-    wait_for(lambda: _learns(client) == 202)
+    wait_for(lambda: _learn_status(client) == 202)
     assert "Traceback" not in one.output
 
 
@@ -138,13 +141,13 @@ def test_on_a_read_only_disk_scoring_goes_on(disk):
     one, client = disk
     one.read_only()
     _kill(one, "valkey")
-    assert wait_for(lambda: _learns(client) == 503)
+    assert wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
     _restart_api(one)
     wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
     one.writable()
-    wait_for(lambda: _learns(client) == 202)
+    wait_for(lambda: _learn_status(client) == 202)
     assert "Traceback" not in one.output
 
 
@@ -154,7 +157,7 @@ def test_a_removed_metrics_folder_is_created_again(disk):
     (folder,) = (one.data / "metrics").iterdir()
     shutil.rmtree(folder)
     before = client.detector("pump")["buffered"]
-    assert _learns(client) == 202
+    assert _learn_status(client) == 202
     assert client.http.put("/v1/detectors/another", json={}).status_code == 201
     assert (
         client.http.post(
@@ -185,7 +188,7 @@ def test_without_its_data_directory_nothing_is_acknowledged(disk, lost):
     place = one.data if lost == "." else one.data / lost
     kept = place.with_name("elsewhere")
     place.rename(kept)
-    wait_for(lambda: _learns(client) == 503)
+    wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "degraded")
     wait_for(lambda: "the data directory was deleted or replaced" in one.output)

@@ -42,20 +42,24 @@ def _hostile_folder(folder: Path) -> Path:
 
 
 class Up:
-    """One `anamnesis up` in a user's project; its output goes to the file `words`.
+    """One `anamnesis up` in a user's project; its output goes to `output_file`.
 
     `wrap` is put before its command.
     """
 
     def __init__(
-        self, folder: Path, *options: str, wrap: Sequence[str] = (), words: Path | None = None
+        self,
+        folder: Path,
+        *options: str,
+        wrap: Sequence[str] = (),
+        output_folder: Path | None = None,
     ) -> None:
-        self.words = (words or folder) / f"words-{time.monotonic_ns()}"
+        self.output_file = (output_folder or folder) / f"output-{time.monotonic_ns()}"
         command = [*wrap, *spawn.python("service.cli", "up", "--port", "0")]
         command += ["--data-dir", str(folder / "data"), *options]
         # Only the settings of the test, none of the environment.
         env = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
-        with self.words.open("wb") as file:
+        with self.output_file.open("wb") as file:
             self.process = subprocess.Popen(
                 command, cwd=_hostile_folder(folder), stdin=subprocess.DEVNULL, stdout=file,
                 stderr=file, env=env,
@@ -63,7 +67,7 @@ class Up:
 
     @property
     def output(self) -> str:
-        return self.words.read_text()
+        return self.output_file.read_text()
 
     def url(self) -> str:
         """Wait until the service is ready; return its URL."""

@@ -233,8 +233,10 @@ async def _infer(request: Request, name: str, number: str | None) -> Response:
 
     def work() -> tuple[Reply, Judged]:
         asked = open_inference.parse(body, length, champion)
-        columns = judge(champion, asked.X)
-        return open_inference.reply(champion, asked, columns), Judged(champion, asked.X, columns)
+        judgement = judge(champion, asked.X)
+        return open_inference.reply(champion, asked, judgement), Judged(
+            champion, asked.X, judgement
+        )
 
     started = time.perf_counter()
     # A binary tensor may have as little as one byte a number, so the bound of binary types holds.

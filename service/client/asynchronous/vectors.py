@@ -16,7 +16,7 @@ from service.client.answers import (
     ScoreAnswer,
 )
 from service.client.asynchronous.connection import AsyncConnection
-from service.client.encoding import Sent, path, present, rows
+from service.client.encoding import SentRows, body_of, path, present
 from service.client.transport import Call, as_json
 
 _RETRAIN_WAIT_SECONDS = 300  # the longest wait that the service allows
@@ -28,7 +28,7 @@ class Vectors(AsyncConnection):
     async def score(
         self,
         name: str,
-        vectors: Sent,
+        vectors: SentRows,
         version: int | None = None,
         *,
         explain: int | None = None,
@@ -43,11 +43,11 @@ class Vectors(AsyncConnection):
         the request does not count for events, incidents, drift and history.
         """
         query = present(version=version, explain=explain, record=None if record else "false")
-        sent = {"params": query, **rows(vectors, fields)}
+        sent = {"params": query, **body_of(vectors, fields)}
         return await self.send(Call("POST", path(name, "score"), as_json(ScoreAnswer), sent))
 
     async def learn(
-        self, name: str, vectors: Sent, key: str | None = None, **fields: Any
+        self, name: str, vectors: SentRows, key: str | None = None, **fields: Any
     ) -> NormalAnswer:
         """Send the rows of an (n, d) matrix as a normal batch, with the fields `fields`.
 
@@ -55,7 +55,7 @@ class Vectors(AsyncConnection):
         With a `key` (an Idempotency-Key) a repeated call stores nothing twice. So a failed call
         is repeated if it has a `key`. A call without a `key` is sent once.
         """
-        sent = rows(vectors, fields)
+        sent = body_of(vectors, fields)
         if key is not None:
             sent["headers"]["idempotency-key"] = key
         call = Call("POST", path(name, "normal"), as_json(NormalAnswer), sent, key is not None)

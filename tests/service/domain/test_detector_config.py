@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from models import Config
-from service.domain.detector_config import DetectorConfig, keeping, left_out, parse
+from service.domain.detector_config import DetectorConfig, left_out, parse, with_fields_of
 from service.problems import Unprocessable
 
 DEFAULTS = {
@@ -126,6 +126,6 @@ def test_a_config_without_a_score_keeps_that_of_the_detector() -> None:
     """A new detector gets the default score; an existing one of the same kind keeps its own."""
     held = parse('{"score": "neighbours"}')
     for body, kept in (("{}", "neighbours"), ('{"score": "auto"}', "auto")):
-        assert keeping(parse(body), held, left_out(body)).score == kept
+        assert with_fields_of(parse(body), held, left_out(body)).score == kept
     other = parse('{"kind": "mahalanobis"}')
-    assert keeping(other, held, left_out('{"kind": "mahalanobis"}')) == other
+    assert with_fields_of(other, held, left_out('{"kind": "mahalanobis"}')) == other

@@ -63,7 +63,7 @@ async def rewrite_is_over(stored: Stored, *, well: bool) -> bool:
     return found is not None
 
 
-async def rewriting(stored: Stored) -> None:
+async def start_slow_rewrite(stored: Stored) -> None:
     """Delete a vector that is on disk, and start a slow rewrite."""
     await stored.make()
     await stored.buffer.ingest("pump", MARKER)
@@ -88,11 +88,11 @@ async def assert_erased_later(stored: Stored, folder: Path) -> None:
     assert not await again.erasure.rewrite_due(0)
 
 
-async def test_a_rewrite_that_is_killed_leaves_the_mark(own_store):
+async def test_after_a_killed_rewrite_another_is_due(own_store):
     """After a killed rewrite the vector is on disk, and another rewrite is due."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
-    await rewriting(stored)
+    await start_slow_rewrite(stored)
     (child,) = psutil.Process(own_store.pid).children()
     child.kill()
     await until(partial(rewrite_is_over, stored, well=False))
@@ -101,11 +101,11 @@ async def test_a_rewrite_that_is_killed_leaves_the_mark(own_store):
     await redis.aclose()
 
 
-async def test_a_store_that_dies_in_a_rewrite_leaves_the_mark(own_store):
+async def test_after_a_store_died_in_a_rewrite_another_is_due(own_store):
     """A restarted store has no rewrite under way, whatever its counters say."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
-    await rewriting(stored)
+    await start_slow_rewrite(stored)
     own_store.kill()
     own_store.start()
     await until(partial(rewrite_is_over, stored, well=False))
@@ -117,7 +117,7 @@ async def test_a_deletion_during_a_rewrite_waits_for_the_next(own_store):
     """A deletion during a rewrite waits for the next rewrite, because this one may hold it."""
     redis = await connect(own_store.url)
     stored = Stored(redis)
-    await rewriting(stored)
+    await start_slow_rewrite(stored)
     await erasure.mark_erased(redis)
     assert not await stored.erasure.rewrite()
     await redis.config_set("rdb-key-save-delay", 0)
@@ -138,7 +138,7 @@ async def test_learned_vectors_are_kept_as_long_as_asked(stored):
     assert await stored.erasure.erase("pump", 0) == 50
 
 
-async def test_unlearned_vectors_are_never_erased(stored, redis):
+async def test_vectors_not_learned_yet_are_never_erased(stored, redis):
     """Buffered and parked vectors are never erased."""
     await stored.learn(10 + 30, good=False)
     await stored.learn(40, seed=1)

@@ -239,8 +239,8 @@ async def test_equal_artifacts_are_stored_once(stored, redis):
     assert await stored.registry.artifact("pump", 4) == b"twin"
 
 
-async def test_records_are_listed_latest_last_and_bounded(stored):
-    """Records come latest last and bounded; an unknown number or detector has none."""
+async def test_records_are_the_latest_ones_oldest_first(stored):
+    """The latest records are listed, oldest first; an unknown number or detector has none."""
     for seed in range(3):
         await stored.learn(seed=seed)
     assert [r.record.version for r in await stored.registry.records("pump", limit=2)] == [2, 3]
@@ -264,7 +264,8 @@ async def test_every_acknowledged_vector_is_in_exactly_one_place(stored, redis, 
     for _ in range(80):
         step = dice.choice(
             (ledger.ingest, ledger.ingest, ledger.ingest, ledger.promote, ledger.reject,
-             ledger.park, ledger.move, ledger.release, ledger.discard, ledger.erase, ledger.late)
+             ledger.park, ledger.move_champion, ledger.release, ledger.discard, ledger.erase,
+             ledger.late)
         )  # fmt: skip
         await step()
         await ledger.check()
@@ -290,7 +291,7 @@ class Ledger:
         assert bool(answer.duplicate) == (answer.batch_id in self.acknowledged)
         self.acknowledged[answer.batch_id] = answer.accepted
 
-    async def _settle(self, step: str) -> None:
+    async def _retrain(self, step: str) -> None:
         experience = await self.small.take("pump")
         lease = await self.stored.lease()
         await self.stored.retrainings.start(lease)
@@ -313,15 +314,15 @@ class Ledger:
         await self.stored.leases.release(lease)
 
     async def promote(self) -> None:
-        await self._settle("promote")
+        await self._retrain("promote")
 
     async def reject(self) -> None:
-        await self._settle("reject")
+        await self._retrain("reject")
 
     async def park(self) -> None:
-        await self._settle("park")
+        await self._retrain("park")
 
-    async def move(self) -> None:
+    async def move_champion(self) -> None:
         last = (await self.stored.get()).last_version
         if last:
             number = self.dice.randint(1, last)
