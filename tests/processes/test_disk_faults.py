@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from service.client import Client
-from tests.processes.test_up import CONFIG, NORMAL, Up, _another, _command, children
+from tests.processes.test_up import CONFIG, NORMAL, Up, _command, _has_other_child, children
 from tests.waiting import wait_for
 
 _NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
@@ -109,7 +109,7 @@ def _kill(one: Up, which: str) -> int:
 
 def _restart_api(one: Up) -> None:
     victim = _kill(one, "service.api")
-    wait_for(lambda: _another(one.process.pid, "service.api", victim))
+    wait_for(lambda: _has_other_child(one.process.pid, "service.api", victim))
 
 
 def _fill(folder: Path) -> Path:

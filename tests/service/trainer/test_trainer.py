@@ -13,7 +13,7 @@ import pytest
 from models import TrainingError
 from service.processes.process_table import alive
 from service.trainer import messages
-from service.trainer.__main__ import _broken
+from service.trainer.__main__ import _failure_of
 from service.trainer.messages import Job, Progress
 from service.worker.trainer_process import Trainer
 
@@ -290,6 +290,6 @@ def test_the_first_cause_is_reported(capsys):
     """The first cause is reported, not an error that followed from it."""
     later = RuntimeError("already registered")
     later.__cause__ = OSError("no room for temporary files")
-    failed = _broken(later)
+    failed = _failure_of(later)
     assert failed == messages.Failed("OSError: no room for temporary files", broken=True)
     assert "already registered" in capsys.readouterr().err
