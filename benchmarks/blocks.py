@@ -40,7 +40,8 @@ from benchmarks.telemetry import with_deviation
 
 ARMS = ("replay, auto", "replay", "replay, by regime", "mahalanobis")
 WAYS = {"once": 1, "five rounds": 5}  # rounds
-ROUNDS, RUNS = 5, 10  # fifths of a block; runs of successive rows of which a part consists
+ROUNDS = 5  # a block is cut into as many parts to learn, and one to judge
+RUNS = 10  # a part consists of as many short runs of successive rows
 BLOCKS = 3  # of each server
 
 
@@ -124,12 +125,12 @@ def job(name, arm, way, seed):
     """Return the figures after each round."""
     blocks, groups, anomalies = SETS[name]()
     cut = [parts(X) for X in blocks]
-    judged, anomalies = [some[-1] for some in cut], anomalies.astype(np.float32)
+    judged, anomalies = [block_parts[-1] for block_parts in cut], anomalies.astype(np.float32)
     one, found, rounds = learner(arm, seed), [], WAYS[way]
     start = time.process_time()
-    for turn in range(rounds):
-        for some in cut:
-            one.learn(np.concatenate(some[:-1]) if rounds == 1 else some[turn])
+    for i in range(rounds):
+        for block_parts in cut:
+            one.learn(np.concatenate(block_parts[:-1]) if rounds == 1 else block_parts[i])
         found.append(judge(one, judged, groups, anomalies))
         found[-1] |= {"experiences": one.experiences, "cpu": time.process_time() - start}
     return found
@@ -174,7 +175,7 @@ def main():
     rows = []
     for one in dict.fromkeys(key[:3] for key in found):
         own = [rounds for key, rounds in found.items() if key[:3] == one]
-        rows += [line(one, list(turn)) for turn in zip(*own, strict=True)]
+        rows += [line(one, list(of_round)) for of_round in zip(*own, strict=True)]
     figures = [dict(zip(("set", "arm", "way", "seed"), k, strict=True)) | {"rounds": v}
                for k, v in found.items()]  # fmt: skip
     report("blocks", rows, args.output, figures=figures)

@@ -5,7 +5,7 @@
 A change begins at random places of normals that were not learned, after 2,000 rows without it:
 
 - every tenth feature of a server of SMD moves by one of its standard deviations, with the rows in
-  the order of time and in random order (a feature that never moved cannot be shifted so);
+  the order of time and in random order (constant features are left out: their deviation is 0);
 - every fifth row shows a digit that was not learned, in random order.
 
 The alert rules wait an hour longer than what is printed here. A test that alarmed in the row before

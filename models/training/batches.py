@@ -39,10 +39,10 @@ def batches(
             if n_prev:
                 # Each answer costs every network one more pass through its decoder. Answers on at
                 # most half a batch of rows therefore represent all old rows.
-                most = min(n_prev, (n_prev + n_new + 1) // 2) if past.teacher else 0
-                first, answers = with_answers.draw(most)
-                old = np.concatenate([first, without_answers.draw(n_prev - most)[0]])
-                answers = answers and answers._replace(weight=n_prev / most)
+                answered = min(n_prev, (n_prev + n_new + 1) // 2) if past.teacher else 0
+                first, answers = with_answers.draw(answered)
+                old = np.concatenate([first, without_answers.draw(n_prev - answered)[0]])
+                answers = answers and answers._replace(weight=n_prev / answered)
                 batch = np.concatenate([np.broadcast_to(old, (len(rows), *old.shape)), batch], 1)
             taken += n_new
             yield torch.from_numpy(batch), n_prev, answers
@@ -72,7 +72,7 @@ class _OldVectors:
     def _chunk(self, n: int) -> Array:
         """Draw n old vectors, (n, d), from the generator, from the exemplars, or half from each."""
         if self._exemplars is None:
-            assert self._generator is not None, "weights over no past are (0, 1)"
+            assert self._generator is not None  # a past that replays has one or the other
             return self._generator.draw(n, self._rng)
         picked: Array = self._exemplars[self._rng.integers(len(self._exemplars), size=n)]
         if self._generator is not None:
