@@ -55,8 +55,8 @@ def main():
     )
     if STRATEGIES and not args.done:
         few_threads(1)
-        said = run(Anamnesis(), *concepts())
-        values = ", ".join(f"{name} {value:.4f}" for name, value in said.items())
+        measures = run(Anamnesis(), *concepts())
+        values = ", ".join(f"{name} {value:.4f}" for name, value in measures.items())
         print(f"\nreplay, seed 0, by pyCLAD's own scenario and metrics: {values}")
 
 

@@ -50,7 +50,9 @@ def mnist():
         try:
             X, y = fetch_openml("mnist_784", return_X_y=True, as_frame=False)
         except OSError as error:
-            raise SystemExit(f"{missing_file('mnist.npz')} It could not: {error}") from error
+            raise SystemExit(
+                f"{missing_file('mnist.npz')} scikit-learn failed to fetch them: {error}"
+            ) from error
         parts = [X[:60_000], y[:60_000], X[60_000:], y[60_000:]]
     flat = [part.reshape(len(part), -1) for part in parts]
     X_train, y_train, X_test, y_test = flat

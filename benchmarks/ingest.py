@@ -40,10 +40,10 @@ def xadd(socket, n, connections, requests, folder):
     command = ["redis-benchmark", "-s", socket, "-c", str(connections), "-n", str(requests)]
     command += ["--csv", "-x", "XADD", "bare", "*", "x"]
     with payload.open("rb") as last:
-        said = subprocess.run(
+        output = subprocess.run(
             servers.pinned(1, command), stdin=last, capture_output=True, text=True, check=True
         ).stdout
-    (row,) = csv.DictReader(io.StringIO(said[said.index('"test"') :]))
+    (row,) = csv.DictReader(io.StringIO(output[output.index('"test"') :]))
     subprocess.run(["redis-cli", "-s", socket, "UNLINK", "bare"], check=True, capture_output=True)
     return float(row["rps"]), float(row["p50_latency_ms"]), float(row["p99_latency_ms"])
 

@@ -118,5 +118,5 @@ def run(strategy, tasks, judged):
     metrics = [ContinualAverage(), BackwardTransfer(), ForwardTransfer()]
     watch = ConceptMetricCallback(RocAuc(), metrics)
     ConceptIncrementalScenario(ConceptsDataset("concepts", train, test), strategy, [watch]).run()
-    (said,) = watch.info().values()
-    return {name: float(value) for name, value in said["metrics"].items()}
+    (results,) = watch.info().values()
+    return {name: float(value) for name, value in results["metrics"].items()}

@@ -178,9 +178,9 @@ class Connection:
         while (end := got.find(b"\r\n\r\n")) < 0:
             got += self._more()
         assert got.startswith(b"HTTP/1.1 200"), bytes(got[:200])
-        said = re.search(rb"(?i)content-length: (\d+)", got[:end])
-        assert said is not None
-        whole = end + 4 + int(said[1])
+        length = re.search(rb"(?i)content-length: (\d+)", got[:end])
+        assert length is not None
+        whole = end + 4 + int(length[1])
         while len(got) < whole:
             got += self._more()
         return bytes(got[end + 4 :])
@@ -397,23 +397,23 @@ def load(server: Server, connections: int, seconds: int, X: np.ndarray, folder: 
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script)]
     url = f"http://127.0.0.1:{server.port}{server.path}"
     before = server.cpu()
-    said = subprocess.run(
+    output = subprocess.run(
         pinned(1, [*command, url]), capture_output=True, text=True, check=True
     ).stdout
-    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert rate is not None, said
-    done = re.search(r"(\d+) requests in", said)
-    assert done is not None, said
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert rate is not None, output
+    done = re.search(r"(\d+) requests in", output)
+    assert done is not None, output
     cpu = (server.cpu() - before) * 1e6 / max(int(done[1]), 1)
     return Load(
-        float(rate[1]), cpu, _ms(said, "50%"), _ms(said, "99%"), int(failed[1]) if failed else 0
+        float(rate[1]), cpu, _ms(output, "50%"), _ms(output, "99%"), int(failed[1]) if failed else 0
     )
 
 
-def _ms(said: str, quantile: str) -> float:
-    found = re.search(rf"{re.escape(quantile)}\s+([\d.]+)(us|ms|s)", said)
-    assert found is not None, said
+def _ms(output: str, quantile: str) -> float:
+    found = re.search(rf"{re.escape(quantile)}\s+([\d.]+)(us|ms|s)", output)
+    assert found is not None, output
     return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
 
 

@@ -28,8 +28,8 @@ from benchmarks import report, servers
 from benchmarks.servers import DIMENSION, JSON, OCTETS, Connection, Server
 
 RATE = 2000  # requests a second
-LINES = 16  # connections that share them
-SLOW = 500  # connections
+LINES = 16  # connections that share the requests
+SLOW = 500  # slow connections
 CLOSED_WITHIN = 11.0  # seconds
 
 
@@ -55,8 +55,8 @@ class Line(asyncio.Protocol):
         """Read the answers that have arrived."""
         self.got += data
         while (end := self.got.find(b"\r\n\r\n")) >= 0:
-            said = re.search(rb"(?i)content-length: (\d+)", self.got[:end])
-            whole = end + 4 + int(said[1] if said else 0)
+            length = re.search(rb"(?i)content-length: (\d+)", self.got[:end])
+            whole = end + 4 + int(length[1] if length else 0)
             if len(self.got) < whole:
                 return
             self.failed += not self.got.startswith(b"HTTP/1.1 200")
@@ -124,10 +124,10 @@ def training(server: Server, given: Any) -> list[dict]:
         server.call("POST", f"{base}/learner/retrain", b'{"wait": 120}')
 
     def swap() -> None:
-        turn[0] = 3 - turn[0]
-        server.call("PUT", f"{base}/bench/champion", b'{"version": %d}' % turn[0])
+        champion[0] = 3 - champion[0]  # version 1 and version 2 by turns
+        server.call("PUT", f"{base}/bench/champion", b'{"version": %d}' % champion[0])
 
-    turn = [1]
+    champion = [1]
     artifact = servers.champion().to_bytes()
     server.call("POST", f"{base}/bench/versions", artifact, OCTETS)
     learn()

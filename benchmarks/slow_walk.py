@@ -40,8 +40,8 @@ def sensors(seed):
 def candidate_after(champion, anchor, new, config):
     """Return a candidate and why the gate rejects it."""
     candidate = train(champion, new, config)
-    told = anchor if anchor is not champion else None
-    return candidate, gate(gather(candidate, champion, anchor=told, new=new)).reasons
+    other_anchor = anchor if anchor is not champion else None
+    return candidate, gate(gather(candidate, champion, anchor=other_anchor, new=new)).reasons
 
 
 def walk(config, seed, share):

@@ -249,17 +249,17 @@ CASES = {
 
 def figures_of_this_project(case, config):
     """Return the figures of this project's detector on a case, and the gate's reasons."""
-    champion, said = None, []
+    champion, reasons_given = None, []
     for experience in case.experiences:
         candidate = train(champion, experience.astype(np.float32), config)
         evidence = candidate.lineage.evidence
         if champion is not None:
             evidence = gather(candidate, champion)
         verdict = gate(evidence)
-        said += verdict.reasons
+        reasons_given += verdict.reasons
         champion = candidate if verdict.passed else champion
     normal, anomalous = (champion.score(X.astype(np.float32)) for X in case[1:])
-    return figures(normal, anomalous, champion.threshold), said
+    return figures(normal, anomalous, champion.threshold), reasons_given
 
 
 def figures(normal, anomalous, threshold):
@@ -359,10 +359,14 @@ def first_reasons(score, seeds):
                 alarms = version.is_anomaly(rows)
                 alarmed.append(alarms.mean())
                 if alarms.any():
-                    said = [own[0].feature == str(j) for own in version.explain(rows[alarms], 1)]
-                    right += said
-                    by_column.setdefault(names[j], []).extend(said)
-        least = sorted((float(np.mean(said)), name) for name, said in by_column.items())[:5]
+                    named_first = [
+                        own[0].feature == str(j) for own in version.explain(rows[alarms], 1)
+                    ]
+                    right += named_first
+                    by_column.setdefault(names[j], []).extend(named_first)
+        least = sorted(
+            (float(np.mean(named_first)), name) for name, named_first in by_column.items()
+        )[:5]
         listed = ", ".join(f"{name} {100 * share:.0f} %" for share, name in least)
         shares = f"{100 * np.mean(alarmed):.0f} % | {100 * np.mean(right):.1f} %"
         print(f"| {name} | {shares} | {listed} |", flush=True)
@@ -392,9 +396,9 @@ def main():
         rows, reasons = [], []
         for seed in args.seeds:
             case = make(seed)
-            mine, said = figures_of_this_project(case, Config(score=args.score, seed=seed))
+            mine, reasons_given = figures_of_this_project(case, Config(score=args.score, seed=seed))
             rows.append([*mine, *(x for one in figures_of_simple_detectors(case) for x in one[:2])])
-            reasons += said
+            reasons += reasons_given
         a, f, h, ka, kf, pa, pf = np.mean(rows, axis=0)
         print(
             f"| {name} | {a:.3f} | {100 * f:.1f} % | {100 * h:.1f} % | {ka:.3f} | {100 * kf:.1f} %"

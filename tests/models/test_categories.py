@@ -92,8 +92,8 @@ def test_an_unknown_word_alarms_without_an_error(version):
     odd = Frame(speed=[50.0], status=["jammed"], flow=[5.0])
     assert version.is_anomaly(odd).all()
     assert version.explain(odd, 1)[0][0][2:] == ("unknown", "run")
-    told = version.explain(odd, 1, {code_of("jammed"): "jammed"}.get)[0][0]
-    assert (told.feature, told.value) == ("status", "jammed")
+    attribution = version.explain(odd, 1, {code_of("jammed"): "jammed"}.get)[0][0]
+    assert (attribution.feature, attribution.value) == ("status", "jammed")
 
 
 def test_replay_draws_words_that_were_learned(version):

@@ -56,7 +56,7 @@ def test_the_next_version_keeps_the_names(version):
 
 
 @pytest.mark.parametrize(
-    ("columns", "said"),
+    ("columns", "message"),
     [
         ({"speed": [1.0], "temp": [1.0]}, '"load" missing'),
         ({"speed": [1.0], "temp": [1.0], "load": [1.0], "x": [1.0]}, '"x" unknown'),
@@ -64,9 +64,9 @@ def test_the_next_version_keeps_the_names(version):
         ({"speed": [1.0], "temp": [1.0], "load": [np.nan]}, 'column "load" is not finite'),
     ],
 )
-def test_a_table_that_does_not_fit_names_the_column(version, columns, said):
+def test_a_table_that_does_not_fit_names_the_column(version, columns, message):
     """A table that does not fit raises VectorError, which names the column."""
-    with pytest.raises(VectorError, match=said):
+    with pytest.raises(VectorError, match=message):
         version.score(Frame(**columns))
 
 

@@ -48,7 +48,7 @@ def test_sources_have_a_context_each():
         assert alone.states.tolist() == [WARMING] * 5 + [SCORED] * 25
 
 
-def test_a_row_not_newer_than_the_one_before_is_late_and_context_of_none():
+def test_a_row_not_newer_than_the_one_before_is_late_and_no_context():
     """A row not newer than the one before is reported as late, and the others ignore it."""
     times = MINUTES.copy()
     times[20] = times[19]
@@ -60,7 +60,7 @@ def test_a_row_not_newer_than_the_one_before_is_late_and_context_of_none():
     assert np.array_equal(found.features[kept], alone.features)
 
 
-def test_rows_that_are_off_are_context_of_none():
+def test_rows_that_are_off_are_no_context():
     """Rows with the machine off are no context: the window spans the pause."""
     off = np.zeros(60, bool)
     off[20:30] = True

@@ -92,9 +92,9 @@ def test_evidence_is_finite_whatever_people_labelled(champion) -> None:
         some = Labels(
             np.concatenate([_normals(3 - n, 1), _similar_anomalies(n, 2)]), np.ones(3, bool) * n > 0
         )
-        told = gather(champion, champion, some).labelled
-        assert (told.anomalies, told.normals) == (n, 3 - n)
-        assert told.kept == told.known <= n
+        evidence = gather(champion, champion, some).labelled
+        assert (evidence.anomalies, evidence.normals) == (n, 3 - n)
+        assert evidence.kept == evidence.known <= n
     gap = np.full((1, 4), np.nan, np.float32)
     for none in (np.empty((0, 4), np.float32), gap):
         labels = Labels(none, np.ones(len(none), bool))
@@ -106,8 +106,8 @@ def test_another_score_is_compared_by_rank_and_by_its_own_p_values(champion) -> 
     """A candidate with another score is compared by rank and by its own p-values."""
     config = replace(CONFIG, score="reconstruction")
     candidate = train(champion, _normals(600, 3), config)
-    told = gather(candidate, champion).synthetic
-    assert abs(told.candidate.found - told.champion.found) < 0.2
+    evidence = gather(candidate, champion).synthetic
+    assert abs(evidence.candidate.found - evidence.champion.found) < 0.2
 
 
 def test_auroc_of_equals_is_a_half() -> None:
@@ -119,8 +119,8 @@ def test_auroc_of_equals_is_a_half() -> None:
 
 def _updated(champion: Version, anchor: Version, new: np.ndarray) -> tuple[Version, list[str]]:
     candidate = train(champion, new, champion.config)
-    told = None if anchor is champion else anchor
-    return candidate, _reasons(candidate, champion, anchor=told, new=new)
+    evidence = None if anchor is champion else anchor
+    return candidate, _reasons(candidate, champion, anchor=evidence, new=new)
 
 
 def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:

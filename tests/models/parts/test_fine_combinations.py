@@ -91,7 +91,7 @@ def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
     assert apart.std() == pytest.approx(NOISE, rel=0.2)
 
 
-def test_a_combination_of_features_that_may_not_move_moves_no_other_feature() -> None:
+def test_a_combination_of_fixed_features_moves_no_feature() -> None:
     """A total of whole numbers leaves a drawn vector as it is, and its version can be read."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(800, 5)).astype(np.float32)
@@ -105,7 +105,7 @@ def test_a_combination_of_features_that_may_not_move_moves_no_other_feature() ->
     assert Version.from_bytes(version.to_bytes()).sha256 == version.sha256
 
 
-def test_twins_that_hardly_vary_in_a_later_experience_leave_a_version_that_can_be_read() -> None:
+def test_a_version_with_nearly_constant_twins_can_be_read_back() -> None:
     """Twins that stand nearly still have no combination: it would multiply them by millions."""
     x, config = rows(twin_value, 600, 1), Config(strategy="window", model=Model(epochs=2))
     still = x.copy()

@@ -106,9 +106,9 @@ def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, ne
     previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage=lineage)
     known = dict.fromkeys((1, 4), PreviousRegime(10, 1))
     before = _PreviousNumbers(known, np.array([1, 4]), np.repeat([4, 1, 1], 50))
-    groups, lies = np.repeat([0, 1], [100, 50]), np.array([apart, False])
-    named = _numbers_of_new(groups, previous, np.empty((150, 2), np.float32), lies, before)
-    assert named.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()
+    modes, separate = np.repeat([0, 1], [100, 50]), np.array([apart, False])
+    numbers = _numbers_of_new(modes, previous, np.empty((150, 2), np.float32), separate, before)
+    assert numbers.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()
 
 
 def test_a_quiet_day_is_no_new_regime(versions: list[Version]):

@@ -120,8 +120,8 @@ def test_a_new_regime_of_few_rows_has_its_share_of_every_batch(
     known = train(before, machine.rows(40), Config(model=QUICK, score="elbo"))
     assert known.lineage.w_new == pytest.approx(40 / 1540)
     given = {"w_prev": 0.95, "w_new": 0.05}
-    told = train(before, machine.rows(40) + np.float32(8.0), Config(model=QUICK, weights=given))
-    assert told.lineage.w_new == pytest.approx(0.05)
+    version = train(before, machine.rows(40) + np.float32(8.0), Config(model=QUICK, weights=given))
+    assert version.lineage.w_new == pytest.approx(0.05)
 
 
 def test_a_new_regime_with_too_little_weight_is_rejected(before: Version, machine: Machine) -> None:

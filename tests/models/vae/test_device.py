@@ -68,8 +68,8 @@ def test_a_step_keeps_every_tensor_on_the_device(strategy: str) -> None:
     extras = PASTS[strategy](train(None, x, config), config).extras
     vae = VAE(Shape(4, 3, (8,), "gaussian"), networks=2, dropout=0.1).to("meta").train()
     setting = TrainingSetting(vae, 0.5, 0.5, batch_size=6, seed=0)
-    rng, told = torch.Generator(), [torch.ones(3, width) for width in (3, 3, 3, 4)]
-    answers = TeacherAnswers(*told, torch.ones(4)).to(setting.device)
+    rng, parts = torch.Generator(), [torch.ones(3, width) for width in (3, 3, 3, 4)]
+    answers = TeacherAnswers(*parts, torch.ones(4)).to(setting.device)
     gradient, batch = Gradient(vae), torch.ones(2, 6, 4).to(setting.device)
     each = gradient(batch, 1.0, rng, answers, read_loss=True)
     for extra in extras:

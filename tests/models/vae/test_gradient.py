@@ -68,8 +68,8 @@ def test_gradients_of_answers_equal_those_of_autograd(likelihood: str) -> None:
     )
 
     mean, log_variance = vae.encode(x[:, :old])
-    said = Normal(answers.mean, (0.5 * answers.log_variance).exp())
-    codes = kl_divergence(said, Normal(mean, (0.5 * log_variance).exp())).sum(-1)
+    previous = Normal(answers.mean, (0.5 * answers.log_variance).exp())
+    codes = kl_divergence(previous, Normal(mean, (0.5 * log_variance).exp())).sum(-1)
     decoded = vae.decoder(answers.z.expand(2, -1, -1))
     if bernoulli:
         was = Bernoulli(answers.decoded.expand_as(decoded))
