@@ -23,6 +23,8 @@ def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
     different times, it has the latest readings within one step, the usual time between two readings
     of the same thing. Raises BadTable.
     """
+    if options.time is None:
+        raise BadTable(f"{table.file}: --pivot needs --time, the column with the time of each row")
     first = next(table.lines, (0, []))
     before = [name for name in options.drop if name in map(str.strip, first[1])]
     table = replace(table, lines=chain([first], table.lines))
@@ -30,8 +32,8 @@ def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
     values = [name for name in long.names if name != options.pivot]
     if options.time not in long.header or options.pivot not in long.names or len(values) != 1:
         raise BadTable(
-            f"{table.file}: --pivot needs the name of a column, --time, and one column of values "
-            f"beside them; the columns to judge are {quoted(long.names)}: --drop the others"
+            f"{table.file}: --pivot needs the names of columns, and one column of values beside "
+            f"them; the columns to judge are {quoted(long.names)}: --drop the others"
         )
     readings = _Readings(options.pivot, values[0])
     for chunk in long.chunks:

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from models.columns import order
+from models.columns import order, quoted
 from models.context import groups
 from models.errors import VectorError
 from service.cli import console, table_files
@@ -237,8 +237,19 @@ class Sheet:
         except VectorError as error:
             text = str(error).removeprefix("columns: ")
             hint = " (--time, --source or --drop takes a column out)" if "unknown" in text else ""
+            hint = self._pivot_hint(dict(wanted)) or hint
             raise BadTable(f"{self.file}: columns {text}{hint}") from None
         return wanted
+
+    def _pivot_hint(self, wanted: Container[str]) -> str:
+        """Return advice if the cells of a column name columns of the detector, else ''."""
+        for name, cells in ({} if self.first is None else self.first.cells).items():
+            if any(cell.strip() in wanted for cell in cells):
+                how = (
+                    "watch needs one row for each time" if self._follow else f"give --pivot {name}"
+                )
+                return f" (the cells of column {quoted([name])} name them: {how})"
+        return ""
 
     def _is_left_out(self, name: str) -> bool:
         """Return whether `learn` leaves the column out; here fewer rows show a counter."""

@@ -60,10 +60,17 @@ def test_a_reading_that_is_missing_is_blank_and_a_column_can_be_dropped(tmp_path
     assert rows.where(0).endswith("line 4")
 
 
-@pytest.mark.parametrize("options", [LONG, Options(pivot="sensor"), Options("when", pivot="x")])
-def test_what_a_pivot_needs_is_said(tmp_path, options):
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (LONG, "one column of values"),
+        (Options("when", pivot="x"), "the names of columns"),
+        (Options(pivot="sensor"), "--time"),
+    ],
+)
+def test_what_a_pivot_needs_is_said(tmp_path, options, what):
     """Without a time, or with more than one column of values, the message says what is needed."""
-    with pytest.raises(BadTable, match=r"--pivot needs .* one column of values"):
+    with pytest.raises(BadTable, match=f"--pivot needs (.* )?{what}"):
         sheet(tmp_path, readings(machines=("a", "b")), options)
 
 
@@ -84,3 +91,12 @@ def test_a_table_of_states_needs_no_pivot(tmp_path):
     with sheet(tmp_path, lines, Options("when", drop=("machine",))) as found:
         config, _ = config_for(found, "UTC")
     assert [one["type"] for one in config["columns"]] == ["category", "number"]
+
+
+def test_a_detector_of_a_pivot_is_told_by_the_missing_columns(tmp_path):
+    """If columns are missing because each row has one reading, the message advises --pivot."""
+    with (
+        sheet(tmp_path, readings(), Options("when", drop=("machine",))) as found,
+        pytest.raises(BadTable, match=r'"flow", "heat", "load" missing.*give --pivot sensor'),
+    ):
+        found.matched({"features": list(THINGS)})
