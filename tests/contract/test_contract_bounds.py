@@ -252,6 +252,17 @@ async def test_few_requests_are_read_behind_an_event_stream(stage: Stage) -> Non
             writer.transport.abort()
 
 
+async def test_a_stream_ends_with_its_client(stage: Stage) -> None:
+    """A client that closes its sending side ends its stream at once, so that others have room."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    writer.write(b"GET /v1/stream HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (await reader.readline()).split()[1] == b"200"
+    writer.write_eof()
+    async with asyncio.timeout(60):
+        await reader.read()
+    writer.close()
+
+
 async def test_connections_are_bounded(stage: Stage) -> None:
     """A connection beyond the bound gets 503 and is closed; later there is room again."""
     opened = []

@@ -151,12 +151,13 @@ class HttpProtocol(RequestReader):
         if self._reading is not Reading.NOTHING:
             self.refuse(BadRequest("The connection was closed within the request."))
         self._is_last = True
-        newest = self.pipeline[0][0] if self.pipeline else self.cycle
+        newest = self.cycle  # also if it waits in the pipeline
         if newest is None or newest is self._lane_cycle:
             waits = self._unanswered > 0
         else:
             newest.keep_alive = False
-            waits = not newest.response_complete
+            # An answer that has begun and is not complete is a stream, which would never end.
+            waits = not (newest.response_complete or newest.response_started)
         return (waits or self._last_answer_sent) and self.transport.can_write_eof()
 
     def pause_writing(self) -> None:
