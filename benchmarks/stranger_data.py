@@ -9,8 +9,8 @@ alarms (`held`), both at 1 % asked.
 
 The simple detectors learn the same rows all at once. They are the distance to the fifth nearest
 neighbour and the residual of 3 principal components. Their features are divided by the quartile
-range or, if that is 0, by the deviation. Their `found` is at the level that 1 % of the test normals
-reach.
+range or, if that is 0, by the deviation. Their threshold is the
+score that 1 % of the test normals reach.
 
     python -m benchmarks.stranger_data --seeds 0 1 2 3 4
 
@@ -62,7 +62,7 @@ class Machine:
         return shift + spread * (causes @ self.mix + self.noise * self.rng.normal(size=(n, 8)))
 
     def broken(self, rows, by):
-        """Move one random sensor of each row by `deviations`."""
+        """Return the rows (n, 8) with one random sensor of each moved up or down by `by`."""
         rows = rows.copy()
         column = self.rng.integers(8, size=len(rows))
         rows[np.arange(len(rows)), column] += by * self.rng.choice([-1, 1], len(rows))

@@ -53,7 +53,7 @@ class CarriedViews:
     @property
     def views(self) -> Views:
         """The views of the old and the new vectors."""
-        return self._with(self.fresh)
+        return self._joined(self.fresh)
 
     def refitted(self, new: Array) -> Views:
         """Return the views with `new` (n, d) in place of the new vectors, fitted in one step."""
@@ -63,9 +63,10 @@ class CarriedViews:
             shrunk=fresh.shrunk.refitted(fresh.to_shrunk(new)),
             normal=fresh.normal.refitted(fresh.to_normal(new)),
         )
-        return self._with(again)
+        return self._joined(again)
 
-    def _with(self, fresh: Views) -> Views:
+    def _joined(self, fresh: Views) -> Views:
+        """Return the views `fresh` with the earlier components beside their own."""
         return replace(
             fresh,
             shrunk=fresh.shrunk.joined_with(self.shrunk, self.share_old),

@@ -16,7 +16,7 @@ from models.parts.mixture import MODES, Density, Mixture
 DIRECTIONS = 40  # the number of principal directions in which the density is a mixture
 WHITENED = 256  # the number of directions with a variance of their own; the others share one
 NUMBERS = 16_384  # the most numbers in all covariances together: they bound the cost per vector
-KERNELS, ROWS_A_KERNEL = 400, 4
+KERNELS, ROWS_A_KERNEL = 400, 4  # the most kernels, and the fewest vectors for each
 RIDGE = 1e-6  # the least variance, in squared deviations of a feature
 SHRINK = 2.0  # the pooled covariance weighs like k plus this many vectors in each Gaussian
 DESCENTS = 5  # steps of k-means

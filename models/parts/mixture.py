@@ -15,8 +15,8 @@ from models.arrays import LOG_2PI, Array, Float64
 
 MODES = 40  # the most modes
 RIDGE = 1e-3  # added to every variance, so that no mode is flatter than this
-# the most steps of a fit; a fit stops after a step that gains fewer nats
-MOST_STEPS, SETTLED = 60, 0.01
+MOST_STEPS = 60  # the most steps of a fit
+SETTLED = 0.01  # a fit ends after a step that gains fewer nats than this
 MOST_CELLS = 2**22  # the most cells of factors that drawing copies at a time: 16 MiB
 
 

@@ -44,15 +44,15 @@ class ScoreByRegime:
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""
-        scores, of = self._score(x), self._boundaries.nearest(self._network, x)
+        scores, regimes = self._score(x), self._boundaries.nearest(self._network, x)
         relative = np.empty(len(x))
-        for regime in np.unique(of):
-            mine = of == regime
+        for regime in np.unique(regimes):
+            mine = regimes == regime
             relative[mine] = self._surprises[regime](scores[mine])
         return representable(relative)
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Explain the base score."""
+        """Return each feature's share of the base score, and its expected value, (n, d) each."""
         shares, expected = self._score.explain(x)
         return shares, expected
 
