@@ -180,6 +180,17 @@ async def test_a_page_that_failed_for_a_while_is_shown_as_soon_as_it_can_be(
     await expect(tab.locator("h1")).to_have_text("pump", timeout=SLOW)
 
 
+async def test_a_page_listens_again_after_an_answer_that_is_no_stream(
+    pump: Running, versions: tuple[Version, Version], tab: Page
+) -> None:
+    """A browser gives up a stream that a proxy answers once; the page does not."""
+    await tab.route("**/v1/stream", lambda route: route.fulfill(status=204), times=1)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await expect(tab.locator("#message")).to_contain_text("The connection is back", timeout=SLOW)
+    await pump.learn(versions[1])
+    await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=SLOW)
+
+
 async def test_of_two_people_the_later_is_told_of_the_earlier_decision(
     pump: Running, monitor: Monitor, tab: Page
 ) -> None:

@@ -208,17 +208,24 @@ function follow() {
     clearTimeout(waiting);
     waiting = setTimeout(update, 300);
   };
-  const stream = new EventSource(`${root}/v1/stream`);
-  stream.addEventListener("change", soon);
-  stream.onopen = () => {
-    if (lost) say("The connection is back.");
-    soon(); // the stream does not report changes from before it was open
-    lost = false;
+  let stream;
+  const listen = () => {
+    stream = new EventSource(`${root}/v1/stream`);
+    stream.addEventListener("change", soon);
+    stream.onopen = () => {
+      if (lost) say("The connection is back.");
+      soon(); // the stream does not report changes from before it was open
+      lost = false;
+    };
+    stream.onerror = () => {
+      if (!lost) say("The connection is lost. This page may be out of date. Trying again …", true);
+      lost = true;
+      if (stream.readyState !== EventSource.CLOSED) return;
+      soon(); // the answer was no stream: the key may be revoked, and the browser does not try again
+      setTimeout(listen, 5000);
+    };
   };
-  stream.onerror = () => {
-    if (!lost) say("The connection is lost. This page may be out of date. Trying again …", true);
-    lost = true;
-  };
+  listen();
   setInterval(soon, 60_000);
   window.addEventListener("pagehide", () => stream.close());
 }
