@@ -84,6 +84,13 @@ class _Readings:
         yield f"a column for each of the {len(self.names)} values of {quoted([self._named_by])}"
         if step := self.step():
             yield f"readings have different times: a row has the latest of each {step:g} s"
+            return
+        own = (one[2:4] for one in self._all)  # source and thing
+        if twice := len(self._times) - len(set(zip(self._times, own, strict=True))):
+            yield (
+                f"{twice} readings have the time and the name of another one, and the last one is "
+                "taken: if machines are mixed, give --source"
+            )
 
     def rows(self, *, sourced: bool) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows in the order of time: the line of the last reading, and the cells."""

@@ -84,6 +84,13 @@ def test_a_new_detector_asks_for_a_pivot(tmp_path, seconds):
         config_for(found, "UTC")
 
 
+def test_readings_that_come_twice_are_counted(tmp_path):
+    """A person is told if the readings of two machines are mixed."""
+    options = Options("when", drop=("machine",), pivot="sensor")
+    with sheet(tmp_path, readings(machines=("a", "b")), options) as found:
+        assert any("36 readings have the time and the name of" in one for one in found.notes)
+
+
 def test_a_table_of_states_needs_no_pivot(tmp_path):
     """A word that comes in no order beside one number is a category."""
     words = np.random.default_rng(0).choice(["run", "idle", "off"], 60)
