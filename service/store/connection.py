@@ -93,6 +93,22 @@ async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
         return asked.result()
 
 
+async def ask_each(redis: Redis, pipe: Any) -> list[Any]:
+    """Return the replies of a pipeline; a key of a wrong type is a ResponseError among them.
+
+    So one detector's damaged key leaves the others' replies. Raises StoreUnavailable.
+    """
+
+    async def replies() -> list[Any]:
+        found: list[Any] = await pipe.execute(raise_on_error=False)
+        for reply in found:
+            if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
+                raise reply
+        return found
+
+    return await ask(redis, replies())
+
+
 def cause(error: StoreUnavailable) -> str:
     """Return why the store does not answer, in words for the log and for operators."""
     found = error.__cause__

@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.domain.detector import template_of
+from service.domain.detector import NAME, template_of
 from service.problems import Conflict
 from service.store.connection import ask
 from service.store.redis_keys import DETECTORS, ENTITIES, TEMPLATES
@@ -25,7 +25,9 @@ class DetectorNames:
     async def all(self) -> set[str]:
         """Return the names of all detectors; it may include one that is being made or deleted."""
         members = await ask(self._redis, self._redis.smembers(DETECTORS))
-        return {name.decode() for name in members}
+        # A member that no name can be, such as bytes of another program, is no detector.
+        names = {member.decode(errors="replace") for member in members}
+        return {name for name in names if NAME.fullmatch(name)}
 
     async def add(self, name: str) -> bool:
         """Add a name; return whether it is new."""

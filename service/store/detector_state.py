@@ -27,7 +27,7 @@ from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.incident import IncidentRule
 from service.domain.provenance import position
 from service.problems import Unprocessable
-from service.store.connection import ask
+from service.store.connection import ask_each
 from service.store.redis_keys import Keys
 from service.store.schema import FIELDS
 from service.timestamps import rfc3339
@@ -44,12 +44,13 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
     for keys in wanted:
         pipe.hgetall(keys.state)
         pipe.get(keys.drift)
-    replies = await ask(redis, pipe.execute())
+    replies = await ask_each(redis, pipe)
     found: dict[str, Detector] = {}
     for keys, state, drift in zip(wanted, replies[::2], replies[1::2], strict=True):
         try:
             if state:
-                found[keys.name] = from_state(keys.name, state, drift)
+                report = drift if isinstance(drift, bytes) else None
+                found[keys.name] = from_state(keys.name, state, report)
         except Unprocessable as problem:
             # A later release may have written this state. The other detectors are still read.
             _log.error(

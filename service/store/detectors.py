@@ -13,7 +13,7 @@ from service import log
 from service.domain.detector import NAME, Detector, Pointer, resolved
 from service.domain.detector_config import DetectorConfig, check_rules, with_fields_of
 from service.problems import Conflict, UnknownDetector, Unprocessable
-from service.store.connection import ask
+from service.store.connection import ask, ask_each
 from service.store.detector_names import DetectorNames
 from service.store.detector_state import POINTER, pointer, read
 from service.store.detectors_lua import (
@@ -171,12 +171,12 @@ class Detectors:
             pipe = self._redis.pipeline(transaction=False)
             for keys in some:
                 pipe.hmget(keys.state, POINTER)
-            for keys, values in zip(some, await ask(self._redis, pipe.execute()), strict=True):
-                if values[0] is None:
-                    continue
+            for keys, values in zip(some, await ask_each(self._redis, pipe), strict=True):
                 try:
+                    if values[0] is None:
+                        continue
                     found[keys.name] = pointer(values)
-                except (TypeError, ValueError):  # a damaged state must not stop the others
+                except Exception:  # noqa: BLE001 - a damaged state must not stop the others
                     _log.exception(
                         "reading a detector's champion pointer failed", detector=keys.name
                     )

@@ -12,6 +12,7 @@ import pytest
 
 from service.settings import Settings
 from service.store.connection import connect
+from service.store.redis_keys import Keys
 from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running
 from tests.waiting import PATIENCE, until
@@ -249,6 +250,20 @@ async def test_a_muted_detector_scores_and_pages_nobody(pump: Running, monitor: 
     assert (await pump.http.delete(f"{PUMP}/mute")).status_code == 204
     assert (await pump.http.get(PUMP)).json()["mute"] is None
     assert (await pump.http.post("/v1/detectors/none/mute", json={"seconds": 1})).status_code == 404
+
+
+async def test_damaged_incidents_leave_what_else_needs_a_person(
+    pump: Running, monitor: Monitor
+) -> None:
+    """A detector whose incidents cannot be read is left out, and the rest is answered."""
+    await score(pump, monitor, [ODD] * 4)
+    await incidents(pump)
+    redis, order = pump.parts.stores.redis, Keys("pump").incident_order
+    await redis.delete(order)
+    await redis.set(order, "not this type")
+    answer = await pump.http.get("/v1/attention")
+    assert answer.status_code == 200
+    assert [item["kind"] for item in answer.json()["items"]] == ["worker"]
 
 
 async def test_attention_lists_the_worst_first(

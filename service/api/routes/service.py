@@ -4,6 +4,7 @@ import time
 
 from fastapi import APIRouter, Request, Response
 
+from service import log
 from service.api import incident_documents as documents
 from service.api import openapi
 from service.api.context import Parts, parts
@@ -14,9 +15,12 @@ from service.domain.attention import Item, of_detector, of_service, worst_first
 from service.domain.detector import Detector
 from service.domain.scope import Scope
 from service.json_value import JsonObject
+from service.problems import StoreUnavailable
 from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1", tags=["service"])
+
+_log = log.get(__name__)
 
 _ITEM = {
     "detector": "pump-7",
@@ -40,8 +44,14 @@ async def attention(request: Request) -> Response:
     app, grant = parts(request), caller(request)
     items = of_service(_store_trouble(app), _worker_age(app))
     for detector in await app.stores.detectors.list():
-        if grant.covers(detector.name):
+        if not grant.covers(detector.name):
+            continue
+        try:
             items += await attention_items(app, detector)
+        except StoreUnavailable:
+            raise
+        except Exception:  # noqa: BLE001 - one damaged detector must not stop the others
+            _log.exception("what a detector needs cannot be read", detector=detector.name)
     return answer({"items": [_document(item) for item in worst_first(items)]})
 
 

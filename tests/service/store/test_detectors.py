@@ -241,3 +241,18 @@ def test_detectors_with_one_config_share_it() -> None:
     wider = from_state("wider", state | {b"dimension": b"5"}, None)
     assert one.config is other.config
     assert (one.config.dimension, wider.config.dimension) == (4, 5)
+
+
+async def test_keys_of_a_wrong_type_leave_the_other_detectors(stored: Stored) -> None:
+    """A damaged detector is left out, and one with damaged drift is read without it."""
+    for name in ("whole", "undrifted"):
+        await stored.make(name)
+    for key in (Keys("pump").state, Keys("undrifted").drift):
+        await stored.redis.delete(key)
+        await stored.redis.rpush(key, "not this type")
+    await stored.redis.sadd(DETECTORS, b"\xff\xfe", "not a name")
+    found = await stored.detectors.list()
+    assert [one.name for one in found] == ["undrifted", "whole"]
+    assert found[0].drift == NO_DRIFT
+    assert (await stored.detectors.poll(["pump", "whole"])).keys() == {"whole"}
+    assert await stored.detectors.get("pump") is None
