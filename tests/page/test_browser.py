@@ -251,7 +251,7 @@ async def test_a_person_sees_drawn_rows_and_scores_a_typed_vector(
 ) -> None:
     """A person sees drawn rows and tries a vector; a vector that is too short is explained."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
-    drawn = versions[0].faithful().sample(5, 0)
+    drawn = versions[0].with_faithful_draws().sample(5, 0)
     await expect(tab.locator("#memory tbody tr", has_text="drawn")).to_have_count(len(drawn))
     field = tab.locator("#vector")
     await field.fill("70, 70 70")
