@@ -1,6 +1,7 @@
 """Carries the calibration scores of old data, which is no longer held, to the next version."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ NEIGHBOURHOOD = 0.02
 
 CHANGES = 20  # each calibration score is carried with this many changes of score
 
+# the p-values between which `resembling` compares generated vectors with calibration scores
+LEVELS = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01])
+ROUNDS = 30  # rounds of raking
+MOST_OFTEN = 20.0  # one generated vector represents at most this many
+
 
 def thin(scores: NDArray[np.float64], n: int) -> Float64:
     """Return n of the ascending scores, evenly spaced by rank; all if there are at most n."""
@@ -21,6 +27,37 @@ def thin(scores: NDArray[np.float64], n: int) -> Float64:
         return scores
     ranks = (np.arange(n) + 0.5) * len(scores) / n
     return scores[ranks.astype(np.int64)]
+
+
+def resembling(
+    parts: Float64, tables: Iterable[Float64], rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return the indices (n,) of generated vectors, drawn anew so that they score like real ones.
+
+    In `parts` (p, n) are the scores of n generated vectors by the parts of a score, and in `tables`
+    the calibration scores of each part. A vector is drawn the more often, the rarer its scores are
+    among the generated vectors compared with the calibration scores. The weights come from raking
+    (Deming & Stephan, 1940): they are multiplied, part by part and again, until each part's scores
+    have the same shares between the p-values `LEVELS`. Generated vectors with shares of their own
+    change differently from real ones with the same score.
+    """
+    groups, wanted = [], []
+    for own, table in zip(parts, tables, strict=False):  # an earlier version has a part less
+        edges = np.quantile(table, 1.0 - LEVELS)
+        groups.append(edges.searchsorted(own, "right"))
+        counts = np.bincount(edges.searchsorted(table, "right"), minlength=len(LEVELS) + 1)
+        wanted.append(counts / len(table))
+    n = parts.shape[1]
+    weights = np.full(n, 1.0 / n)
+    for _ in range(ROUNDS):
+        for group, share in zip(groups, wanted, strict=True):
+            has = np.bincount(group, weights, len(share))
+            weights *= np.divide(share, has, out=np.ones_like(has), where=has > 0.0)[group]
+        weights = np.minimum(weights / weights.sum(), MOST_OFTEN / n)
+    reached = np.cumsum(weights)
+    at = (np.arange(n) + rng.random()) / n * reached[-1]
+    found: NDArray[np.int64] = np.minimum(reached.searchsorted(at), n - 1)
+    return found
 
 
 def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:

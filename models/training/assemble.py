@@ -258,14 +258,13 @@ def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
     previous = trained.previous
     if previous is None:
         return trained.x[:0]
+    if views := Views.from_tensors(previous.scoring):
+        # The views keep components that were fitted to real vectors. The network learns its own
+        # draws again in every training, and becomes better at them than at real vectors.
+        return previous.scaler.valid(views.sample(GENERATED, rng))
     # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
     # every real vector would score beyond the range of the drawn ones.
     drawn = previous.with_faithful_draws().draw(GENERATED, rng)
-    if views := Views.from_tensors(previous.scoring):
-        # Draw from both generators: the views' densities fit real vectors more closely than the
-        # network's draws.
-        more = previous.scaler.valid(views.sample(GENERATED // 2, rng))
-        return np.concatenate([drawn[::2], more])
     if trained.config.score not in RAISED_BY_NOISE:
         return drawn
     # Drawn vectors must score like real ones, so they get all, none or a part of their noise.

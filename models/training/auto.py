@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, representable
-from models.parts.carried_calibration import carried, mixed, repeated
+from models.parts.carried_calibration import carried, mixed, repeated, resembling
 from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
@@ -25,6 +25,7 @@ FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if the
 # a factor of ten, the most that labels may move it.
 LABELLED = 0.05
 FOREMOST = 50  # the rows of each part from whose table their own score is left out
+NETWORK = 0  # the index of the network's part
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
@@ -72,7 +73,7 @@ def fit(
         parts = np.maximum(parts, as_served)
     tables, times = list(parts), 1
     if champion and len(generated) and trained.past.learned:
-        olds = _carried_tables(champion, serving, generated)
+        olds = _carried_tables(champion, serving, generated, rng)
         share_old, least = shares
         copies = repeated(parts, least, len(olds[0]))
         times = copies.shape[1] // parts.shape[1]
@@ -125,15 +126,23 @@ def _fit_and_score(
     return serving, np.concatenate(rows), np.concatenate(scores, axis=1)
 
 
-def _carried_tables(champion: Version, serving: Auto, generated: Array) -> list[Float64]:
-    """Return the old scores of each part under `serving`; `generated` (g, d) show the changes."""
+def _carried_tables(
+    champion: Version, serving: Auto, generated: Array, rng: np.random.Generator
+) -> list[Float64]:
+    """Return the old scores of each part under `serving`; `generated` (g, d) show the changes.
+
+    The network's scores change by what it learns, and many generated vectors that score like a real
+    one lie where nothing real does. So the network's changes are those of `resembling` vectors.
+    """
     after = parts_of(serving, generated)
     if not Views.from_tensors(champion.scoring):
         # A champion of another kind has no such scores: those of drawn vectors are used.
         return [np.sort(a) for a in after]
     before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
-    tables = zip(champion.scoring["auto.tables"], before, after, strict=False)
-    olds = [carried(table, b, a) for table, b, a in tables]
+    tables = champion.scoring["auto.tables"]
+    chosen = resembling(before, tables, rng)
+    olds = [carried(tables[NETWORK], before[NETWORK, chosen], after[NETWORK, chosen])]
+    olds += [carried(*own) for own in zip(tables[1:], before[1:], after[1:], strict=False)]
     # A version of an earlier release may have one part less.
     return olds + [np.sort(a) for a in after[len(before) :]]
 
