@@ -191,10 +191,8 @@ class HttpProtocol(RequestReader):
             if (fresh or cycle.response_complete) and now - self._progress_at >= limit:
                 self.transport.close()
         elif self.flow.read_paused or (cycle is not None and cycle.waiting_for_100_continue):
-            self._progress_at, self._received = (
-                now,
-                0,
-            )  # the peer waits for this process, not vice versa
+            # The peer waits for this process, not vice versa.
+            self._progress_at, self._received = now, 0
         elif self._reading is Reading.HEAD:
             if now - self._progress_at >= self.settings.header_seconds:
                 self.refuse(RequestTimeout("The request's head came too slowly."))
