@@ -80,11 +80,15 @@ class Retrains(Struct, frozen=True):
 
 
 class Counts(NamedTuple):
-    """How many incidents are open and page people, and how many opened and closed so far."""
+    """How many incidents are open and page people, and how many opened and closed so far.
+
+    `unreported` are open, too: nobody was told of them, for their rows were old when they came.
+    """
 
     open: int = 0
     opened: int = 0
     closed: int = 0
+    unreported: int = 0
 
     @property
     def unfinished(self) -> int:

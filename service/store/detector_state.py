@@ -103,7 +103,10 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         last_retraining=_finished(text.get("last_retraining")),
         drift=_drift(drift),
         incidents=Counts(
-            number("incidents_open"), number("incidents_opened"), number("incidents_closed")
+            open=number("incidents_open"),
+            opened=number("incidents_opened"),
+            closed=number("incidents_closed"),
+            unreported=number("incidents_unreported"),
         ),
         incident_rule=msgspec.json.decode(
             text.get("incident_rule") or "null", type=IncidentRule | None

@@ -57,6 +57,7 @@ class StepChanges(msgspec.Struct, frozen=True):
     opened: int = 0
     closed: int = 0
     paging: int = 0
+    unreported: int = 0
 
 
 class IncidentWithDecision(NamedTuple):
@@ -118,6 +119,7 @@ class Incidents:
             "changes": orjson.dumps(packed),
             "rule": msgspec.json.encode(changes.rule),
             "paging": changes.paging,
+            "unreported": changes.unreported,
             "opened": changes.opened,
             "closed": changes.closed,
             "after": followed.after,

@@ -43,6 +43,7 @@ if many > tonumber(ARGS.incidents_kept) then
   redis.call('ZREM', KEYS.incident_order, unpack(old))
 end
 redis.call('HSET', state, STATE.incidents_open, ARGS.paging, STATE.incident_rule, ARGS.rule)
+redis.call('HSET', state, STATE.incidents_unreported, ARGS.unreported)
 redis.call('HINCRBY', state, STATE.incidents_opened, ARGS.opened)
 redis.call('HINCRBY', state, STATE.incidents_closed, ARGS.closed)
 if ARGS.after ~= '0-0' then redis.call('XTRIM', KEYS.traffic, 'MINID', ARGS.after) end
@@ -50,7 +51,8 @@ return {'saved'}
 """,
     keys="state lease followed incidents incident_order incident_rows rulings buckets messages "
     "traffic",
-    args="holder changes rule paging opened closed after incidents_kept rows_kept messages_kept",
+    args="holder changes rule paging unreported opened closed after incidents_kept rows_kept "
+    "messages_kept",
     data="followed *payload",
 )
 

@@ -68,6 +68,7 @@ STATE = _table(
     failed="number of failed experiences so far",
     last_retraining="JSON: outcome of the last retraining",
     incidents_open="number of open incidents that page somebody",
+    incidents_unreported="number of open incidents of rows that were too old to page somebody",
     incidents_opened="number of incidents so far",
     incidents_closed="number of closed incidents so far",
     incident_rule="JSON: what opens an incident, and the rate that it holds",

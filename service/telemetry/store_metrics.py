@@ -214,6 +214,10 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
     "incident_open": (
         "Incidents that are open, not dismissed and not muted.", lambda one: one.incidents.open
     ),
+    "incident_unreported": (
+        "Open incidents that nobody was told of: their rows were over an hour old when they came.",
+        lambda one: one.incidents.unreported,
+    ),
     "muted_until_timestamp_seconds": (
         "When the mute of the detector ends; 0 if it is not muted.",
         lambda one: one.mute.until if one.mute else 0,

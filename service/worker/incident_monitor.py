@@ -156,8 +156,10 @@ class IncidentMonitor:
         held = await self._incidents.buckets(name, sorted(fields))
         gone = history.expired(await self._incidents.fields(name), now) if fields else ()
         buckets = await asyncio.to_thread(_joined_chunks, held, followed.buckets)
-        paging = [one for one in followed.fold.open() if one.pages]
-        paging = [one for one in paging if one.id not in followed.dismissed]
+        undecided = [one for one in followed.fold.open() if one.id not in followed.dismissed]
+        paging = [one for one in undecided if one.pages]
+        silent = [one for one in undecided if not one.pages and one.like is None]
+        muted = now < followed.muted_until
         kinds = [change.kind for change in followed.changes]
         await self._incidents.save(
             lease,
@@ -169,7 +171,8 @@ class IncidentMonitor:
                 rule=_rule_document(followed.chosen),
                 opened=kinds.count("opened"),
                 closed=kinds.count("closed"),
-                paging=0 if now < followed.muted_until else len(paging),
+                paging=0 if muted else len(paging),
+                unreported=0 if muted else len(silent),
             ),
         )
         if kinds.count("closed"):  # retraining on drift waits until all incidents have ended

@@ -145,6 +145,19 @@ async def test_a_dead_worker_s_reports_are_counted_once(
     assert found.count == 4
 
 
+async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic) -> None:
+    """Such an incident pages nobody, and counts as unreported until newer rows report it."""
+    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    await traffic.send("xxx", ago=7200.0)
+    await monitor.tick()
+    counts = (await traffic.stored.get()).incidents
+    assert (counts.open, counts.unfinished, counts.unreported) == (0, 1, 1)
+    await traffic.send("xxx")
+    await monitor.tick()
+    counts = (await traffic.stored.get()).incidents
+    assert (counts.open, counts.unreported) == (1, 0)
+
+
 async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     """After a dismissal the incident pages nobody, and neither do similar rows."""
     monitor = Monitor(SETTINGS, traffic.stored.redis)
@@ -160,7 +173,8 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     await monitor.tick()
     first = (await traffic.open_incidents())[0].incident
     assert (first.source, first.pages, first.like) == ("m2", False, found.id)
-    assert (await traffic.stored.get()).incidents.open == 0
+    counts = (await traffic.stored.get()).incidents
+    assert (counts.open, counts.unreported) == (0, 0)
     withdrawn = IncidentDecision(None, "no wash", "key:k", time.time())
     assert await traffic.incidents.decide("pump", found.id, withdrawn, None)
     await monitor.tick()
