@@ -26,6 +26,8 @@ from models.parts.lineage import (
     Walked,
 )
 from models.parts.statistics import auroc
+from models.scores.auto import of_pictures
+from models.scores.by_name import base_score, with_less_noise
 from models.version.version import Version
 
 ROWS = 1000  # vectors of each kind: an AUROC then has an error of half a point
@@ -139,6 +141,9 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     """
     rng = np.random.default_rng(0)
     rows = version.with_faithful_draws().sample(3 * ROWS, seed=1)
+    if base_score(version.config.score) == "auto" and of_pictures(version.network):
+        x = version.scaler.transform(rows)
+        rows = version.scaler.inverse(with_less_noise(version.network, x, np.random.default_rng(2)))
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
     wrong = rng.random(base.shape) < rng.random((ROWS, 1))
     wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # at least one

@@ -6,7 +6,7 @@ from models.parts.fine_combinations import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
-from models.scores.auto import OF_MANY, PARTS
+from models.scores.auto import OF_MANY, OF_PICTURES, PARTS
 from models.scores.by_name import BANKED, base_score
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
@@ -63,6 +63,8 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
     m, fine = _fine("scoring.views.fine.", d, rows)
     m_normal, fine_normal = _fine("scoring.views.fine_normal.", d, rows)
     parts = min(max(rows["scoring.auto.tables"], OF_MANY), len(PARTS) if d > WHITENED else OF_MANY)
+    if shape.likelihood == "bernoulli" and rows["scoring.auto.tables"] == len(OF_PICTURES):
+        parts = len(OF_PICTURES)
     return {
         **fine,
         **fine_normal,

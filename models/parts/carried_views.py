@@ -7,7 +7,7 @@ import numpy as np
 
 from models.arrays import Array, Float64
 from models.parts.components import Components
-from models.parts.views import Views
+from models.parts.views import FAINT, Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,23 @@ class CarriedViews:
 
     @classmethod
     def fit(
-        cls, before: Views, drawn: Array, new: Array, seed: int, like: Views | None = None
+        cls,
+        before: Views,
+        drawn: Array,
+        new: Array,
+        seed: int,
+        like: Views | None = None,
+        faint: float = FAINT,
     ) -> Self:
         """Fit to new scaled vectors (n, d) and to `drawn` (m, d), which are drawn from `before`.
 
         The drawn vectors determine only the deviations of the features and the directions of the
         codes. Components or knots fitted to drawn vectors would be wider than the earlier ones.
+        `faint` is the least deviation, as in `Views.fit`.
         """
         share_old = len(drawn) / (len(drawn) + len(new))
         marginals = before.marginals.joined(new, share_old)
-        fresh = Views.fit(new, seed, like, among=drawn, marginals=marginals)
+        fresh = Views.fit(new, seed, like, among=drawn, marginals=marginals, faint=faint)
 
         def to_fresh_shrunk(z: Float64) -> Float64:
             return fresh.to_shrunk(before.from_shrunk(z)).astype(np.float64)

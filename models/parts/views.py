@@ -17,6 +17,8 @@ LEAST = 1e-6  # a feature with a smaller deviation is constant
 # pictures would otherwise outweigh the rest, and more so after each experience: drawn vectors
 # hardly ever have such a value, so that its deviation falls and old components grow wide.
 FAINT = 0.1
+# For pictures all smaller deviations do: pixels, which lie between 0 and 1, keep their common unit.
+COMMON_UNIT = 1.0
 KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
 _FURTHEST = float(np.arcsinh(REACH))
 
@@ -52,18 +54,20 @@ class Views:
         like: Self | None = None,
         among: Array | None = None,
         marginals: Marginals | None = None,
+        faint: float = FAINT,
     ) -> Self:
         """Fit to scaled vectors x (n, d).
 
         If other views `like` are given, fine combinations are fitted only if `like` has some. If
         other vectors `among` (m, d) are given, the features' scales and the space of the codes are
-        fitted to x and `among` together. `marginals` gives the normal scores, if it is given.
+        fitted to x and `among` together. `marginals` gives the normal scores, if it is given. In
+        the view `shrunk`, a deviation below `faint` counts as `faint`.
         """
         wide = x if among is None else np.concatenate([among, x])
         enough = ROWS_A_FEATURE if like is None else 0
         fine = FineCombinations.fit(wide, enough=enough) if like is None or like.fine else None
         spread = np.arcsinh(_near(wide)).std(axis=0)
-        spread = np.where(spread < LEAST, 1.0, np.maximum(spread, FAINT))
+        spread = np.where(spread < LEAST, 1.0, np.maximum(spread, faint))
         unit = (1.0 / spread).astype(np.float32)
         scores = Marginals.fit(wide) if marginals is None else marginals
         fine_normal = None
@@ -141,6 +145,13 @@ class Views:
         log, far = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, far_shrunk, far, apart
         return (*misfits, np.abs(normal).max(axis=1)) if self.many else misfits
+
+    def distance(self, x: Array) -> Float64:
+        """Return the distance of scaled vectors x (n, d) from the nearest centre, (n,).
+
+        It is the third array of `misfits`.
+        """
+        return self.shrunk.log_density_and_distance(self.to_shrunk(x))[1]
 
     def misfits_of_one(self, x: Array) -> tuple[float, ...]:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""

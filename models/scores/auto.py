@@ -17,6 +17,10 @@ seventh reacts to one unusual feature among hundreds, whose noise hides it from 
 terms added to the maximum have small weights. Larger weights would raise the threshold, because the
 parts agree on normals, and would hide anomalies that only one part finds. S is calibrated again as
 one score, so that the configured rate of false alarms holds for the whole.
+
+For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_4 count. Most pixels
+are dark in most pictures, so normal scores and densities of single pixels say little, and in the
+maximum they would hide what the network and the distance find.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,12 +35,13 @@ from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import thin
 from models.parts.mixture import Mixture
 from models.parts.network import Network
-from models.parts.views import Views
+from models.parts.views import COMMON_UNIT, FAINT, Views
 from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, row_blocks
 
 PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one", "furthest")
 OF_MANY = 6  # the index of the part that exists for many features only
+OF_PICTURES = (0, 3)  # the indices of the parts that count for pictures
 MOST = 5_000  # the most calibration scores kept of each part
 BESIDE_ALONE = 5  # the index of the part that is not in the maximum
 WEIGHT = 0.5  # nats that are subtracted from the network's surprise in the maximum
@@ -62,11 +67,14 @@ class Auto:
     def parts(self, x: Array) -> Float64:
         """Return the scores of each part for one block of scaled vectors x (n, d), (6, n).
 
-        (7, n) for many features, unless an earlier version learned them.
+        (7, n) for many features, unless an earlier version learned them; (2, n) for pictures.
         """
         parts = np.empty((self.counted, len(x)))
         parts[0] = self._elbo(x)
-        parts[1:] = self._views.misfits(x)[: self.counted - 1]
+        if self.counted == len(OF_PICTURES):
+            parts[1] = self._views.distance(x)
+        else:
+            parts[1:] = self._views.misfits(x)[: self.counted - 1]
         return representable(parts)
 
     @property
@@ -91,6 +99,8 @@ class Auto:
 
     def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
+        if self.counted == len(OF_PICTURES):
+            return float(self(x[None])[0])
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have one part more than an earlier version calibrated.
@@ -102,7 +112,8 @@ class Auto:
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
-        decides = SPEAKS[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
+        speaks = SPEAKS[list(counted_parts(self.counted))]
+        decides = speaks[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
         explained = (self._elbo.explain(x), *self._views.explain(x))
         shares = np.choose(decides, [own for own, _ in explained])
         return shares, np.choose(decides, [expected for _, expected in explained]).astype(
@@ -118,24 +129,39 @@ class Auto:
         return cls(network, views, list(scoring["auto.tables"]))
 
 
+def counted_parts(n: int) -> tuple[int, ...]:
+    """Return the indices of the parts of a score that has n parts."""
+    return OF_PICTURES if n == len(OF_PICTURES) else tuple(range(n))
+
+
+def of_pictures(network: Network) -> bool:
+    """Return whether the network learned pictures."""
+    return network.shape.likelihood == "bernoulli"
+
+
 def joined(surprises: Float64) -> Float64:
     """Return S (n,) from the surprises of each part, (6, n)."""
     found: Float64 = _rivals(surprises).max(axis=0)
-    found += BESIDE.dot(surprises[:OF_MANY])
+    beside = list(counted_parts(len(surprises))[:OF_MANY])
+    found += BESIDE[beside].dot(surprises[:OF_MANY])
     return found
 
 
 def _rivals(surprises: Float64) -> Float64:
-    """Return the surprises of which the maximum is taken, (6, n) or (7, n)."""
+    """Return the surprises of which the maximum is taken, (6, n), (7, n) or (2, n)."""
     rivals = surprises.copy()
     rivals[0] -= WEIGHT
-    rivals[BESIDE_ALONE] = 0.0
+    if len(rivals) > BESIDE_ALONE:
+        rivals[BESIDE_ALONE] = 0.0
     return rivals
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    return Auto(network, views, [np.arange(2.0)] * (len(PARTS) if views.many else OF_MANY))
+    counted = len(PARTS) if views.many else OF_MANY
+    if of_pictures(network):
+        counted = len(OF_PICTURES)
+    return Auto(network, views, [np.arange(2.0)] * counted)
 
 
 def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
@@ -147,7 +173,8 @@ def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
 def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """Return what `auto` needs, made from drawn vectors if there are no normals."""
     x = network.sample(latents.sample(2 * DRAWN, rng), rng)
-    views = Views.fit(x[:DRAWN], int(rng.integers(2**31)))
+    faint = COMMON_UNIT if of_pictures(network) else FAINT
+    views = Views.fit(x[:DRAWN], int(rng.integers(2**31)), faint=faint)
     one = uncalibrated(network, views)
     return needs(views, list(parts_of(one, x[DRAWN:])))
 

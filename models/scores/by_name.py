@@ -76,3 +76,14 @@ def score_named(name: str, network: Network, latents: Mixture, needs: Mapping[st
 def score_rows(score: Score, x: Array) -> Float64:
     """Return the score of each row of x (n, d), scaled, in blocks that fit the cache."""
     return np.concatenate([score(x[rows]) for rows in row_blocks(*x.shape)] or [np.empty(0)])
+
+
+def with_less_noise(network: Network, drawn: Array, rng: np.random.Generator) -> Array:
+    """Return scaled drawn vectors (n, d) with all, none or a part of their noise.
+
+    Under a score that the decoder's noise raises, they score like real vectors.
+    """
+    quiet = network.decode(network.encode(drawn)[0])
+    share = rng.random((len(drawn), 1), dtype=np.float32)
+    between: Array = quiet + share * (drawn - quiet)
+    return between

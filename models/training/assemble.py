@@ -15,6 +15,7 @@ from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
 from models.parts.views import Views
 from models.scores import by_regime
+from models.scores.auto import of_pictures
 from models.scores.by_name import (
     NETWORK_ALONE,
     RAISED_BY_NOISE,
@@ -22,6 +23,7 @@ from models.scores.by_name import (
     score_arrays,
     score_named,
     score_rows,
+    with_less_noise,
 )
 from models.strategies.exemplars import Candidates
 from models.survey import notes
@@ -258,19 +260,18 @@ def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
     previous = trained.previous
     if previous is None:
         return trained.x[:0]
-    if views := Views.from_tensors(previous.scoring):
+    views, pictures = Views.from_tensors(previous.scoring), of_pictures(previous.network)
+    if views and not pictures:
         # The views keep components that were fitted to real vectors. The network learns its own
         # draws again in every training, and becomes better at them than at real vectors.
         return previous.scaler.valid(views.sample(GENERATED, rng))
     # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
     # every real vector would score beyond the range of the drawn ones.
     drawn = previous.with_faithful_draws().draw(GENERATED, rng)
-    if trained.config.score not in RAISED_BY_NOISE:
+    distance_counts = pictures and trained.config.score == "auto"
+    if trained.config.score not in RAISED_BY_NOISE and not distance_counts:
         return drawn
-    # Drawn vectors must score like real ones, so they get all, none or a part of their noise.
-    quiet = previous.network.decode(previous.network.encode(drawn)[0])
-    between = quiet + rng.random((len(drawn), 1), dtype=np.float32) * (drawn - quiet)
-    return previous.scaler.valid(between)
+    return previous.scaler.valid(with_less_noise(previous.network, drawn, rng))
 
 
 def _code_sample(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:

@@ -12,8 +12,16 @@ from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import carried, mixed, repeated, resembling
 from models.parts.carried_views import CarriedViews
-from models.parts.views import Views
-from models.scores.auto import Auto, joined, needs, parts_of, uncalibrated
+from models.parts.views import COMMON_UNIT, FAINT, Views
+from models.scores.auto import (
+    Auto,
+    counted_parts,
+    joined,
+    needs,
+    of_pictures,
+    parts_of,
+    uncalibrated,
+)
 from models.scores.by_regime import Surprise
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.trained import Trained
@@ -105,7 +113,8 @@ def _fit_and_score(
     def learned_by(m: int) -> Array:
         return x[chosen & ~plan.left_out(m)]
 
-    views_of = partial(_views, past, old, plan.seed)
+    faint = COMMON_UNIT if of_pictures(trained.networks[0]) else FAINT
+    views_of = partial(_views, past, old, plan.seed, faint)
     serving, refitted = views_of(learned_by(0))
     rows, scores = [], []
     for m, network in enumerate(trained.networks):
@@ -141,10 +150,16 @@ def _carried_tables(
     before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
     tables = champion.scoring["auto.tables"]
     chosen = resembling(before, tables, rng)
-    olds = [carried(tables[NETWORK], before[NETWORK, chosen], after[NETWORK, chosen])]
-    olds += [carried(*own) for own in zip(tables[1:], before[1:], after[1:], strict=False)]
-    # A version of an earlier release may have one part less.
-    return olds + [np.sort(a) for a in after[len(before) :]]
+    parts = counted_parts(len(before))
+    olds = []
+    for part, scores in zip(counted_parts(len(after)), after, strict=True):
+        if part not in parts:  # a version of an earlier release may have fewer parts, or others
+            olds.append(np.sort(scores))
+            continue
+        i = parts.index(part)
+        own = chosen if part == NETWORK else np.arange(len(scores))
+        olds.append(carried(tables[i], before[i, own], scores[own]))
+    return olds
 
 
 def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
@@ -167,7 +182,12 @@ def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
 
 
 def _views(
-    past: Views | None, old: Array, seed: int, new: Array, like: Views | None = None
+    past: Views | None,
+    old: Array,
+    seed: int,
+    faint: float,
+    new: Array,
+    like: Views | None = None,
 ) -> tuple[Views, Callable[[Array], Views]]:
     """Return the views of old and new scaled vectors, and a function that fits them again.
 
@@ -175,9 +195,9 @@ def _views(
     `old` was drawn, or None if it was not drawn from views.
     """
     if past is not None:
-        carried_views = CarriedViews.fit(past, old, new, seed, like)
+        carried_views = CarriedViews.fit(past, old, new, seed, like, faint)
         return carried_views.views, carried_views.refitted
-    views = Views.fit(np.concatenate([old, new]), seed, like)
+    views = Views.fit(np.concatenate([old, new]), seed, like, faint=faint)
     return views, lambda some: views.refitted(np.concatenate([old, some]))
 
 

@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.datasets import load_digits
 
 from models import Config, Model, Version, train
 from models.arrays import LOG_2PI, Array
 from models.parts.data_density import DataDensity
 from models.parts.marginals import KNOTS, REACH, Marginals
 from models.parts.mixture import Density, Mixture
+from models.parts.statistics import auroc
 from models.parts.views import Views
-from models.scores.auto import OF_MANY, Auto, uncalibrated
+from models.scores import auto
+from models.scores.auto import OF_MANY, OF_PICTURES, Auto, uncalibrated
+from models.scores.by_name import with_less_noise
+from models.training import assemble
+from models.training import auto as training
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +253,52 @@ def test_an_artifact_with_six_parts_gets_the_seventh_in_its_next_version() -> No
     back = Version.from_bytes(earlier.to_bytes())
     np.testing.assert_array_equal(back.score(odd), earlier.score(odd))
     assert len(train(back, X, config).scoring["auto.tables"]) == OF_MANY + 1
+
+
+def _digits(*which: int) -> Array:
+    """Return scikit-learn's pictures of these digits, (n, 64), with pixels in [0, 1]."""
+    pictures = load_digits()
+    return (pictures.data[np.isin(pictures.target, which)] / 16.0).astype(np.float32)
+
+
+SMALL = Config(model=Model(latent=4, hidden=(32,), epochs=10))
+
+
+def test_for_pictures_the_network_and_the_distance_count() -> None:
+    """Pixels keep their common unit, and no density hides what network and distance find."""
+    first, second, odd = _digits(1, 2)[:250], _digits(3)[:120], _digits(0)
+    version = train(train(None, first, SMALL), second, SMALL)
+    assert version.network.shape.likelihood == "bernoulli"
+    assert len(version.scoring["auto.tables"]) == len(OF_PICTURES)
+    assert (version.scoring["views.unit"] == 1.0).all()
+    rng = np.random.default_rng(0)
+    drawn = version.draw(200, rng)
+    less = with_less_noise(version.network, drawn, rng)
+    views = Views.from_tensors(version.scoring)
+    assert views.distance(less).mean() < views.distance(drawn).mean()
+    fresh = np.concatenate([_digits(1, 2)[250:], _digits(3)[120:]])
+    assert auroc(version.score(fresh), version.score(odd)) > 0.98
+    assert version.is_anomaly(fresh).mean() < 0.05
+    alone = [version.judge(row[None]).scores[0] for row in odd[:5]]
+    np.testing.assert_array_equal(alone, version.score(odd[:5]))
+    assert all(np.isfinite(one.contribution) for row in version.explain(odd[:3], 5) for one in row)
+
+
+def test_an_artifact_of_pictures_with_six_parts_gets_two_in_its_next_version(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An artifact of pictures with all parts is read and scores as before; the next has two."""
+    first, second = _digits(1, 2)[:100], _digits(3)[:100]
+    for module in (auto, training, assemble):
+        monkeypatch.setattr(module, "of_pictures", lambda _: False)
+    earlier = train(None, first, SMALL)
+    assert len(earlier.scoring["auto.tables"]) == OF_MANY
+    monkeypatch.undo()
+    back = Version.from_bytes(earlier.to_bytes())
+    np.testing.assert_array_equal(back.score(second), earlier.score(second))
+    again = train(back, second, SMALL)
+    assert len(again.scoring["auto.tables"]) == len(OF_PICTURES)
+    assert again.is_anomaly(np.concatenate([first, second])).mean() < 0.1
 
 
 def test_a_data_density_of_fewer_vectors_than_features_keeps_their_spread() -> None:
