@@ -16,8 +16,6 @@ def two_digits(monkeypatch):
     """Learn only two digits: the same steps in a fraction of the time."""
     monkeypatch.setattr(demo, "TASKS", range(1, 3))
     for config in demo.ARMS.values():
-        # Such a short training may be rejected; that is not tested here.
-        monkeypatch.setitem(config, "gate", "report")
         monkeypatch.setitem(config, "model", {"epochs": 5})
 
 

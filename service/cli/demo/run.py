@@ -31,12 +31,12 @@ ANOMALY = 0
 TASKS = range(1, 10)
 TRAIN_ROWS = 1200  # the data has 1,797 rows
 TARGET = 0.01  # the false-alarm rate that both detectors are asked to hold
-_SWAP_SECONDS = 10.0  # promised are 2 s
+_SWAP_SECONDS = 120.0  # promised are 2 s; a busy machine may take longer
 
-# The two detectors differ in their strategy. The gate only reports for finetuning, since it would
-# reject most of its versions.
+# The two detectors differ in their strategy. The gate only reports: it would reject most versions
+# of finetuning, and both detectors are to learn every digit.
 ARMS: dict[str, JsonObject] = {
-    "replay": {"strategy": "replay", "gate": "enforce"},
+    "replay": {"strategy": "replay", "gate": "report"},
     "finetune": {"strategy": "finetune", "gate": "report"},
 }
 _BY_HAND = {"min_vectors": None, "max_age_seconds": None}
@@ -127,11 +127,7 @@ def _learn(client: Client, digits: Digits, arm: str, digit: int) -> Row:
     outcome: Any = client.retrain(name)
     if outcome is None or outcome["outcome"] == "failed":
         raise ServiceError(f"learning digit {digit} with {arm} came to nothing: {outcome}")
-    if outcome["outcome"] == "rejected":
-        # The champion stays. The table shows how it scores without having learned this digit.
-        number = client.detector(name)["champion"] or 0
-    else:
-        number = outcome["version"]
+    number = outcome["version"]
     _wait_for_swap(client, name, number, digits.test[digit])
     record: Any = client.version(name, number)
     version = Version.from_bytes(client.artifact(name, number))
