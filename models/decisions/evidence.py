@@ -26,8 +26,7 @@ from models.parts.lineage import (
     Walked,
 )
 from models.parts.statistics import auroc
-from models.scores.auto import of_pictures
-from models.scores.by_name import base_score, with_less_noise
+from models.scores.by_name import judges_pictures, with_less_noise
 from models.version.version import Version
 
 ROWS = 1000  # vectors of each kind: an AUROC then has an error of half a point
@@ -141,7 +140,7 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     """
     rng = np.random.default_rng(0)
     rows = version.with_faithful_draws().sample(3 * ROWS, seed=1)
-    if base_score(version.config.score) == "auto" and of_pictures(version.network):
+    if judges_pictures(version.config.score, version.network):
         x = version.scaler.transform(rows)
         rows = version.scaler.inverse(with_less_noise(version.network, x, np.random.default_rng(2)))
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]

@@ -139,6 +139,11 @@ def of_pictures(network: Network) -> bool:
     return network.shape.likelihood == "bernoulli"
 
 
+def least_deviation(network: Network) -> float:
+    """Return the deviation `faint` with which views of the network's vectors are fitted."""
+    return COMMON_UNIT if of_pictures(network) else FAINT
+
+
 def joined(surprises: Float64) -> Float64:
     """Return S (n,) from the surprises of each part, (6, n)."""
     found: Float64 = _rivals(surprises).max(axis=0)
@@ -173,8 +178,7 @@ def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
 def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
     """Return what `auto` needs, made from drawn vectors if there are no normals."""
     x = network.sample(latents.sample(2 * DRAWN, rng), rng)
-    faint = COMMON_UNIT if of_pictures(network) else FAINT
-    views = Views.fit(x[:DRAWN], int(rng.integers(2**31)), faint=faint)
+    views = Views.fit(x[:DRAWN], int(rng.integers(2**31)), faint=least_deviation(network))
     one = uncalibrated(network, views)
     return needs(views, list(parts_of(one, x[DRAWN:])))
 

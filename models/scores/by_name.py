@@ -9,7 +9,7 @@ from models.arrays import Array, Float64
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
-from models.scores.auto import Auto, drawn
+from models.scores.auto import Auto, drawn, of_pictures
 from models.scores.by_regime import ScoreByRegime, from_tensors
 from models.scores.elbo import Scorer, row_blocks
 from models.scores.generated_bank import generated_codes
@@ -76,6 +76,11 @@ def score_named(name: str, network: Network, latents: Mixture, needs: Mapping[st
 def score_rows(score: Score, x: Array) -> Float64:
     """Return the score of each row of x (n, d), scaled, in blocks that fit the cache."""
     return np.concatenate([score(x[rows]) for rows in row_blocks(*x.shape)] or [np.empty(0)])
+
+
+def judges_pictures(name: str, network: Network) -> bool:
+    """Return whether `auto` judges pictures: the decoder's noise raises the distance in it."""
+    return base_score(name) == "auto" and of_pictures(network)
 
 
 def with_less_noise(network: Network, drawn: Array, rng: np.random.Generator) -> Array:

@@ -20,6 +20,7 @@ from models.scores.by_name import (
     NETWORK_ALONE,
     RAISED_BY_NOISE,
     base_score,
+    judges_pictures,
     score_arrays,
     score_named,
     score_rows,
@@ -260,16 +261,16 @@ def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
     previous = trained.previous
     if previous is None:
         return trained.x[:0]
-    views, pictures = Views.from_tensors(previous.scoring), of_pictures(previous.network)
-    if views and not pictures:
+    views = Views.from_tensors(previous.scoring)
+    if views and not of_pictures(previous.network):
         # The views keep components that were fitted to real vectors. The network learns its own
         # draws again in every training, and becomes better at them than at real vectors.
         return previous.scaler.valid(views.sample(GENERATED, rng))
     # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
     # every real vector would score beyond the range of the drawn ones.
     drawn = previous.with_faithful_draws().draw(GENERATED, rng)
-    distance_counts = pictures and trained.config.score == "auto"
-    if trained.config.score not in RAISED_BY_NOISE and not distance_counts:
+    score = trained.config.score
+    if score not in RAISED_BY_NOISE and not judges_pictures(score, previous.network):
         return drawn
     return previous.scaler.valid(with_less_noise(previous.network, drawn, rng))
 

@@ -12,13 +12,13 @@ from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import carried, mixed, repeated, resembling
 from models.parts.carried_views import CarriedViews
-from models.parts.views import COMMON_UNIT, FAINT, Views
+from models.parts.views import Views
 from models.scores.auto import (
     Auto,
     counted_parts,
     joined,
+    least_deviation,
     needs,
-    of_pictures,
     parts_of,
     uncalibrated,
 )
@@ -113,8 +113,7 @@ def _fit_and_score(
     def learned_by(m: int) -> Array:
         return x[chosen & ~plan.left_out(m)]
 
-    faint = COMMON_UNIT if of_pictures(trained.networks[0]) else FAINT
-    views_of = partial(_views, past, old, plan.seed, faint)
+    views_of = partial(_views, past, old, plan.seed, least_deviation(trained.networks[0]))
     serving, refitted = views_of(learned_by(0))
     rows, scores = [], []
     for m, network in enumerate(trained.networks):

@@ -15,11 +15,10 @@ from models.parts.marginals import KNOTS, REACH, Marginals
 from models.parts.mixture import Density, Mixture
 from models.parts.statistics import auroc
 from models.parts.views import Views
-from models.scores import auto
+from models.scores import auto, by_name
 from models.scores.auto import OF_MANY, OF_PICTURES, Auto, uncalibrated
 from models.scores.by_name import with_less_noise
 from models.training import assemble
-from models.training import auto as training
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +288,7 @@ def test_an_artifact_of_pictures_with_six_parts_gets_two_in_its_next_version(
 ) -> None:
     """An artifact of pictures with all parts is read and scores as before; the next has two."""
     first, second = _digits(1, 2)[:100], _digits(3)[:100]
-    for module in (auto, training, assemble):
+    for module in (auto, by_name, assemble):
         monkeypatch.setattr(module, "of_pictures", lambda _: False)
     earlier = train(None, first, SMALL)
     assert len(earlier.scoring["auto.tables"]) == OF_MANY
