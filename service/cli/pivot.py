@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from itertools import chain
 
 import numpy as np
@@ -69,8 +70,9 @@ class _Readings:
         for thing in things:
             self.names.setdefault(thing, len(self.names))
 
+    @cached_property
     def step(self) -> float:
-        """Return the seconds of one row, 0 if the things are read at the same times."""
+        """The seconds of one row, 0 if the things are read at the same times."""
         times = np.array(self._times)
         sources = (source for _, _, source, _, _ in self._all)
         if len(times) >= _SHARED * len(set(zip(self._times, sources, strict=True))):
@@ -82,8 +84,8 @@ class _Readings:
     def notes(self) -> Iterator[str]:
         """Yield what a person should know about the new table."""
         yield f"a column for each of the {len(self.names)} values of {quoted([self._named_by])}"
-        if step := self.step():
-            yield f"readings have different times: a row has the latest of each {step:g} s"
+        if self.step:
+            yield f"readings have different times: a row has the latest of each {self.step:g} s"
             return
         own = (one[2:4] for one in self._all)  # source and thing
         if twice := len(self._times) - len(set(zip(self._times, own, strict=True))):
@@ -94,7 +96,7 @@ class _Readings:
 
     def rows(self, *, sourced: bool) -> Iterator[tuple[int, list[str]]]:
         """Yield the rows in the order of time: the line of the last reading, and the cells."""
-        step = self.step()
+        step = self.step
         order = np.argsort(np.array(self._times), kind="stable")
         found: dict[tuple[float, str], tuple[int, list[str]]] = {}
         for i in order.tolist():

@@ -172,14 +172,11 @@ class Detectors:
             for keys in some:
                 pipe.hmget(keys.state, POINTER)
             for keys, values in zip(some, await ask_each(self._redis, pipe), strict=True):
-                try:
-                    if values[0] is None:
-                        continue
-                    found[keys.name] = pointer(values)
-                except Exception:  # noqa: BLE001 - a damaged state must not stop the others
-                    _log.exception(
-                        "reading a detector's champion pointer failed", detector=keys.name
-                    )
+                # A damaged state must not stop the others.
+                failed = "reading a detector's champion pointer failed"
+                with log.tolerated(_log, failed, detector=keys.name):
+                    if values[0] is not None:
+                        found[keys.name] = pointer(values)
         return found
 
     async def request_retrain(
