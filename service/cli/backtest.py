@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import console
-from service.cli.file_options import Pivot, TimeFormat, Timezone, options_of
+from service.cli.file_options import Pivot, Source, TimeFormat, Timezone, options_of
 from service.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def backtest(
         Path, typer.Argument(help="CSV, .npy, .npz or .parquet, oldest row first.", metavar="FILE")
     ],
     time_column: Annotated[str | None, typer.Option("--time", help=_HELP["time"])] = None,
+    source: Source = None,
     pivot: Pivot = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
@@ -69,11 +70,11 @@ def backtest(
     if plot is not None:
         backtest_report.need_matplotlib()
     began = time.monotonic()
-    options = options_of(time_column, None, drop, time_format, timezone, pivot)
+    options = options_of(time_column, source, drop, time_format, timezone, pivot)
     recorded = history_files.read(file, options, label, gaps=impute)
     lifetimes = _lifetimes(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
-        str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr
+        str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr, options.clock().zone
     )
     if plot is not None:
         backtest_report.draw(report, plot)

@@ -1,7 +1,7 @@
 """The result of a backtest, as text for people, as JSON for programs and as a picture."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +21,17 @@ _TIE = 0.005  # a difference in cost of at most this much counts as none
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The lifetimes of several configs on one history. The first one is the reference."""
+    """The lifetimes of several configs on one history. The first one is the reference.
+
+    Times are shown in `zone`.
+    """
 
     file: str
     recorded: FileHistory
     lifetimes: "tuple[BacktestResult, ...]"
     seconds: float
     fpr: float
+    zone: tzinfo = UTC
 
     @property
     def best(self) -> "BacktestResult":
@@ -80,7 +84,7 @@ class Report:
         times = self.recorded.times
         if times is None:
             return None
-        return datetime.fromtimestamp(float(times[row]), UTC).strftime("%Y-%m-%d %H:%M")
+        return datetime.fromtimestamp(float(times[row]), self.zone).strftime("%Y-%m-%d %H:%M")
 
     def show(self) -> None:
         """Write the report for a person to stdout."""

@@ -148,7 +148,8 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
     time, clock = options.time, options.clock()
     matrix, beside = table_files.arrays(file)
     names = [*(str(column) for column in range(1, matrix.shape[1] + 1)), *beside]
-    asked = [("--time", time), ("--label", label), *(("--drop", name) for name in options.drop)]
+    asked = [("--time", time), ("--source", options.source), ("--label", label)]
+    asked += [("--drop", name) for name in options.drop]
     for option, wanted in asked:
         if wanted is not None and wanted not in names:
             raise BadTable(

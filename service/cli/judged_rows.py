@@ -41,27 +41,22 @@ def judged(
     """Yield the rows in their order with their scores, each with its detector's incident rule."""
     by_place: dict[int, tuple[score_result.ScoredRow, Rule]] = {}
     for one, some, places in targets.split(rows):
-        with located(some, targets.first.columns):
+        with located(some):
             answer = one.stream.score(some.X, some.times, some.sources, record=record, why=WHY)
         rule = score_result.rule_of(one.status, timed=rows.times is not None)
-        for place, row in zip(
-            places, score_result.rows(some, answer, one.config.get("score", "")), strict=True
-        ):
+        for place, row in zip(places, score_result.rows(some, answer, one.config), strict=True):
             by_place[place] = row, rule
     for place in range(len(rows.X)):
         yield by_place[place]
 
 
 @contextmanager
-def located(rows: Rows, columns: list[tuple[str, str]] | None) -> Generator[None, None, None]:
+def located(rows: Rows) -> Generator[None, None, None]:
     """Turn an error about a row of a request into one that names its place in the file."""
     try:
         yield
     except Refused as error:
         if error.row is None or error.row >= len(rows.places):
             raise
-        column = ""
-        if error.column is not None:
-            name = columns[error.column][0] if columns else str(error.column + 1)
-            column = f", column {name}"
+        column = "" if error.column is None else f", column {rows.columns[error.column]}"
         raise BadTable(f"{rows.where(error.row)}{column}: {error}") from None

@@ -4,15 +4,15 @@ import heapq
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, tzinfo
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import typer
 
 from models.parts.incident_rule import Rule, choose, heights
 from service.cli import console
-from service.cli.sheet import Rows
+from service.cli.sheet import Rows, named_columns
 from service.domain.attribution import Attribution
 from service.domain.incident import Incident, KeptRow, number
 from service.domain.incident_fold import Block, Change, Context, Fold
@@ -20,6 +20,7 @@ from service.json_value import JsonObject
 
 if TYPE_CHECKING:
     from service.client.answers import DetectorStatus, ScoreAnswer
+    from service.client.configs import DetectorConfig
 
 _ALPHA = 0.01  # the rate of false alarms if the detector has no rule for incidents
 _CLOSE = 300.0  # seconds without alarms that end an incident, if the config does not say
@@ -66,11 +67,12 @@ class ScoredRow:
         return found | {name: value for name, value in optional.items() if value is not None}
 
 
-def rows(sent: Rows, answer: "ScoreAnswer", named: str) -> Iterator[ScoredRow]:
-    """Yield the rows that were sent, each with its scores from the answer.
+def rows(sent: Rows, answer: "ScoreAnswer", config: "DetectorConfig") -> Iterator[ScoredRow]:
+    """Yield the rows that were sent, each with its scores from the answer of the detector.
 
-    `named` is the name of the detector's score.
+    If the columns of the detector have no names, those of the file are used.
     """
+    names = sent.columns if named_columns(config) is None else ()
     n = len(sent.places)
     states: Sequence[str | None] = answer.get("states") or [None] * n
     attributions = answer.get("attributions") or [[]] * n
@@ -78,7 +80,7 @@ def rows(sent: Rows, answer: "ScoreAnswer", named: str) -> Iterator[ScoredRow]:
         np.array([value or 0.0 for value in column])
         for column in (answer["severities"], answer["scores"])
     )
-    high = heights(severities, scores, answer["threshold"], named)
+    high = heights(severities, scores, answer["threshold"], config.get("score", ""))
     for i in range(n):
         yield ScoredRow(
             sent.unit,
@@ -91,10 +93,15 @@ def rows(sent: Rows, answer: "ScoreAnswer", named: str) -> Iterator[ScoredRow]:
             states[i],
             None if sent.times is None else float(sent.times[i]),
             None if sent.sources is None else sent.sources[i],
-            tuple(Attribution(**one) for one in attributions[i]),
+            tuple(_attribution(names, **one) for one in attributions[i]),
             sent.cells[i],
             float(high[i]),
         )
+
+
+def _attribution(names: Sequence[str], feature: str, **more: Any) -> Attribution:
+    """Return an attribution. The service counts columns without names from zero."""
+    return Attribution(names[int(feature)] if names and feature.isdigit() else feature, **more)
 
 
 def why(leading: Sequence[Attribution]) -> str:
@@ -112,10 +119,11 @@ class ScoreResult:
     """Counts, the `top` worst anomalies, and the incidents that the rows make.
 
     `unjudged` counts the rows without numbers by their state. `ignored` counts the rows that would
-    alarm without the config's `ignore`.
+    alarm without the config's `ignore`. Times are shown in `zone`.
     """
 
     top: int
+    zone: tzinfo = UTC
     rows: int = 0
     judged: int = 0
     anomalies: int = 0
@@ -150,15 +158,16 @@ class ScoreResult:
         """Write the worst anomalies and the incidents to stdout, for a person."""
         shown = [row for *_, row in sorted(self.worst, key=lambda one: -one[0])]
         if shown:
-            columns = [shown[0].unit, "time (UTC)", "source", "severity", "score", "p_value", "why"]
-            table = [_cells(row) for row in shown]
+            columns = [shown[0].unit, f"time ({self.zone})", "source", "severity", "score"]
+            columns += ["p_value", "why"]
+            table = [_cells(row, self.zone) for row in shown]
             kept = [i for i in range(len(columns)) if any(row[i] for row in table)]
             console.show_table(
                 [columns[i] for i in kept], ([row[i] for i in kept] for row in table)
             )
         worst = sorted(self.incidents.values(), key=lambda one: -one.peak)
         for incident in worst[:_MOST_INCIDENTS]:
-            console.show(sentence(incident, shown[0]))
+            console.show(sentence(incident, shown[0], self.zone))
         if (more := len(worst) - _MOST_INCIDENTS) > 0:
             typer.echo(f"and {more} milder incidents")
         waiting, count = self.rows - self.judged, len(self.incidents)
@@ -200,15 +209,15 @@ def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
     return fold.take(block, Context(rule, at, _ALPHA, row.version, generation=0))
 
 
-def _cells(row: ScoredRow) -> list[str]:
+def _cells(row: ScoredRow, zone: tzinfo) -> list[str]:
     numbers = [f"{value or 0.0:.4g}" for value in (row.severity, row.score, row.p_value)]
-    return [str(row.place), _short(row.time), row.source or "", *numbers, row.why]
+    return [str(row.place), _short(row.time, zone), row.source or "", *numbers, row.why]
 
 
-def sentence(incident: Incident, row: ScoredRow) -> str:
-    """Return a sentence about the incident. `row` is any row of its file."""
+def sentence(incident: Incident, row: ScoredRow, zone: tzinfo) -> str:
+    """Return a sentence about the incident, with times in `zone`. `row` is any row of its file."""
     if row.time is not None:
-        when = f"{_short(incident.start)} to {_short(incident.end)} UTC"
+        when = f"{_short(incident.start, zone)} to {_short(incident.end, zone)} {zone}"
     else:
         when = f"{row.unit} {incident.start:.0f} to {incident.end:.0f}"
     whose = f" of {incident.source}" if incident.source else ""
@@ -218,10 +227,11 @@ def sentence(incident: Incident, row: ScoredRow) -> str:
     return f"incident{whose}, {when}: {rows}, severity up to {incident.peak:.3g}{because}{settled}"
 
 
-def _short(time: float | None) -> str:
-    """Return a time in UTC for people. Seconds are left out if they are zero."""
-    moment = (_moment(time) or "").rstrip("Z").replace("T", " ")
-    return moment.removesuffix(":00")
+def _short(time: float | None, zone: tzinfo) -> str:
+    """Return a time in `zone` for people. Seconds are left out if they are zero."""
+    if time is None:
+        return ""
+    return f"{datetime.fromtimestamp(time, zone):%Y-%m-%d %H:%M:%S}".removesuffix(":00")
 
 
 def _moment(time: float | None) -> str | None:

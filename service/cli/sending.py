@@ -1,6 +1,7 @@
 """Sends the rows of a file as normal, and tells what became of them."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,7 +20,7 @@ from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
 from service.cli.targets import Targets, tell
 from service.cli.text_table import Options
-from service.client.stream import config_in_force
+from service.client.stream import Stream, config_in_force
 
 if TYPE_CHECKING:
     from service.client import Client
@@ -48,6 +49,8 @@ class Sender:
     counted: Counter[str] = field(
         default_factory=lambda: Counter(accepted=0, quarantined=0, duplicate=0)
     )
+    _streams: dict[str, Stream] = field(default_factory=dict)
+    _latest: float = -math.inf  # the newest time of all rows so far
 
     def send(self, files: Sequence[Path]) -> None:
         """Send the rows of the files that the service does not have yet, in this order."""
@@ -63,7 +66,11 @@ class Sender:
 
     def _send(self, sheet: Sheet, progress: Callable[[float | None], None]) -> None:
         made = len(self.made)
-        targets = Targets(self.client, self.detector, sheet, self.group_by, self._found(sheet))
+        first = None if sheet.first is None else sheet.first.times
+        if first is None or first.min() <= self._latest:
+            self._streams = {}  # the rows of this file do not follow those of the files before
+        known = (self._found(sheet), self._streams)
+        targets = Targets(self.client, self.detector, sheet, self.group_by, *known)
         if len(self.made) == made:
             tell(sheet, targets.first.columns)
         elif self.group_by is None and (apart := sources_note(sheet, self.options.source)):
@@ -98,10 +105,12 @@ class Sender:
             self.counted["duplicate"] += old
             targets.remember(rows.some(range(old)))
             for one, some, _ in targets.split(rows.rest(old)):
-                with located(some, columns):
+                with located(some):
                     name = _key(self.salt, number, some)
                     self.counted.update(one.stream.learn(some.X, some.times, some.sources, name))
             before.add(number, rows)
+            if rows.times is not None:
+                self._latest = max(self._latest, float(rows.times.max()))
             progress(sheet.share())
         if known:
             console.complain(

@@ -22,7 +22,7 @@ from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
 from service.cli.growing_file import GrowingFile
 from service.cli.pivot import pivoted
 from service.cli.table_files import BadTable
-from service.cli.text_table import CHUNK_ROWS, Chunk, NamedTable, Options, read
+from service.cli.text_table import CHUNK_ROWS, Chunk, NamedTable, Options, numbered, read
 from service.domain.cells import is_blank
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Rows:
     """Some rows of a file: X (n, d), their times and sources, and their places in the file.
 
     X is float32. If a column is a category, X has objects: numbers, words, and None for blank
-    cells. `cells[i]` are the cells of row i as text, unchanged.
+    cells. `cells[i]` are the cells of row i as text, unchanged. `columns` (d,) are the names of the
+    columns in the file, or their numbers from 1 if the file has no header.
     """
 
     X: NDArray[Any]
@@ -44,6 +45,7 @@ class Rows:
     unit: str
     places: Sequence[int]
     cells: Sequence[Sequence[str]]
+    columns: Sequence[str]
 
     def where(self, row: int) -> str:
         """Return where a row stands: `readings.csv, line 17`."""
@@ -202,9 +204,12 @@ class Sheet:
             for batch in self._batches:
                 self._read = batch.share
                 cells = [[f"{value:.9g}" for value in row] for row in batch.vectors.tolist()]
-                yield Rows(batch.vectors, None, None, batch.file, batch.unit, batch.places, cells)
+                names = numbered(batch.vectors.shape[1])
+                where = (batch.file, batch.unit, batch.places)
+                yield Rows(batch.vectors, None, None, *where, cells, names)
             return
         taken = columns or [(name, "number") for name in self._table.names]
+        names = [name for name, _ in taken]
         noted = False
         for chunk in self._table.chunks:
             if chunk.twice is not None and not noted:
@@ -219,7 +224,8 @@ class Sheet:
                     "have a word as their time, like a row of sums: left out"
                 )
             X = chunk.values(taken, gaps=gaps)
-            rows = Rows(X, chunk.times, chunk.sources, chunk.file, "line", chunk.lines, chunk.rows)
+            where = (chunk.file, "line", chunk.lines)
+            rows = Rows(X, chunk.times, chunk.sources, *where, chunk.rows, names)
             yield from rows.parts(CHUNK_ROWS)
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:

@@ -54,7 +54,11 @@ def grouped(options: Options, group_by: str | None) -> Options:
 
 
 class Targets:
-    """Finds the detector of each row. `known` returns the service's state of a detector by name."""
+    """Finds the detector of each row. `known` returns the service's state of a detector by name.
+
+    `streams` are those of the files before, whose last rows are context of the first rows of this
+    file. New streams are added to them.
+    """
 
     def __init__(
         self,
@@ -63,9 +67,10 @@ class Targets:
         sheet: Sheet,
         group_by: str | None,
         known: Callable[[str], tuple["DetectorStatus | None", DetectorConfig]],
+        streams: dict[str, Stream] | None = None,
     ) -> None:
         self._client, self._detector, self._sheet, self._known = client, detector, sheet, known
-        self._group_by = group_by
+        self._group_by, self._streams = group_by, {} if streams is None else streams
         self._by_name: dict[str, Target] = {}
         self._entities: dict[str, str] = {}
         if group_by is None:
@@ -128,7 +133,9 @@ class Targets:
                 raise BadTable(
                     f"{name} and {self.first.name} have different columns: use one file for each"
                 )
-            stream = Stream(self._client, name, config)
+            if name not in self._streams:
+                self._streams[name] = Stream(self._client, name, config)
+            stream = self._streams[name]
             self._by_name[name] = Target(name, status, config, stream, columns)
         return self._by_name[name]
 

@@ -160,7 +160,7 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     line, first = next(table.lines, (0, []))
     comma = table.dialect.comma
     header = table.named or not any(is_number(cell, comma=comma) for cell in first)
-    names = [cell.strip() for cell in first] if header else _numbered(len(first))
+    names = [cell.strip() for cell in first] if header else numbered(len(first))
     notes: list[str] = []
     trailing = header and len(names) > 1 and not names[-1]
     names = names[:-1] if trailing else names
@@ -188,7 +188,8 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     return NamedTable(table.file, tuple(names), left, table.dialect, tuple(notes), chunks, header)
 
 
-def _numbered(width: int) -> list[str]:
+def numbered(width: int) -> list[str]:
+    """Return the names of columns without a header: their numbers from 1."""
     return [str(number) for number in range(1, width + 1)]
 
 

@@ -72,7 +72,7 @@ def score(
     with Sheet(file, options) as sheet, console.client(url, key) as client:
         targets = Targets(client, detector, sheet, group_by, partial(known, client))
         tell(sheet, targets.first.columns)
-        seen = score_result.ScoreResult(top)
+        seen = score_result.ScoreResult(top, options.clock().zone)
         by = scored_by(targets, url, repr(options))
         with ShownProgress("scoring") as progress, ScoredFile(out, sheet, by) as write:
             for row, rule in judged_file(targets, sheet, write, progress, record=record):

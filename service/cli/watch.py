@@ -60,7 +60,7 @@ def watch(
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
         one = Targets(client, detector, sheet, None, partial(known, client)).first
         tell(sheet, one.columns)
-        live = LiveIncidents(rule_of(one.status, timed=time is not None))
+        live = LiveIncidents(rule_of(one.status, timed=time is not None), options.clock().zone)
         with contextlib.suppress(KeyboardInterrupt):
             for row in _scored(one, sheet, from_start=from_start):
                 if as_json:
@@ -82,6 +82,6 @@ def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[Sco
         if rows.places[0] <= sheet.lines_before and not from_start:
             one.stream.remember(rows.X, rows.times, rows.sources)
             continue
-        with located(rows, one.columns):
+        with located(rows):
             answer = one.stream.score(rows.X, rows.times, rows.sources, why=WHY)
-        yield from score_result.rows(rows, answer, one.config.get("score", ""))
+        yield from score_result.rows(rows, answer, one.config)

@@ -134,7 +134,38 @@ def test_a_refused_row_is_named_by_its_line(run, stub, file):
     stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
     status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
     assert status == Exit.USAGE
-    assert "x.csv, line 3, column 1: NaN is not a number to score" in err
+    assert "x.csv, line 3, column a: NaN is not a number to score" in err
+
+
+@pytest.mark.parametrize(("header", "name"), [("when,a,b\n", "a"), ("", "2")])
+def test_columns_have_their_names_in_the_file(run, stub, tmp_path, header, name):
+    """Reasons and errors name the file's column, or its number from 1 if there is no header."""
+    path = tmp_path / "x.csv"
+    path.write_text(f"{header}1,1,2\n2,3,4\n")
+    asked = ("score", str(path), "-d", "pump", "--time", "1", "--url", stub.url)
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
+    reason = {"feature": "0", "contribution": 9.0, "value": 3.0, "expected": 1.0}
+    answer = SCORED | {"attributions": [[reason], [reason]]}
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, answer)
+    assert f"{name} 3, expected 1" in run(*asked)[1]
+    problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
+    stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
+    assert f"column {name}: NaN is not a number to score" in run(*asked)[2]
+
+
+def test_times_are_shown_in_the_zone_that_was_asked(run, stub, tmp_path):
+    """With --timezone, the times of rows and incidents are those of the file."""
+    path = tmp_path / "x.csv"
+    path.write_text("when,a\n2026-07-01 12:00,1\n2026-07-01 12:10,3\n")
+    rule = {"alarming_rows": 1, "of_rows": 1, "severity_alone": 1.0}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS | {"incident_rule": rule})
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    asked = ("score", str(path), "-d", "pump", "--time", "when", "--url", stub.url)
+    for zone in ("UTC", "Europe/Berlin"):
+        out = run(*asked, "--timezone", zone)[1]
+        assert f"time ({zone})" in out
+        assert "2026-07-01 12:10" in out.splitlines()[1]
+        assert f"2026-07-01 12:10 to 2026-07-01 12:10 {zone}: 1 row" in out
 
 
 def test_a_repeated_request_shows_the_reason_of_the_service(run, stub, file):

@@ -121,3 +121,11 @@ def test_the_format_of_times_that_an_error_advises_is_read(tmp_path):
     assert found.vectors[:].tolist() == [[2], [1]]
     assert found.times is not None
     assert found.times[:].tolist() == [1772362800.0, 1772449200.0]
+
+
+def test_the_column_of_sources_is_no_feature(tmp_path: Path):
+    """A source that is a number is left out of a backtest, as `learn` leaves it out."""
+    file = written(tmp_path, "when,a,b,fault\n1,2,3,0\n2,5,6,0\n")
+    assert read(file, Options("when", "b"), "fault").features == ("a",)
+    np.save(tmp_path / "x.npy", np.zeros((3, 2)))
+    assert read(tmp_path / "x.npy", Options(source="1")).features == ("2",)

@@ -59,6 +59,23 @@ def test_a_file_that_changed_is_sent_from_the_changed_batch_on(run, stub, tmp_pa
     assert [len(one) for one in bodies(stub, "/v1/detectors/pump/normal")] == [2, 2]
 
 
+def test_the_rows_of_a_file_are_context_of_the_next_file(run, stub, tmp_path):
+    """If a file begins after the files before it end, its first rows have a context."""
+    path = "/v1/detectors/pump/normal"
+    status = {**PUMP, "config": {"context": {"over": 2, "every": None, "derive": ["deviation"]}}}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, status)
+    stub.answers["POST", path] = (202, ACCEPTED)
+    files = [tmp_path / f"{name}.csv" for name in "abc"]
+    for file, first in zip(files, (1, 4, 2), strict=True):
+        lines = "".join(f"{first + i},{first + i}\n" for i in range(3))
+        file.write_text(f"when,x\n{lines}")
+    asked = ("-d", "pump", "--time", "when", "--url", stub.url)
+    assert run("learn", *map(str, files), *asked)[0] == Exit.OK
+    sent = [json.loads(body) for verb, at, _, body in stub.asked if (verb, at) == ("POST", path)]
+    assert [one.get("context_rows", 0) for one in sent] == [0, 2, 0]
+    assert [one["timestamps"] for one in sent] == [[1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4]]
+
+
 def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
     """Rows are returned in the order of the file; names keep letters, digits and `._-`."""
     file = tmp_path / "x.csv"

@@ -28,8 +28,10 @@ def judged(alarms, sources=None, n=60):
         * n,
     }
     times = 1.7e9 + 60.0 * np.arange(n)
-    sent = Rows(np.zeros((n, 1)), times, sources, "x.csv", "line", range(2, n + 2), [["1"]] * n)
-    return list(rows(sent, answer, "elbo"))
+    sent = Rows(
+        np.zeros((n, 1)), times, sources, "x.csv", "line", range(2, n + 2), [["1"]] * n, "x"
+    )
+    return list(rows(sent, answer, {"score": "elbo"}))
 
 
 def row_of(time):
