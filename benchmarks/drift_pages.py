@@ -21,7 +21,8 @@ from models import Config, Version, train
 from models.context import Context
 from models.drift.finding import Verdict
 from models.drift.state import DriftTests, Sample
-from models.parts.incident_rule import DAY, poisson_interval
+from models.parts.incident_calibration import poisson_interval
+from models.parts.incident_rule import DAY
 from service.worker.drift_monitor import baseline_of
 
 WAITS, HOLDS = 3600.0, 300.0  # seconds: `for` and `keep_firing_for` of the alert rules

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from benchmarks.data import load
 from models import Config, Version, train
 from models.context import Context, derive
-from models.parts.incident_rule import DAY, OpeningCounts, Rule, choose, heights, poisson_interval
+from models.parts.incident_calibration import OpeningCounts, choose, poisson_interval
+from models.parts.incident_rule import DAY, Rule, heights
 from service.domain import incident_fold
 from service.domain.incident_fold import Block, Fold
 

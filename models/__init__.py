@@ -10,8 +10,9 @@ It takes numpy arrays and returns numpy arrays. `Version`, which serving needs, 
 
 from typing import TYPE_CHECKING, Any
 
-from models.config import MIN_VECTORS, Config, Model, Replay
+from models.config import MIN_VECTORS, Config
 from models.errors import AnamnesisError, ArtifactError, ConfigError, TrainingError, VectorError
+from models.model_config import Model, Replay
 from models.version.version import Version
 
 if TYPE_CHECKING:

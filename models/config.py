@@ -12,6 +12,7 @@ from models.columns import MAX_DIMENSION, Column
 from models.context import Context
 from models.errors import ConfigError, VectorError
 from models.kind_table import KINDS
+from models.model_config import FORBID_UNKNOWN, Model, Replay, check_choice, checked_number
 
 MIN_VECTORS = 32  # with fewer normals no model can say anything about a 1 % tail
 
@@ -20,11 +21,7 @@ STRATEGIES = (
     "fixed", "icarl", "lwf", "expand",
 )  # fmt: skip
 ALONE = ("finetune", "joint", "window", "fixed", "expand")  # cannot be joined with another
-TARGETS = ("auto", "soft", "hard")
-CHOICES = ("reservoir", "herding")
-REGIMES = ("plain", "stable")
 SCORES = ("auto", "elbo", "reconstruction", "fitted", "iwae", "hidden", "neighbours", "jit")
-LIKELIHOODS = ("auto", "gaussian", "bernoulli")
 THRESHOLDS = ("fpr", "pot", "quantile", "value", "labels")
 MISSING = ("refuse", "impute")
 WEIGHTS = ("proportional", "equal", "auto")
@@ -32,97 +29,11 @@ WEIGHTS = ("proportional", "equal", "auto")
 Policy = Mapping[str, Any]  # the policy's name, with its number or with the criterion for `labels`
 
 
-# Pydantic reads this when it validates these classes for the service: unknown fields are errors.
-_FORBID_UNKNOWN: dict[str, Any] = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
-
-
-def _choose(field_name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ConfigError(f"{field_name}: choose one of {', '.join(choices)}")
-
-
-def _number(field_name: str, value: object, low: float, high: float) -> float:
-    """Return `value`; raise ConfigError unless it is a number strictly between `low` and `high`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low < value < high:
-        raise ConfigError(f"{field_name}: give a number above {low:g} and below {high:g}")
-    return float(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """How vectors are drawn from the previous version's generator.
-
-    `latents`: `fitted` draws z from the mixture fitted to the aggregate posterior; `prior` draws z
-    from N(0, I), as the literature does. `decode`: `sample` draws x from the decoder's
-    distribution; `mean` takes its mean.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-
-    latents: str = "fitted"
-    decode: str = "sample"
-
-    def __post_init__(self) -> None:
-        _choose("replay.latents", self.latents, ("fitted", "prior"))
-        _choose("replay.decode", self.decode, ("sample", "mean"))
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """The network, its training and the data that it keeps.
-
-    A field that is None is chosen from the dimension and the number of vectors. `regime`: `stable`
-    trains for little forgetting: with dropout, in small batches, and with a learning rate that
-    starts high and decays from experience to experience (Mirzadeh et al., 2020: the loss of a task
-    rises by at most lambda_max / 2 times the squared distance that its weights move). `exemplars`:
-    the most real vectors that a strategy may keep, if it keeps any. `choice`: `reservoir` keeps a
-    balanced random sample; `herding` keeps vectors whose mean is close to the mean of their regime.
-    `targets`: what strategy `replay` learns from replayed vectors. `hard`: the vectors alone.
-    `soft`: also the previous version's codes and reconstructions of them. `auto`: `soft` if codes
-    have eight dimensions or more, else `hard`.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
-
-    latent: int | None = None
-    hidden: tuple[int, ...] | None = None
-    likelihood: str = "auto"
-    epochs: int | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
-    dropout: float = 0.0
-    regime: str = "plain"
-    exemplars: int | None = None
-    choice: str = "reservoir"
-    targets: str = "auto"
-
-    def __post_init__(self) -> None:
-        if self.hidden is not None:
-            object.__setattr__(self, "hidden", tuple(self.hidden))
-            if not 1 <= len(self.hidden) <= 8:
-                raise ConfigError(f"model.hidden: give 1 to 8 layers, not {len(self.hidden)}")
-        for width in self.hidden or ():
-            _number("model.hidden", width, 0, 8193)
-        for name, high in (("latent", 1025), ("epochs", 10_001), ("batch_size", 65_537)):
-            if getattr(self, name) is not None:
-                _number(f"model.{name}", getattr(self, name), 0, high)
-        if self.learning_rate is not None:
-            _number("model.learning_rate", self.learning_rate, 0, 1)
-        if self.dropout != 0:
-            _number("model.dropout", self.dropout, 0, 1)
-        _choose("model.likelihood", self.likelihood, LIKELIHOODS)
-        _choose("model.regime", self.regime, REGIMES)
-        if self.exemplars is not None:
-            _number("model.exemplars", self.exemplars, 0, 1_000_001)
-        _choose("model.choice", self.choice, CHOICES)
-        _choose("model.targets", self.targets, TARGETS)
-
-
 def check_strategy(strategy: str) -> None:
     """Raise ConfigError unless `strategy` is a known one, or several joined by `+`."""
     names = strategy.split("+")
     for name in names:
-        _choose("strategy", name, STRATEGIES)
+        check_choice("strategy", name, STRATEGIES)
     lonely = [name for name in names if name in ALONE]
     if len(set(names)) < len(names) or (lonely and len(names) > 1):
         raise ConfigError(f"strategy: each at most once, and {', '.join(ALONE)} alone")
@@ -131,7 +42,7 @@ def check_strategy(strategy: str) -> None:
 def check_score(score: str) -> None:
     """Raise ConfigError unless `score` is a known one, with or without `+regime`."""
     base, plus, relative = score.partition("+")
-    _choose("score", base, SCORES)
+    check_choice("score", base, SCORES)
     if plus and relative != "regime":
         raise ConfigError("score: only '+regime' can be added to a score")
 
@@ -139,12 +50,12 @@ def check_score(score: str) -> None:
 def check_weights(weights: str | Mapping[str, float]) -> None:
     """Raise ConfigError unless `weights` is a policy of `models.training.mixing`."""
     if isinstance(weights, str):
-        _choose("weights", weights, WEIGHTS)
+        check_choice("weights", weights, WEIGHTS)
     elif set(weights) == {"half_life"}:
-        _number("weights.half_life", weights["half_life"], 0, math.inf)
+        checked_number("weights.half_life", weights["half_life"], 0, math.inf)
     elif set(weights) == {"w_prev", "w_new"}:
-        w_new = _number("weights.w_new", weights["w_new"], 0, 1 + 1e-9)
-        w_prev = _number("weights.w_prev", weights["w_prev"], -1, 1)
+        w_new = checked_number("weights.w_new", weights["w_new"], 0, 1 + 1e-9)
+        w_prev = checked_number("weights.w_prev", weights["w_prev"], -1, 1)
         if w_prev < 0 or abs(w_prev + w_new - 1) > 1e-6:
             raise ConfigError("weights: w_prev and w_new must not be negative and must sum to 1")
     else:
@@ -160,7 +71,7 @@ def check_threshold(policy: Policy) -> None:
         choices = ", ".join(THRESHOLDS)
         raise ConfigError(f"threshold: give one policy of {choices}, not {len(policy)}")
     (name, value), *_ = policy.items()
-    _choose("threshold", name, THRESHOLDS)
+    check_choice("threshold", name, THRESHOLDS)
     if name == "labels":
         _check_criterion(value)
         return
@@ -170,7 +81,7 @@ def check_threshold(policy: Policy) -> None:
         "quantile": (0.5 - 1e-12, 1),
         "value": (-3.4e38, 3.4e38),
     }
-    _number(f"threshold.{name}", value, *bounds[name])
+    checked_number(f"threshold.{name}", value, *bounds[name])
 
 
 def _check_criterion(criterion: object) -> None:
@@ -178,7 +89,7 @@ def _check_criterion(criterion: object) -> None:
     if set(given) not in ({"beta"}, {"miss", "false_alarm"}):
         raise ConfigError("threshold.labels: give {'beta': b}, or {'miss': a, 'false_alarm': b}")
     for name, value in given.items():
-        _number(f"threshold.labels.{name}", value, 0, 1e6)
+        checked_number(f"threshold.labels.{name}", value, 0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -190,7 +101,7 @@ class Config:
     means no context.
     """
 
-    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID_UNKNOWN
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID_UNKNOWN
 
     dimension: int | None = None
     features: tuple[str, ...] | None = None
@@ -210,10 +121,10 @@ class Config:
         if not (isinstance(self.context, Context) or self.context in (None, "auto")):
             raise ConfigError("context: give null, 'auto', or an object")
         self._check_columns()
-        _choose("kind", self.kind, tuple(KINDS))
+        check_choice("kind", self.kind, tuple(KINDS))
         check_strategy(self.strategy)
         check_score(self.score)
-        _choose("missing", self.missing, MISSING)
+        check_choice("missing", self.missing, MISSING)
         if KINDS[self.kind].fixed and (
             self.strategy != "replay" or self.score not in {"auto", "elbo"}
         ):
@@ -238,7 +149,7 @@ class Config:
         if self.names is not None:
             self._check_names("features" if self.columns is None else "columns", self.names)
         if self.dimension is not None:
-            _number("dimension", self.dimension, 0, MAX_DIMENSION + 1)
+            checked_number("dimension", self.dimension, 0, MAX_DIMENSION + 1)
             if (self.width or 0) > MAX_DIMENSION:
                 derived = f"more than {MAX_DIMENSION} features"
                 raise ConfigError(f"context: it would derive {derived}; use fewer columns")

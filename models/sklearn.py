@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from models.config import MIN_VECTORS, Config, Model
+from models.config import MIN_VECTORS, Config
+from models.model_config import Model
 from models.version.version import Version
 
 

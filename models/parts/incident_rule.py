@@ -1,35 +1,16 @@
-"""The rule that opens and closes incidents, and its calibration. Pure functions.
+"""The rule that opens and closes incidents. Pure functions.
 
-Alarming rows of one source that lie near each other form one incident. Rows in time are dependent,
-so false alarms come in runs, and the rate of runs does not follow from the rate of rows. The rate
-is therefore counted on normals in order of arrival: `count_openings` runs every rule of LADDER over
-them, and `choose` takes the first rule that opens no more often than configured.
+Alarming rows of one source that lie near each other form one incident.
+`models.parts.incident_calibration` chooses the rule.
 """
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.parts.lineage import FalseIncidents, Lineage
-
 DAY = 86_400.0
-# (k alarming rows, m latest rows) of each rule, from the rule that opens soonest to the last.
-LADDER = (
-    (1, 1), (2, 5), (2, 2), (3, 10), (3, 5), (5, 20), (5, 10), (8, 20), (8, 10), (14, 20), (18, 20),
-    (30, 40), (38, 40), (55, 60),
-)  # fmt: skip
-# how openings were counted: on training rows by their ranks, or on held-out blocks
-RANKED, HELD_OUT = 1, 2
-BUILT_IN = (3, 10)  # used if too few rows or too little time are known to estimate the rate
-# share of the configured rate reserved for incidents that one very severe row opens
-SHARE_ALONE = 0.25
-FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents
-CONFIDENCE = 0.95
-PEAKS = 64  # the severest row of this many runs is kept
 # an incident has a level after this many alarming rows; the latest ones define it
 SETTLED, LEVELS = 30, 64
 RISE = 1.5  # a row this many times higher than the level opens another incident
@@ -41,7 +22,6 @@ AT_LEVEL = 32  # latest rows of a state, whose median is its level
 LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
 # Scores that are zero for the most normal rows, so that their ratios have a meaning.
 FROM_ZERO = frozenset({"auto"})
-LARGEST = 1e6  # no row reaches this severity
 
 
 class Rule(NamedTuple):
@@ -168,181 +148,3 @@ def ends_in_silence(rule: Rule, seconds: float, interval: float | None) -> bool:
     [False, True, False]
     """
     return seconds >= max(rule.seconds, DAY if interval is None else rule.m * interval)
-
-
-def incidents_opened(rows: Iterable[int], k: int, m: int) -> int:
-    """Return how many incidents the rule `k` of `m` opens; the numbers of alarming rows ascend.
-
-    An open incident lasts until `m` consecutive rows did not alarm.
-
-    >>> incidents_opened([0, 1, 2, 9, 30, 31], 2, 5)
-    2
-    """
-    found, last, is_open = 0, -m - 1, False
-    recent: list[int] = []
-    for row in rows:
-        if row - last > m:
-            is_open, recent = False, []
-        last = row
-        recent = [*recent[-(k - 1) :], row] if k > 1 else [row]
-        if not is_open and len(recent) >= k and row - recent[-k] < m:
-            found, is_open = found + 1, True
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class OpeningCounts:
-    """How often each rule of LADDER opens on `rows` normals in order of arrival.
-
-    `peaks` are the largest severity of each run of alarming rows, descending. A row alarms if its
-    p-value is at most `alpha`. `held_out`: no network had learned these rows.
-    """
-
-    rows: int
-    openings: tuple[int, ...]
-    peaks: tuple[float, ...]
-    alpha: float
-    held_out: bool = False
-
-    def to_lineage(self) -> FalseIncidents:
-        """Return the counts in the form that a version's lineage stores."""
-        return FalseIncidents(
-            format=HELD_OUT if self.held_out else RANKED,
-            rows=self.rows,
-            openings=self.openings,
-            peaks=self.peaks,
-            alpha=self.alpha,
-        )
-
-    @classmethod
-    def from_lineage(cls, lineage: Lineage) -> "OpeningCounts | None":
-        """Return the counts of a version; None if it has none, or has counts for other rules."""
-        kept = lineage.incidents
-        if kept is None or len(kept.openings) != len(LADDER):
-            return None
-        return cls(kept.rows, kept.openings, kept.peaks, kept.alpha, kept.format == HELD_OUT)
-
-    def joined(self, earlier: "OpeningCounts | None") -> "OpeningCounts":
-        """Return the sums of these counts and of earlier ones on normals judged in the same way."""
-        if earlier is None or (earlier.alpha, earlier.held_out) != (self.alpha, self.held_out):
-            return self
-        return OpeningCounts(
-            rows=self.rows + earlier.rows,
-            openings=tuple(a + b for a, b in zip(self.openings, earlier.openings, strict=True)),
-            peaks=tuple(sorted((*self.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
-            alpha=self.alpha,
-            held_out=self.held_out,
-        )
-
-
-def severities_by_rank(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
-    """Return the severities (n,) of training rows from their ranks among themselves.
-
-    A version's training rows score lower than new rows, so by score too few of them would alarm. By
-    rank, the share `alpha` alarms, as with new rows. Rows that alarm in one run still do.
-    """
-    n = len(scores)
-    at_least = n - np.sort(scores).searchsorted(scores, side="left")
-    severities: NDArray[np.float64] = np.log(at_least / (n + 1.0)) / min(math.log(alpha), -1e-12)
-    return severities
-
-
-def count_openings(
-    severities: NDArray[np.float64], alpha: float, runs: NDArray[np.int64] | None = None
-) -> OpeningCounts:
-    """Count how often each rule opens on normals with these severities (n,), in order of arrival.
-
-    `runs` (n,) are ascending numbers of unbroken runs of rows; no incident extends from one run
-    into the next. Without `runs` all rows are one run.
-    """
-    alarming = np.flatnonzero(severities >= 1.0)
-    # the numbers leave gaps so that no window spans two runs
-    if runs is not None and len(alarming):
-        alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
-    rows = alarming.tolist()
-    return OpeningCounts(
-        rows=len(severities),
-        openings=tuple(incidents_opened(rows, k, m) for k, m in LADDER),
-        peaks=_peaks(rows, severities[severities >= 1.0].tolist()),
-        alpha=alpha,
-    )
-
-
-def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...]:
-    """Return the largest severity of each run of alarming rows: the PEAKS largest, descending."""
-    found: list[float] = []
-    last = -math.inf
-    for row, severity in zip(rows, severities, strict=True):
-        if row - last > BUILT_IN[1]:
-            found.append(severity)
-        else:
-            found[-1] = max(found[-1], severity)
-        last = row
-    return tuple(sorted(found, reverse=True)[:PEAKS])
-
-
-class ChosenRule(NamedTuple):
-    """The chosen rule and its estimated rate of false incidents.
-
-    `per_day` is the rate of false incidents under the rule on the calibration normals, with a
-    Poisson interval from `low` to `high`. All three are None if `calibration` is `insufficient`.
-    """
-
-    rule: Rule
-    calibration: Literal["exact", "insufficient"]
-    asked: float
-    per_day: float | None
-    low: float | None
-    high: float | None
-
-
-def choose(
-    counts: OpeningCounts | None,
-    asked: float,
-    rows_per_day: float | None,
-    alpha: float,
-    seconds: float,
-) -> ChosenRule:
-    """Return the first rule of LADDER that opens at most `asked` false incidents a day.
-
-    `rows_per_day` is the detector's traffic; None while it is unknown. `alpha` is the p-value at
-    the threshold. The rule is BUILT_IN and the calibration `insufficient` in three cases: the
-    traffic is unknown, `alpha` differs from the calibration's, or the calibration is too short to
-    expect FEWEST false incidents at the rate `asked`.
-    """
-    daily = rows_per_day or 1440.0
-    rate = asked / daily  # a row
-    alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
-    unfit = counts is None or not math.isclose(counts.alpha, alpha, rel_tol=0.01)
-    if counts is None or unfit or rows_per_day is None or rate * counts.rows < FEWEST:
-        k, m = BUILT_IN
-        return ChosenRule(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
-    most = rate * counts.rows
-    allowed = int(most * SHARE_ALONE)
-    # A severity that calibration normals reach more often than that must not open an incident.
-    if allowed < len(counts.peaks):
-        alone = max(alone, math.nextafter(counts.peaks[allowed], math.inf))
-    by_one_row = sum(peak >= alone for peak in counts.peaks)
-    fits = (i for i, count in enumerate(counts.openings) if count + by_one_row <= most)
-    step = next(fits, len(LADDER) - 1)
-    k, m = LADDER[step]
-    count = counts.openings[step] + by_one_row
-    low, high = poisson_interval(count)
-    daily /= counts.rows
-    rule = Rule(k, m, alone, seconds)
-    return ChosenRule(rule, "exact", asked, count * daily, low * daily, high * daily)
-
-
-def poisson_interval(count: int) -> tuple[float, float]:
-    """Return the exact interval (Garwood, 1936) of the mean behind a Poisson count.
-
-    >>> low, high = poisson_interval(0)
-    >>> low, round(high, 2)
-    (0.0, 3.69)
-    """
-    # imported here: an API process never calls this and must not load scipy
-    from scipy.stats import chi2
-
-    tail = (1.0 - CONFIDENCE) / 2.0
-    low = float(chi2.ppf(tail, 2 * count)) / 2.0 if count else 0.0
-    return low, float(chi2.ppf(1.0 - tail, 2 * count + 2)) / 2.0

@@ -206,7 +206,7 @@ class Training(Part, frozen=True, kw_only=True):
 
 
 class FalseIncidents(Part, frozen=True, kw_only=True):
-    """How often each rule opens on normals: `models.parts.incident_rule.OpeningCounts`."""
+    """How often each rule opens on normals: `models.parts.incident_calibration.OpeningCounts`."""
 
     alpha: Annotated[float, Meta(gt=0, lt=1)]
     format: Annotated[int, Meta(ge=1)] = 1

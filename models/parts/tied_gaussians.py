@@ -84,11 +84,6 @@ class TiedGaussians(Mixture):
         )
         return log_densities
 
-    def assign(self, z: Array) -> NDArray[np.int64]:
-        """Return the most likely regime of each row of z (n, d), (n,)."""
-        assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
-        return assigned
-
     def boundaries(self) -> Boundaries:
         """Return the boundaries between the regimes; a regime's typical vector is its mean."""
         means = self.means.astype(np.float64)

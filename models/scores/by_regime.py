@@ -105,7 +105,7 @@ class Surprise:
 
 
 def tables_of(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
-    """Return the scores (n,) tables_of by regime; `numbers` (n,) are their regimes."""
+    """Return the scores (n,) grouped by regime; `numbers` (n,) are their regimes."""
     return {int(r): np.sort(scores[numbers == r]) for r in np.unique(numbers)}
 
 
@@ -116,7 +116,7 @@ def carried_tables(
     before: Float64,
     after: Float64,
 ) -> Tables:
-    """Return the scores of old normals under the new version, tables_of by their new regime.
+    """Return the scores of old normals under the new version, grouped by their new regime.
 
     The previous version generated g vectors. `was` and `now` (g,) are their regimes, `before` and
     `after` (g,) their scores, under the previous and the new version. An old normal is assumed to

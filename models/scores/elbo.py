@@ -134,7 +134,7 @@ class Scorer:
 
 
 def row_blocks(n: int, d: int) -> Iterator[slice]:
-    """Yield slices of the rows of a matrix (n, d) in row_blocks that fit a core's cache."""
+    """Yield slices of the rows of a matrix (n, d), in blocks that fit a core's cache."""
     step = max(_FEWEST, _BLOCK // d)
     return (slice(start, start + step) for start in range(0, n, step))
 

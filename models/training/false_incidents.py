@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 from models.config import Policy
 from models.parts.calibration import severities
-from models.parts.incident_rule import OpeningCounts, count_openings, severities_by_rank
+from models.parts.incident_calibration import OpeningCounts, count_openings, severities_by_rank
 from models.scores.by_name import base_score
 from models.version.version import Version
 
@@ -20,7 +20,7 @@ def with_incidents_by_rank(
 ) -> Version:
     """Return the version with the curve of the normals new (n, d), in order of arrival.
 
-    This is for kinds that hold out no rows: the rows are severities_by_rank among themselves.
+    This is for kinds that hold out no rows: the rows are ranked among themselves.
     """
     alpha = version.threshold_for(policy).alpha
     if not 0.0 < alpha < 1.0:
@@ -48,7 +48,7 @@ def with_incidents_on_held_out(
     blocks = np.cumsum(np.diff(rows[order], prepend=rows[order][:1]) > 1, dtype=np.int64)
     if version.config.score == base_score(version.config.score):
         severe = severities(version.calibration.p_values(scores), alpha)
-    else:  # these scores are base_score scores, not relative to their regime
+    else:  # these are plain scores, not relative to their regime
         severe = severities_by_rank(scores, alpha)
     found = count_openings(severe[order], alpha, blocks)
     return _with_incidents(version, previous, replace(found, held_out=True))

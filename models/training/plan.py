@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.config import Config, Model
+from models.config import Config
+from models.model_config import Model
 from models.parts.network import Shape
 from models.steps import THOROUGH, auto_batch_size, auto_epochs
 from models.strategies.past import Past

@@ -76,7 +76,7 @@ def prepare(
     if previous is None:
         stray = find_strays(numbers)
         if (~stray.rows).sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays
-            stray = StrayValues(np.zeros(len(new), bool), {})
+            stray = StrayValues(np.zeros(len(new), bool), [])
         keep = ~stray.rows
         first = tuple(chain(notes.on_first_experience(numbers, stray, names), always))
         classes = classes if classes is None else classes[keep]

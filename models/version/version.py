@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array, Float64, check_vectors
-from models.config import Config, Policy, Replay
+from models.config import Config, Policy
 from models.errors import ArtifactError, VectorError
+from models.model_config import Replay
 from models.parts.calibration import Calibration, Threshold, representable, severities
 from models.parts.labels import Labels
 from models.parts.lineage import Lineage

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import typer
 
-from models.parts.incident_rule import Rule, choose, heights
+from models.parts.incident_calibration import choose
+from models.parts.incident_rule import Rule, heights
 from service.cli import console
 from service.cli.sheet import Rows, named_columns
 from service.domain.attribution import Attribution

@@ -14,7 +14,7 @@ import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
-from models.parts.incident_rule import ChosenRule, OpeningCounts, choose
+from models.parts.incident_calibration import ChosenRule, OpeningCounts, choose
 from service import log
 from service.domain import history
 from service.domain.detector import Detector

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
-from models.parts.incident_rule import LADDER, OpeningCounts
+from models.parts.incident_calibration import LADDER, OpeningCounts
 from service.domain import history
 from service.domain.attribution import Attribution
 from service.domain.event import Event
