@@ -26,6 +26,19 @@ def processor_seconds(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def wants_processor(pid: int) -> bool:
+    """Return whether a thread of a process computes, or waits for a processor or a disk.
+
+    False if that is not known.
+    """
+    threads = Path(f"/proc/{pid}/task")
+    try:
+        states = [_state_fields(one / "stat")[:1] for one in threads.iterdir()]
+    except OSError:
+        return False
+    return ["R"] in states or ["D"] in states
+
+
 def resident_bytes(pid: int) -> int:
     """Return the bytes of memory that a process holds. 0 if that is not known.
 
@@ -39,11 +52,15 @@ def resident_bytes(pid: int) -> int:
 
 
 def _fields(pid: int) -> list[str]:
-    """Return the fields of `stat` that follow the name, beginning with the state.
+    return _state_fields(Path(f"/proc/{pid}/stat"))
 
-    The name itself may contain spaces.
+
+def _state_fields(file: Path) -> list[str]:
+    """Return the fields of a `stat` that follow the name, beginning with the state.
+
+    The name itself may contain spaces. Empty if the process or thread has ended.
     """
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return file.read_text().rpartition(")")[2].split()
     except OSError:
         return []

@@ -6,6 +6,7 @@ whether a write happened, so only the caller can know whether a repetition is sa
 
 import asyncio
 import hashlib
+import re
 from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -30,8 +31,11 @@ Answer = TypeVar("Answer")
 _UNAVAILABLE = (
     "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
     "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
-    "DB index", "invalid DB index",
+    "DB index", "invalid DB index", "Protocol error: unauthenticated",
 )  # fmt: skip
+_CODE = re.compile(r"[A-Z]{3,}(?= )")  # the first word of an error reply, such as BUSY
+# redis-py puts the command, which may hold clients' data, before the error of a pipeline.
+_OF_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](.*)['\"],\)", re.DOTALL)
 
 
 class WeakStore(Exception):  # noqa: N818 - it states what is wrong
@@ -66,14 +70,12 @@ async def store_errors() -> AsyncIterator[None]:
     """Convert errors of the connection and of the store to StoreUnavailable."""
     try:
         yield
-    except ResponseError as error:
-        if not _is_unavailable(error):
-            raise
-        raise StoreUnavailable(
-            f"The store refuses the command: {str(error).split(' ', 1)[0]}."
-        ) from error
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreUnavailable from error
+        if isinstance(error, ResponseError) and not _is_unavailable(error):
+            raise
+        code = _code(error)
+        detail = f"The store refuses the command: {code}." if code else SILENT
+        raise StoreUnavailable(detail) from error
 
 
 async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
@@ -114,7 +116,7 @@ def cause(error: StoreUnavailable) -> str:
     found = error.__cause__
     if found is None:
         return f"no answer in time ({DEADLINE:g} s)" if error.detail == SILENT else error.detail
-    words = " ".join(str(found).split()).rstrip(".")
+    words = " ".join(_words(found).split()).rstrip(".")
     if isinstance(found, OSError | TimeoutError) and not words:
         return "no answer in time"
     return f"{type(found).__name__}: {words}" if words else type(found).__name__
@@ -150,8 +152,25 @@ def _retrieve_exception(asked: "asyncio.Future[Any]") -> None:
 
 
 def _is_unavailable(error: ResponseError) -> bool:
-    # redis-py raises a subclass for some errors, such as ReadOnlyError, and removes their prefix.
-    return type(error) is not ResponseError or str(error).startswith(_UNAVAILABLE)
+    # redis-py raises a subclass for some errors, such as ReadOnlyError, and removes their code.
+    return type(error) is not ResponseError or _words(error).startswith(_UNAVAILABLE)
+
+
+def _code(error: BaseException) -> str | None:
+    """Return the code of the server's error reply, or its words. None if it did not reply."""
+    code: str | None = getattr(error, "status_code", None)  # set if redis-py removed it
+    if code not in (None, "ERR"):
+        return code
+    if code is None and not isinstance(error, ResponseError):
+        return None
+    found = _CODE.match(words := _words(error))
+    return found[0] if found else words.rstrip(".")
+
+
+def _words(error: BaseException) -> str:
+    """Return the server's words, without the command that failed."""
+    found = _OF_PIPELINE.fullmatch(str(error))
+    return found[1] if found else str(error)
 
 
 class Script:

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from models import TrainingError
 from service import log
-from service.processes.process_table import processor_seconds, resident_bytes
+from service.processes.process_table import processor_seconds, resident_bytes, wants_processor
 from service.processes.spawn import Spawn, python
 from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Trained, encode, receive
 
@@ -19,10 +19,12 @@ _log = log.get(__name__)
 # Between two checks of memory and silence; at 5 GB/s memory grows by 0.5 GB in between.
 _LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0  # time to load torch from a cold disk
-# Share of one processor; a silent child that uses less is idle, even on a busy machine.
-_STARVED = 0.01
+# Share of one processor; a silent child that sleeps and uses less is idle.
+_IDLE = 0.01
 _KEPT_SHARE = 0.5  # share of its memory limit; a child that holds more between jobs is replaced
 _READ_LIMIT = 2**20
+
+Outcome = TypeVar("Outcome")
 
 
 class Trainer:
@@ -116,11 +118,7 @@ class Trainer:
         assert self._child is not None
         assert self._child.stdin is not None
         self._child.stdin.write(encode(job))
-        try:
-            async with asyncio.timeout(self._stall_seconds):
-                await self._child.stdin.drain()
-        except TimeoutError:
-            raise TrainingError("the trainer did not take the job") from None
+        await self._watched(self._child.stdin.drain(), self._stall_seconds)
 
     async def _outcome(self, report: Callable[[Progress], None]) -> Trained | Failed:
         try:
@@ -138,36 +136,46 @@ class Trainer:
             ) from None
 
     async def _next_reply(self, patience: float) -> Reply:
-        """Return the next reply. Watch the child until it comes.
-
-        On a busy machine a child may compute for a long time without a reply. It is given up if it
-        used almost no processor time for `patience` seconds, or if it used `patience` seconds of
-        processor time without a reply.
-        """
         assert self._child is not None
         assert self._child.stdout is not None
+        return await self._watched(receive(self._child.stdout), patience)
+
+    async def _watched(self, step: Coroutine[Any, Any, Outcome], patience: float) -> Outcome:
+        """Return the outcome of `step`, which waits for the child. Watch the child meanwhile.
+
+        On a busy machine a child may get no processor for a long time, and this process may be
+        paused. So looks are counted, not the time of a clock. The child is given up if it slept in
+        `patience` seconds of looks and used almost no processor time. It is also given up if it
+        wanted a processor in as many looks and used `patience` seconds of processor time.
+        """
+        assert self._child is not None
         pid = self._child.pid
-        deadline = time.monotonic() + patience
+        asleep = awake = 0.0
         began = spent = processor_seconds(pid)
-        reading = asyncio.create_task(receive(self._child.stdout))
+        waiting = asyncio.create_task(step)
         try:
             while True:
-                await asyncio.wait({reading}, timeout=_LOOK_SECONDS)
+                await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
                 taken = resident_bytes(pid)
                 if taken > self._memory_bytes:
                     raise TrainingError(
                         f"the training took {taken} bytes of memory; the limit is "
                         f"{self._memory_bytes}"
                     )
-                if reading.done():
-                    return reading.result()
-                if time.monotonic() > deadline:
-                    before, spent = spent, processor_seconds(pid)
-                    if spent - before < _STARVED * patience or spent - began > patience:
-                        raise TrainingError(f"no progress for {patience:g} s")
-                    deadline += patience
+                if waiting.done():
+                    return waiting.result()
+                if wants_processor(pid):
+                    awake += _LOOK_SECONDS
+                else:
+                    asleep += _LOOK_SECONDS
+                now = processor_seconds(pid)
+                hangs = awake > patience and now - began > patience
+                if hangs or (asleep > patience and now - spent < _IDLE * patience):
+                    raise TrainingError(f"no progress for {patience:g} s")
+                if asleep > patience:
+                    asleep, spent = 0.0, now
         finally:
-            reading.cancel()
+            waiting.cancel()
 
     async def _exit_reason(self) -> str:
         """Reap the child after its pipe broke. Return why it ended."""

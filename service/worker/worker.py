@@ -18,7 +18,7 @@ from service.addresses import shown
 from service.domain import retraining_due
 from service.domain.detector import Detector
 from service.pacing import pause
-from service.problems import StoreUnavailable
+from service.problems import SILENT, StoreUnavailable
 from service.settings import Settings
 from service.store.connection import Connection, cause, check_durability, connect, notifications
 from service.worker.attempt import attempt
@@ -67,6 +67,7 @@ class Worker:
         self._exit = asyncio.Event()
         self._not_before: dict[str, float] = {}  # when detectors that wait may be tried again
         self._next_look = 0.0
+        self._writable = True  # whether the store took the last heartbeat
         self._current: asyncio.Task[bool] | None = None
         self._helpers: list[asyncio.Task[None]] = []
 
@@ -173,8 +174,20 @@ class Worker:
             self._current.cancel()
 
     async def beat(self) -> None:
-        """Report to the store that this worker is alive."""
-        await self.tools.leases.beat(self.id)
+        """Report to the store that this worker is alive. Log once that the store takes no writes.
+
+        A store that is out of memory or read-only answers reads, so the main loop does not see it.
+        """
+        try:
+            await self.tools.leases.beat(self.id)
+        except StoreUnavailable as error:
+            if self._writable and error.detail != SILENT:
+                self._writable = False
+                _log.warning("store refuses writes", store=shown(self.url), why=cause(error))
+            raise
+        if not self._writable:
+            self._writable = True
+            _log.info("store accepts writes again")
 
     async def _due_detectors(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
         """Return (detector, reason) for the due detectors, the most urgent first.

@@ -10,6 +10,7 @@ from service.store.connection import (
     Script,
     WeakStore,
     ask,
+    cause,
     check_durability,
     connect,
     store_errors,
@@ -103,9 +104,71 @@ async def test_a_read_only_replica_is_unavailable(own_store):
     redis = await connect(own_store.url)
     await Stored(redis).make()
     await redis.replicaof("127.0.0.1", "1")
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable, match="READONLY"):
         await Stored(redis).buffer.ingest("pump", matrix(1))
     await redis.aclose()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "words"),
+    [
+        ("maxmemory", "1", "refuses the command: OOM."),
+        ("min-replicas-to-write", "1", "refuses the command: NOREPLICAS."),
+        ("requirepass", "x", "refuses the command: NOAUTH."),
+    ],
+)
+async def test_the_answer_names_why_the_store_refuses(own_store, setting, value, words):
+    """A single command, a transaction, a pipeline and a long command name the server's code."""
+    redis = await connect(own_store.url)
+    await Stored(redis).make()
+    await redis.config_set(setting, value)
+    await redis.connection_pool.disconnect()  # a connection that needed no password keeps its right
+
+    def pipelines():
+        for transaction in (False, True):
+            pipe = redis.pipeline(transaction=transaction)
+            pipe.set("its name", "its secret value")
+            yield pipe.execute()
+
+    for call in (redis.set("a", "b"), *pipelines()):
+        with pytest.raises(StoreUnavailable, match=words) as caught:
+            await ask(redis, call)
+        assert "secret" not in cause(caught.value)
+    await redis.aclose()
+
+
+async def test_a_long_command_without_a_password_is_an_outage(own_store):
+    """Without a password a server refuses the length of a command before it reads the command."""
+    redis = await connect(own_store.url)
+    await Stored(redis).make()
+    await redis.config_set("requirepass", "x")
+    await redis.connection_pool.disconnect()
+    with pytest.raises(StoreUnavailable, match="unauthenticated"):
+        await ask(redis, redis.mset({str(i): i for i in range(20)}))
+    await redis.aclose()
+
+
+async def test_a_busy_store_is_unavailable(own_store):
+    """While a script of somebody else runs for too long, a pipeline is refused too."""
+    redis, other = await connect(own_store.url), await connect(own_store.url, deadline=PATIENCE)
+    await Stored(redis).make()
+    await redis.config_set("busy-reply-threshold", "1")
+    running = asyncio.create_task(other.eval("while true do end", 0))
+
+    async def refused() -> bool:
+        pipe = redis.pipeline(transaction=False)
+        pipe.get("a")
+        try:
+            await ask(redis, pipe.execute())
+        except StoreUnavailable as error:
+            return error.detail == "The store refuses the command: BUSY."
+        return False
+
+    await until(refused)
+    await redis.script_kill()
+    await asyncio.gather(running, return_exceptions=True)
+    await redis.aclose()
+    await other.aclose()
 
 
 async def test_a_failing_script_is_not_an_outage(redis):

@@ -152,6 +152,42 @@ async def test_a_slow_child_with_some_progress_is_not_killed(tmp_path, trainers)
     assert await trainer.train(_job(), _ignore) == b"x"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has SCHED_IDLE")
+async def test_a_child_that_gets_almost_no_processor_is_not_killed(tmp_path, trainers):
+    """A child that waits for a processor is not idle, however long it waits.
+
+    It shares one processor with a busy process and gets less than a hundredth of it.
+    """
+    command = _fake(tmp_path, """
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        began = time.process_time()
+        while time.process_time() < began + 0.01: pass
+        send(Trained(b"x"))
+    """)  # fmt: skip
+    busy = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\nwhile True: pass"
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", busy)
+    try:
+        trainer = trainers(command=command, stall_seconds=1.0)
+        assert await trainer.train(_job(), _ignore) == b"x"
+    finally:
+        other.kill()
+        await other.wait()
+
+
+async def test_a_child_that_takes_no_job_is_killed(tmp_path, trainers):
+    """A child that does not read its pipe is given up like one that does not answer."""
+    program = tmp_path / "deaf.py"
+    program.write_text(
+        "import sys, signal\nfrom service.trainer.messages import *\n"
+        "sys.stdout.buffer.write(encode(Ready())); sys.stdout.buffer.flush(); signal.pause()\n"
+    )
+    trainer = trainers(command=(sys.executable, str(program)), stall_seconds=0.3)
+    with pytest.raises(TrainingError, match=r"no progress for 0\.3 s"):
+        await trainer.train(_job(n=100_000), _ignore)
+    assert trainer.pid is None
+
+
 async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path, trainers):
     """Memory is watched while the child reports progress and while it is silent."""
     command = _fake(tmp_path, """

@@ -20,6 +20,7 @@ from service.domain.champion import Champion
 from service.domain.detector import Retraining
 from service.domain.event import Label
 from service.pacing import LONGEST
+from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.settings import Settings
@@ -624,6 +625,27 @@ async def test_only_a_living_worker_has_a_heartbeat(make_worker, stored: Stored)
     async with running(worker):
         await until(has_heartbeat)
     assert not await has_heartbeat()
+
+
+async def test_a_worker_logs_once_that_the_store_refuses_writes(own_store, trainer):
+    """A store that is out of memory answers reads; the heartbeat shows that it refuses writes."""
+    redis = await connect(own_store.url)
+    worker = Worker(Settings(), redis, own_store.url, trainer)
+    with capture_logs() as lines:
+        await redis.config_set("maxmemory", "1")
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable):
+                await worker.beat()
+        await redis.config_set("maxmemory", "0")
+        await worker.beat()
+        await worker.beat()
+    assert [line["event"] for line in lines] == [
+        "store refuses writes",
+        "store accepts writes again",
+    ]
+    assert "maxmemory" in lines[0]["why"]
+    await worker.shutdown()
+    await redis.aclose()
 
 
 async def test_a_worker_that_was_frozen_soon_goes_on(make_worker, monkeypatch):
