@@ -159,7 +159,7 @@ class Settings(BaseSettings):
     )
     webhook_secret_file: Path | None = Field(
         None,
-        description="File with the secret that signs messages, in the form of Standard Webhooks.",
+        description="File with the secret that signs messages (Standard Webhooks); one a line.",
     )
     public_url: str | None = Field(
         None,

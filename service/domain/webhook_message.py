@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -70,13 +71,18 @@ def message(
     return Message(name, incident.id, at, orjson.dumps(envelope))
 
 
-def secret_of(text: str) -> bytes:
-    """Return the signing secret in the text of a file. Raises ValueError if it is too short.
+def secrets_of(text: str) -> tuple[bytes, ...]:
+    """Return the signing secrets in the text of a file, one a line.
 
-    >>> secret_of("whsec_MDEyMzQ1Njc4OWFiY2RlZg==")
-    b'0123456789abcdef'
+    Raises ValueError if there is none, or if one is too short.
+
+    >>> secrets_of("whsec_MDEyMzQ1Njc4OWFiY2RlZg==")
+    (b'0123456789abcdef',)
     """
-    text = text.strip()
+    return tuple(_secret(line.strip()) for line in text.strip().splitlines() or [""])
+
+
+def _secret(text: str) -> bytes:
     try:
         secret = (
             base64.b64decode(text.removeprefix(_PREFIX), validate=True)
@@ -90,18 +96,20 @@ def secret_of(text: str) -> bytes:
     return secret
 
 
-def headers(sent: Message, secret: bytes | None, now: int) -> dict[str, str]:
-    """Return the headers of a delivery at `now` (seconds since 1970), signed if there is a secret.
+def headers(sent: Message, secrets: Sequence[bytes], now: int) -> dict[str, str]:
+    """Return the headers of a delivery at `now` (seconds since 1970), signed with each secret.
 
-    The signature covers id, time and body, so that a receiver can refuse an old message.
+    A signature covers id, time and body, so that a receiver can refuse an old message. While a
+    secret is replaced, the receiver knows either the old one or the new one.
     """
     found = {
         "content-type": CONTENT_TYPE,
         "webhook-id": sent.id,
         "webhook-timestamp": str(now),
     }
-    if secret is not None:
-        found["webhook-signature"] = f"v1,{signature(sent, secret, now)}"
+    if secrets:
+        signatures = (f"v1,{signature(sent, secret, now)}" for secret in secrets)
+        found["webhook-signature"] = " ".join(signatures)
     return found
 
 

@@ -3,6 +3,7 @@
 It runs beside everything else. A receiver that hangs or is away delays only its own messages.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 
 from service import log
-from service.domain.webhook_message import Message, headers, secret_of
+from service.domain.webhook_message import Message, headers, secrets_of
 from service.settings import BadSettings, Settings, variable
 from service.store.connection import Connection
 from service.store.leases import Lease
@@ -21,16 +22,16 @@ _log = log.get(__name__)
 
 SECONDS = 1.0  # between two rounds
 _AT_ONCE = 50  # most messages of one detector in one round
-_TIMEOUT_SECONDS = 10.0  # the timeout of one delivery
+_TIMEOUT_SECONDS = 15.0  # for one delivery, however slowly the answer comes
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # the wait after a failure; doubled each time
 
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """The receiver's URL, the key that signs messages, and the bounds."""
+    """The receiver's URL, the secrets that sign messages, and the bounds."""
 
     url: str
-    secret: bytes | None
+    secrets: tuple[bytes, ...]
     per_minute: int
     seconds: float
 
@@ -39,15 +40,15 @@ class Receiver:
         """Return the receiver that the settings name. Raises BadSettings for a bad secret."""
         if settings.webhook_url is None:
             return None
-        name, secret = "webhook_secret_file", None
+        name, secrets = "webhook_secret_file", ()
         if settings.webhook_secret_file is not None:
             text = settings.text(name)
             try:
-                secret = secret_of(text)
+                secrets = secrets_of(text)
             except ValueError as error:
                 raise BadSettings(f"{variable(name)}: {error}") from None
         return cls(
-            settings.webhook_url, secret, settings.webhook_per_minute, settings.webhook_seconds
+            settings.webhook_url, secrets, settings.webhook_per_minute, settings.webhook_seconds
         )
 
 
@@ -91,13 +92,12 @@ class Webhook:
             _log.warning("messages to the webhook dropped", detector=lease.name, messages=len(late))
         behind: set[str] = set()  # incidents with an earlier message that still waits
         for one in waiting[len(late) :]:
-            now = time.monotonic()
-            if now < self._not_before or not self._take_token(now):
-                return
-            message = one.message
+            now, message = time.monotonic(), one.message
             if message.incident in behind or now < self._again.get(message.id, 0.0):
                 behind.add(message.incident)
                 continue
+            if now < self._not_before or not self._take_token(now):
+                return
             if await self._deliver(message):
                 self._again.pop(message.id, None)
                 await self._messages.done(lease, [one.id], dropped=False)
@@ -106,25 +106,35 @@ class Webhook:
 
     async def _deliver(self, message: Message) -> bool:
         """Return whether the receiver took the message. Each failure doubles the next wait."""
-        sent = headers(message, self._receiver.secret, int(time.time()))
         try:
-            answer = await self._client.post(self._receiver.url, content=message.body, headers=sent)
-        except httpx.HTTPError as error:
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                status = await self._send(message)
+        except (httpx.HTTPError, TimeoutError) as error:
             self._wait_for_receiver(type(error).__name__)
             return False
-        if answer.is_success:
+        if 200 <= status < 300:
             self._pause = 0.0
             return True
-        if answer.status_code >= 500 or answer.status_code in {408, 429}:
-            self._wait_for_receiver(f"status {answer.status_code}")
+        if status >= 500 or status in {408, 429}:
+            self._wait_for_receiver(f"status {status}")
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
             _log.warning(
                 "the webhook's receiver refused a message",
                 message=message.id,
-                status=answer.status_code,
+                status=status,
             )
         return False
+
+    async def _send(self, message: Message) -> int:
+        """Return the status of the answer. Its body is not read: it may be endless."""
+        sent = headers(message, self._receiver.secrets, int(time.time()))
+        request = self._client.build_request(
+            "POST", self._receiver.url, content=message.body, headers=sent
+        )
+        answer = await self._client.send(request, stream=True)
+        await answer.aclose()
+        return answer.status_code
 
     def _wait_for_receiver(self, why: str) -> None:
         """Send nothing to the receiver for a while."""

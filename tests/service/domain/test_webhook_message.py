@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from service.domain.incident import Incident
-from service.domain.webhook_message import headers, message, secret_of
+from service.domain.webhook_message import headers, message, secrets_of
 
 INCIDENT = Incident("i3-1", "pump", 10.0, 20.0, 3.0, 1e-6, 4, 2, 5)
 
@@ -39,27 +39,35 @@ def test_a_message_is_signed_as_in_standard_webhooks() -> None:
     """Standard Webhooks: HMAC-SHA256 over id, time and body, in base64, as version 1."""
     secret = b"0123456789abcdef"
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
-    found = headers(sent, secret, 1_700_000_000)
+    found = headers(sent, (secret,), 1_700_000_000)
     assert found["webhook-id"] == sent.id
     assert found["webhook-timestamp"] == "1700000000"
     signed = f"{sent.id}.1700000000.".encode() + sent.body
     known = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
     assert found["webhook-signature"] == f"v1,{known}"
-    assert "webhook-signature" not in headers(sent, None, 1)
+    assert "webhook-signature" not in headers(sent, (), 1)
 
 
 def test_the_example_of_the_specification_gives_its_signature() -> None:
     """The specification's example gives its signature."""
     # https://github.com/standard-webhooks/standard-webhooks, the reference libraries' test vector.
-    secret = secret_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    secrets = secrets_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
     sent = type(sent)("msg_p5jXN8AQM9LWM0D4loKWxJek", "i", 0.0, b'{"test": 2432232314}')
-    found = headers(sent, secret, 1_614_265_330)
+    found = headers(sent, secrets, 1_614_265_330)
     assert found["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-@pytest.mark.parametrize("text", ["short", "whsec_AAAA", "whsec_!!!", ""])
+def test_while_a_secret_is_replaced_both_sign() -> None:
+    """A file with the new and the old secret signs with both; a receiver needs only one of them."""
+    new, old = secrets = secrets_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n0123456789abcdef\n")
+    sent = message("p", "u", "opened", INCIDENT, 30.0, None)
+    both = headers(sent, secrets, 1)["webhook-signature"].split(" ")
+    assert both == [headers(sent, (one,), 1)["webhook-signature"] for one in (new, old)]
+
+
+@pytest.mark.parametrize("text", ["short", "whsec_AAAA", "whsec_!!!", "", "0" * 16 + "\nshort"])
 def test_a_weak_secret_is_refused(text: str) -> None:
     """A secret below sixteen bytes, or not in base64, ends the start."""
     with pytest.raises(ValueError, match="secret"):
-        secret_of(text)
+        secrets_of(text)

@@ -1,7 +1,12 @@
 """The webhook's messages are sent in order, repeated, and dropped after their time."""
 
+import asyncio
+import base64
+import hashlib
+import hmac
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,7 +49,7 @@ class Post:
 
     def sender(self, **more: Any) -> Webhook:
         """Return a sender of this receiver's messages."""
-        given = {"url": "http://pager/", "secret": SECRET, "per_minute": 600, "seconds": 60.0}
+        given = {"url": "http://pager/", "secrets": (SECRET,), "per_minute": 600, "seconds": 60.0}
         client = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
         receiver = Receiver(**(given | more))
         return Webhook(receiver, self.stored.redis, lambda: [self.lease], client)
@@ -122,6 +127,24 @@ async def test_a_refused_message_delays_only_its_incident(post: Post) -> None:
     assert await post.messages_waiting() == 2
 
 
+async def test_a_refused_message_takes_no_turn_of_others(
+    post: Post, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message that waits after a refusal does not use up the bound on messages a minute."""
+    now = 0.0  # the sender reads it each time
+    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
+    monkeypatch.setattr(webhook, "time", clock)
+    await post.store_messages(("i1", "opened"))
+    post.answer = lambda name: 400 if ".i1." in name else 200
+    sender = post.sender(per_minute=2)
+    for second in range(40):  # after 30 of them one more message may be sent
+        now = float(second)
+        await sender.tick()
+    await post.store_messages(("i2", "opened"))
+    await sender.tick()
+    assert post.got == [("i2", "opened")]
+
+
 async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
     """A message that could not be delivered in time is dropped; later ones are sent."""
     await post.store_messages(("i1", "opened"), age=61.0)
@@ -152,4 +175,130 @@ async def test_a_worker_without_its_lease_deletes_no_message(post: Post) -> None
     assert lease is not None
     post.lease = lease
     await post.sender().tick()
+    assert await post.messages_waiting() == 0
+
+
+def genuine(secret: str, name: str, timestamp: str, signatures: str, body: bytes) -> bool:
+    """Verify a message as the specification of Standard Webhooks asks of a receiver."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    own = hmac.new(key, f"{name}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    given = [one.partition(",") for one in signatures.split(" ")]
+    fresh = abs(time.time() - int(timestamp)) < 300
+    known = [base64.b64decode(text) for version, _, text in given if version == "v1"]
+    return fresh and any(hmac.compare_digest(own, one) for one in known)
+
+
+@asynccontextmanager
+async def receiver(
+    answer: Callable[[asyncio.StreamWriter], Any],
+) -> AsyncIterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """Answer every request on a socket with the bytes that `answer` writes; yield URL, requests."""
+    requests: list[tuple[dict[str, str], bytes]] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:]
+        fields = (line.split(": ", 1) for line in head if line)
+        sent = {name.lower(): value for name, value in fields}
+        requests.append((sent, await reader.readexactly(int(sent["content-length"]))))
+        try:
+            await answer(writer)
+        except ConnectionError:
+            pass  # the sender has heard enough
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", requests
+    finally:
+        server.close()
+
+
+def sender_to(post: Post, url: str, *secrets: bytes) -> Webhook:
+    """Return a sender with its own client."""
+    return Webhook(Receiver(url, secrets, 600, 60.0), post.stored.redis, lambda: [post.lease])
+
+
+async def test_a_receiver_verifies_a_message_by_the_specification(post: Post) -> None:
+    """While the secret is replaced, receivers with the old and with the new one accept."""
+    old, new = (f"whsec_{base64.b64encode(text).decode()}" for text in (b"o" * 24, b"n" * 24))
+
+    async def accept(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+
+    await post.store_messages(("i1", "opened"))
+    async with receiver(accept) as (url, requests):
+        sender = sender_to(post, url, b"n" * 24, b"o" * 24)
+        await sender.tick()
+        await sender.close()
+    ((sent, body),) = requests
+    signed = [sent[f"webhook-{part}"] for part in ("id", "timestamp", "signature")]
+    assert genuine(old, *signed, body)
+    assert genuine(new, *signed, body)
+    assert not genuine(new, *signed, body + b" ")
+    assert not genuine("whsec_" + base64.b64encode(b"x" * 24).decode(), *signed, body)
+    assert await post.messages_waiting() == 0
+
+
+async def drip(writer: asyncio.StreamWriter) -> None:
+    """Never end the head of the answer, and never pause for long."""
+    writer.write(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        writer.write(b"X-More: a\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+def says(text: bytes) -> Callable[[asyncio.StreamWriter], Any]:
+    """Return a receiver that always writes `text`."""
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(text)
+        await writer.drain()
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        drip,
+        says(b""),
+        says(b"\x00\xff no HTTP at all\r\n\r\n"),
+        says(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 9\r\n\r\nsee below"),
+        says(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n"),
+    ],
+    ids=["drip", "nothing", "garbage", "500", "redirect"],
+)
+async def test_a_receiver_that_does_not_accept_keeps_the_message_waiting(
+    post: Post, monkeypatch: pytest.MonkeyPatch, answer: Callable[[asyncio.StreamWriter], Any]
+) -> None:
+    """Whatever a receiver does, one try ends, is not repeated at once, and loses nothing."""
+    monkeypatch.setattr(webhook, "_TIMEOUT_SECONDS", 0.5)
+    await post.store_messages(("i1", "opened"))
+    async with receiver(answer) as (url, requests):
+        sender = sender_to(post, url, SECRET)
+        async with asyncio.timeout(60):
+            await sender.tick()
+        await sender.tick()
+        await sender.close()
+    assert len(requests) == 1
+    assert await post.messages_waiting() == 1
+
+
+async def test_the_body_of_an_answer_is_not_read(post: Post) -> None:
+    """A receiver that accepts and then writes for ever does not fill the worker's memory."""
+
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            writer.write(b"x" * 2**16)
+            await writer.drain()
+
+    await post.store_messages(("i1", "opened"))
+    async with receiver(endless) as (url, _), asyncio.timeout(60):
+        sender = sender_to(post, url, SECRET)
+        await sender.tick()
+        await sender.close()
     assert await post.messages_waiting() == 0
