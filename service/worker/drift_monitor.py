@@ -19,6 +19,7 @@ from service.domain import label_queries
 from service.domain.detector import Detector, Pointer
 from service.domain.drift_report import Drift, Query
 from service.domain.live_summary import LiveSummary
+from service.pacing import LONGEST
 from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store import adapters
@@ -70,7 +71,8 @@ class Monitor:
     """
 
     def __init__(self, settings: Settings, redis: Connection) -> None:
-        self._seconds = settings.lease_seconds
+        self._least_seconds = self._seconds = settings.lease_seconds  # how long a lease lasts
+        self._began = time.monotonic()  # when the latest round began
         self._artifact_max_bytes = settings.artifact_max_bytes
         self._live = LiveSummaries(redis)
         self._leases = Leases(redis)
@@ -86,6 +88,10 @@ class Monitor:
 
     async def tick(self) -> None:
         """Read the new summaries of every detector once. Raises StoreUnavailable."""
+        began = time.monotonic()
+        # A lease outlasts a round and the pause after it, or another worker takes the detector.
+        self._seconds = max(self._least_seconds, min(2 * (began - self._began), LONGEST))
+        self._began = began
         pointers = await self._detectors.poll(await self._detectors.names())
         for name in self._watches.keys() - pointers.keys():
             del self._watches[name]
@@ -161,6 +167,10 @@ class Monitor:
             await self._leases.release(lease)
             self._leave(name)
             return None
+        held = await self._kept(lease)  # on a busy machine a large version takes seconds to load
+        if held is None:
+            return None
+        watch.lease = held
         self._watches[name] = watch
         return watch
 
@@ -168,15 +178,27 @@ class Monitor:
         """Return a lease that lasts for this round, None if another process watches."""
         now = time.monotonic()
         if lease is not None:
-            if lease.deadline - now > self._seconds / 2:
-                return lease
-            return await self._leases.renew(lease)
+            return lease if lease.deadline - now > lease.seconds / 2 else await self._kept(lease)
         if now < self._not_before.get(name, 0.0):
             return None
         lease = await self._leases.acquire(name, self._seconds, "monitor")
         if lease is None:
             self._leave(name)
         return lease
+
+    async def _kept(self, lease: Lease) -> Lease | None:
+        """Renew a lease. Take it again if it is over and no process has had one since, else None.
+
+        Then the watch in memory still continues the saved state, and nothing is loaded again.
+        """
+        renewed = await self._leases.renew(replace(lease, seconds=self._seconds))
+        if renewed is not None:
+            return renewed
+        again = await self._leases.acquire(lease.name, self._seconds, lease.role)
+        if again is None or (again.uid, again.token) == (lease.uid, lease.token + 1):
+            return again
+        await self._leases.release(again)
+        return None
 
     def _leave(self, name: str) -> None:
         """Leave the detector to other processes for a while."""

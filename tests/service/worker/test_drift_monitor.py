@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import msgspec
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.event import Event, Label
 from service.domain.incident import Incident
 from service.domain.live_summary import LiveSummary
+from service.pacing import LONGEST
 from service.settings import Settings
 from service.store.events import Events
 from service.store.labels import LabelStore
@@ -160,6 +163,79 @@ async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
         return (await watched.get()).drift.state == "new_regime"
 
     await until(shift_is_found)
+
+
+async def lease_is_over(watched: Stored) -> None:
+    """Wait until the store has no lease of a monitor."""
+    key = Keys("pump").lease("monitor")
+
+    async def over() -> bool:
+        return not await watched.redis.exists(key)
+
+    await until(over)
+
+
+def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]:
+    """Return the names of loaded versions, which grows; if `slow`, each load outlasts the lease."""
+    found: list[str] = []
+    read = monitor._registry.artifact
+
+    async def artifact(name: str, number: int) -> bytes | None:
+        if slow:
+            await lease_is_over(watched)
+        found.append(name)
+        return await read(name, number)
+
+    monitor._registry.artifact = artifact  # type: ignore[method-assign]
+    return found
+
+
+@pytest.mark.anyio
+async def test_a_version_that_loads_for_longer_than_a_lease_is_watched(
+    watched: Stored, version: Version
+):
+    """On a busy machine a large version takes longer to load than a lease lasts."""
+    monitor = Monitor(Settings(lease_seconds=0.3), watched.redis)
+    loads(monitor, watched, slow=True)
+    await send(watched, version, 3.0)
+
+    async def shift_is_found() -> bool:
+        await monitor.tick()
+        return (await watched.get()).drift.state == "new_regime"
+
+    await until(shift_is_found)
+
+
+@pytest.mark.anyio
+async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored, version: Version):
+    """After a long pause the monitor goes on from memory if no other one watched meanwhile."""
+    monitor = Monitor(Settings(lease_seconds=0.05), watched.redis)
+    loaded = loads(monitor, watched)
+    await monitor.tick()
+    await lease_is_over(watched)
+    await send(watched, version, 3.0)
+    await monitor.tick()
+    assert loaded == ["pump"]
+    await lease_is_over(watched)
+    other = Monitor(SETTINGS, watched.redis)
+    await other.tick()
+    await other.close()
+    await monitor.tick()  # finds that another one watched
+    await monitor.tick()
+    assert loaded == ["pump", "pump"]
+
+
+@pytest.mark.anyio
+async def test_a_lease_outlasts_a_slow_round_and_its_pause(watched: Stored, version: Version):
+    """With many detectors a round is slow, and no other worker may take them in the pause."""
+    monitor = Monitor(SETTINGS, watched.redis)
+    await monitor.tick()
+    monitor._began -= 20.0  # as if the round before had begun so long ago
+    await watched.redis.delete(Keys("pump").lease("monitor"))
+    monitor._watches["pump"].lease = replace(monitor.leases()[0], deadline=0.0)
+    await monitor.tick()
+    (lease,) = monitor.leases()
+    assert 40.0 <= lease.seconds <= LONGEST
 
 
 @pytest.mark.anyio
