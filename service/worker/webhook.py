@@ -40,7 +40,8 @@ class Receiver:
         """Return the receiver that the settings name. Raises BadSettings for a bad secret."""
         if settings.webhook_url is None:
             return None
-        name, secrets = "webhook_secret_file", ()
+        name = "webhook_secret_file"
+        secrets: tuple[bytes, ...] = ()
         if settings.webhook_secret_file is not None:
             text = settings.text(name)
             try:
