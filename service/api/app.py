@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -134,7 +135,8 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
     for _ in guard.guarded_routes(app):
         pass  # this raises if a route declares no scope, and the process does not start
     described = app.openapi
-    app.openapi = lambda: guard.document(app, openapi.completed(described()))  # type: ignore[method-assign]
+    # Made once: it takes the event loop 40 ms or more, and anyone may ask for it.
+    app.openapi = functools.cache(lambda: openapi.completed(guard.document(app, described())))  # type: ignore[method-assign]
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(ProtocolErrors)

@@ -33,6 +33,20 @@ def operations() -> dict[str, dict[str, Any]]:
     return {one["operationId"]: one for path in DOCUMENT["paths"].values() for one in path.values()}
 
 
+def test_the_document_is_made_once():
+    """A request for the document, which needs no key, does not make it anew."""
+    app = create_app(Settings(redis_url="unix:///nowhere"))
+    assert app.openapi() is app.openapi()
+
+
+def test_no_problem_is_documented_under_v2():
+    """All errors under `/v2` have the protocol's form, those of access too."""
+    operations = [path for name, path in DOCUMENT["paths"].items() if name.startswith("/v2")]
+    answers = [a for path in operations for one in path.values() for a in one["responses"].values()]
+    assert answers
+    assert not any("application/problem+json" in answer.get("content", {}) for answer in answers)
+
+
 def test_operation_ids_are_short_and_unique():
     """Every operation has a short, unique id, which names the function of a generated client."""
     ids = [one["operationId"] for path in DOCUMENT["paths"].values() for one in path.values()]
