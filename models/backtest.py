@@ -128,8 +128,8 @@ class BacktestResult:
     @property
     def auroc(self) -> float | None:
         """The mean AUROC over the batches that have one; None if no batch has."""
-        found = [batch.auroc for batch in self.batches if batch.auroc is not None]
-        return float(np.mean(found)) if found else None
+        aurocs = [batch.auroc for batch in self.batches if batch.auroc is not None]
+        return float(np.mean(aurocs)) if aurocs else None
 
     @property
     def held_as_asked(self) -> bool:

@@ -40,7 +40,9 @@ class Column:
         object.__setattr__(self, "values", tuple(self.values))
         if self.type != "category" or len(self.values) > MOST_VALUES:
             raise ConfigError(f"columns.values: only a category has values, at most {MOST_VALUES}")
-        if not all(isinstance(one, str) and 1 <= len(one) <= LONGEST_WORD for one in self.values):
+        if not all(
+            isinstance(value, str) and 1 <= len(value) <= LONGEST_WORD for value in self.values
+        ):
             raise ConfigError(f"columns.values: a word must have 1 to {LONGEST_WORD} characters")
 
     def to_dict(self) -> dict[str, Any]:

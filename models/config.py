@@ -184,7 +184,7 @@ class Config:
     @property
     def words(self) -> frozenset[str]:
         """The names of the columns that are categories."""
-        return frozenset(one.name for one in self.columns or () if one.type == "category")
+        return frozenset(column.name for column in self.columns or () if column.type == "category")
 
     def categories(self, width: int) -> tuple[int, ...]:
         """Return the indices of the categories among a model's `width` features."""
@@ -197,7 +197,7 @@ class Config:
     def _of_type(self, kind: str, width: int) -> tuple[int, ...]:
         columns = self.columns or ()
         if self.derived_by is None:
-            return tuple(j for j, one in enumerate(columns) if one.type == kind)
+            return tuple(j for j, column in enumerate(columns) if column.type == kind)
         if not columns:
             return ()
         origins = self.derived_by.origins(self.numbers(self.columns_in(width)))
@@ -254,7 +254,7 @@ class Config:
         known = {f.name for f in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
         if kept.get("columns") is not None:
-            kept["columns"] = tuple(Column(**one) for one in kept["columns"])
+            kept["columns"] = tuple(Column(**column) for column in kept["columns"])
         for name, part in (("replay", Replay), ("context", Context), ("model", Model)):
             if isinstance(kept.get(name), Mapping):
                 kept[name] = part(**kept[name])

@@ -77,7 +77,7 @@ class Context:
             raise ConfigError(f"context.fill: choose one of {', '.join(FILLS)}")
         if self.fill != "none" and self.every is None:
             raise ConfigError("context.fill: it needs `every`, the interval between rows")
-        if unknown := [one for one in self.derive if one not in DERIVED]:
+        if unknown := [name for name in self.derive if name not in DERIVED]:
             raise ConfigError(
                 f"context.derive: {len(unknown)} unknown; choose from {', '.join(DERIVED)}"
             )
@@ -296,9 +296,9 @@ def _utc_offsets(times: NDArray[np.float64], timezone: str) -> NDArray[np.float6
     if timezone == "UTC":
         return np.zeros(len(times))
     zone = ZoneInfo(timezone)
-    quarters, where = np.unique(times // _OFFSETS_CHANGE, return_inverse=True)
+    quarters, quarter_of = np.unique(times // _OFFSETS_CHANGE, return_inverse=True)
     offsets = []
     for quarter in quarters.tolist():
         offset = datetime.fromtimestamp(quarter * _OFFSETS_CHANGE, UTC).astimezone(zone).utcoffset()
         offsets.append(offset.total_seconds() if offset else 0.0)
-    return np.array(offsets)[where]
+    return np.array(offsets)[quarter_of]

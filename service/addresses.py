@@ -38,7 +38,7 @@ def store(url: str, password: str | None = None, authorities: Path | None = None
 
 def _store_parts(url: str) -> SplitResult:
     if not url.startswith(tuple(f"{scheme}://" for scheme in _STORES)):
-        raise ValueError("starts with none of " + ", ".join(f"{one}://" for one in _STORES))
+        raise ValueError("starts with none of " + ", ".join(f"{scheme}://" for scheme in _STORES))
     if url.startswith(tuple(f"{scheme}://" for scheme in SENTINELS)):
         parts = urlsplit(url)
         watched(parts)
@@ -66,7 +66,7 @@ def watched(parts: SplitResult) -> Watched:
         raise ValueError(f"give {parts.scheme}://host:port,host:port/master-name/database")
     if not (database or "0").isdecimal():
         raise ValueError("its database is not a number")
-    return Watched([_host(one) for one in hosts], name, int(database or 0))
+    return Watched([_host(host) for host in hosts], name, int(database or 0))
 
 
 def _host(text: str) -> tuple[str, int]:

@@ -64,8 +64,8 @@ def add(**fields: object) -> None:
 
 def added(name: str) -> str | None:
     """Return the field `name` that `add` has set for this task, None if it has not."""
-    found = structlog.contextvars.get_contextvars().get(name)
-    return None if found is None else str(found)
+    value = structlog.contextvars.get_contextvars().get(name)
+    return None if value is None else str(value)
 
 
 @contextlib.contextmanager

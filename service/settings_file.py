@@ -58,10 +58,10 @@ def content(file: Path) -> bytes:
     handle = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     os.set_blocking(handle, True)
     with os.fdopen(handle, "rb") as opened:
-        found = opened.read(_MOST_BYTES + 1)
-    if len(found) > _MOST_BYTES:
+        data = opened.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
         raise OSError(errno.EFBIG, "it has more than 1 MiB")
-    return found
+    return data
 
 
 def cause(file: Path, error: OSError | UnicodeDecodeError) -> str:

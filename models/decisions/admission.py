@@ -91,15 +91,15 @@ def admit(
         if len(pool) >= SMALL_BATCH and np.median(in_pool) >= TOGETHER:
             suspicious[anomalous] &= in_pool < ALONE
     n = len(X)
-    known, held = float((~anomalous).sum()) / n, float(suspicious.sum()) / n
+    known, held_back = float((~anomalous).sum()) / n, float(suspicious.sum()) / n
     # three deviations of the mean of n uniform p-values
     margin = 0.5 - WELL_KNOWN + 3.0 * math.sqrt(1 / 12 / n)
     return Admission(
         held=suspicious,
         p_values=p,
         known=known,
-        novel=max(0.0, 1.0 - known - held),
-        suspicious=held,
+        novel=max(0.0, 1.0 - known - held_back),
+        suspicious=held_back,
         surprising=surprising,
         well_known=not surprising and not suspicious.any() and float(p.mean()) >= 0.5 - margin,
     )

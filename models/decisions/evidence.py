@@ -82,12 +82,15 @@ def _anchored(
 
 def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, NDArray[np.bool_]]:
     """Return a mask (n,) for each version: the rows of X (n, d) on which it alarms."""
-    return {name: one.calibration.p_values(one.score(X)) <= ALPHA for name, one in versions.items()}
+    return {
+        name: version.calibration.p_values(version.score(X)) <= ALPHA
+        for name, version in versions.items()
+    }
 
 
 def _alarm_rates(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
     """Return the share of alarms of each version."""
-    return {name: float(one.mean()) for name, one in alarms.items()}
+    return {name: float(mask.mean()) for name, mask in alarms.items()}
 
 
 def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> Walked:
@@ -98,12 +101,12 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
     admitted the regime. A regime that moves in small steps never shows such an alarm.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
-    novel = {one.number: one.novel or 0.0 for one in candidate.lineage.regimes}
+    novel = {regime.number: regime.novel or 0.0 for regime in candidate.lineage.regimes}
     alarms = _alarms({"anchor": anchor, "champion": champion}, new)
     regimes, unexplained = candidate.nearest_regime(new), 0.0
     for number in np.unique(regimes).tolist():
         mine = regimes == number
-        rates = _alarm_rates({name: one[mine] for name, one in alarms.items()})
+        rates = _alarm_rates({name: mask[mine] for name, mask in alarms.items()})
         more = rates["anchor"] - rates["champion"] - novel.get(number, 0.0)
         unexplained += max(0.0, more) * float(mine.mean())
     return Walked(**_alarm_rates(alarms), n=len(new), unexplained=unexplained)
@@ -120,12 +123,12 @@ def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
     """
     normals, astray, shuffled = _drawn(other)
 
-    def figures(one: Version) -> Figures:
-        of_normals, of_astray, of_shuffled = (one.score(X) for X in (normals, astray, shuffled))
+    def figures(version: Version) -> Figures:
+        of_normals, of_astray, of_shuffled = (version.score(X) for X in (normals, astray, shuffled))
         return Figures(
             auroc=auroc(of_normals, np.concatenate([of_astray, of_shuffled])),
             apart=float((of_astray > np.quantile(of_normals, 1.0 - ALPHA)).mean()),
-            found=float((one.calibration.p_values(of_astray) <= FOUND).mean()),
+            found=float((version.calibration.p_values(of_astray) <= FOUND).mean()),
         )
 
     return figures(candidate), figures(other)
@@ -170,18 +173,18 @@ def _labelled(versions: Mapping[str, Version], labels: Labels) -> Labelled:
     candidate finds.
     """
     normals = ~labels.anomalous
-    found: dict[str, NDArray[np.bool_]] = {}
+    found_by: dict[str, NDArray[np.bool_]] = {}
     alarms: dict[str, OwnAlarms] = {}
-    for key, one in versions.items():
-        p = one.calibration.p_values(one.score(labels.vectors))
-        found[key] = (p <= FOUND) & labels.anomalous
+    for key, version in versions.items():
+        p = version.calibration.p_values(version.score(labels.vectors))
+        found_by[key] = (p <= FOUND) & labels.anomalous
         if normals.any():
             alarms[key] = OwnAlarms(alarms=float((p[normals] <= ALPHA).mean()))
-    known = found["champion"] | found["anchor"]
+    known = found_by["champion"] | found_by["anchor"]
     return Labelled(
         anomalies=int((~normals).sum()),
         normals=int(normals.sum()),
         known=int(known.sum()),
-        kept=int((known & found["candidate"]).sum()),
+        kept=int((known & found_by["candidate"]).sum()),
         **alarms,
     )

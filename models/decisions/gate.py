@@ -112,10 +112,10 @@ def _not_finite(evidence_fields: Mapping[str, object], path: str = "") -> Iterat
             yield f"{path}{name}"
 
 
-def _alarms_more(what: str, candidate: float | None, champion: float | None) -> Iterator[str]:
+def _alarms_more(rows: str, candidate: float | None, champion: float | None) -> Iterator[str]:
     if candidate is not None and champion is not None and candidate > champion + TOLERANCE:
         yield (
-            f"{what}: the candidate alarms on {_percent(candidate)}, the champion on "
+            f"{rows}: the candidate alarms on {_percent(candidate)}, the champion on "
             f"{_percent(champion)} (tolerance {100 * TOLERANCE:.1f} points)"
         )
 

@@ -49,17 +49,19 @@ class RegimeTest:
         counts = self._windows.counts
         rows, explained = int(counts.sum()), int(counts[1:].sum())
         if rows < _LEAST or not explained:
-            known = tuple(_share(one, None) for one in self._known)
+            known = tuple(_share(regime, None) for regime in self._known)
             none = None if rows < _LEAST else 1.0
             return MixFinding(statistic=0.0, threshold=1.0, alarm=False, none=none, known=known)
         live = counts[1:] / explained
-        learned = np.array([one.share for one in self._known])
+        learned = np.array([regime.share for regime in self._known])
         noise = (len(live) * math.log(2) - math.log(_CHANCE)) / (2 * explained)
         threshold = min(1.0, max(_SMALLEST_CHANGE, math.sqrt(noise)))
-        known = tuple(_share(one, n / rows) for one, n in zip(self._known, counts[1:], strict=True))
-        found = finding(0.5 * float(np.abs(live - learned).sum()), threshold)
+        known = tuple(
+            _share(regime, n / rows) for regime, n in zip(self._known, counts[1:], strict=True)
+        )
+        mix = finding(0.5 * float(np.abs(live - learned).sum()), threshold)
         none = round(int(counts[0]) / rows, 6)
-        return MixFinding(found.statistic, found.threshold, found.alarm, none, known)
+        return MixFinding(mix.statistic, mix.threshold, mix.alarm, none, known)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""
@@ -70,9 +72,9 @@ class RegimeTest:
         self._windows.restore(state)
 
 
-def _share(one: LearnedRegime, live: float | None) -> RegimeShare:
+def _share(regime: LearnedRegime, live: float | None) -> RegimeShare:
     state: Presence = "unknown"
     if live is not None:
-        state = ("present" if one.recent else "returning") if live >= PRESENT else "absent"
+        state = ("present" if regime.recent else "returning") if live >= PRESENT else "absent"
     share = None if live is None else round(float(live), 6)
-    return RegimeShare(one.number, round(float(one.share), 6), share, state)
+    return RegimeShare(regime.number, round(float(regime.share), 6), share, state)

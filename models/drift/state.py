@@ -124,7 +124,7 @@ class DriftTests:
             burst=burst.alarm,
             mix_moved=regimes.alarm,
         )
-        found = Statistics(
+        statistics = Statistics(
             martingale=martingale,
             adwin=self._adwin.verdict(),
             anomalies=burst,
@@ -132,7 +132,7 @@ class DriftTests:
             inputs=inputs,
             regimes=regimes,
         )
-        return Verdict(state, self.baseline.version, found)
+        return Verdict(state, self.baseline.version, statistics)
 
     def to_bytes(self) -> bytes:
         """Return the whole state as bytes, for the worker that continues the tests."""

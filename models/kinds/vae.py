@@ -36,7 +36,7 @@ class Autoencoder:
         yield "shape.latent: 1 to 1024", 1 <= shape.latent <= 1024
         yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
         # A growing network may exceed the 8,192 units that a config may ask for.
-        yield "shape.hidden: 1 to 16384 units", all(1 <= one <= 16_384 for one in shape.hidden)
+        yield "shape.hidden: 1 to 16384 units", all(1 <= width <= 16_384 for width in shape.hidden)
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
         """Return the specs of its mixture, solver, past weights and score."""

@@ -56,8 +56,8 @@ def resembling(
         weights = np.minimum(weights / weights.sum(), MOST_OFTEN / n)
     reached = np.cumsum(weights)
     at = (np.arange(n) + rng.random()) / n * reached[-1]
-    found: NDArray[np.int64] = np.minimum(reached.searchsorted(at), n - 1)
-    return found
+    chosen: NDArray[np.int64] = np.minimum(reached.searchsorted(at), n - 1)
+    return chosen
 
 
 def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:

@@ -125,8 +125,8 @@ class DataDensity:
 
         def coded(codes: Float64) -> Float64:
             z = self.mean + (codes * self.scale[0] ** 2) @ self.directions
-            found: Float64 = (to(z) - other.mean) @ other.directions.T.astype(np.float64)
-            return found
+            other_codes: Float64 = (to(z) - other.mean) @ other.directions.T.astype(np.float64)
+            return other_codes
 
         return self.components.mapped(coded, RIDGE / float(other.scale[0]) ** 2)
 
@@ -168,12 +168,12 @@ class DataDensity:
         codes = wide.astype(np.float32)
         kernels, joint = self._prepared.under_kernels(codes), self._prepared.gaussians.joint(codes)
         gaussian = joint.max(axis=1) > kernels.max(axis=1)
-        which, round_ = joint.argmax(axis=1), kernels.argmax(axis=1)
-        middle = np.where(gaussian[:, None], self.means[which], self.centres[round_])
-        pull = (wide - middle) / self.variances[round_, None]
+        gaussian_of, kernel_of = joint.argmax(axis=1), kernels.argmax(axis=1)
+        middle = np.where(gaussian[:, None], self.means[gaussian_of], self.centres[kernel_of])
+        pull = (wide - middle) / self.variances[kernel_of, None]
         inverse = np.linalg.inv(self.factors.astype(np.float64))
-        for mode in np.unique(which[gaussian]):
-            mine = gaussian & (which == mode)
+        for mode in np.unique(gaussian_of[gaussian]):
+            mine = gaussian & (gaussian_of == mode)
             pull[mine] = (wide - middle)[mine] @ inverse[mode].T @ inverse[mode]
         expected = self.mean + (middle * self.scale[0] ** 2) @ self.directions
         pulls = pull @ self.directions
@@ -186,9 +186,9 @@ class DataDensity:
         k, scale = len(self.directions), float(self.scale[0])
         codes = Mixture(self.weights, self.means, self.factors).sample(n, rng).astype(np.float64)
         share = np.exp(self.shares)
-        which = rng.choice(len(share), size=n, p=share / share.sum())
-        spread = np.sqrt(self.variances[which])[:, None] * rng.standard_normal((n, k))
-        codes = np.where(rng.random((n, 1)) < 0.5, self.centres[which] + spread, codes)
+        kernel_of = rng.choice(len(share), size=n, p=share / share.sum())
+        spread = np.sqrt(self.variances[kernel_of])[:, None] * rng.standard_normal((n, k))
+        codes = np.where(rng.random((n, 1)) < 0.5, self.centres[kernel_of] + spread, codes)
         z = self.mean + (codes * scale**2) @ self.directions
         if len(self.tail):
             z += (
@@ -226,10 +226,10 @@ def _principal_axes(apart: Float64) -> tuple[Float64, Float64]:
     if n >= d:
         variances, axes = np.linalg.eigh(apart.T @ apart / n)
         return np.maximum(variances[::-1], 0.0) + RIDGE, axes[:, ::-1]
-    own, of = np.linalg.eigh(apart @ apart.T / n)
-    own, of = own[::-1], of[:, ::-1]
+    own, eigenvectors = np.linalg.eigh(apart @ apart.T / n)
+    own, eigenvectors = own[::-1], eigenvectors[:, ::-1]
     m = max(1, int((own > RIDGE * max(own[0], RIDGE)).sum()))
-    axes, _ = np.linalg.qr(apart.T @ of[:, :m])
+    axes, _ = np.linalg.qr(apart.T @ eigenvectors[:, :m])
     variances = np.zeros(d)
     variances[:m] = np.maximum(own[:m], 0.0)
     return variances + RIDGE, axes
@@ -269,21 +269,21 @@ def _kernel_centres(codes: Array, seed: int) -> Array:
 def _fit_kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float64, Float64]:
     """Return the kernels about `centres`: means (m, k), variances (m,) and log shares (m,)."""
     n, k = codes.shape
-    means, of, counts = _group_means(codes, _nearest_centres(codes, centres))
-    squares = np.square(codes - means[of]).sum(axis=1, dtype=np.float64)
+    means, group_of, counts = _group_means(codes, _nearest_centres(codes, centres))
+    squares = np.square(codes - means[group_of]).sum(axis=1, dtype=np.float64)
     pooled = squares.sum() / max(1, n - len(means)) / k
-    own = np.bincount(of, squares, len(means))
+    own = np.bincount(group_of, squares, len(means))
     variances = (own + 4.0 * k * pooled) / ((counts + 3.0) * k) + 10.0 * ridge
     return means.astype(np.float64), variances, np.log(counts / n)
 
 
 def _group_means(
-    codes: Array, of: NDArray[np.int64]
+    codes: Array, group_of: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
-    """Return the mean and the size of each group; `of` (n,) is the group of each code."""
-    _, of, counts = np.unique(of, return_inverse=True, return_counts=True)
-    sums = np.stack([np.bincount(of, column, len(counts)) for column in codes.T], axis=1)
-    return (sums / counts[:, None]).astype(np.float32), of, counts
+    """Return the mean and the size of each group; `group_of` (n,) is the group of each code."""
+    _, group_of, counts = np.unique(group_of, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(group_of, column, len(counts)) for column in codes.T], axis=1)
+    return (sums / counts[:, None]).astype(np.float32), group_of, counts
 
 
 def _nearest_centres(codes: Array, centres: Array) -> NDArray[np.int64]:

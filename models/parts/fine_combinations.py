@@ -78,8 +78,8 @@ class FineCombinations:
 
         asinh shrinks their tails.
         """
-        found: Array = np.arcsinh(np.dot(near - self.origin, self.inward.T))
-        return found
+        combinations: Array = np.arcsinh(np.dot(near - self.origin, self.inward.T))
+        return combinations
 
     def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x (n, d), drawn from another model, moved to the learned range of combinations."""
@@ -88,8 +88,8 @@ class FineCombinations:
 
     def with_combinations(self, x: Array, wanted: Array) -> Array:
         """Return x (n, d) moved so that its combinations, before asinh, are `wanted` (n, m)."""
-        found = np.dot(x - self.origin, self.inward.T)
-        back: Array = x + np.dot(wanted - found, self.outward)
+        combinations = np.dot(x - self.origin, self.inward.T)
+        back: Array = x + np.dot(wanted - combinations, self.outward)
         return back
 
     @property

@@ -40,7 +40,7 @@ def incidents_opened(rows: Iterable[int], k: int, m: int) -> int:
     >>> incidents_opened([0, 1, 2, 9, 30, 31], 2, 5)
     2
     """
-    found, last, is_open = 0, -m - 1, False
+    opened, last, is_open = 0, -m - 1, False
     recent: list[int] = []
     for row in rows:
         if row - last > m:
@@ -48,8 +48,8 @@ def incidents_opened(rows: Iterable[int], k: int, m: int) -> int:
         last = row
         recent = [*recent[-(k - 1) :], row] if k > 1 else [row]
         if not is_open and len(recent) >= k and row - recent[-k] < m:
-            found, is_open = found + 1, True
-    return found
+            opened, is_open = opened + 1, True
+    return opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +132,15 @@ def count_openings(
 
 def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...]:
     """Return the largest severity of each run of alarming rows: the PEAKS largest, descending."""
-    found: list[float] = []
+    peaks: list[float] = []
     last = -math.inf
     for row, severity in zip(rows, severities, strict=True):
         if row - last > BUILT_IN[1]:
-            found.append(severity)
+            peaks.append(severity)
         else:
-            found[-1] = max(found[-1], severity)
+            peaks[-1] = max(peaks[-1], severity)
         last = row
-    return tuple(sorted(found, reverse=True)[:PEAKS])
+    return tuple(sorted(peaks, reverse=True)[:PEAKS])
 
 
 class ChosenRule(NamedTuple):

@@ -25,8 +25,8 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_d
 
     def to_dict(self) -> dict[str, Any]:
         """Return the part as JSON-able values, without fields at their default."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
 
 
 class Alarms(Part, frozen=True, kw_only=True):

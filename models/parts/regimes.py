@@ -35,10 +35,10 @@ class Regime:
     @classmethod
     def from_lineage(cls, known: Sequence[KnownRegime], typical: Array) -> tuple[Self, ...]:
         """Return the regimes of a lineage; `typical` (R, d) are their typical vectors."""
-        total = sum(one.size for one in known)
+        total = sum(regime.size for regime in known)
         return tuple(
-            cls(one.number, one.size, one.size / total, one.seen, x, one)
-            for one, x in zip(known, typical, strict=True)
+            cls(regime.number, regime.size, regime.size / total, regime.seen, x, regime)
+            for regime, x in zip(known, typical, strict=True)
         )
 
 

@@ -59,13 +59,13 @@ class TiedGaussians(Mixture):
 
     def covariance(self, slots: int = 0) -> Float64:
         """Return Sigma (d, d), without its ridge; the last `slots` features are slots."""
-        found = self._ridged()
-        variance = np.diagonal(found).copy()
+        sigma = self._ridged()
+        variance = np.diagonal(sigma).copy()
         own = len(variance) - slots
         variance[:own] -= RIDGE
         variance[own:] = (variance[own:] - OF_SLOT) / (1.0 + RIDGE)
-        np.fill_diagonal(found, variance)
-        return found
+        np.fill_diagonal(sigma, variance)
+        return sigma
 
     def _ridged(self) -> Float64:
         """Return Sigma plus its ridge, (d, d)."""
@@ -106,9 +106,9 @@ class TiedGaussians(Mixture):
         """
         filled = x.astype(np.float64)
         sigma = self._ridged()
-        patterns, which = np.unique(np.isnan(x), axis=0, return_inverse=True)
+        patterns, pattern_of = np.unique(np.isnan(x), axis=0, return_inverse=True)
         for i, m in enumerate(patterns):
-            rows, o = np.flatnonzero(which.ravel() == i), ~m
+            rows, o = np.flatnonzero(pattern_of.ravel() == i), ~m
             if not m.any():
                 continue
             apart = x[rows][:, None, o] - self.means[None, :, o].astype(np.float64)  # (r, C, o)

@@ -88,10 +88,10 @@ class Auto:
 
     def surprises(self, parts: Float64) -> Float64:
         """Return the surprise -log p of each part's scores, (6, n)."""
-        found = np.empty_like(parts)
+        surprises = np.empty_like(parts)
         for i, surprise in enumerate(self._surprises):
-            found[i] = surprise(parts[i])
-        return found
+            surprises[i] = surprise(parts[i])
+        return surprises
 
     def __call__(self, x: Array) -> Float64:
         """Return the scores (n,) in nats of one block of scaled vectors x (n, d)."""
@@ -104,7 +104,7 @@ class Auto:
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have one part more than an earlier version calibrated.
-        each = [one.of_one(own) for one, own in zip(self._surprises, parts, strict=False)]
+        each = [surprise.of_one(own) for surprise, own in zip(self._surprises, parts, strict=False)]
         more = sum(map(mul, _BESIDE, each))
         each[0] -= WEIGHT
         each[BESIDE_ALONE] = 0.0
@@ -146,10 +146,10 @@ def least_deviation(network: Network) -> float:
 
 def joined(surprises: Float64) -> Float64:
     """Return S (n,) from the surprises of each part, (6, n)."""
-    found: Float64 = _rivals(surprises).max(axis=0)
+    score: Float64 = _rivals(surprises).max(axis=0)
     beside = list(counted_parts(len(surprises))[:OF_MANY])
-    found += BESIDE[beside].dot(surprises[:OF_MANY])
-    return found
+    score += BESIDE[beside].dot(surprises[:OF_MANY])
+    return score
 
 
 def _rivals(surprises: Float64) -> Float64:
@@ -179,8 +179,8 @@ def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[
     """Return what `auto` needs, made from drawn vectors if there are no normals."""
     x = network.sample(latents.sample(2 * DRAWN, rng), rng)
     views = Views.fit(x[:DRAWN], int(rng.integers(2**31)), faint=least_deviation(network))
-    one = uncalibrated(network, views)
-    return needs(views, list(parts_of(one, x[DRAWN:])))
+    score = uncalibrated(network, views)
+    return needs(views, list(parts_of(score, x[DRAWN:])))
 
 
 def parts_of(score: Auto, x: Array) -> Float64:

@@ -134,8 +134,8 @@ def carried_tables(
             like = mine[alike(table, before[mine])]  # (n, CHANGES)
             scores.append((table[:, None] + (after - before)[like]).ravel())
             regimes.append(now[like].ravel())
-    found = tables_of(np.concatenate(scores), np.concatenate(regimes))
-    return {number: middles(own) for number, own in found.items()}
+    moved = tables_of(np.concatenate(scores), np.concatenate(regimes))
+    return {number: middles(own) for number, own in moved.items()}
 
 
 def joined_tables(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:

@@ -144,15 +144,15 @@ def layers(network: Network, part: str) -> list[Layer]:
 
     max(h + b, 0) W + c = max(h, -b) W + (b W + c), so a layer is rectified at minus its bias.
     """
-    tensors, found = network.tensors, list[Layer]()
+    tensors, folded = network.tensors, list[Layer]()
     last = len(network.shape.hidden)
     carried = np.zeros(1)
     for i in range(last + 1):
         weight = tensors[f"{part}.{i}.weight"]
         bias = tensors[f"{part}.{i}.bias"][0].astype(np.float64)
         carried = bias + (carried @ weight.astype(np.float64) if i else 0.0)
-        found.append((weight, (carried if i == last else -carried).astype(np.float32)))
-    return found
+        folded.append((weight, (carried if i == last else -carried).astype(np.float32)))
+    return folded
 
 
 def log_variances(encoded: Array, latent: int) -> Array:

@@ -86,7 +86,7 @@ def _decoder_divergence(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) 
     spread = (noise_0.exp() + apart.square()) * (-noise).exp()
     nats = 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
     for block in vae.shape.slot_slices:
-        log_0, log = (torch.log_softmax(one[..., block], -1) for one in (decoded_0, decoded))
+        log_0, log = (torch.log_softmax(output[..., block], -1) for output in (decoded_0, decoded))
         nats = nats + (log_0.exp() * (log_0 - log)).sum(-1)
     return nats
 

@@ -68,12 +68,14 @@ def fisher_information(
     """
     rng = np.random.default_rng([setting.seed, 5])
     rows = rng.permutation(len(x))[:SAMPLES]
-    found = fisher_diagonal(setting.vae, torch.from_numpy(x[rows]).to(setting.device), setting.seed)
+    fisher = fisher_diagonal(
+        setting.vae, torch.from_numpy(x[rows]).to(setting.device), setting.seed
+    )
     return {
         name: (
             setting.w_prev * memory[name] + setting.w_new * value if name in memory else value
         ).astype(np.float32)
-        for name, value in found.items()
+        for name, value in fisher.items()
     }
 
 

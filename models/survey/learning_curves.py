@@ -56,7 +56,7 @@ def fit_curve(sizes: Float64, losses: Float64) -> Curve:
     >>> fit_curve(n, 3.0 + 5.0 / n)
     Curve(floor=3.0, scale=5.0, exponent=1.0)
     """
-    found = [Curve(float(losses[-1]), 0.0, 1.0)]
+    curves = [Curve(float(losses[-1]), 0.0, 1.0)]
     errors = [np.inf]
     weights = np.sqrt(sizes)
     for exponent in EXPONENTS:
@@ -64,9 +64,9 @@ def fit_curve(sizes: Float64, losses: Float64) -> Curve:
         solved = np.linalg.lstsq(design, weights * losses, rcond=None)[0]
         if solved[1] > 0:
             floor, scale = (float(np.round(value, 9)) for value in solved)
-            found.append(Curve(floor, scale, round(float(exponent), 3)))
+            curves.append(Curve(floor, scale, round(float(exponent), 3)))
             errors.append(float(np.square(design @ solved - weights * losses).sum()))
-    return found[int(np.argmin(errors))]
+    return curves[int(np.argmin(errors))]
 
 
 def allocate(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> list[int]:

@@ -107,7 +107,7 @@ def _separated_gaussians(
     weights: Float64, means: Float64, covariances: Float64
 ) -> NDArray[np.bool_]:
     """Return a mask (K, K): between which of K Gaussians a valley lies."""
-    found = np.zeros((len(means), len(means)), np.bool_)
+    apart = np.zeros((len(means), len(means)), np.bool_)
     for i, j in itertools.combinations(range(len(means)), 2):
         pair = [i, j]
         # Fisher's discriminant: on it the distance of the means is largest relative to their
@@ -115,8 +115,8 @@ def _separated_gaussians(
         line = np.linalg.solve(covariances[i] + covariances[j], means[j] - means[i])
         deviations = np.sqrt(line @ covariances[pair] @ line) + TINY
         deep = _valley_depth(weights[pair], means[pair] @ line, deviations) >= np.log(VALLEY)
-        found[i, j] = found[j, i] = deep
-    return found
+        apart[i, j] = apart[j, i] = deep
+    return apart
 
 
 def _valley_depth(weights: Float64, means: Float64, deviations: Float64) -> float:

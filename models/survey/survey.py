@@ -60,7 +60,7 @@ class PreviousRegime(NamedTuple):
     def of(cls, version: Version) -> "dict[int, PreviousRegime]":
         """Return the version's regimes by number, from its lineage."""
         known = version.lineage.regimes
-        return {one.number: cls(one.size, one.seen, one.curve) for one in known}
+        return {regime.number: cls(regime.size, regime.seen, regime.curve) for regime in known}
 
 
 class VersionRegimes(NamedTuple):
@@ -100,23 +100,23 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     x = np.concatenate([x_old, x_new])
     numbers, index = np.unique(np.concatenate([before.old, of_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, index, version.draw(DRAWN, rng))
-    found = VersionRegimes(numbers, boundaries, before.known, x_new, of_new, old, before.old)
-    return survey_regimes(version, previous, found, rng)
+    assignment = VersionRegimes(numbers, boundaries, before.known, x_new, of_new, old, before.old)
+    return survey_regimes(version, previous, assignment, rng)
 
 
 def survey_regimes(
-    version: Version, previous: Version | None, found: VersionRegimes, rng: np.random.Generator
+    version: Version, previous: Version | None, assignment: VersionRegimes, rng: np.random.Generator
 ) -> Survey:
-    """Return the survey of the regimes `found`, which `version` knows."""
-    changes = _changes(version, previous, found.old, found.of_old)
-    n, typicals = version.lineage.n_new, _typical(version, found.boundaries)
+    """Return the survey of the regimes in `assignment`, which `version` knows."""
+    changes = _changes(version, previous, assignment.old, assignment.of_old)
+    n, typicals = version.lineage.n_new, _typical(version, assignment.boundaries)
     regimes = []
-    for number, typical in zip(found.numbers.tolist(), typicals, strict=True):
-        before = found.known.get(number)
-        mine = found.of_x == number
+    for number, typical in zip(assignment.numbers.tolist(), typicals, strict=True):
+        before = assignment.known.get(number)
+        mine = assignment.of_x == number
         count = int(mine.sum())
         present = count >= PRESENT * len(mine)
-        curve = learning_curve(found.x[mine], version.network.shape.latent, rng)
+        curve = learning_curve(assignment.x[mine], version.network.shape.latent, rng)
         change = changes.get(number)
         regimes.append(
             KnownRegime(
@@ -130,8 +130,8 @@ def survey_regimes(
                 score_change=change and change.score_change,
             )
         )
-    last = max(_last_number(previous), *found.numbers.tolist())
-    return Survey(found.boundaries.to_tensors(), tuple(regimes), advice(regimes), last)
+    last = max(_last_number(previous), *assignment.numbers.tolist())
+    return Survey(assignment.boundaries.to_tensors(), tuple(regimes), advice(regimes), last)
 
 
 def _last_number(previous: Version | None) -> int:
@@ -140,17 +140,17 @@ def _last_number(previous: Version | None) -> int:
 
 def advice(regimes: Sequence[KnownRegime]) -> Advice:
     """Return how to distribute BUDGET further vectors, and each regime's gain in nats."""
-    known = [(one, Curve(**one.curve.to_dict())) for one in regimes if one.curve]
-    more = allocate([curve for _, curve in known], [one.size for one, _ in known], BUDGET)
+    known = [(regime, Curve(**regime.curve.to_dict())) for regime in regimes if regime.curve]
+    more = allocate([curve for _, curve in known], [regime.size for regime, _ in known], BUDGET)
     send = [
-        Ask(regime=one.number, vectors=n, gain=round(curve.gain(one.size, n), 4))
-        for (one, curve), n in zip(known, more, strict=True)
+        Ask(regime=regime.number, vectors=n, gain=round(curve.gain(regime.size, n), 4))
+        for (regime, curve), n in zip(known, more, strict=True)
         if n
     ]
     return Advice(
         budget=BUDGET,
-        send=tuple(sorted(send, key=lambda one: -one.vectors)),
-        too_few_to_tell=tuple(one.number for one in regimes if not one.curve),
+        send=tuple(sorted(send, key=lambda ask: -ask.vectors)),
+        too_few_to_tell=tuple(regime.number for regime in regimes if not regime.curve),
     )
 
 

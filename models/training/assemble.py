@@ -46,21 +46,23 @@ def assemble(trained: Trained) -> Version:
     """Return the version whose network is `networks[0]`, calibrated on held-out vectors."""
     score = trained.config.score
     if score == base_score(score):
-        found = _calibrate(trained)
-        return _with_false_incidents(found.version, found, trained)
+        calibrated = _calibrate(trained)
+        return _with_false_incidents(calibrated.version, calibrated, trained)
     plain = replace(trained.config, score=base_score(score))
     value = plain.threshold.get("value")
     if isinstance(value, int | float):  # the value is a -log p, not a plain score
         plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
-    found = _calibrate(replace(trained, config=plain))
-    return _with_false_incidents(_with_score_by_regime(found, trained), found, trained)
+    calibrated = _calibrate(replace(trained, config=plain))
+    return _with_false_incidents(_with_score_by_regime(calibrated, trained), calibrated, trained)
 
 
 def _with_false_incidents(
-    version: Version, found: "_CalibratedVersion", trained: Trained
+    version: Version, calibrated: "_CalibratedVersion", trained: Trained
 ) -> Version:
     policy, previous = trained.config.threshold, trained.previous
-    return with_incidents_on_held_out(version, previous, found.rows, found.held_out, policy)
+    return with_incidents_on_held_out(
+        version, previous, calibrated.rows, calibrated.held_out, policy
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +118,16 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     )
     x_new = trained.scaler.transform(trained.new)
     evidence = alarm_evidence(version, champion, x_new, held_out, (before, after))
-    found = survey(version, champion, trained.new, trained.scaler.inverse(generated))
+    surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = replace(
         version.with_lineage(
             evidence=evidence,
-            regimes=found.regimes,
-            advice=found.advice,
-            last_regime=found.last,
+            regimes=surveyed.regimes,
+            advice=surveyed.advice,
+            last_regime=surveyed.last,
             notes=tuple(notes.on_calibration(differs)),
         ),
-        memory=trained.memory | found.tensors,
+        memory=trained.memory | surveyed.tensors,
     )
     return _CalibratedVersion(version, rows, held_out, generated, before, after)
 
@@ -154,13 +156,13 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
     old: by_regime.Tables = {}
     if previous and trained.past.learned:
         generated = trained.scaler.inverse(plain.generated)
-        was, now = (one.nearest_regime(generated) for one in (previous, version))
+        was, now = (either.nearest_regime(generated) for either in (previous, version))
         tables = _regime_tables(previous, version.config.score)
         if tables is None and previous.config.score == version.config.score:
             # all regimes have one table
             tables, was = {0: previous.calibration.scores}, np.zeros_like(was)
         old = by_regime.carried_tables(tables, was, now, plain.before, plain.after)
-    numbers = [one.number for one in version.lineage.regimes]
+    numbers = [regime.number for regime in version.lineage.regimes]
     joined = by_regime.joined_tables(old, new, numbers)
     return replace(
         version,
@@ -175,7 +177,7 @@ def _regime_tables(previous: Version, plain: str) -> by_regime.Tables | None:
     tables = by_regime.from_tensors(previous.scoring)
     if tables is None or base_score(previous.config.score) != plain:
         return None
-    numbers = [one.number for one in previous.lineage.regimes]
+    numbers = [regime.number for regime in previous.lineage.regimes]
     return dict(zip(numbers, tables, strict=True))
 
 
@@ -239,7 +241,7 @@ def _held_out_scores(
     """
     score, plan = trained.config.score, trained.plan
     rng = np.random.default_rng([plan.seed, 10])
-    found = []
+    scored = []
     for m, network in enumerate(trained.networks):
         mixture = latents
         # fitted to its codes of the same vectors, without those that it left out
@@ -249,10 +251,10 @@ def _held_out_scores(
             mixture = latents.moved(codes, _sample_codes(network, learned, rng))
         needs = score_arrays(score, network, mixture, plan.seed)
         rows = np.flatnonzero(plan.left_out(m))
-        found.append(
+        scored.append(
             (rows, score_rows(score_named(score, network, mixture, needs), trained.x[rows]))
         )
-    rows_of_networks, scores = zip(*found, strict=True)
+    rows_of_networks, scores = zip(*scored, strict=True)
     return np.concatenate(rows_of_networks), np.concatenate(scores)
 
 

@@ -25,8 +25,8 @@ def with_incidents_by_rank(
     alpha = version.threshold_for(policy).alpha
     if not 0.0 < alpha < 1.0:
         return version
-    found = count_openings(severities_by_rank(version.score(new[-MOST:]), alpha), alpha)
-    return _with_incidents(version, previous, found)
+    counts = count_openings(severities_by_rank(version.score(new[-MOST:]), alpha), alpha)
+    return _with_incidents(version, previous, counts)
 
 
 def with_incidents_on_held_out(
@@ -50,14 +50,14 @@ def with_incidents_on_held_out(
         severe = severities(version.calibration.p_values(scores), alpha)
     else:  # these are plain scores, not relative to their regime
         severe = severities_by_rank(scores, alpha)
-    found = count_openings(severe[order], alpha, blocks)
-    return _with_incidents(version, previous, replace(found, held_out=True))
+    counts = count_openings(severe[order], alpha, blocks)
+    return _with_incidents(version, previous, replace(counts, held_out=True))
 
 
-def _with_incidents(version: Version, previous: Version | None, found: OpeningCounts) -> Version:
+def _with_incidents(version: Version, previous: Version | None, counts: OpeningCounts) -> Version:
     """Return the version with the curve, joined with the previous version's curve.
 
     The runs among earlier normals still count.
     """
     earlier = OpeningCounts.from_lineage(previous.lineage) if previous else None
-    return version.with_lineage(incidents=found.joined(earlier).to_lineage())
+    return version.with_lineage(incidents=counts.joined(earlier).to_lineage())

@@ -29,11 +29,11 @@ class EqualRows(NamedTuple):
     @classmethod
     def of(cls, x: Array) -> "EqualRows":
         """Find the copies among the rows of x (n, d)."""
-        _, first, of, counts = np.unique(
+        _, first, group_of, counts = np.unique(
             x, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
-        of = of.reshape(len(x))
-        return cls(first[of], counts[of], len(x))
+        group_of = group_of.reshape(len(x))
+        return cls(first[group_of], counts[group_of], len(x))
 
     def of_rows(self, some: NDArray[np.int64]) -> "EqualRows":
         """Return the entries of the rows with indices `some` (m,)."""
@@ -59,8 +59,8 @@ def calibration_scores(own: Float64, serving: Float64, copies: EqualRows) -> Flo
     by the serving network. A common value takes the serving score, which it will have again. A
     copied row takes the larger of both scores, because an equal row may or may not come again.
     """
-    found = np.where(copies.counts > 1, np.maximum(own, serving), own)
-    return np.where(copies.common, serving, found)
+    scores = np.where(copies.counts > 1, np.maximum(own, serving), own)
+    return np.where(copies.common, serving, scores)
 
 
 def disagreement(held_out: Float64, serving: Float64) -> float | None:

@@ -172,13 +172,16 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
     evidence = _evidence(version, previous, x, held_out, old)
-    found = survey_regimes(
+    surveyed = survey_regimes(
         version, previous, _version_regimes(version, previous, whole, x, generated), rng
     )
     version = version.with_lineage(
-        evidence=evidence, regimes=found.regimes, advice=found.advice, last_regime=found.last
+        evidence=evidence,
+        regimes=surveyed.regimes,
+        advice=surveyed.advice,
+        last_regime=surveyed.last,
     )
-    return replace(version, memory={**version.memory, **found.tensors})
+    return replace(version, memory={**version.memory, **surveyed.tensors})
 
 
 def _version_regimes(

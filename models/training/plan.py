@@ -209,8 +209,8 @@ def _folds(
     if relative and n <= 2 * MOST_HELD_OUT:
         return 1 + folds_of_runs(x, FOLDS - 1, rng)
     if distinct <= 2_000 and parameters <= SMALL:
-        found = folds_of_runs(x, FOLDS - 1, rng)
-        return np.where(found * distinct < enough * (FOLDS - 1), found + 1, 0)
+        fold_of = folds_of_runs(x, FOLDS - 1, rng)
+        return np.where(fold_of * distinct < enough * (FOLDS - 1), fold_of + 1, 0)
     if distinct <= FEW:
         return 1 + folds_of_runs(x, FEW_FOLDS, rng)
     share = min(int(n * HELD_OUT), MOST_HELD_OUT) / n

@@ -98,16 +98,18 @@ def _with_words(config: Config, new: Any, previous: Version | None) -> Config:
     """Return `config` with the words of its categories: the known ones, and those in `new`."""
     if not config.words:
         return config
-    before = {one.name: one.values or () for one in (previous and previous.config.columns) or ()}
+    before = {
+        column.name: column.values or () for column in (previous and previous.config.columns) or ()
+    }
     table = table_names(new) or ()
     columns = []
-    for one in config.columns or ():
-        if one.type == "category":
-            words = dict.fromkeys((*before.get(one.name, ()), *(one.values or ())))
-            if one.name in table:
-                words |= dict.fromkeys(w for w in table_words(new[one.name], one.name) if w)
-            one = replace(one, values=tuple(words)[:MOST_VALUES] or None)  # noqa: PLW2901
-        columns.append(one)
+    for column in config.columns or ():
+        if column.type == "category":
+            words = dict.fromkeys((*before.get(column.name, ()), *(column.values or ())))
+            if column.name in table:
+                words |= dict.fromkeys(w for w in table_words(new[column.name], column.name) if w)
+            column = replace(column, values=tuple(words)[:MOST_VALUES] or None)  # noqa: PLW2901
+        columns.append(column)
     return replace(config, columns=tuple(columns))
 
 

@@ -17,16 +17,16 @@ class Adam:
 
     def __init__(self, parameters: Sequence[Tensor]) -> None:
         self._parameters = list(parameters)
-        self._means = [torch.zeros_like(one) for one in parameters]
-        self._squares = [torch.zeros_like(one) for one in parameters]
-        self._steps = [torch.zeros((), device=one.device) for one in parameters]
+        self._means = [torch.zeros_like(parameter) for parameter in parameters]
+        self._squares = [torch.zeros_like(parameter) for parameter in parameters]
+        self._steps = [torch.zeros((), device=parameter.device) for parameter in parameters]
 
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Take one step with the learning rate `rate`; every parameter must have a gradient."""
         for taken in self._steps:
             taken.add_(1.0)
-        gradients = [one.grad for one in self._parameters if one.grad is not None]
+        gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         torch._fused_adam_(
             self._parameters, gradients, self._means, self._squares, [], self._steps,
             lr=rate, beta1=BETAS[0], beta2=BETAS[1], weight_decay=0.0, eps=EPSILON,

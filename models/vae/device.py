@@ -21,11 +21,11 @@ def use_device(wanted: str) -> str:
     global _chosen  # noqa: PLW0603 - torch's number of threads belongs to the process too
     if wanted not in ("cpu", "auto", "cuda"):
         raise ConfigError(f"device: {wanted!r} is none of cpu, auto, cuda")
-    found = torch.cuda.is_available()
-    if wanted == "cuda" and not found:
+    has_gpu = torch.cuda.is_available()
+    if wanted == "cuda" and not has_gpu:
         why = "finds none" if torch.version.cuda else "was built without CUDA"
         raise ConfigError(f"device: cuda needs a GPU, and torch {torch.__version__} {why}")
-    _chosen = torch.device("cuda" if found and wanted != "cpu" else "cpu")
+    _chosen = torch.device("cuda" if has_gpu and wanted != "cpu" else "cpu")
     return _chosen.type
 
 

@@ -122,10 +122,10 @@ class Explainer:
             columns = np.broadcast_to(np.arange(count), (len(x), count))
         else:
             columns = suspects(x, self._shares(x, seen), self.drawn, owners)
-        found = ablate(x, columns, owners, self.fill, lambda rows: score_rows(self.score, rows))
+        ablation = ablate(x, columns, owners, self.fill, lambda rows: score_rows(self.score, rows))
         contributions = np.full(seen.shape, -np.inf)
-        contributions[np.arange(len(x))[:, None], columns] = found.falls
-        return np.where(seen, contributions, -np.inf), found.expected
+        contributions[np.arange(len(x))[:, None], columns] = ablation.falls
+        return np.where(seen, contributions, -np.inf), ablation.expected
 
     def _shares(self, x: Array, seen: NDArray[np.bool_]) -> Float64:
         """Return each feature's share by the score's own explanation, (n, d)."""

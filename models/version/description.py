@@ -54,9 +54,9 @@ def parse_description(about: Mapping[str, Any]) -> Description:
     except (msgspec.ValidationError, ConfigError) as error:
         raise ArtifactError(f"artifact: its description: {error}") from None
     description = Description(config, shape, lineage)
-    for what, is_met in _consistent(description):
+    for requirement, is_met in _consistent(description):
         if not is_met:
-            raise ArtifactError(f"artifact: its description: {what}")
+            raise ArtifactError(f"artifact: its description: {requirement}")
     return description
 
 
@@ -72,12 +72,12 @@ def _check_json(value: Any, depth: int = 0) -> None:
     elif isinstance(value, int) and abs(value) > WHOLE:
         raise ArtifactError("artifact: its description has a whole number beyond 2**53")
     elif isinstance(value, Mapping):
-        for name, one in value.items():
+        for name, member in value.items():
             _check_json(name, depth + 1)
-            _check_json(one, depth + 1)
+            _check_json(member, depth + 1)
     elif isinstance(value, list):
-        for one in value:
-            _check_json(one, depth + 1)
+        for element in value:
+            _check_json(element, depth + 1)
 
 
 def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
@@ -93,9 +93,9 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "config.columns: their categories", own == len(shape.categories)
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new
     known = lineage.regimes
-    numbers = [one.number for one in known]
+    numbers = [regime.number for regime in known]
     yield "lineage.regimes: numbers rise", numbers == sorted(set(numbers))
-    yield "lineage.regimes: sizes sum to 0", not known or sum(one.size for one in known) > 0
+    yield "lineage.regimes: sizes sum to 0", not known or sum(regime.size for regime in known) > 0
     largest = max([0, *numbers])
     yield "lineage.last_regime: a regime has a larger number", largest <= lineage.last_regime
 
@@ -103,4 +103,4 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
 def _slots_are_valid(shape: Shape) -> bool:
     counts = shape.categories
     gaussian = not counts or shape.likelihood != "bernoulli"
-    return gaussian and all(1 <= one <= MOST_SLOTS for one in counts) and shape.numbers >= 0
+    return gaussian and all(1 <= count <= MOST_SLOTS for count in counts) and shape.numbers >= 0

@@ -60,7 +60,9 @@ def exercise(version: ExercisedVersion, golden: Array) -> None:
     threshold = version.threshold_for(version.config.threshold)
     answers: list[Any] = [*version.judge(X), *version.judge(X[:1])]
     answers.append(version.sample(len(golden), seed=0))
-    explained = (part for row in version.explain(X, 1) for one in row for part in one[1:])
+    explained = (
+        part for row in version.explain(X, 1) for attribution in row for part in attribution[1:]
+    )
     # the values of a category are words
     answers += [part for part in explained if not isinstance(part, str)]
     answers += [
@@ -69,7 +71,7 @@ def exercise(version: ExercisedVersion, golden: Array) -> None:
         threshold.alpha,
     ]
     answers += [version.threshold_for(policy).value for policy in ({"fpr": 0.01}, {"pot": 1e-3})]
-    answers += [one.typical for one in version.regimes]
+    answers += [regime.typical for regime in version.regimes]
     if version.config.missing == "impute" and version.dimension > 1:
         gaps = np.concatenate([np.full((len(X), 1), np.nan, "f4"), X[:, 1:]], 1)
         answers += version.judge(gaps)

@@ -40,13 +40,13 @@ class CategoryWords(NamedTuple):
 
 
 def largest_contributions(
-    found: ScoreShares, names: Sequence[str], k: int, words: CategoryWords
+    score_shares: ScoreShares, names: Sequence[str], k: int, words: CategoryWords
 ) -> list[list[Attribution]]:
     """Return each row's k largest shares, the largest first, with the columns' names (d,).
 
     For a column among `words`, value and expected value are words.
     """
-    values, shares, expected = found
+    values, shares, expected = score_shares
 
     largest = np.argsort(-shares, axis=1, kind="stable")[:, :k]
     return [
@@ -65,23 +65,23 @@ def largest_contributions(
 
 
 def by_column(
-    context: Context, numbers: NDArray[np.bool_], found: ScoreShares, gaps: NDArray[Any]
+    context: Context, numbers: NDArray[np.bool_], by_feature: ScoreShares, gaps: NDArray[Any]
 ) -> ScoreShares:
     """Return the shares of the columns, (n, d), from features derived by a context, (n, w).
 
-    The shares of `found` are by `Context.owners`. The expected value of a column comes from its
-    feature with the larger of `gaps` (n, w), scaled: either the expected value itself, or the mean
-    of the rows before plus the expected deviation. The calendar is not a client's column, so its
-    share is left out.
+    The shares of `by_feature` are by `Context.owners`. The expected value of a column comes from
+    its feature with the larger of `gaps` (n, w), scaled: either the expected value itself, or the
+    mean of the rows before plus the expected deviation. The calendar is not a client's column, so
+    its share is left out.
     """
-    n, d = len(found.values), len(numbers)
+    n, d = len(by_feature.values), len(numbers)
     values, expected = (np.full((n, d), np.nan) for _ in range(2))
     widest = np.full((n, d), -np.inf)
     for feature, (column, how) in enumerate(context.origins(numbers)):
         if column < 0:
             continue
         own, own_expected = (
-            part[:, feature].astype(np.float64) for part in (found.values, found.expected)
+            part[:, feature].astype(np.float64) for part in (by_feature.values, by_feature.expected)
         )
         if how == "deviation" and "value" in context.derive:
             own_expected = values[:, column] - (own - own_expected)
@@ -90,4 +90,4 @@ def by_column(
         wider = gaps[:, feature] > widest[:, column]
         expected[wider, column] = own_expected[wider]
         widest[wider, column] = gaps[wider, feature]
-    return ScoreShares(values, found.shares[:, :d], expected)
+    return ScoreShares(values, by_feature.shares[:, :d], expected)

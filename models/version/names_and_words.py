@@ -30,9 +30,9 @@ class NamesAndWords:
     def words(self) -> dict[str, dict[float, str]]:
         """The words of each category by their codes."""
         return {
-            one.name: words_by_code(one.values or ())
-            for one in self.config.columns or ()
-            if one.type == "category"
+            column.name: words_by_code(column.values or ())
+            for column in self.config.columns or ()
+            if column.type == "category"
         }
 
     def words_with(self, read: Callable[[float], str | None] | None = None) -> CategoryWords:

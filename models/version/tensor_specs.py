@@ -152,7 +152,7 @@ class _Rows(dict[str, int]):
 
 def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Raise ArtifactError unless `tensors` match the specs of such a version."""
-    rows = _Rows({name: len(one) if one.ndim else 0 for name, one in tensors.items()})
+    rows = _Rows({name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()})
     specs: Specs = {}
     for piece in PIECES:
         specs |= piece(about, rows)
@@ -163,9 +163,9 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     for name, spec in specs.items():
         if why := spec.violation(tensors[name]):
             raise ArtifactError(f"artifact: {name} {why}")
-    for what, is_met in _value_requirements(tensors):
+    for requirement, is_met in _value_requirements(tensors):
         if not is_met:
-            raise ArtifactError(f"artifact: {what}")
+            raise ArtifactError(f"artifact: {requirement}")
 
 
 def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
@@ -197,7 +197,7 @@ def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[s
         whole = int(sizes.sum()) == len(scores)
         yield "scoring.regime.sizes do not sum to the scores", whole
         own = np.split(scores, np.cumsum(sizes)[:-1]) if whole else []
-        yield "scoring.regime.scores do not rise", all(_rises(one) for one in own)
+        yield "scoring.regime.scores do not rise", all(_rises(table) for table in own)
 
 
 def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:

@@ -182,11 +182,11 @@ class Version(NamesAndWords, Summarised):
         of_column = np.arange(seen.shape[1]) if context is None else context.owners(numbers)
         explain = Explainer(self._scorer, self._fill, self._typical_normals, of_column[owners])
         contributions, expected = explain(x, by_owner(seen, of_column, "max"))
-        found = ScoreShares(X, contributions, self.scaler.inverse(expected))
+        score_shares = ScoreShares(X, contributions, self.scaler.inverse(expected))
         if context is not None:
             gaps = by_owner(np.abs(x - expected), owners, "max")
-            found = by_column(context, numbers, found, gaps)
-        return largest_contributions(found, columns, k, self.words_with(read))
+            score_shares = by_column(context, numbers, score_shares, gaps)
+        return largest_contributions(score_shares, columns, k, self.words_with(read))
 
     def filled(self, X: NDArray[Any]) -> Array:
         """Return X (n, d) with each NaN replaced by the value that this version expects."""
@@ -222,7 +222,7 @@ class Version(NamesAndWords, Summarised):
         """Return the number of the regime nearest to each row, (n,), for anomalies too."""
         if self.boundaries is None:
             return np.full(len(X), NONE)
-        numbers = np.array([one.number for one in self.lineage.regimes], np.int64)
+        numbers = np.array([regime.number for regime in self.lineage.regimes], np.int64)
         return numbers[self.boundaries.nearest(self.network, self.scaler.transform(X))]
 
     def draw(self, n: int, rng: np.random.Generator) -> Array:

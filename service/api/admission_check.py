@@ -46,15 +46,15 @@ class Admission:
         policy = detector.config.admission
         if policy == "accept":
             return None
-        found = await _admission_of(champion, X, None)
-        if found.known < 1.0 and len(X) < admission.SMALL_BATCH:
+        judged = await _admission_of(champion, X, None)
+        if judged.known < 1.0 and len(X) < admission.SMALL_BATCH:
             around = await self._held.around(name, X.shape[1], admission.POOL)
-            found = await _admission_of(champion, X, around)
-        verdict = _verdict(champion, found, policy)
+            judged = await _admission_of(champion, X, around)
+        verdict = _verdict(champion, judged, policy)
         if vouched:
             return verdict
-        alarming = found.p_values <= champion.threshold.alpha
-        rare = alarming & (found.p_values <= admission.ALPHA)
+        alarming = judged.p_values <= champion.threshold.alpha
+        rare = alarming & (judged.p_values <= admission.ALPHA)
         if policy == "hold_novel":
             return _with_held(verdict, rare, NOVEL_OR_APART if verdict.held.any() else NOVEL)
         return _with_held(verdict, await self._alarmed.of(detector, X, alarming, rare), ALARMED)
@@ -91,18 +91,18 @@ def _admit(
     return admission.admit(version, version.filled(X), champion.threshold, around)
 
 
-def _verdict(champion: Champion, found: admission.Admission, policy: str) -> Verdict:
-    kept = ~found.held
-    if policy == "triage" and found.well_known:
+def _verdict(champion: Champion, judged: admission.Admission, policy: str) -> Verdict:
+    kept = ~judged.held
+    if policy == "triage" and judged.well_known:
         kept = np.zeros(len(kept), bool)
-        kept[admission.thin(found.p_values)] = True
+        kept[admission.thin(judged.p_values)] = True
     return Verdict(
         version=champion.number,
         kept=kept,
-        held=found.held,
-        novel=round(found.novel * len(kept)) if found.surprising else 0,
+        held=judged.held,
+        novel=round(judged.novel * len(kept)) if judged.surprising else 0,
         reason=APART,
-        shares={"known": found.known, "novel": found.novel, "suspicious": found.suspicious},
+        shares={"known": judged.known, "novel": judged.novel, "suspicious": judged.suspicious},
     )
 
 
@@ -111,11 +111,11 @@ def hold_all(verdict: Verdict) -> Verdict:
 
     It is for a sender whose novel rows would exceed its share of the buffer.
     """
-    held = verdict.held | verdict.kept
+    held_back = verdict.held | verdict.kept
     return Verdict(
         version=verdict.version,
-        kept=~held,
-        held=held,
+        kept=~held_back,
+        held=held_back,
         novel=0,
         reason=ONE_SENDER,
         shares=verdict.shares,

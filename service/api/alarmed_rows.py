@@ -33,17 +33,17 @@ class AlarmedRows:
         While an incident is open, every `rare` row counts, since it may belong to the incident.
         Alarms of the last second in another process are not known yet.
         """
-        found = np.zeros(len(X), bool)
+        known_alarms = np.zeros(len(X), bool)
         if not alarming.any():
-            return found
+            return known_alarms
         with contextlib.suppress(StoreUnavailable):  # writing the batch then fails anyway
             if rare.any() and await self._incidents.unfinished(detector.name):
-                found = rare.copy()
-        rows = np.flatnonzero(alarming & ~found)
+                known_alarms = rare.copy()
+        rows = np.flatnonzero(alarming & ~known_alarms)
         digests = [digest(X[row]) for row in rows]
         known = self._reporter.alarmed(detector.name)
-        if unknown := [one for one in digests if one not in known]:
+        if unknown := [digest for digest in digests if digest not in known]:
             with contextlib.suppress(StoreUnavailable):
                 known = known | set(await self._traffic.recorded(detector.name, unknown))
-        found[rows] = [one in known for one in digests]
-        return found
+        known_alarms[rows] = [digest in known for digest in digests]
+        return known_alarms

@@ -40,8 +40,8 @@ class Parts:
 
 def parts(request: Request) -> Parts:
     """Return the parts of the process that serves `request`."""
-    found: Parts = request.app.state.parts
-    return found
+    app_parts: Parts = request.app.state.parts
+    return app_parts
 
 
 def root_path(request: Request) -> str:

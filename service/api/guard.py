@@ -36,7 +36,7 @@ class Guard:
         if self.scope is None:
             return
         grant = self._grant_of(request, self.scope)
-        scope = next((one for one in self.others if one in grant.scopes), self.scope)
+        scope = next((other for other in self.others if other in grant.scopes), self.scope)
         allow(grant, scope, request.path_params.get("name"))
         if self.whole and grant.detectors is not None:
             raise Forbidden(self.scope, "This request needs an API key that covers all detectors.")
@@ -102,7 +102,11 @@ def guarded_routes(router: APIRouter | FastAPI) -> Iterator[tuple[APIRoute, Guar
             continue
         if not isinstance(route, APIRoute):
             raise TypeError(f"{route}: not a route that can declare a scope")
-        guards = [one.dependency for one in route.dependencies if isinstance(one.dependency, Guard)]
+        guards = [
+            dependency.dependency
+            for dependency in route.dependencies
+            if isinstance(dependency.dependency, Guard)
+        ]
         if len(guards) != 1:
             raise TypeError(f"{route.path}: a route must declare its scope exactly once")
         yield route, guards[0]
@@ -132,12 +136,12 @@ def _presented_key(request: Request) -> bytes | None:
     Raises Unauthenticated if more than one key is sent. Credentials for a proxy (Basic) beside an
     `X-API-Key` are ignored.
     """
-    found = [b"Bearer " + value for name, value in request.headers.raw if name == b"x-api-key"]
-    found += [
+    keys = [b"Bearer " + value for name, value in request.headers.raw if name == b"x-api-key"]
+    keys += [
         value
         for name, value in request.headers.raw
-        if name == b"authorization" and not (found and value[:6].lower() == b"basic ")
+        if name == b"authorization" and not (keys and value[:6].lower() == b"basic ")
     ]
-    if len(found) > 1:
+    if len(keys) > 1:
         raise Unauthenticated(sent=True)
-    return found[0] if found else None
+    return keys[0] if keys else None

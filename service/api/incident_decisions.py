@@ -61,20 +61,20 @@ async def deciding(app: Parts, name: str) -> AsyncIterator[None]:
 async def decide(
     app: Parts,
     detector: Detector,
-    found: IncidentWithDecision,
+    known: IncidentWithDecision,
     asked: DecideIncident,
     caller: Grant,
 ) -> IncidentWithDecision:
     """Write the decision of `caller`. Return the incident with the decision.
 
-    The same decision again changes nothing. `found` must have been read under the lease
+    The same decision again changes nothing. `known` must have been read under the lease
     `deciding`. Raises Conflict if the incident's verdict is not the one that the caller saw.
     """
-    incident, before = found
+    incident, before = known
     verdict = VERDICTS[asked.decision]
     standing = before.verdict if before else None
     if before is not None and standing == verdict:
-        return found
+        return known
     if asked.seen not in {msgspec.UNSET, standing}:
         raise Conflict(f"{_since_then(before)} Look at the incident again, then decide.")
     name = detector.name
@@ -177,14 +177,14 @@ async def _kept_rows_by_verdict(
 ) -> tuple[list[KeptRow], list[KeptRow]]:
     """Return the kept rows of this and other dismissed incidents, and those of all the others."""
     listed = await app.stores.incidents.all(name)
-    rows = await app.stores.incidents.rows(name, [one.incident.id for one in listed])
+    rows = await app.stores.incidents.rows(name, [entry.incident.id for entry in listed])
     ours: list[KeptRow] = []
     others: list[KeptRow] = []
-    for found, decision in listed:
+    for listed_incident, decision in listed:
         verdict = decision.verdict if decision else None
-        spared = verdict == "dismissed" or (verdict is None and found.like is not None)
-        mine = found.id == incident or spared
-        (ours if mine else others).extend(rows[found.id])
+        spared = verdict == "dismissed" or (verdict is None and listed_incident.like is not None)
+        mine = listed_incident.id == incident or spared
+        (ours if mine else others).extend(rows[listed_incident.id])
     return ours, others
 
 
@@ -196,7 +196,9 @@ def _nearer_to_ours(
 
     def stacked(rows: Sequence[KeptRow]) -> NDArray[np.float32]:
         vectors = [np.frombuffer(row.vector, "<f4") for row in rows]
-        return np.array([one for one in vectors if len(one) == d], np.float32).reshape(-1, d)
+        return np.array([vector for vector in vectors if len(vector) == d], np.float32).reshape(
+            -1, d
+        )
 
     mine = stacked(ours)
     return nearer(X, mine, stacked(others)) if len(mine) else np.zeros(len(X), np.bool_)
@@ -210,9 +212,9 @@ async def _take_back(
     Returns the effect in words.
     """
     name, store = detector.name, app.stores.labels
-    labels = [one for one in await store.all(name) if one.incident == incident]
+    labels = [label for label in await store.all(name) if label.incident == incident]
     learned = None
-    for batch in {one.batch for one in labels if one.batch}:
+    for batch in {label.batch for label in labels if label.batch}:
         try:
             why = "the decision was withdrawn"
             asked = RevocationRequest(RevocationTarget("batch", batch), who, why, decision=True)

@@ -49,6 +49,6 @@ def _is_problem(message: Message) -> bool:
 
 def _protocol_error(body: bytes) -> bytes:
     problem = orjson.loads(body)
-    where = [f"{what} {problem[what]}" for what in ("row", "column") if what in problem]
-    detail = f"{problem['detail']} ({', '.join(where)})" if where else problem["detail"]
+    place = [f"{axis} {problem[axis]}" for axis in ("row", "column") if axis in problem]
+    detail = f"{problem['detail']} ({', '.join(place)})" if place else problem["detail"]
     return orjson.dumps({"error": detail})

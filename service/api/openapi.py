@@ -75,7 +75,7 @@ def problems(*statuses: int, instead: tuple[str, str, str] | None = None) -> Res
 
     `instead` replaces the usual meaning of 429 (FULL) or of 503 (UNREADY).
     """
-    found: Responses = {}
+    responses: Responses = {}
     for status in statuses:
         slug, title, detail = _MEANINGS[status]
         if instead is not None and status == _STATUS_OF[instead]:
@@ -88,19 +88,19 @@ def problems(*statuses: int, instead: tuple[str, str, str] | None = None) -> Res
         }
         if slug == "bad-vectors":
             example |= {"row": 1, "column": 0}
-        found[status] = {
+        responses[status] = {
             "description": title,
             "content": {CONTENT_TYPE: {"schema": PROBLEM, "example": example}},
         }
         if status in {401, 403}:
-            found[status]["headers"] = {
+            responses[status]["headers"] = {
                 "WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}
             }
         if status in {429, 503}:
-            found[status]["headers"] = {
+            responses[status]["headers"] = {
                 "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}
             }
-    return found
+    return responses
 
 
 def answers(
@@ -138,9 +138,9 @@ def components() -> JsonObject:
         and issubclass(kind, msgspec.Struct)
         and kind not in documents.OF_DOMAIN
     ]
-    _, found = msgspec.json.schema_components(kinds, ref_template=_REFERENCE + "{name}")
+    _, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE + "{name}")
     for kind in _with_parts(kinds):
-        schema = found[kind.__name__]
+        schema = schemas[kind.__name__]
         schema["description"] = inspect.cleandoc(kind.__doc__ or "")
         schema["required"] = _required_fields(kind)
         for name in schema["required"]:
@@ -151,21 +151,21 @@ def components() -> JsonObject:
     )
     of_config = {**config.pop("$defs", {}), "DetectorConfig": config}
     # Configs and answers share the type Context.
-    assert found.keys() & of_config.keys() <= {"Context"}, "two schemas have one name"
-    return {**found, **of_config}
+    assert schemas.keys() & of_config.keys() <= {"Context"}, "two schemas have one name"
+    return {**schemas, **of_config}
 
 
 def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
     """Return the document types among `kinds`, and the types of their nested documents."""
-    found: set[type[msgspec.Struct]] = set()
+    parts: set[type[msgspec.Struct]] = set()
     waiting = list(kinds)
     while waiting:
         kind = waiting.pop()
         waiting += get_args(kind)
-        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in found:
-            found.add(kind)
+        if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and kind not in parts:
+            parts.add(kind)
             waiting += [field.type for field in msgspec.structs.fields(kind)]
-    return found
+    return parts
 
 
 def _required_fields(kind: type[msgspec.Struct]) -> list[str]:
@@ -269,7 +269,7 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas |= dict(sorted(components().items()))
-    for response in (one for _, responses in answered for one in responses.values()):
+    for response in (declared for _, responses in answered for declared in responses.values()):
         for content in response.get("content", {}).values():
             _restore_nulls(content.get("example"), content.get("schema", {}), schemas)
     return document
@@ -278,13 +278,13 @@ def completed(document: dict[str, Any]) -> dict[str, Any]:
 def _restore_nulls(example: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> None:
     """Put the nulls back into an example: FastAPI drops the fields that are None."""
     schema = schemas.get(schema.get("$ref", "").rpartition("/")[2], schema)
-    for one in example if isinstance(example, list) else ():
-        _restore_nulls(one, schema.get("items", {}), schemas)
+    for element in example if isinstance(example, list) else ():
+        _restore_nulls(element, schema.get("items", {}), schemas)
     if not isinstance(example, dict):
         return
-    for name, of in schema.get("properties", {}).items():
+    for name, property_schema in schema.get("properties", {}).items():
         if name in example:
-            _restore_nulls(example[name], of, schemas)
+            _restore_nulls(example[name], property_schema, schemas)
         elif name in schema.get("required", ()):
             example[name] = None
 

@@ -26,7 +26,7 @@ class Hosts:
     """The host names under which clients may address a service without API keys."""
 
     def __init__(self, settings: Settings) -> None:
-        self._allowed = {_name(one) for one in (settings.allowed_hosts or "").split(",")} - {""}
+        self._allowed = {_name(host) for host in (settings.allowed_hosts or "").split(",")} - {""}
         self._any = settings.insecure and not self._allowed
         self._remembered: dict[bytes, bool] = {}
 
@@ -45,8 +45,8 @@ class Hosts:
 
 def _name(host: str) -> str:
     """Return the host without its port, in lower case."""
-    found = _HOST.fullmatch(host.strip().lower())
-    return (found[1] or found[2]) if found else ""
+    match = _HOST.fullmatch(host.strip().lower())
+    return (match[1] or match[2]) if match else ""
 
 
 def _is_this_machine(name: str) -> bool:
@@ -74,9 +74,9 @@ class OriginCheck:
         await self.app(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
-        found = _checked_headers(scope["headers"])
-        hosts = found[b"host"]
-        malformed = _malformed(found, host_needed=scope["http_version"] == "1.1")
+        headers = _checked_headers(scope["headers"])
+        hosts = headers[b"host"]
+        malformed = _malformed(headers, host_needed=scope["http_version"] == "1.1")
         if malformed is not None:
             return malformed
         if b"%2f" in scope["raw_path"].lower():
@@ -88,7 +88,7 @@ class OriginCheck:
                 "The header `Host` does not name this machine. Name the host in "
                 "ANAMNESIS_ALLOWED_HOSTS, or guard the service with an API key."
             )
-        if not _is_own(scope["method"], found):
+        if not _is_own(scope["method"], headers):
             return ForeignOrigin(
                 "A page of another web origin caused this request. A service without API keys "
                 "refuses it. Make a key with `anamnesis keys create`, or send it from this machine."
@@ -102,25 +102,25 @@ _CHECKED = (*_ONCE, b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch
 
 
 def _checked_headers(headers: Iterable[tuple[bytes, bytes]]) -> dict[bytes, list[bytes]]:
-    found: dict[bytes, list[bytes]] = {name: [] for name in _CHECKED}
+    values: dict[bytes, list[bytes]] = {name: [] for name in _CHECKED}
     for name, value in headers:
-        if name in found:
-            found[name].append(value.strip())
-    return found
+        if name in values:
+            values[name].append(value.strip())
+    return values
 
 
-def _malformed(found: dict[bytes, list[bytes]], *, host_needed: bool) -> Problem | None:
-    if host_needed and not found[b"host"]:
+def _malformed(headers: dict[bytes, list[bytes]], *, host_needed: bool) -> Problem | None:
+    if host_needed and not headers[b"host"]:
         return BadRequest("A request must have the header `Host`.")
-    twice = next((name for name in _ONCE if len(found[name]) > 1), None)
+    twice = next((name for name in _ONCE if len(headers[name]) > 1), None)
     if twice is None:
         return None
     return BadRequest(f"The header `{twice.decode()}` is given more than once.")
 
 
-def _is_own(method: str, found: dict[bytes, list[bytes]]) -> bool:
+def _is_own(method: str, headers: dict[bytes, list[bytes]]) -> bool:
     """Return whether the headers show that no page of another web origin caused the request."""
-    origins, sites = found[b"origin"], found[b"sec-fetch-site"]
+    origins, sites = headers[b"origin"], headers[b"sec-fetch-site"]
     if b"null" in origins:
         return False
     if sites and _OWN.issuperset(sites):
@@ -131,6 +131,6 @@ def _is_own(method: str, found: dict[bytes, list[bytes]]) -> bool:
     # other page cannot read the answer.
     return (
         method == "GET"
-        and found[b"sec-fetch-mode"] == [b"navigate"]
-        and found[b"sec-fetch-dest"] == [b"document"]
+        and headers[b"sec-fetch-mode"] == [b"navigate"]
+        and headers[b"sec-fetch-dest"] == [b"document"]
     )

@@ -199,13 +199,13 @@ def _place_in_error(text: str) -> str:
 
 def _described_fields(kind: Any) -> list[str]:
     fields = []
-    for found in msgspec.structs.fields(kind):
-        fields.append(f"`{found.name}`")
+    for field in msgspec.structs.fields(kind):
+        fields.append(f"`{field.name}`")
         if kind is Decide:
             fields[-1] += ' ("release" or "discard")'
-        if kind is DecideIncident and found.name == "decision":
+        if kind is DecideIncident and field.name == "decision":
             fields[-1] += ' ("dismiss", "confirm" or "withdraw")'
-        if kind is NewKey and found.name == "scopes":
+        if kind is NewKey and field.name == "scopes":
             fields[-1] += f" (of {', '.join(Scope)})"
         if kind is Feedback:
             fields[-1] += ' (of `label`: "normal" or "anomaly", and `event` or `vector`)'

@@ -64,9 +64,9 @@ def install_handlers(app: FastAPI) -> None:
 
     async def on_invalid(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        where = ", ".join(str(part) for found in error.errors() for part in found["loc"][:2])
+        fields = ", ".join(str(part) for problem in error.errors() for part in problem["loc"][:2])
         return problem_response(
-            Unprocessable(f"These parts of the request are not valid: {where}.")
+            Unprocessable(f"These parts of the request are not valid: {fields}.")
         )
 
     async def on_disconnect(_: Request, error: Exception) -> Response:
@@ -89,7 +89,7 @@ def install_handlers(app: FastAPI) -> None:
 
 def _allowed(request: Request) -> list[str]:
     """Return the methods that the request's path allows, over all routes."""
-    found = [
+    methods = [
         method
         for method in ("GET", "PUT", "PATCH", "POST", "DELETE")
         if any(
@@ -97,4 +97,4 @@ def _allowed(request: Request) -> list[str]:
             for route in request.app.routes
         )
     ]
-    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
+    return ["GET", "HEAD", *methods[1:]] if "GET" in methods else methods

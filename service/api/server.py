@@ -54,7 +54,11 @@ class Server(uvicorn.Server):
         if counter % _SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
             # With the fast lane off, uvicorn's own connections handle slow peers themselves.
-            ours = [one for one in self.server_state.connections if isinstance(one, HttpProtocol)]
+            ours = [
+                connection
+                for connection in self.server_state.connections
+                if isinstance(connection, HttpProtocol)
+            ]
             for connection in ours:
                 connection.sweep(now)
             if ours:
@@ -67,13 +71,13 @@ def _drop_unread(connections: Iterable[HttpProtocol], most: int) -> None:
 
     It ends when the unread answers of all connections are at most `most` bytes together.
     """
-    unsent = {one: size for one in connections if (size := one.unsent)}
+    unsent = {connection: size for connection in connections if (size := connection.unsent)}
     total = sum(unsent.values())
-    for one in sorted(unsent, key=lambda one: -unsent[one]):
+    for connection in sorted(unsent, key=lambda connection: -unsent[connection]):
         if total <= most:
             break
-        one.abort()
-        total -= unsent[one]
+        connection.abort()
+        total -= unsent[connection]
 
 
 def configured(app: FastAPI, settings: Settings) -> Server:

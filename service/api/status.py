@@ -100,9 +100,9 @@ def _status(
 def _regimes(lineage: Lineage, drift: Drift) -> tuple[RegimeStatus, ...]:
     """Return for each regime what the champion learned of it, and its share of live traffic."""
     mix = drift.statistics.regimes if drift.statistics else None
-    live = {one.regime: one for one in mix.known} if mix else {}
-    learned = sum(one.size for one in lineage.regimes)
-    return tuple(_regime(one, live.get(one.number), learned) for one in lineage.regimes)
+    live = {share.regime: share for share in mix.known} if mix else {}
+    learned = sum(regime.size for regime in lineage.regimes)
+    return tuple(_regime(regime, live.get(regime.number), learned) for regime in lineage.regimes)
 
 
 def _regime(about: KnownRegime, live: RegimeShare | None, learned: int) -> RegimeStatus:

@@ -103,8 +103,8 @@ def _weights(given: str) -> str | dict[str, float]:
     name, _, value = given.partition("=")
     try:
         if given.startswith("{"):
-            held: dict[str, float] = json.loads(given)
-            return held
+            weights: dict[str, float] = json.loads(given)
+            return weights
         if name == "half_life":
             return {"half_life": float(value)}
         w_new = float(given)
@@ -131,13 +131,13 @@ def _lifetimes(
 
     torch.set_num_threads(1)  # the networks are small, so one thread is fastest
     past = History(recorded.vectors, recorded.anomalous)
-    found = []
+    lifetimes = []
     try:
         parts = split_history(len(recorded.vectors), *sizes)
         for name, config in configs.items():
             steps = backtest(name, past, parts, replace(config, seed=seed))
             with ShownProgress(name) as progress:
-                found.append(finish(steps, progress.at))
+                lifetimes.append(finish(steps, progress.at))
     except AnamnesisError as error:
         raise BadTable(f"{file}: {error}") from None
-    return found
+    return lifetimes

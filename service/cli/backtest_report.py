@@ -37,7 +37,7 @@ class Report:
     def best(self) -> "BacktestResult":
         """The lifetime with the least cost. If several are about as good, the first of them."""
         least = min(lifetime.cost for lifetime in self.lifetimes)
-        return next(one for one in self.lifetimes if one.cost <= least + _TIE)
+        return next(lifetime for lifetime in self.lifetimes if lifetime.cost <= least + _TIE)
 
     def suggested(self) -> dict[str, Any]:
         """Return strategy and weights of the best, and the threshold that keeps the asked rate."""
@@ -69,8 +69,8 @@ class Report:
             "from": self._when(0),
             "to": self._when(len(self.recorded.vectors) - 1),
             "lifetimes": [
-                one.to_dict() | {"alarms": self._overall(one), "alarms_unit": self.unit}
-                for one in self.lifetimes
+                lifetime.to_dict() | {"alarms": self._overall(lifetime), "alarms_unit": self.unit}
+                for lifetime in self.lifetimes
             ],
             "suggested": self.suggested(),
             "seconds": round(self.seconds, 1),
@@ -124,11 +124,16 @@ class Report:
         labelled = self.recorded.anomalous is not None
         columns = ("compared", f"alarms {self.unit}", "middle batch", "oldest window", "forgetting")
         rows = []
-        for one in self.lifetimes:
-            middle = float(np.median([batch.rate for batch in one.batches]))
-            cells = [one.name, f"{self._overall(one):.1f}", _percent(middle), _percent(one.end[0])]
-            auroc = "-" if one.auroc is None else f"{one.auroc:.3f}"
-            rows.append([*cells, _points(one.forgetting), *([auroc] if labelled else [])])
+        for lifetime in self.lifetimes:
+            middle = float(np.median([batch.rate for batch in lifetime.batches]))
+            cells = [
+                lifetime.name,
+                f"{self._overall(lifetime):.1f}",
+                _percent(middle),
+                _percent(lifetime.end[0]),
+            ]
+            auroc = "-" if lifetime.auroc is None else f"{lifetime.auroc:.3f}"
+            rows.append([*cells, _points(lifetime.forgetting), *([auroc] if labelled else [])])
         console.show_table((*columns, *(("AUROC",) if labelled else ())), rows)
 
     def sentences(self) -> list[str]:
@@ -189,10 +194,10 @@ def draw(report: Report, path: Path) -> None:
 
     figure = Figure(figsize=(9.0, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for one in report.lifetimes:
-        starts = range(1, len(one.batches) + 1)
-        left.plot(starts, [100 * b.rate for b in one.batches], marker="o", label=one.name)
-        right.plot(range(len(one.end)), [100 * rate for rate in one.end], marker="o")
+    for lifetime in report.lifetimes:
+        starts = range(1, len(lifetime.batches) + 1)
+        left.plot(starts, [100 * b.rate for b in lifetime.batches], marker="o", label=lifetime.name)
+        right.plot(range(len(lifetime.end)), [100 * rate for rate in lifetime.end], marker="o")
     for axes, title in (
         (left, "each batch, before it was learned"),
         (right, "each window, at the end"),

@@ -104,12 +104,14 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
     few = values <= MOST_VALUES and values * EACH <= len(filled)
     if few and max(map(len, filled)) <= LONGEST_WORD:
         return "category", None
-    found = {units.split(cell)[1] for cell in filled}
-    if "" not in found and len(found) <= _MOST_UNITS:
-        what = f"numbers with different units, {quoted(sorted(found))}: dropped; write them in one"
+    own_units = {units.split(cell)[1] for cell in filled}
+    if "" not in own_units and len(own_units) <= _MOST_UNITS:
+        reason = (
+            f"numbers with different units, {quoted(sorted(own_units))}: dropped; write them in one"
+        )
     else:
-        what = f"text, {values} values of {len(filled)}: dropped"
-    return None, f"{_named(name)} holds {what}"
+        reason = f"text, {values} values of {len(filled)}: dropped"
+    return None, f"{_named(name)} holds {reason}"
 
 
 def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | None) -> str | None:
@@ -127,9 +129,9 @@ def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | No
             return None  # words come back, as in a column of states
     if len(set(words)) > 1 and not changes:
         return None
-    what = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"
+    repetition = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"
     return (
-        f"{_named(name)} {what} so far: kept, and rows with a new word will alarm; "
+        f"{_named(name)} {repetition} so far: kept, and rows with a new word will alarm; "
         f"--drop {name} where a new word is no fault (a release, a batch)"
     )
 

@@ -105,14 +105,14 @@ def settings(**given: Any) -> "Settings":
     from service.settings import BadSettings, Settings, variable
 
     try:
-        found = Settings(**{name: value for name, value in given.items() if value is not None})
+        checked = Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
         words = first["msg"].removeprefix("Value error, ")
         raise BadSettings(f"{variable(name)}: {words}" if name else words) from None
-    found.store_url()
-    return found
+    checked.store_url()
+    return checked
 
 
 def client(url: str, key: str | None = None) -> "Client":
@@ -122,24 +122,28 @@ def client(url: str, key: str | None = None) -> "Client":
     from service.client import Client
 
     set_on_retry_hooks([_report_retry])  # stamina's own hook writes a log entry for programmers
-    found = settings()
-    for words in found.misspelt():
+    settings_in_force = settings()
+    for words in settings_in_force.misspelt():
         complain(f"{words}; it is ignored")
-    return Client(url or found.url, key=key or _key(found), ca_file=found.ca_file)
+    return Client(
+        url or settings_in_force.url,
+        key=key or _key(settings_in_force),
+        ca_file=settings_in_force.ca_file,
+    )
 
 
 def _report_retry(details: "RetryDetails") -> None:
     complain(f"{details.caused_by} Trying again in {details.wait_for:g} s.")
 
 
-def _key(found: "Settings") -> str | None:
-    if found.key is not None:
-        return found.key
+def _key(settings: "Settings") -> str | None:
+    if settings.key is not None:
+        return settings.key
     # A person who can read the key of the service's processes may use it.
-    file = found.key_file or found.admin_key_file
+    file = settings.key_file or settings.admin_key_file
     if file is None:
         return None
-    return found.text("admin_key_file" if found.key_file is None else "key_file")
+    return settings.text("admin_key_file" if settings.key_file is None else "key_file")
 
 
 def show_json(value: Any) -> None:

@@ -24,12 +24,12 @@ def register(app: typer.Typer) -> None:
 def detectors(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List the detectors."""
     with console.client(url, key) as client:
-        found = client.detectors()
+        listed = client.detectors()
     if as_json:
-        console.show_json(found)
+        console.show_json(listed)
         return
     columns = ("detector", "version", "generation", "buffered", "learned", "retraining", "drift")
-    console.show_table(columns, map(_detector_row, found))
+    console.show_table(columns, map(_detector_row, listed))
 
 
 def _detector_row(status: Any) -> tuple[Any, ...]:
@@ -49,12 +49,12 @@ def versions(
 ) -> None:
     """List a detector's versions."""
     with console.client(url, key) as client:
-        found = client.versions(detector)
+        records = client.versions(detector)
     if as_json:
-        console.show_json(found)
+        console.show_json(records)
         return
     columns = ("version", "state", "parent", "strategy", "w_prev", "w_new", "new", "reasons")
-    console.show_table(columns, map(_version_row, found))
+    console.show_table(columns, map(_version_row, records))
 
 
 def _version_row(record: Any) -> tuple[Any, ...]:
@@ -123,8 +123,8 @@ def _audit_row(entry: Any) -> tuple[Any, ...]:
     from service.timestamps import rfc3339
 
     shown = (entry[name] for name in ("from", "to"))
-    of = "key" if "key" in entry["action"] else "config"
-    short = [of if isinstance(one, dict) else one for one in shown]
+    kind = "key" if "key" in entry["action"] else "config"
+    short = [kind if isinstance(value, dict) else value for value in shown]
     at = rfc3339(entry["at"] / 1000)
     return (entry["seq"], at, entry["action"], *short, entry["who"], entry["why"], entry["hash"])
 
@@ -180,10 +180,10 @@ def revoke(
     """Unlearn bad data: go back to the last version without it, and learn the rest again."""
     if (batch is None) == (sender is None):
         raise typer.BadParameter("give either --batch or --sender")
-    what = {"batch": batch} if sender is None else {"key": sender}
+    target = {"batch": batch} if sender is None else {"key": sender}
     options = {"why": why, "dry_run": dry_run, "without_champion": without_champion}
     with console.client(url, key) as client:
-        done: Any = client.revoke(detector, **what, **options)
+        done: Any = client.revoke(detector, **target, **options)
     if as_json:
         console.show_json(done)
         return

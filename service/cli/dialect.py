@@ -100,9 +100,9 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
         return TextTable(
             file, Dialect(notes=tuple(notes)), json_lines(file, data, head), counted, named=True
         )
-    for magic, what in _REFUSED.items():
+    for magic, description in _REFUSED.items():
         if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
-            raise BadTable(f"{file} is {what}")
+            raise BadTable(f"{file} is {description}")
     encoding, named = _encoding(head)
     notes += named
     begun = find_table(_sample(head.decode(encoding, "anamnesis.cp1252")))

@@ -33,33 +33,33 @@ class DiskRows:
         self._rows += len(some)
 
     @overload
-    def __getitem__(self, which: int) -> Any: ...
+    def __getitem__(self, rows: int) -> Any: ...
     @overload
-    def __getitem__(self, which: slice) -> NDArray[Any]: ...
-    def __getitem__(self, which: int | slice) -> Any:
+    def __getitem__(self, rows: slice) -> NDArray[Any]: ...
+    def __getitem__(self, rows: int | slice) -> Any:
         """Return a row, or the rows of a slice without a step. They are read from the file."""
-        if isinstance(which, slice):
-            start, stop, _ = which.indices(self._rows)
+        if isinstance(rows, slice):
+            start, stop, _ = rows.indices(self._rows)
             return self._read(start, max(stop - start, 0))
-        return self._read(range(self._rows)[which], 1)[0]
+        return self._read(range(self._rows)[rows], 1)[0]
 
     def _read(self, start: int, rows: int) -> NDArray[Any]:
         self._file.flush()
         # The file is read, not mapped: the read pages of a map count as memory of this process.
         width = self._width or 1
         self._file.seek(start * width * self._dtype.itemsize)
-        found = np.fromfile(self._file, self._dtype, rows * width)
-        return found if self._width is None else found.reshape(rows, width)
+        numbers = np.fromfile(self._file, self._dtype, rows * width)
+        return numbers if self._width is None else numbers.reshape(rows, width)
 
     def ordered(self, order: NDArray[np.intp]) -> "DiskRows":
         """Return the same rows in another order: row i is row `order[i]` of this one."""
         self._file.flush()
         shape = (self._rows,) if self._width is None else (self._rows, self._width)
         mapped = np.memmap(self._file, self._dtype, "r", shape=shape)
-        found = DiskRows(self._dtype.type, self._width)
+        rows = DiskRows(self._dtype.type, self._width)
         for part in parts(self._rows):
-            found.add(mapped[order[part]])
-        return found
+            rows.add(mapped[order[part]])
+        return rows
 
 
 def parts(rows: int) -> Iterator[slice]:

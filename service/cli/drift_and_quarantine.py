@@ -28,26 +28,35 @@ def register(app: typer.Typer) -> None:
 def drift(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """Show the drift state: the tests and features behind it, and when it was computed."""
     with console.client(url, key) as client:
-        found: Any = client.drift(detector)
+        report: Any = client.drift(detector)
     if as_json:
-        console.show_json(found)
+        console.show_json(report)
         return
-    at = found.get("at")
+    at = report.get("at")
     looked = f"computed {at}" if at else "never computed"
-    stale = found.get("stale")
-    console.show(f"{detector}: {found['state']}; {looked}{f'; {stale}' if stale else ''}")
-    console.show_table(("test", "statistic", "threshold", "alarm"), _tests(found))
+    stale = report.get("stale")
+    console.show(f"{detector}: {report['state']}; {looked}{f'; {stale}' if stale else ''}")
+    console.show_table(("test", "statistic", "threshold", "alarm"), _tests(report))
 
 
-def _tests(found: Any) -> list[tuple[Any, ...]]:
-    statistics = found.get("statistics") or {}
+def _tests(report: Any) -> list[tuple[Any, ...]]:
+    statistics = report.get("statistics") or {}
     tests = [
-        (name, one) for name, one in statistics.items() if isinstance(one, dict) and "alarm" in one
+        (name, statistic)
+        for name, statistic in statistics.items()
+        if isinstance(statistic, dict) and "alarm" in statistic
     ]
-    tests += [(f"feature {one['feature']}", one) for one in statistics.get("features") or ()]
+    tests += [
+        (f"feature {feature['feature']}", feature) for feature in statistics.get("features") or ()
+    ]
     return [
-        (name, f"{one['statistic']:.3g}", f"{one['threshold']:.3g}", "yes" if one["alarm"] else "")
-        for name, one in tests
+        (
+            name,
+            f"{result['statistic']:.3g}",
+            f"{result['threshold']:.3g}",
+            "yes" if result["alarm"] else "",
+        )
+        for name, result in tests
     ]
 
 
@@ -78,14 +87,14 @@ def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_js
 def held(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List the quarantine, oldest entry first."""
     with console.client(url, key) as client:
-        found: Any = client.quarantine(detector)
+        entries: Any = client.quarantine(detector)
     if as_json:
-        console.show_json(found)
+        console.show_json(entries)
         return
     columns = ("entry", "kind", "vectors", "since", "reason")
     rows = [
-        (one["id"], one["kind"], one["vectors"], one.get("parked_at"), one.get("reason"))
-        for one in found
+        (entry["id"], entry["kind"], entry["vectors"], entry.get("parked_at"), entry.get("reason"))
+        for entry in entries
     ]
     console.show_table(columns, rows)
 

@@ -60,67 +60,69 @@ def read(
     """
     options = options or Options()
     reader = {".npy": _arrays, ".npz": _arrays}.get(file.suffix, _table)
-    found: FileHistory | None = None
+    history: FileHistory | None = None
     ascending, last = True, -np.inf
     with ShownProgress(f"reading {file}") as progress:
         for part in reader(file, options, label):
             X = _finite(part, gaps=gaps)
-            if found is None:
+            if history is None:
                 times = None if options.time is None else DiskRows(np.float64)
                 labels = None if label is None else DiskRows(np.bool_)
-                found = FileHistory(part.features, DiskRows(np.float32, X.shape[1]), times, labels)
-            found.vectors.add(X)
-            if found.anomalous is not None:
-                found.anomalous.add(_known(part, label))
-            if found.times is not None and part.times is not None:
-                found.times.add(part.times)
+                history = FileHistory(
+                    part.features, DiskRows(np.float32, X.shape[1]), times, labels
+                )
+            history.vectors.add(X)
+            if history.anomalous is not None:
+                history.anomalous.add(_known(part, label))
+            if history.times is not None and part.times is not None:
+                history.times.add(part.times)
                 ascending = ascending and last <= part.times[0]
                 ascending = ascending and bool((np.diff(part.times) >= 0).all())
                 last = part.times[-1]
-            progress.at(part.share, len(found.vectors))
-    if found is None:
+            progress.at(part.share, len(history.vectors))
+    if history is None:
         raise BadTable(f"{file} is empty")
-    return found if ascending else _in_order(found)
+    return history if ascending else _in_order(history)
 
 
-def _in_order(found: FileHistory) -> FileHistory:
-    assert found.times is not None
-    order = np.argsort(found.times[:], kind="stable")
-    known = None if found.anomalous is None else found.anomalous.ordered(order)
+def _in_order(history: FileHistory) -> FileHistory:
+    assert history.times is not None
+    order = np.argsort(history.times[:], kind="stable")
+    known = None if history.anomalous is None else history.anomalous.ordered(order)
     return FileHistory(
-        found.features, found.vectors.ordered(order), found.times.ordered(order), known
+        history.features, history.vectors.ordered(order), history.times.ordered(order), known
     )
 
 
 def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
     """Return the features as float32. Raises BadTable with the first cell that is not finite."""
     with np.errstate(over="ignore"):
-        found: NDArray[np.float32] = part.X.astype(np.float32)
-    wrong = ~np.isfinite(found)
+        matrix: NDArray[np.float32] = part.X.astype(np.float32)
+    wrong = ~np.isfinite(matrix)
     if gaps:
         wrong &= ~np.isnan(part.X)
     if wrong.any():
-        row, column = divmod(int(wrong.argmax()), found.shape[1])
+        row, column = divmod(int(wrong.argmax()), matrix.shape[1])
         place = f"{part.where(row)}, column {part.features[column]}"
         if np.isnan(part.X[row, column]):
             raise BadTable(f"{place} is blank: fill it, or allow blank cells with --impute")
         raise BadTable(f"{place} is not a finite number, or is too large for float32")
-    if (empty := np.isnan(found).all(axis=1)).any():
+    if (empty := np.isnan(matrix).all(axis=1)).any():
         raise BadTable(f"{part.where(int(empty.argmax()))}: every cell is blank")
-    return found
+    return matrix
 
 
 def _known(part: _Part, label: str | None) -> list[bool]:
     """Return which rows are known anomalies. Raises BadTable for an invalid label."""
-    found = []
+    labels = []
     for row, value in enumerate(part.labels or ()):
         text = str(value).strip().lower().removesuffix(".0")
         if text not in ANOMALOUS:
             raise BadTable(
                 f"{part.where(row)}, column {label}: {str(value)[:40]!r} is not a label (0 or 1)"
             )
-        found.append(ANOMALOUS[text])
-    return found
+        labels.append(ANOMALOUS[text])
+    return labels
 
 
 def _table(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
@@ -155,7 +157,7 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
             raise BadTable(
                 f"{file}: there is no column {quoted([wanted])} ({option}); it has {quoted(names)}"
             )
-    left = [name for name in names[: matrix.shape[1]] if name not in {one for _, one in asked}]
+    left = [name for name in names[: matrix.shape[1]] if name not in {taken for _, taken in asked}]
     if not left:
         raise BadTable(f"{file}: there is no column of numbers beside time and label")
     columns = [int(name) - 1 for name in left]
@@ -169,21 +171,21 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
             part: NDArray[Any] = array[start : start + len(some)]
             return part
 
-        def where(row: int, start: int = start) -> str:
+        def place_of(row: int, start: int = start) -> str:
             return f"{file}, row {start + row}"
 
-        times = None if time is None else _times(clock, column(time), where, time)
+        times = None if time is None else _times(clock, column(time), place_of, time)
         labels = None if label is None else column(label).tolist()
         share = (start + len(some)) / len(matrix)
-        yield _Part(tuple(left), some[:, columns], times, labels, where, share)
+        yield _Part(tuple(left), some[:, columns], times, labels, place_of, share)
 
 
 def _times(
-    clock: Clock, values: NDArray[Any], where: Callable[[int], str], name: str
+    clock: Clock, values: NDArray[Any], place_of: Callable[[int], str], name: str
 ) -> NDArray[np.float64]:
     cells = [str(value) for value in values.tolist()]
     try:
         return clock.times(cells).seconds
     except BadCell as error:
         cell = quoted([cells[error.row]])
-        raise BadTable(f"{where(error.row)}, column {name}: {cell} {error}") from None
+        raise BadTable(f"{place_of(error.row)}, column {name}: {cell} {error}") from None

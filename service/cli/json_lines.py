@@ -37,16 +37,16 @@ def json_lines(file: str, source: BinaryIO, head: bytes) -> Iterator[tuple[int, 
     if not first:
         raise BadTable(f"{file} is empty")
     whole = io.BytesIO(head[: head.rfind(b"\n") + 1])
-    names = dict.fromkeys(chain(first, *(found for _, found in _objects(file, whole))))
+    names = dict.fromkeys(chain(first, *(record for _, record in _objects(file, whole))))
     yield line, list(names)
     left: set[str] = set()
-    for number, found in chain([(line, first)], objects):
-        if late := [name for name in found if name not in names and name not in left]:
+    for number, record in chain([(line, first)], objects):
+        if late := [name for name in record if name not in names and name not in left]:
             left.update(late)
             console.complain(
                 f"{file}, line {number}: {quoted(late)} is in none of the first lines: left out"
             )
-        yield number, [_cell(found.get(name)) for name in names]
+        yield number, [_cell(record.get(name)) for name in names]
 
 
 def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, object]]]:
@@ -54,11 +54,11 @@ def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, objec
         if not text.strip():
             continue
         try:
-            found = json.loads(text.decode("utf-8-sig"))
-            record = found.get("record") if isinstance(found, dict) else None
+            row = json.loads(text.decode("utf-8-sig"))
+            record = row.get("record") if isinstance(row, dict) else None
             if isinstance(record, dict):
-                found = record | {name: found[name] for name in _ASIDE if name in found}
-            flat = dict(_flat("", found)) if isinstance(found, dict) else {}
+                row = record | {name: row[name] for name in _ASIDE if name in row}
+            flat = dict(_flat("", row)) if isinstance(row, dict) else {}
         except (ValueError, RecursionError):
             raise BadTable(f"{file}, line {number}: not JSON") from None
         if not flat:
@@ -66,9 +66,9 @@ def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, objec
         yield number, flat
 
 
-def _flat(before: str, found: dict[str, object]) -> Iterator[tuple[str, object]]:
+def _flat(before: str, record: dict[str, object]) -> Iterator[tuple[str, object]]:
     """Yield the members of an object and of the objects in it, by their names from the top."""
-    for name, value in found.items():
+    for name, value in record.items():
         if isinstance(value, dict):
             yield from _flat(f"{before}{name}.", value)
         else:

@@ -48,8 +48,8 @@ def create(
     from service.domain.api_key import Grant, describe, new_secret
     from service.domain.detector import NAME
 
-    for one in detector or ():
-        if not NAME.fullmatch(one):
+    for allowed in detector or ():
+        if not NAME.fullmatch(allowed):
             raise typer.BadParameter(f"--detector: a detector's name matches {NAME.pattern}")
     secret = new_secret()
     grant = Grant.of(

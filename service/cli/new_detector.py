@@ -122,19 +122,19 @@ def sources_note(sheet: Sheet, source: str | None) -> str | None:
 
 def _variance(X: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the variance of each column of X (n, d), 0 where all is NaN."""
-    found: NDArray[np.float64] = np.ma.masked_invalid(X).var(axis=0).filled(0.0)
-    return found
+    variances: NDArray[np.float64] = np.ma.masked_invalid(X).var(axis=0).filled(0.0)
+    return variances
 
 
 def template_config(client: "Client", name: str, wanted: JsonObject) -> JsonObject:
     """Return the config of the template. A missing template is made with the config `wanted`."""
     from service.client import Refused
 
-    held: Any
+    stored: Any
     try:
-        held = client.template(name)
+        stored = client.template(name)
     except Refused as error:
         if error.status != 404:
             raise
-        held = client.create_template(name, wanted)
-    return dict(held)
+        stored = client.create_template(name, wanted)
+    return dict(stored)

@@ -62,23 +62,25 @@ def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str
     """Return the age and the rate of alarms of each detector that has a champion."""
     from service.client.errors import Refused
 
-    now, found = time.time(), {}
-    for name in (one["name"] for one in detectors if one.get("champion") is not None):
+    now, lately = time.time(), {}
+    for name in (
+        detector["name"] for detector in detectors if detector.get("champion") is not None
+    ):
         asked: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
         try:
             moves, buckets = client.generations(name), client.history(name, **asked)
         except Refused:  # the detector was deleted since the list was read; the others are shown
             continue
-        rows = sum(one["rows"] for one in buckets)
-        rate = sum(one["alarms"] for one in buckets) / rows if rows else None
-        found[name] = _Lately(moves[0]["at"] if moves else None, rate)
-    return found
+        rows = sum(bucket["rows"] for bucket in buckets)
+        rate = sum(bucket["alarms"] for bucket in buckets) / rows if rows else None
+        lately[name] = _Lately(moves[0]["at"] if moves else None, rate)
+    return lately
 
 
 def _service_line(service: Any) -> str:
     store = service["store"]
     state = "store up" if store["up"] else f"store away{_why(store)}"
-    heard = ", ".join(f"{one['heard_seconds']:.0f} s ago" for one in service["workers"])
+    heard = ", ".join(f"{worker['heard_seconds']:.0f} s ago" for worker in service["workers"])
     return (
         f"{state}; workers' last reports: {heard or 'none'}; API processes: {len(service['api'])}"
     )
@@ -94,47 +96,48 @@ def _show_status(
     if items:
         columns = ("needs a person", "detector", "what", "for")
         rows = [
-            (one["kind"], one["detector"], one["sentence"], _age(one["since"])) for one in items
+            (item["kind"], item["detector"], item["sentence"], _age(item["since"]))
+            for item in items
         ]
         console.show_table(columns, rows)
     else:
         typer.echo("nothing needs a person")
-    for one in detectors:
-        if mute := one.get("mute"):
+    for detector in detectors:
+        if mute := detector.get("mute"):
             why = f": {mute['why']}" if mute["why"] else ""
-            console.show(f"{one['name']} is muted until {mute['until']} by {mute['who']}{why}")
+            console.show(f"{detector['name']} is muted until {mute['until']} by {mute['who']}{why}")
     if detectors:
         typer.echo("")
         none = _Lately()
-        rows = [_now_row(one, lately.get(one["name"], none)) for one in detectors]
+        rows = [_now_row(detector, lately.get(detector["name"], none)) for detector in detectors]
         console.show_table(_NOW, rows)
         typer.echo("")
         console.show_table(_LEARNING, map(_learning_row, detectors))
 
 
-def _now_row(one: Any, lately: _Lately) -> tuple[Any, ...]:
+def _now_row(detector: Any, lately: _Lately) -> tuple[Any, ...]:
     from service.domain.detector_config import asked_rate
 
-    drift = one.get("drift") or {}
+    drift = detector.get("drift") or {}
     return (
-        one["name"],
-        one.get("champion"),
+        detector["name"],
+        detector.get("champion"),
         _age(lately.promoted),
         _share(lately.rate),
-        _share(asked_rate((one.get("config") or {}).get("threshold") or {})),
-        (one.get("incidents") or {}).get("open"),
+        _share(asked_rate((detector.get("config") or {}).get("threshold") or {})),
+        (detector.get("incidents") or {}).get("open"),
         drift.get("state"),
         _age(drift.get("since")) if drift.get("state") != "none" else None,
     )
 
 
-def _learning_row(one: Any) -> tuple[Any, ...]:
-    last = one.get("last_retraining") or {}
+def _learning_row(detector: Any) -> tuple[Any, ...]:
+    last = detector.get("last_retraining") or {}
     reasons = last.get("reasons") or [None]
     return (
-        one["name"],
-        one.get("buffered"),
-        one.get("parked"),
+        detector["name"],
+        detector.get("buffered"),
+        detector.get("parked"),
         last.get("outcome"),
         _age(last.get("finished_at")),
         reasons[0],
@@ -169,13 +172,20 @@ def incidents(
     if state not in {None, "open", "closed"}:
         raise typer.BadParameter("--state must be open or closed")
     with console.client(url, key) as client:
-        found = client.incidents(detector, state=state, limit=most)
+        listed = client.incidents(detector, state=state, limit=most)
     if as_json:
-        console.show_json(found)
+        console.show_json(listed)
         return
     columns = ("incident", "state", "verdict", "source", "what")
     rows = [
-        (one["id"], one["state"], one["verdict"], one["source"], one["sentence"]) for one in found
+        (
+            incident["id"],
+            incident["state"],
+            incident["verdict"],
+            incident["source"],
+            incident["sentence"],
+        )
+        for incident in listed
     ]
     console.show_table(columns, rows)
 
@@ -192,29 +202,31 @@ def events(
 ) -> None:
     """List a detector's latest anomalies, newest first."""
     with console.client(url, key) as client:
-        found = client.events(detector, incident=incident, limit=most)
+        listed = client.events(detector, incident=incident, limit=most)
     if as_json:
-        console.show_json(found)
+        console.show_json(listed)
         return
     columns = ("event", "at", "source", "severity", "leading feature", "incident")
-    console.show_table(columns, map(_event_row, found))
+    console.show_table(columns, map(_event_row, listed))
 
 
-def _event_row(one: Any) -> tuple[Any, ...]:
-    first = (one.get("attributions") or [{}])[0]
+def _event_row(event: Any) -> tuple[Any, ...]:
+    first = (event.get("attributions") or [{}])[0]
     return (
-        one["id"],
-        one.get("timestamp") or one["at"],
-        one.get("source"),
-        f"{one['severity']:.2f}",
+        event["id"],
+        event.get("timestamp") or event["at"],
+        event.get("source"),
+        f"{event['severity']:.2f}",
         first.get("feature"),
-        one.get("incident"),
+        event.get("incident"),
     )
 
 
 def label(
     detector: Name,
-    what: Annotated[str, typer.Argument(help="An incident's id, or an event's.", metavar="ID")],
+    identifier: Annotated[
+        str, typer.Argument(help="An incident's id, or an event's.", metavar="ID")
+    ],
     verdict: Annotated[
         str, typer.Argument(help="normal, anomaly, or (of an incident) withdraw.", metavar="WHAT")
     ],
@@ -227,14 +239,14 @@ def label(
     decisions = {"normal": "dismiss", "anomaly": "confirm", "withdraw": "withdraw"}
     if verdict not in decisions:
         raise typer.BadParameter("give normal, anomaly or withdraw")
-    of_incident = what.startswith("i")
+    of_incident = identifier.startswith("i")
     if not of_incident and verdict == "withdraw":
         raise typer.BadParameter("to withdraw an event's label, send DELETE .../labels/ID")
     with console.client(url, key) as client:
         if of_incident:
-            answer: Any = client.decide(detector, what, decisions[verdict], why)
+            answer: Any = client.decide(detector, identifier, decisions[verdict], why)
         else:
-            answer = client.label(detector, what, verdict)
+            answer = client.label(detector, identifier, verdict)
     if as_json:
         console.show_json(answer)
     elif of_incident:
@@ -280,7 +292,7 @@ def seconds(text: str) -> float:
     >>> seconds("2h"), seconds("90s")
     (7200.0, 90.0)
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None or not math.isfinite(float(found[1])):
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
+    if match is None or not math.isfinite(float(match[1])):
         raise typer.BadParameter("give a number and one of s, m, h, d: 90s, 30m, 2h, 1d")
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]

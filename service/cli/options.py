@@ -33,7 +33,9 @@ class Commands(TyperGroup):
         """Return the command's name, the command and its arguments, the detector first."""
         name, command, rest = super().resolve_command(ctx, args)
         parameters = command.params if command else ()
-        places = [one.name for one in parameters if one.param_type_name == "argument"]
+        places = [
+            parameter.name for parameter in parameters if parameter.param_type_name == "argument"
+        ]
         return name, command, detector_first(rest) if places[:1] == ["detector"] else rest
 
 

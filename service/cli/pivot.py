@@ -61,14 +61,14 @@ class _Readings:
     def add(self, chunk: Chunk, written: Sequence[str]) -> None:
         """Add the readings of a chunk. `written` are their times as text."""
         assert chunk.times is not None
-        things = [cell.strip() for cell in chunk.cells[self._named_by]]
+        headings = [cell.strip() for cell in chunk.cells[self._named_by]]
         sources = chunk.sources or ("",) * len(chunk)
         self._times += chunk.times.tolist()
         self._all += zip(
-            chunk.lines, written, sources, things, chunk.cells[self._value], strict=True
+            chunk.lines, written, sources, headings, chunk.cells[self._value], strict=True
         )
-        for thing in things:
-            self.names.setdefault(thing, len(self.names))
+        for heading in headings:
+            self.names.setdefault(heading, len(self.names))
 
     @cached_property
     def step(self) -> float:
@@ -77,7 +77,7 @@ class _Readings:
         sources = (source for _, _, source, _, _ in self._all)
         if len(times) >= _SHARED * len(set(zip(self._times, sources, strict=True))):
             return 0.0
-        own = groups([f"{source}\0{thing}" for _, _, source, thing, _ in self._all], len(times))
+        own = groups([f"{source}\0{heading}" for _, _, source, heading, _ in self._all], len(times))
         gaps = np.concatenate([np.diff(np.sort(times[rows])) for rows in own])
         return float(np.median(gaps)) if len(gaps) else 0.0
 
@@ -87,7 +87,7 @@ class _Readings:
         if self.step:
             yield f"readings have different times: a row has the latest of each {self.step:g} s"
             return
-        own = (one[2:4] for one in self._all)  # source and thing
+        own = (row[2:4] for row in self._all)  # source and thing
         if twice := len(self._times) - len(set(zip(self._times, own, strict=True))):
             yield (
                 f"{twice} readings have the time and the name of another one, and the last one is "
@@ -98,16 +98,16 @@ class _Readings:
         """Yield the rows in the order of time: the line of the last reading, and the cells."""
         step = self.step
         order = np.argsort(np.array(self._times), kind="stable")
-        found: dict[tuple[float, str], tuple[int, list[str]]] = {}
+        rows: dict[tuple[float, str], tuple[int, list[str]]] = {}
         for i in order.tolist():
-            line, written, source, thing, value = self._all[i]
+            line, written, source, heading, value = self._all[i]
             key = (self._times[i] // step if step else self._times[i]), source
             lead = [written, source] if sourced else [written]
-            cells = found[key][1] if key in found else [*lead, *[""] * len(self.names)]
+            cells = rows[key][1] if key in rows else [*lead, *[""] * len(self.names)]
             cells[0] = written
-            cells[len(lead) + self.names[thing]] = value
-            found[key] = line, cells
-        yield from found.values()
+            cells[len(lead) + self.names[heading]] = value
+            rows[key] = line, cells
+        yield from rows.values()
 
 
 def pivot_advice(chunk: Chunk, names: Sequence[str], numbers: Sequence[str]) -> str | None:
@@ -124,11 +124,13 @@ def pivot_advice(chunk: Chunk, names: Sequence[str], numbers: Sequence[str]) -> 
     if chunk.times is None or len(values) != 1:
         return None
     for name in sorted(words, key=lambda name: -len(set(words[name]))):
-        things = words[name]
-        known = len(set(things))
-        rest = [chunk.times.tolist(), *(cells for one, cells in words.items() if one != name)]
+        headings = words[name]
+        known = len(set(headings))
+        rest = [chunk.times.tolist(), *(cells for column, cells in words.items() if column != name)]
         rest += [] if chunk.sources is None else [chunk.sources]
-        if 1 < known <= len(things) / 2 and (_together(things, rest) or _in_turn(things, known)):
+        if 1 < known <= len(headings) / 2 and (
+            _together(headings, rest) or _in_turn(headings, known)
+        ):
             return (
                 f"each row seems to have one reading, {quoted(values)}, of one of {known} things, "
                 f"{quoted([name])}: give --pivot {name}, which makes a column of each thing, or "
@@ -142,14 +144,14 @@ def _follows(cells: Sequence[str], words: Sequence[str]) -> bool:
     return len(set(zip(words, cells, strict=True))) == len(set(words))
 
 
-def _together(things: Sequence[str], rest: Sequence[Sequence[object]]) -> bool:
+def _together(headings: Sequence[str], rest: Sequence[Sequence[object]]) -> bool:
     """Return whether several things, each once, come with the same cells of all other columns."""
     others = list(zip(*rest, strict=True))
-    different = len(set(zip(others, things, strict=True)))
+    different = len(set(zip(others, headings, strict=True)))
     return len(others) >= _SHARED * len(set(others)) and different >= _MOSTLY * len(others)
 
 
-def _in_turn(things: Sequence[str], known: int) -> bool:
+def _in_turn(headings: Sequence[str], known: int) -> bool:
     """Return whether each thing comes again when all others have come."""
-    gaps = np.concatenate([np.diff(rows) for rows in groups(things, len(things))])
+    gaps = np.concatenate([np.diff(rows) for rows in groups(headings, len(headings))])
     return bool(len(gaps) and (abs(gaps - known) <= max(1, known / 10)).mean() >= _MOSTLY)

@@ -85,14 +85,16 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
         rows.append(("Store", f"{store.describe()}, embedded; every write is on disk first"))
         rows.append(("Data", str(store.directory.path)))
     else:
-        where = settings.store_url() or ""
-        why = asyncio.run(unreachable(where))
-        rows.append(("Store", addresses.shown(where) + (f" does not answer: {why}" if why else "")))
+        store_url = settings.store_url() or ""
+        why = asyncio.run(unreachable(store_url))
+        rows.append(
+            ("Store", addresses.shown(store_url) + (f" does not answer: {why}" if why else ""))
+        )
     lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
     state = "waits for its store" if why else "is ready"
     return f"\nanamnesis {release()} {state} (Ctrl-C stops it)\n\n{lines}\n"
 
 
 def _name_the_misspelt() -> None:
-    if found := Settings.misspelt():
-        _log.warning("unknown settings are ignored", found="; ".join(found))
+    if misspelt := Settings.misspelt():
+        _log.warning("unknown settings are ignored", found="; ".join(misspelt))

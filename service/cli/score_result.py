@@ -54,7 +54,7 @@ class ScoredRow:
 
     def to_dict(self) -> JsonObject:
         """Return the row as a JSON object."""
-        found: JsonObject = {
+        fields: JsonObject = {
             self.unit: self.place,
             "version": self.version,
             "score": self.score,
@@ -65,7 +65,7 @@ class ScoredRow:
         optional = {"state": self.state, "time": _moment(self.time), "source": self.source}
         if self.is_anomaly:
             optional["why"] = self.why or None
-        return found | {name: value for name, value in optional.items() if value is not None}
+        return fields | {name: value for name, value in optional.items() if value is not None}
 
 
 def rows(sent: Rows, answer: "ScoreAnswer", config: "DetectorConfig") -> Iterator[ScoredRow]:
@@ -94,7 +94,7 @@ def rows(sent: Rows, answer: "ScoreAnswer", config: "DetectorConfig") -> Iterato
             states[i],
             None if sent.times is None else float(sent.times[i]),
             None if sent.sources is None else sent.sources[i],
-            tuple(_attribution(names, **one) for one in attributions[i]),
+            tuple(_attribution(names, **attribution) for attribution in attributions[i]),
             sent.cells[i],
             float(high[i]),
         )
@@ -157,7 +157,7 @@ class ScoreResult:
 
     def show(self) -> None:
         """Write the worst anomalies and the incidents to stdout, for a person."""
-        shown = [row for *_, row in sorted(self.worst, key=lambda one: -one[0])]
+        shown = [row for *_, row in sorted(self.worst, key=lambda entry: -entry[0])]
         if shown:
             columns = [shown[0].unit, f"time ({self.zone})", "source", "severity", "score"]
             columns += ["p_value", "why"]
@@ -166,7 +166,7 @@ class ScoreResult:
             console.show_table(
                 [columns[i] for i in kept], ([row[i] for i in kept] for row in table)
             )
-        worst = sorted(self.incidents.values(), key=lambda one: -one.peak)
+        worst = sorted(self.incidents.values(), key=lambda incident: -incident.peak)
         for incident in worst[:_MOST_INCIDENTS]:
             console.show(sentence(incident, shown[0], self.zone))
         if (more := len(worst) - _MOST_INCIDENTS) > 0:

@@ -70,7 +70,9 @@ class ScoredFile:
     def add(self, row: ScoredRow) -> None:
         """Write the next row."""
         if self._out is not None:
-            values = ["" if one is None else one for one in (getattr(row, name) for name in ADDED)]
+            values = [
+                "" if value is None else value for value in (getattr(row, name) for name in ADDED)
+            ]
             if self._kind != ".parquet" and str(values[-1]).startswith(_FORMULA):
                 values[-1] = f"'{values[-1]}"
             self._write.writerow([*row.cells, *values])
@@ -166,10 +168,10 @@ def _kind(out: Path | None, sheet: "Sheet") -> str:
 
 
 def _digest(file: str, *scored_by: str) -> str:
-    found = Path(file).stat() if Path(file).is_file() else None
-    if found is None:
+    status = Path(file).stat() if Path(file).is_file() else None
+    if status is None:
         return ""
-    parts = (str(Path(file).resolve()), str(found.st_size), str(found.st_mtime_ns), *scored_by)
+    parts = (str(Path(file).resolve()), str(status.st_size), str(status.st_mtime_ns), *scored_by)
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 

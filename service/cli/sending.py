@@ -78,7 +78,7 @@ class Sender:
         since = targets.first.status.get("created_at", "") if targets.first.status else ""
         with SentBatches(self.url, self.detector, since, forget=bool(self.salt)) as before:
             self._batches(sheet, targets, before, progress)
-        self.names |= {one.name: None for one in targets.all}
+        self.names |= {target.name: None for target in targets.all}
 
     def _found(self, sheet: Sheet) -> "Callable[[str], tuple[DetectorStatus, DetectorConfig]]":
         """Return a function that finds a detector by its name. It makes one that is missing."""
@@ -104,10 +104,10 @@ class Sender:
             batches, whole, known = batches + 1, whole + (old == len(rows.X)), known + old
             self.counted["duplicate"] += old
             targets.remember(rows.some(range(old)))
-            for one, some, _ in targets.split(rows.rest(old)):
+            for target, some, _ in targets.split(rows.rest(old)):
                 with located(some):
                     name = _key(self.salt, number, some)
-                    self.counted.update(one.stream.learn(some.X, some.times, some.sources, name))
+                    self.counted.update(target.stream.learn(some.X, some.times, some.sources, name))
             before.add(number, rows)
             if rows.times is not None:
                 self._latest = max(self._latest, float(rows.times.max()))

@@ -84,10 +84,10 @@ def digest_of(rows: Rows, count: int) -> str:
 
 def _read() -> dict[str, list[tuple[int, str]]]:
     try:
-        found = json.loads(_journal().read_text())
-        if found["format"] != FORMAT:
+        journal = json.loads(_journal().read_text())
+        if journal["format"] != FORMAT:
             return {}
-        files = found["files"].items()
+        files = journal["files"].items()
         return {key: [(int(n), str(digest)) for n, digest in batches] for key, batches in files}
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
         return {}

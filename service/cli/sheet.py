@@ -205,8 +205,8 @@ class Sheet:
                 self._read = batch.share
                 cells = [[f"{value:.9g}" for value in row] for row in batch.vectors.tolist()]
                 names = numbered(batch.vectors.shape[1])
-                where = (batch.file, batch.unit, batch.places)
-                yield Rows(batch.vectors, None, None, *where, cells, names)
+                origin = (batch.file, batch.unit, batch.places)
+                yield Rows(batch.vectors, None, None, *origin, cells, names)
             return
         taken = columns or [(name, "number") for name in self._table.names]
         names = [name for name, _ in taken]
@@ -224,8 +224,8 @@ class Sheet:
                     "have a word as their time, like a row of sums: left out"
                 )
             X = chunk.values(taken, gaps=gaps)
-            where = (chunk.file, "line", chunk.lines)
-            rows = Rows(X, chunk.times, chunk.sources, *where, chunk.rows, names)
+            origin = (chunk.file, "line", chunk.lines)
+            rows = Rows(X, chunk.times, chunk.sources, *origin, chunk.rows, names)
             yield from rows.parts(CHUNK_ROWS)
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:
@@ -267,7 +267,7 @@ class Sheet:
 def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:
     """Return the names and types of a detector's columns, None if they have no names."""
     if columns := config.get("columns"):
-        return [(one["name"], one.get("type", "number")) for one in columns]
+        return [(column["name"], column.get("type", "number")) for column in columns]
     if features := config.get("features"):
         return [(name, "number") for name in features]
     return None

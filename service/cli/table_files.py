@@ -98,7 +98,7 @@ def parquet(file: Path) -> tuple[dict[str, Any], Iterator[tuple[float, list[list
             try:
                 for batch in opened.iter_batches(_BATCH_ROWS):
                     read += len(batch)
-                    columns = ([_text(one) for one in column.to_pylist()] for column in batch)
+                    columns = ([_text(cell) for cell in column.to_pylist()] for column in batch)
                     yield read / whole, list(map(list, zip(*columns, strict=True)))
             except (ArrowException, TypeError, ValueError) as error:
                 raise BadTable(f"{file}: {error}") from None
@@ -118,19 +118,21 @@ def arrays(file: Path) -> tuple[NDArray[Any], dict[str, NDArray[Any]]]:
     if file.suffix != ".npz":
         return _mapped(str(file), file), {}
     try:
-        found = dict(np.load(file, allow_pickle=False))
+        by_name = dict(np.load(file, allow_pickle=False))
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - numpy parses the header as Python
         raise BadTable(f"{file}: not a file of numbers ({error})") from None
-    wide = [name for name in found if found[name].ndim == 2]
+    wide = [name for name in by_name if by_name[name].ndim == 2]
     if len(wide) != 1:
         raise BadTable(
             f"{file} holds {len(wide)} matrices; give a file with one matrix, and vectors beside it"
         )
-    matrix = found.pop(wide[0])
+    matrix = by_name.pop(wide[0])
     _check_matrix(str(file), matrix)
-    return matrix, {name: one for name, one in found.items() if one.shape == matrix.shape[:1]}
+    return matrix, {
+        name: array for name, array in by_name.items() if array.shape == matrix.shape[:1]
+    }
 
 
 def _check_matrix(file: str, matrix: NDArray[Any]) -> None:

@@ -52,14 +52,14 @@ def _units(rows: Sequence[Sequence[str]]) -> list[str]:
     """
     if len(rows) <= _LEAST_BELOW or any(map(_is_number, rows[0])):
         return []
-    found = []
+    units = []
     for column, cell in enumerate(rows[0]):
         below = [row[column] for row in rows[1:] if column < len(row) and row[column].strip()]
         if cell.strip() and 2 * sum(map(_is_number, below)) > len(below):
             if cell in below:
                 return []
-            found.append(cell.strip())
-    return found
+            units.append(cell.strip())
+    return units
 
 
 def _is_number(cell: str) -> bool:
@@ -103,11 +103,17 @@ def _delimiter(lines: Sequence[str]) -> str:
 
     If none does, it is the one that splits the first line into the most cells.
     """
-    widths = {one: [len(row) for row in csv.reader(lines, delimiter=one)] for one in DELIMITERS}
-    for one, found in widths.items():
-        width, times = Counter(found).most_common(1)[0] if found else (1, 0)
-        if width > 1 and times >= 0.9 * len(found) and (found[0] > 1 or times > 2):
-            return one
-    if not any(max(found, default=0) > 1 for found in widths.values()):
+    widths = {
+        delimiter: [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        for delimiter in DELIMITERS
+    }
+    for delimiter, counts in widths.items():
+        width, times = Counter(counts).most_common(1)[0] if counts else (1, 0)
+        if width > 1 and times >= 0.9 * len(counts) and (counts[0] > 1 or times > 2):
+            return delimiter
+    if not any(max(counts, default=0) > 1 for counts in widths.values()):
         return ";"
-    return max(widths, key=lambda one: (widths[one][0], sum(width > 1 for width in widths[one])))
+    return max(
+        widths,
+        key=lambda delimiter: (widths[delimiter][0], sum(width > 1 for width in widths[delimiter])),
+    )

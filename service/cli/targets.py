@@ -108,20 +108,20 @@ class Targets:
 
     def remember(self, rows: Rows) -> None:
         """Keep the rows as context for later rows of their detectors. This sends nothing."""
-        for one, some, _ in self.split(rows):
-            one.stream.remember(some.X, some.times, some.sources)
+        for target, some, _ in self.split(rows):
+            target.stream.remember(some.X, some.times, some.sources)
 
-    def _name(self, value: str, where: str) -> str:
+    def _name(self, value: str, place: str) -> str:
         entity = _NOT_IN_A_NAME.sub("_", value)
         if not 1 <= len(entity) <= _LONGEST:
             raise BadTable(
-                f"{where}, column {self._group_by}: {quoted([value])} gives no name for a "
+                f"{place}, column {self._group_by}: {quoted([value])} gives no name for a "
                 f"detector, which must have 1 to {_LONGEST} characters"
             )
         if self._entities.setdefault(entity, value) != value:
             both = quoted([self._entities[entity], value])
             raise BadTable(
-                f"{where}, column {self._group_by}: {both} give the same detector name; rename one"
+                f"{place}, column {self._group_by}: {both} give the same detector name; rename one"
             )
         return f"{self._detector}:{entity}"
 

@@ -112,25 +112,25 @@ class Chunk:
         not have the column's type, for a number beyond float32, and, without `gaps`, for a blank
         cell.
         """
-        found = np.empty((len(self), len(columns)), np.float32)
+        X = np.empty((len(self), len(columns)), np.float32)
         for j, (name, kind) in enumerate(columns):
             try:
                 values = self.numbers(name) if kind == "number" else typed(self.cells[name], kind)
             except BadCell as error:
                 cell = quoted([self.cells[name][error.row]])
-                where = f"{self.where(error.row)}, column {name}"
-                raise BadTable(f"{where}: {cell} {error}") from None
+                place = f"{self.where(error.row)}, column {name}"
+                raise BadTable(f"{place}: {cell} {error}") from None
             if not gaps and (blank := np.isnan(values)).any():
                 raise BadTable(
                     f"{self.where(int(blank.argmax()))}, column {name} is blank: fill it, delete "
                     'the line, or set `"missing": "impute"` in the config of the detector'
                 )
             with np.errstate(over="ignore"):
-                found[:, j] = values
-            if (beyond := np.isinf(found[:, j])).any():
-                where = self.where(int(beyond.argmax()))
-                raise BadTable(f"{where}, column {name}: the number is too large for float32")
-        return found
+                X[:, j] = values
+            if (beyond := np.isinf(X[:, j])).any():
+                place = self.where(int(beyond.argmax()))
+                raise BadTable(f"{place}, column {name}: the number is too large for float32")
+        return X
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,14 +206,14 @@ class _Roles:
 
 def _roles(file: str, names: list[str], options: Options) -> _Roles:
     def place(option: str, wanted: str) -> list[int]:
-        found = [i for i, name in enumerate(names) if name == wanted]
-        if not found and wanted.isdigit() and 1 <= int(wanted) <= len(names):
-            found = [int(wanted) - 1]
-        if not found:
+        places = [i for i, name in enumerate(names) if name == wanted]
+        if not places and wanted.isdigit() and 1 <= int(wanted) <= len(names):
+            places = [int(wanted) - 1]
+        if not places:
             raise BadTable(
                 f"{file}: there is no column {quoted([wanted])} ({option}); it has {quoted(names)}"
             )
-        return found
+        return places
 
     time = None if options.time is None else place("--time", options.time)[0]
     source = None if options.source is None else place("--source", options.source)[0]
@@ -248,7 +248,7 @@ class _Reader:
         while some := list(islice(lines, size)):
             end = len(some) if len(some) == size else self._before_sums(some)
             size = later
-            rows_of_chunk = [self._row(*one) for one in some[:end]]
+            rows_of_chunk = [self._row(*numbered) for numbered in some[:end]]
             chunk = self._chunk([line for line, _ in some[:end]], rows_of_chunk)
             yield replace(chunk, sums=[line for line, _ in some[end:]])
 

@@ -17,10 +17,10 @@ def split(cell: str) -> tuple[str, str]:
     (('1,389.5', 'ms'), ('21', '°C'), ('12.50', '$'), ('5e3', ''))
     """
     text = cell.strip()
-    if found := _AFTER.fullmatch(text):
-        return found[1].rstrip(), found[2]
-    if found := _BEFORE.fullmatch(text):
-        return found[2], found[1]
+    if match := _AFTER.fullmatch(text):
+        return match[1].rstrip(), match[2]
+    if match := _BEFORE.fullmatch(text):
+        return match[2], match[1]
     return cell, ""
 
 
@@ -36,11 +36,14 @@ def common(cells: Sequence[str], *, comma: bool = False) -> str:
     first, unit = next(parts, ("", ""))
     if not unit or not is_number(first, comma=comma):
         return ""
-    same = all(of == unit and is_number(number, comma=comma) for number, of in parts)
+    same = all(own_unit == unit and is_number(number, comma=comma) for number, own_unit in parts)
     return unit if same else ""
 
 
 def without(cells: Sequence[str], unit: str) -> Sequence[str]:
     """Return the cells with `unit` taken from each number that has it. Others stay as they are."""
     parts = (split(cell) for cell in cells)
-    return [number if of == unit else cell for cell, (number, of) in zip(cells, parts, strict=True)]
+    return [
+        number if own_unit == unit else cell
+        for cell, (number, own_unit) in zip(cells, parts, strict=True)
+    ]

@@ -58,11 +58,11 @@ def watch(
 
     options = options_of(time, source, drop, time_format, timezone)
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
-        one = Targets(client, detector, sheet, None, partial(known, client)).first
-        tell(sheet, one.columns)
-        live = LiveIncidents(rule_of(one.status, timed=time is not None), options.clock().zone)
+        target = Targets(client, detector, sheet, None, partial(known, client)).first
+        tell(sheet, target.columns)
+        live = LiveIncidents(rule_of(target.status, timed=time is not None), options.clock().zone)
         with contextlib.suppress(KeyboardInterrupt):
-            for row in _scored(one, sheet, from_start=from_start):
+            for row in _scored(target, sheet, from_start=from_start):
                 if as_json:
                     console.show_json(row.to_dict())
                     continue
@@ -73,15 +73,15 @@ def watch(
             console.show(line)
 
 
-def _scored(one: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[ScoredRow]":
+def _scored(target: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[ScoredRow]":
     """Yield the rows with their scores as they come. Earlier rows are only context by default."""
     from service.cli import score_result
     from service.cli.judged_rows import WHY, located
 
-    for rows in sheet.rows(one.columns, gaps=one.gaps):
+    for rows in sheet.rows(target.columns, gaps=target.gaps):
         if rows.places[0] <= sheet.lines_before and not from_start:
-            one.stream.remember(rows.X, rows.times, rows.sources)
+            target.stream.remember(rows.X, rows.times, rows.sources)
             continue
         with located(rows):
-            answer = one.stream.score(rows.X, rows.times, rows.sources, why=WHY)
-        yield from score_result.rows(rows, answer, one.config)
+            answer = target.stream.score(rows.X, rows.times, rows.sources, why=WHY)
+        yield from score_result.rows(rows, answer, target.config)

@@ -150,10 +150,10 @@ class Stream:
         self, client: Client, name: str, config: Mapping[str, object] | None = None
     ) -> None:
         """Make a stream. Without `config`, the config comes from the service."""
-        held: Any = config_in_force(client.detector(name)) if config is None else config
+        in_force: Any = config_in_force(client.detector(name)) if config is None else config
         self._client, self._name = client, name
-        self._names = _category_names(held)
-        self._tails = Tails(held.get("context"))
+        self._names = _category_names(in_force)
+        self._tails = Tails(in_force.get("context"))
 
     def score(
         self,
@@ -183,14 +183,14 @@ class Stream:
                     _fill_in(whole.setdefault(name, [None] * len(X)), value, part)
                 else:
                     whole[name] = value
-        found: ScoreAnswer = whole
-        return found
+        scored: ScoreAnswer = whole
+        return scored
 
     def _reasons(
         self, part: Part, alarms: Sequence[bool | None], why: int | None
     ) -> list[list[Attribution]]:
         """Return the attributions of the rows of a request that alarm, [] for other rows."""
-        found: list[list[Attribution]] = [[] for _ in part.X]
+        reasons_of_rows: list[list[Attribution]] = [[] for _ in part.X]
         rows = np.flatnonzero([alarm is True for alarm in alarms])
         for some, context in self._alarms(part, rows):
             times = None if part.times is None else part.times[some]
@@ -199,10 +199,10 @@ class Stream:
             answer = self._client.score(
                 self._name, self._rows_to_send(sent), **_fields(sent), record=False, explain=why
             )
-            reasons = answer.get("attributions") or found
+            reasons = answer.get("attributions") or reasons_of_rows
             for i, own in zip(some[context:], reasons[context:], strict=False):
-                found[i] = own
-        return found
+                reasons_of_rows[i] = own
+        return reasons_of_rows
 
     def _alarms(self, part: Part, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], int]]:
         """Yield rows to explain in one request, after so many rows that are their context."""
@@ -280,9 +280,9 @@ def config_in_force(status: DetectorStatus) -> DetectorConfig:
 def _category_names(config: Mapping[str, Any]) -> list[str] | None:
     """Return the column names if a column is a category, else None: words need rows by name."""
     columns = config.get("columns") or []
-    if all(one["type"] != "category" for one in columns):
+    if all(column["type"] != "category" for column in columns):
         return None
-    return [one["name"] for one in columns]
+    return [column["name"] for column in columns]
 
 
 def _fields(part: Part) -> dict[str, Any]:

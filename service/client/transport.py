@@ -99,10 +99,10 @@ def listed(name: str, kind: type[T]) -> Callable[[httpx.Response], list[T]]:
     del kind
 
     def read(answer: httpx.Response) -> list[T]:
-        found = _object(answer).get(name)
-        if not isinstance(found, list):
+        entries = _object(answer).get(name)
+        if not isinstance(entries, list):
             raise Refused(answer.status_code, {"detail": _FOREIGN})
-        return found
+        return entries
 
     return read
 

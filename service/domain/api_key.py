@@ -113,15 +113,15 @@ _LEAST_SECRET = 32  # characters of a key in a file, because a person may have c
 
 def fixed(settings: Settings) -> list[Grant]:
     """Return the keys in the files that the settings name. Raises BadSettings for a bad key."""
-    found = []
+    grants = []
     for setting, scopes in (
         ("admin_key_file", frozenset(Scope)),
         ("metrics_key_file", frozenset({Scope.METRICS})),
     ):
         if getattr(settings, setting) is not None:
             name = setting.replace("_", " ")
-            found.append(Grant.of(_secret_in_file(settings, setting), name, scopes))
-    return found
+            grants.append(Grant.of(_secret_in_file(settings, setting), name, scopes))
+    return grants
 
 
 def _secret_in_file(settings: Settings, setting: str) -> bytes:

@@ -37,17 +37,17 @@ def of_service(store: str | None, worker_age: float | None) -> list[Item]:
 
     `worker_age` is the seconds since any worker reported, None if no worker ever did.
     """
-    found = []
+    items = []
     if store is not None:
-        found.append(Item("store", None, store, "/v1/service"))
+        items.append(Item("store", None, store, "/v1/service"))
     if worker_age is None:
-        found.append(
+        items.append(
             Item("worker", None, f"no worker has reported: {_WITHOUT_WORKER}", "/v1/service")
         )
     elif worker_age > WORKER_SECONDS:
         text = f"no worker has reported for {worker_age:.0f} s: {_WITHOUT_WORKER}"
-        found.append(Item("worker", None, text, "/v1/service"))
-    return found
+        items.append(Item("worker", None, text, "/v1/service"))
+    return items
 
 
 def of_detector(
@@ -58,16 +58,24 @@ def of_detector(
     Drift that is younger than an hour is left out while an incident is open about which a person
     is told or has decided: both have one cause.
     """
-    told = any(one.pages or one.like or verdict for one, verdict in incidents)
+    incident_known = any(
+        incident.pages or incident.like or verdict for incident, verdict in incidents
+    )
     name, path = detector.name, f"/v1/detectors/{detector.name}"
-    found = [
-        Item("incident", name, _told(one, now), f"{path}/incidents/{one.id}", one.start)
-        for one, verdict in incidents
-        if one.pages and verdict is None
+    items = [
+        Item(
+            "incident",
+            name,
+            _told(incident, now),
+            f"{path}/incidents/{incident.id}",
+            incident.start,
+        )
+        for incident, verdict in incidents
+        if incident.pages and verdict is None
     ]
     state, since = detector.drift.state, unix_seconds(detector.drift.since)
-    if state in DRIFT_NEEDS and not (told and now - (since or now) < _NEW_SECONDS):
-        found.append(Item(state, name, DRIFT_NEEDS[state], f"{path}/drift", since))
+    if state in DRIFT_NEEDS and not (incident_known and now - (since or now) < _NEW_SECONDS):
+        items.append(Item(state, name, DRIFT_NEEDS[state], f"{path}/drift", since))
     last = detector.last_retraining
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")
@@ -75,15 +83,15 @@ def of_detector(
             f"the last retraining was {last.outcome}: {first}; {detector.parked} vectors wait to "
             "be released or discarded"
         )
-        found.append(Item("failed", name, text, f"{path}/quarantine"))
+        items.append(Item("failed", name, text, f"{path}/quarantine"))
     elif detector.parked:
         text = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
-        found.append(Item("parked", name, text, f"{path}/quarantine"))
+        items.append(Item("parked", name, text, f"{path}/quarantine"))
     if detector.quarantined:
         rows = "row waits" if detector.quarantined == 1 else "rows wait"
         text = f"{detector.quarantined} {rows} for a person"
-        found.append(Item("quarantine", name, text, f"{path}/quarantine"))
-    return found
+        items.append(Item("quarantine", name, text, f"{path}/quarantine"))
+    return items
 
 
 def _told(incident: Incident, now: float) -> str:
@@ -95,5 +103,6 @@ def worst_first(items: Iterable[Item]) -> list[Item]:
     """Return the items sorted by kind, then by waiting time (longest first), then by detector."""
     order: Mapping[str, int] = {kind: place for place, kind in enumerate(KINDS)}
     return sorted(
-        items, key=lambda one: (order[one.kind], one.since or 0.0, one.detector or "", one.path)
+        items,
+        key=lambda item: (order[item.kind], item.since or 0.0, item.detector or "", item.path),
     )

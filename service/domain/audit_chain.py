@@ -38,10 +38,10 @@ class WrittenEntry(AuditEntry, frozen=True):
     @classmethod
     def read(cls, written: bytes, previous: str, digest: str) -> Self:
         """Return the entry with the stored JSON `written`."""
-        found = orjson.loads(written)
+        fields = orjson.loads(written)
         return cls(
-            found["seq"], found["at"], found["from"], found["to"],
-            found["action"], found["who"], found["why"], previous, digest, written,
+            fields["seq"], fields["at"], fields["from"], fields["to"],
+            fields["action"], fields["who"], fields["why"], previous, digest, written,
         )  # fmt: skip
 
     @classmethod
@@ -52,8 +52,8 @@ class WrittenEntry(AuditEntry, frozen=True):
 
     def to_dict(self) -> JsonObject:
         """Return the document for an answer."""
-        found: JsonObject = orjson.loads(self.written)
-        return found | {"previous": self.previous, "hash": self.hash}
+        fields: JsonObject = orjson.loads(self.written)
+        return fields | {"previous": self.previous, "hash": self.hash}
 
     @property
     def intact(self) -> bool:

@@ -75,8 +75,8 @@ def read(cell: str) -> float:
         except ValueError:
             pass
     text = cell.strip().replace("\N{MINUS SIGN}", "-").removesuffix("%").rstrip()
-    found = _NUMBER.fullmatch(text)
-    if found is None:
+    match = _NUMBER.fullmatch(text)
+    if match is None:
         raise ValueError("not a number")
     return float(_BETWEEN.sub("", text))
 
@@ -116,12 +116,12 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
     if comma:
         cells = [plain(cell) for cell in cells]
     try:
-        found = np.array([float(cell) if "_" not in cell else read(cell) for cell in cells])
+        parsed = np.array([float(cell) if "_" not in cell else read(cell) for cell in cells])
     except ValueError:
-        found = np.array([_number_in(row, cell) for row, cell in enumerate(cells)])
-    if (infinite := np.isinf(found)).any():
+        parsed = np.array([_number_in(row, cell) for row, cell in enumerate(cells)])
+    if (infinite := np.isinf(parsed)).any():
         raise BadCell(int(infinite.argmax()), "is not a finite number: leave the cell blank")
-    return found
+    return parsed
 
 
 def _number_in(row: int, cell: str) -> float:
@@ -135,13 +135,13 @@ def _number_in(row: int, cell: str) -> float:
 
 def flags(cells: Sequence[str]) -> NDArray[np.float64]:
     """Return 0 or 1 for each cell (n,), NaN for a blank cell. Raises BadCell for other text."""
-    found = np.empty(len(cells))
+    parsed = np.empty(len(cells))
     for row, cell in enumerate(cells):
         value = FLAGS.get(cell.strip().lower())
         if value is None and not is_blank(cell):
             raise BadCell(row, "is not a flag (true, false, yes, no, on, off, 1, 0)")
-        found[row] = math.nan if value is None else value
-    return found
+        parsed[row] = math.nan if value is None else value
+    return parsed
 
 
 def words(cells: Sequence[str]) -> NDArray[np.float64]:
@@ -199,21 +199,21 @@ class Clock:
 
         `latest` has the latest time of each source before these rows; it is brought up to date.
         """
-        found = np.empty(len(cells))
+        parsed = np.empty(len(cells))
         latest = {} if latest is None else latest
         twice = None
         for row, cell in enumerate(cells):
             source = "" if sources is None else sources[row]
             try:
-                found[row], ambiguous = self._time(cell.strip(), latest.get(source))
+                parsed[row], ambiguous = self._time(cell.strip(), latest.get(source))
             except (ValueError, OverflowError):
                 raise BadCell(row, "is blank" if is_blank(cell) else "is not a time") from None
-            if not EARLIEST <= found[row] <= LATEST:
+            if not EARLIEST <= parsed[row] <= LATEST:
                 raise BadCell(row, "is not a time between the years 1 and 9999")
             twice = row if ambiguous and twice is None else twice
             if self.zone is not UTC:
-                latest[source] = _latest_of(float(found[row]), latest.get(source))
-        return Times(found, twice)
+                latest[source] = _latest_of(float(parsed[row]), latest.get(source))
+        return Times(parsed, twice)
 
     def _moment(self, cell: str) -> datetime | float:
         """Return the time or the seconds since 1970 in a cell. Raises ValueError for other text."""
@@ -246,7 +246,7 @@ class Clock:
         if first < latest.at and set_back:
             return second
         expected = latest.at + latest.step
-        return min(first, second, key=lambda one: abs(one - expected))
+        return min(first, second, key=lambda hour: abs(hour - expected))
 
 
 def _offset(at: float, zone: tzinfo) -> object:

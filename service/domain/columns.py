@@ -20,7 +20,9 @@ class Columns:
     def of(cls, config: Config) -> "Columns":
         """Return the columns of a detector; raise Unprocessable if its columns have no names."""
         if config.columns is not None:
-            names, types = zip(*((one.name, one.type) for one in config.columns), strict=True)
+            names, types = zip(
+                *((column.name, column.type) for column in config.columns), strict=True
+            )
             return cls(tuple(names), tuple(types))
         if config.features is not None:
             return cls(config.features, ("number",) * len(config.features))

@@ -32,14 +32,14 @@ class Pointer(NamedTuple):
     changed: int = 0
 
 
-def older(one: Pointer, other: Pointer) -> bool:
-    """Return whether `one` is an earlier state than `other` of the same detector.
+def older(pointer: Pointer, other: Pointer) -> bool:
+    """Return whether `pointer` is an earlier state than `other` of the same detector.
 
     A store that was restored from a copy gives the numbers of lost changes a second time. So lower
-    numbers are not enough: by the store's clock, `one` must not be the later change.
+    numbers are not enough: by the store's clock, `pointer` must not be the later change.
     """
-    mine = (one.generation, one.config_revision)
-    return mine < (other.generation, other.config_revision) and one.changed <= other.changed
+    mine = (pointer.generation, pointer.config_revision)
+    return mine < (other.generation, other.config_revision) and pointer.changed <= other.changed
 
 
 class Retraining(Struct, frozen=True):

@@ -153,8 +153,8 @@ def _check_size(body: bytes | str | Mapping[str, Any]) -> None:
 MERGED = frozenset({"retrain", "replay", "model"})  # a change may name single fields of these
 
 
-def changed(held: DetectorConfig, body: bytes | str) -> DetectorConfig:
-    """Return `held` with the fields that the JSON object `body` changes.
+def changed(stored: DetectorConfig, body: bytes | str) -> DetectorConfig:
+    """Return `stored` with the fields that the JSON object `body` changes.
 
     A field in MERGED is merged field by field. Every other field is replaced as a whole. A null
     sets the value null. Raises Unprocessable as `parse` does.
@@ -165,7 +165,7 @@ def changed(held: DetectorConfig, body: bytes | str) -> DetectorConfig:
         raise Unprocessable("The change is not JSON.") from None
     if not isinstance(asked, dict):
         raise Unprocessable("The change of a config must be a JSON object.")
-    values = held.to_dict()
+    values = stored.to_dict()
     for name, value in asked.items():
         before = values.get(name)
         by_field = name in MERGED and isinstance(value, dict) and isinstance(before, dict)
@@ -195,35 +195,35 @@ def left_out(body: bytes | str) -> frozenset[str]:
 
 
 def with_fields_of(
-    config: DetectorConfig, held: DetectorConfig, names: frozenset[str]
+    config: DetectorConfig, stored: DetectorConfig, names: frozenset[str]
 ) -> DetectorConfig:
-    """Return `config` with the fields `names` of `held`, if both have the same kind of model."""
-    if config.kind != held.kind:
+    """Return `config` with the fields `names` of `stored`, if both have the same kind of model."""
+    if config.kind != stored.kind:
         return config
-    return replace(config, **{name: getattr(held, name) for name in sorted(names)})
+    return replace(config, **{name: getattr(stored, name) for name in sorted(names)})
 
 
 def _reason(error: ValidationError) -> str:
     """Return the field of an error and the allowed values, but never the value that was sent."""
     # If a field allows several forms, report the error of the form that matched furthest.
-    found = error.errors(include_input=False, include_url=False)
-    first = max(found, key=lambda one: (one["type"] == "value_error", len(one["loc"])))
+    errors = error.errors(include_input=False, include_url=False)
+    first = max(errors, key=lambda error: (error["type"] == "value_error", len(error["loc"])))
     path = [str(part) for part in first["loc"]]
     if first["type"] in _UNKNOWN_FIELD:
         # The client chose the name of an unknown field, so the error must not repeat it.
         *path, _ = path
         known = next((_PARTS[part] for part in reversed(path) if part in _PARTS), DetectorConfig)
-        text = f"unknown field; the fields are {', '.join(one.name for one in fields(known))}"
+        text = f"unknown field; the fields are {', '.join(field.name for field in fields(known))}"
     elif first["type"] == "json_invalid":
         text = "the config is not JSON"
     elif path[0:1] == ["threshold"] and path[1:2] and path[1] not in THRESHOLDS:
         text = f"choose one of {', '.join(THRESHOLDS)}"
     elif path[0:1] == ["model"] and first["type"] == "literal_error":
-        text = f"give 'auto', or an object of {', '.join(one.name for one in fields(Model))}"
+        text = f"give 'auto', or an object of {', '.join(field.name for field in fields(Model))}"
     else:
         text = first["msg"].removeprefix("Value error, ")
-    where = ".".join(part for part in path if part in _KNOWN)
-    return text if not where or text.startswith(where) else f"{where}: {text}"
+    field_path = ".".join(part for part in path if part in _KNOWN)
+    return text if not field_path or text.startswith(field_path) else f"{field_path}: {text}"
 
 
 _PARTS: dict[str, type] = {
@@ -238,7 +238,9 @@ _PARTS: dict[str, type] = {
     "replay": Replay,
 }
 _UNKNOWN_FIELD = {"extra_forbidden", "unexpected_keyword_argument"}
-_KNOWN = {"in"} | {one.name for kind in (DetectorConfig, *_PARTS.values()) for one in fields(kind)}
+_KNOWN = {"in"} | {
+    field.name for kind in (DetectorConfig, *_PARTS.values()) for field in fields(kind)
+}
 
 
 def configured(version: Version, config: DetectorConfig) -> Version:

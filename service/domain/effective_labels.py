@@ -22,8 +22,8 @@ class EffectiveLabels(NamedTuple):
 
 def effective_labels(labels: Sequence[Label], left: Container[str], spared: int) -> EffectiveLabels:
     """Return the labels that have an effect, if the champion did not learn the batches `left`."""
-    normal = [one for one in labels if one.label == "normal"]
-    unlearned = sum(one.batch is not None and one.batch in left for one in normal)
+    normal = [label for label in labels if label.label == "normal"]
+    unlearned = sum(label.batch is not None and label.batch in left for label in normal)
     return EffectiveLabels(len(normal), len(labels) - len(normal), unlearned, spared)
 
 

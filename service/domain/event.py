@@ -104,7 +104,7 @@ def equal_share_of_senders(labels: Sequence[Label], most: int) -> list[Label]:
         return list(labels)
     rank: dict[str, int] = {}
     ranked = []
-    for place, one in enumerate(labels):
-        rank[one.sender] = rank.get(one.sender, 0) + 1
-        ranked.append((rank[one.sender], place))
+    for place, label in enumerate(labels):
+        rank[label.sender] = rank.get(label.sender, 0) + 1
+        ranked.append((rank[label.sender], place))
     return [labels[place] for place in sorted(place for _, place in sorted(ranked)[:most])]

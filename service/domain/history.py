@@ -150,19 +150,19 @@ def _column_layout(bins: int) -> tuple[tuple[str, int], ...]:
 
 def _packed_chunk(buckets: Mapping[int, Bucket], bits: int, bins: int) -> bytes:
     order = sorted(buckets)
-    found = [buckets[at] for at in order]
-    n = len(found)
-    severities = np.array([one.severities for one in found]).reshape(n, BINS)
-    regimes = np.array([one.regimes for one in found]).reshape(n, REGIMES + 1)
+    chosen = [buckets[at] for at in order]
+    n = len(chosen)
+    severities = np.array([bucket.severities for bucket in chosen]).reshape(n, BINS)
+    regimes = np.array([bucket.regimes for bucket in chosen]).reshape(n, REGIMES + 1)
     if bins:
         severities = severities.reshape(n, bins, BINS // bins).sum(axis=2)
     else:
         severities, regimes = severities[:, :0], np.zeros_like(regimes)
     values = (
-        np.array(order), np.array([one.rows for one in found]),
-        np.array([one.alarms for one in found]),
-        np.array([one.severity_max for one in found]),
-        np.array([one.generation for one in found]),
+        np.array(order), np.array([bucket.rows for bucket in chosen]),
+        np.array([bucket.alarms for bucket in chosen]),
+        np.array([bucket.severity_max for bucket in chosen]),
+        np.array([bucket.generation for bucket in chosen]),
         rounded(severities, bits), rounded(regimes, min(bits, 8)),
     )  # fmt: skip
     raw = bytearray()
@@ -205,17 +205,19 @@ def points(
     are minutes for an hour, they are used instead of the bucket of the hour.
     """
     detailed = {at * MINUTE // HOUR for at in minutes}
-    found = [(at * MINUTE, one) for at, one in minutes.items()]
-    found += [(at * HOUR, one) for at, one in hours.items() if at not in detailed]
-    inside = sorted(((at, one) for at, one in found if start <= at < end), key=lambda pair: pair[0])
+    buckets = [(at * MINUTE, minute) for at, minute in minutes.items()]
+    buckets += [(at * HOUR, hour) for at, hour in hours.items() if at not in detailed]
+    inside = sorted(
+        ((at, bucket) for at, bucket in buckets if start <= at < end), key=lambda pair: pair[0]
+    )
     if not inside:
         return []
     step = MINUTE * max(1, math.ceil((end - start) / max(most - 1, 1) / MINUTE))
     # Steps are counted from 1970, so that every point begins at a whole minute.
     joined: dict[int, Bucket] = {}
-    for at, one in inside:
-        add(joined, int(at // step), one)
-    return [Point(max(place * step, start), one) for place, one in sorted(joined.items())]
+    for at, bucket in inside:
+        add(joined, int(at // step), bucket)
+    return [Point(max(place * step, start), bucket) for place, bucket in sorted(joined.items())]
 
 
 def chunk_of(step: int, place: int) -> str:
@@ -239,7 +241,7 @@ def by_minute(at: float, now: float) -> bool:
 
 def expired(fields: Iterable[str], now: float) -> list[str]:
     """Return the names of the chunks that are too old to be kept at `now`."""
-    found = []
+    gone = []
     for name in fields:
         start = int(name[1:]) * SPAN * step_of(name)
         if step_of(name) == MINUTE:
@@ -247,8 +249,8 @@ def expired(fields: Iterable[str], now: float) -> list[str]:
         else:
             kept = start + SPAN * HOUR >= now - HOURS_KEPT
         if not kept:
-            found.append(name)
-    return found
+            gone.append(name)
+    return gone
 
 
 def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:
@@ -258,7 +260,7 @@ def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:
     seem to have half its rate. The result is None if that minute is less than an hour ago.
     """
     since = int(now // MINUTE) - 86_400 // MINUTE
-    recent = [(at, one.rows) for at, one in minutes.items() if at >= since]
+    recent = [(at, minute.rows) for at, minute in minutes.items() if at >= since]
     if not recent:
         return None
     elapsed = (now - min(at for at, _ in recent) * MINUTE) / 86_400

@@ -84,7 +84,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the leading features, the largest contribution first."""
-        return tuple(one.feature for one in self.leading)
+        return tuple(lead.feature for lead in self.leading)
 
 
 def explains_better(row: KeptRow, explained: float) -> bool:
@@ -148,13 +148,13 @@ class DismissedPattern(msgspec.Struct, frozen=True):
 
     def covers(self, leading: Sequence[Attribution]) -> bool:
         """Return whether a row with these leading features is similar to the dismissed rows."""
-        return bool(leading) and all(self._covers(one) for one in leading)
+        return bool(leading) and all(self._covers(lead) for lead in leading)
 
-    def _covers(self, one: Attribution) -> bool:
-        if isinstance(one.value, str):
-            return one.value in self.words.get(one.feature, ())
-        low, high = self.ranges.get(one.feature, (math.inf, -math.inf))
-        value = numeric(one.value)
+    def _covers(self, lead: Attribution) -> bool:
+        if isinstance(lead.value, str):
+            return lead.value in self.words.get(lead.feature, ())
+        low, high = self.ranges.get(lead.feature, (math.inf, -math.inf))
+        value = numeric(lead.value)
         return value is not None and low <= value <= high
 
 
@@ -163,13 +163,15 @@ def pattern_of_incident(incident: Incident, rows: Sequence[KeptRow]) -> Dismisse
     ranges: dict[str, tuple[float, float]] = {}
     words: dict[str, tuple[str, ...]] = {}
     for leading in (incident.leading, *(row.leading for row in rows)):
-        for one in leads(leading):
-            value = numeric(one.value)
-            if isinstance(one.value, str):
-                words[one.feature] = tuple(dict.fromkeys((*words.get(one.feature, ()), one.value)))
+        for lead in leads(leading):
+            value = numeric(lead.value)
+            if isinstance(lead.value, str):
+                words[lead.feature] = tuple(
+                    dict.fromkeys((*words.get(lead.feature, ()), lead.value))
+                )
             elif value is not None:
-                low, high = ranges.get(one.feature, (value, value))
-                ranges[one.feature] = (min(low, value), max(high, value))
+                low, high = ranges.get(lead.feature, (value, value))
+                ranges[lead.feature] = (min(low, value), max(high, value))
     return DismissedPattern(incident.id, ranges, words)
 
 
@@ -181,13 +183,13 @@ def pattern_of_event(event: Event) -> DismissedPattern:
     """
     ranges: dict[str, tuple[float, float]] = {}
     words: dict[str, tuple[str, ...]] = {}
-    for one in leads(event.attributions):
-        value, expected = numeric(one.value), numeric(one.expected)
-        if isinstance(one.value, str):
-            words[one.feature] = (one.value,)
+    for lead in leads(event.attributions):
+        value, expected = numeric(lead.value), numeric(lead.expected)
+        if isinstance(lead.value, str):
+            words[lead.feature] = (lead.value,)
         elif value is not None and expected is not None:
             reach = 0.1 * abs(value - expected)
-            ranges[one.feature] = (value - reach, value + reach)
+            ranges[lead.feature] = (value - reach, value + reach)
     return DismissedPattern(f"e{event.id}", ranges, words)
 
 
@@ -214,8 +216,10 @@ def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
     """
     if not contributions:
         return ()
-    most = max(one.contribution for one in contributions)
-    return tuple(one for one in contributions if one.contribution >= _LEADS * most)[:LEADING]
+    most = max(contribution.contribution for contribution in contributions)
+    return tuple(
+        contribution for contribution in contributions if contribution.contribution >= _LEADS * most
+    )[:LEADING]
 
 
 def sentence(incident: Incident) -> str:
@@ -226,9 +230,9 @@ def sentence(incident: Incident) -> str:
     'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
     parts = [
-        f"{_in_words(one.feature)} {number(one.value, beside=one.expected)} where "
-        f"{number(one.expected, beside=one.value)} is expected"
-        for one in incident.leading[:1]
+        f"{_in_words(lead.feature)} {number(lead.value, beside=lead.expected)} where "
+        f"{number(lead.expected, beside=lead.value)} is expected"
+        for lead in incident.leading[:1]
     ]
     # The values are those of the row that explains the incident. A later row may be worse.
     worse = "at worst " if incident.leading and incident.peak > incident.explained else ""

@@ -126,7 +126,7 @@ class Fold(msgspec.Struct):
 
     def open(self) -> list[Incident]:
         """Return the incidents that are open."""
-        return [one.open for one in self.sources.values() if one.open is not None]
+        return [source.open for source in self.sources.values() if source.open is not None]
 
     def _take_alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
         kept = dict(block.kept_rows)
@@ -187,14 +187,21 @@ class Fold(msgspec.Struct):
 
     def _open(self, source: Source, name: str, severity: float, context: Context) -> Change:
         rule, row = context.rule, source.alarms[-1]
-        first = next(i for i, one in enumerate(source.alarms) if row - one < rule.m)
+        first = next(i for i, alarm in enumerate(source.alarms) if row - alarm < rule.m)
         # The clock of a client may be set back between two rows.
         start, end = min(source.times[first:]), max(source.times[first:])
-        rows = tuple(one for one in source.waiting if one.at >= start)
-        peak = max(rows, key=lambda one: one.severity, default=None)
+        rows = tuple(row for row in source.waiting if row.at >= start)
+        peak = max(rows, key=lambda row: row.severity, default=None)
         explaining = _explaining_row(rows)
         leading = leads(explaining.leading) if explaining else ()
-        like = next((one.id for one in context.dismissed_patterns if one.covers(leading)), None)
+        like = next(
+            (
+                dismissed_pattern.id
+                for dismissed_pattern in context.dismissed_patterns
+                if dismissed_pattern.covers(leading)
+            ),
+            None,
+        )
         old = context.now - source.times[-1] > OLD_SECONDS
         self.opened += 1
         source.open = Incident(
@@ -243,7 +250,7 @@ class Fold(msgspec.Struct):
         """Drop sources if too many are followed; return the changes of their incidents."""
         changes: list[Change] = []
         while len(self.sources) > SOURCES:
-            name = min(self.sources, key=lambda one: self.sources[one].heard)
+            name = min(self.sources, key=lambda source: self.sources[source].heard)
             changes += self._end_source(self.sources[name], context)
             del self.sources[name]
         return changes
@@ -272,11 +279,11 @@ def _extended(
 
 def _explaining_row(rows: Sequence[KeptRow]) -> KeptRow | None:
     """Return the row that explains `rows`, given in order; None if none has leading features."""
-    found, explained = None, 0.0
+    explaining, explained = None, 0.0
     for row in rows:
         if explains_better(row, explained):
-            found, explained = row, row.severity
-    return found
+            explaining, explained = row, row.severity
+    return explaining
 
 
 def _pages_now(incident: Incident, at: float, context: Context) -> bool:

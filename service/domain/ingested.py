@@ -25,7 +25,7 @@ class Ingested:
 
     def to_dict(self) -> JsonObject:
         """Return the JSON object of the answer."""
-        found: JsonObject = {
+        fields: JsonObject = {
             "batch_id": self.batch_id,
             "accepted": self.accepted,
             "quarantined": self.quarantined,
@@ -33,5 +33,5 @@ class Ingested:
             "buffered": self.buffered,
         }
         if self.why:
-            found["why"] = self.why
-        return found | dict(self.triage)
+            fields["why"] = self.why
+        return fields | dict(self.triage)

@@ -62,9 +62,9 @@ def _frequent_kinds(
     return sorted(often, key=lambda kind: -len(kind[1]))
 
 
-def _side(one: Attribution) -> str:
-    if isinstance(one.value, str):
-        return f"is {one.value}"
-    value, expected = numeric(one.value), numeric(one.expected)
+def _side(attribution: Attribution) -> str:
+    if isinstance(attribution.value, str):
+        return f"is {attribution.value}"
+    value, expected = numeric(attribution.value), numeric(attribution.expected)
     above = value is not None and expected is not None and value > expected
     return f"{'above' if above else 'below'} what is expected"

@@ -59,26 +59,26 @@ def descended(origins: Sequence[VersionOrigin], affected: Iterable[int]) -> set[
     `origins` is sorted by number, so a parent comes before its children. A copy of a version has
     the same sha256.
     """
-    found, digests = set(affected), set[str]()
-    for one in origins:
-        if one.parent in found or digests & {one.sha256, one.parent_sha256}:
-            found.add(one.number)
-        if one.number in found and one.sha256:
-            digests.add(one.sha256)
-    return found
+    reached, digests = set(affected), set[str]()
+    for origin in origins:
+        if origin.parent in reached or digests & {origin.sha256, origin.parent_sha256}:
+            reached.add(origin.number)
+        if origin.number in reached and origin.sha256:
+            digests.add(origin.sha256)
+    return reached
 
 
 def ranges(origins: Iterable[VersionOrigin]) -> list[tuple[str, str]]:
     """Return the ranges `(first, last]` that the versions took; adjacent ranges are joined."""
-    found: list[tuple[str, str]] = []
-    for one in origins:
-        if one.first is None or one.last is None:
+    ranges: list[tuple[str, str]] = []
+    for origin in origins:
+        if origin.first is None or origin.last is None:
             continue
-        if found and found[-1][1] == one.first:
-            found[-1] = (found[-1][0], one.last)
+        if ranges and ranges[-1][1] == origin.first:
+            ranges[-1] = (ranges[-1][0], origin.last)
         else:
-            found.append((one.first, one.last))
-    return found
+            ranges.append((origin.first, origin.last))
+    return ranges
 
 
 def position(entry: str) -> Position:
@@ -87,10 +87,10 @@ def position(entry: str) -> Position:
     return int(milliseconds), int(number or 0)
 
 
-def within(entry: str, found: Iterable[tuple[str, str]]) -> bool:
+def within(entry: str, ranges: Iterable[tuple[str, str]]) -> bool:
     """Return whether the entry with this id is in one of the ranges `(first, last]`."""
     at = position(entry)
-    return any(position(first) < at <= position(last) for first, last in found)
+    return any(position(first) < at <= position(last) for first, last in ranges)
 
 
 class Batches(Struct, frozen=True):

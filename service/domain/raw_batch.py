@@ -98,14 +98,16 @@ def learnable(
     The rows of all batches with timestamps are sorted by time. In a batch without timestamps, the
     context of a row is the rows before it in the same batch.
     """
-    n = sum(len(one.X) for one in batches)
-    starts = np.cumsum([0, *(len(one.X) for one in batches)])
-    timed = [i for i, one in enumerate(batches) if one.details and one.details.times is not None]
+    n = sum(len(batch.X) for batch in batches)
+    starts = np.cumsum([0, *(len(batch.X) for batch in batches)])
+    timed = [
+        i for i, batch in enumerate(batches) if batch.details and batch.details.times is not None
+    ]
     pool = _pool_of([batches[i] for i in timed], [starts[i] for i in timed])
     if chosen is None:
         chosen = _choose_context(pool, config, n)
     context, kept = chosen.context, np.zeros(n, bool)
-    raw = next((one.X.shape[1] for one in batches if one.details), 0)
+    raw = next((batch.X.shape[1] for batch in batches if batch.details), 0)
     numbers = config.numbers(raw)
     parts: list[tuple[NDArray[np.intp], NDArray[np.float32]]] = []
     for start, (X, details) in zip(starts, batches, strict=False):
@@ -190,7 +192,7 @@ def _pool_of(batches: Sequence[RawBatch], starts: Iterable[int]) -> _Pool | None
     known = np.concatenate(context)
     order = np.lexsort((known, when))
     return _Pool(
-        np.concatenate([one.X for one in batches])[order],
+        np.concatenate([batch.X for batch in batches])[order],
         when[order],
         [sources[i] for i in order],
         known[order],

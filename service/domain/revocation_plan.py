@@ -119,7 +119,7 @@ class DetectorVersions:
         champion. It leaves out versions that an earlier revocation marked for another target,
         because their data was relearned then.
         """
-        learned = {n for n, found in self.sources.items() if any(map(target.includes, found))}
+        learned = {n for n, source in self.sources.items() if any(map(target.includes, source))}
         mine = {n for n, mark in self.marks.items() if getattr(mark, target.kind) == target.id}
         marked = descended(self.origins, learned | mine)
         return marked, (marked - set(self.marks) | mine) & set(self.promoted)

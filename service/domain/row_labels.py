@@ -83,37 +83,37 @@ def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
 
     A time without a zone is UTC. Raises BadVectors with the row of an invalid time.
     """
-    found = np.empty(len(values))
+    times = np.empty(len(values))
     for row, value in enumerate(values):
         try:
-            found[row] = _time(value)
+            times[row] = _time(value)
         except (ValueError, OverflowError, TypeError):
             raise BadVectors(
                 "The time is not valid: send RFC 3339, or seconds since 1970.", row=row
             ) from None
-    outside = ~((found >= EARLIEST) & (found <= LATEST))
+    outside = ~((times >= EARLIEST) & (times <= LATEST))
     if outside.any():
         raise BadVectors(
             "The time is not in the years 1 to 9999: numbers are seconds since 1970, not "
             "milliseconds.",
             row=int(outside.argmax()),
         )
-    return found
+    return times
 
 
 def _time(value: Any) -> float:
     if isinstance(value, str):
-        found = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+        moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     return float(value)
 
 
-def _checked_texts(what: str, values: Sequence[Any]) -> tuple[str, ...]:
+def _checked_texts(field: str, values: Sequence[Any]) -> tuple[str, ...]:
     for row, value in enumerate(values):
         if not isinstance(value, str):
-            raise BadVectors(f"The {what} is not a string.", row=row)
+            raise BadVectors(f"The {field} is not a string.", row=row)
         if not 1 <= len(value) <= LONGEST or len(value.encode()) > LONGEST:
-            raise BadVectors(f"The {what} must have 1 to {LONGEST} bytes.", row=row)
+            raise BadVectors(f"The {field} must have 1 to {LONGEST} bytes.", row=row)
     return tuple(values)

@@ -60,8 +60,8 @@ class Ignore:
 
     def to_dict(self) -> JsonObject:
         """Return the JSON object of the rule in a config."""
-        found = {"column": self.column, "above": self.above, "below": self.below}
-        return {name: value for name, value in found.items() if value is not None}
+        bounds = {"column": self.column, "above": self.above, "below": self.below}
+        return {name: value for name, value in bounds.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,8 @@ class RowRules:
         if self.off is None:
             return None
         values = np.array(
-            [code_of(one) if isinstance(one, str) else one for one in self.off.values], np.float32
+            [code_of(value) if isinstance(value, str) else value for value in self.off.values],
+            np.float32,
         )
         return np.isin(X[:, names.index(self.off.column)], values)
 
@@ -112,24 +113,26 @@ class RowRules:
         Such a row is no longer an anomaly after its ignored columns are set to their expected
         values.
         """
-        found = np.zeros(len(X), bool)
+        ignored = np.zeros(len(X), bool)
         rows = np.flatnonzero(anomalous)
         if not self.ignore or not len(rows):
-            return found
+            return ignored
         names = version.config.column_names(version.dimension)
         mended = X[rows].copy()
         changed = np.zeros(len(rows), bool)
         for i, attributions in enumerate(version.explain(X[rows], len(names))):
-            for one in attributions:
-                if isinstance(one.value, str) or isinstance(one.expected, str):
+            for attribution in attributions:
+                if isinstance(attribution.value, str) or isinstance(attribution.expected, str):
                     continue
-                if self._covers(one.feature, apart := one.value - one.expected):
-                    _shift_column(mended[i], version, names.index(one.feature), -apart)
+                if self._covers(
+                    attribution.feature, apart := attribution.value - attribution.expected
+                ):
+                    _shift_column(mended[i], version, names.index(attribution.feature), -apart)
                     changed[i] = True
         if changed.any():
             still = version.judge(mended[changed], threshold).is_anomaly
-            found[rows[changed]] = ~still
-        return found
+            ignored[rows[changed]] = ~still
+        return ignored
 
     def _covers(self, column: str, deviation: float) -> bool:
         return any(rule.column == column and rule.covers(deviation) for rule in self.ignore)

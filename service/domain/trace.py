@@ -13,10 +13,10 @@ _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*
 
 def trace_id(headers: list[str]) -> str:
     """Return the trace id in a request's `traceparent` headers, or '' if there is no valid one."""
-    found = _FORM.fullmatch(headers[0]) if len(headers) == 1 else None
-    if found is None:
+    match = _FORM.fullmatch(headers[0]) if len(headers) == 1 else None
+    if match is None:
         return ""
-    version, trace, parent, more = found.groups()
+    version, trace, parent, more = match.groups()
     if version == "ff" or (version == "00" and more):
         return ""
     return trace if trace.strip("0") and parent.strip("0") else ""

@@ -43,11 +43,11 @@ class BucketCounts(msgspec.Struct, frozen=True, array_like=True):
 
     def bucket(self, generation: int) -> Bucket:
         """Return the counts as a bucket of the history."""
-        found = Bucket(self.rows, self.alarms, self.severity_max, generation)
+        bucket = Bucket(self.rows, self.alarms, self.severity_max, generation)
         for place, count in self.bins:
-            found.severities[place] = count
-        found.regimes[: len(self.regimes)] = self.regimes
-        return found
+            bucket.severities[place] = count
+        bucket.regimes[: len(self.regimes)] = self.regimes
+        return bucket
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -84,8 +84,8 @@ def decode(packed: bytes, events: Sequence[str] = ()) -> Report | None:
     blocks = []
     for block in report.blocks:
         named = tuple(
-            (position, msgspec.structs.replace(one, event=event))
-            for (position, one), event in zip(block.kept_rows, ids, strict=False)
+            (position, msgspec.structs.replace(row, event=event))
+            for (position, row), event in zip(block.kept_rows, ids, strict=False)
         )
         blocks.append(msgspec.structs.replace(block, kept_rows=named))
     return msgspec.structs.replace(report, blocks=tuple(blocks))
@@ -98,7 +98,9 @@ def counts_alone(reports: Sequence[Report]) -> Report:
         for tally in report.tallies:
             history.add(joined, (tally.step, tally.place), tally.bucket(report.generation))
     first = reports[0]
-    tallies = tuple(BucketCounts.of(step, place, one) for (step, place), one in joined.items())
+    tallies = tuple(
+        BucketCounts.of(step, place, counts) for (step, place), counts in joined.items()
+    )
     return Report(first.uid, first.version, first.generation, tallies)
 
 

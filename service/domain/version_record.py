@@ -131,7 +131,7 @@ def describe(version: Version, policy: Policy, labels: Labels | None) -> NewReco
     If one of them changes later, the threshold changes too.
     """
     lineage, threshold = version.lineage, version.threshold_for(policy, labels)
-    held = version.calibration.false_alarm_rate(threshold.value)
+    false_alarms = version.calibration.false_alarm_rate(threshold.value)
     return NewRecord(
         strategy=lineage.strategy,
         n_prev=lineage.n_prev,
@@ -149,7 +149,9 @@ def describe(version: Version, policy: Policy, labels: Labels | None) -> NewReco
         dimension=version.dimension,
         threshold=ThresholdRecord(float(threshold.value), float(threshold.alpha), dict(policy)),
         calibration=CalibrationRecord(
-            threshold.calibration, len(version.calibration.scores), HeldRate(*map(float, held))
+            threshold.calibration,
+            len(version.calibration.scores),
+            HeldRate(*map(float, false_alarms)),
         ),
     )
 
@@ -236,13 +238,13 @@ class StoredVersion(NamedTuple):
 
     def to_dict(self) -> JsonObject:
         """Return the document for an answer."""
-        found: JsonObject = orjson.loads(self.text)
+        document: JsonObject = orjson.loads(self.text)
         if self.revoked is not None:
             mark = orjson.loads(self.revoked)
-            found["revoked"] = mark | {"at": rfc3339(mark["at"] / 1000)}
-        del found["created"]
+            document["revoked"] = mark | {"at": rfc3339(mark["at"] / 1000)}
+        del document["created"]
         created = rfc3339(self.record.created / 1000)
-        return found | {"state": self.state, "created_at": created, "pruned": self.pruned}
+        return document | {"state": self.state, "created_at": created, "pruned": self.pruned}
 
 
 def stored_version(

@@ -52,12 +52,12 @@ def worded(
     config: DetectorConfig, X: NDArray[np.float32], words: Mapping[float, str]
 ) -> DetectorConfig:
     """Return the config with the words of the categories in X (n, w); `words` are by code."""
-    columns = {one.name: one for one in config.columns or ()}
+    columns = {column.name: column for column in config.columns or ()}
     of_features = config.feature_names(X.shape[1])
     for place in config.categories(X.shape[1]):
         column = columns[of_features[place]]
-        held = (words.get(code) for code in np.unique(X[:, place]).tolist())
-        known = dict.fromkeys((*(column.values or ()), *(word for word in held if word)))
+        learned_words = (words.get(code) for code in np.unique(X[:, place]).tolist())
+        known = dict.fromkeys((*(column.values or ()), *(word for word in learned_words if word)))
         columns[column.name] = replace(column, values=tuple(known)[:MOST_VALUES] or None)
     return replace(config, columns=tuple(columns.values()))
 

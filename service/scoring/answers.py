@@ -69,10 +69,10 @@ def _quality(text: str) -> float:
 
 
 def _common_fields(champion: Champion) -> JsonObject:
-    judge: JsonObject = {"judged_by": champion.name} if champion.stands_for else {}
+    judged_by: JsonObject = {"judged_by": champion.name} if champion.stands_for else {}
     return {
         "detector": champion.stands_for or champion.name,
-        **judge,
+        **judged_by,
         "version": champion.number,
         "generation": champion.generation,
         "config_revision": champion.config_revision,
@@ -132,16 +132,18 @@ def as_json(
         document |= whole._asdict() | {"is_anomaly": verdicts.tolist()}
         document["states"] = [STATES[state] for state in states.tolist()]
     if attributions is not None:
-        explained = iter([[one._asdict() for one in row] for row in attributions])
+        explained = iter([[attribution._asdict() for attribution in row] for row in attributions])
         every = [True] * len(judgement.scores) if states is None else _judged_rows(states).tolist()
-        document["attributions"] = [next(explained) if one else [] for one in every]
+        document["attributions"] = [
+            next(explained) if is_explained else [] for is_explained in every
+        ]
     return Reply(200, JSON, orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
 def _judged_rows(states: States) -> npt.NDArray[np.bool_]:
     """Return which rows were judged, (n,)."""
-    found: npt.NDArray[np.bool_] = (states == SCORED) | (states == IGNORED)
-    return found
+    judged: npt.NDArray[np.bool_] = (states == SCORED) | (states == IGNORED)
+    return judged
 
 
 def _over_all_rows(judgement: Judgement, judged: npt.NDArray[np.bool_]) -> Judgement:

@@ -85,15 +85,15 @@ def _check_sizes(messages: Any, width: int) -> None:
             message = messages.read_next_message()
         except StopIteration:
             return
-        found = declared(memoryview(message.metadata), memoryview(message.body or b""))
-        check_rows(found.rows)
-        if found.dictionary:
-            words += found.size
+        sizes = declared(memoryview(message.metadata), memoryview(message.body or b""))
+        check_rows(sizes.rows)
+        if sizes.dictionary:
+            words += sizes.size
         else:
-            rows += max(found.rows, 0)
+            rows += max(sizes.rows, 0)
             check_rows(rows)
         # With each batch its dictionaries are checked anew.
-        size += found.size + (0 if found.dictionary else words)
+        size += sizes.size + (0 if sizes.dictionary else words)
         if max(size, 4 * rows * width) > MOST_BYTES:
             raise TooLarge(
                 f"An Arrow stream has at most {MOST_BYTES} bytes when it is decompressed. "
@@ -102,32 +102,34 @@ def _check_sizes(messages: Any, width: int) -> None:
             )
 
 
-def _column_values(found: Any, kind: str) -> npt.NDArray[np.float64]:
+def _column_values(column: Any, kind: str) -> npt.NDArray[np.float64]:
     """Return the values of a column of type `kind`, NaN for a missing one. Raises BadCell."""
     import pyarrow as pa
 
     if kind == "category":
-        return _word_codes(_as_objects(found, LONGEST_WORD))
+        return _word_codes(_as_objects(column, LONGEST_WORD))
     kinds = pa.types
     right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
     right += [kinds.is_boolean] * (kind == "flag")
-    if not any(is_right(found.type) for is_right in right):
+    if not any(is_right(column.type) for is_right in right):
         raise BadCell(0, "has an Arrow type that is not numeric")
-    whole = found.cast(pa.float64(), safe=False)
+    whole = column.cast(pa.float64(), safe=False)
     return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _column_labels(found: Any) -> Iterable[Any]:
+def _column_labels(column: Any) -> Iterable[Any]:
     """Return times as seconds since 1970, and other labels as they are. Raises BadCell."""
     import pyarrow as pa
 
-    if not pa.types.is_timestamp(found.type):
-        return _as_objects(found, LONGEST)
-    whole = found.cast(pa.timestamp("us", tz=found.type.tz), safe=False).cast(pa.int64())
-    return (None if one is None else one / 1e6 for one in _as_objects(whole, LONGEST))
+    if not pa.types.is_timestamp(column.type):
+        return _as_objects(column, LONGEST)
+    whole = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
+    return (
+        None if as_object is None else as_object / 1e6 for as_object in _as_objects(whole, LONGEST)
+    )
 
 
-def _as_objects(found: Any, longest: int) -> Iterator[Any]:
+def _as_objects(column: Any, longest: int) -> Iterator[Any]:
     """Yield the values of an Arrow array as objects of Python.
 
     Raises BadCell for a text of more than `longest` characters, before it becomes an object: in
@@ -136,42 +138,42 @@ def _as_objects(found: Any, longest: int) -> Iterator[Any]:
     import pyarrow as pa
 
     kinds = pa.types
-    if kinds.is_dictionary(found.type):
-        return _looked_up(found, longest)
-    sizes = _text_sizes(found)
+    if kinds.is_dictionary(column.type):
+        return _looked_up(column, longest)
+    sizes = _text_sizes(column)
     if sizes is not None and len(long := np.flatnonzero(sizes > _BYTES_OF_A_CHARACTER * longest)):
         raise BadCell(int(long[0]), f"has more than {longest} characters")
     plain = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_null)
-    if sizes is None and not any(is_plain(found.type) for is_plain in plain):
+    if sizes is None and not any(is_plain(column.type) for is_plain in plain):
         raise BadCell(0, "has an Arrow type that is neither text nor numeric")
-    starts = range(0, len(found), _SLICE)
-    return chain.from_iterable(found.slice(start, _SLICE).to_pylist() for start in starts)
+    starts = range(0, len(column), _SLICE)
+    return chain.from_iterable(column.slice(start, _SLICE).to_pylist() for start in starts)
 
 
-def _looked_up(found: Any, longest: int) -> Iterator[Any]:
+def _looked_up(column: Any, longest: int) -> Iterator[Any]:
     """Yield the values of a dictionary array. Each word that is used becomes one object."""
     known: dict[int | None, Any] = {None: None}
-    for row, place in enumerate(_as_objects(found.indices, longest)):
+    for row, place in enumerate(_as_objects(column.indices, longest)):
         if place not in known:
             try:
-                (known[place],) = _as_objects(found.dictionary.slice(place, 1), longest)
+                (known[place],) = _as_objects(column.dictionary.slice(place, 1), longest)
             except BadCell as error:
                 raise BadCell(row, str(error)) from None
         yield known[place]
 
 
-def _text_sizes(found: Any) -> npt.NDArray[np.int64] | None:
+def _text_sizes(column: Any) -> npt.NDArray[np.int64] | None:
     """Return the bytes of each text, (n,); None for an array of another type."""
     import pyarrow as pa
     from pyarrow import compute
 
-    if pa.types.is_string_view(found.type):
-        views = np.frombuffer(found.buffers()[1], "<i4")[::4]  # each begins with its size
-        sizes = views[found.offset : found.offset + len(found)].astype(np.int64)
-        sizes[np.asarray(found.is_null())] = 0
+    if pa.types.is_string_view(column.type):
+        views = np.frombuffer(column.buffers()[1], "<i4")[::4]  # each begins with its size
+        sizes = views[column.offset : column.offset + len(column)].astype(np.int64)
+        sizes[np.asarray(column.is_null())] = 0
         return sizes
-    if pa.types.is_string(found.type) or pa.types.is_large_string(found.type):
-        return np.asarray(compute.binary_length(found).fill_null(0), np.int64)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return np.asarray(compute.binary_length(column).fill_null(0), np.int64)
     return None
 
 

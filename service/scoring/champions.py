@@ -150,21 +150,21 @@ class Champions:
             return champion
         if detector is None:
             return None
-        held = self._pinned.get((name, detector.uid, number))
-        if held is None:
+        pin = self._pinned.get((name, detector.uid, number))
+        if pin is None:
             return None
         now = champion or detector
-        if held.stored != now.pointer:
-            return self.pin(detector, number, held.loaded, held.inline)
+        if pin.stored != now.pointer:
+            return self.pin(detector, number, pin.loaded, pin.inline)
         self._pinned.move_to_end((name, detector.uid, number))
-        return held
+        return pin
 
     def pins(self) -> dict[str, dict[int, str | None]]:
         """Return the pinned versions in memory: detector -> number -> sha256 of the artifact."""
-        found: dict[str, dict[int, str | None]] = {}
-        for (name, _, number), held in self._pinned.items():
-            found.setdefault(name, {})[number] = held.sha256
-        return found
+        pinned: dict[str, dict[int, str | None]] = {}
+        for (name, _, number), pin in self._pinned.items():
+            pinned.setdefault(name, {})[number] = pin.sha256
+        return pinned
 
     def unpin(self, name: str, number: int) -> None:
         """Unload a pinned version, because its artifact in the store has changed."""
@@ -180,10 +180,10 @@ class Champions:
         threshold = loaded.version.threshold_for(config.threshold, labels)
         loaded = loaded._replace(version=configured(loaded.version, config))
         options = ServingOptions(threshold, rules=config.rules, inline=inline)
-        held = Champion.of(detector.name, number, now.pointer, loaded, options)
+        pin = Champion.of(detector.name, number, now.pointer, loaded, options)
         key = (detector.name, detector.uid, number)
-        self._pinned[key] = held
+        self._pinned[key] = pin
         self._pinned.move_to_end(key)
         while len(self._pinned) > self._pinned_loaded:
             self._pinned.popitem(last=False)
-        return held
+        return pin

@@ -112,10 +112,10 @@ def apply_rules(parsed: Parsed, judgement: Judgement) -> tuple[Parsed, Judgement
     champion, (X, labels, states) = parsed.champion, parsed.rows
     if states is None or not champion.rules.ignore or not len(X):
         return parsed, judgement
-    found = champion.rules.ignored(champion.version, champion.threshold, X, judgement.is_anomaly)
+    ignored = champion.rules.ignored(champion.version, champion.threshold, X, judgement.is_anomaly)
     states = states.copy()
-    states[np.flatnonzero(states == SCORED)[found]] = IGNORED
-    judgement = judgement._replace(is_anomaly=judgement.is_anomaly & ~found)
+    states[np.flatnonzero(states == SCORED)[ignored]] = IGNORED
+    judgement = judgement._replace(is_anomaly=judgement.is_anomaly & ~ignored)
     return parsed._replace(rows=ModelRows(X, labels, states)), judgement
 
 

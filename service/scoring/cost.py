@@ -53,11 +53,11 @@ def fits_inline(media_type: str, size: int, bounds: InlineBounds) -> bool:
     return share(media_type, size, bounds) <= 1
 
 
-def affordable_rows(judge: Callable[[int], object]) -> int:
+def affordable_rows(score_rows: Callable[[int], object]) -> int:
     """Return how many rows can be judged within the budget; `judge(n)` judges n rows."""
     affordable = 0
     for rows in _TRIED:
-        seconds = _fastest_try(judge, rows)
+        seconds = _fastest_try(score_rows, rows)
         if seconds > BUDGET_SECONDS:
             break
         affordable = int(rows * BUDGET_SECONDS / seconds)
@@ -66,19 +66,19 @@ def affordable_rows(judge: Callable[[int], object]) -> int:
     return affordable
 
 
-def _fastest_try(judge: Callable[[int], object], rows: int) -> float:
+def _fastest_try(score_rows: Callable[[int], object], rows: int) -> float:
     seconds = math.inf
     for tried in range(_TRIES):
         if tried > 1 and seconds > _HOPELESS * BUDGET_SECONDS:
             break  # two tries were far too slow, so the scheduler is not the cause
-        before, now = seconds, _timed(judge, rows)
+        before, now = seconds, _timed(score_rows, rows)
         seconds = min(before, now)
         if max(before, now) < _ALIKE * seconds:
             break
     return seconds
 
 
-def _timed(judge: Callable[[int], object], rows: int) -> float:
+def _timed(score_rows: Callable[[int], object], rows: int) -> float:
     started = time.perf_counter()
-    judge(rows)
+    score_rows(rows)
     return max(time.perf_counter() - started, 1e-9)

@@ -124,8 +124,8 @@ def _parsed_numbers(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], 
     document: Any = parser.parse(text)
     if whole and len(document) != 1:
         raise ValueError
-    found = document["vectors"] if whole else document
-    return np.frombuffer(found.as_buffer(of_type="d")), [len(row) for row in found]
+    rows = document["vectors"] if whole else document
+    return np.frombuffer(rows.as_buffer(of_type="d")), [len(row) for row in rows]
 
 
 def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
@@ -150,8 +150,8 @@ def _row_end(body: bytes, start: int) -> re.Match[bytes] | None:
     """Return the first end of a row from `start` on. None if the row is longer than allowed."""
     for place in range(start, min(len(body), start + LONGEST), PIECE):
         # A search holds the lock, so it gets one block. Blocks overlap: an end may cross a border.
-        if found := _ROW_END.search(body, place, place + 2 * PIECE):
-            return found
+        if match := _ROW_END.search(body, place, place + 2 * PIECE):
+            return match
     return None
 
 
@@ -187,17 +187,17 @@ def _check_commas(text: bytes, base: int) -> None:
 
 
 def _read_by_msgspec(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Matrix:
-    found: Sequence[Sequence[float | None]]
+    rows: Sequence[Sequence[float | None]]
     try:
         if gaps:
-            found = _gappy_body.decode(text).vectors if whole else _gappy_rows.decode(text)
+            rows = _gappy_body.decode(text).vectors if whole else _gappy_rows.decode(text)
         else:
-            found = _body.decode(text).vectors if whole else _rows.decode(text)
+            rows = _body.decode(text).vectors if whole else _rows.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _located_problem(error, text, base) from None
     if whole and not _has_one_field(text):
         raise BadVectors("`vectors` is given more than once.")
-    return _as_matrix(found, base, width)
+    return _as_matrix(rows, base, width)
 
 
 def _has_one_field(text: bytes) -> bool:
@@ -259,8 +259,10 @@ def _located_problem(error: Exception, body: bytes, base: int) -> BadVectors:  #
     if not stops:
         return BadVectors("The JSON ends before it is complete.")
     row, column = _place_after(body[begin : min(stops)])
-    what = "The value is not a finite number." if column is not None else "The JSON is malformed."
-    return BadVectors(what, row=None if row is None else row + base, column=column)
+    problem = (
+        "The value is not a finite number." if column is not None else "The JSON is malformed."
+    )
+    return BadVectors(problem, row=None if row is None else row + base, column=column)
 
 
 def _type_problem(text: str, base: int) -> BadVectors:

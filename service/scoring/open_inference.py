@@ -99,11 +99,11 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
 
 def reply(champion: Champion, inference: Inference, judgement: Judgement) -> Reply:
     """Return the response: JSON, followed by the binary outputs if there are any."""
-    found = dict(zip(OUTPUTS, judgement, strict=True))
+    columns = dict(zip(OUTPUTS, judgement, strict=True))
     outputs: list[JsonObject] = []
     blobs: list[bytes] = []
     for name, binary in inference.outputs.items():
-        column = found[name]
+        column = columns[name]
         output: JsonObject = {"name": name, "datatype": OUTPUTS[name], "shape": [len(column)]}
         if binary:
             blobs.append(column.astype(bool if OUTPUTS[name] == "BOOL" else "<f8").tobytes())
@@ -158,9 +158,12 @@ def _wanted_outputs(request: _Request) -> dict[str, bool]:
     binary = request.parameters.get("binary_data_output") is True
     if request.outputs is None:
         return dict.fromkeys(OUTPUTS, binary)
-    if not request.outputs or not all(one.name in OUTPUTS for one in request.outputs):
+    if not request.outputs or not all(output.name in OUTPUTS for output in request.outputs):
         raise BadRequest(f"`outputs` must name one or more of {', '.join(OUTPUTS)}.")
-    return {one.name: one.parameters.get("binary_data", binary) is True for one in request.outputs}
+    return {
+        output.name: output.parameters.get("binary_data", binary) is True
+        for output in request.outputs
+    }
 
 
 def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:

@@ -44,8 +44,8 @@ class Records:
         self._aliases = {n: f"c{i}" for i, n in enumerate(columns.names)} if awkward else {}
         fields = []
         for i, kind in enumerate(columns.types):
-            one = _TYPES[kind]
-            fields.append((f"c{i}", one | None if gaps else one))
+            row_type = _TYPES[kind]
+            fields.append((f"c{i}", row_type | None if gaps else row_type))
         record = msgspec.defstruct(
             "Record",
             fields,
@@ -74,17 +74,17 @@ class Records:
 
     def read(self, text: bytes) -> Matrix:
         """Return the rows (n, d) of a JSON list of records. Raises BadVectors or TooLarge."""
-        found: list[Matrix] = []
+        matrices: list[Matrix] = []
         rows = 0
         for piece in pieces.lists(text):
             pieces.check_length(piece, rows)
             try:
-                found.append(self._matrix(self._list.decode(self._renamed(piece)), rows))
+                matrices.append(self._matrix(self._list.decode(self._renamed(piece)), rows))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self.locate(_decoded_leniently(piece), rows)
-            rows += len(found[-1])
+            rows += len(matrices[-1])
             pieces.check_rows(rows)
-        return np.concatenate(found)
+        return np.concatenate(matrices)
 
     def packed(self, body: bytes) -> bytes | None:
         """Return the rows of a valid body as little-endian float32, one after the other.
@@ -108,7 +108,7 @@ class Records:
 
     def read_lines(self, body: bytes) -> tuple[Matrix, RowLabels]:
         """Return the rows (n, d) of a body with one record a line, and the labels of the rows."""
-        found: list[Matrix] = []
+        matrices: list[Matrix] = []
         labels: dict[str, list[Any]] = {"timestamp": [], "source": [], "id": []}
         rows = 0
         for piece in pieces.lines(body):
@@ -117,20 +117,22 @@ class Records:
                 lines = self._lines.decode_lines(self._renamed_lines(piece))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._locate_line(piece, rows)
-            found.append(self._matrix([line.record for line in lines], rows))
+            matrices.append(self._matrix([line.record for line in lines], rows))
             for name, values in labels.items():
                 values += [getattr(line, name) for line in lines]
             rows += len(lines)
             pieces.check_rows(rows)
         if not rows:
             raise BadVectors("There are no vectors.")
-        return np.concatenate(found), _labels(rows, labels)
+        return np.concatenate(matrices), _labels(rows, labels)
 
     def _renamed(self, text: bytes) -> bytes:
         """Return a JSON list of records with the aliases of the columns' names."""
         if not self._aliases:
             return text
-        return msgspec.json.encode([self._with_aliases(one) for one in msgspec.json.decode(text)])
+        return msgspec.json.encode(
+            [self._with_aliases(record) for record in msgspec.json.decode(text)]
+        )
 
     def _renamed_lines(self, text: bytes) -> bytes:
         """Return lines with one record each with the aliases of the columns' names."""
@@ -209,8 +211,8 @@ class Records:
             if kind != "flag":
                 raise BadVectors(f"{subject} is a boolean, not a number.", row=row, column=place)
         elif not isinstance(value, int | float):
-            what = "true or false" if kind == "flag" else "a number"
-            raise BadVectors(f"{subject} is not {what}.", row=row, column=place)
+            expected = "true or false" if kind == "flag" else "a number"
+            raise BadVectors(f"{subject} is not {expected}.", row=row, column=place)
         elif not abs(value) <= 1.8e308 or not math.isfinite(value):
             raise BadVectors(f"{subject} is not a finite number.", row=row, column=place)
 
@@ -226,20 +228,20 @@ class Records:
         raise BadVectors("The lines cannot be read.")
 
     def _check_line(self, line: bytes, row: int) -> NoReturn:
-        found = _decoded_leniently(line, row)
-        if not isinstance(found, dict) or "record" not in found:
+        decoded = _decoded_leniently(line, row)
+        if not isinstance(decoded, dict) or "record" not in decoded:
             raise BadVectors('A line is {"record": {...}, "timestamp", "source", "id"}.', row=row)
-        if not set(found) <= {"record", "timestamp", "source", "id"}:
+        if not set(decoded) <= {"record", "timestamp", "source", "id"}:
             raise BadVectors(
                 "Unknown field; a line has `record`, `timestamp`, `source`, `id`.", row=row
             )
         for name in ("source", "id"):
-            if not isinstance(found.get(name), str | None):
+            if not isinstance(decoded.get(name), str | None):
                 raise BadVectors(f"`{name}` is not a string.", row=row)
-        stamp = found.get("timestamp")
+        stamp = decoded.get("timestamp")
         if isinstance(stamp, bool) or not isinstance(stamp, str | int | float | None):
             raise BadVectors("`timestamp` is RFC 3339, or seconds since 1970.", row=row)
-        self.locate([found["record"]], row)
+        self.locate([decoded["record"]], row)
 
 
 @functools.lru_cache(maxsize=256)

@@ -41,35 +41,35 @@ def parse_query(query: str) -> Query:
     """Return the options in the query. Unknown parameters are ignored. Raises Unprocessable."""
     if not query:
         return Query()
-    found: dict[str, str] = {}
+    fields: dict[str, str] = {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32)
     except ValueError:
         raise Unprocessable("The query has too many parameters.") from None
     for name, text in pairs:
-        if name in found:
+        if name in fields:
             raise Unprocessable(f"`{name}` in the query is given more than once.")
         if name in _PARAMETERS:
-            found[name] = text
+            fields[name] = text
     for name, choices in (("record", ("true", "false")), ("extra", ("drop",))):
-        if found.get(name, choices[0]) not in choices:
+        if fields.get(name, choices[0]) not in choices:
             raise Unprocessable(f"`{name}` in the query must be {' or '.join(choices)}.")
     return Query(
-        version=_whole_number(found, "version"),
-        explain=_whole_number(found, "explain"),
-        record=found.get("record") != "false",
+        version=_whole_number(fields, "version"),
+        explain=_whole_number(fields, "explain"),
+        record=fields.get("record") != "false",
         roles=ColumnRoles(
-            time=found.get("time"),
-            source=found.get("source"),
-            id=found.get("id"),
-            drop=tuple(one for one in found.get("drop", "").split(",") if one),
-            extra="extra" in found,
+            time=fields.get("time"),
+            source=fields.get("source"),
+            id=fields.get("id"),
+            drop=tuple(dropped for dropped in fields.get("drop", "").split(",") if dropped),
+            extra="extra" in fields,
         ),
     )
 
 
-def _whole_number(found: Mapping[str, str], name: str) -> int | None:
-    text = found.get(name)
+def _whole_number(fields: Mapping[str, str], name: str) -> int | None:
+    text = fields.get(name)
     if text is None:
         return None
     value = int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0

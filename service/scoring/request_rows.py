@@ -221,12 +221,12 @@ def _read_json(
     if config.names is not None:
         reader = records_of(Columns.of(config), gaps=gaps, extra=roles.extra)
     try:
-        found = (_normal_body if normal else _body).decode(body)
+        decoded = (_normal_body if normal else _body).decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         known = NORMAL_FIELDS if normal else FIELDS
         raise _decoding_problem(error, body, dimension, reader, known, gaps=gaps) from None
     _check_once(body)
-    by_position, by_name = bytes(found.vectors), bytes(found.records)
+    by_position, by_name = bytes(decoded.vectors), bytes(decoded.records)
     if bool(by_position) == bool(by_name):
         raise BadVectors("Give one of `vectors` and `records`.")
     if by_name:
@@ -239,12 +239,12 @@ def _read_json(
         X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
     labels = row_labels(
         len(X),
-        _entries_of("timestamps", found.timestamps),
-        _entries_of("sources", found.sources),
-        _entries_of("ids", found.ids),
+        _entries_of("timestamps", decoded.timestamps),
+        _entries_of("sources", decoded.sources),
+        _entries_of("ids", decoded.ids),
     )
-    vouched = isinstance(found, _NormalBody) and found.vouch
-    return RequestRows(X, labels, found.context_rows, vouched)
+    vouched = isinstance(decoded, _NormalBody) and decoded.vouch
+    return RequestRows(X, labels, decoded.context_rows, vouched)
 
 
 def _entries_of(name: str, raw: msgspec.Raw) -> list[Any] | None:
@@ -252,30 +252,30 @@ def _entries_of(name: str, raw: msgspec.Raw) -> list[Any] | None:
     text = bytes(raw)
     if text in (b"", b"null"):
         return None
-    what = "RFC 3339, or seconds since 1970" if name == "timestamps" else "a string"
+    expected = "RFC 3339, or seconds since 1970" if name == "timestamps" else "a string"
     decoder: msgspec.json.Decoder[Any] = _times if name == "timestamps" else _texts
-    found: list[Any] = []
+    entries: list[Any] = []
     for piece in pieces.lists(text):
-        pieces.check_length(piece, len(found))
+        pieces.check_length(piece, len(entries))
         try:
-            found += decoder.decode(piece)
+            entries += decoder.decode(piece)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             at = _ENTRY.search(str(error))
-            row = None if at is None else len(found) + int(at[1])
-            raise BadVectors(f"`{name}`: each is {what}.", row=row) from None
-        pieces.check_rows(len(found))
-    return found
+            row = None if at is None else len(entries) + int(at[1])
+            raise BadVectors(f"`{name}`: each is {expected}.", row=row) from None
+        pieces.check_rows(len(entries))
+    return entries
 
 
 def _check_once(body: bytes) -> None:
     """Raise BadVectors if a field is given twice: readers would differ in which one they take."""
     if all(body.count(b'"%b"' % name.encode()) <= 1 for name in NORMAL_FIELDS):
         return
-    found: set[str] = set()
+    names: set[str] = set()
     for name in pieces.names(body):
-        if name in found:
+        if name in names:
             raise BadVectors(f"`{name}` is given more than once.")
-        found.add(name)
+        names.add(name)
 
 
 def _decoding_problem(

@@ -73,15 +73,15 @@ class Blocks:
         block = np.empty((rows, len(names)), np.float32)
         for place, (name, kind) in enumerate(zip(names, types, strict=True)):
             try:
-                one = values(name, kind)
+                cells = values(name, kind)
             except BadCell as error:
                 row = self._rows + error.row
                 raise BadVectors(f"{value_in(name)} {error}.", row=row, column=place) from None
-            if not self._gaps and (missing := np.isnan(one)).any():
+            if not self._gaps and (missing := np.isnan(cells)).any():
                 raise blank(self._columns, self._rows + int(missing.argmax()), place)
             with np.errstate(over="ignore"):
                 # A number out of range becomes infinite; the later check refuses it.
-                block[:, place] = one
+                block[:, place] = cells
         self._found.append(block)
         self._rows += rows
 

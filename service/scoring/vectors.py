@@ -46,9 +46,9 @@ def media_type(content_type: str | None) -> str:
     """
     if content_type == JSON:
         return JSON
-    found = essence(content_type)
-    if found in BUILT:
-        return found
+    kind = essence(content_type)
+    if kind in BUILT:
+        return kind
     raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
 
 

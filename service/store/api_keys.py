@@ -66,7 +66,7 @@ class State(NamedTuple):
 
     def older(self, other: "State") -> bool:
         """Return whether this state is older than `other`, by the store's clock if known."""
-        mine, theirs = (int(one.nonce.partition("-")[0] or 0) for one in (self, other))
+        mine, theirs = (int(state.nonce.partition("-")[0] or 0) for state in (self, other))
         return self.revision < other.revision and mine <= theirs
 
 
@@ -126,9 +126,11 @@ class ApiKeys:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hgetall(API_KEYS)
         pipe.get(KEYS_NONCE)
-        held, nonce = await ask(self._redis, pipe.execute())
-        state = State(int(held.pop(_REVISION, 0)), (nonce or b"").decode())
-        grants = [_grant(identity.decode(), orjson.loads(text)) for identity, text in held.items()]
+        fields, nonce = await ask(self._redis, pipe.execute())
+        state = State(int(fields.pop(_REVISION, 0)), (nonce or b"").decode())
+        grants = [
+            _grant(identity.decode(), orjson.loads(text)) for identity, text in fields.items()
+        ]
         return state, sorted(grants, key=lambda grant: (grant.created or 0, grant.id))
 
 
@@ -139,16 +141,16 @@ async def count(url: str) -> int:
         return len(grants)
 
 
-def _grant(identity: str, held: dict[str, Any]) -> Grant:
-    detectors = held["detectors"]
+def _grant(identity: str, fields: dict[str, Any]) -> Grant:
+    detectors = fields["detectors"]
     return Grant(
         id=identity,
-        name=held["name"],
-        digest=bytes.fromhex(held["digest"]),
+        name=fields["name"],
+        digest=bytes.fromhex(fields["digest"]),
         # A scope of a later release is unknown here and allows nothing.
-        scopes=frozenset(Scope(scope) for scope in held["scopes"] if scope in set(Scope)),
+        scopes=frozenset(Scope(scope) for scope in fields["scopes"] if scope in set(Scope)),
         detectors=None if detectors is None else frozenset(detectors),
-        requests_per_second=held["requests_per_second"],
-        max_body_bytes=held["max_body_bytes"],
-        created=held["created"],
+        requests_per_second=fields["requests_per_second"],
+        max_body_bytes=fields["max_body_bytes"],
+        created=fields["created"],
     )

@@ -38,15 +38,15 @@ class Audit:
         if not first:
             return []
         # A stream is read by time, not by entry number, so entries before the page are read too.
-        found: list[WrittenEntry] = []
+        entries: list[WrittenEntry] = []
         at = "-"
-        while len(found) < limit:
+        while len(entries) < limit:
             rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
-            found += [_read_entry(row) for _, row in rows if int(row[b"s"]) > after]
+            entries += [_read_entry(row) for _, row in rows if int(row[b"s"]) > after]
             if len(rows) < PAGE:
                 break
             at = f"({rows[-1][0].decode()}"
-        return found[:limit]
+        return entries[:limit]
 
 
 def _read_entry(row: Mapping[bytes, bytes]) -> WrittenEntry:

@@ -105,7 +105,7 @@ class Buffer:
                 "answers": keys.answers(by),
             }
             digest = await _digest_of(matrix if sent is None else sent.X)
-        kept, held, judged = _judged(payload, verdict)
+        kept, held_back, judged = _judged(payload, verdict)
         args = (
             self._bounds()
             | judged
@@ -119,8 +119,8 @@ class Buffer:
             }
         )
         data = kept.tobytes() if details is None else kept.tobytes() + details.written()
-        where, values = INGEST.bound(keys, args, (data, held.tobytes()), **known)
-        reply = await self._ingest(name, where, values, payload.nbytes)
+        key_names, values = INGEST.bound(keys, args, (data, held_back.tobytes()), **known)
+        reply = await self._ingest(name, key_names, values, payload.nbytes)
         rows = len(matrix) if sent is None else len(sent.X)
         answer = self._answer(reply, rows, matrix.shape[1])
         if self._replicas:
@@ -222,8 +222,8 @@ def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) ->
     raw: tuple[RawBatch, ...] = ()
     if any(entry.raw for entry in entries):
         raw = tuple(
-            RawBatch.read(one.payload, one.vectors, int(one.dimension), raw=bool(one.raw))
-            for one in entries
+            RawBatch.read(entry.payload, entry.vectors, int(entry.dimension), raw=bool(entry.raw))
+            for entry in entries
         )
     joined = b"" if raw else b"".join(entry.payload for entry in entries)
     return Experience(
@@ -235,8 +235,8 @@ def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) ->
         last=entries[-1].id.decode(),
         vectors=np.frombuffer(joined, dtype="<f4").reshape(-1, int(dimension)),
         sources=tuple(
-            Source(one.batch.decode(), one.sender.decode("utf-8", "replace"), one.vectors)
-            for one in entries
+            Source(entry.batch.decode(), entry.sender.decode("utf-8", "replace"), entry.vectors)
+            for entry in entries
         ),
         champion_nonce=nonce,
         raw=raw,
@@ -249,22 +249,22 @@ def _judged(
     payload: NDArray[np.float32], verdict: Verdict | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, Any]]:
     """Return the rows to buffer, those to hold back, and the script's arguments about them."""
-    kept, held = payload, payload[:0]
+    kept, held_back = payload, payload[:0]
     triage: dict[str, float] = {}
     if verdict is not None:
-        kept, held = payload[verdict.kept], payload[verdict.held]
-        triage = {**verdict.shares, "thinned": len(payload) - len(kept) - len(held)}
+        kept, held_back = payload[verdict.kept], payload[verdict.held]
+        triage = {**verdict.shares, "thinned": len(payload) - len(kept) - len(held_back)}
     batch = secrets.token_hex(8)
     answer = {
-        "batch_id": batch, "accepted": len(kept), "quarantined": len(held), "triage": triage
+        "batch_id": batch, "accepted": len(kept), "quarantined": len(held_back), "triage": triage
     }  # fmt: skip
     return (
         kept,
-        held,
+        held_back,
         {
             "batch": batch,
             "vectors": len(kept),
-            "held": len(held),
+            "held": len(held_back),
             "dimension": payload.shape[1],
             "answer": orjson.dumps(answer),
             "thinned": int(triage.get("thinned", 0)),

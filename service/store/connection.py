@@ -102,24 +102,24 @@ async def ask_each(redis: Redis, pipe: Any) -> list[Any]:
     """
 
     async def replies() -> list[Any]:
-        found: list[Any] = await pipe.execute(raise_on_error=False)
-        for reply in found:
+        results: list[Any] = await pipe.execute(raise_on_error=False)
+        for reply in results:
             if isinstance(reply, Exception) and not str(reply).startswith("WRONGTYPE"):
                 raise reply
-        return found
+        return results
 
     return await ask(redis, replies())
 
 
 def cause(error: StoreUnavailable) -> str:
     """Return why the store does not answer, in words for the log and for operators."""
-    found = error.__cause__
-    if found is None:
+    first = error.__cause__
+    if first is None:
         return f"no answer in time ({DEADLINE:g} s)" if error.detail == SILENT else error.detail
-    words = " ".join(_words(found).split()).rstrip(".")
-    if isinstance(found, OSError | TimeoutError) and not words:
+    words = " ".join(_words(first).split()).rstrip(".")
+    if isinstance(first, OSError | TimeoutError) and not words:
         return "no answer in time"
-    return f"{type(found).__name__}: {words}" if words else type(found).__name__
+    return f"{type(first).__name__}: {words}" if words else type(first).__name__
 
 
 async def refused(url: str, *, allow_weak: bool) -> str | None:
@@ -169,8 +169,8 @@ def _code(error: BaseException) -> str | None:
 
 def _words(error: BaseException) -> str:
     """Return the server's words, without the command that failed."""
-    found = _OF_PIPELINE.fullmatch(str(error))
-    return found[1] if found else str(error)
+    match = _OF_PIPELINE.fullmatch(str(error))
+    return match[1] if match else str(error)
 
 
 class Script:
@@ -217,12 +217,12 @@ async def check_durability(redis: Redis, *, allow_weak: bool = False) -> tuple[s
     """
     needed = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
     client: Any = redis
-    found = await ask(redis, _server_settings(client, *needed))
-    held = {_text(name): _text(value) for name, value in found.items()}
+    stored = await ask(redis, _server_settings(client, *needed))
+    in_force = {_text(name): _text(value) for name, value in stored.items()}
     weak = tuple(
-        f"{name} is {held.get(name, 'hidden by the server')}, not {value}"
+        f"{name} is {in_force.get(name, 'hidden by the server')}, not {value}"
         for name, value in needed.items()
-        if held.get(name) != value
+        if in_force.get(name) != value
     )
     if weak and not allow_weak:
         raise WeakStore(

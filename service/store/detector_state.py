@@ -45,12 +45,12 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
         pipe.hgetall(keys.state)
         pipe.get(keys.drift)
     replies = await ask_each(redis, pipe)
-    found: dict[str, Detector] = {}
+    detectors: dict[str, Detector] = {}
     for keys, state, drift in zip(wanted, replies[::2], replies[1::2], strict=True):
         try:
             if state:
                 report = drift if isinstance(drift, bytes) else None
-                found[keys.name] = from_state(keys.name, state, report)
+                detectors[keys.name] = from_state(keys.name, state, report)
         except Unprocessable as problem:
             # A later release may have written this state. The other detectors are still read.
             _log.error(
@@ -60,7 +60,7 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
             )
         except Exception:  # noqa: BLE001 - nor for a state that is damaged
             _log.exception("a detector is left out: its state cannot be read", detector=keys.name)
-    return found
+    return detectors
 
 
 def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> Detector:
@@ -179,7 +179,7 @@ def _retraining(text: Mapping[str, str]) -> Retraining:
     if state == "queued":
         return Retraining("queued", 0.0)
     if state == "running":
-        values = (float(text[one]) if text.get(one) else None for one in _WHILE_RUNNING)
+        values = (float(text[name]) if text.get(name) else None for name in _WHILE_RUNNING)
         return Retraining("running", float(text.get("progress") or 0), *values)
     return Retraining("idle", 0.0)
 

@@ -67,18 +67,18 @@ class Detectors:
         if not NAME.fullmatch(name):
             raise Unprocessable(f"A detector's name must match {NAME.pattern}.")
         for _ in range(_ROUNDS):
-            held = await self.get(name)
-            if held is None:
+            stored = await self.get(name)
+            if stored is None:
                 check_rules(config)
                 done = await self._create(name, config, who)
             else:
-                merged = _with_fixed_columns(held, with_fields_of(config, held.config, kept))
+                merged = _with_fixed_columns(stored, with_fields_of(config, stored.config, kept))
                 check_rules(merged)
-                done = await self._configure(held, merged, who)
-            found = await self.get(name) if done else None
-            if found is not None:
-                await self._due.note(found)
-                return held is None, found
+                done = await self._configure(stored, merged, who)
+            detector = await self.get(name) if done else None
+            if detector is not None:
+                await self._due.note(detector)
+                return stored is None, detector
         raise Conflict(_CHANGING)
 
     async def change(
@@ -90,13 +90,13 @@ class Detectors:
         of `change`, UnknownDetector, and Unprocessable and Conflict like `put`.
         """
         for _ in range(_ROUNDS):
-            held = await self.get(name)
-            if held is None:
+            stored = await self.get(name)
+            if stored is None:
                 raise UnknownDetector()
-            merged = _with_fixed_columns(held, change(held))
+            merged = _with_fixed_columns(stored, change(stored))
             check_rules(merged)
-            if await self._configure(held, merged, who):
-                return await self.get(name) or held
+            if await self._configure(stored, merged, who):
+                return await self.get(name) or stored
         raise Conflict(_CHANGING)
 
     async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:
@@ -120,28 +120,28 @@ class Detectors:
         Raises Conflict if there are too many entities, or if the template was deleted.
         """
         for _ in range(_ROUNDS):
-            found = await self.get(name)
-            if found is not None:
-                return found
+            detector = await self.get(name)
+            if detector is not None:
+                return detector
             await self._create(name, config, who)
         raise Conflict(_CHANGING)
 
-    async def _configure(self, held: Detector, config: DetectorConfig, who: str) -> bool:
+    async def _configure(self, stored: Detector, config: DetectorConfig, who: str) -> bool:
         args = {
-            "uid": held.uid,
-            "was_revision": held.config_revision,
-            "was_nonce": held.config_nonce,
-            "was_dimension": held.dimension or "",
-            "was_full": int(_holds_data(held)),
-            "same": int(config == held.config),
+            "uid": stored.uid,
+            "was_revision": stored.config_revision,
+            "was_nonce": stored.config_nonce,
+            "was_dimension": stored.dimension or "",
+            "was_full": int(_holds_data(stored)),
+            "same": int(config == stored.config),
             "config": _json(config),
-            "dimension": resolved(config, held.chosen).width or "",
+            "dimension": resolved(config, stored.chosen).width or "",
             "nonce": secrets.token_hex(8),
             "channel": NOTIFY,
-            "name": held.name,
+            "name": stored.name,
             "audited": audit_fields("configured", who),
         }
-        return bool(await CONFIGURE(self._redis, Keys(held.name), args))
+        return bool(await CONFIGURE(self._redis, Keys(stored.name), args))
 
     async def get(self, name: str) -> Detector | None:
         """Return the present detector, read in one round trip; None if it does not exist."""
@@ -153,10 +153,10 @@ class Detectors:
 
     async def some(self, names: Iterable[str]) -> Sequence[Detector]:
         """Return the existing detectors among `names`, sorted by name."""
-        wanted, found = sorted(names), dict[str, Detector]()
+        wanted, detectors = sorted(names), dict[str, Detector]()
         for start in range(0, len(wanted), _AT_ONCE):
-            found |= await read(self._redis, wanted[start : start + _AT_ONCE])
-        return [found[name] for name in wanted if name in found]
+            detectors |= await read(self._redis, wanted[start : start + _AT_ONCE])
+        return [detectors[name] for name in wanted if name in detectors]
 
     async def names(self) -> set[str]:
         """Return the names of all detectors; one that is being made or deleted may be included."""
@@ -165,7 +165,7 @@ class Detectors:
     async def poll(self, names: Iterable[str]) -> dict[str, Pointer]:
         """Return the pointers of those `names` that exist; one round trip reads some hundreds."""
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
-        found = {}
+        pointers = {}
         for start in range(0, len(wanted), _POLLED_AT_ONCE):
             some = wanted[start : start + _POLLED_AT_ONCE]
             pipe = self._redis.pipeline(transaction=False)
@@ -176,8 +176,8 @@ class Detectors:
                 failed = "reading a detector's champion pointer failed"
                 with log.tolerated(_log, failed, detector=keys.name):
                     if values[0] is not None:
-                        found[keys.name] = pointer(values)
-        return found
+                        pointers[keys.name] = pointer(values)
+        return pointers
 
     async def request_retrain(
         self,
@@ -260,15 +260,15 @@ class Detectors:
                 "audited": audit_fields("deleted", who),
             }
             answers, lists = await self._answers(keys)
-            where, values = DELETE.bound(keys, args)
+            key_names, values = DELETE.bound(keys, args)
             if await DELETE.script(
-                client, [*where, *keys.deleted_with_detector[1:], *lists, *artifacts], values
+                client, [*key_names, *keys.deleted_with_detector[1:], *lists, *artifacts], values
             ):
                 break
         for start in range(0, len(answers), _AT_ONCE):
             named = answers[start : start + _AT_ONCE]
-            where, values = FORGET_ANSWERS.bound({}, {"uid": uid})
-            await FORGET_ANSWERS.script(client, [*where, *named], values)
+            key_names, values = FORGET_ANSWERS.bound({}, {"uid": uid})
+            await FORGET_ANSWERS.script(client, [*key_names, *named], values)
         await self._due.forget(name)
         await self._names.remove(name)
         if await ask(client, client.exists(keys.state)):  # the detector was made again in between
@@ -292,27 +292,27 @@ class Detectors:
         pipe = self._redis.pipeline(transaction=False)
         for one in lists:
             pipe.zrange(one, 0, -1)
-        found = await ask(self._redis, pipe.execute())
-        return [key.decode() for answers in found for key in answers], lists
+        results = await ask(self._redis, pipe.execute())
+        return [key.decode() for answers in results for key in answers], lists
 
     async def is_deleted(self, name: str, uid: str) -> bool:
         """Return whether the detector with this `uid` was deleted; False after a week."""
-        found = await ask(self._redis, self._redis.get(Keys(name).tombstone))
-        return found is not None and found.decode() in {uid, _ANY}
+        mark = await ask(self._redis, self._redis.get(Keys(name).tombstone))
+        return mark is not None and mark.decode() in {uid, _ANY}
 
 
 def _holds_data(detector: Detector) -> bool:
     return detector.buffered + detector.parked + detector.last_version > 0
 
 
-def _with_fixed_columns(held: Detector, config: DetectorConfig) -> DetectorConfig:
+def _with_fixed_columns(stored: Detector, config: DetectorConfig) -> DetectorConfig:
     """Return `config` with the dimension, context and columns that the held vectors fix.
 
     Raises Conflict if `config` contradicts the held vectors.
     """
-    if not _holds_data(held):
+    if not _holds_data(stored):
         return config
-    known = held.config
+    known = stored.config
     if config.dimension not in (None, known.dimension):
         raise Conflict(
             f"The detector holds vectors of dimension {known.dimension}, not {config.dimension}."
@@ -328,18 +328,18 @@ def _with_fixed_columns(held: Detector, config: DetectorConfig) -> DetectorConfi
         raise Conflict(
             "The categories cannot change once the detector holds rows. Make a new detector."
         )
-    if not held.trained and config.context is None:
+    if not stored.trained and config.context is None:
         return config
     if config.names is None:
         return replace(config, features=known.features, columns=known.columns)
-    renamed = held.trained and config.names != known.names
+    renamed = stored.trained and config.names != known.names
     if renamed or _are_numbers(config) != _are_numbers(known):
         raise Conflict("The columns of a trained detector cannot change. Make a new detector.")
     return config
 
 
 def _are_numbers(config: DetectorConfig) -> list[bool]:
-    return [bool(one) for one in config.numbers(config.dimension or 0)]
+    return [bool(number) for number in config.numbers(config.dimension or 0)]
 
 
 def _json(config: DetectorConfig) -> bytes:

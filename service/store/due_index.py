@@ -146,10 +146,9 @@ class DueIndex:
     async def heads(self) -> dict[str, float]:
         """Return a few detectors of each set, longest wait (s) first; raises StoreUnavailable."""
         _, values = _HEADS.bound({}, {"most": HEADS})
-        found = await _HEADS.script(self._redis, _ALL, values)
+        due = await _HEADS.script(self._redis, _ALL, values)
         return {
-            name.decode(): float(waited)
-            for name, waited in zip(found[::2], found[1::2], strict=True)
+            name.decode(): float(waited) for name, waited in zip(due[::2], due[1::2], strict=True)
         }
 
     async def work(self) -> Work:
@@ -218,9 +217,9 @@ class DueIndex:
         A worker corrects an entry that should not be there. Raises StoreUnavailable.
         """
         now, wanted = time.time(), dict[str, tuple[Detector, float]]()
-        for seen, one in enumerate(detectors, 1):
-            if (at := due_at(one, now)) is not None:
-                wanted[one.name] = one, at
+        for seen, state in enumerate(detectors, 1):
+            if (at := due_at(state, now)) is not None:
+                wanted[state.name] = state, at
             if seen % _AT_ONCE == 0:
                 await asyncio.sleep(0)  # an API process also has to answer requests
         pipe = self._redis.pipeline(transaction=False)
@@ -228,14 +227,15 @@ class DueIndex:
             pipe.zrange(key, 0, -1, withscores=True)
             pipe.zrangebyscore(running(key), "-inf", "+inf")
         pipe.time()
-        *found, (seconds, micros) = await ask(self._redis, pipe.execute())
+        *replies, (seconds, micros) = await ask(self._redis, pipe.execute())
         behind = seconds + micros / 1e6 - now  # the store's clock minus this process's
-        held = {name.decode(): at - behind for rows in found[::2] for name, at in rows}
-        busy = {name.decode() for rows in found[1::2] for name in rows}
+        shown_until = {name.decode(): at - behind for rows in replies[::2] for name, at in rows}
+        busy = {name.decode() for rows in replies[1::2] for name in rows}
         late = [
             detector
             for name, (detector, at) in wanted.items()
-            if name not in held or (held[name] > at + _EARLIER_SECONDS and name not in busy)
+            if name not in shown_until
+            or (shown_until[name] > at + _EARLIER_SECONDS and name not in busy)
         ]
         for detector in late:
             await self.note(detector)
@@ -248,7 +248,7 @@ class DueIndex:
 
     async def _write(self, script: NamedScript, name: str, **args: Any) -> Any:
         key = due(name)
-        where = {"due": key, "running": running(key)}
+        script_keys = {"due": key, "running": running(key)}
         with contextlib.suppress(StoreUnavailable):
-            return await script(self._redis, where, {"name": name, **args})
+            return await script(self._redis, script_keys, {"name": name, **args})
         return None

@@ -81,11 +81,11 @@ _decoder = msgspec.msgpack.Decoder(_Packed)
 
 def _event(entry: str, packed: bytes) -> Event:
     """Return the event from the bytes of `packed_event`, with the id of its stream entry."""
-    found = _decoder.decode(packed)
+    stored = _decoder.decode(packed)
     return Event(
-        found.at, np.frombuffer(found.vector, dtype="<f4"), found.score, found.p_value,
-        found.severity, found.version, found.generation, found.attributions, entry,
-        found.timestamp, found.source, found.client_id, found.words,
+        stored.at, np.frombuffer(stored.vector, dtype="<f4"), stored.score, stored.p_value,
+        stored.severity, stored.version, stored.generation, stored.attributions, entry,
+        stored.timestamp, stored.source, stored.client_id, stored.words,
     )  # fmt: skip
 
 

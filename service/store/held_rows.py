@@ -180,9 +180,9 @@ class HeldRows:
 
         `rows` must not select all rows. Returns None if the entry does not exist.
         """
-        args = {"id": entry, "rows": "".join("1" if one else "0" for one in rows.tolist())}
-        found = await _SPLIT(self._redis, Keys(name), args)
-        return found.decode() if found else None
+        args = {"id": entry, "rows": "".join("1" if row else "0" for row in rows.tolist())}
+        entry_id = await _SPLIT(self._redis, Keys(name), args)
+        return entry_id.decode() if entry_id else None
 
     async def around(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
         """Return the `most` newest rows after the cursor, buffered or held, as (m, d)."""

@@ -86,10 +86,10 @@ class Incidents:
         if packed is None:
             return None
         try:
-            found = msgspec.msgpack.decode(packed, type=FollowedState)
+            state = msgspec.msgpack.decode(packed, type=FollowedState)
         except msgspec.MsgspecError:
             return None
-        return found if found.format == FORMAT else None
+        return state if state.format == FORMAT else None
 
     async def save(self, lease: Lease, followed: FollowedState, changes: StepChanges) -> None:
         """Write one step; raises Fenced once the lease (role `monitor`) is lost."""
@@ -102,17 +102,21 @@ class Incidents:
 
         packed = {
             "incidents": [
-                [one.id, _incident_number(one.id), place(msgspec.msgpack.encode(one))]
-                for one, _ in changes.incidents
+                [
+                    incident.id,
+                    _incident_number(incident.id),
+                    place(msgspec.msgpack.encode(incident)),
+                ]
+                for incident, _ in changes.incidents
             ],
             "rows": [
-                [one.id, place(_packed_rows(rows))]
-                for one, rows in changes.incidents
+                [incident.id, place(_packed_rows(rows))]
+                for incident, rows in changes.incidents
                 if rows is not None
             ],
             "buckets": [[field, place(data)] for field, data in changes.buckets.items() if data],
             "gone": [field for field, data in changes.buckets.items() if not data],
-            "messages": [place(msgspec.msgpack.encode(one)) for one in changes.messages],
+            "messages": [place(msgspec.msgpack.encode(message)) for message in changes.messages],
         }
         args = {
             "holder": lease.holder,
@@ -139,9 +143,11 @@ class Incidents:
         pipe.hgetall(keys.rulings)
         order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
-            IncidentWithDecision(_incident(incidents[one]), _decision(decisions.get(one)))
-            for one in order
-            if one in incidents
+            IncidentWithDecision(
+                _incident(incidents[incident_id]), _decision(decisions.get(incident_id))
+            )
+            for incident_id in order
+            if incident_id in incidents
         ]
 
     async def get(self, name: str, incident: str) -> IncidentWithDecision | None:
@@ -150,8 +156,8 @@ class Incidents:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hget(keys.incidents, incident)
         pipe.hget(keys.rulings, incident)
-        found, decision = await ask(self._redis, pipe.execute())
-        return IncidentWithDecision(_incident(found), _decision(decision)) if found else None
+        packed, decision = await ask(self._redis, pipe.execute())
+        return IncidentWithDecision(_incident(packed), _decision(decision)) if packed else None
 
     async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[KeptRow]]:
         """Return the kept rows of each of `incidents`, worst first."""
@@ -189,7 +195,9 @@ class Incidents:
         if not patterns:
             return
         pairs = [
-            part for one in patterns for part in (one.id.encode(), msgspec.msgpack.encode(one))
+            part
+            for pattern in patterns
+            for part in (pattern.id.encode(), msgspec.msgpack.encode(pattern))
         ]
         await ADD_PATTERNS(self._redis, Keys(name), {"most": PATTERNS_KEPT}, pairs)
 
@@ -203,8 +211,10 @@ class Incidents:
         if not incidents:
             return set()
         packs = await ask(self._redis, self._redis.hmget(Keys(name).rulings, list(incidents)))
-        found = zip(incidents, map(_decision, packs), strict=True)
-        return {one for one, decision in found if decision and decision.verdict == "dismissed"}
+        pairs = zip(incidents, map(_decision, packs), strict=True)
+        return {
+            incident for incident, decision in pairs if decision and decision.verdict == "dismissed"
+        }
 
     async def decisions(self, name: str) -> Decisions:
         """Return a value that changes with every decision and every mute."""
@@ -220,8 +230,8 @@ class Incidents:
 
     async def fields(self, name: str) -> list[str]:
         """Return the names of the history's chunks."""
-        found = await ask(self._redis, self._redis.hkeys(Keys(name).buckets))
-        return [field.decode() for field in found]
+        names = await ask(self._redis, self._redis.hkeys(Keys(name).buckets))
+        return [field.decode() for field in names]
 
     async def buckets(self, name: str, fields: Sequence[str] | None = None) -> dict[str, Buckets]:
         """Return chunks of the history by field: those of `fields`, or all if it is None."""
@@ -231,10 +241,10 @@ class Incidents:
             return {field.decode(): unpack(packed) for field, packed in packs.items()}
         if not fields:
             return {}
-        found = await ask(self._redis, self._redis.hmget(key, list(fields)))
+        packed_buckets = await ask(self._redis, self._redis.hmget(key, list(fields)))
         return {
             field: unpack(packed) if packed else {}
-            for field, packed in zip(fields, found, strict=True)
+            for field, packed in zip(fields, packed_buckets, strict=True)
         }
 
 

@@ -131,7 +131,7 @@ class LabelStore:
         deleted. Raises BufferFull if labels of other senders take all the room. Under the threshold
         policy `labels` the config's revision grows by one, and the audit trail gets an entry.
         """
-        keys, entries = Keys(name), [packed_label(one) for one in labels]
+        keys, entries = Keys(name), [packed_label(label) for label in labels]
         if not entries:
             return False
         most = bounded(self._labels_kept, max(map(len, entries)))
@@ -166,15 +166,15 @@ class LabelStore:
 
     async def all(self, name: str) -> list[Label]:
         """Return every label, newest first."""
-        found: list[Label] = []
+        labels: list[Label] = []
         latest = "+"
         while True:
             asked = self._redis.xrevrange(Keys(name).labels, max=latest, count=_PAGE)
             rows = await ask(self._redis, asked)
-            found += [unpacked_label(row.decode(), entry[b"e"]) for row, entry in rows]
+            labels += [unpacked_label(row.decode(), entry[b"e"]) for row, entry in rows]
             if len(rows) < _PAGE:
-                return found
-            latest = f"({found[-1].id}"
+                return labels
+            latest = f"({labels[-1].id}"
 
     async def latest(self, name: str, *, limit: int = LABELS_READ) -> list[Label]:
         """Return the latest `limit` labels, newest first, with an equal share for each sender."""
@@ -182,7 +182,7 @@ class LabelStore:
 
     async def delete(self, name: str, labels: Iterable[Label], *, who: str = "") -> int:
         """Delete labels; return how many existed. The next rewrite removes them from the disk."""
-        pairs = [part.encode() for one in labels for part in (one.sender, one.id)]
+        pairs = [part.encode() for label in labels for part in (label.sender, label.id)]
         if not pairs:
             return 0
         await mark_erased(self._redis)
@@ -192,7 +192,7 @@ class LabelStore:
     async def sweep(self, name: str, sender: str, *, who: str = "") -> int:
         """Delete all labels of a sender; return how many existed."""
         return await self.delete(
-            name, [one for one in await self.all(name) if one.sender == sender], who=who
+            name, [label for label in await self.all(name) if label.sender == sender], who=who
         )
 
 
@@ -231,10 +231,10 @@ def packed_label(label: Label) -> bytes:
 
 def unpacked_label(entry: str, packed: bytes) -> Label:
     """Return the label from the bytes of `packed_label`, with the id of its stream entry."""
-    found = _decoder.decode(packed)
+    stored = _decoder.decode(packed)
     return Label(
-        found.label, np.frombuffer(found.vector, dtype="<f4"), found.event, found.at, entry,
-        found.sender, found.incident, found.batch,
+        stored.label, np.frombuffer(stored.vector, dtype="<f4"), stored.event, stored.at, entry,
+        stored.sender, stored.incident, stored.batch,
     )  # fmt: skip
 
 
@@ -245,12 +245,14 @@ async def labels_for_threshold(labels: LabelStore, detector: Detector) -> Labels
 
 async def latest_labels(labels: LabelStore, detector: Detector) -> Labels | None:
     """Return the latest label of each vector; None if there are no labels."""
-    latest = {one.vector.tobytes(): one for one in reversed(await labels.latest(detector.name))}
+    latest = {
+        label.vector.tobytes(): label for label in reversed(await labels.latest(detector.name))
+    }
     # A label may be older than the first batch, which fixes the dimension. Its length may differ.
-    usable = [one for one in latest.values() if detector.dimension in (None, len(one.vector))]
+    usable = [label for label in latest.values() if detector.dimension in (None, len(label.vector))]
     if not usable:
         return None
     return Labels(
-        np.stack([one.vector for one in usable]),
-        np.array([one.label == "anomaly" for one in usable]),
+        np.stack([label.vector for label in usable]),
+        np.array([label.label == "anomaly" for label in usable]),
     )

@@ -134,13 +134,13 @@ class Leases:
             "milliseconds": _milliseconds(seconds),
             "longest": _milliseconds(max(_LONGEST_SECONDS, 4 * seconds)),
         }
-        found = await script(self._redis, keys, args, lease=keys.lease(role))
-        if found is None:
+        granted = await script(self._redis, keys, args, lease=keys.lease(role))
+        if granted is None:
             return None
-        token = int(found[0])
+        token = int(granted[0])
         # The time is taken before the call: so this lease ends before the store's lease.
         return Lease(
-            name, found[1].decode(), role, token, f"{token}:{nonce}", seconds, start + seconds
+            name, granted[1].decode(), role, token, f"{token}:{nonce}", seconds, start + seconds
         )
 
     async def renew(self, lease: Lease) -> Lease | None:
@@ -148,8 +148,8 @@ class Leases:
         start = time.monotonic()
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "milliseconds": _milliseconds(lease.seconds)}
-        held = await _RENEW(self._redis, keys, args, lease=keys.lease(lease.role))
-        if not held:
+        renewed = await _RENEW(self._redis, keys, args, lease=keys.lease(lease.role))
+        if not renewed:
             return None
         return Lease(
             lease.name, lease.uid, lease.role, lease.token, lease.holder, lease.seconds,

@@ -53,5 +53,5 @@ class Messages:
         """Delete messages that were delivered or `dropped`; raises Fenced if the lease is lost."""
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "dropped": len(ids) if dropped else 0}
-        places = [one.encode() for one in ids]
+        places = [entry_id.encode() for entry_id in ids]
         unfenced(await _DONE(self._redis, keys, args, places, lease=keys.lease(lease.role)))

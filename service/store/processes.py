@@ -55,12 +55,12 @@ class Processes:
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(PROCESSES)
         pipe.time()
-        found, (seconds, micros) = await ask(self._redis, pipe.execute())
+        texts, (seconds, micros) = await ask(self._redis, pipe.execute())
         now = seconds + micros / 1e6
         reports = []
-        for process, text in sorted(found.items()):
+        for process, text in sorted(texts.items()):
             at, _, loaded = text.decode().partition(" ")
             reports.append(
                 Process(process.decode(), max(0.0, now - float(at)), orjson.loads(loaded))
             )
-        return [one for one in reports if one.heard_seconds <= KEPT_SECONDS]
+        return [report for report in reports if report.heard_seconds <= KEPT_SECONDS]

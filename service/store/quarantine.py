@@ -90,16 +90,16 @@ class Quarantine:
     async def list(self, name: str) -> list[QuarantineEntry]:
         """Return all entries of the quarantine, oldest first."""
         texts = await ask(self._redis, self._redis.hvals(Keys(name).parked))
-        found = [_entry(_decoder.decode(text)) for text in texts] + await self._held.list(name)
-        return sorted(found, key=lambda entry: entry.parked_at)
+        entries = [_entry(_decoder.decode(text)) for text in texts] + await self._held.list(name)
+        return sorted(entries, key=lambda entry: entry.parked_at)
 
     async def vectors(self, name: str, entry_id: str) -> NDArray[np.float32]:
         """Return the vectors (n, d) of an entry of kind `rows`; raises Unknown if there is none."""
         row = _HELD.fullmatch(entry_id)
-        found = await self._held.vectors(name, row[1]) if row else None
-        if found is None:
+        rows = await self._held.vectors(name, row[1]) if row else None
+        if rows is None:
             raise Unknown("There is no such quarantine entry of kind `rows`.")
-        return found
+        return rows
 
     async def split(self, name: str, entry_id: str, rows: NDArray[np.bool_]) -> str:
         """Move the rows selected by the mask `rows` (n,) to a new entry; return the new entry's id.
@@ -110,10 +110,10 @@ class Quarantine:
         if rows.all():
             return entry_id
         row = _HELD.fullmatch(entry_id)
-        found = await self._held.split(name, row[1], rows) if row else None
-        if found is None:
+        new_id = await self._held.split(name, row[1], rows) if row else None
+        if new_id is None:
             raise Unknown("There is no such quarantine entry of kind `rows`.")
-        return f"{KIND}{found}"
+        return f"{KIND}{new_id}"
 
     async def decide(
         self, name: str, entry_id: str, decision: Decision, *, who: str = "", why: str = ""

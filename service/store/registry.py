@@ -232,10 +232,10 @@ class Registry:
     async def digests(self, name: str, numbers: Sequence[int]) -> dict[int, str | None]:
         """Return the sha256 of each version's artifact; None for an artifact that is not kept."""
         asked = self._redis.hmget(Keys(name).artifacts, [str(number) for number in numbers])
-        found = await ask(self._redis, asked)
+        stored = await ask(self._redis, asked)
         return {
             number: digest.decode() if digest else None
-            for number, digest in zip(numbers, found, strict=True)
+            for number, digest in zip(numbers, stored, strict=True)
         }
 
     async def intact(self, name: str, record: VersionRecord) -> bool:
@@ -253,14 +253,14 @@ class Registry:
         if digest is None:
             return None
         # Each piece is read within the deadline. An artifact never changes; it can only be deleted.
-        key, found = keys.artifact(digest.decode()), bytearray()
-        while len(found) % PIECE_BYTES == 0:
-            end = len(found) + PIECE_BYTES - 1
-            piece = await ask(client, client.getrange(key, len(found), end))
+        key, data = keys.artifact(digest.decode()), bytearray()
+        while len(data) % PIECE_BYTES == 0:
+            end = len(data) + PIECE_BYTES - 1
+            piece = await ask(client, client.getrange(key, len(data), end))
             if not piece:
                 break
-            found += piece
-        return bytes(found) or None
+            data += piece
+        return bytes(data) or None
 
     async def history(self, name: str, *, limit: int = 1000) -> list[Generation]:
         """Return the latest `limit` moves of the champion pointer, oldest first."""
@@ -300,8 +300,8 @@ class Registry:
             kept |= {own.record.parent or 0, own.record.anchor_of_successors}
         imported = [
             number
-            for number, one in records.items()
-            if one.record.outcome == "imported" and one.state != "revoked"
+            for number, record in records.items()
+            if record.record.outcome == "imported" and record.state != "revoked"
             and number not in kept
         ]  # fmt: skip
         kept |= set(imported[-self._versions_kept :])

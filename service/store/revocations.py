@@ -70,7 +70,7 @@ class Revocations:
         """
         now = await self._versions_now(Keys(name))
         marked, fresh = now.reached_by(target)
-        again = ranges(one for one in now.origins if one.number in fresh)
+        again = ranges(origin for origin in now.origins if origin.number in fresh)
         others = VectorCounts()
         for number in sorted(fresh - set(now.marks)):
             for source in now.sources.get(number, ()):
@@ -208,7 +208,7 @@ class Revocations:
         origins, sources = await self._origins(keys, int(last))
         return DetectorVersions(
             uid, int(generation), int(last), int(champion or 0) or None, cursor,
-            [(one["first"], one["last"]) for one in map(orjson.loads, parked)],
+            [(experience["first"], experience["last"]) for experience in map(orjson.loads, parked)],
             [int(number) for number in promoted],
             {int(number) for number in artifacts},
             {int(number): read_mark(mark) for number, mark in marks.items()},
@@ -235,7 +235,7 @@ class Revocations:
 
     async def _entries(self, keys: Keys, now: DetectorVersions) -> list[tuple[str, str, Source]]:
         """Return the place, the entry id and the source of every batch."""
-        found = [
+        entries = [
             ("quarantined", entry, source)
             for entry, source in await self._entries_of_stream(keys.held)
         ]
@@ -245,18 +245,18 @@ class Revocations:
                 place = "buffered"
             else:
                 place = "parked" if within(entry, now.waiting) else "kept"
-            found.append((place, entry, source))
-        return found
+            entries.append((place, entry, source))
+        return entries
 
     async def _entries_of_stream(self, key: str) -> list[tuple[str, Source]]:
         """Return the id and the source of every entry of a stream, without the vectors."""
-        found: list[tuple[str, Source]] = []
+        entries: list[tuple[str, Source]] = []
         at: bytes | str = "0-0"
         bounds = {"most": STEP_ENTRIES, "most_bytes": STEP_BYTES}
         while rows := await SCAN(self._redis, {"entries": key}, {"after": at, **bounds}):
             at = rows[-1][0]
-            found += [(row[0].decode(), _source(*row[1:])) for row in rows]
-        return found
+            entries += [(row[0].decode(), _source(*row[1:])) for row in rows]
+        return entries
 
 
 def _source(batch: bytes, sender: bytes, vectors: int) -> Source:

@@ -75,8 +75,8 @@ class NamedScript:
     def _numbered(self, source: str) -> str:
         first = 2 if self._args else 1
 
-        def number(found: re.Match[str]) -> str:
-            kind, name = found.groups()
+        def number(match: re.Match[str]) -> str:
+            kind, name = match.groups()
             if kind == "KEYS":
                 return f"KEYS[{1 + self._keys.index(name)}]"
             if kind == "ARGS":
@@ -89,7 +89,7 @@ class NamedScript:
                 return f"ARGV[{first + self._data.index(name)}]"
             if kind in FIELDS:
                 return f"'{FIELDS[kind][name]}'"
-            return found[0]
+            return match[0]
 
         return _NAME.sub(number, source)
 

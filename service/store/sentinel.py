@@ -40,7 +40,7 @@ def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
     master. `options` are for the connections to the master.
     """
     parts = urlsplit(url)
-    found, query = watched(parts), dict(parse_qsl(parts.query))
+    address, query = watched(parts), dict(parse_qsl(parts.query))
     tls: dict[str, Any] = {"ssl": True} if parts.scheme == "rediss+sentinel" else {}
     if tls and (authorities := query.get("ssl_ca_certs")):
         tls["ssl_ca_certs"] = authorities
@@ -48,9 +48,9 @@ def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
     asked = {part: query.get(f"sentinel_{part}") for part in ("username", "password")}
     pool: Any = MasterPool  # redis-py has no types here
     watchers: Any = Sentinel
-    sentinels = watchers(found.sentinels, sentinel_kwargs={**brief, **asked, **tls})
+    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **asked, **tls})
     made: MasterPool = pool(
-        found.name, sentinels, db=found.database, **_user(parts), **tls, **options
+        address.name, sentinels, db=address.database, **_user(parts), **tls, **options
     )
     return made
 

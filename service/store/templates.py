@@ -89,8 +89,8 @@ class Templates:
 
     async def names(self) -> frozenset[str]:
         """Return the names of all templates."""
-        found = await ask(self._redis, self._redis.hkeys(TEMPLATES))
-        return frozenset(name.decode() for name in found)
+        names = await ask(self._redis, self._redis.hkeys(TEMPLATES))
+        return frozenset(name.decode() for name in names)
 
     async def delete(self, name: str, *, who: str = "") -> None:
         """Delete a template; raises Unknown if there is none, Conflict while it has entities."""
@@ -108,10 +108,12 @@ class Templates:
             )
 
     async def _entities(self, name: str) -> int:
-        found, cursor = set[str](), 0
+        entities, cursor = set[str](), 0
         while True:
             scan = self._redis.sscan(ENTITIES, cursor, match=f"{name}:*", count=_SCANNED)
             cursor, names = await ask(self._redis, scan)
-            found |= {one.decode() for one in names if template_of(one.decode()) == name}
+            entities |= {
+                entity.decode() for entity in names if template_of(entity.decode()) == name
+            }
             if not cursor:
-                return len(found)
+                return len(entities)

@@ -94,8 +94,8 @@ class TrafficStore:
         """Return the digests of vectors that alarmed recently, with the time (unix seconds)."""
         key = Keys(name).alarmed
         scores = await ask(self._redis, self._redis.zmscore(key, list(digests)))
-        found = zip(digests, scores, strict=True)
-        return {one: float(score) for one, score in found if score is not None}
+        pairs = zip(digests, scores, strict=True)
+        return {digest: float(score) for digest, score in pairs if score is not None}
 
     async def read(self, name: str, after: str = "0-0", count: int = 100) -> list[StoredReport]:
         """Return up to `count` reports after the stream id `after`, oldest first."""

@@ -49,5 +49,5 @@ class Words:
 
     async def all(self, name: str) -> dict[float, str]:
         """Return every kept word by its code."""
-        found = await ask(self._redis, self._redis.hgetall(Keys(name).words))
-        return {float(code): word.decode() for code, word in found.items()}
+        words = await ask(self._redis, self._redis.hgetall(Keys(name).words))
+        return {float(code): word.decode() for code, word in words.items()}

@@ -100,9 +100,9 @@ class DiskCache:
         """Yield every intact champion, the latest first. Damaged copies are logged."""
         paths = sorted(self._paths(), key=lambda path: -path.stat().st_mtime)
         for path in paths:
-            found = self.find(path.name.removesuffix(_SUFFIX))
-            if found is not None:
-                yield found
+            stored = self.find(path.name.removesuffix(_SUFFIX))
+            if stored is not None:
+                yield stored
 
     def find(self, name: str) -> Champion | None:
         """Return the copy of one detector's champion, None if there is no intact copy."""

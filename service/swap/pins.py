@@ -38,8 +38,8 @@ class Pins:
         This happens after the store was restored from a backup, since it then gives the same
         numbers again. Raises StoreUnavailable.
         """
-        for name, held in self._champions.pins().items():
-            digests = await self._registry.digests(name, list(held))
-            for number, sha256 in held.items():
+        for name, pin in self._champions.pins().items():
+            digests = await self._registry.digests(name, list(pin))
+            for number, sha256 in pin.items():
                 if digests[number] not in (None, sha256):
                     self._champions.unpin(name, number)

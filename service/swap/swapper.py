@@ -73,11 +73,11 @@ class Swapper:
         called = time.monotonic()
         try:
             async with lock:
-                held = self._champions.detector(name)
+                in_memory = self._champions.detector(name)
                 loaded = self._champions.get(name) is not None
                 read = self._read_at.get(name, -math.inf) >= called
-                if demanded and held is not None and (loaded or read):
-                    return SwapOutcome(name, detector=held)
+                if demanded and in_memory is not None and (loaded or read):
+                    return SwapOutcome(name, detector=in_memory)
                 began = time.monotonic()
                 outcome = await self._refresh(name, demanded=demanded)
                 self._read_at[name] = began
@@ -89,8 +89,8 @@ class Swapper:
 
     async def _refresh(self, name: str, *, demanded: bool) -> SwapOutcome:
         detector = await self._stores.detectors.get(name)
-        held, serving = self._champions.detector(name), self._champions.get(name)
-        known = held or serving
+        in_memory, serving = self._champions.detector(name), self._champions.get(name)
+        known = in_memory or serving
         if detector is None:
             return (
                 SwapOutcome(name) if known is None else await self._unload_missing(name, known.uid)
@@ -179,16 +179,16 @@ class Swapper:
         """Return a version from memory, or from the disk, or from the store."""
         sha256 = detector.champion_sha256
         same = serving is not None and serving.number == number
-        held = serving if same else self._champions.pinned(detector.name, number)
+        in_memory = serving if same else self._champions.pinned(detector.name, number)
         # A store that was restored from a backup gives the same version numbers again.
-        if held is not None and sha256 in (None, held.sha256):
-            return FetchedVersion(held.loaded), "memory"
+        if in_memory is not None and sha256 in (None, in_memory.sha256):
+            return FetchedVersion(in_memory.loaded), "memory"
         # A copy on disk has no signature. If versions must be signed, only the store's may serve.
         if self._champions.on_demand and not self.signer.required:
             about = (detector.name, detector.uid, number, sha256)
-            found = await asyncio.to_thread(self._disk.version, *about)
-            if found is not None:
-                return found, "disk"
+            version = await asyncio.to_thread(self._disk.version, *about)
+            if version is not None:
+                return version, "disk"
         return await self.load(detector, number), "store"
 
     async def from_disk(self, name: str) -> SwapOutcome:
@@ -200,8 +200,8 @@ class Swapper:
             if self._champions.get(name) is not None:
                 return outcome
             copy = await asyncio.to_thread(self._disk.find, name)
-            held = self._champions.detector(name)
-            if copy is None or (held is not None and copy.pointer != held.pointer):
+            in_memory = self._champions.detector(name)
+            if copy is None or (in_memory is not None and copy.pointer != in_memory.pointer):
                 return outcome
             return self._install(copy, "disk")
 

@@ -94,12 +94,12 @@ class Watcher:
         try:
             await self.health.check(self.stores.redis)
             names = await self.stores.detectors.names()
-            held = {one.name for one in self.champions.detectors()}
-            held |= {one.name for one in self.champions.loaded()}
+            in_memory = {detector.name for detector in self.champions.detectors()}
+            in_memory |= {champion.name for champion in self.champions.loaded()}
             # The others are read from the store before they are loaded.
-            watched = names | held
+            watched = names | in_memory
             if self.champions.on_demand:
-                watched = {one.name for one in self.champions.loaded()}
+                watched = {champion.name for champion in self.champions.loaded()}
             pointers = await self.stores.detectors.poll(watched)
             ages = await self.stores.leases.workers()
             self.champions.templates = await self.stores.templates.names()
@@ -110,14 +110,14 @@ class Watcher:
         if self.health.back():
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
-        gone = (held & watched) - pointers.keys() | (held - names)
+        gone = (in_memory & watched) - pointers.keys() | (in_memory - names)
         for name in self._changed_names(pointers) | gone:
             await self.follow(name)
         await self._read_states(names)
         await self._pins.check()
         if not self._pruned:
             self._pruned = True
-            self._metrics.keep_only(names | held)
+            self._metrics.keep_only(names | in_memory)
             await self._swapper.prune(names)
 
     async def follow(self, name: str) -> None:
@@ -160,10 +160,10 @@ class Watcher:
 
     def _remember_state(self, detector: Detector) -> None:
         """Remember a state, unless a newer state of the same detector is known already."""
-        held = self.champions.detector(detector.name)
-        if held is not None and held.uid != detector.uid:
+        in_memory = self.champions.detector(detector.name)
+        if in_memory is not None and in_memory.uid != detector.uid:
             return  # `refresh` decides between two detectors of one name
-        if held is None or not older(detector.pointer, held.pointer):
+        if in_memory is None or not older(detector.pointer, in_memory.pointer):
             self.champions.note(detector)
 
     async def refresh(self, name: str, *, demanded: bool = False) -> Detector | None:
@@ -205,17 +205,17 @@ class Watcher:
         loaded on demand, the champion is loaded, from the disk if the store is away. Raises
         StoreUnavailable.
         """
-        held = self.champions.detector(name)
-        if held is not None and not self.health.redis_up:
+        in_memory = self.champions.detector(name)
+        if in_memory is not None and not self.health.redis_up:
             return await self._from_disk(name)
         try:
-            if held is None:
+            if in_memory is None:
                 await self.look_up(name)
             else:
                 await self.refresh(name, demanded=True)
         except StoreUnavailable:
             await self._from_disk(name)
-            if held is None and self.champions.get(name) is None:
+            if in_memory is None and self.champions.get(name) is None:
                 raise
         return None
 
@@ -251,18 +251,18 @@ class Watcher:
         The store is asked at most once a second for a missing name, and not at all while it is
         away.
         """
-        held = self.champions.detector(name)
+        in_memory = self.champions.detector(name)
         now = time.monotonic()
-        if held is not None or now < self._unknown.get(name, 0.0):
-            return held
+        if in_memory is not None or now < self._unknown.get(name, 0.0):
+            return in_memory
         try:
-            found = await self.refresh(name, demanded=True)
+            known = await self.refresh(name, demanded=True)
         except StoreUnavailable as error:
             if self.health.redis_up:
                 self.health.away(cause(error))
             raise
-        if found is None:
+        if known is None:
             if len(self._unknown) >= _UNKNOWN_NAMES:
                 self._unknown.clear()
             self._unknown[name] = now + _UNKNOWN_SECONDS
-        return found
+        return known

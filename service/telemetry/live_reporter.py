@@ -154,7 +154,7 @@ class LiveReporter:
         """Report that this process is alive, and which generations it serves."""
         if time.monotonic() < self._beat_at:
             return
-        loaded = {one.name: one.generation for one in self._champions.loaded()}
+        loaded = {champion.name: champion.generation for champion in self._champions.loaded()}
         with contextlib.suppress(StoreUnavailable):
             await self._stores.processes.beat(self._process, loaded)
             self._beat_at = time.monotonic() + _BEAT_SECONDS
@@ -177,9 +177,13 @@ class LiveReporter:
         if not self._champions.on_demand:
             return
         async with self._making:
-            gone = [one for one in self._pending if self._champions.get(one.name) is not one]
-            if sum(one.bytes for one in gone) > UNLOADED_BYTES:
-                await self._make({one: self._pending.pop(one) for one in gone})
+            gone = [
+                champion
+                for champion in self._pending
+                if self._champions.get(champion.name) is not champion
+            ]
+            if sum(champion.bytes for champion in gone) > UNLOADED_BYTES:
+                await self._make({champion: self._pending.pop(champion) for champion in gone})
 
     async def _make(self, noted: dict[Champion, _Pending]) -> None:
         """Make the reports of noted rows. Release each champion as soon as its report is made."""
@@ -199,32 +203,32 @@ class LiveReporter:
                 finally:
                     del noted[champion]
         finally:
-            self._noted = [one for one in self._noted if one is not noted]
+            self._noted = [champion for champion in self._noted if champion is not noted]
 
     def _queue_summary(self, name: str, summary: LiveSummary, X: Matrix) -> None:
         """Queue a summary for the store, with some vectors if the config has a shadow stage."""
         detector = self._champions.detector(name)
         asked = detector.config.retrain.shadow if detector else None
         rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED if asked else 0)).astype(np.intp)
-        one = _WaitingSummary(summary, X[rows], asked.vectors if asked else 0)
-        if self._live_bytes + one.size > _PENDING_BYTES:
+        waiting = _WaitingSummary(summary, X[rows], asked.vectors if asked else 0)
+        if self._live_bytes + waiting.size > _PENDING_BYTES:
             self._metrics.dropped(name, summary.n)
             return
-        self._live_bytes += one.size
-        self._live.setdefault(name, []).append(one)
+        self._live_bytes += waiting.size
+        self._live.setdefault(name, []).append(waiting)
 
     def alarmed(self, name: str) -> set[str]:
         """Return the digests of this process's alarming vectors that are not in the store yet."""
-        found = {
-            one
+        alarmed = {
+            row
             for noted in (self._pending, *self._noted)
             for champion, pending in noted.items()
             if champion.name == name
-            for one in pending.collected.alarmed()
+            for row in pending.collected.alarmed()
         }
         for unsent in self._outboxes[name].waiting if name in self._outboxes else ():
-            found.update(unsent.made.alarmed)
-        return found
+            alarmed.update(unsent.made.alarmed)
+        return alarmed
 
     async def _send(self) -> None:
         """Send what waits, several detectors at once, until the store does not answer.
@@ -248,15 +252,15 @@ class LiveReporter:
                     tasks.create_task(placed(self._send_reports(name)))
 
     async def _send_live(self, name: str, waiting: list[_WaitingSummary]) -> None:
-        for one in waiting:
-            if self._away or not await self._send_summary(name, one):
-                self._metrics.dropped(name, one.summary.n)
+        for summary in waiting:
+            if self._away or not await self._send_summary(name, summary):
+                self._metrics.dropped(name, summary.summary.n)
 
-    async def _send_summary(self, name: str, one: _WaitingSummary) -> bool:
+    async def _send_summary(self, name: str, summary: _WaitingSummary) -> bool:
         try:
-            await self._stores.live.append(name, one.summary)
-            if len(one.X):
-                await self._stores.live.keep(name, one.summary.uid, one.X, one.most)
+            await self._stores.live.append(name, summary.summary)
+            if len(summary.X):
+                await self._stores.live.keep(name, summary.summary.uid, summary.X, summary.most)
         except StoreUnavailable:
             self._away = True
         except Exception:  # noqa: BLE001 - the others' summaries must not be lost too

@@ -61,19 +61,19 @@ class Numbers:
 
     def place(self, name: Name) -> int:
         """Return the index of the number `name` in `values`. A new number is created."""
-        found = self._places.get(name)
-        if found is not None:
-            return found
+        number = self._places.get(name)
+        if number is not None:
+            return number
         if name.labels:
             self._labelled.setdefault(name.labels[0], []).append(name)
         if self._free:
-            found = self._places[name] = self._free.pop()
-            self._set_name(found, name)
+            number = self._places[name] = self._free.pop()
+            self._set_name(number, name)
         else:
-            found = self._places[name] = len(self.names)
+            number = self._places[name] = len(self.names)
             self.names.append(name)
             self.values.append(0.0)
-        return found
+        return number
 
     def forget(self, label: tuple[str, str], kind: str | None = None) -> None:
         """Drop every number with this first label, of one kind of metric or of all kinds."""
@@ -251,10 +251,10 @@ def _read(names: Path, numbers: Path) -> Iterator[tuple[Name, float]]:
             continue
 
 
-def _families(found: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
+def _families(samples: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
     bounds: dict[float, str] = {}
     buckets: dict[Name, dict[float, float]] = {}
-    for some in batched(found, _TOGETHER):
+    for some in batched(samples, _TOGETHER):
         pieces: dict[str, Metric] = {}
         for name, value in some:
             if name.sample.endswith("_bucket"):

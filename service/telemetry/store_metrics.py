@@ -83,8 +83,10 @@ class StateMetrics(Collector):
                 value=self._store.worker_heartbeat,
             )
         if self._store.work is not None:
-            for what, count in self._store.work._asdict().items():
-                yield GaugeMetricFamily(f"anamnesis_work_{what}", _WORK[what], value=float(count))
+            for quantity, count in self._store.work._asdict().items():
+                yield GaugeMetricFamily(
+                    f"anamnesis_work_{quantity}", _WORK[quantity], value=float(count)
+                )
         yield GaugeMetricFamily(
             "anamnesis_buffer_bound_vectors",
             "Most vectors that a detector buffers.",
@@ -98,15 +100,15 @@ def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
     yield _live_regimes(detectors)
     yield _counter(
         detectors, "retrains", "outcome", "Retrainings by outcome.",
-        lambda one: {outcome: getattr(one.retrains, outcome) for outcome in OUTCOMES},
+        lambda detector: {outcome: getattr(detector.retrains, outcome) for outcome in OUTCOMES},
     )  # fmt: skip
     yield _counter(
         detectors, "incidents", "state", "Incidents by state.",
-        lambda one: {"opened": one.incidents.opened, "closed": one.incidents.closed},
+        lambda detector: {"opened": detector.incidents.opened, "closed": detector.incidents.closed},
     )  # fmt: skip
     yield _counter(
         detectors, "webhook_messages", "outcome", "Messages to the webhook's receiver.",
-        lambda one: {"sent": one.messages.sent, "dropped": one.messages.dropped},
+        lambda detector: {"sent": detector.messages.sent, "dropped": detector.messages.dropped},
     )  # fmt: skip
     yield from _drift_families(detectors)
 
@@ -177,9 +179,9 @@ def _read_safely(name: str, read: Callable[[], T]) -> T | None:
 
 def _most_forgotten(champion: Champion) -> list[tuple[int, float]]:
     """Return the regimes with the most forgetting, each with its forgetting."""
-    all_regimes = [(one.number, one.about.forgetting) for one in champion.version.regimes]
-    found = sorted(((n, x) for n, x in all_regimes if x is not None), key=lambda pair: -pair[1])
-    return found[:REGIMES]
+    all_regimes = [(regime.number, regime.about.forgetting) for regime in champion.version.regimes]
+    changed = sorted(((n, x) for n, x in all_regimes if x is not None), key=lambda pair: -pair[1])
+    return changed[:REGIMES]
 
 
 def _live_shares(detector: Detector) -> list[tuple[str, float]]:
@@ -187,10 +189,10 @@ def _live_shares(detector: Detector) -> list[tuple[str, float]]:
     statistics = detector.drift.statistics
     if statistics is None or (mix := statistics.regimes) is None:
         return []
-    shares = [(one.live or 0.0, str(one.regime)) for one in mix.known]
+    shares = [(regime.live or 0.0, str(regime.regime)) for regime in mix.known]
     most = sorted((pair for pair in shares if pair[0]), reverse=True)[:REGIMES]
-    found = [] if mix.none is None else [("none", mix.none)]
-    return found + [(regime, share) for share, regime in most]
+    shares_of_none = [] if mix.none is None else [("none", mix.none)]
+    return shares_of_none + [(regime, share) for share, regime in most]
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
@@ -199,36 +201,42 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 # Gauges of a detector's state: the help text, and the function that reads the value.
 _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
-    "champion_version": ("Number of the version that serves.", lambda one: one.champion),
-    "champion_generation": ("Moves of the champion pointer.", lambda one: one.generation),
-    "buffer_vectors": ("Vectors that wait to be learned.", lambda one: one.buffered),
+    "champion_version": ("Number of the version that serves.", lambda detector: detector.champion),
+    "champion_generation": ("Moves of the champion pointer.", lambda detector: detector.generation),
+    "buffer_vectors": ("Vectors that wait to be learned.", lambda detector: detector.buffered),
     "buffer_oldest_timestamp_seconds": (
-        "When the oldest buffered vector came.", lambda one: one.buffer_oldest
+        "When the oldest buffered vector came.", lambda detector: detector.buffer_oldest
     ),
     "parked_vectors": (
-        "Vectors of rejected experiences, waiting for a person.", lambda one: one.parked
+        "Vectors of rejected experiences, waiting for a person.", lambda detector: detector.parked
     ),
     "quarantined_vectors": (
-        "Vectors that admission held back, waiting for a person.", lambda one: one.quarantined
+        "Vectors that admission held back, waiting for a person.",
+        lambda detector: detector.quarantined,
     ),
     "incident_open": (
-        "Incidents that are open, not dismissed and not muted.", lambda one: one.incidents.open
+        "Incidents that are open, not dismissed and not muted.",
+        lambda detector: detector.incidents.open,
     ),
     "incident_unreported": (
         "Open incidents that nobody was told of: their rows were over an hour old when they came.",
-        lambda one: one.incidents.unreported,
+        lambda detector: detector.incidents.unreported,
     ),
     "muted_until_timestamp_seconds": (
         "When the mute of the detector ends; 0 if it is not muted.",
-        lambda one: one.mute.until if one.mute else 0,
+        lambda detector: detector.mute.until if detector.mute else 0,
     ),
-    "learned_vectors": ("Vectors that the champion's lineage learned.", lambda one: one.learned),
+    "learned_vectors": (
+        "Vectors that the champion's lineage learned.",
+        lambda detector: detector.learned,
+    ),
     "training_progress_ratio": (
-        "Share of the running retraining that is done.", lambda one: one.retraining.progress
+        "Share of the running retraining that is done.",
+        lambda detector: detector.retraining.progress,
     ),
     "retrain_duration_seconds": (
         "Time that the last retraining took.",
-        lambda one: one.last_retraining.seconds if one.last_retraining else None,
+        lambda detector: detector.last_retraining.seconds if detector.last_retraining else None,
     ),
 }  # fmt: skip
 
@@ -281,12 +289,12 @@ def _drift_families(detectors: Sequence[Detector]) -> Iterator[Metric]:
         if drift.statistics is None:
             return
         for test, (statistic, threshold) in tests.items():
-            if found := getattr(drift.statistics, test):
-                statistic.add_metric([detector.name], found.statistic)
-                threshold.add_metric([detector.name], found.threshold)
-        for one in drift.statistics.features:
-            feature.add_metric([detector.name, one.feature], one.statistic)
-            bound.add_metric([detector.name, one.feature], one.threshold)
+            if test_finding := getattr(drift.statistics, test):
+                statistic.add_metric([detector.name], test_finding.statistic)
+                threshold.add_metric([detector.name], test_finding.threshold)
+        for finding in drift.statistics.features:
+            feature.add_metric([detector.name, finding.feature], finding.statistic)
+            bound.add_metric([detector.name, finding.feature], finding.threshold)
 
     for detector in detectors:
         _read_safely(detector.name, partial(add, detector))

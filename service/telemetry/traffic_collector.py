@@ -63,9 +63,9 @@ class Collected:
     def alarmed(self) -> list[str]:
         """Return the digests of the alarming vectors that were kept."""
         rows = _alarming_rows(
-            self.chunks, np.concatenate([one.judgement.is_anomaly for one in self.chunks])
+            self.chunks, np.concatenate([chunk.judgement.is_anomaly for chunk in self.chunks])
         )
-        return [digest(one.x) for one in rows]
+        return [digest(row.x) for row in rows]
 
 
 class ReportWithEvents(NamedTuple):
@@ -84,12 +84,12 @@ def make_report(
     `regimes` has counts of the rows that were placed: anomalies first, then each regime.
     """
     chunks = collected.chunks
-    severities = np.concatenate([one.judgement.severities for one in chunks])
-    scores = np.concatenate([one.judgement.scores for one in chunks])
+    severities = np.concatenate([chunk.judgement.severities for chunk in chunks])
+    scores = np.concatenate([chunk.judgement.scores for chunk in chunks])
     rows = _Rows(
         times=_times(chunks),
         severities=severities,
-        alarms=np.concatenate([one.judgement.is_anomaly for one in chunks]),
+        alarms=np.concatenate([chunk.judgement.is_anomaly for chunk in chunks]),
         heights=heights(
             severities, scores, champion.threshold.value, champion.version.config.score
         ),
@@ -102,11 +102,11 @@ def make_report(
         champion.number,
         champion.generation,
         tuple(_bucket_counts(rows, champion.generation, regimes, now)),
-        tuple(one.block for one in blocks),
+        tuple(block.block for block in blocks),
     )
-    order = [row for one in blocks for row in one.kept_rows]
+    order = [row for block in blocks for row in block.kept_rows]
     return ReportWithEvents(
-        report, [events[row] for row in order], [digest(one.x) for one in alarming]
+        report, [events[row] for row in order], [digest(row.x) for row in alarming]
     )
 
 
@@ -131,20 +131,20 @@ def _alarming_rows(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[
     numbers = np.flatnonzero(alarms)
     if not len(numbers):
         return []
-    starts = np.cumsum([0] + [len(one.judgement.scores) for one in chunks])
-    which = np.searchsorted(starts, numbers, side="right") - 1
-    found: list[_Alarming] = []
-    for number, place in zip(numbers.tolist(), which.tolist(), strict=True):
+    starts = np.cumsum([0] + [len(chunk.judgement.scores) for chunk in chunks])
+    chunk_of = np.searchsorted(starts, numbers, side="right") - 1
+    rows: list[_Alarming] = []
+    for number, place in zip(numbers.tolist(), chunk_of.tolist(), strict=True):
         chunk, own = chunks[place], number - int(starts[place])
         row = own
         if chunk.kept is not None:
             row = int(np.searchsorted(chunk.kept, own))
             if row >= len(chunk.kept) or chunk.kept[row] != own:
                 continue  # this row is not among the most severe rows of its answer
-        found.append(_Alarming(number, chunk, own, chunk.X[row]))
-        if len(found) == DIGESTS:
+        rows.append(_Alarming(number, chunk, own, chunk.X[row]))
+        if len(rows) == DIGESTS:
             break
-    return found
+    return rows
 
 
 class _Rows(NamedTuple):
@@ -157,8 +157,8 @@ class _Rows(NamedTuple):
 
 
 def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
-    sizes = [len(one.judgement.scores) for one in chunks]
-    times = np.repeat([one.at for one in chunks], sizes)
+    sizes = [len(chunk.judgement.scores) for chunk in chunks]
+    times = np.repeat([chunk.at for chunk in chunks], sizes)
     start = 0
     for chunk, size in zip(chunks, sizes, strict=True):
         if chunk.labels.timestamps is not None:
@@ -187,26 +187,26 @@ def _bucket_counts(
         times, severities, alarms = times[order], severities[order], alarms[order]
     marks = times // history.MINUTE
     starts = np.flatnonzero(np.diff(marks, prepend=marks[:1] - 1))
-    found: dict[tuple[int, int], Bucket] = {}
+    buckets: dict[tuple[int, int], Bucket] = {}
     for start, stop in zip(starts, [*starts[1:], len(times)], strict=True):
         part = slice(int(start), int(stop))
         bucket = history.counted(severities[part], int(np.count_nonzero(alarms[part])), generation)
-        history.add(found, place_of(float(times[start]), now), bucket)
+        history.add(buckets, place_of(float(times[start]), now), bucket)
     # The placed rows are only a sample. They count in the bucket with the most rows.
-    if found and regimes:
-        fullest = max(found.values(), key=lambda one: one.rows)
+    if buckets and regimes:
+        fullest = max(buckets.values(), key=lambda bucket: bucket.rows)
         few = min(len(regimes), len(fullest.regimes))
         fullest.regimes[:few] = np.asarray(regimes[:few])
-    return [BucketCounts.of(step, place, one) for (step, place), one in found.items()]
+    return [BucketCounts.of(step, place, counts) for (step, place), counts in buckets.items()]
 
 
 def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Event]:
     """Return the most severe alarming rows as events, by row number, in order."""
-    severest = sorted(alarming, key=lambda one: -one.severity)[:EVENTS]
-    severest.sort(key=lambda one: one.number)
+    severest = sorted(alarming, key=lambda row: -row.severity)[:EVENTS]
+    severest.sort(key=lambda row: row.number)
     if not severest:
         return {}
-    X = np.stack([one.x for one in severest])
+    X = np.stack([row.x for row in severest])
     attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
     words = _words_of(champion, X)
     events = {}
@@ -221,7 +221,9 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
             severity=float(chunk.judgement.severities[own]),
             version=champion.number,
             generation=champion.generation,
-            attributions=tuple(Attribution(*one) for one in row_attributions),
+            attributions=tuple(
+                Attribution(*row_attribution) for row_attribution in row_attributions
+            ),
             timestamp=chunk.labels.timestamp(own),
             source=chunk.labels.source(own),
             client_id=chunk.labels.id(own),
@@ -248,7 +250,7 @@ class _Block(NamedTuple):
 
 def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) -> list[_Block]:
     """Return one block for each source: at most SOURCES of them, those with alarms first."""
-    if all(one.labels.sources is None for one in chunks):
+    if all(chunk.labels.sources is None for chunk in chunks):
         return [_block("", None, rows, events)]
     by_source: dict[str, list[int]] = {}
     number = 0
@@ -309,9 +311,9 @@ class Outbox:
     def __init__(self) -> None:
         self.waiting: deque[UnsentReport] = deque()
 
-    def put(self, number: int, one: ReportWithEvents) -> None:
+    def put(self, number: int, made: ReportWithEvents) -> None:
         """Add a report under the next higher number. Join older ones if too many wait."""
-        self.waiting.append(UnsentReport(number, one))
+        self.waiting.append(UnsentReport(number, made))
         if len(self.waiting) <= UNSENT:
             return
         first, *rest = self.waiting

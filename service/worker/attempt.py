@@ -111,12 +111,12 @@ class _Attempt:
 
     async def _experience(self, name: str) -> Experience | None:
         """Return the experience, None if it is too small. A row labelled by a person is enough."""
-        found = await self.tools.buffer.take(name)
+        experience = await self.tools.buffer.take(name)
         crash_points.passage("worker.experience_taken")
-        if found is None or found.n >= MIN_VECTORS:
-            return found
-        labelled = found.champion is not None and await self._labelled_normal(found)
-        return found if labelled else None
+        if experience is None or experience.n >= MIN_VECTORS:
+            return experience
+        labelled = experience.champion is not None and await self._labelled_normal(experience)
+        return experience if labelled else None
 
     async def _learn(self, detector: Detector, experience: Experience, run: StartedRun) -> bool:
         if traces := distinct_traces((run.trace, *experience.traces)):
@@ -192,7 +192,7 @@ class _Attempt:
     async def _labelled_normal(self, experience: Experience) -> bytes:
         """Return one byte for each row, 1 if a person labelled it normal. b'' if there is none."""
         labels = await self.tools.labels.all(experience.name)
-        batches = {one.batch for one in labels if one.label == "normal" and one.batch}
+        batches = {label.batch for label in labels if label.label == "normal" and label.batch}
         marks = [source.batch in batches for source in experience.sources]
         if not any(marks):
             return b""

@@ -278,18 +278,22 @@ class Monitor:
 
 def _saved_at_once(verdict: Verdict) -> tuple[str | bool, ...]:
     """Return the part of a verdict that is saved at once when it changes."""
-    found = verdict.statistics
-    tests = (found.martingale, found.adwin, found.anomalies, found.inputs)
+    statistics = verdict.statistics
+    tests = (statistics.martingale, statistics.adwin, statistics.anomalies, statistics.inputs)
     alarms = (test.alarm for test in tests if test)
-    return (verdict.state, *alarms, *(one.feature for one in found.features if one.alarm))
+    return (
+        verdict.state,
+        *alarms,
+        *(feature.feature for feature in statistics.features if feature.alarm),
+    )
 
 
 def _test_traffic(watch: _Watch, summaries: Sequence[tuple[str, LiveSummary]]) -> None:
     """Give the tests the traffic of the watched version. Other versions' traffic is skipped."""
     baseline = watch.drift.baseline
     for at, summary in summaries:
-        of = summary.sha256 or watch.of.sha256
-        if (summary.uid, summary.version, of) == (
+        sha256 = summary.sha256 or watch.of.sha256
+        if (summary.uid, summary.version, sha256) == (
             baseline.uid,
             baseline.version,
             watch.of.sha256,
@@ -328,7 +332,10 @@ def baseline_of(version: Version, threshold: Threshold, uid: str, number: int) -
 
 def _learned_regimes(version: Version) -> list[LearnedRegime]:
     latest = version.lineage.experiences
-    return [LearnedRegime(one.number, one.share, one.seen == latest) for one in version.regimes]
+    return [
+        LearnedRegime(regime.number, regime.share, regime.seen == latest)
+        for regime in version.regimes
+    ]
 
 
 def _thinned(packed: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:

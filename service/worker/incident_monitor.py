@@ -109,10 +109,10 @@ class IncidentMonitor:
             await self._save(lease, followed)
 
     async def _begin(self, lease: Lease) -> _Followed:
-        found = await self._incidents.load(lease.name)
-        if found is None:
+        state = await self._incidents.load(lease.name)
+        if state is None:
             return _Followed(lease.uid, "0-0", Fold())
-        return _Followed(lease.uid, found.after, found.fold)
+        return _Followed(lease.uid, state.after, state.fold)
 
     async def _refresh(self, followed: _Followed, name: str) -> None:
         """Read what people have decided since the last call."""
@@ -121,7 +121,7 @@ class IncidentMonitor:
         if decisions.number == followed.decisions:
             return
         followed.dismissed_patterns = tuple(await self._incidents.dismissed_patterns(name))
-        open_ids = [one.id for one in followed.fold.open()]
+        open_ids = [incident.id for incident in followed.fold.open()]
         followed.dismissed = frozenset(await self._incidents.dismissed(name, open_ids))
         followed.urgent = followed.decisions >= 0
         followed.decisions = decisions.number
@@ -153,12 +153,16 @@ class IncidentMonitor:
         incidents = await self._with_rows(name, followed.changes)
         incidents = await asyncio.to_thread(_with_regimes, followed, incidents)
         fields = {history.chunk_of(step, place) for step, place in followed.buckets}
-        held = await self._incidents.buckets(name, sorted(fields))
+        saved = await self._incidents.buckets(name, sorted(fields))
         gone = history.expired(await self._incidents.fields(name), now) if fields else ()
-        buckets = await asyncio.to_thread(_joined_chunks, held, followed.buckets)
-        undecided = [one for one in followed.fold.open() if one.id not in followed.dismissed]
-        paging = [one for one in undecided if one.pages]
-        silent = [one for one in undecided if not one.pages and one.like is None]
+        buckets = await asyncio.to_thread(_joined_chunks, saved, followed.buckets)
+        undecided = [
+            incident for incident in followed.fold.open() if incident.id not in followed.dismissed
+        ]
+        paging = [incident for incident in undecided if incident.pages]
+        silent = [
+            incident for incident in undecided if not incident.pages and incident.like is None
+        ]
         muted = now < followed.muted_until
         kinds = [change.kind for change in followed.changes]
         await self._incidents.save(
@@ -190,20 +194,22 @@ class IncidentMonitor:
         for change in changes:
             if change.rows:
                 gained.setdefault(change.incident.id, []).extend(change.rows)
-        held = await self._incidents.rows(name, list(gained))
-        chosen = {one: worst([*held[one], *rows]) for one, rows in gained.items()}
+        saved = await self._incidents.rows(name, list(gained))
+        chosen = {
+            incident_id: worst([*saved[incident_id], *rows]) for incident_id, rows in gained.items()
+        }
         bare = [row.event for rows in chosen.values() for row in rows if not row.vector]
         events = await self._events.get(name, bare)
         whole = {
-            one: [
+            incident_id: [
                 msgspec.structs.replace(row, vector=events[row.event].vector.tobytes())
                 if not row.vector and row.event in events
                 else row
                 for row in rows
             ]
-            for one, rows in chosen.items()
+            for incident_id, rows in chosen.items()
         }
-        return [(incident, whole.get(one)) for one, incident in last.items()]
+        return [(incident, whole.get(incident_id)) for incident_id, incident in last.items()]
 
     def _messages(self, lease: Lease, changes: Sequence[Change], now: float) -> list[Message]:
         if not self._webhook:
@@ -226,18 +232,18 @@ def _with_regimes(
     followed: _Followed, incidents: Sequence[tuple[Incident, list[KeptRow] | None]]
 ) -> list[tuple[Incident, list[KeptRow] | None]]:
     """Return the incidents, each with the number of the regime nearest to its worst row."""
-    found = []
-    for one, rows in incidents:
-        placed = one
-        if followed.version is not None and not one.regime and rows and rows[0].vector:
+    placed_rows = []
+    for incident, rows in incidents:
+        placed = incident
+        if followed.version is not None and not incident.regime and rows and rows[0].vector:
             X = np.frombuffer(rows[0].vector, "<f4").reshape(1, -1)
             regime = max(0, int(followed.version.nearest_regime(X)[0]))
-            placed = msgspec.structs.replace(one, regime=regime)
-            source = followed.fold.sources.get(one.source)
-            if source is not None and source.open is not None and source.open.id == one.id:
+            placed = msgspec.structs.replace(incident, regime=regime)
+            source = followed.fold.sources.get(incident.source)
+            if source is not None and source.open is not None and source.open.id == incident.id:
                 source.open = msgspec.structs.replace(source.open, regime=regime)
-        found.append((placed, rows))
-    return found
+        placed_rows.append((placed, rows))
+    return placed_rows
 
 
 def _count_reports(
@@ -310,10 +316,10 @@ def _rows_per_day(
 
 
 def _joined_chunks(
-    held: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket]
+    saved: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket]
 ) -> dict[str, bytes]:
     """Return the packed chunks with the counts that are not saved yet added."""
-    chunks = {field: dict(buckets) for field, buckets in held.items()}
+    chunks = {field: dict(buckets) for field, buckets in saved.items()}
     for (step, place), bucket in unsaved.items():
         history.add(chunks.setdefault(history.chunk_of(step, place), {}), place, bucket)
     return {field: history.pack(buckets) for field, buckets in chunks.items()}

@@ -93,22 +93,24 @@ class Janitor:
         if wait is None or time.monotonic() - last < _RELEASE_SECONDS:
             return
         self._released[name] = time.monotonic()
-        found = [
+        novel = [
             (entry.id, at)
             for entry in await self._quarantine.list(name)
             if entry.kind == "rows"
             and entry.reason == NOVEL
             and (at := unix_seconds(entry.parked_at) or now) <= now - wait
         ]
-        if not found:
+        if not novel:
             return
         listed = await self._incidents.all(name)
         faults = [
-            one.incident for one in listed if one.decision and one.decision.verdict == "confirmed"
+            incident.incident
+            for incident in listed
+            if incident.decision and incident.decision.verdict == "confirmed"
         ]
         rows = await self._incidents.rows(name, [fault.id for fault in faults])
         spans = [arrival(fault, rows[fault.id]) for fault in faults]
-        for entry, at in found:
+        for entry, at in novel:
             if not any(since <= at <= until for since, until in spans):
                 await self._quarantine.decide(
                     name, entry, "release", who="worker", why=f"novel for {wait:g} s"

@@ -16,6 +16,6 @@ def labelled_outcome(evidence: Evidence) -> str | UnsetType:
         return UNSET
     text = f"of {vouched.n} rows labelled normal, {vouched.still} still alarm"
     if synthetic is not None:
-        now, before = (100 * one.found for one in (synthetic.candidate, synthetic.champion))
+        now, before = (100 * figures.found for figures in (synthetic.candidate, synthetic.champion))
         text += f"; {now:.1f} % of synthetic anomalies are found, {before:.1f} % were found before"
     return text

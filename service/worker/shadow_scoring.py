@@ -62,8 +62,10 @@ def compare(
         return ShadowResult(asked=most_asked, n=0)
     judgements = {}
     for name, version in (("candidate", candidate), ("champion", champion)):
-        one = configured(version, detector.config)
-        judgements[name] = one.judge(X, one.threshold_for(detector.config.threshold, labels))
+        serving = configured(version, detector.config)
+        judgements[name] = serving.judge(
+            X, serving.threshold_for(detector.config.threshold, labels)
+        )
     disagree = np.flatnonzero(
         judgements["candidate"].is_anomaly != judgements["champion"].is_anomaly
     )

@@ -87,13 +87,15 @@ class Webhook:
 
     async def _deliver_waiting(self, lease: Lease) -> None:
         waiting = await self._messages.waiting(lease.name, _AT_ONCE)
-        late = [one for one in waiting if time.time() - one.message.at > self._receiver.seconds]
+        late = [
+            entry for entry in waiting if time.time() - entry.message.at > self._receiver.seconds
+        ]
         if late:
-            await self._messages.done(lease, [one.id for one in late], dropped=True)
+            await self._messages.done(lease, [entry.id for entry in late], dropped=True)
             _log.warning("messages to the webhook dropped", detector=lease.name, messages=len(late))
         behind: set[str] = set()  # incidents with an earlier message that still waits
-        for one in waiting[len(late) :]:
-            now, message = time.monotonic(), one.message
+        for entry in waiting[len(late) :]:
+            now, message = time.monotonic(), entry.message
             if message.incident in behind or now < self._again.get(message.id, 0.0):
                 behind.add(message.incident)
                 continue
@@ -101,7 +103,7 @@ class Webhook:
                 return
             if await self._deliver(message):
                 self._again.pop(message.id, None)
-                await self._messages.done(lease, [one.id], dropped=False)
+                await self._messages.done(lease, [entry.id], dropped=False)
             else:
                 behind.add(message.incident)
 

@@ -202,16 +202,16 @@ class Worker:
             waited |= await tools.due.heads()
             now = time.monotonic()
             self._next_look = now + pause(now - start, _LOOK_SHARE, self.settings.tick_seconds)
-        found, now = [], time.time()
+        needing, now = [], time.time()
         for detector in await tools.detectors.some(waited.keys() - self._not_before.keys()):
             reason = retraining_due.due(detector, now)
             if reason:
                 needs = retraining_due.need(detector, waited.pop(detector.name))
-                found.append((needs, detector, reason))
+                needing.append((needs, detector, reason))
         for name in waited.keys() - self._not_before.keys() - set(woken):
             await tools.due.correct(name)
-        found.sort(key=lambda one: -one[0])
-        return [(detector, reason) for _, detector, reason in found]
+        needing.sort(key=lambda due: -due[0])
+        return [(detector, reason) for _, detector, reason in needing]
 
     async def _wait_for_work(self, seconds: float, *, wakeable: bool = True) -> None:
         """Wait for a notification, at most until the time is over."""

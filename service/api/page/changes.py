@@ -78,11 +78,11 @@ class Changes:
             start = time.monotonic()
             if start >= self._next:
                 try:
-                    found = await self._detectors.list()
+                    detectors = await self._detectors.list()
                 except StoreUnavailable:
-                    found = None  # keep the states of the last poll
-                if found is not None:
-                    self._known = {one.name: _state_hash(one) for one in found}
+                    detectors = None  # keep the states of the last poll
+                if detectors is not None:
+                    self._known = {detector.name: _state_hash(detector) for detector in detectors}
                 now = time.monotonic()
                 self._next = now + pause(now - start, _SHARE, SECONDS / 2)
         return self._known

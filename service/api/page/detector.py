@@ -117,12 +117,15 @@ async def detector(
     )
     # Open incidents are shown in every time range. A client's clock may even be ahead of it.
     both = [
-        one
-        for found in (unfinished, incidents)
-        if found.document
-        for one in found.document.incidents
+        incident
+        for answer in (unfinished, incidents)
+        if answer.document
+        for incident in answer.document.incidents
     ]
-    faults = sorted({one.id: one for one in both}.values(), key=lambda one: one.state != "open")
+    faults = sorted(
+        {incident.id: incident for incident in both}.values(),
+        key=lambda incident: incident.state != "open",
+    )
     buckets = history.document.buckets if history.document else []
     return DetectorPage(
         headline=headline(status, faults, buckets),
@@ -171,13 +174,13 @@ def _chart(
     buckets: Sequence[HistoryBucket], faults: Sequence[Incident], asked: TimeRange
 ) -> dict[str, object]:
     return {
-        "at": [one.at for one in buckets],
-        "max": [one.severity_max for one in buckets],
-        "p99": [one.severity_p99 for one in buckets],
-        "rows": [one.rows for one in buckets],
-        "alarms": [one.alarms for one in buckets],
-        "generation": [one.generation for one in buckets],
-        "incidents": [[one.start, one.end] for one in faults],
+        "at": [bucket.at for bucket in buckets],
+        "max": [bucket.severity_max for bucket in buckets],
+        "p99": [bucket.severity_p99 for bucket in buckets],
+        "rows": [bucket.rows for bucket in buckets],
+        "alarms": [bucket.alarms for bucket in buckets],
+        "generation": [bucket.generation for bucket in buckets],
+        "incidents": [[fault.start, fault.end] for fault in faults],
         **asked.query,
     }
 
@@ -199,18 +202,18 @@ def headline(
             f"{status.needed} more are needed."
         )
     for verdict in (None, "confirmed", "dismissed"):
-        open_ones = [one for one in faults if (one.state, one.verdict) == ("open", verdict)]
+        open_ones = [fault for fault in faults if (fault.state, fault.verdict) == ("open", verdict)]
         if open_ones:
-            since = words.moment(min(one.start for one in open_ones))
+            since = words.moment(min(fault.start for fault in open_ones))
             kind = f"{verdict} incident" if verdict else "incident"
             some = f"One {kind} is" if len(open_ones) == 1 else f"{len(open_ones)} {kind}s are"
             return f"{some} open since {since} UTC."
     if status.drift.state in DRIFT_NEEDS:
-        found = DRIFT_NEEDS[status.drift.state]
-        return f"{found[0].upper()}{found[1:]}."
+        sentence = DRIFT_NEEDS[status.drift.state]
+        return f"{sentence[0].upper()}{sentence[1:]}."
     if not buckets:
         return "The detector is ready. No row was scored in this time range."
-    rows, alarms = sum(one.rows for one in buckets), sum(one.alarms for one in buckets)
+    rows, alarms = sum(bucket.rows for bucket in buckets), sum(bucket.alarms for bucket in buckets)
     asked = asked_rate(parse(status.config).threshold)
     if asked is not None and alarms > max(_FEW, _MANY * asked * rows):
         share = words.percent(asked)
@@ -221,27 +224,29 @@ def headline(
 
 def _runs_of_labels(labels: Sequence[Label]) -> list[tuple[Label, int]]:
     """Return each run of labels that one sender gave in one minute: its first, and how many."""
-    runs = groupby(labels, lambda one: (words.moment(one.at), one.label, one.sender))
-    return [(run[0], len(run)) for run in (list(found) for _, found in runs)]
+    runs = groupby(labels, lambda label: (words.moment(label.at), label.label, label.sender))
+    return [(run[0], len(run)) for run in (list(rows) for _, rows in runs)]
 
 
 def _champion_first(versions: Answer[ListedVersions], champion: int | None) -> list[ListedVersion]:
     records = versions.document.versions if versions.document else ()
-    return sorted(records, key=lambda one: (one.version != champion, -one.version))[:_VERSIONS]
+    return sorted(records, key=lambda record: (record.version != champion, -record.version))[
+        :_VERSIONS
+    ]
 
 
 async def _with_rows(api: OwnApi, path: str, quarantine: Answer[Quarantine]) -> list[HeldBack]:
     """Return the quarantine entries without a decision, each with its first rows."""
     entries = quarantine.document.quarantine if quarantine.document else []
-    waiting = [one for one in entries if not one.decision][:_ROWS]
-    return await asyncio.gather(*(_held_back(api, path, one) for one in waiting))
+    waiting = [entry for entry in entries if not entry.decision][:_ROWS]
+    return await asyncio.gather(*(_held_back(api, path, entry) for entry in waiting))
 
 
 async def _held_back(api: OwnApi, path: str, entry: QuarantineEntry) -> HeldBack:
     if entry.kind != "rows":
         return HeldBack(entry, [])
-    found = await api.get(QuarantinedRows, f"{path}/quarantine/{entry.id}")
-    return HeldBack(entry, found.document.vectors[:5] if found.document else [])
+    rows = await api.get(QuarantinedRows, f"{path}/quarantine/{entry.id}")
+    return HeldBack(entry, rows.document.vectors[:5] if rows.document else [])
 
 
 def columns_of(config: DetectorConfig, dimension: int | None) -> list[str]:

@@ -43,13 +43,15 @@ async def incident(api: OwnApi, name: str, shown: Incident) -> IncidentPage:
     leading = {part.feature for part in shown.features[:1]}
     others = listed.document.incidents if listed.document else []
     largest = max((abs(part.contribution) for part in shown.features), default=1.0) or 1.0
-    held = status.document
+    detector_status = status.document
     return IncidentPage(
         features=[
             Bar(part, round(100 * abs(part.contribution) / largest)) for part in shown.features
         ],
         rows=(shown.rows or [])[:_ROWS],
-        columns=columns_of(parse(held.config), held.dimension) if held else [],
+        columns=columns_of(parse(detector_status.config), detector_status.dimension)
+        if detector_status
+        else [],
         alike=[
             other
             for other in others

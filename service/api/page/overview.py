@@ -72,22 +72,22 @@ async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
     )
     waiting = attention.document.items if attention.document else []
     listed = detectors.document.detectors if detectors.document else ()
-    read = [status_of(one) for one in listed]
-    found = [one for one in read if isinstance(one, DetectorStatus)]
+    read = [status_of(entry) for entry in listed]
+    statuses = [status for status in read if isinstance(status, DetectorStatus)]
     order = {item.detector: place for place, item in reversed(list(enumerate(waiting)))}
-    found.sort(
-        key=lambda one: (
-            order.get(one.name, len(order)), _BAD.get(one.drift.state, 3), one.name,
+    statuses.sort(
+        key=lambda status: (
+            order.get(status.name, len(order)), _BAD.get(status.drift.state, 3), status.name,
         ),
     )  # fmt: skip
-    rows = await asyncio.gather(*(_row(api, one, asked, now) for one in found[:SHOWN]))
+    rows = await asyncio.gather(*(_row(api, status, asked, now) for status in statuses[:SHOWN]))
     return Overview(
         attention=attention,
         items=[Link(item, _page_of(item)) for item in waiting],
         detectors=detectors,
         rows=rows,
-        others=[one.name for one in found[SHOWN:]],
-        broken=[one for one in read if isinstance(one, BrokenStatus)],
+        others=[status.name for status in statuses[SHOWN:]],
+        broken=[status for status in read if isinstance(status, BrokenStatus)],
         service=service,
     )
 
@@ -117,16 +117,16 @@ async def _row(api: OwnApi, status: DetectorStatus, asked: TimeRange, now: float
     )
     buckets = history.document.buckets if history.document else []
     moved = moves.document.generations if moves.document else []
-    rows = sum(one.rows for one in buckets)
+    rows = sum(bucket.rows for bucket in buckets)
     return DetectorRow(
         status=status,
         spark=words.sparkline(
-            [asked.place(one.at) for one in buckets],
-            [one.severity_p99 for one in buckets],
+            [asked.place(bucket.at) for bucket in buckets],
+            [bucket.severity_p99 for bucket in buckets],
             1 / _SPARKS,
         ),
         rows=rows,
         asked=asked_rate(parse(status.config).threshold),
-        held=sum(one.alarms for one in buckets) / rows if rows else None,
+        held=sum(bucket.alarms for bucket in buckets) / rows if rows else None,
         age=words.seconds_since(moved[0].at, now) if moved else None,
     )

@@ -48,8 +48,8 @@ class OwnApi:
 
     async def get(self, kind: type[T], path: str, **query: str | int | None) -> Answer[T]:
         """Return the answer of `GET path`, parsed as `kind`. A `query` that is None is left out."""
-        found = {name: value for name, value in query.items() if value is not None}
-        response = await self._client.get(path, params=found)
+        given = {name: value for name, value in query.items() if value is not None}
+        response = await self._client.get(path, params=given)
         if response.is_success:
             return Answer(response.status_code, msgspec.json.decode(response.content, type=kind))
         try:

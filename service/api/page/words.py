@@ -29,7 +29,9 @@ def vector(row: Sequence[Any]) -> str:
     >>> vector([2843.2, 58.65, "idle"])
     '2843, 58.65, idle'
     """
-    return ", ".join(one if isinstance(one, str) else number(one).replace(",", "") for one in row)
+    return ", ".join(
+        value if isinstance(value, str) else number(value).replace(",", "") for value in row
+    )
 
 
 def percent(share: Any) -> str:

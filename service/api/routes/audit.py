@@ -44,8 +44,8 @@ _OF = openapi.query("of", "Whose audit trail.", type="string", enum=list(OF), de
 
 
 def _page(example: JsonObject) -> openapi.Responses:
-    found = {"audit": [example], "broken": None, "next": 8}
-    return openapi.answers(200, "One page, oldest entry first.", found, documents.AuditPage)
+    page = {"audit": [example], "broken": None, "next": 8}
+    return openapi.answers(200, "One page, oldest entry first.", page, documents.AuditPage)
 
 
 @router.get(

@@ -215,14 +215,14 @@ async def index(request: Request) -> Response:
         names = names[:limit]
     detectors = await app.stores.detectors.some(names)
     champions, stale = app.champions, no_worker(app)
-    behind = [one for one in detectors if champions.lags(one.name, one.pointer)]
-    for one in behind[:_CATCH_UP]:
-        await app.watcher.follow(one.name)
-    found = [
-        describe(one, champions.get(one.name), stale, on_demand=champions.on_demand)
-        for one in detectors
+    behind = [detector for detector in detectors if champions.lags(detector.name, detector.pointer)]
+    for detector in behind[:_CATCH_UP]:
+        await app.watcher.follow(detector.name)
+    statuses = [
+        describe(detector, champions.get(detector.name), stale, on_demand=champions.on_demand)
+        for detector in detectors
     ]
-    return answer({"detectors": found} | more(last))
+    return answer({"detectors": statuses} | more(last))
 
 
 @router.get(

@@ -56,13 +56,13 @@ async def index(request: Request, name: Name) -> Response:
     asked, limit = time_range(request), whole_number(request, "limit", PAGE)
     wanted = request.query_params.get("incident")
     await existing(app, name)
-    incidents = [one.incident for one in await app.stores.incidents.all(name)]
-    found = []
+    incidents = [stored.incident for stored in await app.stores.incidents.all(name)]
+    events = []
     for event in await app.stores.events.latest(name, limit=app.settings.events_kept):
         incident = incident_of(event, incidents)
         if asked.holds(event.time) and wanted in {None, incident}:
-            found.append((event, incident))
-    shown, last = page(found, lambda one: one[0].id, request, limit, "no event")
+            events.append((event, incident))
+    shown, last = page(events, lambda entry: entry[0].id, request, limit, "no event")
     return answer({"events": [event.to_dict(own) for event, own in shown]} | more(last))
 
 
@@ -77,8 +77,8 @@ async def get(request: Request, name: Name, event: str) -> Response:
     """Return one event. The answer is 404 if the event is no longer stored."""
     app = parts(request)
     await existing(app, name)
-    found = (await app.stores.events.get(name, [event])).get(event)
-    if found is None:
+    recorded = (await app.stores.events.get(name, [event])).get(event)
+    if recorded is None:
         raise Unknown("There is no such event, or it is no longer stored.")
-    incidents = [one.incident for one in await app.stores.incidents.all(name)]
-    return answer(found.to_dict(incident_of(found, incidents)))
+    incidents = [stored.incident for stored in await app.stores.incidents.all(name)]
+    return answer(recorded.to_dict(incident_of(recorded, incidents)))

@@ -86,8 +86,8 @@ async def get(request: Request, name: Name) -> Response:
     hours: Buckets = {}
     for chunk, buckets in (await app.stores.incidents.buckets(name)).items():
         (minutes if history.step_of(chunk) == history.MINUTE else hours).update(buckets)
-    found = history.points(minutes, hours, start, end, most)
-    return answer({"buckets": [_document(point) for point in found]})
+    points = history.points(minutes, hours, start, end, most)
+    return answer({"buckets": [_document(point) for point in points]})
 
 
 def _document(point: Point) -> JsonObject:
@@ -127,9 +127,9 @@ async def generations(request: Request, name: Name) -> Response:
     if request.query_params.get("after") is not None:
         before = whole_number(request, "after", 1, 2**31)
     await existing(app, name)
-    found = await app.stores.registry.history(name, limit=10_000)
-    found = sorted(found, key=lambda move: -move.generation)
+    moves = await app.stores.registry.history(name, limit=10_000)
+    moves = sorted(moves, key=lambda move: -move.generation)
     if before is not None:
-        found = [move for move in found if move.generation < before]
-    last = found[limit - 1].generation if len(found) > limit else None
-    return answer({"generations": found[:limit]} | more(last))
+        moves = [move for move in moves if move.generation < before]
+    last = moves[limit - 1].generation if len(moves) > limit else None
+    return answer({"generations": moves[:limit]} | more(last))

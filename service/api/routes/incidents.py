@@ -87,13 +87,14 @@ async def index(request: Request, name: Name) -> Response:
     if state not in {None, "open", "closed"}:
         raise Unprocessable('`state` in the query must be "open" or "closed".')
     await existing(app, name)
-    found = [
-        one
-        for one in await app.stores.incidents.all(name)
-        if state in {None, one.incident.state} and asked.holds(one.incident.start, one.incident.end)
+    incidents = [
+        stored
+        for stored in await app.stores.incidents.all(name)
+        if state in {None, stored.incident.state}
+        and asked.holds(stored.incident.start, stored.incident.end)
     ]
-    shown, last = page(found, lambda one: one.incident.id, request, limit, "no incident")
-    return answer({"incidents": [document(*one) for one in shown]} | more(last))
+    shown, last = page(incidents, lambda entry: entry.incident.id, request, limit, "no incident")
+    return answer({"incidents": [document(*entry) for entry in shown]} | more(last))
 
 
 @router.get(
@@ -109,13 +110,13 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     """Return the incident with at most 100 of its rows, the most severe first."""
     app = parts(request)
     config = (await existing(app, name)).row_config
-    found = await known(app, name, incident)
+    stored = await known(app, name, incident)
     rows = (await app.stores.incidents.rows(name, [incident]))[incident]
     shown: list[dict[str, Any]] = [dict(row_document(row)) for row in rows]
     if config.words:
         words = await app.stores.words.all(name)
         decode([row["vector"] for row in shown if row["vector"]], config, words)
-    return answer(document(*found) | {"rows": shown})
+    return answer(document(*stored) | {"rows": shown})
 
 
 @router.post(
@@ -133,8 +134,8 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     asked = await request_bodies.read(request, request_bodies.DecideIncident)
     detector = await existing(app, name)
     async with deciding(app, name):
-        found = await known(app, name, incident)
-        decided = await decide(app, detector, found, asked, caller(request))
+        stored = await known(app, name, incident)
+        decided = await decide(app, detector, stored, asked, caller(request))
     if "labels" in detector.config.threshold:
         await show_own_change(app, name)
     effect = decided.decision.effect if decided.decision else ""
@@ -143,9 +144,9 @@ async def post(request: Request, name: Name, incident: str) -> Response:
 
 async def known(app: Parts, name: str, incident: str) -> IncidentWithDecision:
     """Return the incident. Raises Unknown if it is not stored."""
-    found = None
+    stored = None
     if len(incident) <= 64 and incident.isascii():
-        found = await app.stores.incidents.get(name, incident)
-    if found is None:
+        stored = await app.stores.incidents.get(name, incident)
+    if stored is None:
         raise Unknown("There is no such incident, or it is no longer stored.")
-    return found
+    return stored

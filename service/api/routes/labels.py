@@ -79,7 +79,7 @@ async def feedback(request: Request, name: Name) -> Response:
     detector = await existing(app, name)
     labels, normal_events = await _labels(app, detector, asked, sender.id)
     stored, batch = await _buffer(app, detector, labels, key, sender.id)
-    labels = [_of_batch(one, batch) for one in labels]
+    labels = [_of_batch(label, batch) for label in labels]
     body = hashlib.sha256(sender.id.encode() + b"\n" + await request.body()).hexdigest()
     kept = await app.stores.labels.add(
         name, detector.uid, labels, idempotency_key=key, digest=body, who=sender.who
@@ -87,18 +87,20 @@ async def feedback(request: Request, name: Name) -> Response:
     if not kept:
         raise UnknownDetector("The detector was deleted.")
     patterns = [pattern_of_event(event) for event in normal_events]
-    await app.stores.incidents.add_dismissed_patterns(name, [one for one in patterns if one])
+    await app.stores.incidents.add_dismissed_patterns(
+        name, [pattern for pattern in patterns if pattern]
+    )
     if "labels" in detector.config.threshold:
         await show_own_change(app, name)
     normal = sum(label.label == "normal" for label in labels)
     counted = {"normal": normal, "anomaly": len(labels) - normal}
-    effect = _effect(detector, [one for one in labels if one.batch])
+    effect = _effect(detector, [label for label in labels if label.batch])
     return answer({"labels": len(labels), **counted, **stored, "effect": effect})
 
 
 def _check_scope(sender: Grant, asked: list[Labelled]) -> None:
     """Raise Forbidden if a key without the scope `label` labels anomalies."""
-    if Scope.LABEL not in sender.scopes and any(one.label == "anomaly" for one in asked):
+    if Scope.LABEL not in sender.scopes and any(label.label == "anomaly" for label in asked):
         raise Forbidden(Scope.LABEL, "A label `anomaly` needs an API key with the scope label.")
 
 
@@ -109,25 +111,27 @@ async def _labels(
 
     The `row` of a problem is the position of the label in the request.
     """
-    for row, one in enumerate(asked):
-        if (one.event is None) == (one.vector is None):
+    for row, label in enumerate(asked):
+        if (label.event is None) == (label.vector is None):
             raise BadVectors("A label must have either `event` or `vector`.", row=row)
-    wanted = [one.event for one in asked if one.event is not None]
-    held: dict[str, Event] = await app.stores.events.get(detector.name, wanted) if wanted else {}
+    wanted = [label.event for label in asked if label.event is not None]
+    stored_events: dict[str, Event] = (
+        await app.stores.events.get(detector.name, wanted) if wanted else {}
+    )
     vectors: list[payload.Matrix] = []
-    for row, one in enumerate(asked):
-        if one.event is None and (detector.config.words or detector.undecided):
+    for row, label in enumerate(asked):
+        if label.event is None and (detector.config.words or detector.undecided):
             why = "has categories" if detector.config.words else "has no context yet"
             raise BadVectors(
                 f"The detector {why}: a label must name an `event`, not a `vector`.", row=row
             )
-        if one.event is not None and one.event not in held:
+        if label.event is not None and label.event not in stored_events:
             raise Unknown("There is no such event, or it is no longer stored.", row=row)
         with np.errstate(over="ignore"):
             vector = (
-                np.asarray(one.vector, np.float32)
-                if one.event is None
-                else held[one.event].vector.astype(np.float32)
+                np.asarray(label.vector, np.float32)
+                if label.event is None
+                else stored_events[label.event].vector.astype(np.float32)
             )
         width = detector.dimension or (len(vectors[0]) if vectors else None)
         if width is not None and len(vector) != width:
@@ -135,10 +139,12 @@ async def _labels(
         vectors.append(vector)
     X, now = payload.check(np.stack(vectors), detector.dimension), time.time()
     labels = [
-        Label(one.label, vector, one.event, now, sender=sender)
-        for one, vector in zip(asked, X, strict=True)
+        Label(label.label, vector, label.event, now, sender=sender)
+        for label, vector in zip(asked, X, strict=True)
     ]
-    normal_events = [held[one.event] for one in asked if one.event and one.label == "normal"]
+    normal_events = [
+        stored_events[label.event] for label in asked if label.event and label.label == "normal"
+    ]
     return labels, normal_events
 
 
@@ -149,12 +155,12 @@ async def _buffer(
 
     Returns the counts `buffered` and `quarantined`, and the batch id of the rows of events.
     """
-    found, batch = {"buffered": detector.buffered, "quarantined": 0}, None
+    counted, batch = {"buffered": detector.buffered, "quarantined": 0}, None
     for recorded in (True, False):
         rows = [
-            one.vector
-            for one in labels
-            if one.label == "normal" and (one.event is not None) == recorded
+            label.vector
+            for label in labels
+            if label.label == "normal" and (label.event is not None) == recorded
         ]
         if not rows:
             continue
@@ -168,9 +174,9 @@ async def _buffer(
         )
         if recorded:
             batch = stored.batch_id
-        found["buffered"] = stored.buffered
-        found["quarantined"] += stored.quarantined
-    return found, batch
+        counted["buffered"] = stored.buffered
+        counted["quarantined"] += stored.quarantined
+    return counted, batch
 
 
 def _effect(detector: Detector, learned: list[Label]) -> str | None:
@@ -206,9 +212,9 @@ async def index(request: Request, name: Name) -> Response:
     app = parts(request)
     limit = whole_number(request, "limit", PAGE)
     await existing(app, name)
-    found = await app.stores.labels.all(name)
-    shown, last = page(found, lambda one: one.id, request, limit, "no label")
-    return answer({"labels": [one.to_dict() for one in shown]} | more(last))
+    labels = await app.stores.labels.all(name)
+    shown, last = page(labels, lambda label: label.id, request, limit, "no label")
+    return answer({"labels": [label.to_dict() for label in shown]} | more(last))
 
 
 @router.delete(
@@ -227,8 +233,8 @@ async def delete(request: Request, name: Name, label: str) -> Response:
     app = parts(request)
     app.writable()
     detector = await existing(app, name)
-    found = [one for one in await app.stores.labels.all(name) if one.id == label]
-    if not await app.stores.labels.delete(name, found, who=caller(request).who):
+    labels = [stored for stored in await app.stores.labels.all(name) if stored.id == label]
+    if not await app.stores.labels.delete(name, labels, who=caller(request).who):
         raise Unknown("There is no such label.")
     if "labels" in detector.config.threshold:
         await show_own_change(app, name)

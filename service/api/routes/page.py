@@ -70,18 +70,18 @@ def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -
     return Response(text, code, headers, "text/html; charset=utf-8")
 
 
-def _unless_shown(request: Request, found: Answer[Any]) -> Response | None:
-    return None if found.ok else _failed(request, found)
+def _unless_shown(request: Request, answer: Answer[Any]) -> Response | None:
+    return None if answer.ok else _failed(request, answer)
 
 
-def _failed(request: Request, found: Answer[Any]) -> Response:
+def _failed(request: Request, answer: Answer[Any]) -> Response:
     """Return the page to show instead of one that failed. A 401 redirects to the login."""
-    if found.status == 401:
+    if answer.status == 401:
         root = root_path(request)
         asked = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return Response(status_code=303, headers={"location": f"{root}/login?next={quote(asked)}"})
-    passing = found.status in _PASSING
-    return _page(request, "failed.html", code=found.status, problem=found.problem, again=passing)
+    passing = answer.status in _PASSING
+    return _page(request, "failed.html", code=answer.status, problem=answer.problem, again=passing)
 
 
 @router.get("/", dependencies=[open_to_all()])
@@ -100,10 +100,10 @@ async def detector(request: Request, name: Name) -> Response:
     query = request.query_params
     asked = parse(query.get("range"), query.get("from"), query.get("to"), time.time())
     api = OwnApi(request)
-    found = await api.get(msgspec.Raw, f"/v1/detectors/{name}")
-    if found.document is None:
-        return _failed(request, found)
-    status = overview_page.status_of(found.document)
+    answer = await api.get(msgspec.Raw, f"/v1/detectors/{name}")
+    if answer.document is None:
+        return _failed(request, answer)
+    status = overview_page.status_of(answer.document)
     if isinstance(status, BrokenStatus):
         return _page(request, "failed.html", problem=status.broken, again=False)
     shown = await detector_page.detector(api, name, status, asked)
@@ -114,11 +114,11 @@ async def detector(request: Request, name: Name) -> Response:
 async def incident(request: Request, name: Name, incident: str) -> Response:
     """Show one incident with the form for a person's decision."""
     api = OwnApi(request)
-    found = await api.get(Incident, f"/v1/detectors/{name}/incidents/{incident}")
-    if found.document is None:
-        return _failed(request, found)
-    shown = await incident_page.incident(api, name, found.document)
-    return _page(request, "incident.html", name=name, it=found.document, **shown._asdict())
+    answer = await api.get(Incident, f"/v1/detectors/{name}/incidents/{incident}")
+    if answer.document is None:
+        return _failed(request, answer)
+    shown = await incident_page.incident(api, name, answer.document)
+    return _page(request, "incident.html", name=name, it=answer.document, **shown._asdict())
 
 
 @router.get("/login", dependencies=[open_to_all()])
@@ -136,7 +136,7 @@ async def docs(request: Request) -> Response:
 @router.get("/static/{digest}/{file}", dependencies=[open_to_all()])
 async def static(digest: str, file: str) -> Response:
     """Return a script or a style sheet."""
-    found = assets.assets().get(file)
-    if found is None or digest != assets.digest():
+    asset = assets.assets().get(file)
+    if asset is None or digest != assets.digest():
         raise Unknown("There is no such file.")
-    return Response(found.data, 200, _FOR_EVER, found.content_type)
+    return Response(asset.data, 200, _FOR_EVER, asset.content_type)

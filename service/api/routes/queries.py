@@ -48,10 +48,10 @@ def time_range(request: Request) -> Range:
 
     Raises Unprocessable if one is not a time, or if `to` is not after `from`.
     """
-    found = Range(_time(request, "from"), _time(request, "to"))
-    if found.start is not None and found.end is not None and found.end <= found.start:
+    asked = Range(_time(request, "from"), _time(request, "to"))
+    if asked.start is not None and asked.end is not None and asked.end <= asked.start:
         raise Unprocessable("`to` in the query must be after `from`.")
-    return found
+    return asked
 
 
 def whole_number(

@@ -65,7 +65,7 @@ async def revoke(request: Request, name: Name) -> Response:
     await existing(app, name)
     plan = await app.stores.revocations.plan(name, target)
     if asked.dry_run:
-        labels = [one for one in await app.stores.labels.all(name) if one.sender == asked.key]
+        labels = [label for label in await app.stores.labels.all(name) if label.sender == asked.key]
         return answer(replace(plan.foreseen(), labels=len(labels) if asked.key else UNSET))
     who = caller(request).who
     revocation = RevocationRequest(target, who, asked.why, unserved=asked.without_champion)

@@ -44,8 +44,8 @@ _BINARY = {
     }
 }
 _HEADERS = {
-    f"X-Anamnesis-{what}": {"description": text, "schema": {"type": "string"}}
-    for what, text in {
+    f"X-Anamnesis-{suffix}": {"description": text, "schema": {"type": "string"}}
+    for suffix, text in {
         "Detector": "Binary answers: the detector.",
         "Judged-By": "Binary answers: the template's detector, if it judged for an entity.",
         "Version": "Binary answers: the version.",

@@ -63,9 +63,9 @@ async def attention_items(app: Parts, detector: Detector) -> list[Item]:
     unfinished = []
     if detector.incidents.unfinished:
         unfinished = [
-            (one.incident, one.decision.verdict if one.decision else None)
-            for one in await app.stores.incidents.all(detector.name)
-            if one.incident.state == "open"
+            (stored.incident, stored.decision.verdict if stored.decision else None)
+            for stored in await app.stores.incidents.all(detector.name)
+            if stored.incident.state == "open"
         ]
     return of_detector(detector, unfinished, now)
 
@@ -129,7 +129,7 @@ async def service(request: Request) -> Response:
     return answer(
         documents.ServiceAnswer(
             documents.StoreState(app.watcher.health.redis_up, app.watcher.health.weak),
-            [documents.WorkerSeen(one, age) for one, age in sorted(workers.items())],
-            [documents.ApiProcess(*one) for one in processes],
+            [documents.WorkerSeen(worker, age) for worker, age in sorted(workers.items())],
+            [documents.ApiProcess(*process) for process in processes],
         )
     )

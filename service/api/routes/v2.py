@@ -118,8 +118,8 @@ async def index(request: Request) -> Response:
     app, grant = parts(request), caller(request)
     lower_body_bound(request.scope, MOST_WORDS)
     only_ready = _only_ready(await request.body())
-    found = []
-    for detector in sorted(app.champions.detectors(), key=lambda one: one.name):
+    models = []
+    for detector in sorted(app.champions.detectors(), key=lambda served: served.name):
         champion = app.champions.get(detector.name)
         cold = detector.champion if app.champions.on_demand else None
         number = champion.number if champion else cold
@@ -127,8 +127,8 @@ async def index(request: Request) -> Response:
             continue
         ready = {"version": str(number), "state": "READY"} if number else None
         waiting = {"state": "UNAVAILABLE", "reason": "there is no version yet"}
-        found.append({"name": detector.name, **(ready or waiting)})
-    return answer(found)
+        models.append({"name": detector.name, **(ready or waiting)})
+    return answer(models)
 
 
 class _IndexBody(msgspec.Struct):

@@ -87,13 +87,13 @@ async def index(request: Request, name: Name) -> Response:
     await existing(app, name)
     if not is_paged(request):
         records = await app.stores.registry.records(name)
-        return answer({"versions": [_shown(one) for one in records]})
+        return answer({"versions": [_shown(record) for record in records]})
     limit = whole_number(request, "limit", MOST)
     before = whole_number(request, "after", 10**9, 10**9)
     records = await app.stores.registry.records(name, limit=limit + 1, before=before)
-    found = records[: -limit - 1 : -1]
-    last = found[-1].record.version if len(records) > limit else None
-    return answer({"versions": [_shown(one) for one in found]} | more(last))
+    page = records[: -limit - 1 : -1]
+    last = page[-1].record.version if len(records) > limit else None
+    return answer({"versions": [_shown(record) for record in page]} | more(last))
 
 
 def _shown(stored: StoredVersion) -> JsonObject:
@@ -192,9 +192,12 @@ async def sample(request: Request, name: Name, number: Number) -> Response:
 
 def _typical(version: Version) -> list[documents.TypicalVector]:
     regimes = version.regimes
-    rows = version.rows_with_words(np.stack([one.typical for one in regimes])) if regimes else []
+    rows = (
+        version.rows_with_words(np.stack([regime.typical for regime in regimes])) if regimes else []
+    )
     return [
-        documents.TypicalVector(one.number, row) for one, row in zip(regimes, rows, strict=True)
+        documents.TypicalVector(regime.number, row)
+        for regime, row in zip(regimes, rows, strict=True)
     ]
 
 
@@ -244,8 +247,8 @@ async def post(request: Request, name: Name) -> Response:
     number = await app.stores.registry.import_version(name, data, record)
     stored = await app.stores.registry.record(name, number)
     assert stored is not None, "records are kept while there are fewer than 10,000"
-    where = f"{root_path(request)}/v1/detectors/{name}/versions/{number}"
-    return answer(stored.to_dict(), 201, Location=where)
+    location = f"{root_path(request)}/v1/detectors/{name}/versions/{number}"
+    return answer(stored.to_dict(), 201, Location=location)
 
 
 def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
@@ -302,7 +305,7 @@ async def champion(request: Request, name: Name) -> Response:
     moved = {
         "champion": number,
         "generation": generation,
-        "forgets": {"vectors": vectors, "versions": [one.record.version for one in left]},
+        "forgets": {"vectors": vectors, "versions": [entry.record.version for entry in left]},
         "labels": labels._asdict(),
         "effect": effect_of_move(number, vectors, labels),
     }
@@ -313,8 +316,8 @@ async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list
     """Return the versions in the lineage of `old` that are not in that of `new`, oldest first."""
     if old is None or old == new:
         return []
-    records = {one.record.version: one for one in await app.stores.registry.records(name)}
-    parents = {number: one.record.parent for number, one in records.items()}
+    records = {record.record.version: record for record in await app.stores.registry.records(name)}
+    parents = {number: record.record.parent for number, record in records.items()}
     kept = set(_lineage(parents, new))
     left = sorted(number for number in _lineage(parents, old) if number not in kept)
     return [records[number] for number in left if number in records]
@@ -323,7 +326,10 @@ async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list
 async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) -> EffectiveLabels:
     """Return which labels still have an effect once none of the versions `left` serves."""
     batches = {
-        batch for one in left if one.record.experience for batch in one.record.experience.batches
+        batch
+        for entry in left
+        if entry.record.experience
+        for batch in entry.record.experience.batches
     }
     labels = await app.stores.labels.all(name)
     return effective_labels(
@@ -332,8 +338,8 @@ async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) ->
 
 
 def _lineage(parents: dict[int, int | None], number: int | None) -> list[int]:
-    found: list[int] = []
-    while number is not None and number not in found and len(found) < _LINEAGE_DEPTH:
-        found.append(number)
+    lineage: list[int] = []
+    while number is not None and number not in lineage and len(lineage) < _LINEAGE_DEPTH:
+        lineage.append(number)
         number = parents.get(number)
-    return found
+    return lineage

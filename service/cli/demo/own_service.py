@@ -24,8 +24,8 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     words = folder / "up.log"
-    where = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder))
-    command = spawn.python("service.cli", "up", *where)
+    arguments = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder))
+    command = spawn.python("service.cli", "up", *arguments)
     with words.open("wb") as log:
         if keep:
             # The service must outlive this process and its terminal.
@@ -64,8 +64,8 @@ def _wait_for_url(service: subprocess.Popen[bytes], words: Path) -> str:
     until = time.monotonic() + _START_SECONDS
     while True:
         output = words.read_text(errors="replace")
-        if found := re.search(r"^  API +(http\S+)/v1$", output, re.MULTILINE):
-            return found[1]
+        if match := re.search(r"^  API +(http\S+)/v1$", output, re.MULTILINE):
+            return match[1]
         if service.poll() is not None or time.monotonic() > until:
             raise StartupFailed(f"`anamnesis up` did not come up:\n{output}")
         time.sleep(0.05)
