@@ -64,10 +64,13 @@ class Reference:
     @property
     def constant(self) -> NDArray[np.bool_]:
         """Mask (d,) of the features whose values so far all lie within 0.1 % of one value."""
-        value = self.edges[:, 2]
-        own_bin = (self.edges <= value[:, None]).sum(axis=1)
+        edges = self.edges.astype(np.float64)  # differences may exceed float32's range
+        low, high, beyond = edges[:, 2], edges[:, BINS - 4], edges[:, BINS - 3]
+        own_bin = (edges <= low[:, None]).sum(axis=1)
         share = self.expected[np.arange(len(own_bin)), own_bin]
-        constant: NDArray[np.bool_] = (value == self.edges[:, BINS - 5]) & (share > 1.0 - 1e-9)
+        # Nine of ten values of a counter may be 0. Its range, unlike its deciles, shows that it
+        # varies: the bin beyond `high` is as wide as the range, or 0.1 % of a constant's value.
+        constant: NDArray[np.bool_] = (high - low <= 0.5 * (beyond - high)) & (share > 1.0 - 1e-9)
         return constant
 
     def updated(self, X: Array, share_old: float) -> Self:
