@@ -115,7 +115,7 @@ class ApiKeys:
 
     async def state(self) -> State:
         """Return the present state of the key table."""
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hget(API_KEYS, _REVISION)
         pipe.get(KEYS_NONCE)
         revision, nonce = await ask(self._redis, pipe.execute())
@@ -123,7 +123,7 @@ class ApiKeys:
 
     async def read(self) -> tuple[State, list[Grant]]:
         """Return the present state of the key table, and all its keys, oldest first."""
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(API_KEYS)
         pipe.get(KEYS_NONCE)
         fields, nonce = await ask(self._redis, pipe.execute())

@@ -2,6 +2,9 @@
 
 Every call answers or fails within a deadline. Nothing is retried: after a time-out it is unknown
 whether a write happened, so only the caller can know whether a repetition is safe.
+
+Several reads are a pipeline without a transaction, because a server that is out of memory refuses
+a transaction even of reads.
 """
 
 import asyncio

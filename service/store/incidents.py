@@ -137,7 +137,7 @@ class Incidents:
     async def all(self, name: str) -> list[IncidentWithDecision]:
         """Return all kept incidents, newest first."""
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.zrevrange(keys.incident_order, 0, -1)
         pipe.hgetall(keys.incidents)
         pipe.hgetall(keys.rulings)
@@ -153,7 +153,7 @@ class Incidents:
     async def get(self, name: str, incident: str) -> IncidentWithDecision | None:
         """Return one incident; None if it is not kept."""
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hget(keys.incidents, incident)
         pipe.hget(keys.rulings, incident)
         packed, decision = await ask(self._redis, pipe.execute())

@@ -215,7 +215,7 @@ class Registry:
         if not numbers:
             return []
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hget(keys.state, "champion")
         pipe.hmget(keys.versions, [str(number) for number in numbers])
         pipe.zmscore(keys.promoted, [str(number) for number in numbers])
@@ -282,7 +282,7 @@ class Registry:
         versions whose experience is parked. A revoked version does not count among the last k.
         """
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=True)
+        pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(keys.artifacts)
         pipe.hmget(keys.state, ["champion", "last_version"])
         pipe.zrevrange(keys.promoted, 0, -1)

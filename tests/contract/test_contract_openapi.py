@@ -15,7 +15,8 @@ import pytest
 from models import Version
 from service.api.app import create_app
 from service.settings import Settings
-from tests.contract.running import Running
+from service.store.connection import connect
+from tests.contract.running import Running, running
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = create_app(Settings(redis_url="unix:///nowhere")).openapi()
@@ -211,3 +212,34 @@ async def test_generated_pydantic_models_accept_answers(
     )
     read = generated_types.ScoreAnswer.model_validate(answer.json())
     assert np.isfinite(read.scores).all()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
+async def test_a_store_that_takes_no_writes_answers_all_reads(
+    debian_process: Any, versions: tuple[Version, Version], setting: str
+) -> None:
+    """Every documented read is answered while the store is out of memory or lacks a replica.
+
+    The server is Redis, which refuses a transaction of reads while it is out of memory.
+    """
+    url = debian_process.url
+    async with running(url, poll_seconds=0.1) as api, await connect(url) as redis:
+        await redis.flushall()
+        await api.make()
+        await api.learn(versions[0])
+        await api.serving(1)
+        paths = {
+            path.format(name="pump", number=1, key="x", entry="x", incident="x", event="x")
+            for path, operations in DOCUMENT["paths"].items()
+            if "get" in operations and not path.endswith("/stream")
+        }
+        await redis.config_set(setting, "1")
+        try:
+            answers = {path: await api.http.get(path) for path in sorted(paths)}
+            await api.parts.stores.api_keys.state()
+            await api.parts.stores.registry.prune("pump")
+        finally:
+            await redis.config_set(setting, "0")
+        failed = {path: one.text for path, one in answers.items() if one.status_code >= 500}
+        assert not failed
