@@ -1,6 +1,7 @@
 """Makes, configures, lists, mutes and deletes detectors, and queues their retrainings."""
 
 import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -218,21 +219,23 @@ class Detectors:
     async def mute(self, name: str, seconds: float, why: str, who: str) -> float:
         """Mute the detector; 0 seconds end a mute. Return the mute's end in seconds since 1970.
 
+        The end is measured with the clock of this process, because processes compare it with
+        theirs. With the store's clock a mute would last longer by what that clock is ahead.
         Raises UnknownDetector.
         """
+        until = time.time() + seconds if seconds else 0.0
         args = {
-            "milliseconds": round(seconds * 1000),
+            "ends": round(until * 1000),
             "why": why,
             "who": who,
             "channel": NOTIFY,
             "name": name,
             "audited": audit_fields("muted" if seconds else "unmuted", who, why, seconds=seconds),
         }
-        until = await MUTE(self._redis, Keys(name), args)
-        if until is None:
+        if not await MUTE(self._redis, Keys(name), args):
             raise UnknownDetector()
         await self._due.refresh(name)
-        return int(until) / 1000
+        return until
 
     async def delete(self, name: str, *, who: str = "") -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.

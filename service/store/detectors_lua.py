@@ -115,20 +115,16 @@ MUTE = NamedScript(
     + NOW
     + """
 if redis.call('EXISTS', KEYS.state) == 0 then return false end
-local muted = '0'
-if tonumber(ARGS.milliseconds) > 0 then
-  muted = string.format('%.0f', now + tonumber(ARGS.milliseconds))
-end
 local before = redis.call('HGET', KEYS.state, STATE.muted_until) or 0
-redis.call('HSET', KEYS.state, STATE.muted_until, muted, STATE.muted_why, ARGS.why,
+redis.call('HSET', KEYS.state, STATE.muted_until, ARGS.ends, STATE.muted_why, ARGS.why,
            STATE.muted_by, ARGS.who)
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
-audit(KEYS.audit, now, before, muted, ARGS.audited)
+audit(KEYS.audit, now, before, ARGS.ends, ARGS.audited)
 redis.call('PUBLISH', ARGS.channel, ARGS.name)
-return muted
+return true
 """,
     keys="state audit",
-    args="milliseconds why who channel name audited",
+    args="ends why who channel name audited",
 )
 
 # Takes any number of keys. The answers of a later detector of the same name stay.

@@ -1,5 +1,6 @@
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -232,6 +233,18 @@ async def test_a_version_promoted_during_a_deletion_is_deleted(stored, redis):
     reject = stored.registry.reject(lease, experience, b"late", BAD, seconds=1)
     await asyncio.gather(stored.detectors.delete("pump"), reject, return_exceptions=True)
     assert await redis.keys("*{pump}:artifact*") == []
+
+
+async def test_a_mute_ends_by_the_clock_of_the_processes(stored: Stored, monkeypatch) -> None:
+    """The processes compare a mute's end with their own clock, so they also set it with theirs."""
+    monkeypatch.setattr("service.store.detectors.time", SimpleNamespace(time=lambda: 1e9))
+    await stored.make()
+    assert await stored.detectors.mute("pump", 5.0, "work", "me") == 1e9 + 5
+    mute = (await stored.get()).mute
+    assert mute is not None
+    assert mute.until == 1e9 + 5
+    await stored.detectors.mute("pump", 0.0, "", "me")
+    assert (await stored.get()).mute is None
 
 
 def test_detectors_with_one_config_share_it() -> None:
