@@ -10,7 +10,7 @@ TOOLS := $(VENV)-security/.installed
 	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale bench-autoscale \
-	lint format audit sbom secrets image kubernetes client-tools docs clean
+	lint format audit sbom secrets image kubernetes client-tools runbooks docs clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -148,6 +148,10 @@ quick: $(STAMP) ## lint, types, and the tests that start no process
 
 shape: $(STAMP) ## count files, lines, functions and imports
 	$(BIN)/python -m benchmarks.shape $(ARGS)
+
+runbooks: ## let the alerts link to your service: URL=https://anamnesis.example
+	sed -i -E 's|(runbook_url: ).*(/operations#)|\1$(URL)\2|' deploy/prometheus/rules/anamnesis.yml \
+		deploy/kubernetes/overlays/monitoring/rules.yaml
 
 docs: $(STAMP) ## rewrite the generated tables in docs/
 	$(BIN)/python docs/generate.py

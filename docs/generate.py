@@ -10,12 +10,15 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import client_sources
 import typer
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
 from prometheus_client import CollectorRegistry, Metric
 from pydantic_core import PydanticUndefined
 
@@ -34,6 +37,7 @@ from service.telemetry.store_metrics import StateMetrics
 
 DOCS = Path(__file__).parent
 DEPLOY = DOCS.parent / "deploy"
+PAGE = DOCS.parent / "service" / "api" / "page"
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -245,12 +249,49 @@ def prometheus_rule() -> str:
     return _RULE + textwrap.indent(rules[rules.index("groups:") :], "  ")
 
 
+_PAGE = """\
+{# Written by `make docs` from docs/operations.md. #}
+{% extends "base.html" %}
+{% block title %}Operations · anamnesis{% endblock %}
+{% block content %}
+{% raw %}
+"""
+
+
+def operations_page() -> str:
+    """Return the operations guide as a template of the page, to which the alerts link."""
+    markdown = MarkdownIt()
+    tokens = markdown.parse((DOCS / "operations.md").read_text())
+    for heading, inline in pairwise(tokens):
+        if heading.type == "heading_open":
+            words = re.sub(r"[^\w -]", "", inline.content.lower())
+            heading.attrSet("id", words.replace(" ", "-"))  # as in GitHub's links
+    for token in tokens:
+        token.children = _without_links_to_files(token.children)
+    body = markdown.renderer.render(tokens, markdown.options, {})
+    return f"{_PAGE}{body}{{% endraw %}}\n{{% endblock %}}\n"
+
+
+def _without_links_to_files(tokens: list[Token] | None) -> list[Token] | None:
+    """Keep the text of links to other files, which the service does not have."""
+    found, open_links = [], []
+    for token in tokens or ():
+        if token.type == "link_open":
+            open_links.append(str(token.attrGet("href")).startswith(("#", "https:")))
+        if token.type not in {"link_open", "link_close"} or open_links[-1]:
+            found.append(token)
+        if token.type == "link_close":
+            open_links.pop()
+    return None if tokens is None else found
+
+
 def files() -> dict[Path, str]:
     """Return every file that follows from the code, with the text that it should have."""
     found = {page: current(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
     found[DOCS / "openapi.json"] = json.dumps(document, indent=1) + "\n"
     found[DEPLOY / "kubernetes" / "overlays" / "monitoring" / "rules.yaml"] = prometheus_rule()
+    found[PAGE / "templates" / "operations.html"] = operations_page()
     return found | {path: formatted(text) for path, text in client_sources.files(document)}
 
 

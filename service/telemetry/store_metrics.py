@@ -16,6 +16,7 @@ from service.domain.detector import Detector
 from service.scoring.champions import Champions
 from service.store.due_index import Work
 from service.telemetry.exposition import batched
+from service.timestamps import unix_seconds
 
 _log = log.get(__name__)
 T = TypeVar("T")
@@ -221,6 +222,10 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
     "incident_unreported": (
         "Open incidents that nobody was told of: their rows were over an hour old when they came.",
         lambda detector: detector.incidents.unreported,
+    ),
+    "drift_updated_timestamp_seconds": (
+        "When a worker last looked at the detector's scored rows and computed its drift.",
+        lambda one: unix_seconds(one.drift.at),
     ),
     "muted_until_timestamp_seconds": (
         "When the mute of the detector ends; 0 if it is not muted.",

@@ -127,6 +127,12 @@ async def login(request: Request) -> Response:
     return _page(request, "login.html")
 
 
+@router.get("/operations", dependencies=[open_to_all()])
+async def operations(request: Request) -> Response:
+    """Show what to do about each alert. The alerts link to it, so it needs no login."""
+    return _page(request, "operations.html")
+
+
 @router.get("/docs", dependencies=[open_to_all()])
 async def docs(request: Request) -> Response:
     """Show the OpenAPI document in a page from which requests can be sent."""
