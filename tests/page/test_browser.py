@@ -43,7 +43,8 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
             args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         )
         try:
-            page = await browser.new_page(color_scheme=scheme)  # type: ignore[arg-type]
+            context = await browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+            page = await context.new_page()
             page.set_default_timeout(SLOW)
             failures: list[str] = []
             page.on("pageerror", lambda error: failures.append(str(error)))
@@ -55,8 +56,8 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
 
 
 def _failures(said: ConsoleMessage) -> list[str]:
-    """Return an error of the page. An answer 409 is shown to the person and is none."""
-    refused = "status of 409" in said.text
+    """Return an error of the page. Answers 401 and 409 are shown to the person and are none."""
+    refused = "status of 409" in said.text or "status of 401" in said.text
     return [said.text] if said.type == "error" and not refused else []
 
 
@@ -91,7 +92,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
     (incident,) = await incidents(pump)
     fault = f"/detectors/pump/incidents/{incident['id']}"
     base = f"http://127.0.0.1:{pump.port}"
-    for path in ("/", "/detectors/pump", fault, "/login"):
+    for path in ("/", "/detectors/pump", fault, "/operations", "/login"):
         await tab.goto(base + path)
         await expect(tab.locator("h1")).to_be_visible()
         await accessible(tab)
@@ -100,7 +101,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
             page = "incident" if path == fault else page
             await tab.screenshot(path=f"{PICTURES}/{page}-{scheme}.png", full_page=True)
     await tab.set_viewport_size({"width": 320, "height": 800})
-    for path in ("/", "/detectors/pump", fault):
+    for path in ("/", "/detectors/pump", fault, "/operations"):
         await tab.goto(base + path)
         wide = await tab.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, path
@@ -109,7 +110,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
 async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
-    """The dialog says what is forgotten; then the older version serves, and the page shows it."""
+    """The dialog says what is forgotten; the older version serves, and can be left again."""
     await pump.learn(versions[1])
     await pump.serving(2)
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
@@ -120,7 +121,11 @@ async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
     await dialog.get_by_role("button", name="Do it").click()
     await expect(tab.locator("#message")).to_contain_text("Version 1 serves.", timeout=SLOW)
     assert (await pump.http.get(PUMP)).json()["champion"] == 1
-    await expect(tab.get_by_role("button", name="Promote 2")).to_be_visible(timeout=SLOW)
+    await expect(tab.locator("#versions")).to_contain_text("it alarms on Mondays", timeout=SLOW)
+    await tab.get_by_role("button", name="Promote 2").click()
+    await expect(dialog).to_contain_text("Version 2 will serve instead of version 1.")
+    await dialog.get_by_role("button", name="Do it").click()
+    await expect(tab.locator("#message")).to_contain_text("Version 2 serves.", timeout=SLOW)
 
 
 async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> None:
@@ -216,6 +221,32 @@ async def test_a_page_that_stays_open_shows_a_new_version(
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await pump.learn(versions[1])
     await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=SLOW)
+
+
+async def test_a_page_that_the_browser_kept_shows_a_new_version(
+    pump: Running, versions: tuple[Version, Version], tab: Page
+) -> None:
+    """A page that comes back from the browser's memory follows the service again."""
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await tab.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    await tab.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    await pump.learn(versions[1])
+    await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=30_000)
+
+
+async def test_an_incident_shows_the_leading_columns_and_the_rows_as_pictures(
+    pump: Running, monitor: Monitor, tab: Page
+) -> None:
+    """Of the columns of the worst rows those that lead come first; rows may be pictures."""
+    assert (await pump.http.patch(PUMP, json={"shape": [1, 3]})).status_code == 200
+    await score(pump, monitor, [[0.0] * 3] * 20 + [[0.0, 0.0, 70.0]] * 4)
+    (incident,) = await incidents(pump)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump/incidents/{incident['id']}")
+    rows = tab.get_by_role("region", name="Table of the worst rows")
+    await expect(rows.locator("th").nth(2)).to_have_text("2")
+    await expect(rows.locator("tbody tr").first.locator("td").nth(2)).to_have_text("70")
+    await expect(tab.locator("figure canvas")).to_have_count(4)
+    await accessible(tab)
 
 
 async def test_dismissing_an_incident_shows_the_effect(

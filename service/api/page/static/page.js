@@ -228,6 +228,8 @@ function follow() {
   listen();
   setInterval(soon, 60_000);
   window.addEventListener("pagehide", () => stream.close());
+  // The browser may keep the page in memory and show it again on the way back.
+  window.addEventListener("pageshow", (event) => event.persisted && listen());
 }
 
 // A page that failed for a while only is loaded again once it can be shown.
