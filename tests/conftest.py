@@ -141,10 +141,10 @@ def store_process() -> Iterator[StoreProcess]:
 @pytest.fixture(scope="session")
 def debian_process() -> Iterator[StoreProcess]:
     """Start the `redis-server` of the machine, if there is one."""
-    found = shutil.which("redis-server")
-    if found is None:
+    server = shutil.which("redis-server")
+    if server is None:
         pytest.skip("no redis-server on this machine")
-    yield from _serve((found,))
+    yield from _serve((server,))
 
 
 @pytest.fixture

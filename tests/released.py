@@ -15,26 +15,26 @@ FIXTURE = Path(__file__).parent / "fixtures" / "released_9d5a4cf.json.gz"
 @functools.cache
 def released() -> dict[str, Any]:
     """Return the keys, the files of the disk cache, and the answers of the released service."""
-    found: dict[str, Any] = json.loads(gzip.decompress(FIXTURE.read_bytes()))
-    return found
+    fixture: dict[str, Any] = json.loads(gzip.decompress(FIXTURE.read_bytes()))
+    return fixture
 
 
 async def restore(redis: Redis) -> None:
     """Write every key as it was; keys that expire do so an hour from now."""
-    for key, one in released()["redis"].items():
-        content = one["content"]
-        if one["kind"] == "stream":
-            await _stream(redis, key, content, one["last"])
-        elif one["kind"] == "string":
+    for key, value in released()["redis"].items():
+        content = value["content"]
+        if value["kind"] == "stream":
+            await _stream(redis, key, content, value["last"])
+        elif value["kind"] == "string":
             await redis.set(key, _bytes(content))
-        elif one["kind"] == "hash":
+        elif value["kind"] == "hash":
             await redis.hset(key, mapping={_bytes(f): _bytes(v) for f, v in content})
-        elif one["kind"] == "zset":
+        elif value["kind"] == "zset":
             await redis.zadd(key, {_bytes(member): score for member, score in content})
         else:
-            add = redis.rpush if one["kind"] == "list" else redis.sadd
+            add = redis.rpush if value["kind"] == "list" else redis.sadd
             await add(key, *map(_bytes, content))
-        if one["ttl"] >= 0:
+        if value["ttl"] >= 0:
             await redis.expire(key, 3600)
 
 

@@ -82,10 +82,10 @@ def sentinels(folder: Path) -> Iterator[Sentinels]:
             start(f"sentinel-{port}", watcher, str(config))
         hosts = ",".join(f"127.0.0.1:{port}" for port in watched)
         url = f"redis+sentinel://{hosts}/{NAME}/0"
-        found = Sentinels(first, ports, url, lambda: serve(ports[0], ports[1]))
-        _wait(lambda: found.role(ports[0]) == "master" and found.synchronised())
+        started = Sentinels(first, ports, url, lambda: serve(ports[0], ports[1]))
+        _wait(lambda: started.role(ports[0]) == "master" and started.synchronised())
         _wait(lambda: all(_agreed(port) for port in watched))
-        yield found
+        yield started
     finally:
         for process in processes:
             process.kill()

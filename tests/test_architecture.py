@@ -64,8 +64,8 @@ def importers(library: str) -> set[str]:
     """Return the project's modules that import `library` or a part of it."""
     return {
         module
-        for module, found in IMPORTS.items()
-        if any(name == library or name.startswith(f"{library}.") for name in found)
+        for module, imported in IMPORTS.items()
+        if any(name == library or name.startswith(f"{library}.") for name in imported)
     }
 
 
@@ -75,17 +75,17 @@ def test_every_import_is_declared():
     extras = project["optional-dependencies"]
     given = [
         *project["dependencies"],
-        *(one for name in extras if name != "dev" for one in extras[name]),
+        *(extra for name in extras if name != "dev" for extra in extras[name]),
     ]
-    declared = {_normal(re.split(r"[^\w.-]", one)[0]) for one in given}
-    tops = {name.partition(".")[0] for found in IMPORTS.values() for name in found}
+    declared = {_normal(re.split(r"[^\w.-]", requirement)[0]) for requirement in given}
+    tops = {name.partition(".")[0] for imported in IMPORTS.values() for name in imported}
     distributions = importlib.metadata.packages_distributions()
     foreign = tops - sys.stdlib_module_names - {*PACKAGES, "anamnesis"} - NOT_EVERYWHERE
     assert foreign & distributions.keys()
     undeclared = {
         name
         for name in foreign
-        if not declared & {_normal(one) for one in distributions.get(name, ())}
+        if not declared & {_normal(distribution) for distribution in distributions.get(name, ())}
     }
     assert not undeclared
 
@@ -102,9 +102,9 @@ def test_models_never_imports_service():
 
 def test_models_imports_numeric_libraries_alone():
     """`models` imports numeric libraries only: no HTTP, no store, no environment, no clock."""
-    for module, found in IMPORTS.items():
+    for module, imported in IMPORTS.items():
         if module.startswith("models"):
-            heads = {name.partition(".")[0] for name in found}
+            heads = {name.partition(".")[0] for name in imported}
             assert not heads & OUTSIDE, module
             foreign = heads - LEARNING_LIBRARIES - {"models"}
             # This module finds the kinds of model by a table in the sources.
@@ -137,8 +137,9 @@ STANDARD = {
 def test_imports_form_no_cycle(package):
     """There are no import cycles, also by imports for types and inside functions."""
     graph = {
-        module: {name for name in found if name in SOURCES and name.startswith(package)} - {module}
-        for module, found in IMPORTS.items()
+        module: {name for name in imported if name in SOURCES and name.startswith(package)}
+        - {module}
+        for module, imported in IMPORTS.items()
         if module.startswith(package)
     }
     try:
@@ -234,7 +235,7 @@ def test_adapters_with_bounds_are_made_in_one_place():
     makers = [
         (module, name)
         for module, tree in trees()
-        if any(found.startswith("service.store") for found in IMPORTS[module])
+        if any(imported.startswith("service.store") for imported in IMPORTS[module])
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         if (name := ast.unparse(node.func).rpartition(".")[2]) in homes and module != homes[name]

@@ -31,7 +31,11 @@ def read(name: str) -> str:
 
 def blocks(page: Path, language: str) -> list[str]:
     """Return the fenced blocks of a page in `language`."""
-    return [text for found, text in FENCE.findall(page.read_text()) if found == language]
+    return [
+        text
+        for language_of_block, text in FENCE.findall(page.read_text())
+        if language_of_block == language
+    ]
 
 
 @by_page
@@ -48,10 +52,13 @@ def test_every_generated_table_is_on_one_page(name):
 
 def test_every_setting_is_documented():
     """Every setting is in the table, and no page names one that does not exist."""
-    fields = {f"ANAMNESIS_{name.upper()}": one for name, one in Settings.model_fields.items()}
+    fields = {
+        f"ANAMNESIS_{name.upper()}": model_field
+        for name, model_field in Settings.model_fields.items()
+    }
     listed = {name for name in fields if f"| `{name}` |" in read("configuration")}
     known = set(fields)
-    assert listed == {name for name, one in fields.items() if not one.json_schema_extra}
+    assert listed == {name for name, field in fields.items() if not field.json_schema_extra}
     assert all(field.description for field in Settings.model_fields.values())
     named = set(re.findall(r"ANAMNESIS_[A-Z_]+[A-Z]", ALL))
     others = {"ANAMNESIS_CONFIG_FILE", "ANAMNESIS_DATA"}  # the latter belongs to the benchmarks
@@ -121,10 +128,10 @@ def test_links_lead_somewhere(page):
         if "://" in target:
             continue
         path, _, anchor = target.partition("#")
-        found = (page.parent / path).resolve() if path else page
-        assert found.exists(), target
+        target_path = (page.parent / path).resolve() if path else page
+        assert target_path.exists(), target
         if anchor:
-            headings = re.findall(r"^#+ (.+)$", found.read_text(), re.MULTILINE)
+            headings = re.findall(r"^#+ (.+)$", target_path.read_text(), re.MULTILINE)
             slugs = {re.sub(r"[^\w\- ]", "", h).lower().replace(" ", "-") for h in headings}
             assert anchor in slugs, target
 
@@ -158,15 +165,15 @@ def test_the_walk_with_curl_works(tmp_path):
     with running(tmp_path / "data", keep=False) as url:
         # The walk ignores answers; here an error ends it.
         script = walk.replace("http://127.0.0.1:8000", url).replace("curl -s", "curl -sf")
-        said = _output_of(["bash", "-euc", f"set -o pipefail\n{script}"], tmp_path)
-    answers = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+        printed = _output_of(["bash", "-euc", f"set -o pipefail\n{script}"], tmp_path)
+    answers = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     _, stored, outcome, scored, explained, status = answers
     assert stored["accepted"] == 500
     assert outcome["outcome"] == "promoted"
     assert scored["is_anomaly"] == [False, True]
     assert explained["attributions"][0][0]["feature"] == "speed"
     assert status["champion"] == 1
-    assert 'anamnesis_champion_version{detector="pump-7"} 1.0' in said
+    assert 'anamnesis_champion_version{detector="pump-7"} 1.0' in printed
 
 
 def _output_of(command: list[str], folder: Path | None = None) -> str:

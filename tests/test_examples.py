@@ -71,14 +71,14 @@ def test_a_lookout_folder_gives_a_backtest_and_a_version(tmp_path: Path) -> None
         (tmp_path / "data" / component / "a.csv").write_text("\n".join(lines))
     (tmp_path / "labels.csv").write_text("2026-01-01 08:20:00,2026-01-01 08:39:00\n")
     main = runpy.run_path(str(EXAMPLES / "lookout_folder.py"))["main"]
-    said = main(
+    printed = main(
         [str(tmp_path / "data"), "--labels", str(tmp_path / "labels.csv"), "--kind", "mahalanobis",
          "--output", str(tmp_path / "v")]
     )  # fmt: skip
-    assert said["sensors"] == ["bearing.temp", "motor.current", "motor.speed"]
-    assert (said["rows"], said["events"]) == (600, [True])
-    assert said["held"] < 0.05
-    assert Version.load(tmp_path / "v").features == tuple(said["sensors"])
+    assert printed["sensors"] == ["bearing.temp", "motor.current", "motor.speed"]
+    assert (printed["rows"], printed["events"]) == (600, [True])
+    assert printed["held"] < 0.05
+    assert Version.load(tmp_path / "v").features == tuple(printed["sensors"])
 
 
 def test_two_processes_write_the_same_scores_as_one(tmp_path: Path) -> None:

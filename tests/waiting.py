@@ -15,19 +15,19 @@ async def until(check: Callable[[], bool | Awaitable[bool]]) -> float:
     """Wait until `check` holds; return the seconds that took. Fails after `PATIENCE`."""
     began = time.monotonic()
     while True:
-        held = check()
-        if held if isinstance(held, bool) else await held:
+        outcome = check()
+        if outcome if isinstance(outcome, bool) else await outcome:
             return time.monotonic() - began
         assert time.monotonic() - began < PATIENCE, "waited in vain"
         await asyncio.sleep(0.01)
 
 
-def wait_for(check: Callable[[], Found], what: str = "", *logs: Path) -> Found:
+def wait_for(check: Callable[[], Found], awaited: str = "", *logs: Path) -> Found:
     """Return what `check` returns once that is true; fail with the ends of the logs otherwise."""
     deadline = time.monotonic() + PATIENCE
-    while not (found := check()):
+    while not (result := check()):
         if time.monotonic() > deadline:
             ends = "\n".join(f"--- {log.name}\n{log.read_text()[-3000:]}" for log in logs)
-            raise AssertionError(f"waited in vain {what and f'for {what}'}\n{ends}")
+            raise AssertionError(f"waited in vain {awaited and f'for {awaited}'}\n{ends}")
         time.sleep(0.02)  # polls, because other processes notify nobody
-    return found
+    return result

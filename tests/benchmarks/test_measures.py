@@ -16,10 +16,10 @@ def test_experience_leaves_band_when_mean_of_five_is_outside():
 
 def test_confusion_matrix_has_a_row_for_each_true_class():
     """Row c of the confusions counts what the images of class c are classified as."""
-    found = [[3, 1], [2, 2]]
-    assert accuracy(found, [0]) == 0.75
-    assert accuracy(found, [0, 1]) == 0.625
-    assert share_classified_as(found, [1], [0]) == 0.5
+    matrix = [[3, 1], [2, 2]]
+    assert accuracy(matrix, [0]) == 0.75
+    assert accuracy(matrix, [0, 1]) == 0.625
+    assert share_classified_as(matrix, [1], [0]) == 0.5
 
 
 def test_permuted_mnist_permutes_the_middle_from_the_second_task_on():

@@ -22,8 +22,8 @@ def test_each_attack_recognises_learned_vectors() -> None:
     members, others = halves(rng.normal(size=(200, 3)), rng)
     known = {row.tobytes() for row in members}
     scores = lambda X: np.array([0.0 if row.tobytes() in known else 1.0 for row in X])  # noqa: E731
-    found = guesses(version(scores, members, [0.0]), members, others, 0)
-    assert found == {"score": 1.0, "distance": 1.0, "listed": 1.0, "by chance": 0.0}
+    guessed = guesses(version(scores, members, [0.0]), members, others, 0)
+    assert guessed == {"score": 1.0, "distance": 1.0, "listed": 1.0, "by chance": 0.0}
     hidden = guesses(version(lambda X: np.zeros(len(X)), others, [1.0]), members, others, 0)
     assert hidden == {"score": 0.5, "distance": 0.0, "listed": 0.0, "by chance": 0.0}
 

@@ -41,8 +41,8 @@ def test_false_alarms_windows_and_days_equal_counts_by_hand():
     """False alarms, found windows and days equal those counted by hand."""
     first = Stage(column(*[5] * 32), column(6, 1, 9, 1), np.array([0, 0, 1, 0]), 21_600.0)
     second = Stage(column(*[1] * 32), column(0, 0), np.array([0, 2]), 21_600.0)
-    found = follow(Largest(), [first, second])
-    at = found["at"]["0.01"]
-    assert (found["days"], found["normals"], found["windows"]) == (1.0, 4, 2)
+    result = follow(Largest(), [first, second])
+    at = result["at"]["0.01"]
+    assert (result["days"], result["normals"], result["windows"]) == (1.0, 4, 2)
     assert (at["false"], at["found"]) == (1, 1)
     assert (at["old false"], at["old normals"]) == (3, 3)

@@ -31,8 +31,8 @@ def test_lifetime_measures_every_task_after_every_experience() -> None:
     near, far = (rng.normal(place, 1, (80, 3)).astype(np.float32) for place in (0, 12))
     anomalies = rng.normal(-12, 1, (20, 3)).astype(np.float32)
     learner = Ours(Config(model=Model(epochs=20)))
-    rows, found = run_tasks(learner, [near, far], [(near, anomalies), (far, anomalies)])
-    assert found.shape == (2, 2)
-    assert found[0, 0] > 0.99
+    rows, learned = run_tasks(learner, [near, far], [(near, anomalies), (far, anomalies)])
+    assert learned.shape == (2, 2)
+    assert learned[0, 0] > 0.99
     assert [len(row["alarms"]["fpr"]) for row in rows] == [1, 2]
     assert rows[-1]["bytes_kept"] == 0

@@ -32,15 +32,15 @@ async def send(api: Running, X: np.ndarray, **headers: str) -> dict:
 
 async def test_anomalies_in_a_normal_batch_are_held_back(pump: Running) -> None:
     """Anomalies in a normal batch are counted and listed; a person releases or discards them."""
-    found = await send(pump, np.concatenate([known(180), scattered(20)]))
-    assert (found["accepted"], found["quarantined"]) == (180, 20)
-    assert found["suspicious"] == pytest.approx(0.1)
-    assert found["known"] + found["novel"] + found["suspicious"] == pytest.approx(1.0)
+    body = await send(pump, np.concatenate([known(180), scattered(20)]))
+    assert (body["accepted"], body["quarantined"]) == (180, 20)
+    assert body["suspicious"] == pytest.approx(0.1)
+    assert body["known"] + body["novel"] + body["suspicious"] == pytest.approx(1.0)
     status = (await pump.http.get(PUMP)).json()
     assert (status["buffered"], status["quarantined"]) == (180, 20)
     (entry,) = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
     assert (entry["kind"], entry["vectors"], entry["version"]) == ("rows", 20, 1)
-    assert entry["batch_id"] == found["batch_id"]
+    assert entry["batch_id"] == body["batch_id"]
     where = f"{PUMP}/quarantine/{entry['id']}"
     shown = (await pump.http.get(where)).json()
     assert np.shape(shown["vectors"]) == (20, 3)
@@ -55,8 +55,8 @@ async def test_anomalies_in_a_normal_batch_are_held_back(pump: Running) -> None:
 
 async def test_a_new_regime_is_buffered_and_reported_as_novel(pump: Running) -> None:
     """A new regime is reported as novel, not as suspicious."""
-    found = await send(pump, known(200) + 30)
-    assert (found["accepted"], found["quarantined"], found["novel"]) == (200, 0, 1.0)
+    body = await send(pump, known(200) + 30)
+    assert (body["accepted"], body["quarantined"], body["novel"]) == (200, 0, 1.0)
 
 
 async def test_a_repeated_batch_gets_its_first_answer(pump: Running) -> None:
@@ -81,9 +81,9 @@ async def test_a_new_regime_enters_row_by_row(pump: Running) -> None:
 async def test_before_a_champion_every_row_is_buffered(api: Running) -> None:
     """Before there is a champion all rows pass, because nothing can judge them."""
     await api.make()
-    found = await send(api, scattered(50))
-    assert (found["accepted"], found["quarantined"]) == (50, 0)
-    assert "known" not in found
+    body = await send(api, scattered(50))
+    assert (body["accepted"], body["quarantined"]) == (50, 0)
+    assert "known" not in body
 
 
 @pytest.mark.parametrize(
@@ -95,12 +95,12 @@ async def test_triage_thins_and_accept_judges_nothing(
     """`triage` keeps a quarter of what is well known; `accept` judges nothing."""
     await pump.make(admission=admission)
     X = known(400)
-    found = await send(pump, X)
-    assert abs(found["accepted"] - kept) <= 3
+    body = await send(pump, X)
+    assert abs(body["accepted"] - kept) <= 3
     if admission == "triage":
-        assert found["thinned"] == 400 - found["accepted"]
-        assert (await pump.http.get(PUMP)).json()["thinned"] == found["thinned"]
-    assert ("known" in found) == (admission != "accept")
+        assert body["thinned"] == 400 - body["accepted"]
+        assert (await pump.http.get(PUMP)).json()["thinned"] == body["thinned"]
+    assert ("known" in body) == (admission != "accept")
 
 
 async def test_a_vector_labelled_normal_goes_through_admission(pump: Running) -> None:

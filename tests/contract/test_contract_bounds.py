@@ -112,21 +112,21 @@ async def healthz(stage: Stage, seconds: float, done: asyncio.Event | None = Non
 async def flood(stage: Stage, part: Part) -> bytes:
     """Send a part without an end until the service refuses it; return the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
-    said = asyncio.create_task(reader.read(4096))
+    reply = asyncio.create_task(reader.read(4096))
     try:
         with contextlib.suppress(ConnectionError):
             for block in part.flood():
                 writer.write(block)
                 async with asyncio.timeout(30):
                     await writer.drain()
-                if said.done():
+                if reply.done():
                     break
         with contextlib.suppress(ConnectionError):
             async with asyncio.timeout(30):
-                return await said
+                return await reply
         return b""
     finally:
-        said.cancel()
+        reply.cancel()
         writer.transport.abort()
 
 
@@ -136,8 +136,8 @@ COSTLY = {"pipelined offers", "pipelined expectations"}  # for parts like `pipel
 @pytest.mark.parametrize(
     "part",
     [
-        pytest.param(one, id=one.name, marks=[pytest.mark.thorough] * (one.name in COSTLY))
-        for one in PARTS
+        pytest.param(part, id=part.name, marks=[pytest.mark.thorough] * (part.name in COSTLY))
+        for part in PARTS
     ],
 )
 async def test_each_part_of_a_request_is_bounded(stage: Stage, part: Part) -> None:
@@ -148,13 +148,13 @@ async def test_each_part_of_a_request_is_bounded(stage: Stage, part: Part) -> No
     before, _ = resources(stage.apis[0].pid)
     done = asyncio.Event()
     beside = asyncio.create_task(healthz(stage, 60, done))
-    said = await asyncio.gather(*(flood(stage, part) for _ in range(part.floods)))
+    replies = await asyncio.gather(*(flood(stage, part) for _ in range(part.floods)))
     done.set()
     assert await beside < max(10.0, 20 * quiet)  # endless if nothing bounds the part
     grown = resources(stage.apis[0].pid)[0] - before
     assert grown < MOST_GROWTH, f"{grown / MIB:.0f} MiB"
     if part.name != "body":  # it ends where its length says
-        statuses = {one.split(b" ")[1] for one in said if one}
+        statuses = {reply.split(b" ")[1] for reply in replies if reply}
         refusals = {b"400", b"413", b"431", b"503"}
         assert part.name.startswith("pipelined") or statuses <= refusals, statuses
 
@@ -162,20 +162,22 @@ async def test_each_part_of_a_request_is_bounded(stage: Stage, part: Part) -> No
 async def test_bodies_in_flight_share_a_bounded_number_of_bytes(stage: Stage) -> None:
     """Bodies in flight share a budget: beyond it a body is 503, and small ones are served."""
     before, _ = resources(stage.apis[0].pid)
-    held = []
+    connections = []
     for _ in range(8):
         reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
         writer.write(LENGTH % BODY + b" " * (BODY - 1))
-        held.append((reader, writer))
+        connections.append((reader, writer))
 
     async def refused() -> bool:
-        begun = [reader for reader, _ in held if reader._buffer]
+        begun = [reader for reader, _ in connections if reader._buffer]
         return len(begun) >= 6 and all(b"/busy" in reader._buffer for reader in begun)
 
     try:
         await stage.until(refused)
-        said = [bytes(reader._buffer) for reader, _ in held if reader._buffer]
-        assert all(b" 503 " in one and b"retry-after" in one and b"/busy" in one for one in said)
+        replies = [bytes(reader._buffer) for reader, _ in connections if reader._buffer]
+        assert all(
+            b" 503 " in reply and b"retry-after" in reply and b"/busy" in reply for reply in replies
+        )
         small = b'{"vectors": [[1]]}'
         async with Connection(stage.port) as connection:
             for _ in range(10):
@@ -183,7 +185,7 @@ async def test_bodies_in_flight_share_a_bounded_number_of_bytes(stage: Stage) ->
                 assert answer.status == 404
         assert resources(stage.apis[0].pid)[0] - before < MOST_GROWTH
     finally:
-        for _, writer in held:
+        for _, writer in connections:
             writer.transport.abort()
 
     async def served() -> bool:
@@ -271,9 +273,9 @@ async def test_connections_are_bounded(stage: Stage) -> None:
             opened.append(await asyncio.open_connection("127.0.0.1", stage.port))
         reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
         async with asyncio.timeout(10):
-            said = await reader.read()
-        assert said.startswith(b"HTTP/1.1 503 ")
-        assert b"retry-after" in said
+            reply = await reader.read()
+        assert reply.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after" in reply
         writer.close()
     finally:
         for _, writer in opened:

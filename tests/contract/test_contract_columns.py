@@ -40,7 +40,7 @@ async def test_context_and_columns_are_fixed_by_the_first_rows(api: Running) -> 
     kept = await api.http.put("/v1/detectors/pump", json={})
     assert kept.status_code == 200
     assert kept.json()["context"]["over"] == 3
-    assert [one["name"] for one in kept.json()["columns"]] == ["speed", "temp", "valve"]
+    assert [column["name"] for column in kept.json()["columns"]] == ["speed", "temp", "valve"]
     for change in ({"context": {"over": 4}}, {"columns": COLUMNS[:2]}, {"dimension": 5}):
         refused = await api.http.put("/v1/detectors/pump", json=change)
         assert refused.status_code in {409, 422}, change
@@ -101,12 +101,12 @@ async def test_a_category_works_in_every_content_type(api: Running) -> None:
     ]
     answer = await api.http.post("/v1/detectors/pump/score?explain=2", json={"records": rows})
     assert answer.status_code == 200, answer.text
-    said = answer.json()
-    assert said["is_anomaly"] == [False] * 4 + [True, None]
-    assert said["states"][-1] == "off"
-    assert said["attributions"][4][0]["feature"] == "status"
-    assert said["attributions"][4][0]["value"] == "jammed"
-    assert said["attributions"][4][0]["expected"] == "run"
+    scored = answer.json()
+    assert scored["is_anomaly"] == [False] * 4 + [True, None]
+    assert scored["states"][-1] == "off"
+    assert scored["attributions"][4][0]["feature"] == "status"
+    assert scored["attributions"][4][0]["value"] == "jammed"
+    assert scored["attributions"][4][0]["expected"] == "run"
 
     lines = "\n".join(json.dumps({"record": row}) for row in rows)
     table = "status,speed\n" + "\n".join(f"{row['status']},{row['speed']}" for row in rows)
@@ -114,7 +114,7 @@ async def test_a_category_works_in_every_content_type(api: Running) -> None:
         other = await api.http.post(
             "/v1/detectors/pump/score", content=body, headers={"content-type": kind}
         )
-        assert other.json()["scores"] == said["scores"], other.text
+        assert other.json()["scores"] == scored["scores"], other.text
 
     sample = (await api.http.get("/v1/detectors/pump/versions/1/sample?n=20")).json()
     assert {row[1] for row in sample["vectors"]} == {"run", "idle"}

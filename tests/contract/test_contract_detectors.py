@@ -134,29 +134,31 @@ async def test_a_trained_detector_keeps_dimension_and_feature_names(pump: Runnin
 async def test_the_status_has_every_field_of_the_contract(pump: Running) -> None:
     """The status has every field of the contract, and the generation as ETag."""
     answer = await pump.http.get(PUMP)
-    found = answer.json()
-    assert found.keys() >= {
+    status = answer.json()
+    assert status.keys() >= {
         "name", "config", "champion", "generation", "config_revision", "threshold", "buffered",
         "quarantined", "parked", "learned", "retraining", "last_retraining", "drift",
     }  # fmt: skip
-    assert (found["champion"], found["generation"], found["learned"]) == (1, 1, 40)
-    assert found["retraining"] == {
+    assert (status["champion"], status["generation"], status["learned"]) == (1, 1, 40)
+    assert status["retraining"] == {
         "state": "idle", "progress": 0.0, "seconds_left": None, "loss_old": None, "loss_new": None
     }  # fmt: skip
-    assert found["drift"] == {"state": "none", "stale": "no worker has reported"}
-    assert (await pump.http.get(f"{PUMP}/drift")).json() == found["drift"]
-    assert found["last_retraining"].keys() >= {
+    assert status["drift"] == {"state": "none", "stale": "no worker has reported"}
+    assert (await pump.http.get(f"{PUMP}/drift")).json() == status["drift"]
+    assert status["last_retraining"].keys() >= {
         "outcome", "version", "reasons", "seconds", "finished_at",
     }  # fmt: skip
-    assert found["last_retraining"]["finished_at"].endswith("Z")
-    assert found["drift"]["state"] == "none"
-    assert sum(one["size"] for one in found["regimes"]) == 400  # of the version, trained before
-    assert sum(one["learned"] for one in found["regimes"]) == pytest.approx(1.0)
-    assert found["advice"]["budget"] == 1000
-    assert found["queries"] == []
+    assert status["last_retraining"]["finished_at"].endswith("Z")
+    assert status["drift"]["state"] == "none"
+    assert (
+        sum(regime["size"] for regime in status["regimes"]) == 400
+    )  # of the version, trained before
+    assert sum(regime["learned"] for regime in status["regimes"]) == pytest.approx(1.0)
+    assert status["advice"]["budget"] == 1000
+    assert status["queries"] == []
     assert answer.headers["etag"] == '"1"'
     listed = (await pump.http.get("/v1/detectors")).json()
-    assert listed == {"detectors": [found]}
+    assert listed == {"detectors": [status]}
 
 
 async def test_the_status_shows_the_served_champion(
@@ -170,8 +172,8 @@ async def test_the_status_shows_the_served_champion(
     data = await stores.redis.get(key)
     await stores.redis.set(key, data[:100] + bytes([data[100] ^ 1]) + data[101:])
     assert await stores.registry.set_champion("pump", number) == 2
-    found = (await pump.http.get(PUMP)).json()
-    assert (found["champion"], found["generation"]) == (1, 1)
+    status = (await pump.http.get(PUMP)).json()
+    assert (status["champion"], status["generation"]) == (1, 1)
     scored = await pump.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
     assert (scored.json()["version"], scored.json()["generation"]) == (1, 1)
     page = (await pump.http.get("/metrics")).text

@@ -52,16 +52,16 @@ async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Moni
     """Alarming rows are one incident: listed with a sentence, shown with rows, in the history."""
     assert await incidents(pump) == []
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
-    (found,) = await incidents(pump, state="open")
-    assert (found["state"], found["verdict"], found["count"]) == ("open", None, 4)
-    assert (found["version"], found["generation"], found["source"]) == (1, 1, None)
-    assert found["sentence"].endswith("4 rows")
-    assert found["features"][0].keys() == {"feature", "contribution", "value", "expected"}
+    (incident,) = await incidents(pump, state="open")
+    assert (incident["state"], incident["verdict"], incident["count"]) == ("open", None, 4)
+    assert (incident["version"], incident["generation"], incident["source"]) == (1, 1, None)
+    assert incident["sentence"].endswith("4 rows")
+    assert incident["features"][0].keys() == {"feature", "contribution", "value", "expected"}
     assert await incidents(pump, state="closed") == []
-    one = (await pump.http.get(f"{PUMP}/incidents/{found['id']}")).json()
-    assert [row["vector"] for row in one["rows"]] == [ODD] * 4
-    events = (await pump.http.get(f"{PUMP}/events", params={"incident": found["id"]})).json()
-    assert {event["id"] for event in events["events"]} == {row["event"] for row in one["rows"]}
+    stored = (await pump.http.get(f"{PUMP}/incidents/{incident['id']}")).json()
+    assert [row["vector"] for row in stored["rows"]] == [ODD] * 4
+    events = (await pump.http.get(f"{PUMP}/events", params={"incident": incident["id"]})).json()
+    assert {event["id"] for event in events["events"]} == {row["event"] for row in stored["rows"]}
     event = events["events"][0]
     assert (await pump.http.get(f"{PUMP}/events/{event['id']}")).json() == event
     assert (await pump.http.get(f"{PUMP}/events/0-1")).status_code == 404
@@ -80,8 +80,8 @@ async def test_the_history_counts_rows_and_alarms_in_bounded_buckets(
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     answer = await pump.http.get(f"{PUMP}/history")
     buckets = answer.json()["buckets"]
-    assert sum(one["rows"] for one in buckets) == 24
-    assert sum(one["alarms"] for one in buckets) == 4
+    assert sum(bucket["rows"] for bucket in buckets) == 24
+    assert sum(bucket["alarms"] for bucket in buckets) == 4
     assert buckets[-1]["generation"] == 1
     assert buckets[-1]["severity_max"] > 1 > buckets[-1]["severity_p50"] > 0
     yesterday = time.time() - 86_400
@@ -152,8 +152,8 @@ async def test_next_leads_through_every_item_once(pump: Running, monitor: Monito
 async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor: Monitor) -> None:
     """A decision labels the rows, says what comes of it, and can be taken back."""
     await score(pump, monitor, [ODD] * 4)
-    (found,) = await incidents(pump)
-    path = f"{PUMP}/incidents/{found['id']}"
+    (incident,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{incident['id']}"
     answer = await pump.http.post(path, json={"decision": "dismiss", "why": "a wash"})
     assert answer.status_code == 200
     decided = answer.json()
@@ -162,7 +162,7 @@ async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor:
     status = (await pump.http.get(PUMP)).json()
     assert status["buffered"] == 4
     labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
-    assert {(one["label"], one["incident"]) for one in labels} == {("normal", found["id"])}
+    assert {(label["label"], label["incident"]) for label in labels} == {("normal", incident["id"])}
     again = await pump.http.post(path, json={"decision": "dismiss"})
     assert again.json()["effect"] == decided["effect"]
     assert (await pump.http.get(PUMP)).json()["buffered"] == 4
@@ -172,7 +172,7 @@ async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor:
     assert "never learned" in answer.json()["effect"]
     assert (await pump.http.get(PUMP)).json()["buffered"] == 0  # taken back before it was learned
     labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
-    assert {one["label"] for one in labels} == {"anomaly"}
+    assert {label["label"] for label in labels} == {"anomaly"}
 
     answer = await pump.http.post(path, json={"decision": "withdraw"})
     assert answer.json()["verdict"] is None
@@ -186,8 +186,8 @@ async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor:
 async def test_of_two_decisions_at_once_one_stands(pump: Running, monitor: Monitor) -> None:
     """The labels are those of the verdict that stands, whoever was first."""
     await score(pump, monitor, [ODD] * 4)
-    (found,) = await incidents(pump)
-    path = f"{PUMP}/incidents/{found['id']}"
+    (incident,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{incident['id']}"
     for _ in range(5):
         both = ({"decision": "dismiss"}, {"decision": "confirm"})
         answers = await asyncio.gather(*(pump.http.post(path, json=body) for body in both))
@@ -195,7 +195,7 @@ async def test_of_two_decisions_at_once_one_stands(pump: Running, monitor: Monit
         (decided,) = await incidents(pump)
         stands = {"dismissed": "normal", "confirmed": "anomaly"}[decided["verdict"]]
         labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
-        assert [one["label"] for one in labels] == [stands] * 4
+        assert [label["label"] for label in labels] == [stands] * 4
         assert (await pump.http.get(PUMP)).json()["buffered"] == (4 if stands == "normal" else 0)
         await pump.http.post(path, json={"decision": "withdraw"})
 
@@ -205,8 +205,8 @@ async def test_a_decision_about_an_outdated_verdict_is_refused(
 ) -> None:
     """Who saw no verdict does not replace one that another person gave meanwhile."""
     await score(pump, monitor, [ODD] * 4)
-    (found,) = await incidents(pump)
-    path = f"{PUMP}/incidents/{found['id']}"
+    (incident,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{incident['id']}"
     await pump.http.post(path, json={"decision": "confirm", "why": "a leak", "seen": None})
     late = await pump.http.post(path, json={"decision": "dismiss", "seen": None})
     assert late.status_code == 409
@@ -223,10 +223,10 @@ async def test_a_decision_about_an_outdated_verdict_is_refused(
 async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Monitor) -> None:
     """After a dismissal the same rows are shown as such and wake nobody, until it is withdrawn."""
     await score(pump, monitor, [ODD] * 4)
-    (found,) = await incidents(pump)
+    (incident,) = await incidents(pump)
     attention = (await pump.http.get("/v1/attention")).json()["items"]
     assert "incident" in {item["kind"] for item in attention}
-    await pump.http.post(f"{PUMP}/incidents/{found['id']}", json={"decision": "dismiss"})
+    await pump.http.post(f"{PUMP}/incidents/{incident['id']}", json={"decision": "dismiss"})
     await monitor.tick()
 
     async def no_incident_needs_a_person() -> bool:
@@ -243,8 +243,8 @@ async def test_a_muted_detector_scores_and_pages_nobody(pump: Running, monitor: 
     answer = await pump.http.post(f"{PUMP}/mute", json={"seconds": 600, "why": "service"})
     assert answer.json()["mute"]["why"] == "service"
     await score(pump, monitor, [ODD] * 4)
-    (found,) = await incidents(pump)
-    assert found["pages"] is False
+    (incident,) = await incidents(pump)
+    assert incident["pages"] is False
     status = (await pump.http.get(PUMP)).json()
     assert (status["mute"]["why"], status["incidents"]["open"]) == ("service", 0)
     assert (await pump.http.delete(f"{PUMP}/mute")).status_code == 204
@@ -281,11 +281,11 @@ async def test_attention_lists_the_worst_first(
     await until(nothing_needs_a_person)
     description = (await pump.http.get("/v1/service")).json()
     assert description["store"]["up"] is True
-    assert [one["id"] for one in description["workers"]] == ["w1"]
+    assert [worker["id"] for worker in description["workers"]] == ["w1"]
 
     async def process_is_listed() -> bool:
         api = (await pump.http.get("/v1/service")).json()["api"]
-        return [one["loaded"] for one in api] == [{"pump": 1}]
+        return [process["loaded"] for process in api] == [{"pump": 1}]
 
     await until(process_is_listed)
 
@@ -298,7 +298,7 @@ async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) ->
     answer = await pump.http.post(f"{PUMP}/feedback", json=body)
     assert (answer.json()["normal"], answer.json()["anomaly"]) == (1, 1)
     labels = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
-    assert [one["label"] for one in labels] == ["normal", "anomaly"]
+    assert [label["label"] for label in labels] == ["normal", "anomaly"]
     assert labels[0]["at"].startswith("20")
     gone = await pump.http.delete(f"{PUMP}/labels/{labels[0]['id']}")
     assert gone.status_code == 204
@@ -331,7 +331,7 @@ async def test_an_idempotency_key_is_for_one_body(pump: Running) -> None:
 async def test_generations_list_who_moved_the_champion(pump: Running) -> None:
     """The list of generations says who moved the champion, how and why, newest first."""
     moves = (await pump.http.get(f"{PUMP}/generations")).json()["generations"]
-    assert [(one["generation"], one["action"]) for one in moves] == [(1, "promote")]
+    assert [(move["generation"], move["action"]) for move in moves] == [(1, "promote")]
 
 
 async def test_rows_that_alarmed_are_held_back(pump: Running, monitor: Monitor) -> None:
@@ -402,8 +402,8 @@ async def test_a_dismissal_releases_no_rows_of_another_incident(
     sent = [row for pair in zip(regime, fault, strict=True) for row in pair]
     answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})
     assert answer.json()["quarantined"] == 8
-    (found,) = [one for one in await incidents(pump) if one["source"] == "a"]
-    path = f"{PUMP}/incidents/{found['id']}"
+    (of_a,) = [incident for incident in await incidents(pump) if incident["source"] == "a"]
+    path = f"{PUMP}/incidents/{of_a['id']}"
     answer = await pump.http.post(path, json={"decision": "dismiss"})
     assert "4 rows that waited in quarantine" in answer.json()["effect"]
     (entry,) = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
@@ -418,12 +418,12 @@ async def test_a_dismissal_buffers_the_rows_that_its_incident_held_back(
 ) -> None:
     """Rows held back because of an incident are buffered once it is dismissed."""
     await score(pump, monitor, [ODD] * 4)
-    (found,) = await incidents(pump)
+    (incident,) = await incidents(pump)
     during = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[70.5, 70.0, 70.0]] * 3})
     assert "`vouch`" in during.json()["why"]
     status = (await pump.http.get(PUMP)).json()
     assert (status["buffered"], status["waiting"]) == (0, "3 rows wait for a person")
-    path = f"{PUMP}/incidents/{found['id']}"
+    path = f"{PUMP}/incidents/{incident['id']}"
     answer = (await pump.http.post(path, json={"decision": "dismiss"})).json()
     assert "3 rows that waited in quarantine" in answer["effect"]
     status = (await pump.http.get(PUMP)).json()
@@ -441,7 +441,7 @@ async def test_two_labels_are_enough_to_learn(pump: Running, monitor: Monitor) -
     assert (few.status_code, few.json()["needed"]) == (409, 32)
     await score(pump, monitor, [ODD] * 2)
     events = (await pump.http.get(f"{PUMP}/events")).json()["events"]
-    labels = [{"label": "normal", "event": one["id"]} for one in events]
+    labels = [{"label": "normal", "event": event["id"]} for event in events]
     answer = (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).json()
     assert answer["effect"].startswith("2 rows labelled normal are learned")
     assert (await pump.http.get(PUMP)).json()["needed"] == 0
@@ -468,9 +468,9 @@ async def test_rows_that_alarm_at_a_loose_threshold_are_held_back(pump: Running)
     ]  # fmt: skip
     assert mild
     calm = [row for row, odd in zip(rows, answer["is_anomaly"], strict=True) if not odd]
-    for sent, held in ((mild, len(mild)), (calm[:20], 0)):
+    for sent, held_back in ((mild, len(mild)), (calm[:20], 0)):
         answer = await pump.http.post(f"{PUMP}/normal", json={"vectors": sent})
-        assert answer.json()["quarantined"] == held
+        assert answer.json()["quarantined"] == held_back
 
 
 async def test_hold_novel_holds_back_every_novel_row(pump: Running) -> None:

@@ -173,7 +173,9 @@ async def operations(api: Running) -> dict[tuple[str, str], str | None]:
     """Return the scope that each operation has in the OpenAPI document."""
     document = (await api.http.get("/openapi.json")).json()
     return {
-        (method.upper(), path): " or ".join(one["key"][0] for one in operation["security"])
+        (method.upper(), path): " or ".join(
+            requirement["key"][0] for requirement in operation["security"]
+        )
         if "security" in operation
         else None
         for path, methods in document["paths"].items()
@@ -297,9 +299,9 @@ async def test_lists_show_only_the_detectors_of_the_key(guarded: Running) -> Non
     """A list shows only the detectors that the key covers."""
     secret = await key(guarded, {"read"}, {"pump"})
     listed = (await guarded.http.get("/v1/detectors", headers=bearer(secret))).json()
-    assert [one["name"] for one in listed["detectors"]] == ["pump"]
+    assert [detector["name"] for detector in listed["detectors"]] == ["pump"]
     everything = (await guarded.http.get("/v1/detectors")).json()["detectors"]
-    assert [one["name"] for one in everything] == ["press", "pump"]
+    assert [detector["name"] for detector in everything] == ["press", "pump"]
 
 
 async def test_a_key_is_shown_once_works_and_is_revoked(guarded: Running) -> None:
@@ -310,7 +312,7 @@ async def test_a_key_is_shown_once_works_and_is_revoked(guarded: Running) -> Non
     secret, identity = made.json().pop("key"), made.json()["id"]
     listing = await guarded.http.get("/v1/keys")
     assert secret not in listing.text
-    (listed,) = [one for one in listing.json()["keys"] if one["id"] == identity]
+    (listed,) = [key for key in listing.json()["keys"] if key["id"] == identity]
     assert asked.items() <= listed.items()
     mine = {"headers": bearer(secret), "json": VECTORS}
     async with running_too(guarded) as other:
@@ -344,8 +346,8 @@ async def test_a_stream_ends_once_its_key_is_revoked(guarded: Running) -> None:
         for name in ("revoked", "valid")
     ]
     streams = [
-        guarded.http.stream("GET", "/v1/stream", timeout=60, headers=bearer(one["key"]))
-        for one in made
+        guarded.http.stream("GET", "/v1/stream", timeout=60, headers=bearer(stream["key"]))
+        for stream in made
     ]
     async with streams[0] as ending, streams[1] as staying:
         assert ending.status_code == staying.status_code == 200

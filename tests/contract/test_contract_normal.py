@@ -23,9 +23,9 @@ async def test_a_batch_is_buffered_and_fixes_the_dimension(api: Running) -> None
     await api.make()
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH)
     assert answer.status_code == 202
-    found = answer.json()
-    assert found.keys() == {"batch_id", "accepted", "quarantined", "duplicate", "buffered"}
-    assert (found["accepted"], found["duplicate"], found["buffered"]) == (2, 0, 2)
+    body = answer.json()
+    assert body.keys() == {"batch_id", "accepted", "quarantined", "duplicate", "buffered"}
+    assert (body["accepted"], body["duplicate"], body["buffered"]) == (2, 0, 2)
     other = await api.http.post(f"{PUMP}/normal", json={"vectors": [[1, 2]]})
     assert other.status_code == 422
     octets = {"content-type": "application/octet-stream"}
@@ -124,7 +124,7 @@ async def test_events_and_vectors_can_be_labelled(pump: Running) -> None:
         "one now, however few rows they are.",
     }  # fmt: skip
     kept = await pump.parts.stores.labels.latest("pump")
-    assert {one.label for one in kept} == {"normal", "anomaly"}
+    assert {label.label for label in kept} == {"normal", "anomaly"}
 
 
 async def test_feedback_moves_the_threshold(pump: Running) -> None:

@@ -31,7 +31,11 @@ def validator(name: str) -> jsonschema.Draft202012Validator:
 
 def operations() -> dict[str, dict[str, Any]]:
     """Return every operation by its id."""
-    return {one["operationId"]: one for path in DOCUMENT["paths"].values() for one in path.values()}
+    return {
+        operation["operationId"]: operation
+        for path in DOCUMENT["paths"].values()
+        for operation in path.values()
+    }
 
 
 def test_the_document_is_made_once():
@@ -43,14 +47,23 @@ def test_the_document_is_made_once():
 def test_no_problem_is_documented_under_v2():
     """All errors under `/v2` have the protocol's form, those of access too."""
     operations = [path for name, path in DOCUMENT["paths"].items() if name.startswith("/v2")]
-    answers = [a for path in operations for one in path.values() for a in one["responses"].values()]
+    answers = [
+        a
+        for path in operations
+        for operation in path.values()
+        for a in operation["responses"].values()
+    ]
     assert answers
     assert not any("application/problem+json" in answer.get("content", {}) for answer in answers)
 
 
 def test_operation_ids_are_short_and_unique():
     """Every operation has a short, unique id, which names the function of a generated client."""
-    ids = [one["operationId"] for path in DOCUMENT["paths"].values() for one in path.values()]
+    ids = [
+        operation["operationId"]
+        for path in DOCUMENT["paths"].values()
+        for operation in path.values()
+    ]
     assert len(ids) == len(set(ids))
     assert max(map(len, ids)) <= 24
 
@@ -60,12 +73,16 @@ def test_every_json_answer_has_a_type(name: str):
     """Every successful answer names a component schema, and its example fits the schema."""
     for status, response in operations()[name]["responses"].items():
         content = response.get("content", {})
-        for media, said in content.items():
+        for media, media_type in content.items():
             if "json" not in media:
                 continue
-            schema = said["schema"].get("items", said["schema"])
+            schema = media_type["schema"].get("items", media_type["schema"])
             named = schema["$ref"].rpartition("/")[2]
-            examples = said["example"] if "items" in said["schema"] else [said["example"]]
+            examples = (
+                media_type["example"]
+                if "items" in media_type["schema"]
+                else [media_type["example"]]
+            )
             for example in examples:
                 errors = [error.message for error in validator(named).iter_errors(example)]
                 assert not errors, (name, status)
@@ -75,8 +92,8 @@ def test_only_routes_that_store_document_a_full_buffer():
     """Only routes that store something document that the buffer is full."""
     full = {
         name
-        for name, one in operations().items()
-        if "buffer-full" in json.dumps(one["responses"].get("429", {}))
+        for name, operation in operations().items()
+        if "buffer-full" in json.dumps(operation["responses"].get("429", {}))
     }
     assert full == {"normal", "feedback", "create_incident"}
 
@@ -153,9 +170,9 @@ def tool(name: str) -> str:
     """Return the path of a generator, from this environment or from its own."""
     beside = (Path(sys.executable).parent, ROOT / ".venv-clients" / "bin")
     for folder in beside:
-        found = shutil.which(name, path=str(folder))
-        if found is not None:
-            return found
+        path = shutil.which(name, path=str(folder))
+        if path is not None:
+            return path
     pytest.skip(f"{name} is not installed: `make client-tools`")
 
 

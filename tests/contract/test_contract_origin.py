@@ -68,15 +68,17 @@ LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch
 async def every_change(api: Running) -> list[tuple[str, str, Any]]:
     """Return a request for every documented route that is not GET, with the document's example."""
     known = {"name": "pump", "number": "1", "entry": "v1", "key": "any"}
-    found = [*CHANGES]
+    changes = [*CHANGES]
     for path, operations in (await api.http.get("/openapi.json")).json()["paths"].items():
         place = re.sub(r"\{(\w+)\}", lambda part: known.get(part[1], "1"), path)
         for method, operation in operations.items():
             taken = operation.get("requestBody", {}).get("content", {})
             body = taken.get("application/json", {}).get("example")
-            if method != "get" and (method.upper(), place) not in {one[:2] for one in CHANGES}:
-                found.append((method.upper(), place, body))
-    return found
+            if method != "get" and (method.upper(), place) not in {
+                change[:2] for change in CHANGES
+            }:
+                changes.append((method.upper(), place, body))
+    return changes
 
 
 async def send(

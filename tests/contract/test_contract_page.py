@@ -96,10 +96,10 @@ async def test_pages_load_only_their_own_scripts_and_styles(pump: Running):
         assert not re.search(r"<script(?![^>]*(src=|application/json))", page.text)
         assert "style=" not in page.text
         for file in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text):
-            found = await pump.http.get(file)
-            assert found.status_code == 200, file
-            assert "immutable" in found.headers["cache-control"]
-            assert found.headers["cache-control"].count("no-store") == 0
+            answer = await pump.http.get(file)
+            assert answer.status_code == 200, file
+            assert "immutable" in answer.headers["cache-control"]
+            assert answer.headers["cache-control"].count("no-store") == 0
     assert (await pump.http.get("/static/0/page.js")).status_code == 404
 
 

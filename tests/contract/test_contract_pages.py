@@ -13,17 +13,17 @@ pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
 
 
-async def pages(http: httpx.AsyncClient, path: str, what: str, of: str, limit: int) -> list[list]:
+async def pages(http: httpx.AsyncClient, path: str, listed: str, of: str, limit: int) -> list[list]:
     """Return the content of each page until one has no `next`."""
-    found: list[list] = []
+    pages_: list[list] = []
     after: dict[str, str] = {}
     while True:
         answer = await http.get(path, params={"limit": limit} | after)
         assert answer.status_code == 200, answer.text
         page = answer.json()
-        found.append([one[of] for one in page[what]])
+        pages_.append([item[of] for item in page[listed]])
         if page.get("next") is None:
-            return found
+            return pages_
         after = {"after": page["next"]}
 
 
@@ -35,7 +35,7 @@ async def test_detectors_are_paged_by_name(api: Running) -> None:
     assert await pages(api.http, path, "detectors", "name", 2) == [["a", "b"], ["c", "d"], ["e"]]
     await api.http.delete(f"{path}/b")
     rest = (await api.http.get(path, params={"after": "b"})).json()
-    assert [one["name"] for one in rest["detectors"]] == ["c", "d", "e"]
+    assert [detector["name"] for detector in rest["detectors"]] == ["c", "d", "e"]
     assert "next" not in (await api.http.get(path)).json()
 
 
@@ -45,10 +45,10 @@ async def test_versions_are_paged_newest_first(
     """Versions are paged with the newest first; without pages all are listed, oldest first."""
     for _ in range(4):
         await pump.learn(versions[0])
-    found = await pages(pump.http, f"{PUMP}/versions", "versions", "version", 2)
-    assert found == [[5, 4], [3, 2], [1]]
+    numbers = await pages(pump.http, f"{PUMP}/versions", "versions", "version", 2)
+    assert numbers == [[5, 4], [3, 2], [1]]
     whole = (await pump.http.get(f"{PUMP}/versions")).json()
-    assert [one["version"] for one in whole["versions"]] == [1, 2, 3, 4, 5]
+    assert [record["version"] for record in whole["versions"]] == [1, 2, 3, 4, 5]
 
 
 async def test_quarantine_and_keys_are_paged_newest_first(
@@ -58,9 +58,9 @@ async def test_quarantine_and_keys_are_paged_newest_first(
     for _ in range(3):
         await pump.learn(versions[0], good=False)
     whole = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
-    found = await pages(pump.http, f"{PUMP}/quarantine", "quarantine", "id", 2)
-    assert [len(page) for page in found] == [2, 1]
-    assert [*chain(*found)] == [one["id"] for one in reversed(whole)]
+    ids = await pages(pump.http, f"{PUMP}/quarantine", "quarantine", "id", 2)
+    assert [len(page) for page in ids] == [2, 1]
+    assert [*chain(*ids)] == [entry["id"] for entry in reversed(whole)]
     trail = await pages(pump.http, f"{PUMP}/audit", "audit", "seq", 2)
     assert [*chain(*trail)] == sorted([*chain(*trail)])
 

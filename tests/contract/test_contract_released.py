@@ -46,17 +46,17 @@ def differences(was: Any, now: Any, path: str = "") -> list[str]:
     """Return where `now` differs from `was`; a later release may have more fields."""
     if isinstance(was, dict) and isinstance(now, dict):
         return [
-            found
-            for name, one in was.items()
-            for found in (
-                differences(one, now[name], f"{path}.{name}") if name in now else [path + name]
+            difference
+            for name, value in was.items()
+            for difference in (
+                differences(value, now[name], f"{path}.{name}") if name in now else [path + name]
             )
         ]
     if isinstance(was, list) and isinstance(now, list) and len(was) == len(now):
         return [
-            found
-            for i, (one, other) in enumerate(zip(was, now, strict=True))
-            for found in differences(one, other, f"{path}[{i}]")
+            difference
+            for i, (before, other) in enumerate(zip(was, now, strict=True))
+            for difference in differences(before, other, f"{path}[{i}]")
         ]
     return [] if was == now else [f"{path}: {was} {now}"]
 
@@ -80,7 +80,7 @@ async def test_every_answer_of_the_first_release_is_the_same(released_api: Runni
         )
     assert differences(ANSWERS["keys"], (await released_api.http.get("/v1/keys")).json()) == []
     labels = await released_api.parts.stores.labels.all("pump")
-    assert sorted(one.label for one in labels) == ["anomaly", "anomaly", "normal"]
+    assert sorted(label.label for label in labels) == ["anomaly", "anomaly", "normal"]
 
 
 async def test_stored_keys_keep_their_scopes(released_api: Running) -> None:
@@ -136,7 +136,7 @@ async def test_held_rows_and_buffer_of_the_first_release_are_learned(
     back = await released_api.http.put(f"{PUMP}/champion", json={"version": 2})
     assert (back.status_code, back.json()["generation"]) == (200, before["generation"] + 2)
     trail = await released_api.parts.stores.audit.entries("pump")
-    assert [one.action for one in trail[-3:]] == ["release", "promoted", "champion"]
+    assert [entry.action for entry in trail[-3:]] == ["release", "promoted", "champion"]
     assert broken(trail) is None
 
 
@@ -169,10 +169,16 @@ async def test_a_deletion_leaves_only_audit_trail_and_tombstone(released_api: Ru
 def test_the_disk_cache_of_the_first_release_is_served(tmp_path: Path) -> None:
     """Champions in the first release's disk cache are restored unchanged."""
     files(tmp_path)
-    found = {one.name: one for one in DiskCache(tmp_path, Artifacts(2**24)).restore()}
-    assert {name: (one.number, one.generation) for name, one in found.items()} == {
+    champions = {
+        champion.name: champion for champion in DiskCache(tmp_path, Artifacts(2**24)).restore()
+    }
+    assert {
+        name: (champion.number, champion.generation) for name, champion in champions.items()
+    } == {
         name: (answers[""]["champion"], answers[""]["generation"])
         for name, answers in ANSWERS["detectors"].items()
     }
-    judged = found["pump"].version.judge(np.zeros((1, 3), np.float32), found["pump"].threshold)
+    judged = champions["pump"].version.judge(
+        np.zeros((1, 3), np.float32), champions["pump"].threshold
+    )
     assert np.isfinite(judged.scores).all()

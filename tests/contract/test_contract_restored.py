@@ -27,8 +27,8 @@ async def scores(api: Running, query: str = "") -> list[float]:
     """Return the scores of ROWS, by the champion or by the version that `query` pins."""
     answer = await api.http.post(f"{PUMP}/score{query}", json=ROWS)
     assert answer.status_code == 200, answer.text
-    found: list[float] = answer.json()["scores"]
-    return found
+    scores: list[float] = answer.json()["scores"]
+    return scores
 
 
 def expected(version: Version) -> list[float]:
@@ -153,8 +153,8 @@ async def test_a_lost_key_can_be_revoked(api: Running) -> None:
     path = f"/v1/keys/{identity(digest(late.encode()))}"
     assert (await api.http.delete(path, headers=bearer(admin))).status_code == 404
     await api.parts.access.refresh(api.parts.stores.api_keys)
-    answers = [await api.http.get(listed, headers=bearer(one)) for one in (late, admin)]
-    assert [one.status_code for one in answers] == [401, 200]
+    answers = [await api.http.get(listed, headers=bearer(key)) for key in (late, admin)]
+    assert [answer.status_code for answer in answers] == [401, 200]
 
 
 async def test_a_second_config_of_the_same_revision_counts(
@@ -206,7 +206,7 @@ async def test_other_keys_of_the_same_revision_are_followed(api: Running, notice
     for secret in (other, late):
         assert (await api.http.get(PUMP, headers=bearer(secret))).status_code == 200
     keys = ApiKeys(redis)
-    (identity,) = [one.id for one in (await keys.read())[1] if one.scopes == {"read"}][:1]
+    (identity,) = [grant.id for grant in (await keys.read())[1] if grant.scopes == {"read"}][:1]
     await put_back(redis, copy)
     if noticed:
 
@@ -217,8 +217,8 @@ async def test_other_keys_of_the_same_revision_are_followed(api: Running, notice
     await keys.revoke(identity)
 
     async def both_keys_are_refused() -> bool:
-        answers = [await api.http.get(PUMP, headers=bearer(one)) for one in (other, late)]
-        return [one.status_code for one in answers] == [401, 401]
+        answers = [await api.http.get(PUMP, headers=bearer(key)) for key in (other, late)]
+        return [answer.status_code for answer in answers] == [401, 401]
 
     await until(both_keys_are_refused)
     assert (await api.http.get(PUMP, headers=bearer(admin))).status_code == 200
@@ -253,5 +253,5 @@ async def test_a_training_on_a_lost_champion_is_fenced(
     assert detector.champion_sha256 == hashlib.sha256(artifact).hexdigest()
 
 
-def _fields(one: Any) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in one.__slots__}
+def _fields(struct: Any) -> dict[str, Any]:
+    return {name: getattr(struct, name) for name in struct.__slots__}

@@ -36,9 +36,9 @@ async def send(api: Running, seed: int, n: int = 40, **headers: str) -> str:
     return answer.json()["batch_id"]
 
 
-async def revoke(api: Running, **what: object) -> dict:
+async def revoke(api: Running, **target: object) -> dict:
     """Return the answer to a completed revocation."""
-    answer = await api.http.post(f"{PUMP}/revoke", json=what)
+    answer = await api.http.post(f"{PUMP}/revoke", json=target)
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -58,7 +58,7 @@ async def test_revoking_a_key_does_what_the_dry_run_predicts(
         await settle(api, versions[1])
         await send(api, 4, 5, **bad)
         keys = (await api.http.get("/v1/keys")).json()["keys"]
-        culprit = next(one["id"] for one in keys if one["scopes"] == ["ingest"])
+        culprit = next(key["id"] for key in keys if key["scopes"] == ["ingest"])
         planned = await revoke(api, key=culprit, dry_run=True)
         assert (await api.http.get(PUMP)).json()["champion"] == 2
         done = await revoke(api, key=culprit, why="press 7 was broken")

@@ -33,19 +33,19 @@ async def test_every_link_has_the_root_path(store_url: str, tmp_path) -> None:
         async with httpx.AsyncClient(transport=Proxy(), base_url=base) as browser:
             first = await browser.get(f"{ROOT}/detectors/pump?range=7d")
             assert first.headers["location"].startswith(f"{ROOT}/login?next={ROOT}/detectors/pump")
-            said = await browser.post(f"{ROOT}/v1/session", json={"key": KEY})
-            assert said.status_code == 201
-            assert f"Path={ROOT}/" in said.headers["set-cookie"]
-            csrf = {"X-CSRF-Token": said.json()["csrf"]}
+            session = await browser.post(f"{ROOT}/v1/session", json={"key": KEY})
+            assert session.status_code == 201
+            assert f"Path={ROOT}/" in session.headers["set-cookie"]
+            csrf = {"X-CSRF-Token": session.json()["csrf"]}
             made = await browser.put(f"{ROOT}/v1/detectors/pump", json={}, headers=csrf)
             assert made.status_code == 201, made.text
             for page in ("", "detectors/pump", "login", "docs"):
                 shown = await browser.get(f"{ROOT}/{page}")
                 assert shown.status_code == 200
                 assert f'data-root="{ROOT}"' in shown.text
-                links = [one for one in _LINK.findall(shown.text) if one[:1] not in {"#", "?"}]
+                links = [link for link in _LINK.findall(shown.text) if link[:1] not in {"#", "?"}]
                 assert links
-                assert all(one.startswith((f"{ROOT}/", "data:")) for one in links), links
+                assert all(link.startswith((f"{ROOT}/", "data:")) for link in links), links
                 for link in links:
                     if "/static/" in link:
                         assert (await browser.get(link)).status_code == 200

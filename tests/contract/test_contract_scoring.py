@@ -29,16 +29,16 @@ async def test_json_answers_have_the_fields_of_the_contract(
     """JSON answers hold the fields of the contract and equal the library's judgement."""
     answer = await pump.http.post(PATH, json={"vectors": X.tolist()})
     assert answer.status_code == 200
-    found = answer.json()
-    assert list(found) == [
+    body = answer.json()
+    assert list(body) == [
         "detector", "version", "generation", "config_revision", "threshold", "calibration",
         "scores", "p_values", "severities", "is_anomaly",
     ]  # fmt: skip
     expected = versions[0].judge(X)
-    assert found["scores"] == pytest.approx(expected.scores.tolist())
-    assert found["p_values"] == pytest.approx(expected.p_values.tolist())
-    assert found["is_anomaly"] == [False, True]
-    assert (found["detector"], found["version"], found["generation"]) == ("pump", 1, 1)
+    assert body["scores"] == pytest.approx(expected.scores.tolist())
+    assert body["p_values"] == pytest.approx(expected.p_values.tolist())
+    assert body["is_anomaly"] == [False, True]
+    assert (body["detector"], body["version"], body["generation"]) == ("pump", 1, 1)
     assert answer.headers["cache-control"] == "no-store"
 
 
@@ -125,9 +125,9 @@ async def test_before_the_first_version_the_answer_is_409(api: Running) -> None:
     await api.http.post("/v1/detectors/pump/normal", json={"vectors": [[1, 2, 3]] * 5})
     answer = await api.http.post(PATH, json={"vectors": X.tolist()})
     assert answer.status_code == 409
-    found = answer.json()
-    assert (found["buffered"], found["needed"]) == (5, 1000)
-    assert "5 normal vectors" in found["detail"]
+    body = answer.json()
+    assert (body["buffered"], body["needed"]) == (5, 1000)
+    assert "5 normal vectors" in body["detail"]
 
 
 async def test_an_unknown_detector_is_404(api: Running) -> None:
@@ -196,10 +196,10 @@ async def test_bad_vectors_are_refused_with_row_and_column(
     answer = await pump.http.post(PATH, content=body, headers=JSON)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
-    found = answer.json()
-    assert (found.get("row"), found.get("column")) == (row, column)
-    assert found["status"] == 422
-    assert {"type", "title", "detail"} <= found.keys()
+    problem = answer.json()
+    assert (problem.get("row"), problem.get("column")) == (row, column)
+    assert problem["status"] == 422
+    assert {"type", "title", "detail"} <= problem.keys()
     assert "4171" not in answer.text
 
 
@@ -270,9 +270,9 @@ async def test_a_body_over_the_limit_is_413(pump: Running) -> None:
         for _ in range(100):
             yield chunk
 
-    said = await pump.http.post(PATH, content=chunk * 100, headers=JSON)
-    assert said.status_code == 413
-    assert said.headers["content-type"] == "application/problem+json"
+    answer = await pump.http.post(PATH, content=chunk * 100, headers=JSON)
+    assert answer.status_code == 413
+    assert answer.headers["content-type"] == "application/problem+json"
     came = await pump.http.post(PATH, content=chunks(), headers=JSON)
     assert came.status_code == 413
     assert (await pump.http.post(PATH, json={"vectors": X.tolist()})).status_code == 200
@@ -298,7 +298,7 @@ async def test_extreme_vectors_have_finite_answers(pump: Running) -> None:
     )
     assert answer.status_code == 200
     assert "null" not in answer.text
-    found = answer.json()
-    assert min(found["p_values"]) >= 1e-300
-    assert np.isfinite(found["scores"]).all()
-    assert np.isfinite(found["severities"]).all()
+    body = answer.json()
+    assert min(body["p_values"]) >= 1e-300
+    assert np.isfinite(body["scores"]).all()
+    assert np.isfinite(body["severities"]).all()

@@ -31,7 +31,7 @@ async def test_a_session_has_the_rights_of_its_key(
     secret = await key(guarded, {Scope.READ, Scope.ADMIN}, {"pump"})
     async with logged_in(guarded, secret) as (client, token):
         cookie = client.cookies.jar
-        assert all("HttpOnly" in one._rest and one._rest["SameSite"] == "lax" for one in cookie)
+        assert all("HttpOnly" in kept._rest and kept._rest["SameSite"] == "lax" for kept in cookie)
         assert (await client.get(PUMP)).status_code == 200
         assert (await client.get("/v1/detectors/press")).status_code == 404
         assert (
@@ -68,9 +68,9 @@ async def test_a_revoked_key_ends_its_sessions(guarded: Running):
     async with logged_in(guarded, secret) as (client, _):
         assert (await client.get(PUMP)).status_code == 200
         identity = next(
-            one["id"]
-            for one in (await guarded.http.get("/v1/keys")).json()["keys"]
-            if one["scopes"] == ["read"]
+            key["id"]
+            for key in (await guarded.http.get("/v1/keys")).json()["keys"]
+            if key["scopes"] == ["read"]
         )
         await guarded.http.delete(f"/v1/keys/{identity}")
         await guarded.parts.access.refresh(guarded.parts.stores.api_keys)

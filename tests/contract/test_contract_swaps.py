@@ -31,10 +31,10 @@ async def test_no_request_fails_during_swaps(
         while not done.is_set():
             answer = await pump.http.post(f"{PUMP}/score", json={"vectors": X.tolist()})
             assert answer.status_code == 200
-            found = answer.json()
-            assert found["scores"] == pytest.approx(expected[found["version"]])
-            assert found["generation"] >= last
-            last = found["generation"]
+            body = answer.json()
+            assert body["scores"] == pytest.approx(expected[body["version"]])
+            assert body["generation"] >= last
+            last = body["generation"]
             seen.add(last)
             answers += 1
         return answers

@@ -30,8 +30,8 @@ async def test_a_template_is_made_read_and_deleted(api: Running) -> None:
     assert (await api.http.delete(TEMPLATE)).status_code == 204
     assert (await api.http.delete(TEMPLATE)).status_code == 404
     page = (await api.http.get("/v1/audit?of=templates")).json()
-    assert [one["action"].split()[1] for one in page["audit"]] == TOLD
-    assert {one["template"] for one in page["audit"]} == {"pump"}
+    assert [entry["action"].split()[1] for entry in page["audit"]] == TOLD
+    assert {entry["template"] for entry in page["audit"]} == {"pump"}
     first, changed, last = page["audit"]
     assert (first["from"], first["to"]["config"]) == (None, made.json())
     assert (changed["from"], last["from"], last["to"]) == (first["to"], changed["to"], None)
@@ -112,7 +112,7 @@ async def test_a_key_for_a_template_is_for_its_entities(api: Running) -> None:
     sent = await api.http.post("/v1/detectors/pump:7/normal", json=ROWS)
     assert sent.status_code == 202, sent.text
     listed = (await api.http.get("/v1/detectors")).json()["detectors"]
-    assert [one["name"] for one in listed] == ["pump:7"]
+    assert [detector["name"] for detector in listed] == ["pump:7"]
     for foreign in ("pumps:7", "other:7", "other"):
         answer = await api.http.post(f"/v1/detectors/{foreign}/normal", json=ROWS)
         assert answer.status_code == 404

@@ -74,8 +74,8 @@ async def too_slow(port: int, cert: Path) -> None:
     reader, writer = await asyncio.open_connection("localhost", port, ssl=context)
     writer.write(b"GET /healthz HTTP/1.1\r\nHost")
     async with asyncio.timeout(10):
-        said = await reader.read()
-    assert said.startswith(b"HTTP/1.1 408 ")
+        reply = await reader.read()
+    assert reply.startswith(b"HTTP/1.1 408 ")
     writer.close()
 
 

@@ -24,7 +24,7 @@ PARENT = "00f067aa0ba902b7"
 
 
 @pytest.mark.parametrize(
-    ("headers", "found"),
+    ("headers", "traces"),
     [
         ([f"00-{TRACE}-{PARENT}-01"], (TRACE,)),
         ([f"cc-{TRACE}-{PARENT}-01-what-comes-later"], (TRACE,)),
@@ -38,16 +38,16 @@ PARENT = "00f067aa0ba902b7"
     ],
 )
 async def test_a_batch_keeps_its_trace(
-    api: Running, headers: list[str], found: tuple[str, ...]
+    api: Running, headers: list[str], traces: tuple[str, ...]
 ) -> None:
     """A valid `traceparent` is stored with the batch; an invalid one is ignored."""
     await api.make()
-    named = [("traceparent", one) for one in headers]
+    named = [("traceparent", header) for header in headers]
     answer = await api.http.post(f"{PUMP}/normal", json=BATCH, headers=named)
     assert answer.status_code == 202
     experience = await api.parts.stores.buffer.take("pump")
     assert experience is not None
-    assert experience.traces == found
+    assert experience.traces == traces
 
 
 async def test_rows_that_were_held_back_keep_their_trace(

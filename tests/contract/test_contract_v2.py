@@ -55,11 +55,11 @@ async def answer_of_v1(api: Running, X: np.ndarray) -> dict[str, Any]:
     return answer.json()
 
 
-def assert_equal_columns(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_equal_columns(actual: dict[str, Any], expected: dict[str, Any]) -> None:
     """Fail unless the four columns are the same numbers."""
     columns = ("scores", "p_values", "severities", "is_anomaly")
     for name, column in zip(OUTPUTS, columns, strict=True):
-        assert np.array_equal(np.asarray(found[name]), np.asarray(expected[column])), name
+        assert np.array_equal(np.asarray(actual[name]), np.asarray(expected[column])), name
 
 
 @pytest.mark.parametrize("binary", [True, False])
@@ -76,8 +76,12 @@ async def test_tritonclient_gets_the_scores_of_v1(pump: Running, binary: bool):
     assert_equal_columns(
         {name: result.as_numpy(name) for name in OUTPUTS}, await answer_of_v1(pump, X)
     )
-    said = result.get_response()
-    assert (said["model_name"], said["model_version"], said["id"]) == ("pump", "1", "r-1")
+    response = result.get_response()
+    assert (response["model_name"], response["model_version"], response["id"]) == (
+        "pump",
+        "1",
+        "r-1",
+    )
     assert result.as_numpy("is_anomaly").dtype == bool
 
 
@@ -111,17 +115,17 @@ async def test_tritonclient_reads_server_model_and_repository(pump: Running):
             "models": client.get_model_repository_index(),
         }
 
-    found = await ask_tritonclient(pump, work)
-    assert found["live"]
-    assert found["ready"]
-    assert found["server"]["name"] == "anamnesis"
-    assert "binary_tensor_data" in found["server"]["extensions"]
-    assert found["loaded"] == [True, True]
-    assert found["absent"] == [False, False]
-    assert found["model"]["inputs"] == [{"name": "vectors", "datatype": "FP32", "shape": [-1, 3]}]
-    assert [output["name"] for output in found["model"]["outputs"]] == list(OUTPUTS)
-    assert found["model"] == found["version"]
-    assert {one["name"]: one["state"] for one in found["models"]} == {
+    answers = await ask_tritonclient(pump, work)
+    assert answers["live"]
+    assert answers["ready"]
+    assert answers["server"]["name"] == "anamnesis"
+    assert "binary_tensor_data" in answers["server"]["extensions"]
+    assert answers["loaded"] == [True, True]
+    assert answers["absent"] == [False, False]
+    assert answers["model"]["inputs"] == [{"name": "vectors", "datatype": "FP32", "shape": [-1, 3]}]
+    assert [output["name"] for output in answers["model"]["outputs"]] == list(OUTPUTS)
+    assert answers["model"] == answers["version"]
+    assert {model["name"]: model["state"] for model in answers["models"]} == {
         "idle": "UNAVAILABLE",
         "pump": "READY",
     }
@@ -150,8 +154,8 @@ async def test_tensors_of_other_numeric_types_are_scored(pump: Running, datatype
     rows = np.array([[1, 2, 3]], dtype)
     body, headers = binary_request(rows, datatype)
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
-    found = {one["name"]: one["data"] for one in answer.json()["outputs"]}
-    assert_equal_columns(found, await answer_of_v1(pump, rows.astype(np.float32)))
+    columns = {output["name"]: output["data"] for output in answer.json()["outputs"]}
+    assert_equal_columns(columns, await answer_of_v1(pump, rows.astype(np.float32)))
 
 
 async def test_nested_and_flat_lists_score_the_same(pump: Running):
@@ -168,7 +172,7 @@ async def test_only_requested_outputs_are_answered(pump: Running):
     answer = await pump.http.post(f"{MODEL}/infer", json=json_request() | {"outputs": wanted})
     size = int(answer.headers[LENGTH])
     head = json.loads(answer.content[:size])
-    assert [one["name"] for one in head["outputs"]] == ["is_anomaly", "score"]
+    assert [output["name"] for output in head["outputs"]] == ["is_anomaly", "score"]
     assert head["outputs"][0]["parameters"] == {"binary_data_size": 2}
     assert answer.content[size:] == b"\x00\x01"
     assert head["outputs"][1]["data"] == (await answer_of_v1(pump, X))["scores"]
@@ -179,7 +183,7 @@ async def test_a_large_tensor_is_judged_outside_the_event_loop(pump: Running):
     rows = np.tile(X, (50_000, 1))
     body, headers = binary_request(rows)
     answer = await pump.http.post(f"{MODEL}/infer", content=body, headers=headers)
-    (score,) = [one["data"] for one in answer.json()["outputs"] if one["name"] == "score"]
+    (score,) = [output["data"] for output in answer.json()["outputs"] if output["name"] == "score"]
     assert score[:2] == (await answer_of_v1(pump, X))["scores"]
     assert len(score) == 100_000
 
@@ -217,10 +221,10 @@ BAD: dict[str, tuple[int, Any]] = {
 }
 
 
-@pytest.mark.parametrize("what", BAD)
-async def test_bad_requests_get_errors_of_the_protocol(pump: Running, what: str):
+@pytest.mark.parametrize("fault", BAD)
+async def test_bad_requests_get_errors_of_the_protocol(pump: Running, fault: str):
     """An error is one sentence under `error`, and never a 5xx."""
-    status, body = BAD[what]
+    status, body = BAD[fault]
     sent = {"content": body} if isinstance(body, bytes) else {"json": body}
     answer = await pump.http.post(f"{MODEL}/infer", **sent)
     assert (answer.status_code, list(answer.json())) == (status, ["error"]), answer.text
@@ -292,7 +296,7 @@ async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Ve
         hidden = await api.http.get("/v2/models/other", headers=key)
         assert hidden.status_code == 404
         listed = await api.http.post("/v2/repository/index", headers=key)
-        assert [one["name"] for one in listed.json()] == ["pump"]
+        assert [model["name"] for model in listed.json()] == ["pump"]
         assert (await api.http.get("/v2/health/live")).status_code == 200
 
 

@@ -23,11 +23,14 @@ async def test_versions_are_listed_and_shown_with_their_states(
 ) -> None:
     """Versions are listed with their states, and shown one by one."""
     await pump.learn(versions[1], good=False)
-    found = (await pump.http.get(f"{PUMP}/versions")).json()["versions"]
-    assert [(one["version"], one["state"]) for one in found] == [(1, "champion"), (2, "rejected")]
-    one = await pump.http.get(f"{PUMP}/versions/2")
-    assert one.json() == found[1]
-    assert one.json()["gate"]["reasons"] == ["worse on old normals"]
+    records = (await pump.http.get(f"{PUMP}/versions")).json()["versions"]
+    assert [(record["version"], record["state"]) for record in records] == [
+        (1, "champion"),
+        (2, "rejected"),
+    ]
+    shown = await pump.http.get(f"{PUMP}/versions/2")
+    assert shown.json() == records[1]
+    assert shown.json()["gate"]["reasons"] == ["worse on old normals"]
     for number in ("3", "0", "-1", "x", "99999999999999999999", "%00"):
         assert (await pump.http.get(f"{PUMP}/versions/{number}")).status_code == 404
     for path in ("versions", "versions/1", "versions/1/artifact"):
@@ -121,7 +124,8 @@ async def test_rows_are_drawn_reproducibly_from_a_generator(
     assert drawn["vectors"] == versions[0].with_faithful_draws().sample(40, 3).tolist()
     assert (drawn["version"], drawn["features"], drawn["seed"]) == (1, ["0", "1", "2"], 3)
     assert drawn["typical"] == [
-        {"regime": one.number, "vector": one.typical.tolist()} for one in versions[0].regimes
+        {"regime": regime.number, "vector": regime.typical.tolist()}
+        for regime in versions[0].regimes
     ]
     assert drawn["typical"]
     assert len((await pump.http.get(path)).json()["vectors"]) == 25
@@ -209,7 +213,10 @@ async def test_an_error_in_one_detector_affects_no_other(
     pump.parts.champions.install(replace(served, version=broken))
     await pump.parts.stores.redis.hset(Keys("torn").state, "generation", "many")
     listed = (await pump.http.get("/v1/detectors")).json()["detectors"]
-    assert [(one["name"], "broken" in one) for one in listed] == [("odd", True), ("pump", False)]
+    assert [(detector["name"], "broken" in detector) for detector in listed] == [
+        ("odd", True),
+        ("pump", False),
+    ]
     assert "broken" in (await pump.http.get("/v1/detectors/odd")).json()
     pages = [await pump.http.get(path) for path in ("/", "/detectors/odd")]
     assert [page.status_code for page in pages] == [200, 200]
@@ -225,14 +232,14 @@ async def test_a_promotion_reaches_every_process_within_two_seconds(
     store_url: str, versions: tuple[Version, Version]
 ) -> None:
     """A promotion or a config of one process is in effect in another within 2 s."""
-    async with running(store_url) as one, running(store_url) as other:
-        await one.make()
-        await one.learn(versions[0])
+    async with running(store_url) as first, running(store_url) as other:
+        await first.make()
+        await first.learn(versions[0])
         await other.serving(1)
         assert (await other.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 200
-        await one.learn(versions[1])
-        await one.http.put(f"{PUMP}/champion", json={"version": 2})
+        await first.learn(versions[1])
+        await first.http.put(f"{PUMP}/champion", json={"version": 2})
         await other.serving(2)
-        await one.make("new")
+        await first.make("new")
         answer = await other.http.post("/v1/detectors/new/score", json=ZEROS)
         assert answer.status_code == 409

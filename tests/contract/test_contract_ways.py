@@ -33,7 +33,7 @@ async def visible_parts(api: Running, versions: tuple[Version, Version]) -> list
     await api.make()
     await api.learn(versions[0])
     await api.serving(1)
-    found = []
+    parts = []
     for content, headers in SCORES:
         answer = await api.http.post(f"{PUMP}/score", content=content, headers=headers)
         fields = {
@@ -42,8 +42,8 @@ async def visible_parts(api: Running, versions: tuple[Version, Version]) -> list
             # The lane serves no page and writes no log line that names a detector.
             if name not in {"date", "content-security-policy", "x-request-id"}
         }
-        found.append((answer.status_code, answer.content, fields))
-    return found
+        parts.append((answer.status_code, answer.content, fields))
+    return parts
 
 
 async def test_answers_are_equal_with_and_without_the_fast_lane(
@@ -101,9 +101,9 @@ async def test_hosts_codings_lengths_and_paths_follow_the_standard(
             if head[0].startswith(b"POST"):
                 writer.write(b"12\r\n" + body + b"\r\n0\r\n\r\n" if chunked else body)
             async with asyncio.timeout(20):
-                said = await reader.readline()
+                status_line = await reader.readline()
                 # A proxy may have found another end of such a body: nothing more is read.
                 rest = await reader.read() if chunked else b""
-            assert said.split()[1] == str(status).encode(), (head, said)
+            assert status_line.split()[1] == str(status).encode(), (head, status_line)
             assert not chunked or b"connection: close" in rest.lower()
             writer.close()

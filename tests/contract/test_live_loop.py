@@ -87,13 +87,13 @@ class Loop:
         """Send rows as normal; record which were accepted."""
         if not len(batch):
             return
-        found = await self.post("normal", self.rows[batch])
-        held = found["quarantined"]
-        assert found["accepted"] + held == len(batch), found
-        assert ("`vouch`" in found.get("why", "")) == bool(held and self.alarmed[batch].any())
-        self.held += held
-        if len(batch) == 1 or not held:
-            self.taken[batch] = not held
+        body = await self.post("normal", self.rows[batch])
+        held_back = body["quarantined"]
+        assert body["accepted"] + held_back == len(batch), body
+        assert ("`vouch`" in body.get("why", "")) == bool(held_back and self.alarmed[batch].any())
+        self.held += held_back
+        if len(batch) == 1 or not held_back:
+            self.taken[batch] = not held_back
 
     async def retrained(self) -> None:
         """Retrain on the buffered rows, and serve the new version."""
@@ -119,20 +119,20 @@ class Loop:
         async def rows_are_counted() -> bool:
             await asyncio.sleep(0.1)
             buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
-            return sum(one["rows"] for one in buckets) == len(self.rows)
+            return sum(bucket["rows"] for bucket in buckets) == len(self.rows)
 
         await self.api.parts.reporter.flush()
         await until(rows_are_counted)
         listed = (await self.http.get(f"{PUMP}/incidents")).json()["incidents"]
-        found = [
-            one
-            for one in listed
-            if any(whens[span.first] <= one["start"] < whens[span.last] for span in MODES)
+        modes = [
+            incident
+            for incident in listed
+            if any(whens[span.first] <= incident["start"] < whens[span.last] for span in MODES)
         ]
-        assert len(found) == len(MODES), [one["sentence"] for one in listed]
-        for one in found:
+        assert len(modes) == len(MODES), [incident["sentence"] for incident in listed]
+        for incident in modes:
             decision = {"decision": "dismiss", "why": "the cleaning programme"}
-            answer = await self.http.post(f"{PUMP}/incidents/{one['id']}", json=decision)
+            answer = await self.http.post(f"{PUMP}/incidents/{incident['id']}", json=decision)
             assert "kept rows are labelled normal" in answer.json()["effect"], answer.text
 
 
@@ -154,11 +154,13 @@ def alarms_by_span(loop: Loop, *alarms: np.ndarray) -> str:
     """Return how many rows of each span alarm under each version, and the share of the others."""
     spans = [
         f"{span.kind} of {span.last - span.first}: "
-        + " ".join(str(int(one[span.first : span.last].sum())) for one in alarms)
+        + " ".join(str(int(alarm[span.first : span.last].sum())) for alarm in alarms)
         for span in SPANS
     ]
     other = ~(loop.fault | loop.mode)
-    return "; ".join([*spans, "others: " + " ".join(f"{one[other].mean():.2%}" for one in alarms)])
+    return "; ".join(
+        [*spans, "others: " + " ".join(f"{alarm[other].mean():.2%}" for alarm in alarms)]
+    )
 
 
 @pytest.mark.parametrize("way", ["readme", pytest.param("naive", marks=pytest.mark.thorough)])
@@ -185,8 +187,8 @@ async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
         f"{(loop.taken & loop.fault).sum()} of {loop.fault.sum()}; "
         f"{alarms_by_span(loop, before, after, last)}\n"
     )
-    found = [int(one[loop.fault].sum()) for one in (before, after, last)]
-    assert min(found) >= 0.95 * found[0], found
+    shares = [int(alarms[loop.fault].sum()) for alarms in (before, after, last)]
+    assert min(shares) >= 0.95 * shares[0], shares
     assert after[loop.mode].all(), "nobody said yet that the programme is healthy"
     assert last[loop.mode].mean() <= 0.15
     if way == "naive":

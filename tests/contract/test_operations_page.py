@@ -33,9 +33,9 @@ STARTS = {"up", "api", "worker"}  # commands that start processes; tests/process
 
 def commands() -> Iterator[str]:
     """Yield the commands of the pages in order, from blocks and from sentences."""
-    found = r"^ {4,}(anamnesis .*|sed .*)$|`(?:\w+=\S+ )?(anamnesis\s[a-z][^`]*)`"
+    pattern = r"^ {4,}(anamnesis .*|sed .*)$|`(?:\w+=\S+ )?(anamnesis\s[a-z][^`]*)`"
     text = "\n".join(page.read_text() for page in PAGES)
-    for block, inline in re.findall(found, text, re.MULTILINE):
+    for block, inline in re.findall(pattern, text, re.MULTILINE):
         command = " ".join((block or inline).split())
         if command.split()[1] not in STARTS:
             yield command
@@ -92,8 +92,8 @@ async def examples(pump: Running, store_url: str) -> dict[str, Any]:
     await until(is_accepted)
     # Before the incident, because rows that come during one are released with its dismissal.
     for far in (80.0, 90.0):
-        held = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[far] * 3] * 2})
-        assert held.json()["quarantined"] == 2
+        accepted = await pump.http.post(f"{PUMP}/normal", json={"vectors": [[far] * 3] * 2})
+        assert accepted.json()["quarantined"] == 2
     await pump.http.post(f"{PUMP}/score", json={"vectors": [[1.0] * 3] * 20 + [ODD] * 4})
     await pump.parts.reporter.flush()
     async with await connect(store_url, deadline=20.0) as redis:
@@ -105,7 +105,7 @@ async def examples(pump: Running, store_url: str) -> dict[str, Any]:
     waiting = (await pump.http.get(f"{PUMP}/quarantine")).json()["quarantine"]
     return {
         "KEY": made.json()["id"], "INCIDENT": incident["id"], "EVENT": event["id"],
-        "ENTRIES": [one["id"] for one in waiting],
+        "ENTRIES": [entry["id"] for entry in waiting],
     }  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def with_ids(command: str, examples: dict[str, Any], port: int) -> str:
 
 async def test_every_command_for_operators_works(pump: Running, examples: dict[str, Any]) -> None:
     """Each command exits with 0; `status` exits with 5 while something needs a person."""
-    said: dict[str, str] = {}
+    printed: dict[str, str] = {}
     for command in commands():
         real = with_ids(command, examples, pump.port)
         if command.startswith("sed "):
@@ -135,14 +135,14 @@ async def test_every_command_for_operators_works(pump: Running, examples: dict[s
         status, words = await run(real)
         expected = Exit.ATTENTION if command == "anamnesis status" else Exit.OK
         assert status == expected, (real, words)
-        said.setdefault(command, words)
+        printed.setdefault(command, words)
     status, words = await run(with_ids("anamnesis keys revoke ID", examples, pump.port))
     assert status == Exit.OK, words
     artifact = await asyncio.to_thread(Path("artifact").read_bytes)
     assert Version.from_bytes(artifact).dimension == 3
-    assert "rows wait for a person" in said["anamnesis status"]
-    assert "store up" in said["anamnesis status"]
-    lines = [line.split() for line in said["anamnesis status"].splitlines()]
+    assert "rows wait for a person" in printed["anamnesis status"]
+    assert "store up" in printed["anamnesis status"]
+    lines = [line.split() for line in printed["anamnesis status"].splitlines()]
     now = next(place for place, words in enumerate(lines) if words[1:2] == ["version"])
     assert lines[now] == [
         "detector",
@@ -158,14 +158,17 @@ async def test_every_command_for_operators_works(pump: Running, examples: dict[s
     assert (name, version, asked, incidents) == ("pump-7", "3", "1", "1")
     assert (int(age) >= 0, unit in {"s", "min"}) == (True, True)
     assert float(alarms) > 1
-    assert examples["INCIDENT"] in said["anamnesis incidents pump-7 --state open"]
-    assert examples["EVENT"] in said["anamnesis events pump-7 --limit 5"]
-    assert "are labelled normal" in said[next(one for one in said if " INCIDENT " in one)]
-    assert "labelled anomaly" in said["anamnesis label pump-7 EVENT anomaly"]
-    assert "2 vectors" in said["anamnesis quarantine release pump-7 ENTRY"]
-    assert "are deleted" in said["anamnesis quarantine discard pump-7 ENTRY"]
-    assert "is paused" in said["anamnesis pause pump-7"]
-    assert "goes on" in said["anamnesis resume pump-7"]
-    assert said["anamnesis drift pump-7"].startswith("pump-7: ")
-    assert "pages nobody" in said['anamnesis mute pump-7 --for 2h --why "planned work"']
-    assert "pages and learns again" in said["anamnesis unmute pump-7"]
+    assert examples["INCIDENT"] in printed["anamnesis incidents pump-7 --state open"]
+    assert examples["EVENT"] in printed["anamnesis events pump-7 --limit 5"]
+    assert (
+        "are labelled normal"
+        in printed[next(command for command in printed if " INCIDENT " in command)]
+    )
+    assert "labelled anomaly" in printed["anamnesis label pump-7 EVENT anomaly"]
+    assert "2 vectors" in printed["anamnesis quarantine release pump-7 ENTRY"]
+    assert "are deleted" in printed["anamnesis quarantine discard pump-7 ENTRY"]
+    assert "is paused" in printed["anamnesis pause pump-7"]
+    assert "goes on" in printed["anamnesis resume pump-7"]
+    assert printed["anamnesis drift pump-7"].startswith("pump-7: ")
+    assert "pages nobody" in printed['anamnesis mute pump-7 --for 2h --why "planned work"']
+    assert "pages and learns again" in printed["anamnesis unmute pump-7"]

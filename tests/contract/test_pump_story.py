@@ -41,7 +41,7 @@ class Story:
 
     async def incidents(self, judged: str) -> list[dict[str, Any]]:
         """Score a CSV, half a day at a time; return the resulting incidents in order."""
-        before = {one["id"] for one in await self._listed()}
+        before = {incident["id"] for incident in await self._listed()}
         rows, already = judged.splitlines()[1:], await self._counted()
         for first in range(0, len(rows), ROWS_A_HALF_DAY):
             body = "\n".join([HEADER, *rows[first : first + ROWS_A_HALF_DAY]])
@@ -54,12 +54,16 @@ class Story:
             return await self._counted() == already + len(rows)
 
         await until(rows_are_counted)
-        found = [one for one in await self._listed() if one["id"] not in before]
-        return sorted(found, key=lambda one: str(one["start"]))
+        new = [incident for incident in await self._listed() if incident["id"] not in before]
+        return sorted(new, key=lambda incident: str(incident["start"]))
 
     def found(self, incidents: list[dict[str, Any]], span: Span) -> list[dict[str, Any]]:
         """Return the incidents that begin within a span."""
-        return [one for one in incidents if span.first <= self.row(one["start"]) < span.last]
+        return [
+            incident
+            for incident in incidents
+            if span.first <= self.row(incident["start"]) < span.last
+        ]
 
     async def _listed(self) -> list[dict[str, Any]]:
         answer = (await self.http.get(f"{PUMP}/incidents")).json()
@@ -68,7 +72,7 @@ class Story:
     async def _counted(self) -> int:
         span = {"from": self.began.timestamp() - 3600, "to": self.began.timestamp() + 30 * 86_400}
         buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
-        return sum(one["rows"] for one in buckets)
+        return sum(bucket["rows"] for bucket in buckets)
 
 
 @pytest.mark.parametrize("kind", [pytest.param("vae", marks=pytest.mark.thorough), "mahalanobis"])
@@ -86,7 +90,7 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
     await api.serving(1)
 
     incidents = await story.incidents(judged)
-    listed = [(round(story.row(one["start"])), one["sentence"]) for one in incidents]
+    listed = [(round(story.row(incident["start"])), incident["sentence"]) for incident in incidents]
     assert len(incidents) == len(SPANS), listed
     for incident, span in zip(incidents, SPANS, strict=True):
         late = story.row(incident["start"]) - span.first
@@ -105,7 +109,7 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
     await api.serving(2)
 
     again = await story.incidents(judged)
-    listed = [(round(story.row(one["start"])), one["sentence"]) for one in again]
+    listed = [(round(story.row(incident["start"])), incident["sentence"]) for incident in again]
     assert all(story.found(again, span) for span in FAULTS), listed
     assert len(again) == sum(len(story.found(again, span)) for span in FAULTS), listed
 

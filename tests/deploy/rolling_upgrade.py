@@ -95,7 +95,9 @@ class Scoring:
     def __init__(self, releases: list[Release]) -> None:
         self.answers: Counter[tuple[str, int]] = Counter()
         self._done = threading.Event()
-        self._threads = [threading.Thread(target=self._score, args=(one,)) for one in releases]
+        self._threads = [
+            threading.Thread(target=self._score, args=(release,)) for release in releases
+        ]
 
     def _score(self, release: Release) -> None:
         base = f"http://127.0.0.1:{release.port}"
@@ -163,8 +165,8 @@ class Upgrade:
     def nothing_lost(self) -> None:
         """Check that every row that was sent was learned exactly once."""
         status = _ok(self.new.get(PUMP))
-        found = {name: status[name] for name in ("learned", "buffered", "parked")}
-        assert found == {"learned": self.sent, "buffered": 0, "parked": 0}, (self.sent, found)
+        counts = {name: status[name] for name in ("learned", "buffered", "parked")}
+        assert counts == {"learned": self.sent, "buffered": 0, "parked": 0}, (self.sent, counts)
 
 
 def _ok(answer: httpx.Response) -> dict:
@@ -186,8 +188,8 @@ def checked_out(revision: str, folder: Path) -> Iterator[Path]:
 def last_release() -> str:
     """Return the last tag, or the commit of the fixtures if there is none."""
     command = ["git", "-C", str(HERE), "describe", "--tags", "--abbrev=0"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    return found.stdout.strip() or WRITTEN
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or WRITTEN
 
 
 @contextlib.contextmanager

@@ -166,9 +166,9 @@ class Deployed:
         assert status in {200, 202}, answer
         return answer
 
-    def wait(self, check: Callable[[], Any], what: str) -> Any:
+    def wait(self, check: Callable[[], Any], awaited: str) -> Any:
         """Wait until `check` returns a true value; return it."""
-        return wait_for(check, what, *self.logs)
+        return wait_for(check, awaited, *self.logs)
 
     def wait_for_evaluations(self) -> None:
         """Wait until every rule was evaluated EVALUATIONS more times."""
@@ -206,15 +206,15 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
             settings[f"ANAMNESIS_{name.upper()}_FILE"] = str(folder / name)
         process = stack.enter_context(running(up, folder / "up.log", settings))
         url, logs = f"http://127.0.0.1:{port}", [folder / "up.log"]
-        found = Deployed(url, psutil.Process(process.pid), data, heard, logs)
-        found.wait(lambda: call("GET", f"{url}/healthz")[0] == 200, "service")
-        rows = found.rng.normal(size=(500, 4)).tolist()
+        deployment = Deployed(url, psutil.Process(process.pid), data, heard, logs)
+        deployment.wait(lambda: call("GET", f"{url}/healthz")[0] == 200, "service")
+        rows = deployment.rng.normal(size=(500, 4)).tolist()
         # A new incident would hold back the page for drift.
         learn(url, "pump-7", rows, *logs, key=ADMIN, incidents=False)
         learn(url, "hourly", rows, *logs, key=ADMIN)
-        found.prometheus, more = watch(stack, folder, f"127.0.0.1:{port}", heard.url)
-        found.logs += more
-        yield found
+        deployment.prometheus, more = watch(stack, folder, f"127.0.0.1:{port}", heard.url)
+        deployment.logs += more
+        yield deployment
 
 
 def test_drifting_traffic_pages_a_person(deployed: Deployed):
@@ -262,9 +262,9 @@ def test_one_row_an_hour_pages_within_three_rows(deployed: Deployed):
     pages = deployed.wait(lambda: deployed.heard.firing("AnamnesisIncidentOpen"), "the page")
     assert {alert["labels"]["detector"] for alert in pages} == {"hourly"}
     (event,) = deployed.wait(lambda: deployed.heard.events, "the webhook")
-    found = deployed.call("GET", "/v1/detectors/hourly/incidents")["incidents"]
+    incidents = deployed.call("GET", "/v1/detectors/hourly/incidents")["incidents"]
     assert event["type"] == "anamnesis.incident.opened"
-    assert [one["id"] for one in found] == [event["subject"]]
+    assert [incident["id"] for incident in incidents] == [event["subject"]]
     assert event["data"]["url"] == f"http://here/detectors/hourly/incidents/{event['subject']}"
 
 
@@ -274,8 +274,8 @@ def test_every_query_of_the_board_has_an_answer(deployed: Deployed):
     sources = yaml.safe_load(
         (DEPLOY / "grafana" / "provisioning" / "datasources" / "anamnesis.yml").read_text()
     )
-    assert {one["datasource"]["uid"] for one in board["panels"]} == {
-        one["uid"] for one in sources["datasources"]
+    assert {panel["datasource"]["uid"] for panel in board["panels"]} == {
+        source["uid"] for source in sources["datasources"]
     }
     queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
     for query in queries:
@@ -302,12 +302,12 @@ def test_a_dead_worker_pages_once(deployed: Deployed):
     worker.send_signal(signal.SIGSTOP)
     try:
         with Redis(unix_socket_path=str(next(deployed.data.glob("**/*.sock")))) as store:
-            for one in store.zrange(WORKERS, 0, -1):  # as if it were silent for two minutes
-                store.zadd(WORKERS, {one: time.time() - 120})
+            for worker_id in store.zrange(WORKERS, 0, -1):  # as if it were silent for two minutes
+                store.zadd(WORKERS, {worker_id: time.time() - 120})
         deployed.wait(lambda: heard.firing("AnamnesisWorkerAbsent"), "the page")
         deployed.wait_for_evaluations()
-        new = [one["labels"]["alertname"] for one in heard.alerts[before:]
-               if one["status"] == "firing"]  # fmt: skip
-        assert [one for one in new if one != "AnamnesisWatchdog"] == ["AnamnesisWorkerAbsent"]
+        new = [alert["labels"]["alertname"] for alert in heard.alerts[before:]
+               if alert["status"] == "firing"]  # fmt: skip
+        assert [alert for alert in new if alert != "AnamnesisWatchdog"] == ["AnamnesisWorkerAbsent"]
     finally:
         worker.send_signal(signal.SIGCONT)

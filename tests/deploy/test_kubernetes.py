@@ -13,21 +13,21 @@ FOLDER = DEPLOY / "kubernetes"
 
 def documents(folder: Path) -> list[dict]:
     """Return the documents of the kustomization in `folder`, with those of its bases."""
-    found = []
+    loaded = []
     for name in yaml.safe_load((folder / "kustomization.yaml").read_text()).get("resources", ()):
         path = (folder / name).resolve()
-        found += documents(path) if path.is_dir() else yaml.safe_load_all(path.read_text())
-    return found
+        loaded += documents(path) if path.is_dir() else yaml.safe_load_all(path.read_text())
+    return loaded
 
 
 def document_of_kind(kind: str, name: str) -> dict:
     """Return the one document of this kind and name."""
-    (found,) = (
+    (match,) = (
         document
         for document in documents(FOLDER / "overlays" / "monitoring")
         if (document["kind"], document["metadata"]["name"]) == (kind, name)
     )
-    return found
+    return match
 
 
 def test_keda_scales_workers_by_the_work_of_the_service() -> None:

@@ -28,8 +28,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the faults and end")
     asked = parser.parse_args()
     if asked.list:
-        for one in FAULTS.values():
-            print(f"{one.name:34} {one.long:8}  {one.fault}")
+        for fault in FAULTS.values():
+            print(f"{fault.name:34} {fault.long:8}  {fault.fault}")
         return 0
     if unknown := set(asked.names) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
@@ -45,12 +45,12 @@ def main() -> int:
     return 0 if all(result["kept"] for result in results.values()) else 1
 
 
-def _try(one: Fault, share: float) -> dict:
-    runs = max(1, round(one.long * share))
-    print(f"{one.name}, {runs} ...", end=" ", flush=True, file=sys.stderr)
+def _try(fault: Fault, share: float) -> dict:
+    runs = max(1, round(fault.long * share))
+    print(f"{fault.name}, {runs} ...", end=" ", flush=True, file=sys.stderr)
     began = time.monotonic()
     try:
-        result, kept = asyncio.run(one.run(runs)), True
+        result, kept = asyncio.run(fault.run(runs)), True
     except Exception as error:  # noqa: BLE001 - the other faults are tried all the same
         traceback.print_exc()
         result, kept = f"FAILED: {str(error)[:300]}", False
@@ -65,8 +65,8 @@ def _try(one: Fault, share: float) -> dict:
 def _table(results: dict) -> str:
     lines = ["| fault | promise | runs | result |", "|---|---|---|---|"]
     for name, result in results.items():
-        one = FAULTS[name]
-        lines.append(f"| {one.fault} | {one.promise} | {result['runs']} | {result['result']} |")
+        fault = FAULTS[name]
+        lines.append(f"| {fault.fault} | {fault.promise} | {result['runs']} | {result['result']} |")
     return "\n".join(lines)
 
 

@@ -62,7 +62,7 @@ async def artifacts_fuzzed(runs: int) -> str:
     for run in range(runs):
         rng = random.Random(run)
         name = list(kinds())[run % len(kinds())]
-        what, data = mutated(kinds()[name], rng)
+        mutation, data = mutated(kinds()[name], rng)
         with np.errstate(all="ignore"):
             try:
                 version = Version.from_bytes(data)
@@ -72,7 +72,7 @@ async def artifacts_fuzzed(runs: int) -> str:
             try:
                 use(version, kinds()[name], judged=run % 5 == 0, learns=run % 40 == 0)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is what we look for
-                broken.append(f"{run} {name}, {what}: {type(error).__name__}: {error}")
+                broken.append(f"{run} {name}, {mutation}: {type(error).__name__}: {error}")
             outcomes["accepted"] += 1
     assert not broken, "\n".join([*broken[:20], f"({len(broken)} of {runs})"])
     counted = ", ".join(f"{n} {outcome}" for outcome, n in sorted(outcomes.items()))
@@ -112,7 +112,7 @@ def kinds() -> dict[str, Version]:
 def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
     """Return a description of the change, and the changed artifact with correct hashes."""
     tensors, about = artifact.decode(version.to_bytes())
-    tensors, about = {name: one.copy() for name, one in tensors.items()}, copy.deepcopy(about)
+    tensors, about = {name: tensor.copy() for name, tensor in tensors.items()}, copy.deepcopy(about)
     changes = [
         _with_other_metadata,
         _with_other_metadata,
@@ -151,11 +151,11 @@ def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
 def _paths_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     yield path
     if isinstance(value, dict):
-        for name, one in value.items():
-            yield from _paths_in(one, (*path, name))
+        for name, member in value.items():
+            yield from _paths_in(member, (*path, name))
     elif isinstance(value, list):
-        for i, one in enumerate(value[:3]):
-            yield from _paths_in(one, (*path, i))
+        for i, element in enumerate(value[:3]):
+            yield from _paths_in(element, (*path, i))
 
 
 def _with_other_metadata(
@@ -176,7 +176,7 @@ def _with_other_metadata(
 
 
 def _some_tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
-    return rng.choice([name for name, one in tensors.items() if one.size] or list(tensors))
+    return rng.choice([name for name, tensor in tensors.items() if tensor.size] or list(tensors))
 
 
 def _with_other_value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
@@ -196,7 +196,12 @@ def _with_other_values(tensors: artifact.Tensors, about: dict[str, Any], rng: ra
     name = _some_tensor(tensors, rng)
     factor = rng.choice((0.0, -1.0, 1e-30, 1e3, 1e5, 1e30, 1e38))
     change: Callable[[Any], Any] = rng.choice(
-        (lambda one: one * factor, lambda one: one[::-1], lambda one: one + factor, np.sort)
+        (
+            lambda values: values * factor,
+            lambda values: values[::-1],
+            lambda values: values + factor,
+            np.sort,
+        )
     )
     with np.errstate(all="ignore"):
         tensors[name] = np.ascontiguousarray(change(tensors[name]).astype(tensors[name].dtype))
@@ -207,20 +212,20 @@ def _with_other_shape(tensors: artifact.Tensors, about: dict[str, Any], rng: ran
     """Give a tensor another shape."""
     del about
     name = _some_tensor(tensors, rng)
-    one = tensors[name]
+    tensor = tensors[name]
     change = rng.choice(("cut", "grow", "flat", "deep", "scalar", "none", "turn"))
     tensors[name] = np.ascontiguousarray(
         {
-            "cut": lambda: one[: max(0, len(one) - 1)],
-            "grow": lambda: np.concatenate([one, one[:1]]),
-            "flat": lambda: one.reshape(-1),
-            "deep": lambda: one[None],
-            "scalar": lambda: one.reshape(-1)[:1].reshape(()) if one.size else one,
-            "none": lambda: one[:0],
-            "turn": lambda: one.T,
+            "cut": lambda: tensor[: max(0, len(tensor) - 1)],
+            "grow": lambda: np.concatenate([tensor, tensor[:1]]),
+            "flat": lambda: tensor.reshape(-1),
+            "deep": lambda: tensor[None],
+            "scalar": lambda: tensor.reshape(-1)[:1].reshape(()) if tensor.size else tensor,
+            "none": lambda: tensor[:0],
+            "turn": lambda: tensor.T,
         }[change]()
-        if one.ndim
-        else one
+        if tensor.ndim
+        else tensor
     )
     return f"{name} {change}"
 
@@ -239,8 +244,10 @@ def _without_tensor(tensors: artifact.Tensors, about: dict[str, Any], rng: rando
     del about
     name = rng.choice(list(tensors))
     group = name.rpartition(".")[0] if rng.random() < 0.5 else name
-    for one in [one for one in tensors if one == name or (group and one.startswith(group))]:
-        del tensors[one]
+    for tensor in [
+        tensor for tensor in tensors if tensor == name or (group and tensor.startswith(group))
+    ]:
+        del tensors[tensor]
     return f"{group} gone"
 
 
@@ -273,7 +280,7 @@ def use(version: Version, champion: Version, *, judged: bool, learns: bool) -> N
         assert_finite(threshold.value, threshold.alpha, *version.judge(X, threshold))
         assert_finite(*version.judge(X[:1], threshold))
         msgspec.json.encode(record_of(version, policy, None))
-    assert_finite(*(one[1:] for row in version.explain(X, d) for one in row))
+    assert_finite(*(attribution[1:] for row in version.explain(X, d) for attribution in row))
     assert_finite(version.sample(50, seed=1), version.with_faithful_draws().sample(50, seed=1))
     version.regime_of(X)
     with contextlib.suppress(VectorError):  # raised if the version learned no labels
@@ -322,5 +329,5 @@ def _follow_drift(version: Version, X: np.ndarray) -> None:
 
 def assert_finite(*answers: Any) -> None:
     """Fail unless every number of every answer is finite."""
-    for one in answers:
-        assert np.isfinite(one).all(), "an answer is not finite"
+    for numbers in answers:
+        assert np.isfinite(numbers).all(), "an answer is not finite"

@@ -40,5 +40,5 @@ def fault(
 
 async def intact(stage: Stage, records: ClientRecords, name: str = "pump") -> None:
     """Fail unless every invariant holds."""
-    found = await violations(stage, records, name)
-    assert not found, "\n".join([*found[:20], f"({len(found)} violations)"])
+    violated = await violations(stage, records, name)
+    assert not violated, "\n".join([*violated[:20], f"({len(violated)} violations)"])

@@ -70,30 +70,30 @@ async def held(redis: Redis, name: str) -> Held:
 
 async def _entries(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]]]:
     """Return a stream's entries, read in pieces: a long run leaves a million vectors."""
-    found: list[tuple[str, dict[bytes, bytes]]] = []
+    entries: list[tuple[str, dict[bytes, bytes]]] = []
     after = "-"
     while page := await redis.xrange(key, after, "+", count=1000):
-        found += [(entry.decode(), fields) for entry, fields in page]
-        after = f"({found[-1][0]}"
-    return found
+        entries += [(entry.decode(), fields) for entry, fields in page]
+        after = f"({entries[-1][0]}"
+    return entries
 
 
 async def violations(stage: Stage, records: ClientRecords, name: str = "pump") -> list[str]:
     """Return every violated invariant of the stage."""
-    found = await held(stage.redis, name)
+    stored = await held(stage.redis, name)
     return [
         *records.violations,
-        *_check_places(found, records),
-        *_check_numbers(found),
-        *await _check_artifact(stage.redis, name, found),
-        *await _check_answers(stage.redis, name, found, records),
+        *_check_places(stored, records),
+        *_check_numbers(stored),
+        *await _check_artifact(stage.redis, name, stored),
+        *await _check_answers(stage.redis, name, stored, records),
         *_check_bounds(stage),
     ]
 
 
-def _check_places(found: Held, records: ClientRecords) -> Iterable[str]:
+def _check_places(stored: Held, records: ClientRecords) -> Iterable[str]:
     """I1: look for every part of every batch in every place."""
-    places, counted = _located(found)
+    places, counted = _located(stored)
     for batch, vectors in records.discarded:
         places.setdefault(batch, []).append(("discarded", vectors))
     for batch, ack in records.acknowledged.items():
@@ -103,25 +103,25 @@ def _check_places(found: Held, records: ClientRecords) -> Iterable[str]:
         if lasting - wanted or wanted - lasting - before:
             where = [place for place, _ in there]
             yield f"I1: batch {batch} ({ack.vectors} vectors) is in {where or 'no place'}"
-    yield from _check_contents(found, records)
+    yield from _check_contents(stored, records)
     keys = Counter(ack.key for ack in records.acknowledged.values())
     yield from (f"I1: {key} is {times} batches" for key, times in keys.items() if times > 1)
     stray = set(places) - set(records.acknowledged)
     if len(stray) > len(records.unanswered):
         yield f"I1: {len(stray)} batches are held that no client knows of"
     for place in ("buffered", "quarantined", "parked"):
-        if counted[place] != found.number(place):
-            yield f"I1: {place} is {found.number(place)}, and {counted[place]} are there"
+        if counted[place] != stored.number(place):
+            yield f"I1: {place} is {stored.number(place)}, and {counted[place]} are there"
     ends = ("buffered", "quarantined", "parked", "consumed", "discarded")
-    total = sum(found.number(place) for place in ends)
+    total = sum(stored.number(place) for place in ends)
     if not records.unanswered and total != records.vectors:
         yield f"I1: {records.vectors} vectors were acknowledged, {total} are accounted for"
 
 
-def _check_contents(found: Held, records: ClientRecords) -> Iterable[str]:
+def _check_contents(stored: Held, records: ClientRecords) -> Iterable[str]:
     """I1: the stored rows of a batch are those that were sent, each at most once."""
     rows: dict[str, Counter[bytes]] = {}
-    for _, fields in (*found.stream, *found.held):
+    for _, fields in (*stored.stream, *stored.held):
         width = 4 * int(fields[b"d"])
         data = fields[b"x"]
         parts = (data[at : at + width] for at in range(0, len(data), width))
@@ -133,7 +133,7 @@ def _check_contents(found: Held, records: ClientRecords) -> Iterable[str]:
             yield f"I1: the batch of {ack.key} is not what was sent"
 
 
-def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str]]:
+def _located(stored: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str]]:
     """Return where each part of each batch is, and how many vectors wait in each place."""
     places: dict[str, list[tuple[str, int]]] = {}
     counted = Counter[str]()
@@ -142,58 +142,60 @@ def _located(found: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str
         places.setdefault(batch, []).append((place, vectors))
         counted[place] += vectors
 
-    cursor = _id(found.state["cursor"])
-    for entry, fields in found.stream:
+    cursor = _id(stored.state["cursor"])
+    for entry, fields in stored.stream:
         at = _id(entry)
         if at > cursor:
             place = "buffered"
-        elif any(_id(one["first"]) < at <= _id(one["last"]) for one in found.parked):
+        elif any(
+            _id(experience["first"]) < at <= _id(experience["last"]) for experience in stored.parked
+        ):
             place = "parked"
         else:
             continue  # learned, and not erased yet
         add(fields[b"b"].decode(), place, int(fields[b"n"]))
-    for _, fields in found.held:
+    for _, fields in stored.held:
         add(fields[b"b"].decode(), "quarantined", int(fields[b"n"]))
-    champions = {row["version"] for row in found.history}
-    for number in champions & set(found.sources):  # also a rejected one that a person promoted
-        place = f"consumed by version {number}" + _REVOKED * (number in found.revoked)
-        for batch, _, vectors in found.sources[number]:
+    champions = {row["version"] for row in stored.history}
+    for number in champions & set(stored.sources):  # also a rejected one that a person promoted
+        place = f"consumed by version {number}" + _REVOKED * (number in stored.revoked)
+        for batch, _, vectors in stored.sources[number]:
             add(batch, place, vectors)
     return places, counted
 
 
-def _check_numbers(found: Held) -> Iterable[str]:
+def _check_numbers(stored: Held) -> Iterable[str]:
     """I2: versions, generations and ranges."""
-    versions = [record["version"] for record in found.records]
-    if versions != list(range(1, found.number("last_version") + 1)):
-        yield f"I2: versions {versions} with a last number of {found.number('last_version')}"
-    generations = [row["generation"] for row in found.history]
-    if generations != list(range(1, found.number("generation") + 1)):
-        yield f"I2: generations {generations} at generation {found.number('generation')}"
-    if found.history and (found.history[-1]["version"] or 0) != found.number("champion"):
-        yield f"I2: champion {found.number('champion')}, the history ends {found.history[-1]}"
-    strangers = {row["version"] for row in found.history} - set(versions) - {None}
+    versions = [record["version"] for record in stored.records]
+    if versions != list(range(1, stored.number("last_version") + 1)):
+        yield f"I2: versions {versions} with a last number of {stored.number('last_version')}"
+    generations = [row["generation"] for row in stored.history]
+    if generations != list(range(1, stored.number("generation") + 1)):
+        yield f"I2: generations {generations} at generation {stored.number('generation')}"
+    if stored.history and (stored.history[-1]["version"] or 0) != stored.number("champion"):
+        yield f"I2: champion {stored.number('champion')}, the history ends {stored.history[-1]}"
+    strangers = {row["version"] for row in stored.history} - set(versions) - {None}
     if strangers:
         yield f"I2: champions without a record: {strangers}"
-    ranges = {(r["experience"]["first"], r["experience"]["last"]) for r in found.records
+    ranges = {(r["experience"]["first"], r["experience"]["last"]) for r in stored.records
               if "experience" in r}  # fmt: skip
-    ranges |= {(one["first"], one["last"]) for one in found.parked}
+    ranges |= {(experience["first"], experience["last"]) for experience in stored.parked}
     at = "0-0"
     for first, last in sorted(ranges, key=lambda r: _id(r[0])):
         if first != at:
             yield f"I2: what follows {at} was taken from {first}"
         at = last
-    if ranges and at != found.state["cursor"]:
-        yield f"I2: the cursor is {found.state['cursor']}, the last range ends at {at}"
+    if ranges and at != stored.state["cursor"]:
+        yield f"I2: the cursor is {stored.state['cursor']}, the last range ends at {at}"
 
 
-async def _check_artifact(redis: Redis, name: str, found: Held) -> list[str]:
+async def _check_artifact(redis: Redis, name: str, stored: Held) -> list[str]:
     """I3: the champion's artifact."""
-    champion = found.number("champion")
+    champion = stored.number("champion")
     if not champion:
         return []
     data = await _bytes(redis, name, champion)
-    digest = next((r["sha256"] for r in found.records if r["version"] == champion), None)
+    digest = next((r["sha256"] for r in stored.records if r["version"] == champion), None)
     if data is None:
         return [f"I3: champion {champion} has no artifact"]
     if hashlib.sha256(data).hexdigest() != digest:
@@ -205,26 +207,30 @@ async def _check_artifact(redis: Redis, name: str, found: Held) -> list[str]:
     return []
 
 
-async def _check_answers(redis: Redis, name: str, found: Held, records: ClientRecords) -> list[str]:
+async def _check_answers(
+    redis: Redis, name: str, stored: Held, records: ClientRecords
+) -> list[str]:
     """I4: the answers are those of the versions that they name."""
     bad = []
-    champions = {row["generation"]: row["version"] for row in found.history}
+    champions = {row["generation"]: row["version"] for row in stored.history}
     latest: dict[int, int] = {}
     expected: dict[int, np.ndarray | None] = {}
-    for one in records.scored:
-        if champions.get(one.generation) != one.version:
-            bad.append(f"I4: version {one.version} answered as generation {one.generation}")
-        if one.generation < latest.get(one.connection, 0):
-            bad.append(f"I4: generation {one.generation} after {latest[one.connection]}")
-        latest[one.connection] = one.generation
-        if one.version not in expected:
-            data = await _bytes(redis, name, one.version)
-            expected[one.version] = Version.from_bytes(data).score(probe()) if data else None
-        scores = expected[one.version]
+    for answer in records.scored:
+        if champions.get(answer.generation) != answer.version:
+            bad.append(f"I4: version {answer.version} answered as generation {answer.generation}")
+        if answer.generation < latest.get(answer.connection, 0):
+            bad.append(f"I4: generation {answer.generation} after {latest[answer.connection]}")
+        latest[answer.connection] = answer.generation
+        if answer.version not in expected:
+            data = await _bytes(redis, name, answer.version)
+            expected[answer.version] = Version.from_bytes(data).score(probe()) if data else None
+        scores = expected[answer.version]
         if scores is None:
-            bad.append(f"I4: version {one.version} answered and is not kept")
-        elif abs(one.score - scores[one.row]) > TOLERANCE * max(1.0, abs(scores[one.row])):
-            bad.append(f"I4: version {one.version} scored {one.score}, not {scores[one.row]}")
+            bad.append(f"I4: version {answer.version} answered and is not kept")
+        elif abs(answer.score - scores[answer.row]) > TOLERANCE * max(1.0, abs(scores[answer.row])):
+            bad.append(
+                f"I4: version {answer.version} scored {answer.score}, not {scores[answer.row]}"
+            )
     return bad
 
 

@@ -78,12 +78,12 @@ async def api_killed_while_rows_are_held_back(runs: int) -> str:
         await intact(stage, records)
         await stage.retrained()
         await intact(stage, records)
-    held = sum(ack.held for ack in records.acknowledged.values())
+    quarantined = sum(ack.held for ack in records.acknowledged.values())
     discarded = sum(vectors for _, vectors in records.discarded)
-    assert min(held, released, discarded) > 0, (held, released, discarded)
+    assert min(quarantined, released, discarded) > 0, (quarantined, released, discarded)
     return (
-        f"{runs} kills, {len(records.acknowledged)} batches, {held} rows held back, {released} of "
-        f"them released, {discarded} discarded, 0 lost or doubled"
+        f"{runs} kills, {len(records.acknowledged)} batches, {quarantined} rows held back, "
+        f"{released} of them released, {discarded} discarded, 0 lost or doubled"
     )
 
 
@@ -134,8 +134,8 @@ async def api_killed_while_revoking(runs: int) -> str:
             stage.start_api()
             answer = await asking
             assert answer.status == 200, answer
-            said = answer.json()
-            assert (said["champion"], said["versions"]) == (clean, [marked]), said
+            body = answer.json()
+            assert (body["champion"], body["versions"]) == (clean, [marked]), body
             status = await stage.status()
             assert (status["champion"], status["buffered"]) == (clean, 80), status
             relearned += 60

@@ -87,11 +87,11 @@ async def rewrite_broken(runs: int) -> str:
 
 def _on_disk(stage: Stage, value: bytes) -> bool:
     """Return whether any file of the store holds `value`."""
-    held = False
+    present = False
     for path in stage.store.folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):
-            held = held or (path.is_file() and value in path.read_bytes())
-    return held
+            present = present or (path.is_file() and value in path.read_bytes())
+    return present
 
 
 async def _break_rewrite(stage: Stage, how: int) -> None:

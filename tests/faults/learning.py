@@ -115,8 +115,8 @@ def _trainers(pid: int) -> list[int]:
 
     A child frozen earlier, between fork and exec, would freeze the worker that waits for it.
     """
-    found = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-    return [child for child in found if b"service.trainer" in _command(child)]
+    processes = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [child for child in processes if b"service.trainer" in _command(child)]
 
 
 def _command(pid: int) -> bytes:
@@ -253,12 +253,12 @@ async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], obje
             for racer in racers:
                 racer.send_signal(signal.SIGCONT)
                 racer.terminate()
-        said = [racer.communicate(timeout=30)[0].split() for racer in racers]
+        replies = [racer.communicate(timeout=30)[0].split() for racer in racers]
         clock(0)
         await intact(stage, records)
         status = await stage.status()
     # A racer that ended before it began prints nothing.
-    promoted, refused = (sum(int(words[n]) for words in said if words) for n in (0, 1))
+    promoted, refused = (sum(int(words[n]) for words in replies if words) for n in (0, 1))
     # If a racer ends before the answer to its promotion comes, nobody counts that promotion.
     assert 0 <= status["generation"] - promoted <= len(racers), (status["generation"], promoted)
     return f"{status['generation']} promotions, {refused} stale ones refused, 0 duplicates"

@@ -81,7 +81,7 @@ class Scored(NamedTuple):
 
 def p99(scored: list[Scored]) -> float:
     """Return the seconds within which 99 of 100 answers came."""
-    return float(np.percentile([one.seconds for one in scored], 99))
+    return float(np.percentile([answer.seconds for answer in scored], 99))
 
 
 def probe() -> np.ndarray:
@@ -138,10 +138,10 @@ class Load:
         """Send one batch until it is acknowledged; return its id."""
         self._batches += 1
         link = Link(self._stage.port)
-        found = await self._send(self._batches, vectors, link, patience=60.0)
+        ack = await self._send(self._batches, vectors, link, patience=60.0)
         link.close()
-        assert found is not None, "never acknowledged"
-        return found
+        assert ack is not None, "never acknowledged"
+        return ack
 
     async def _send_forever(self, vectors: int) -> None:
         link = Link(self._stage.port)
@@ -171,13 +171,13 @@ class Load:
             records.slowest_ingest = max(records.slowest_ingest, took)
             records.judge(answer, records.ingest_statuses)
             if answer.status == 202:
-                said = answer.json()
-                records.acknowledged[said["batch_id"]] = Ack(key, sent, said["quarantined"])
-                counted = said["accepted"] + said["quarantined"]
-                if counted != vectors or said["duplicate"] not in {0, vectors}:
-                    records.violations.append(f"I1: {vectors} were sent, the answer is {said}")
+                accepted = answer.json()
+                records.acknowledged[accepted["batch_id"]] = Ack(key, sent, accepted["quarantined"])
+                counted = accepted["accepted"] + accepted["quarantined"]
+                if counted != vectors or accepted["duplicate"] not in {0, vectors}:
+                    records.violations.append(f"I1: {vectors} were sent, the answer is {accepted}")
                 records.unanswered.remove(key)
-                return str(said["batch_id"])
+                return str(accepted["batch_id"])
             if answer.status not in {429, 503}:
                 records.violations.append(f"I5: {answer.status} to a batch: {answer.body[:200]!r}")
             await asyncio.sleep(0.05)
@@ -203,12 +203,17 @@ class Load:
             return
         records.judge(answer, records.score_statuses)
         if answer.status == 200:
-            said = answer.json()
+            scored = answer.json()
             # From when it was due, not sent: a slow answer delays the next request too.
             took = time.monotonic() - due
             records.scored.append(
                 Scored(
-                    link.number, said["version"], said["generation"], row, said["scores"][0], took
+                    link.number,
+                    scored["version"],
+                    scored["generation"],
+                    row,
+                    scored["scores"][0],
+                    took,
                 )
             )
 

@@ -34,12 +34,12 @@ async def equal_batches_at_once(runs: int) -> str:
             body, key = batch(10_000 + run, 30).tobytes(), f"same-{run}"
             answers = await asyncio.gather(*(_send_normal(stage, body, key) for _ in range(100)))
             assert {answer.status for answer in answers} == {202}
-            said = [answer.json() for answer in answers]
-            assert len({one["batch_id"] for one in said}) == 1
-            firsts = sum(one["duplicate"] == 0 for one in said)
+            bodies = [answer.json() for answer in answers]
+            assert len({answer["batch_id"] for answer in bodies}) == 1
+            firsts = sum(answer["duplicate"] == 0 for answer in bodies)
             # It is 0 if the batch was stored, but the answer to the first request came too late.
-            assert firsts <= 1, said
-            assert sum(one["duplicate"] for one in said) == 30 * (100 - firsts)
+            assert firsts <= 1, bodies
+            assert sum(answer["duplicate"] for answer in bodies) == 30 * (100 - firsts)
             other = await _send_normal(stage, batch(20_000 + run, 30).tobytes(), key)
             assert other.status == 422, other
         assert (await stage.status())["buffered"] == before + 30 * runs
@@ -232,9 +232,9 @@ def _fuzzed(rng: random.Random) -> bytes:
 def _all_finite(answer: Answer) -> None:
     """Fail on a number that is not finite. orjson itself refuses NaN and Infinity."""
     if "json" in answer.headers.get("content-type", ""):
-        said = orjson.loads(answer.body)
+        document = orjson.loads(answer.body)
         for column in ("scores", "p_values", "severities"):
-            assert all(math.isfinite(number) for number in said.get(column, ())), said
+            assert all(math.isfinite(number) for number in document.get(column, ())), document
     elif "octet-stream" in answer.headers.get("content-type", ""):
         n = int(answer.headers["x-anamnesis-rows"])
         assert np.isfinite(np.frombuffer(answer.body[: 12 * n], "<f4")).all()

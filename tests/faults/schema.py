@@ -35,7 +35,7 @@ def _statuses_of_all_operations(port: int, runs: int) -> tuple[Counter[int], int
     """Return the number of answers with each status, and the number of operations."""
     url = f"http://127.0.0.1:{port}"
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [one.ok() for one in schema.get_all_operations()]
+    operations = [get_all_operation.ok() for get_all_operation in schema.get_all_operations()]
     statuses: Counter[int] = Counter()
     each = hypothesis.settings(_SETTINGS, max_examples=max(1, runs // len(operations)))
     for operation in operations:

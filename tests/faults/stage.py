@@ -138,16 +138,16 @@ class Stage:
 
     async def status(self, name: str = "pump") -> dict[str, Any]:
         """Return the detector's status, waiting while the store is away."""
-        found: list[dict[str, Any]] = []
+        statuses: list[dict[str, Any]] = []
 
         async def status_is_answered() -> bool:
             answer = await self.ask("GET", f"/v1/detectors/{name}")
             if answer.status == 200:
-                found.append(answer.json())
-            return bool(found)
+                statuses.append(answer.json())
+            return bool(statuses)
 
         await self.until(status_is_answered)
-        return found[0]
+        return statuses[0]
 
     async def ready(self) -> None:
         """Wait until an API process answers."""
@@ -172,15 +172,15 @@ class Stage:
         before = (await self.status(name))["last_retraining"]
         answer = await self.ask("POST", f"/v1/detectors/{name}/retrain", {})
         assert answer.status == 202, answer
-        found: dict[str, Any] = {}
+        latest: dict[str, Any] = {}
 
         async def retraining_is_over() -> bool:
             status = await self.status(name)
-            found.update(status)
+            latest.update(status)
             return status["last_retraining"] != before and status["retraining"]["state"] == "idle"
 
         await self.until(retraining_is_over)
-        return dict(found["last_retraining"])
+        return dict(latest["last_retraining"])
 
     async def until(self, check: Callable[[], bool | Awaitable[bool]]) -> float:
         """Wait until `check` holds; return the seconds that took. Fails with the log's end."""

@@ -105,9 +105,9 @@ def _cut_back(folder: Path, journal: Path) -> int:
         synced[int(inode)] = int(size)
     vanished = 0
     for path in (folder / "appendonlydir").iterdir():
-        held = path.stat()
-        sure = min(held.st_size, synced.get(held.st_ino, 0))
-        vanished += held.st_size - sure
+        stat = path.stat()
+        sure = min(stat.st_size, synced.get(stat.st_ino, 0))
+        vanished += stat.st_size - sure
         os.truncate(path, sure)
     return vanished
 
@@ -207,8 +207,8 @@ async def store_disk_full(runs: int) -> str:
     async with serving() as (stage, records, load):
         async with load.ingesting(vectors=200), load.scoring(rate=100):
             for _ in range(runs):
-                held = sum(p.stat().st_size for p in stage.store.folder.rglob("*") if p.is_file())
-                limit = held + 2**20
+                size = sum(p.stat().st_size for p in stage.store.folder.rglob("*") if p.is_file())
+                limit = size + 2**20
                 pid = stage.store.pid
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
                 assert stage.store.process is not None
@@ -326,7 +326,7 @@ async def store_emptied(runs: int) -> str:
                 slowest = max(slowest, await _until_alarmed(stage))
                 seen = len(records.scored)
                 await stage.until(lambda seen=seen: len(records.scored) > seen + 20)
-            assert {one.version for one in records.scored} == {1}
+            assert {answer.version for answer in records.scored} == {1}
             scored_all(records)
     return f"{runs} times: version 1 continued to serve, the metric rose within {slowest:.1f} s"
 
@@ -347,13 +347,15 @@ async def store_restored_from_a_backup(runs: int) -> str:
             await load.send(100)
             assert (await stage.retrained())["version"] == 2
             async with load.scoring(rate=100):
-                await stage.until(lambda: {2} == {one.version for one in records.scored[-20:]})
+                await stage.until(
+                    lambda: {2} == {answer.version for answer in records.scored[-20:]}
+                )
                 stage.store.kill()
                 shutil.rmtree(stage.store.folder / "appendonlydir")
                 shutil.copytree(backup, stage.store.folder / "appendonlydir")
                 await asyncio.to_thread(stage.store.start)
                 slowest = max(slowest, await _until_alarmed(stage))
-            assert {one.version for one in records.scored[-20:]} == {2}
+            assert {answer.version for answer in records.scored[-20:]} == {2}
             scored_all(records)
     return f"{runs} times: version 2 continued to serve, the metric rose within {slowest:.1f} s"
 

@@ -34,18 +34,18 @@ async def swaps_under_load(runs: int) -> str:
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
             busy, grown = p99(records.scored[seen:]), resources(stage.apis[0].pid)[0] - before
         await intact(stage, records)
-        generations = {one.generation for one in records.scored}
+        generations = {answer.generation for answer in records.scored}
     scored_all(records)
     assert len(generations) >= runs, len(generations)
     assert grown < 64 * 2**20, grown
-    said = (
+    summary = (
         f"{runs} swaps, {len(records.scored)} requests, 0 failed; p99 {quiet * 1e3:.2f} ms quiet, "
         f"{busy * 1e3:.2f} ms swapping; memory +{grown / 2**20:.1f} MiB"
     )
     # Beside other work the comparison means nothing, so only the long form makes it.
     if runs >= MEASURED:
-        assert busy <= max(SLOWER * quiet, quiet + SLOWER_SECONDS), said
-    return said
+        assert busy <= max(SLOWER * quiet, quiet + SLOWER_SECONDS), summary
+    return summary
 
 
 async def _second_version(stage: Stage, load: Load) -> None:
@@ -81,7 +81,7 @@ async def rollback_under_load(runs: int) -> str:
 
 def _all_serve(records: ClientRecords, version: int) -> bool:
     """Return whether the last answers on every connection are from `version`."""
-    latest = {one.connection: one.version for one in records.scored[-64:]}
+    latest = {answer.connection: answer.version for answer in records.scored[-64:]}
     return len(latest) >= 8 and set(latest.values()) == {version}
 
 

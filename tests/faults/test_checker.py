@@ -40,8 +40,8 @@ async def ingest(
     """Send batch `number` as a client does, and record the answer."""
     rows = batch(number, 40)
     key = sent or f"batch-{number}"
-    said = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **how)
-    records.acknowledged[said.batch_id] = Ack(key, rows, said.quarantined)
+    answer = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **how)
+    records.acknowledged[answer.batch_id] = Ack(key, rows, answer.quarantined)
 
 
 async def promote(stage: Stage, *, lease=None, experience=None) -> None:
@@ -81,7 +81,7 @@ async def test_the_checker_finds_a_batch_stored_twice(stage, monkeypatch):
     records = ClientRecords()
     await ingest(stage, records, 1, sent="once")
     await ingest(stage, records, 1, sent="once")
-    assert any("once is 2 batches" in one for one in await violations(stage, records))
+    assert any("once is 2 batches" in violation for violation in await violations(stage, records))
 
 
 async def test_the_checker_finds_a_lost_batch(stage):
@@ -91,9 +91,9 @@ async def test_the_checker_finds_a_lost_batch(stage):
     await ingest(stage, records, 2)
     entries = await stage.redis.xrange(Keys("pump").stream)
     await stage.redis.xdel(Keys("pump").stream, entries[0][0])
-    found = await violations(stage, records)
-    assert any("is in no place" in one for one in found)
-    assert any("buffered is 80, and 40 are there" in one for one in found)
+    violated = await violations(stage, records)
+    assert any("is in no place" in violation for violation in violated)
+    assert any("buffered is 80, and 40 are there" in violation for violation in violated)
 
 
 async def test_the_checker_finds_changed_vectors(stage):
@@ -102,7 +102,7 @@ async def test_the_checker_finds_changed_vectors(stage):
     await ingest(stage, records, 1)
     ((batch_id, ack),) = records.acknowledged.items()
     records.acknowledged[batch_id] = ack._replace(sent=batch(2, 40))
-    assert any("not what was sent" in one for one in await violations(stage, records))
+    assert any("not what was sent" in violation for violation in await violations(stage, records))
 
 
 async def waiting(stage: Stage) -> str:
@@ -123,7 +123,10 @@ async def test_the_checker_accepts_rows_that_are_held_back(stage):
     await promote(stage)
     assert await violations(stage, records) == []
     records.discarded.clear()
-    assert any("is in ['consumed by version 1']" in one for one in await violations(stage, records))
+    assert any(
+        "is in ['consumed by version 1']" in violation
+        for violation in await violations(stage, records)
+    )
 
 
 async def test_the_checker_finds_lost_rows_of_the_quarantine(stage):
@@ -131,9 +134,9 @@ async def test_the_checker_finds_lost_rows_of_the_quarantine(stage):
     records = ClientRecords()
     await ingest(stage, records, 1, verdict=verdict(40, held=4))
     await stage.redis.delete(Keys("pump").held)
-    found = await violations(stage, records)
-    assert any("is in ['buffered']" in one for one in found), found
-    assert any("quarantined is 4, and 0 are there" in one for one in found), found
+    violated = await violations(stage, records)
+    assert any("is in ['buffered']" in violation for violation in violated), violated
+    assert any("quarantined is 4, and 0 are there" in violation for violation in violated), violated
 
 
 async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
@@ -143,9 +146,11 @@ async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
     records, stored = ClientRecords(), Stored(stage.redis)
     await ingest(stage, records, 1, verdict=verdict(40, held=4))
     await stored.quarantine.decide("pump", await waiting(stage), "release")
-    found = await violations(stage, records)
-    assert any("['buffered', 'buffered', 'quarantined']" in one for one in found), found
-    assert any("not what was sent" in one for one in found), found
+    violated = await violations(stage, records)
+    assert any("['buffered', 'buffered', 'quarantined']" in violation for violation in violated), (
+        violated
+    )
+    assert any("not what was sent" in violation for violation in violated), violated
 
 
 async def test_the_checker_finds_rows_in_two_places_or_in_none(stage):
@@ -156,7 +161,7 @@ async def test_the_checker_finds_rows_in_two_places_or_in_none(stage):
     await stage.redis.delete(Keys("pump").held)
     fields[b"x"] = batch(1, 40)[4:8].tobytes()
     await stage.redis.xadd(Keys("pump").held, fields, entry)
-    assert any("not what was sent" in one for one in await violations(stage, records))
+    assert any("not what was sent" in violation for violation in await violations(stage, records))
 
 
 async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
@@ -178,8 +183,11 @@ async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
         RevocationTarget("batch", next(iter(records.acknowledged))), unserved=True
     )
     await stored.revocations.revoke("pump", target)
-    found = await violations(stage, records)
-    assert any(f"batch {batch_id}" in one and "'buffered', 'buffered'" in one for one in found)
+    violated = await violations(stage, records)
+    assert any(
+        f"batch {batch_id}" in violation and "'buffered', 'buffered'" in violation
+        for violation in violated
+    )
 
 
 async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
@@ -195,8 +203,10 @@ async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
     await stored.leases.release(late)
     await promote(stage)
     await promote(stage, lease=late, experience=experience)
-    found = await violations(stage, records)
-    assert any("consumed by version 1" in one and "version 2" in one for one in found), found
+    violated = await violations(stage, records)
+    assert any(
+        "consumed by version 1" in violation and "version 2" in violation for violation in violated
+    ), violated
 
 
 async def test_fencing_refuses_that_promotion(stage):
@@ -218,9 +228,11 @@ async def test_the_checker_finds_a_cursor_that_did_not_move(stage, monkeypatch):
     records = ClientRecords()
     await ingest(stage, records, 1)
     await promote(stage)
-    found = await violations(stage, records)
-    assert any("'buffered', 'consumed by version 1'" in one for one in found), found
-    assert any("I2: the cursor" in one for one in found), found
+    violated = await violations(stage, records)
+    assert any("'buffered', 'consumed by version 1'" in violation for violation in violated), (
+        violated
+    )
+    assert any("I2: the cursor" in violation for violation in violated), violated
 
 
 async def test_the_checker_finds_gaps_in_versions_and_generations(stage):
@@ -231,9 +243,9 @@ async def test_the_checker_finds_gaps_in_versions_and_generations(stage):
         await promote(stage)
     await stage.redis.hdel(Keys("pump").versions, "2")
     await stage.redis.ltrim(Keys("pump").history, 1, -1)
-    found = await violations(stage, records)
-    assert any("I2: versions [1, 3]" in one for one in found)
-    assert any("I2: generations [2, 3]" in one for one in found)
+    violated = await violations(stage, records)
+    assert any("I2: versions [1, 3]" in violation for violation in violated)
+    assert any("I2: generations [2, 3]" in violation for violation in violated)
 
 
 async def test_the_checker_finds_a_damaged_artifact(stage):
@@ -243,7 +255,7 @@ async def test_the_checker_finds_a_damaged_artifact(stage):
     await promote(stage)
     digest = (await stage.redis.hget(Keys("pump").artifacts, "1")).decode()
     await stage.redis.setrange(Keys("pump").artifact(digest), 500, b"\x01")
-    assert any(one.startswith("I3") for one in await violations(stage, records))
+    assert any(violation.startswith("I3") for violation in await violations(stage, records))
 
 
 async def test_the_checker_finds_wrong_answers(stage):
@@ -260,10 +272,10 @@ async def test_the_checker_finds_wrong_answers(stage):
         Scored(2, 7, 2, 5, right, 0.0),
         Scored(3, 1, 1, 5, right + 0.01, 0.0),
     ]
-    found = await violations(stage, records)
-    assert any("generation 1 after 2" in one for one in found)
-    assert any("version 7 answered as generation 2" in one for one in found)
-    assert sum("scored" in one for one in found) == 1
+    violated = await violations(stage, records)
+    assert any("generation 1 after 2" in violation for violation in violated)
+    assert any("version 7 answered as generation 2" in violation for violation in violated)
+    assert sum("scored" in violation for violation in violated) == 1
 
 
 async def test_losing_power_loses_writes_that_are_not_synced():

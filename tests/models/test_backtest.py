@@ -122,10 +122,10 @@ def test_a_history_larger_than_memory_is_learned_up_to_the_bound(monkeypatch: py
     monkeypatch.setattr("models.backtest._PIECE", 20_000)
     rows = Drawn(1_000_000, 6)
     tracemalloc.start()
-    found = backtest_of(History(rows), split_history(len(rows)), kind="mahalanobis")
+    result = backtest_of(History(rows), split_history(len(rows)), kind="mahalanobis")
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert rows.most == 20_000
     assert most < len(rows) * 6 * 4
-    assert sum(batch.normals for batch in found.batches) == 800_000
-    assert abs(found.held - 0.01) < 0.003
+    assert sum(batch.normals for batch in result.batches) == 800_000
+    assert abs(result.held - 0.01) < 0.003

@@ -143,7 +143,7 @@ def test_the_fast_score_is_the_sum_of_its_terms():
     """The fast score equals the sum of its terms for numbers, categories and codes."""
     shape = Shape(9, 2, (8,), "gaussian", categories=(3, 2))
     network = VAE(shape, seed=1).network(0)
-    network = Network(shape, {name: one + 0.3 for name, one in network.tensors.items()})
+    network = Network(shape, {name: tensor + 0.3 for name, tensor in network.tensors.items()})
     x = RNG.normal(size=(30, 9)).astype(np.float32)
     for block in shape.slot_slices:
         x[:, block] = np.eye(block.stop - block.start)[

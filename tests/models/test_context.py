@@ -32,9 +32,9 @@ def test_a_row_is_derived_alike_from_a_whole_history_and_from_its_last_rows(cont
     whole = derive(context, wild, times=MINUTES)
     for row in (11, 30, 59):
         rows = slice(row - 7, row + 1)
-        one = derive(context, wild[rows], times=MINUTES[rows], context_rows=7)
-        assert np.array_equal(one.features[-1], whole.features[row])
-        assert one.states.tolist() == [CONTEXT] * 7 + [SCORED]
+        last_rows = derive(context, wild[rows], times=MINUTES[rows], context_rows=7)
+        assert np.array_equal(last_rows.features[-1], whole.features[row])
+        assert last_rows.states.tolist() == [CONTEXT] * 7 + [SCORED]
 
 
 def test_sources_have_a_context_each():
@@ -53,20 +53,20 @@ def test_a_row_not_newer_than_the_one_before_is_late_and_no_context():
     times = MINUTES.copy()
     times[20] = times[19]
     times[40] = times[10]
-    found = derive(Context(over=5), ROWS, times=times)
-    assert np.flatnonzero(found.states == LATE).tolist() == [20, 40]
+    derived = derive(Context(over=5), ROWS, times=times)
+    assert np.flatnonzero(derived.states == LATE).tolist() == [20, 40]
     kept = np.delete(np.arange(60), [20, 40])
     alone = derive(Context(over=5), ROWS[kept], times=times[kept])
-    assert np.array_equal(found.features[kept], alone.features)
+    assert np.array_equal(derived.features[kept], alone.features)
 
 
 def test_rows_that_are_off_are_no_context():
     """Rows with the machine off are no context: the window spans the pause."""
     off = np.zeros(60, bool)
     off[20:30] = True
-    found = derive(Context(over=5), ROWS, left_out=off)
-    assert np.flatnonzero(found.states == OFF).tolist() == list(range(20, 30))
-    assert np.array_equal(found.features[~off], derive(Context(over=5), ROWS[~off]).features)
+    derived = derive(Context(over=5), ROWS, left_out=off)
+    assert np.flatnonzero(derived.states == OFF).tolist() == list(range(20, 30))
+    assert np.array_equal(derived.features[~off], derive(Context(over=5), ROWS[~off]).features)
 
 
 def test_a_gap_starts_the_context_anew_unless_it_is_filled():
@@ -80,27 +80,27 @@ def test_a_gap_starts_the_context_anew_unless_it_is_filled():
         "linear": (ROWS[29] + ROWS[31]) / 2,
     }
     for fill, row in filled.items():
-        found = derive(Context(over=5, every="1m", fill=fill), X, times=times)
-        assert np.flatnonzero(found.states == WARMING).tolist() == list(range(5))
+        derived = derive(Context(over=5, every="1m", fill=fill), X, times=times)
+        assert np.flatnonzero(derived.states == WARMING).tolist() == list(range(5))
         mean = np.stack([*ROWS[28:30], row, *ROWS[31:33]]).mean(axis=0)
-        assert found.features[32, 3:] == pytest.approx(ROWS[33] - mean, abs=1e-5)
+        assert derived.features[32, 3:] == pytest.approx(ROWS[33] - mean, abs=1e-5)
 
 
 def test_a_gap_as_long_as_the_context_is_not_filled():
     """A gap as long as the context is not filled, because old values are not valid any more."""
     times = MINUTES.copy()
     times[30:] += 3600.0
-    found = derive(Context(over=5, every="1m", fill="previous"), ROWS, times=times)
-    assert np.flatnonzero(found.states == WARMING).tolist() == [*range(5), *range(30, 35)]
+    derived = derive(Context(over=5, every="1m", fill="previous"), ROWS, times=times)
+    assert np.flatnonzero(derived.states == WARMING).tolist() == [*range(5), *range(30, 35)]
 
 
 def test_missing_values_are_left_out_of_the_mean():
     """A mean uses the rows that have the number; a missing number has no deviation."""
     X = ROWS.copy()
     X[10, 1] = np.nan
-    found = derive(Context(over=4), X).features
-    assert np.isnan(found[10, 4])
-    assert found[12, 4] == pytest.approx(X[12, 1] - X[[8, 9, 11], 1].mean(), abs=1e-6)
+    features = derive(Context(over=4), X).features
+    assert np.isnan(features[10, 4])
+    assert features[12, 4] == pytest.approx(X[12, 1] - X[[8, 9, 11], 1].mean(), abs=1e-6)
 
 
 def test_only_numbers_deviate():
@@ -124,9 +124,9 @@ def test_the_calendar_follows_the_clock_of_its_zone():
     ]
     times = np.array([moment.timestamp() for moment in moments])
     context = Context(derive=("value", "calendar"), timezone="Europe/Berlin")
-    found = derive(context, ROWS[:9], times=times)
-    assert found.states.tolist() == [SCORED] * 9
-    for row, moment in zip(found.features[:, 3:], moments, strict=True):
+    derived = derive(context, ROWS[:9], times=times)
+    assert derived.states.tolist() == [SCORED] * 9
+    for row, moment in zip(derived.features[:, 3:], moments, strict=True):
         local = moment.astimezone(zone)
         hour = 2 * np.pi * (local.hour * 3600 + local.minute * 60) / 86_400
         week = 2 * np.pi * (local.weekday() * 24 + local.hour + local.minute / 60) / 168

@@ -29,7 +29,7 @@ def test_uncorrelated_or_undated_rows_get_no_context():
 def test_short_sources_get_a_shorter_context():
     """A long source gets 10 previous rows, short ones get fewer."""
     chosen = [choose(walks(n), MINUTES[:n], ["a", "b"] * (n // 2))[0] for n in (1000, 100, 40, 30)]
-    assert [one and one.over for one in chosen] == [10, 10, 3, None]
+    assert [context and context.over for context in chosen] == [10, 10, 3, None]
     assert chosen[0].derive == ("value", "deviation")
     assert chosen[0].every is None
 

@@ -38,11 +38,11 @@ def test_the_brighter_a_vector_the_higher_its_score(
 ) -> None:
     """Digits scaled by 1.5 to a million score higher the larger the factor is."""
     normals = np.concatenate([digits[0][100:], digits[1][100:]])
-    for one in scored(version):
-        levels = [one.score(normals * np.float32(factor)) for factor in (1.0, *FACTORS)]
+    for scores in scored(version):
+        levels = [scores.score(normals * np.float32(factor)) for factor in (1.0, *FACTORS)]
         medians = [float(np.median(level)) for level in levels]
-        assert medians == sorted(set(medians)), one.config.score
-        assert min(auroc(levels[0], level) for level in levels[2:]) > 0.9, one.config.score
+        assert medians == sorted(set(medians)), scores.config.score
+        assert min(auroc(levels[0], level) for level in levels[2:]) > 0.9, scores.config.score
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -51,13 +51,13 @@ def test_a_pixel_further_out_of_range_scores_higher(
 ) -> None:
     """The further one pixel is out of range, the higher is the score."""
     normals = np.concatenate([digits[0][100:], digits[1][100:]])
-    for one in scored(version):
-        before = one.score(normals)
+    for scores in scored(version):
+        before = scores.score(normals)
         for distance in (64.0, 320.0, 1e3, 1e5, 1e7):
             broken = normals.copy()
             broken[:, 27] = sign * distance
-            after = one.score(broken)
-            assert (after > before).all(), (one.config.score, distance)
+            after = scores.score(broken)
+            assert (after > before).all(), (scores.config.score, distance)
             before = after
 
 

@@ -55,16 +55,16 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
             await browser.close()
 
 
-def _failures(said: ConsoleMessage) -> list[str]:
+def _failures(message: ConsoleMessage) -> list[str]:
     """Return an error of the page. Answers 401 and 409 are shown to the person and are none."""
-    refused = "status of 409" in said.text or "status of 401" in said.text
-    return [said.text] if said.type == "error" and not refused else []
+    refused = "status of 409" in message.text or "status of 401" in message.text
+    return [message.text] if message.type == "error" and not refused else []
 
 
 async def accessible(page: Page) -> None:
     """Fail if axe finds a problem of accessibility."""
-    found = await Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
+    results = await Axe().run(page)
+    assert results.violations_count == 0, results.generate_report()
 
 
 async def test_typical_and_drawn_vectors_are_shown_as_pictures(pump: Running, tab: Page) -> None:

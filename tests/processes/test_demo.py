@@ -23,10 +23,10 @@ def two_digits(monkeypatch):
 def test_the_demonstration_starts_learns_and_stops_its_service(tmp_path, capsys):
     """The demonstration starts a service, learns over HTTP, prints its conclusion and stops it."""
     demo.run(tmp_path, None, 0, keep=False)
-    said = capsys.readouterr().out
-    assert len(re.findall(r"^1(?:\.\.2)? +(?:replay|finetune) ", said, re.MULTILINE)) == 4
-    assert "after digit 2" in said
-    assert (tmp_path / "auroc.png").exists() == ("saved" in said)
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"^1(?:\.\.2)? +(?:replay|finetune) ", printed, re.MULTILINE)) == 4
+    assert "after digit 2" in printed
+    assert (tmp_path / "auroc.png").exists() == ("saved" in printed)
     assert not (tmp_path / "data").exists()
 
 
@@ -35,9 +35,9 @@ def test_the_demonstration_starts_learns_and_stops_its_service(tmp_path, capsys)
 def test_with_keep_the_service_stays(tmp_path, capsys):
     """With --keep the service stays, and the output says how to use and stop it."""
     demo.run(tmp_path, None, 0, keep=True)
-    said = capsys.readouterr().out
-    pid = int(re.search(r"kill (\d+)", said)[1])
-    url = re.search(r"goes on at (\S+)", said)[1]
+    printed = capsys.readouterr().out
+    pid = int(re.search(r"kill (\d+)", printed)[1])
+    url = re.search(r"goes on at (\S+)", printed)[1]
     try:
         demo.run(tmp_path, url, 0, keep=False)
         with Client(url) as client:

@@ -59,8 +59,8 @@ class OnItsOwnDisk(Up):
         subprocess.run([*enter, *command], check=True)
 
 
-def _client_of_trained(one: Up) -> Client:
-    client = Client(one.url())
+def _client_of_trained(service: Up) -> Client:
+    client = Client(service.url())
     client.create("pump", CONFIG)
     client.learn("pump", NORMAL)
     assert client.retrain("pump")["outcome"] == "promoted"
@@ -73,12 +73,12 @@ def disk(tmp_path_factory) -> Iterator[tuple[OnItsOwnDisk, Client]]:
     """Start a service with a champion on a disk that a test breaks and then repairs."""
     if not _MAY_MOUNT:
         pytest.skip("no file system can be mounted here")
-    one = OnItsOwnDisk(tmp_path_factory.mktemp("disk"))
+    service = OnItsOwnDisk(tmp_path_factory.mktemp("disk"))
     try:
-        with _client_of_trained(one) as client:
-            yield one, client
+        with _client_of_trained(service) as client:
+            yield service, client
     finally:
-        one.stop()
+        service.stop()
 
 
 def _scores(client: Client) -> bool:
@@ -101,15 +101,15 @@ def _buffered(client: Client) -> int:
     return answer.json()["buffered"] if answer.is_success else -1
 
 
-def _kill(one: Up, which: str) -> int:
-    (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
+def _kill(service: Up, which: str) -> int:
+    (victim,) = (pid for pid in children(service.process.pid) if which in _command(pid))
     os.kill(victim, signal.SIGKILL)
     return victim
 
 
-def _restart_api(one: Up) -> None:
-    victim = _kill(one, "service.api")
-    wait_for(lambda: _has_other_child(one.process.pid, "service.api", victim))
+def _restart_api(service: Up) -> None:
+    victim = _kill(service, "service.api")
+    wait_for(lambda: _has_other_child(service.process.pid, "service.api", victim))
 
 
 def _fill(folder: Path) -> Path:
@@ -124,37 +124,37 @@ def _fill(folder: Path) -> Path:
 
 def test_on_a_full_disk_scoring_goes_on(disk):
     """Scoring continues, in a new process too; learning is refused until there is room again."""
-    one, client = disk
-    filler = _fill(one.data)
+    service, client = disk
+    filler = _fill(service.data)
     assert wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
-    _restart_api(one)
+    _restart_api(service)
     wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
     filler.unlink()
     wait_for(lambda: _learn_status(client) == 202)
-    assert "Traceback" not in one.output
+    assert "Traceback" not in service.output
 
 
 def test_on_a_read_only_disk_scoring_goes_on(disk):
     """Scoring continues, in a new process too; everything works again once the disk does."""
-    one, client = disk
-    one.read_only()
-    _kill(one, "valkey")
+    service, client = disk
+    service.read_only()
+    _kill(service, "valkey")
     assert wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
-    _restart_api(one)
+    _restart_api(service)
     wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
-    one.writable()
+    service.writable()
     wait_for(lambda: _learn_status(client) == 202)
-    assert "Traceback" not in one.output
+    assert "Traceback" not in service.output
 
 
 def test_a_removed_metrics_folder_is_created_again(disk):
     """A batch is stored and acknowledged, and the folder is created again."""
-    one, client = disk
-    (folder,) = (one.data / "metrics").iterdir()
+    service, client = disk
+    (folder,) = (service.data / "metrics").iterdir()
     shutil.rmtree(folder)
     before = client.detector("pump")["buffered"]
     assert _learn_status(client) == 202
@@ -183,16 +183,16 @@ def test_a_removed_metrics_folder_is_created_again(disk):
 )
 def test_without_its_data_directory_nothing_is_acknowledged(disk, lost):
     """Without its directory the service acknowledges nothing; with it, all data is there again."""
-    one, client = disk
+    service, client = disk
     before = client.detector("pump")["buffered"]
-    place = one.data if lost == "." else one.data / lost
+    place = service.data if lost == "." else service.data / lost
     kept = place.with_name("elsewhere")
     place.rename(kept)
     wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "degraded")
-    wait_for(lambda: "the data directory was deleted or replaced" in one.output)
+    wait_for(lambda: "the data directory was deleted or replaced" in service.output)
     kept.rename(place)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "ready")
     wait_for(lambda: _buffered(client) >= before)
-    assert "Traceback" not in one.output
+    assert "Traceback" not in service.output

@@ -24,7 +24,7 @@ def test_the_commands_of_the_docs_find_a_pumps_faults(tmp_path):
     assert len(commands) == 2
     same = re.findall(r"^\$ .venv/bin/anamnesis (.*)$", README.read_text(), re.MULTILINE)
     assert [words for words in same if words.startswith(("learn", "score"))] == commands
-    said = ""
+    printed = ""
     with own_service.running(tmp_path / "data", keep=False) as url:
         for words in commands:
             command = [sys.executable, "-m", "service.cli", *shlex.split(words), "--url", url]
@@ -32,7 +32,7 @@ def test_the_commands_of_the_docs_find_a_pumps_faults(tmp_path):
                 command, cwd=tmp_path, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, done.stderr
-            said = done.stdout
-    incidents = [line for line in said.splitlines() if line.startswith("incident")]
+            printed = done.stdout
+    incidents = [line for line in printed.splitlines() if line.startswith("incident")]
     for machine, leading in (("pump-a", "flow"), ("pump-b", "temperature")):
-        assert any(f"of {machine}" in line and leading in line for line in incidents), said
+        assert any(f"of {machine}" in line and leading in line for line in incidents), printed

@@ -77,10 +77,10 @@ def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_
         wait_for(lambda: "store away" in logs["api"].read_text(), "the loss", *logs.values())
         wait_for(lambda: "store away" in logs["worker"].read_text(), "loss", *logs.values())
         _use(http)
-    said = "".join(log.read_text() for log in logs.values())
+    logged = "".join(log.read_text() for log in logs.values())
     key = "".join(signing.read_text().splitlines()[1:-1])
     for secret in (PASSWORD, ADMIN, METRICS, WRONG, made, key, str(int(MARKER)), NAME):
-        assert secret not in said, re.findall(f".*{re.escape(secret)}.*", said)[:3]
+        assert secret not in logged, re.findall(f".*{re.escape(secret)}.*", logged)[:3]
 
 
 def _use(http: httpx.Client) -> str:

@@ -25,11 +25,11 @@ NORMAL = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
 
 def children(pid: int) -> list[int]:
     """Return the process ids of all descendants."""
-    found = []
+    pids = []
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         for child in map(int, task.read_text().split()):
-            found += [child, *children(child)]
-    return found
+            pids += [child, *children(child)]
+    return pids
 
 
 def _hostile_folder(folder: Path) -> Path:
@@ -93,11 +93,11 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
         return started[-1]
 
     yield start
-    for one in started:
-        if one.process.poll() is None:
-            left = children(one.process.pid)
-            one.process.kill()
-            one.process.wait()
+    for service in started:
+        if service.process.poll() is None:
+            left = children(service.process.pid)
+            service.process.kill()
+            service.process.wait()
             wait_for(lambda left=left: not any(map(process_table.alive, left)))
 
 
@@ -136,18 +136,18 @@ def _serving(client: Client, name: str) -> dict | None:
 )
 def test_a_signal_stops_everything_with_status_0(up, sig):
     """After SIGTERM or Ctrl-C the service and all its processes end with status 0."""
-    one = up()
-    one.url()
-    descendants = children(one.process.pid)
-    assert one.stop(sig) == 0, one.output
+    service = up()
+    service.url()
+    descendants = children(service.process.pid)
+    assert service.stop(sig) == 0, service.output
     assert not any(map(process_table.alive, descendants))
-    assert "Traceback" not in one.output
+    assert "Traceback" not in service.output
 
 
 def test_a_drain_answers_only_requests_in_flight(up):
     """A request that has begun is answered while the service stops; new ones are refused."""
-    one = up()
-    host, port = one.url().removeprefix("http://").split(":")
+    service = up()
+    host, port = service.url().removeprefix("http://").split(":")
     # Half a request is sent; the rest follows once new connections are refused.
     request = http.client.HTTPConnection(host, int(port), timeout=20)
     body = b'{"retrain": {"min_vectors": null}}'
@@ -155,16 +155,16 @@ def test_a_drain_answers_only_requests_in_flight(up):
     request.putheader("content-type", "application/json")
     request.putheader("content-length", str(len(body)))
     request.endheaders(body[:10])
-    with Client(one.url()) as client:
+    with Client(service.url()) as client:
         assert client.health()  # by now the first half has been read
-    one.process.terminate()
+    service.process.terminate()
     wait_for(lambda: _refused(host, int(port)))
-    assert one.process.poll() is None
+    assert service.process.poll() is None
     request.send(body[10:])
     with request.getresponse() as answer:
         assert answer.status == 201
     request.close()
-    assert one.process.wait(20) == 0
+    assert service.process.wait(20) == 0
 
 
 def _refused(host: str, port: int) -> bool:
@@ -174,11 +174,11 @@ def _refused(host: str, port: int) -> bool:
 
 def test_a_second_service_on_the_same_directory_is_refused(up):
     """The second service says who uses the directory, and the first one continues."""
-    one = up()
-    url = one.url()
+    service = up()
+    url = service.url()
     two = up()
     assert two.process.wait(30) == 1
-    assert f"in use by another `anamnesis up` (process {one.process.pid} on " in two.output
+    assert f"in use by another `anamnesis up` (process {service.process.pid} on " in two.output
     with Client(url) as client:
         assert client.health()
 
@@ -195,15 +195,15 @@ def test_a_second_service_on_the_same_directory_is_refused(up):
 )
 def test_a_killed_child_comes_back(up, which):
     """Each child that dies is started again, and the service continues to learn."""
-    one = up()
-    with Client(one.url()) as client:
+    service = up()
+    with Client(service.url()) as client:
         client.create("pump", CONFIG)
-        (victim,) = (pid for pid in children(one.process.pid) if which in _command(pid))
+        (victim,) = (pid for pid in children(service.process.pid) if which in _command(pid))
         os.kill(victim, signal.SIGKILL)
-        wait_for(lambda: _has_other_child(one.process.pid, which, victim))
+        wait_for(lambda: _has_other_child(service.process.pid, which, victim))
         wait_for(lambda: _accepted(client))
         assert client.retrain("pump")["outcome"] == "promoted"
-    assert "child ended" in one.output or "store ended" in one.output
+    assert "child ended" in service.output or "store ended" in service.output
 
 
 def _command(pid: int) -> str:
@@ -227,9 +227,9 @@ def _accepted(client: Client) -> bool:
 
 def test_workers_share_the_port_and_the_metrics(up):
     """Several API processes answer on one port, and their counters are added up."""
-    one = up("--workers", "2")
-    url = one.url()
-    assert sum("service.api" in _command(pid) for pid in children(one.process.pid)) == 2
+    service = up("--workers", "2")
+    url = service.url()
+    assert sum("service.api" in _command(pid) for pid in children(service.process.pid)) == 2
     with Client(url) as client:
         client.create("pump", CONFIG)
         client.learn("pump", NORMAL)

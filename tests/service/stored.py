@@ -51,9 +51,9 @@ class Stored:
         return (await self.detectors.put(name, parse(config)))[1]
 
     async def get(self, name: str = "pump") -> Detector:
-        found = await self.detectors.get(name)
-        assert found is not None
-        return found
+        detector = await self.detectors.get(name)
+        assert detector is not None
+        return detector
 
     async def lease(self, name: str = "pump", seconds: float = 30.0) -> Lease:
         lease = await self.leases.acquire(name, seconds)

@@ -34,36 +34,38 @@ def admitted(version, X, near=None):
 
 def test_rows_that_the_champion_knows_pass(version):
     """Of a batch that the champion knows, at most one normal in a hundred is held back."""
-    found = admitted(version, normals_around(0.0, 2000))
-    assert found.held.mean() <= 0.01
-    assert found.known > 0.97
-    assert abs(found.known + found.novel + found.suspicious - 1) < 1e-9
-    assert found.well_known
+    admission = admitted(version, normals_around(0.0, 2000))
+    assert admission.held.mean() <= 0.01
+    assert admission.known > 0.97
+    assert abs(admission.known + admission.novel + admission.suspicious - 1) < 1e-9
+    assert admission.well_known
 
 
 def test_contamination_is_held_back(version):
     """If a tenth is anomalous, nearly all anomalies wait, and nearly no normals beside them."""
-    found = admitted(version, np.concatenate([normals_around(0.0, 900), scattered(100)]))
-    assert found.held[900:].mean() >= 0.95
-    assert found.held[:900].mean() <= 0.01
-    assert not found.well_known
+    admission = admitted(version, np.concatenate([normals_around(0.0, 900), scattered(100)]))
+    assert admission.held[900:].mean() >= 0.95
+    assert admission.held[:900].mean() <= 0.01
+    assert not admission.well_known
 
 
 def test_a_clump_that_is_a_tenth_of_its_batch_is_no_regime(version):
     """Similar anomalies that are a tenth of their batch are held back: faults repeat, too."""
-    found = admitted(version, np.concatenate([normals_around(0.0, 900), normals_around(8.0, 100)]))
-    assert found.held[900:].all()
+    admission = admitted(
+        version, np.concatenate([normals_around(0.0, 900), normals_around(8.0, 100)])
+    )
+    assert admission.held[900:].all()
 
 
 @pytest.mark.parametrize("others", [0, 300])
 def test_a_new_regime_passes_whole(version, others):
     """A new regime passes alone, and beside as many rows of an old one."""
-    found = admitted(
+    admission = admitted(
         version, np.concatenate([normals_around(8.0, 300), normals_around(0.0, others)])
     )
-    assert not found.held[:300].any()
-    assert found.novel > 0.4
-    assert not found.well_known
+    assert not admission.held[:300].any()
+    assert admission.novel > 0.4
+    assert not admission.well_known
 
 
 def test_a_batch_full_of_scattered_anomalies_does_not_pass(version):
@@ -83,17 +85,17 @@ def test_a_new_regime_can_enter_row_by_row(version):
 def test_rows_one_by_one_are_seldom_held_back(version):
     """Of rows that are sent one by one, 99 of 100 normals pass, too."""
     X = normals_around(0.0, 1000)
-    held = sum(admitted(version, X[i : i + 1], X[:200]).held[0] for i in range(1000))
-    assert held <= 15
+    held_back = sum(admitted(version, X[i : i + 1], X[:200]).held[0] for i in range(1000))
+    assert held_back <= 15
 
 
 def test_rows_with_gaps_are_judged_by_what_they_have():
     """With missing values, too, a new regime passes and scattered rows do not."""
     config = Config(missing="impute", model=Model(epochs=20))
     version = train(None, normals_around(0.0, 600), config)
-    for X, held in ((normals_around(8.0, 300), False), (scattered(300), True)):
+    for X, suspicious in ((normals_around(8.0, 300), False), (scattered(300), True)):
         X[RNG.random(X.shape) < 0.1] = np.nan
-        assert bool(admitted(version, X).held.mean() > 0.9) is held
+        assert bool(admitted(version, X).held.mean() > 0.9) is suspicious
 
 
 def test_a_thinned_batch_keeps_its_distribution():

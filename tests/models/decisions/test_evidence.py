@@ -148,7 +148,9 @@ def test_a_regime_that_comes_at_once_and_comes_again_is_no_walk() -> None:
         new = _normals(300, seed) + np.float32(shift) * other
         champion, reasons = _updated(champion, first, new)
         assert reasons == []
-    assert {one.novel is not None and one.novel > 0.5 for one in champion.lineage.regimes} == {
+    assert {
+        regime.novel is not None and regime.novel > 0.5 for regime in champion.lineage.regimes
+    } == {
         True,
         False,
     }

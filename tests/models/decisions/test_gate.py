@@ -16,8 +16,8 @@ def gate(evidence: dict) -> Verdict:
     for name, filled in (("synthetic", {"n": 1}), ("anchor", {"n": 1}), ("labelled", _LABELLED)):
         if name in given:
             given[name] = filled | given[name]
-    found = msgspec.convert(given, Evidence)
-    return deciding.gate(found, shadow=shadow and msgspec.convert(shadow, ShadowResult))
+    converted = msgspec.convert(given, Evidence)
+    return deciding.gate(converted, shadow=shadow and msgspec.convert(shadow, ShadowResult))
 
 
 _LABELLED = {"anomalies": 0, "normals": 0, "known": 0, "kept": 0}
@@ -151,4 +151,4 @@ def test_small_steps_away_from_the_anchor_are_stopped(more: dict, reason: str | 
         evidence["walked"] = walked
     reasons = gate({"anchor": evidence}).reasons
     assert len(reasons) == (reason is not None)
-    assert all(reason in one for one in reasons)
+    assert all(reason in given for given in reasons)

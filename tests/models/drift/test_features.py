@@ -22,11 +22,11 @@ def minutes(days: int, seed: int) -> np.ndarray:
 def moved(reference: Reference, X: np.ndarray) -> set[str]:
     """Return the features that alarm at any check of X, fifty rows apart."""
     test = FeatureTest(reference.expected, 1000, ("seasonal", "steady"), reference.wander)
-    found = set()
+    moved_features = set()
     for start in range(0, len(X), 50):
         test.update(reference.bin_counts(X[start : start + 50]))
-        found |= {one.feature for one in test.verdicts()[0] if one.alarm}
-    return found
+        moved_features |= {verdict.feature for verdict in test.verdicts()[0] if verdict.alarm}
+    return moved_features
 
 
 def test_a_season_that_was_learned_is_no_drift_and_a_step_is() -> None:
@@ -53,13 +53,13 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
             "u", 1, calm, np.full((1, 16), 1 / 16), np.ones(1), 1000, ("a",), 0.01,
             score_wander=wander,
         )  # fmt: skip
-        drift, found = DriftTests(baseline), set()
+        drift, states_seen = DriftTests(baseline), set()
         parts = [np.array_split(own, days * 30) for own in p_values(days, 1, shift)]
         for scores, p in zip(*parts, strict=True):
             counts = np.bincount(np.arange(len(p)) % 16, minlength=16)[None]
             drift.update(Sample(scores, p, 0, len(p), counts))
-            found.add(drift.verdict().state)
-        return found
+            states_seen.add(drift.verdict().state)
+        return states_seen
 
     far = float(reference.score_wander[0])
     assert "new_regime" in states(0.0, 5, 0.0)

@@ -23,7 +23,7 @@ def test_the_learned_mix_is_no_drift():
     verdict = verdict_on(10, 500, 400, 100)
     assert (verdict.statistic, verdict.alarm) == (0.0, False)
     assert verdict.none == pytest.approx(10 / 1010, abs=1e-6)
-    assert [one.state for one in verdict.known] == ["returning", "present", "present"]
+    assert [regime.state for regime in verdict.known] == ["returning", "present", "present"]
 
 
 def test_another_mix_has_its_total_variation_and_names_the_absent_regime():
@@ -31,7 +31,7 @@ def test_another_mix_has_its_total_variation_and_names_the_absent_regime():
     verdict = verdict_on(0, 1000, 0, 0)
     assert verdict.statistic == 0.5
     assert verdict.alarm
-    assert [one.state for one in verdict.known] == ["returning", "absent", "absent"]
+    assert [regime.state for regime in verdict.known] == ["returning", "absent", "absent"]
 
 
 def test_few_rows_give_no_share_and_no_alarm():
@@ -39,7 +39,7 @@ def test_few_rows_give_no_share_and_no_alarm():
     verdict = verdict_on(0, 99, 0, 0)
     assert not verdict.alarm
     assert verdict.none is None
-    assert {one.state for one in verdict.known} == {"unknown"}
+    assert {regime.state for regime in verdict.known} == {"unknown"}
 
 
 def test_chance_alone_does_not_alarm():
@@ -77,7 +77,7 @@ def test_another_mix_explains_scores_but_no_burst(
     scores_moved: bool, burst: bool, inputs_moved: bool, state: str
 ):
     """A changed mix explains moved scores, so nothing is to be learned; a burst still alarms."""
-    found = state_of(
+    reached = state_of(
         scores_moved=scores_moved, inputs_moved=inputs_moved, burst=burst, mix_moved=True
     )
-    assert found == state
+    assert reached == state

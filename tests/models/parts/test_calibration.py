@@ -117,8 +117,8 @@ def test_a_calibration_is_carried_even_if_the_order_of_scores_changes() -> None:
         return scores + rng.normal(1, 2, len(scores))
 
     threshold = np.quantile(carried(real, generated, changed_scores(generated)), 0.99)
-    held = (changed_scores(rng.normal(0, 1, 200_000)) >= threshold).mean()
-    assert held == pytest.approx(0.01, abs=0.003)
+    alarm_rate = (changed_scores(rng.normal(0, 1, 200_000)) >= threshold).mean()
+    assert alarm_rate == pytest.approx(0.01, abs=0.003)
 
 
 @given(st.integers(1, 40), st.integers(3, 40))
@@ -142,22 +142,22 @@ def test_old_and_new_scores_are_mixed_in_their_ratio() -> None:
 def test_a_few_scores_with_a_large_share_are_repeated() -> None:
     """Fifty scores that count as three tenths are repeated; enough of them are not."""
     old, few = np.linspace(0.0, 1.0, 800), np.linspace(2.0, 3.0, 50)
-    found = mixed(old, repeated(few, 0.3, len(old)), share_old=0.7)
-    assert (found.scores <= 1.0).sum() >= 799
-    assert (found.scores >= 2.0).mean() == pytest.approx(0.3, abs=0.001)
+    calibration = mixed(old, repeated(few, 0.3, len(old)), share_old=0.7)
+    assert (calibration.scores <= 1.0).sum() >= 799
+    assert (calibration.scores >= 2.0).mean() == pytest.approx(0.3, abs=0.001)
     # 50 distinct scores claim no more than their number allows: the interval is wider than theirs
-    assert found.false_alarm_rate(2.95).high - found.false_alarm_rate(2.95).rate > 0.01
+    assert calibration.false_alarm_rate(2.95).high - calibration.false_alarm_rate(2.95).rate > 0.01
     assert len(repeated(few, 0.01, 800)) == len(repeated(few, 0.0, 800)) == 50
 
 
 def test_the_rate_asked_for_is_held_on_fresh_normals() -> None:
     """Averaged over 200 calibrations of 300 normals, 1 % asked gives 1 %."""
     rng = np.random.default_rng(3)
-    held = []
+    alarms = []
     for _ in range(200):
         calibration = Calibration(np.sort(rng.normal(size=300)))
-        held.append((rng.normal(size=2000) >= calibration.threshold({"fpr": 0.01}).value).mean())
-    assert np.mean(held) == pytest.approx(0.01, abs=0.002)
+        alarms.append((rng.normal(size=2000) >= calibration.threshold({"fpr": 0.01}).value).mean())
+    assert np.mean(alarms) == pytest.approx(0.01, abs=0.002)
 
 
 def test_peaks_over_threshold_is_the_papers_formula() -> None:
@@ -181,8 +181,8 @@ def test_the_pot_policy_gives_the_p_value_at_its_threshold(hundred: Calibration)
 @pytest.mark.parametrize(("n", "k"), [(10, 0), (10, 10), (200, 2), (2_000, 20), (20_000, 9_000)])
 def test_the_held_rate_has_the_interval_of_clopper_and_pearson(n: int, k: int) -> None:
     """The interval equals the one from quantiles of the beta distribution."""
-    held = Calibration(np.arange(float(n))).false_alarm_rate(n - k)
-    assert held.rate == k / n
+    interval = Calibration(np.arange(float(n))).false_alarm_rate(n - k)
+    assert interval.rate == k / n
     low = beta.ppf(0.025, k, n - k + 1) if k else 0.0
     high = beta.ppf(0.975, k + 1, n - k) if k < n else 1.0
-    assert (held.low, held.high) == pytest.approx((low, high), rel=1e-9, abs=1e-12)
+    assert (interval.low, interval.high) == pytest.approx((low, high), rel=1e-9, abs=1e-12)

@@ -39,8 +39,8 @@ def test_generated_vectors_that_are_unlike_real_ones_do_not_move_the_calibration
 
     def error(which: slice | NDArray[np.int64]) -> float:
         before = drawn[0, which]
-        found = carried(old, before, before + change[which])
-        return abs(float(np.quantile(found, 0.99) - np.quantile(old + 1.0, 0.99)))
+        moved = carried(old, before, before + change[which])
+        return abs(float(np.quantile(moved, 0.99) - np.quantile(old + 1.0, 0.99)))
 
     assert error(slice(None)) > 0.4
     assert error(chosen) < 0.2

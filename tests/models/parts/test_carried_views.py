@@ -33,10 +33,10 @@ def moments(weights: Float64, means: Float64, covariances: Float64) -> tuple[Flo
     return mean, (weights[:, None, None] * outer).sum(axis=0)
 
 
-def of_kernels(found: Components) -> tuple[Float64, Float64]:
+def of_kernels(components: Components) -> tuple[Float64, Float64]:
     """Return mean and covariance of all kernels together."""
-    round_ = found.variances[:, None, None] * np.eye(found.centres.shape[1])
-    return moments(found.shares, found.centres, round_)
+    round_ = components.variances[:, None, None] * np.eye(components.centres.shape[1])
+    return moments(components.shares, components.centres, round_)
 
 
 def test_a_linear_map_moves_components_exactly() -> None:

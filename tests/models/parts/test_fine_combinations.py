@@ -45,16 +45,18 @@ def test_small_differences_of_dependent_sensors_are_found(
     later = Views.fit(np.concatenate([drawn, rows(of, 300, 2)]), 0)
     normals, astray = rows(of, 400, 3), rows(of, 400, 4)
     astray[:, 1] += np.float32(8.0 * NOISE)
-    for one in (views, later):
-        log, _, far, *_ = one.misfits(normals)
-        log_astray, _, far_astray, *_ = one.misfits(astray)
+    for fitted in (views, later):
+        log, _, far, *_ = fitted.misfits(normals)
+        log_astray, _, far_astray, *_ = fitted.misfits(astray)
         assert auroc(log, log_astray) > 0.95
         assert auroc(far, far_astray) > 0.85
-        back = Views.from_tensors(one.to_tensors())
+        back = Views.from_tensors(fitted.to_tensors())
         assert back is not None
-        np.testing.assert_array_equal(back.misfits(astray), one.misfits(astray))
+        np.testing.assert_array_equal(back.misfits(astray), fitted.misfits(astray))
         np.testing.assert_allclose(
-            one.misfits_of_one(astray[0]), [part[0] for part in one.misfits(astray)], rtol=1e-3
+            fitted.misfits_of_one(astray[0]),
+            [part[0] for part in fitted.misfits(astray)],
+            rtol=1e-3,
         )
     worst = astray[:1].copy()
     worst[:, 1] += np.float32(40.0 * NOISE)

@@ -64,16 +64,16 @@ def test_the_asked_rate_holds_on_later_normals(asked: float) -> None:
     assert chosen.per_day <= asked
     later = severities_in_runs(40_000, 2)
     rule = chosen.rule
-    found = incidents_opened(np.flatnonzero(later >= 1.0).tolist(), rule.k, rule.m)
-    found += incidents_opened(np.flatnonzero(later >= rule.alone).tolist(), 1, rule.m)
-    low, _ = poisson_interval(found)
+    opened = incidents_opened(np.flatnonzero(later >= 1.0).tolist(), rule.k, rule.m)
+    opened += incidents_opened(np.flatnonzero(later >= rule.alone).tolist(), 1, rule.m)
+    low, _ = poisson_interval(opened)
     assert low / 40_000 * DAY_OF_MINUTES <= 2 * asked
 
 
 def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     """For fewer false incidents a day a rule needs more alarming rows or a more severe one."""
-    found = count_openings(severities_in_runs(40_000, 1), 0.01)
-    rules = [choose(found, asked, DAY_OF_MINUTES, 0.01, 300.0).rule for asked in (10.0, 1.0, 0.2)]
+    counts = count_openings(severities_in_runs(40_000, 1), 0.01)
+    rules = [choose(counts, asked, DAY_OF_MINUTES, 0.01, 300.0).rule for asked in (10.0, 1.0, 0.2)]
     assert [LADDER.index((rule.k, rule.m)) for rule in rules] == sorted(
         LADDER.index((rule.k, rule.m)) for rule in rules
     )
@@ -81,7 +81,7 @@ def test_a_rarer_alarm_is_a_stricter_rule() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "rows_per_day"),
+    ("counts", "rows_per_day"),
     [
         (None, 1440.0),  # a version of an earlier release
         (
@@ -93,10 +93,10 @@ def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     ],
 )
 def test_with_too_few_rows_the_built_in_rule_decides(
-    found: OpeningCounts | None, rows_per_day: float | None
+    counts: OpeningCounts | None, rows_per_day: float | None
 ) -> None:
     """If calibration or traffic is too small, the built-in rule decides and states no rate."""
-    chosen = choose(found, 1.0, rows_per_day, 0.01, 300.0)
+    chosen = choose(counts, 1.0, rows_per_day, 0.01, 300.0)
     assert (chosen.rule.k, chosen.rule.m) == BUILT_IN
     assert (chosen.calibration, chosen.per_day, chosen.high) == ("insufficient", None, None)
     assert chosen.rule.alone > 1.0
@@ -111,9 +111,9 @@ def test_without_an_alarm_the_upper_bound_is_stated() -> None:
 
 def test_a_curve_is_read_back_from_the_lineage() -> None:
     """A curve is read back from a version's lineage; one for other rules is ignored."""
-    found = count_openings(severities_in_runs(2_000, 3), 0.01)
+    counts = count_openings(severities_in_runs(2_000, 3), 0.01)
     others = FalseIncidents(rows=3, openings=(1,), peaks=(), alpha=0.1)
-    for kept, expected in ((found.to_lineage(), found), (None, None), (others, None)):
+    for kept, expected in ((counts.to_lineage(), counts), (None, None), (others, None)):
         assert OpeningCounts.from_lineage(SimpleNamespace(incidents=kept)) == expected
 
 

@@ -51,8 +51,8 @@ def test_draws_of_many_latents_take_little_memory() -> None:
 def test_the_same_seed_gives_the_same_mixture() -> None:
     """The same seed gives the same mixture, bit for bit."""
     z = np.random.default_rng(0).normal(size=(600, 2)).astype(np.float32)
-    one, other = (Mixture.fit(z, seed=3) for _ in range(2))
-    np.testing.assert_array_equal(one.factors, other.factors)
+    first, other = (Mixture.fit(z, seed=3) for _ in range(2))
+    np.testing.assert_array_equal(first.factors, other.factors)
 
 
 def test_initial_centres_fall_into_different_groups() -> None:

@@ -149,6 +149,6 @@ def test_an_invalid_flag_of_the_processor_causes_no_warning() -> None:
 
     weight = np.array([[np.inf, 1.0], [-np.inf, 1.0]], np.float32)
     boundaries = Boundaries(weight, np.zeros(2, np.float32), np.zeros((2, 1), np.float32))
-    found = boundaries.nearest(Flagging(), np.ones((3, 2), np.float32))
-    assert set(found) <= {0, 1}
-    assert found.shape == (3,)
+    regimes = boundaries.nearest(Flagging(), np.ones((3, 2), np.float32))
+    assert set(regimes) <= {0, 1}
+    assert regimes.shape == (3,)

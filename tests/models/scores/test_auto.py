@@ -198,7 +198,7 @@ def test_an_old_regime_stays_normal_without_its_rows() -> None:
     assert v2.is_anomaly(np.full((1, 6), 4.0, np.float32))[0]
     naive = train(v1, second, Config(score="auto", strategy="finetune"))
     assert naive.is_anomaly(fresh).mean() > 0.5
-    sizes = [sum(one.nbytes for one in v.scoring.values()) for v in (v1, v2)]
+    sizes = [sum(array.nbytes for array in v.scoring.values()) for v in (v1, v2)]
     assert sizes[1] < 2 * sizes[0]
 
 
@@ -280,7 +280,11 @@ def test_for_pictures_the_network_and_the_distance_count() -> None:
     assert version.is_anomaly(fresh).mean() < 0.05
     alone = [version.judge(row[None]).scores[0] for row in odd[:5]]
     np.testing.assert_array_equal(alone, version.score(odd[:5]))
-    assert all(np.isfinite(one.contribution) for row in version.explain(odd[:3], 5) for one in row)
+    assert all(
+        np.isfinite(attribution.contribution)
+        for row in version.explain(odd[:3], 5)
+        for attribution in row
+    )
 
 
 def test_an_artifact_of_pictures_with_six_parts_gets_two_in_its_next_version(

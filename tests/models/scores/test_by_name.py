@@ -107,8 +107,8 @@ def test_neighbours_are_found_and_measured_exactly() -> None:
     vectors = (1000 + rng.normal(size=(300, 3))).astype(np.float32)
     x = (1000 + rng.normal(size=(40, 3))).astype(np.float32)
     distances = np.linalg.norm(x[:, None].astype(float) - vectors, axis=2)
-    rows, found = Bank(vectors).neighbours(x, NEIGHBOURS)
-    np.testing.assert_allclose(found, np.sort(distances, axis=1)[:, :NEIGHBOURS], rtol=1e-4)
+    rows, measured = Bank(vectors).neighbours(x, NEIGHBOURS)
+    np.testing.assert_allclose(measured, np.sort(distances, axis=1)[:, :NEIGHBOURS], rtol=1e-4)
     np.testing.assert_array_equal(rows[:, 0], distances.argmin(axis=1))
 
 

@@ -24,8 +24,8 @@ from models.scores.by_regime import (
 def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
     """The i-th largest of n scores has the surprise -log(i / (n + 1)); it rises in between."""
     calibration = Calibration(np.arange(99.0))
-    found = Surprise(calibration)(np.array([98.0, 89.0, 0.0]))
-    np.testing.assert_allclose(found, -np.log([0.01, 0.10, 0.99]))
+    surprises = Surprise(calibration)(np.array([98.0, 89.0, 0.0]))
+    np.testing.assert_allclose(surprises, -np.log([0.01, 0.10, 0.99]))
     rising = Surprise(calibration)(np.linspace(0, 500, 9_999))
     assert (np.diff(rising) > 0).all()
     beyond = Surprise(calibration)(np.array([98.0 + calibration.sigma]))
@@ -35,9 +35,9 @@ def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
 
 def test_equal_scores_are_as_rare_as_all_of_them() -> None:
     """Of nine scores five are equal and largest: p is 0.5 there, and 0.1 above."""
-    found = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
-    assert found[0] == pytest.approx(-np.log(0.5))
-    assert found[1] >= -np.log(0.1)
+    surprises = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
+    assert surprises[0] == pytest.approx(-np.log(0.5))
+    assert surprises[1] >= -np.log(0.1)
 
 
 @given(st.lists(st.integers(-3, 3), min_size=12), st.floats(-10, 1e30))
@@ -45,8 +45,8 @@ def test_a_score_alone_is_as_surprising_as_among_others(table: list[int], score:
     """A score alone has the same surprise as among others, also at ties and in the tail."""
     surprise = Surprise(Calibration(np.sort(np.array(table, np.float64))))
     scores = np.array([-1e30, *range(-3, 5), score])
-    found = [surprise.of_one(own) for own in scores.tolist()]
-    np.testing.assert_allclose(found, surprise(scores), rtol=1e-12, atol=1e-12)
+    surprises = [surprise.of_one(own) for own in scores.tolist()]
+    np.testing.assert_allclose(surprises, surprise(scores), rtol=1e-12, atol=1e-12)
 
 
 def test_the_rate_holds_inside_every_regime() -> None:
@@ -82,10 +82,10 @@ def test_calibration_moves_regime_by_regime() -> None:
     before = np.concatenate([np.linspace(0, 99, 500), np.linspace(1000, 1099, 500)])
     after = before + np.repeat([1.0, -7.0], 500)
     numbers = np.repeat([1, 2], 500)
-    found = carried_tables(tables, numbers, numbers, before, after)
-    np.testing.assert_allclose(found[1], tables[1] + 1)
-    np.testing.assert_allclose(found[2], tables[2] - 7)
-    assert set(found) == {1, 2}
+    moved = carried_tables(tables, numbers, numbers, before, after)
+    np.testing.assert_allclose(moved[1], tables[1] + 1)
+    np.testing.assert_allclose(moved[2], tables[2] - 7)
+    assert set(moved) == {1, 2}
     assert set(carried_tables(None, numbers, numbers, before, after)) == {1, 2}
 
 
@@ -93,14 +93,14 @@ def test_calibration_scores_move_to_another_regime_like_vectors() -> None:
     """If vectors that score above 80 move to another regime, such calibration scores move, too."""
     before = np.linspace(0, 100, 1_001)
     was = np.ones(1_001, np.int64)
-    found = carried_tables(
+    moved = carried_tables(
         {1: np.arange(100.0)}, was, np.where(before > 80, 3, 1), before, before - 2
     )
-    assert set(found) == {1, 3}
-    np.testing.assert_allclose(found[1], np.arange(len(found[1])) - 2, atol=1)
-    np.testing.assert_allclose(found[3], np.arange(100 - len(found[3]), 100) - 2, atol=1)
-    assert len(found[1]) == pytest.approx(80, abs=2)
-    assert len(found[1]) + len(found[3]) == pytest.approx(100, abs=1)
+    assert set(moved) == {1, 3}
+    np.testing.assert_allclose(moved[1], np.arange(len(moved[1])) - 2, atol=1)
+    np.testing.assert_allclose(moved[3], np.arange(100 - len(moved[3]), 100) - 2, atol=1)
+    assert len(moved[1]) == pytest.approx(80, abs=2)
+    assert len(moved[1]) + len(moved[3]) == pytest.approx(100, abs=1)
 
 
 def test_calibration_tables_are_joined_and_read_back() -> None:

@@ -73,8 +73,8 @@ def test_numpy_and_torch_compute_the_same_score(
             parameter.add_(0.2 * torch.randn(parameter.shape, generator=rng))
         x = torch.rand(1, 20, d, generator=rng)
         expected = vae(x, torch.zeros(1, 20, latent))[0].double().numpy()
-    found = Scorer("elbo", vae.network(0))(x[0].numpy())
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    scores = Scorer("elbo", vae.network(0))(x[0].numpy())
+    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("kind", ["elbo", "reconstruction"])

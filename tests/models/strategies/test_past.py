@@ -89,25 +89,25 @@ def test_the_penalty_of_ewc_is_a_weighted_square(first: Version, blob: Array) ->
 def test_soft_targets_cost_nothing_where_the_answers_agree(likelihood: str) -> None:
     """D(x) is 0 for the teacher itself and positive for any other network."""
     shape = Shape(5, 2, (7,), likelihood)
-    one, other = VAE(shape, seed=1), VAE(shape, networks=3, seed=2)
+    small, other = VAE(shape, seed=1), VAE(shape, networks=3, seed=2)
     x = torch.rand(1, 9, 5)
-    same = divergence(one, one, x, torch.Generator())
+    same = divergence(small, small, x, torch.Generator())
     torch.testing.assert_close(same, torch.zeros(1, 9), atol=1e-5, rtol=0)
-    assert (divergence(one, other, x, torch.Generator()) > 0).all()
+    assert (divergence(small, other, x, torch.Generator()) > 0).all()
 
 
 def test_the_divergence_of_known_gaussians() -> None:
     """A decoder that is off by 2 in one feature, at noise 1, is 2 nats away."""
     shape = Shape(3, 2, (4,), "gaussian")
-    one, other = VAE(shape), VAE(shape)
+    first, other = VAE(shape), VAE(shape)
     with torch.no_grad():
         last = other.decoder.layers[-1]
         last.bias[..., 0] += 2.0
     x = torch.rand(1, 6, 3)
-    d = divergence(one, other, x, torch.Generator())
+    d = divergence(first, other, x, torch.Generator())
     torch.testing.assert_close(d, torch.full((1, 6), 2.0), atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(
-        misalignment(one, other, torch.zeros(6, 2)), torch.full((1, 6), 4.0), atol=1e-5, rtol=1e-5
+        misalignment(first, other, torch.zeros(6, 2)), torch.full((1, 6), 4.0), atol=1e-5, rtol=1e-5
     )
 
 
@@ -119,9 +119,9 @@ def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> No
     whole, other = batch.clone(), batch.clone()
     other[:, :5] += 1.0
     rngs = [torch.Generator().manual_seed(1) for _ in range(2)]
-    found, same = (loss(x, 5, rng) for x, rng in zip((whole, other), rngs, strict=True))
-    assert (found > 0).all()
-    torch.testing.assert_close(found, same)
+    losses, same = (loss(x, 5, rng) for x, rng in zip((whole, other), rngs, strict=True))
+    assert (losses > 0).all()
+    torch.testing.assert_close(losses, same)
 
 
 def test_the_previous_version_answers_with_code_and_reconstruction(first: Version) -> None:

@@ -6,9 +6,9 @@ from models.survey.learning_curves import Curve, allocate, fit_curve, learning_c
 def test_the_fit_returns_a_known_power_law():
     """From losses on a power law the fit returns that law."""
     n = np.array([10.0, 20.0, 40.0, 80.0])
-    found = fit_curve(n, -2.0 + 7.0 * n**-0.5)
-    assert np.allclose(found, (-2.0, 7.0, 0.5))
-    assert np.isclose(found.gain(100, 300), 7.0 * (0.1 - 0.05))
+    curve = fit_curve(n, -2.0 + 7.0 * n**-0.5)
+    assert np.allclose(curve, (-2.0, 7.0, 0.5))
+    assert np.isclose(curve.gain(100, 300), 7.0 * (0.1 - 0.05))
 
 
 def test_losses_that_do_not_fall_give_a_flat_curve():

@@ -13,9 +13,9 @@ def blobs(*centres: float, n: int = 300) -> np.ndarray:
 @pytest.mark.parametrize("centres", [(0.0,), (0.0, 8.0), (0.0, 8.0, 16.0)])
 def test_each_separate_group_of_codes_is_a_mode(centres: tuple[float, ...]):
     """Codes around centres with valleys between them have one mode per centre."""
-    found = modes(blobs(*centres), seed=0).reshape(len(centres), -1)
-    assert [len(np.unique(row)) for row in found] == [1] * len(centres)
-    assert len(np.unique(found)) == len(centres)
+    modes_found = modes(blobs(*centres), seed=0).reshape(len(centres), -1)
+    assert [len(np.unique(row)) for row in modes_found] == [1] * len(centres)
+    assert len(np.unique(modes_found)) == len(centres)
 
 
 def test_an_idle_latent_has_no_influence():

@@ -38,13 +38,13 @@ def test_two_labelled_rows_stop_alarming() -> None:
     elsewhere = odd * np.array([1.0, -1.0, -1.0, -1.0], np.float32)
     assert taught.is_anomaly(elsewhere).all()
     assert taught.is_anomaly(rng.normal(size=(2000, 4)) * [1, 0, 1, 1] + 0.0).mean() < 1.0
-    held = rng.normal(size=(2000, 4)).astype(np.float32)
-    held[:, 1] = held[:, 0] + 0.1 * held[:, 1]
-    assert taught.is_anomaly(held).mean() < 0.03
+    held_out = rng.normal(size=(2000, 4)).astype(np.float32)
+    held_out[:, 1] = held_out[:, 0] + 0.1 * held_out[:, 1]
+    assert taught.is_anomaly(held_out).mean() < 0.03
     alone = train(first, odd, CONFIG, vouched=np.ones(2, bool))
     assert not alone.is_anomaly(odd).any()
     assert alone.is_anomaly(elsewhere).all()
-    assert alone.is_anomaly(held).mean() < 0.03
+    assert alone.is_anomaly(held_out).mean() < 0.03
     assert (alone.lineage.n_new, alone.lineage.learned) == (2, 1002)
     many = (odd[0] + 0.1 * rng.normal(size=(58, 4))).astype(np.float32)
     dismissed = train(first, many, CONFIG, vouched=np.ones(58, bool))
@@ -54,7 +54,7 @@ def test_two_labelled_rows_stop_alarming() -> None:
     regime = (odd[0] + 0.3 * rng.normal(size=(400, 4))).astype(np.float32)
     taught = train(first, regime, CONFIG, vouched=np.ones(400, bool))
     assert taught.is_anomaly(regime).mean() < 0.05
-    assert taught.is_anomaly(held).mean() < 0.03
+    assert taught.is_anomaly(held_out).mean() < 0.03
     with pytest.raises(VectorError, match="a training needs 32"):
         train(first, odd, CONFIG)
 

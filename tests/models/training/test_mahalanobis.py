@@ -40,15 +40,18 @@ def test_the_score_equals_the_formula_of_the_paper() -> None:
 
 def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
     """A word is as far out as it is rare, and the slots' covariance is read back exactly."""
-    one = np.array([0.01, 0.19, 0.8])
+    frequencies = np.array([0.01, 0.19, 0.8])
     covariance = np.zeros((4, 4))
-    covariance[0, 0], covariance[1:, 1:] = 1.0, np.diag(one) - np.outer(one, one)
-    means = np.concatenate([[0.0], one])[None]
+    covariance[0, 0], covariance[1:, 1:] = (
+        1.0,
+        np.diag(frequencies) - np.outer(frequencies, frequencies),
+    )
+    means = np.concatenate([[0.0], frequencies])[None]
     tied = TiedGaussians.with_ridge(np.ones(1), means, covariance, slots=3)
     np.testing.assert_allclose(tied.covariance(slots=3), covariance, atol=1e-6)
     words = np.concatenate([np.zeros((3, 1)), np.eye(3)], axis=1).astype(np.float32)
     squares = 2.0 * MahalanobisScore(tied)(words)
-    np.testing.assert_allclose(squares, 1.0 / one - 1.0, rtol=0.15)  # Pearson's chi square
+    np.testing.assert_allclose(squares, 1.0 / frequencies - 1.0, rtol=0.15)  # Pearson's chi square
     unknown = np.float32([[0.0, 0.0, 0.0, 0.0]])
     assert np.isfinite(MahalanobisScore(tied)(unknown)).all()
 
@@ -93,12 +96,12 @@ def test_nine_digits_are_learned_in_milliseconds_and_none_is_forgotten(
         start = time.perf_counter()
         version = train(version, digits[digit][:120], KIND)
         seconds.append(time.perf_counter() - start)
-    held = [version.is_anomaly(digits[digit][120:]).mean() for digit in range(1, 10)]
+    alarm_rates = [version.is_anomaly(digits[digit][120:]).mean() for digit in range(1, 10)]
     normal = np.concatenate([version.score(digits[digit][120:]) for digit in range(1, 10)])
     zero = version.score(digits[0])
     truth = np.repeat([0, 1], [len(normal), len(zero)])
     assert roc_auc_score(truth, np.concatenate([normal, zero])) > 0.9
-    assert np.mean(held) < 0.03
+    assert np.mean(alarm_rates) < 0.03
     assert np.median(seconds) < 10
     assert len(version.latents.weights) == 9
 
@@ -152,7 +155,7 @@ def test_regimes_are_numbered_with_sizes_and_curves(digits: dict[int, Array]) ->
     version = None
     for digit in (1, 2, 1):
         version = train(version, digits[digit][:120], KIND)
-    assert [(one.number, one.size, one.seen) for one in version.regimes] == [
+    assert [(regime.number, regime.size, regime.seen) for regime in version.regimes] == [
         (1, 240, 3),
         (2, 120, 2),
     ]
@@ -166,7 +169,7 @@ def test_regimes_are_numbered_with_sizes_and_curves(digits: dict[int, Array]) ->
         version.regimes[1].typical, digits[2][:120].mean(axis=0), atol=0.3 * digits[2].std()
     )
     named = train(version, digits[3][:120], KIND, labels=np.repeat([3, 4], [100, 20]))
-    assert [one.size for one in named.regimes] == [240, 120, 100, 20]
+    assert [regime.size for regime in named.regimes] == [240, 120, 100, 20]
     assert named.regimes[2].about.alarms is None
 
 
@@ -183,8 +186,8 @@ def test_regimes_stay_after_a_change_of_kind(
     """After a change of kind every learned vector belongs to a regime."""
     first, second = (Config(kind=kind) for kind in order)
     version = train(train(None, digits[1][:120], first), digits[2][:120], second)
-    assert sum(one.size for one in version.regimes) == pytest.approx(240, abs=2)
-    assert {one.seen for one in version.regimes} == {1, 2}
+    assert sum(regime.size for regime in version.regimes) == pytest.approx(240, abs=2)
+    assert {regime.seen for regime in version.regimes} == {1, 2}
 
 
 def test_options_of_another_kind_are_refused() -> None:

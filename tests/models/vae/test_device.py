@@ -78,4 +78,4 @@ def test_a_step_keeps_every_tensor_on_the_device(strategy: str) -> None:
         each = each + more
     Adam([gradient.flat]).step(0.01)
     RunningNoise(vae, warm=True).update(gradient.squares)
-    assert {one.device.type for one in (each, gradient.flat, vae.noise)} == {"meta"}
+    assert {tensor.device.type for tensor in (each, gradient.flat, vae.noise)} == {"meta"}

@@ -42,8 +42,8 @@ def test_loss_and_gradients_equal_those_of_autograd(seed: int, likelihood: str) 
     expected = loss(vae, x, 0.7)
     expected.sum().backward()
     gradient(torch.rand(3, 7, 11), 1.0, rng(), read_loss=False)  # no effect on what follows
-    found = gradient(x, 0.7, rng(), read_loss=True)
-    torch.testing.assert_close(found, expected.detach())
+    own_loss = gradient(x, 0.7, rng(), read_loss=True)
+    torch.testing.assert_close(own_loss, expected.detach())
     for mine, its in zip(other.parameters(), vae.parameters(), strict=True):
         assert mine.grad is not None
         wanted = torch.zeros_like(its) if its.grad is None else its.grad

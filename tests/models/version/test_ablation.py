@@ -16,17 +16,17 @@ def test_a_contribution_is_the_distance_minus_that_of_the_other_features() -> No
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
     tied = TiedGaussians.with_ridge(np.ones(1), np.zeros((1, 3)), covariance)
     x = np.array([[3.0, -1.0, 2.0]], np.float32)
-    found = ablate(x, np.array([[0, 1, 2]]), np.arange(3), tied.fill, MahalanobisScore(tied))
+    ablation = ablate(x, np.array([[0, 1, 2]]), np.arange(3), tied.fill, MahalanobisScore(tied))
     whole = covariance + 0.01 * np.eye(3)
     for j in range(3):
         rest = [i for i in range(3) if i != j]
         others = whole[np.ix_(rest, rest)]
         alone = 0.5 * x[0, rest] @ np.linalg.solve(others, x[0, rest])
         np.testing.assert_allclose(
-            found.falls[0, j], MahalanobisScore(tied)(x)[0] - alone, rtol=1e-4
+            ablation.falls[0, j], MahalanobisScore(tied)(x)[0] - alone, rtol=1e-4
         )
         mean = whole[j, rest] @ np.linalg.solve(others, x[0, rest])
-        np.testing.assert_allclose(found.expected[0, j], mean, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(ablation.expected[0, j], mean, rtol=1e-4, atol=1e-6)
 
 
 def test_of_many_features_the_most_suspicious_are_tried() -> None:
@@ -79,6 +79,10 @@ def test_many_rows_at_once_are_explained_as_each_alone(config: Config) -> None:
     some = [0, 7, 500, 595]
     whole = version.explain(X, 2)
     for i, alone in zip(some, version.explain(X[some], 2), strict=True):
-        assert [one.feature for one in whole[i]] == [one.feature for one in alone]
-        assert [one.expected for one in whole[i]] == pytest.approx([one.expected for one in alone])
+        assert [attribution.feature for attribution in whole[i]] == [
+            attribution.feature for attribution in alone
+        ]
+        assert [attribution.expected for attribution in whole[i]] == pytest.approx(
+            [attribution.expected for attribution in alone]
+        )
     assert version.explain(X[:0], 2) == []

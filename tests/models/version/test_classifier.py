@@ -77,9 +77,9 @@ def test_finetuning_is_biased_to_new_classes(
 ) -> None:
     """Finetuning assigns everything to new classes; strategies that keep vectors do not."""
     version = learn_two_then_two(digits, Config(strategy=strategy, model=QUICK))
-    found = shares_of_right_labels(version, digits)
-    assert old[0] <= np.mean(found[:2]) <= old[1]
-    assert new[0] <= np.mean(found[2:]) <= new[1]
+    shares = shares_of_right_labels(version, digits)
+    assert old[0] <= np.mean(shares[:2]) <= old[1]
+    assert new[0] <= np.mean(shares[2:]) <= new[1]
     if len(version.kept):
         named = version.memory[EXEMPLARS]
         assert len(named) == len(version.kept)

@@ -64,7 +64,7 @@ def test_an_explanation_names_only_observed_features(version, parts) -> None:
     X = parts[1][:5].copy()
     X[:, 4] = NAN
     for row in version.explain(X, 8):
-        assert "4" not in [one.feature for one in row]
+        assert "4" not in [attribution.feature for attribution in row]
         assert len(row) == 7
 
 
@@ -112,8 +112,8 @@ def test_an_artifact_of_format_3_gets_the_map_for_gaps(version, parts, monkeypat
     X = with_gaps(parts[1][:50], 0.3)
     tensors, about = artifact.decode(version.to_bytes())
     monkeypatch.setattr(artifact, "FORMAT", 3)
-    of_before = {name: one for name, one in tensors.items() if not name.startswith("gaps.")}
-    about = {name: one for name, one in about.items() if name != "format"}
+    of_before = {name: tensor for name, tensor in tensors.items() if not name.startswith("gaps.")}
+    about = {name: value for name, value in about.items() if name != "format"}
     loaded = Version.from_bytes(artifact.encode(of_before, about))
     assert loaded.gaps is None
     np.testing.assert_array_equal(loaded.score(X), version.score(X))

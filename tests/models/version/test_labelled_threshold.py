@@ -86,22 +86,22 @@ def test_no_other_threshold_is_better(judged: list[tuple[float, bool]], beta: fl
 
 def test_labels_decide_from_five_of_each() -> None:
     """With five labels of each kind they decide; alpha is the p-value at the threshold."""
-    found = threshold_for(
+    threshold = threshold_for(
         [97.0, 98.0, 99.0, 100.0, 101.0], [10.0, 20.0, 30.0, 40.0, 93.0], beta=1.0
     )
-    assert found.value == 95.0
-    assert found.alpha == HUNDRED.p_values(np.array([95.0]))[0]
-    assert found.calibration == "exact"
-    assert found.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST}
+    assert threshold.value == 95.0
+    assert threshold.alpha == HUNDRED.p_values(np.array([95.0]))[0]
+    assert threshold.calibration == "exact"
+    assert threshold.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST}
 
 
 @pytest.mark.parametrize(("at", "alpha"), [(0.0, 0.1), (1e6, 0.001)])
 def test_labels_move_the_threshold_by_a_factor_of_ten(at: float, alpha: float) -> None:
     """Labels move the threshold by at most a factor of ten in p, and `bounded` says so."""
     anomalies = [at + 60.0 + i for i in range(5)]
-    found = threshold_for(anomalies, [at + i for i in range(5)], beta=1.0)
-    assert found.value == HUNDRED.threshold({"fpr": alpha}).value
-    assert found.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST, "bounded": 1}
+    threshold = threshold_for(anomalies, [at + i for i in range(5)], beta=1.0)
+    assert threshold.value == HUNDRED.threshold({"fpr": alpha}).value
+    assert threshold.labels == {"anomaly": 5, "normal": 5, "needed": FEWEST, "bounded": 1}
 
 
 @pytest.mark.parametrize(
@@ -112,13 +112,13 @@ def test_too_few_labels_leave_the_threshold_at_one_percent(
     anomalies: list[float], normals: list[float]
 ) -> None:
     """With too few different scores of a kind the threshold is that of 1 %, and it says so."""
-    found = threshold_for(anomalies, normals, miss=10.0, false_alarm=1.0)
+    threshold = threshold_for(anomalies, normals, miss=10.0, false_alarm=1.0)
     asked = HUNDRED.threshold({"fpr": 0.01})
-    assert (found.value, found.alpha, found.calibration) == (
+    assert (threshold.value, threshold.alpha, threshold.calibration) == (
         asked.value, 0.01, "insufficient",
     )  # fmt: skip
-    assert found.labels is not None
-    assert found.labels["anomaly"] == len(set(anomalies))
+    assert threshold.labels is not None
+    assert threshold.labels["anomaly"] == len(set(anomalies))
 
 
 def test_a_version_scores_the_labels_itself() -> None:
@@ -131,6 +131,6 @@ def test_a_version_scores_the_labels_itself() -> None:
     assert Version.from_bytes(version.to_bytes()).config.threshold == policy
     far = X[:8] + 9.0
     labels = Labels(np.concatenate([far, X[:8]]), np.arange(16) < 8)
-    found = version.threshold_for(policy, labels)
-    assert version.score(X[:8]).max() < found.value < version.score(far).min()
-    assert found.value == representable(np.array([found.value]))[0]
+    threshold = version.threshold_for(policy, labels)
+    assert version.score(X[:8]).max() < threshold.value < version.score(far).min()
+    assert threshold.value == representable(np.array([threshold.value]))[0]

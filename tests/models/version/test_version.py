@@ -120,7 +120,7 @@ def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Arr
     alone = [first.judge(row[None]) for row in X]
     # A processor may round the products of one row and of a matrix differently.
     np.testing.assert_allclose(
-        [one.scores for one in alone], [first.score(row[None]) for row in X], rtol=1e-5
+        [judgement.scores for judgement in alone], [first.score(row[None]) for row in X], rtol=1e-5
     )
     of_list = first.judge(X[:1].tolist()).scores  # type: ignore[arg-type]
     np.testing.assert_allclose(of_list, alone[0].scores, rtol=1e-5)

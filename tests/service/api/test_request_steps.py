@@ -86,8 +86,8 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     loop = asyncio.get_running_loop()
     server = ServerState()
     made = [HttpProtocol(config, server, state, loop) for _ in range(n)]
-    for one in made:
-        one.connection_made(Sink())
+    for connection in made:
+        connection.connection_made(Sink())
     return lane, made
 
 

@@ -27,13 +27,13 @@ def turns_to_accept(settings: Settings) -> int:
         nonlocal turn
         loop = asyncio.get_running_loop()
         sockets = descriptors(listener, settings)
-        servers = [await loop.create_server(Accepted, sock=one) for one in sockets]
+        servers = [await loop.create_server(Accepted, sock=socket) for socket in sockets]
         while connections < CLIENTS:
             turn += 1
             await asyncio.sleep(0)
-        for server, one in zip(servers, sockets, strict=True):
+        for server, accepting in zip(servers, sockets, strict=True):
             server.close()
-            one.close()
+            accepting.close()
 
     turn = 0
     with socket.create_server(("127.0.0.1", 0), backlog=CLIENTS) as listener:

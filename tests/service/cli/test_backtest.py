@@ -27,17 +27,17 @@ def test_json_has_regimes_and_alarms_by_day(file: Path):
     """The first batch is a new regime, and alarms are counted by day."""
     ran = CliRunner().invoke(app, ["backtest", str(file), "--time", "when", *RUN, "--json"])
     assert ran.exit_code == 0, ran.output
-    found = json.loads(ran.stdout)
-    assert (found["rows"], found["from"]) == (600, "2026-01-01 00:00")
-    assert found["features"] == ["temperature", "humidity"]
-    (lifetime,) = found["lifetimes"]
+    report = json.loads(ran.stdout)
+    assert (report["rows"], report["from"]) == (600, "2026-01-01 00:00")
+    assert report["features"] == ["temperature", "humidity"]
+    (lifetime,) = report["lifetimes"]
     first, second = lifetime["batches"]
     assert first["rate"] > 0.9
     assert second["rate"] < 0.1
     assert lifetime["alarms_unit"] == "per day"
     days = 399 * 600 / 86_400
     assert lifetime["alarms"] == pytest.approx((first["alarms"] + second["alarms"]) / days)
-    assert found["suggested"]["strategy"] == "replay"
+    assert report["suggested"]["strategy"] == "replay"
 
 
 def test_the_report_for_people_compares_arms_in_sentences(file: Path, tmp_path: Path):

@@ -324,8 +324,8 @@ def test_a_repeated_batch_is_counted_as_duplicate(run, stub, file):
 
 def test_learn_names_the_rows_that_are_held_back(run, stub, file):
     """Rows that are held back are named, with the command that shows them."""
-    held = {**STATUS, "waiting": "2 rows wait for a person"}
-    stub.answers["GET", "/v1/detectors/pump"] = (200, held)
+    status = {**STATUS, "waiting": "2 rows wait for a person"}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, status)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "quarantined": 2})
     _, _, err = run("learn", file, "-d", "pump", "--url", stub.url)
     assert "pump: 2 rows wait for a person; `anamnesis quarantine list pump` shows them" in err
@@ -431,9 +431,9 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert (listed["name"], listed["scopes"]) == ("press 7", ["read", "score"])
     assert listed["detectors"] == ["pump"]
     assert listed["id"] in err
-    held = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
-    assert listed["id"].encode() in held
-    assert secret.encode() not in held
+    stored = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert listed["id"].encode() in stored
+    assert secret.encode() not in stored
     status, out, _ = run("keys", "list", *where)
     assert listed["id"] in out
     assert run("keys", "revoke", listed["id"], *where)[0] == Exit.OK
@@ -503,9 +503,9 @@ def test_a_table_in_a_narrow_terminal_cuts_no_cell(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     row = ("9f86d081884c7d65", "X" * 40, "admin ingest label read score", "Y" * 40)
     console.show_table(("id", "name", "scopes", "detectors"), [row])
-    told = capsys.readouterr().out
-    assert row[0] in told
-    assert (told.count("X"), told.count("Y"), told.count("…")) == (40, 40, 0)
+    printed = capsys.readouterr().out
+    assert row[0] in printed
+    assert (printed.count("X"), printed.count("Y"), printed.count("…")) == (40, 40, 0)
 
 
 def test_status_says_which_detector_is_muted(run, stub):
@@ -516,9 +516,9 @@ def test_status_says_which_detector_is_muted(run, stub):
     stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [muted]})
     service = {"store": {"up": True, "refused": None}, "workers": [], "api": []}
     stub.answers["GET", "/v1/service"] = (200, service)
-    status, said, _ = run("status", "--url", stub.url)
+    status, printed, _ = run("status", "--url", stub.url)
     assert status == Exit.OK
-    assert f"pump is muted until {until} by key:1f: a wash" in said
+    assert f"pump is muted until {until} by key:1f: a wash" in printed
 
 
 def test_text_from_requests_is_shown_as_text(capsys):

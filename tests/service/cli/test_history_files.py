@@ -24,13 +24,13 @@ def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
     text = HEADER + "2026-01-02T00:00:00Z,1,2,0\n2026-01-01,3,4,anomaly\n1767398400,5,6,0\n"
     file = written(tmp_path, text)
     for time, label in (("when", "fault"), ("1", "4")):
-        found = read(file, Options(time), label)
-        assert found.features == ("a", "b")
-        assert found.vectors[:].tolist() == [[3, 4], [1, 2], [5, 6]]
-        assert found.anomalous is not None
-        assert found.anomalous[:].tolist() == [True, False, False]
-        assert found.times is not None
-        assert found.times[0] == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+        history = read(file, Options(time), label)
+        assert history.features == ("a", "b")
+        assert history.vectors[:].tolist() == [[3, 4], [1, 2], [5, 6]]
+        assert history.anomalous is not None
+        assert history.anomalous[:].tolist() == [True, False, False]
+        assert history.times is not None
+        assert history.times[0] == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 
 
 @pytest.mark.parametrize(
@@ -59,14 +59,14 @@ def test_npy_and_npz_files_are_read(tmp_path: Path):
     """A single matrix has numbered columns; an archive can have times and labels."""
     X = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "x.npy", X)
-    found = read(tmp_path / "x.npy", Options("1"))
-    assert found.features == ("2",)
-    assert found.vectors[:].tolist() == [[1], [3], [5]]
+    history = read(tmp_path / "x.npy", Options("1"))
+    assert history.features == ("2",)
+    assert history.vectors[:].tolist() == [[1], [3], [5]]
     np.savez(tmp_path / "x.npz", X=X, at=np.array([3, 2, 1]), y=np.array([0, 0, 1]))
-    found = read(tmp_path / "x.npz", Options("at"), "y")
-    assert found.vectors[:].tolist() == [[4, 5], [2, 3], [0, 1]]
-    assert found.anomalous is not None
-    assert found.anomalous[:].tolist() == [True, False, False]
+    history = read(tmp_path / "x.npz", Options("at"), "y")
+    assert history.vectors[:].tolist() == [[4, 5], [2, 3], [0, 1]]
+    assert history.anomalous is not None
+    assert history.anomalous[:].tolist() == [True, False, False]
 
 
 def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -75,9 +75,9 @@ def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.Capt
         f"2026-01-0{day};{day},5;{'yes' if day % 2 else 'no'};{word}\n"
         for day, word in ((1, "on"), (2, "idle"), (3, "on"), (4, "idle"))
     )
-    found = read(written(tmp_path, text), Options("when"))
-    assert found.features == ("a", "open")
-    assert found.vectors[:].tolist() == [[1.5, 1], [2.5, 0], [3.5, 1], [4.5, 0]]
+    history = read(written(tmp_path, text), Options("when"))
+    assert history.features == ("a", "open")
+    assert history.vectors[:].tolist() == [[1.5, 1], [2.5, 0], [3.5, 1], [4.5, 0]]
     assert '"state"' in capsys.readouterr().err
 
 
@@ -103,13 +103,13 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
         pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
         parquet.write_table(pa.table(dict(zip("tabcdefg", X.T, strict=True))), file)
     tracemalloc.start()
-    found = read(file, Options("1"))
+    history = read(file, Options("1"))
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < {".npy": X.nbytes / 2, ".csv": 40e6, ".parquet": 40e6}[kind]
-    assert found.times is not None
-    assert (len(found.vectors), found.times[-1]) == (n, n - 1)
-    np.testing.assert_array_equal(found.vectors[:], X[:, 1:])
+    assert history.times is not None
+    assert (len(history.vectors), history.times[-1]) == (n, n - 1)
+    np.testing.assert_array_equal(history.vectors[:], X[:, 1:])
 
 
 def test_the_format_of_times_that_an_error_advises_is_read(tmp_path):
@@ -117,10 +117,10 @@ def test_the_format_of_times_that_an_error_advises_is_read(tmp_path):
     file = written(tmp_path, "when,a\n02.03.2026 12:00,1\n01.03.2026 12:00,2\n")
     with pytest.raises(BadTable, match="--time-format"):
         read(file, Options("when"))
-    found = read(file, Options("when", time_format="%d.%m.%Y %H:%M", timezone="Europe/Berlin"))
-    assert found.vectors[:].tolist() == [[2], [1]]
-    assert found.times is not None
-    assert found.times[:].tolist() == [1772362800.0, 1772449200.0]
+    history = read(file, Options("when", time_format="%d.%m.%Y %H:%M", timezone="Europe/Berlin"))
+    assert history.vectors[:].tolist() == [[2], [1]]
+    assert history.times is not None
+    assert history.times[:].tolist() == [1772362800.0, 1772449200.0]
 
 
 def test_the_column_of_sources_is_no_feature(tmp_path: Path):

@@ -40,7 +40,7 @@ def test_a_file_that_grew_is_sent_from_where_it_ended(run, stub, tmp_path):
         before = len(bodies(stub, path))
         status, _, err = run("learn", str(file), "-d", "pump", "--url", stub.url, *extra)
         assert status == Exit.OK
-        sent.append([len(one) for one in bodies(stub, path)[before:]])
+        sent.append([len(body) for body in bodies(stub, path)[before:]])
         assert ("2 rows were sent before, 0 of 1 batches in full" in err) == (text == "5,6\n")
     assert sent == [[2], [1], [], [3]]
     stub.answers["GET", "/v1/detectors/pump"] = (200, {**PUMP, "created_at": "2026-02-02T00:00Z"})
@@ -56,7 +56,7 @@ def test_a_file_that_changed_is_sent_from_the_changed_batch_on(run, stub, tmp_pa
     for last in ("3,4", "3,5"):
         file.write_text(f"a,b\n1,2\n{last}\n")
         run("learn", str(file), "-d", "pump", "--url", stub.url)
-    assert [len(one) for one in bodies(stub, "/v1/detectors/pump/normal")] == [2, 2]
+    assert [len(body) for body in bodies(stub, "/v1/detectors/pump/normal")] == [2, 2]
 
 
 def test_the_rows_of_a_file_are_context_of_the_next_file(run, stub, tmp_path):
@@ -72,8 +72,8 @@ def test_the_rows_of_a_file_are_context_of_the_next_file(run, stub, tmp_path):
     asked = ("-d", "pump", "--time", "when", "--url", stub.url)
     assert run("learn", *map(str, files), *asked)[0] == Exit.OK
     sent = [json.loads(body) for verb, at, _, body in stub.asked if (verb, at) == ("POST", path)]
-    assert [one.get("context_rows", 0) for one in sent] == [0, 2, 0]
-    assert [one["timestamps"] for one in sent] == [[1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4]]
+    assert [request.get("context_rows", 0) for request in sent] == [0, 2, 0]
+    assert [request["timestamps"] for request in sent] == [[1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4]]
 
 
 def test_a_column_can_name_a_detector_for_each_row(run, stub, tmp_path):
@@ -105,14 +105,14 @@ def test_two_values_that_would_be_one_detector_are_refused(run, stub, tmp_path):
     """Two values with the same detector name are refused, and so is an empty value."""
     file = tmp_path / "x.csv"
     stub.answers["GET", "/v1/detectors/plant%3Aa_b"] = (200, PUMP)
-    for second, said in (("a/b", "same detector name"), ("x" * 65, "1 to 64 characters")):
+    for second, refusal in (("a/b", "same detector name"), ("x" * 65, "1 to 64 characters")):
         file.write_text(f"machine,a\na b,1\n{second},2\n")
         status, _, err = run(
             "learn", str(file), "-d", "plant", "--group-by", "machine", "--url", stub.url
         )
         assert status == Exit.USAGE
         assert "line 3" in err
-        assert said in err
+        assert refusal in err
 
 
 def test_several_files_are_sent_in_their_order(run, stub, tmp_path):
@@ -126,7 +126,7 @@ def test_several_files_are_sent_in_their_order(run, stub, tmp_path):
         status, _, err = run("learn", *map(str, some), "-d", "pump", "--url", stub.url)
         assert status == Exit.OK
         assert ("2.csv: 2 rows were sent before" in err) == (len(some) == 3)
-    assert [one[0][0] for one in bodies(stub, "/v1/detectors/pump/normal")] == [0, 1, 2]
+    assert [body[0][0] for body in bodies(stub, "/v1/detectors/pump/normal")] == [0, 1, 2]
 
 
 def test_blank_cells_of_columns_without_names_are_accepted(tmp_path):

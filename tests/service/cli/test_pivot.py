@@ -41,9 +41,9 @@ def test_each_thing_gets_a_column(tmp_path, seconds, machines, by_thing):
     source = "machine" if len(machines) > 1 else None
     drop = ("machine",) if source is None else ()
     options = Options("when", source, drop, pivot="sensor")
-    with sheet(tmp_path, lines, options) as found:
-        (rows,) = found.rows(None, gaps=False)
-    assert found.names == THINGS
+    with sheet(tmp_path, lines, options) as table:
+        (rows,) = table.rows(None, gaps=False)
+    assert table.names == THINGS
     assert rows.X.tolist() == np.repeat(X, len(machines), axis=0).tolist()
     assert np.unique(np.diff(rows.times)).tolist() == [0, 60] if source else [60]
     assert rows.sources == (("a", "b") * 12 if source else None)
@@ -53,24 +53,24 @@ def test_a_reading_that_is_missing_is_blank_and_a_column_can_be_dropped(tmp_path
     """A row keeps its place if a reading is missing; columns of things can be dropped too."""
     lines = [line for i, line in enumerate(readings()) if i != 4]
     options = Options("when", drop=("machine", "load"), pivot="sensor")
-    with sheet(tmp_path, lines, options) as found:
-        (rows,) = found.rows(None, gaps=True)
-    assert found.names == ("flow", "heat")
+    with sheet(tmp_path, lines, options) as table:
+        (rows,) = table.rows(None, gaps=True)
+    assert table.names == ("flow", "heat")
     assert np.isnan(rows.X[1]).tolist() == [False, True]
     assert rows.where(0).endswith("line 4")
 
 
 @pytest.mark.parametrize(
-    ("options", "what"),
+    ("options", "needed"),
     [
         (LONG, "one column of values"),
         (Options("when", pivot="x"), "the names of columns"),
         (Options(pivot="sensor"), "--time"),
     ],
 )
-def test_what_a_pivot_needs_is_said(tmp_path, options, what):
+def test_what_a_pivot_needs_is_said(tmp_path, options, needed):
     """Without a time, or with more than one column of values, the message says what is needed."""
-    with pytest.raises(BadTable, match=f"--pivot needs (.* )?{what}"):
+    with pytest.raises(BadTable, match=f"--pivot needs (.* )?{needed}"):
         sheet(tmp_path, readings(machines=("a", "b")), options)
 
 
@@ -78,32 +78,32 @@ def test_what_a_pivot_needs_is_said(tmp_path, options, what):
 def test_a_new_detector_asks_for_a_pivot(tmp_path, seconds):
     """A new detector is not made of rows that have one reading each."""
     with (
-        sheet(tmp_path, readings(seconds), Options("when", drop=("machine",))) as found,
+        sheet(tmp_path, readings(seconds), Options("when", drop=("machine",))) as table,
         pytest.raises(BadTable, match=r"of 3 things.*--pivot sensor,.*--source sensor"),
     ):
-        config_for(found, "UTC")
+        config_for(table, "UTC")
 
 
 def test_readings_that_come_twice_are_counted(tmp_path):
     """A person is told if the readings of two machines are mixed."""
     options = Options("when", drop=("machine",), pivot="sensor")
-    with sheet(tmp_path, readings(machines=("a", "b")), options) as found:
-        assert any("36 readings have the time and the name of" in one for one in found.notes)
+    with sheet(tmp_path, readings(machines=("a", "b")), options) as table:
+        assert any("36 readings have the time and the name of" in note for note in table.notes)
 
 
 def test_a_table_of_states_needs_no_pivot(tmp_path):
     """A word that comes in no order beside one number is a category."""
     words = np.random.default_rng(0).choice(["run", "idle", "off"], 60)
     lines = [f"{60 * i},,{word},{i % 7}" for i, word in enumerate(words)]
-    with sheet(tmp_path, lines, Options("when", drop=("machine",))) as found:
-        config, _ = config_for(found, "UTC")
-    assert [one["type"] for one in config["columns"]] == ["category", "number"]
+    with sheet(tmp_path, lines, Options("when", drop=("machine",))) as table:
+        config, _ = config_for(table, "UTC")
+    assert [column["type"] for column in config["columns"]] == ["category", "number"]
 
 
 def test_a_detector_of_a_pivot_is_told_by_the_missing_columns(tmp_path):
     """If columns are missing because each row has one reading, the message advises --pivot."""
     with (
-        sheet(tmp_path, readings(), Options("when", drop=("machine",))) as found,
+        sheet(tmp_path, readings(), Options("when", drop=("machine",))) as table,
         pytest.raises(BadTable, match=r'"flow", "heat", "load" missing.*give --pivot sensor'),
     ):
-        found.matched({"features": list(THINGS)})
+        table.matched({"features": list(THINGS)})

@@ -20,7 +20,7 @@ def judged(alarms, sources=None, n=60):
         "threshold": 1.0,
         "scores": [float(i) for i in range(n)],
         "p_values": [0.5] * n,
-        "severities": [1.0 + i / 100 if one else 0.2 for i, one in enumerate(verdicts)],
+        "severities": [1.0 + i / 100 if verdict else 0.2 for i, verdict in enumerate(verdicts)],
         "is_anomaly": verdicts,
         "attributions": [
             [{"feature": "speed", "contribution": 9.0, "value": 2790.0, "expected": 2827.0}]
@@ -51,7 +51,8 @@ def test_alarms_near_each_other_are_one_incident():
     """The detector's rule opens and closes incidents; a single mild alarm opens none."""
     seen = results(judged({5, 6, 7, 15, 26, 40, 41}))
     incidents = [
-        (row_of(one.start), row_of(one.end), one.peak, one.count) for one in seen.incidents.values()
+        (row_of(incident.start), row_of(incident.end), incident.peak, incident.count)
+        for incident in seen.incidents.values()
     ]
     assert incidents == [(5, 15, 1.15, 4), (40, 41, 1.41, 2)]
 
@@ -60,7 +61,7 @@ def test_sources_have_incidents_of_their_own():
     """Rows of another source in between do not end an incident."""
     sources = tuple("ab"[i % 2] for i in range(60))
     seen = results(judged({2, 3, 20, 22}, sources))
-    assert [(one.source, one.count) for one in seen.incidents.values()] == [("a", 3)]
+    assert [(incident.source, incident.count) for incident in seen.incidents.values()] == [("a", 3)]
 
 
 def test_the_worst_rows_come_first(capsys):
@@ -113,6 +114,6 @@ def test_rows_that_the_config_ignores_are_counted(capsys):
     assert "1 of 60 vectors are anomalies; 1 more are ignored by the config" in " ".join(
         capsys.readouterr().out.split()
     )
-    for one in seen:
-        list(live.add(one))
+    for row in seen:
+        list(live.add(row))
     assert list(live.end())[-1] == "1 of 60 rows were anomalies; 1 more are ignored by the config"

@@ -28,14 +28,14 @@ def row(i: int, cells: tuple[str, ...]) -> ScoredRow:
 def write_scored(table: Path, out: Path, rows: range, cut: int | None = None) -> int:
     """Write the scored rows of `table` up to row `cut`; return how many were there before."""
     with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY) as file:
-        found = file.done
+        written = file.done
         for i in rows:
             if i == cut:
                 raise KeyboardInterrupt
             file.add(row(i, (str(i), f"{i / 4}")))
             if i % 3 == 2:
                 file.keep()
-        return found
+        return written
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     np.testing.assert_array_equal(numbers[7], [7, 1.75, 7.0, 1e-7, 3.5, 1.0])
     assert numbers.shape == (COUNT, 6)
     assert np.isnan(numbers[-1, 2:]).all()
-    found = parquet.read_table(out[".parquet"])
-    assert found.column_names == header.split(",")
-    assert found.column("anamnesis_score").to_pylist() == [*map(float, range(COUNT - 1)), None]
+    scored = parquet.read_table(out[".parquet"])
+    assert scored.column_names == header.split(",")
+    assert scored.column("anamnesis_score").to_pylist() == [*map(float, range(COUNT - 1)), None]
     typed = pa.table({"count": pa.array(range(COUNT), pa.int32()), "speed": np.arange(COUNT) / 4})
     parquet.write_table(typed, table.with_name("in.parquet"))
     write_scored(table.with_name("in.parquet"), out[".parquet"], range(COUNT))

@@ -104,7 +104,7 @@ def test_a_variant_of_the_file_holds_the_same_rows(tmp_path, variant):
     """Each variant of the file gives the same numbers, times and sources."""
     rows, sheet = opened(tmp_path, READ_RIGHT[variant])
     assert sheet.names == ("speed", "temp")
-    assert np.array_equal(np.concatenate([one.X for one in rows]), X)
+    assert np.array_equal(np.concatenate([row.X for row in rows]), X)
     assert rows[0].times.tolist() == TIMES
     assert rows[0].sources == ("a", "a", "b")
 
@@ -151,9 +151,9 @@ REFUSED = {
 @pytest.mark.parametrize("variant", REFUSED)
 def test_an_unreadable_file_is_refused_with_line_and_column(tmp_path, variant):
     """The message about an unreadable file names line and column, and says what to do."""
-    content, said = REFUSED[variant]
+    content, refusal = REFUSED[variant]
     options = Options() if variant == "too many columns" else OPTIONS
-    with pytest.raises(BadTable, match=said.replace("(", r"\(").replace(")", r"\)")) as refused:
+    with pytest.raises(BadTable, match=refusal.replace("(", r"\(").replace(")", r"\)")) as refused:
         opened(tmp_path, content, options)
     assert "\n" not in str(refused.value)
 
@@ -212,14 +212,14 @@ def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "said"),
+    ("header", "refusal"),
     [("speed,heat", '"temp" missing'), ("speed,temp,more", '"more" unknown.*--drop')],
 )
-def test_columns_that_do_not_match_are_named(tmp_path, header, said):
+def test_columns_that_do_not_match_are_named(tmp_path, header, refusal):
     """A renamed column is named, and so is a superfluous one."""
     path = tmp_path / "x.csv"
     path.write_text(f"{header}\n{','.join('1' * len(header.split(',')))}\n")
-    with Sheet(path, Options()) as sheet, pytest.raises(BadTable, match=said):
+    with Sheet(path, Options()) as sheet, pytest.raises(BadTable, match=refusal):
         sheet.matched({"features": ["speed", "temp"]})
 
 
@@ -295,13 +295,13 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("\n".join(lines))
     with Sheet(path, Options()) as sheet:
-        found = guess(sheet.first, sheet.names)
+        guessed = guess(sheet.first, sheet.names)
         config, notes = config_for(sheet, "UTC")
-    assert found.columns == (
+    assert guessed.columns == (
         ("n", "number"), ("flag", "flag"), ("constant", "number"), ("long", "number"),
         ("delay", "number"),
     )  # fmt: skip
-    assert found.dropped == ("text", "at", "blank", "mixed", "code")
+    assert guessed.dropped == ("text", "at", "blank", "mixed", "code")
     names = [column["name"] for column in config["columns"]]
     assert names == ["n", "flag", "constant", "long", "delay"]
     all_notes = "\n".join(notes)
@@ -323,9 +323,9 @@ def test_columns_with_ever_new_words_are_named(tmp_path, words, note_text):
     cells = [f"{i},{source},{word}" for i, word in enumerate(words) for source in "xy"]
     path.write_text("\n".join(["n,machine,release", *cells]))
     with Sheet(path, Options(source="machine")) as sheet:
-        found = guess(sheet.first, [name for name in sheet.names if name != "machine"])
-    assert ("release", "category") in found.columns
-    notes = [note for note in found.notes if '"release"' in note]
+        guessed = guess(sheet.first, [name for name in sheet.names if name != "machine"])
+    assert ("release", "category") in guessed.columns
+    notes = [note for note in guessed.notes if '"release"' in note]
     assert len(notes) == bool(note_text)
     assert all(note_text in note and "--drop release" in note for note in notes)
 
@@ -336,9 +336,9 @@ def test_a_word_that_identifies_a_source_gets_no_warning(tmp_path):
     cells = [f"{i},{source},site {source}" for i in range(6) for source in "xy"]
     path.write_text("\n".join(["n,machine,site", *cells]))
     with Sheet(path, Options(source="machine")) as sheet:
-        found = guess(sheet.first, ["n", "site"])
-    assert ("site", "category") in found.columns
-    assert not any("site" in note for note in found.notes)
+        guessed = guess(sheet.first, ["n", "site"])
+    assert ("site", "category") in guessed.columns
+    assert not any("site" in note for note in guessed.notes)
 
 
 @pytest.mark.parametrize("cell", ["{:.1f}", "{:.1f} %", "-{:.1f}"])
@@ -353,10 +353,10 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
     path = tmp_path / "x.csv"
     path.write_text("\n".join(["n,machine,meter,phase", *lines]))
     with Sheet(path, Options(source="machine")) as sheet:
-        found = guess(sheet.first, ["n", "meter", "phase"])
-    assert found.columns == (("n", "number"), ("phase", "number"))
-    assert found.dropped == ("meter",)
-    assert any('"meter"' in note and "counter" in note for note in found.notes)
+        guessed = guess(sheet.first, ["n", "meter", "phase"])
+    assert guessed.columns == (("n", "number"), ("phase", "number"))
+    assert guessed.dropped == ("meter",)
+    assert any('"meter"' in note and "counter" in note for note in guessed.notes)
 
 
 def test_remarks_are_left_out_and_named(tmp_path):
@@ -368,10 +368,10 @@ def test_remarks_are_left_out_and_named(tmp_path):
     ]
     path.write_text("\n".join(["n,state,remark", *cells]))
     with Sheet(path, Options()) as sheet:
-        found = guess(sheet.first, sheet.names)
-    assert found.columns == (("n", "number"), ("state", "category"))
-    assert found.dropped == ("remark",)
-    assert any('"remark"' in note and "98.0%" in note for note in found.notes)
+        guessed = guess(sheet.first, sheet.names)
+    assert guessed.columns == (("n", "number"), ("state", "category"))
+    assert guessed.dropped == ("remark",)
+    assert any('"remark"' in note and "98.0%" in note for note in guessed.notes)
 
 
 def test_a_counter_is_left_out_of_a_short_file_too(tmp_path):
@@ -431,13 +431,13 @@ def test_an_hour_that_exists_twice_is_named(tmp_path, capsys):
     berlin = Options(time="when", timezone="Europe/Berlin")
     for text, named in (
         ("\n".join(["when,a", *lines]), True),
-        ("\n".join(["when,a", *(one.replace(",", "+02:00,") for one in lines)]), False),
+        ("\n".join(["when,a", *(line.replace(",", "+02:00,") for line in lines)]), False),
         ("when,a\n2026-03-29T02:30:00,1\n2026-03-29T03:30:00,2", False),
     ):
         opened(tmp_path, text, berlin)
-        said = capsys.readouterr().err
-        assert said.count("line 3: this hour comes twice") == named
-        assert bool(said) == named
+        printed = capsys.readouterr().err
+        assert printed.count("line 3: this hour comes twice") == named
+        assert bool(printed) == named
 
 
 BACK = {  # local times on the day on which Berlin's clocks are set back, and the same in UTC
@@ -458,8 +458,8 @@ BACK = {  # local times on the day on which Berlin's clocks are set back, and th
 def test_the_order_of_rows_tells_two_equal_hours_apart(tmp_path, case):
     """When clocks are set back, the second pass of the same local hour is the later one."""
     local, utc = (text.split() for text in BACK[case])
-    days = ["24" if one > "20" else "25" for one in local]
-    lines = [f"2026-10-{day} {one},1" for day, one in zip(days, local, strict=True)]
+    days = ["24" if hour > "20" else "25" for hour in local]
+    lines = [f"2026-10-{day} {hour},1" for day, hour in zip(days, local, strict=True)]
     options = Options(time="when", timezone="Europe/Berlin")
     ((rows,), _) = opened(tmp_path, "\n".join(["when,a", *lines]), options)
     assert [datetime.fromtimestamp(at, UTC).strftime("%H:%M") for at in rows.times] == utc
@@ -468,8 +468,8 @@ def test_the_order_of_rows_tells_two_equal_hours_apart(tmp_path, case):
 def test_each_source_has_an_order_of_its_own(tmp_path):
     """Each source may enter the second pass of an hour at another row, in any part of the file."""
     minutes = [f"{hour:02}:{minute:02}" for hour in (1, 2, 2, 3) for minute in range(60)]
-    a = [f"2026-10-25 {one},a,1" for one in minutes]
-    b = [f"2026-10-25 {one},b,1" for one in minutes]
+    a = [f"2026-10-25 {minute},a,1" for minute in minutes]
+    b = [f"2026-10-25 {minute},b,1" for minute in minutes]
     mixed = [*a[:100], *b[:130], *a[100:], *b[130:]]
     options = Options(time="when", source="machine", timezone="Europe/Berlin")
     path = tmp_path / "x.csv"
@@ -477,7 +477,7 @@ def test_each_source_has_an_order_of_its_own(tmp_path):
     with Sheet(path, options, follow=True) as sheet:  # a chunk is a row
         rows = list(islice(sheet.rows(None, gaps=False), len(mixed)))
     for source in "ab":
-        times = np.array([one.times[0] for one in rows if one.sources[0] == source])
+        times = np.array([row.times[0] for row in rows if row.sources[0] == source])
         assert (np.diff(times) == 60).all()
 
 

@@ -28,22 +28,22 @@ def test_rows_are_read_as_the_file_grows(tmp_path):
     """A row comes as soon as its line is complete; rows from before are marked."""
     path = tmp_path / "x.csv"
     path.write_text("when,machine,speed\n1,a,0.5\n2,a,1.5\n")
-    found = []
+    read = []
     with Sheet(path, OPTIONS, follow=True) as sheet:
         chunks = sheet.rows([("speed", "number")], gaps=False)
-        found += [next(chunks), next(chunks)]
-        assert [rows.places[0] <= sheet.lines_before for rows in found] == [True, True]
+        read += [next(chunks), next(chunks)]
+        assert [rows.places[0] <= sheet.lines_before for rows in read] == [True, True]
         with path.open("a") as file:
             file.write("3,b,2.5\n4,b,")
             file.flush()
-            found.append(next(chunks))
+            read.append(next(chunks))
             later = threading.Thread(target=lambda: (file.write("3.5\n"), file.flush()))
             later.start()
-            found.append(next(chunks))
+            read.append(next(chunks))
             later.join()
-        assert found[2].places[0] > sheet.lines_before
-    assert np.concatenate([rows.X for rows in found]).ravel().tolist() == [0.5, 1.5, 2.5, 3.5]
-    assert [rows.sources for rows in found[2:]] == [("b",), ("b",)]
+        assert read[2].places[0] > sheet.lines_before
+    assert np.concatenate([rows.X for rows in read]).ravel().tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert [rows.sources for rows in read[2:]] == [("b",), ("b",)]
 
 
 def test_a_file_that_became_shorter_is_named(tmp_path):
@@ -80,18 +80,18 @@ def test_lines_of_json_are_rows(tmp_path, lines):
 
 def test_an_incident_opens_and_closes_by_the_detectors_rule():
     """Each source has its own incidents; those still open at the end are printed."""
-    live, said = LiveIncidents(Rule(k=2, m=10, alone=4.0, seconds=0.0)), []
+    live, lines = LiveIncidents(Rule(k=2, m=10, alone=4.0, seconds=0.0)), []
     for place in range(3):
-        said += live.add(row(place, alarm=True))
-    said += live.add(row(3, alarm=True, source="b"))
-    assert said == [
+        lines += live.add(row(place, alarm=True))
+    lines += live.add(row(3, alarm=True, source="b"))
+    assert lines == [
         "opened: incident of a, line 0 to 1: 2 rows, severity up to 2: speed 9, expected 3"
     ]
-    said = [line for place in range(10) for line in live.add(row(4 + place, alarm=False))]
-    assert said == [
+    lines = [line for place in range(10) for line in live.add(row(4 + place, alarm=False))]
+    assert lines == [
         "closed: incident of a, line 0 to 2: 3 rows, severity up to 2: speed 9, expected 3"
     ]
-    said += live.add(row(14, alarm=True, source="b"))
+    lines += live.add(row(14, alarm=True, source="b"))
     assert [line.split(":")[0] for line in live.end()] == [
         "still open",
         "5 of 15 rows were anomalies",

@@ -34,9 +34,10 @@ def arguments(method: Any) -> list[Any]:
     """Return a value for each parameter that has no default."""
     parameters = list(inspect.signature(method).parameters.values())[1:]
     return [
-        GIVEN[one.name]
-        for one in parameters
-        if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
+        GIVEN[parameter.name]
+        for parameter in parameters
+        if parameter.default is parameter.empty
+        and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
     ]
 
 
@@ -58,8 +59,8 @@ class Heard:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        found = template(request.method, request.url.path)
-        assert found is not None, (request.method, request.url.path)
+        route = template(request.method, request.url.path)
+        assert route is not None, (request.method, request.url.path)
         lists = (
             "detectors", "versions", "events", "quarantine", "keys", "audit", "items", "incidents",
             "labels", "generations", "buckets",

@@ -27,22 +27,22 @@ class Service:
     def detector(self, name: str) -> dict[str, Any]:
         return {"name": name, "config": self.config.to_dict()}
 
-    def score(self, name: str, X: np.ndarray, **said: Any) -> dict[str, Any]:
+    def score(self, name: str, X: np.ndarray, **body: Any) -> dict[str, Any]:
         assert name == "pump"
-        times = said.get("timestamps")
-        found = derive(
+        times = body.get("timestamps")
+        derived = derive(
             self.config.context, X, times=None if times is None else np.array(times),
-            sources=said.get("sources"), context_rows=said.get("context_rows", 0),
+            sources=body.get("sources"), context_rows=body.get("context_rows", 0),
         )  # fmt: skip
         scores = [
             float(row[2]) if state == 0 else None
-            for row, state in zip(found.features, found.states, strict=True)
+            for row, state in zip(derived.features, derived.states, strict=True)
         ]
-        return {"scores": scores, "states": found.states.tolist(), "version": 1}
+        return {"scores": scores, "states": derived.states.tolist(), "version": 1}
 
-    def learn(self, name: str, X: np.ndarray, key: str | None, **said: Any) -> dict[str, Any]:
+    def learn(self, name: str, X: np.ndarray, key: str | None, **body: Any) -> dict[str, Any]:
         assert key is not None
-        states = self.score(name, X, **said)["states"]
+        states = self.score(name, X, **body)["states"]
         left_out = {"context": states.count(2), "warming": states.count(1)}
         return {
             "accepted": states.count(0), "quarantined": 0, "duplicate": 0, "not_learned": left_out
@@ -59,14 +59,14 @@ def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
     )["scores"]  # fmt: skip
     service = Service(**context)
     stream = Stream(service, "pump")
-    found, at = [], 0
+    scores, at = [], 0
     for size in sizes:
         rows = slice(at, at + size)
         own = None if sources is None else sources[rows]
-        found += stream.score(ROWS[rows], TIMES[rows], own)["scores"]
+        scores += stream.score(ROWS[rows], TIMES[rows], own)["scores"]
         at += size
-    assert found == whole
-    assert found.count(None) >= OVER
+    assert scores == whole
+    assert scores.count(None) >= OVER
 
 
 def test_a_late_row_is_context_of_no_row():
@@ -85,8 +85,8 @@ def test_learning_counts_each_row_once():
     """A row that was sent again as context is not counted again."""
     stream = Stream(Service(), "pump")
     counts = [stream.learn(ROWS[i : i + 10], TIMES[i : i + 10], key="k") for i in range(0, 40, 10)]
-    assert [one["accepted"] for one in counts] == [10 - OVER, 10, 10, 10]
-    assert [one["warming"] for one in counts] == [OVER, 0, 0, 0]
+    assert [count["accepted"] for count in counts] == [10 - OVER, 10, 10, 10]
+    assert [count["warming"] for count in counts] == [OVER, 0, 0, 0]
 
 
 def test_a_detector_without_context_is_sent_rows_as_they_are():

@@ -124,8 +124,8 @@ def test_a_config_of_65536_columns_is_accepted() -> None:
 
 def test_a_config_without_a_score_keeps_that_of_the_detector() -> None:
     """A new detector gets the default score; an existing one of the same kind keeps its own."""
-    held = parse('{"score": "neighbours"}')
+    stored = parse('{"score": "neighbours"}')
     for body, kept in (("{}", "neighbours"), ('{"score": "auto"}', "auto")):
-        assert with_fields_of(parse(body), held, left_out(body)).score == kept
+        assert with_fields_of(parse(body), stored, left_out(body)).score == kept
     other = parse('{"kind": "mahalanobis"}')
-    assert with_fields_of(other, held, left_out('{"kind": "mahalanobis"}')) == other
+    assert with_fields_of(other, stored, left_out('{"kind": "mahalanobis"}')) == other

@@ -12,22 +12,22 @@ def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
     """Return a bucket of `rows` normals, of which about 1 % alarm."""
     rng = np.random.default_rng(seed)
     severities = np.log(rng.random(min(rows, 5000))) / np.log(0.01)
-    found = history.counted(severities, int((severities >= 1).sum()), generation)
-    found.rows = rows
-    found.severities = found.severities * max(1, rows // 5000)
-    found.regimes[:3] = rng.multinomial(rows, [0.01, 0.6, 0.39])
-    return found
+    counted = history.counted(severities, int((severities >= 1).sum()), generation)
+    counted.rows = rows
+    counted.severities = counted.severities * max(1, rows // 5000)
+    counted.regimes[:3] = rng.multinomial(rows, [0.01, 0.6, 0.39])
+    return counted
 
 
 def test_percentiles_are_right_within_a_bin() -> None:
     """Percentiles are right within a bin, and at most the largest severity."""
     severities = np.log(np.random.default_rng(1).random(20_000)) / np.log(0.01)
-    found = history.counted(severities, 0, 1)
+    counts = history.counted(severities, 0, 1)
     for share in (0.5, 0.9, 0.99):
-        assert found.percentile(share) == pytest.approx(np.quantile(severities, share), rel=0.03)
-    assert found.percentile(1.0) == found.severity_max == severities.max()
-    one = history.counted(np.array([1.3]), 1, 1)
-    assert one.percentile(0.99) <= 1.3
+        assert counts.percentile(share) == pytest.approx(np.quantile(severities, share), rel=0.03)
+    assert counts.percentile(1.0) == counts.severity_max == severities.max()
+    counted = history.counted(np.array([1.3]), 1, 1)
+    assert counted.percentile(0.99) <= 1.3
     assert Bucket().percentile(0.5) == 0.0
 
 
@@ -41,10 +41,10 @@ def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
     assert len(packed) <= CHUNK_BYTES
     again = history.unpack(packed)
     assert again.keys() == buckets.keys()
-    for at, one in buckets.items():
-        assert (again[at].rows, again[at].alarms) == (one.rows, one.alarms)
-        assert again[at].generation == one.generation
-        assert again[at].severity_max == pytest.approx(one.severity_max, rel=1e-6)
+    for at, counts in buckets.items():
+        assert (again[at].rows, again[at].alarms) == (counts.rows, counts.alarms)
+        assert again[at].generation == counts.generation
+        assert again[at].severity_max == pytest.approx(counts.severity_max, rel=1e-6)
     middle = 29_000_050
     for share in (0.5, 0.99):
         known = buckets[middle].percentile(share)
@@ -66,8 +66,8 @@ def test_a_chunk_of_noise_is_bounded() -> None:
         )
     packed = history.pack(buckets)
     assert len(packed) <= CHUNK_BYTES
-    assert [one.rows for one in history.unpack(packed).values()] == [
-        one.rows for one in buckets.values()
+    assert [bucket.rows for bucket in history.unpack(packed).values()] == [
+        bucket.rows for bucket in buckets.values()
     ]
 
 
@@ -87,10 +87,10 @@ def test_buckets_are_bounded_and_not_empty() -> None:
     """An answer has a bounded number of buckets, and no empty ones."""
     minutes: Buckets = {1000 + i: bucket(10, seed=i) for i in range(0, 600, 3)}
     start, end = 1000 * MINUTE, 1600 * MINUTE
-    found = history.points(minutes, {}, start, end, 50)
-    assert len(found) <= 50
-    assert sum(point.bucket.rows for point in found) == 2_000
-    assert all(point.bucket.rows and start <= point.at < end for point in found)
+    points = history.points(minutes, {}, start, end, 50)
+    assert len(points) <= 50
+    assert sum(point.bucket.rows for point in points) == 2_000
+    assert all(point.bucket.rows and start <= point.at < end for point in points)
     alone = history.points(minutes, {}, start, end, 1500)
     assert [point.at for point in alone] == [at * MINUTE for at in sorted(minutes)]
     assert history.points(minutes, {}, 0.0, 60.0, 10) == []
@@ -100,8 +100,8 @@ def test_hours_are_counted_by_minutes_if_those_are_kept() -> None:
     """An hour is counted by its minutes if they are kept, else by itself."""
     minutes: Buckets = {HOUR // MINUTE * 500 + i: bucket(10, seed=i) for i in range(60)}
     hours: Buckets = {499: bucket(777), 500: bucket(600)}
-    found = history.points(minutes, hours, 499 * HOUR, 501 * HOUR, 1500)
-    assert sum(point.bucket.rows for point in found) == 1377
+    points = history.points(minutes, hours, 499 * HOUR, 501 * HOUR, 1500)
+    assert sum(point.bucket.rows for point in points) == 1377
 
 
 def test_rows_per_day_count_from_the_first_row() -> None:

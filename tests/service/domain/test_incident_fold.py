@@ -36,7 +36,7 @@ def block(
     start: float, every: float, verdicts: str, source: str = "", severity: float = 1.5
 ) -> Block:
     """Return rows `every` seconds apart from `start`: `x` is an alarm, `.` is not."""
-    places = tuple(i for i, one in enumerate(verdicts) if one == "x")
+    places = tuple(i for i, verdict in enumerate(verdicts) if verdict == "x")
     times = tuple(start + i * every for i in places)
     return Block(
         source,
@@ -51,7 +51,7 @@ def block(
 
 def run(fold: Fold, *blocks: Block, **more: Any) -> list[Change]:
     """Fold the blocks; each arrives when its last row was judged."""
-    return [c for one in blocks for c in fold.take(one, context(one.last, **more))]
+    return [c for block in blocks for c in fold.take(block, context(block.last, **more))]
 
 
 def test_three_of_ten_open_one_incident() -> None:
@@ -60,10 +60,10 @@ def test_three_of_ten_open_one_incident() -> None:
     assert run(fold, block(0.0, 60.0, "x..x")) == []
     (change,) = run(fold, block(240.0, 60.0, "..x"))
     assert change.kind == "opened"
-    found = change.incident
-    assert (found.start, found.end, found.count, found.state) == (0.0, 360.0, 3, "open")
+    incident = change.incident
+    assert (incident.start, incident.end, incident.count, incident.state) == (0.0, 360.0, 3, "open")
     assert [row.event for row in change.rows] == ["0.0", "180.0", "360.0"]
-    assert (found.version, found.generation, found.features) == (2, 5, ("speed",))
+    assert (incident.version, incident.generation, incident.features) == (2, 5, ("speed",))
 
 
 def test_an_incident_over_a_clock_set_back_does_not_end_before_it_starts() -> None:
@@ -71,15 +71,22 @@ def test_an_incident_over_a_clock_set_back_does_not_end_before_it_starts() -> No
     fold = Fold()
     run(fold, block(2 * HOUR, 60.0, "x"))
     (change,) = run(fold, block(HOUR, 60.0, "xx"))
-    found = change.incident
-    assert (change.kind, found.start, found.end, found.count) == ("opened", HOUR, 2 * HOUR, 3)
+    incident = change.incident
+    assert (change.kind, incident.start, incident.end, incident.count) == (
+        "opened",
+        HOUR,
+        2 * HOUR,
+        3,
+    )
 
 
 def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     """Rows far above an incident's level close it and open the next; other rows continue it."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 40, severity=2.0))
-    assert [one.kind for one in run(fold, block(2400.0, 60.0, "x", severity=2.5))] == ["extended"]
+    assert [change.kind for change in run(fold, block(2400.0, 60.0, "x", severity=2.5))] == [
+        "extended"
+    ]
     closed, opened = run(fold, block(2460.0, 60.0, "xx", severity=4.0))[-2:]
     assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 41, 2.5)
     assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (2460.0, 2, 4.0)
@@ -92,7 +99,7 @@ def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
 
 def kinds(changes: list[Change]) -> list[str]:
     """Return the kinds of the changes, without added rows."""
-    return [one.kind for one in changes if one.kind != "extended"]
+    return [change.kind for change in changes if change.kind != "extended"]
 
 
 def test_an_incident_that_goes_on_becomes_a_state() -> None:
@@ -132,13 +139,13 @@ def test_heights_tell_a_fault_from_the_state_under_it() -> None:
     """A fault in a state whose severities are as large as the fault's own is another incident."""
 
     def at_height(start: float, verdicts: str, height: float) -> Block:
-        one = block(start, 60.0, verdicts, severity=1.5)
-        return msgspec.structs.replace(one, heights=(height,) * len(one.positions))
+        rows = block(start, 60.0, verdicts, severity=1.5)
+        return msgspec.structs.replace(rows, heights=(height,) * len(rows.positions))
 
-    for fault, said in ((2.4, []), (2.5, ["opened"])):
+    for fault, expected in ((2.4, []), (2.5, ["opened"])):
         fold = Fold()
         assert kinds(run(fold, at_height(0.0, "x" * 61, 2.0)))[-1] == "settled"
-        assert kinds(run(fold, at_height(3660.0, "xxx", fault))) == said
+        assert kinds(run(fold, at_height(3660.0, "xxx", fault))) == expected
     fold = Fold()
     run(fold, at_height(0.0, "x" * 40, 2.0))
     assert kinds(run(fold, at_height(2400.0, "x", 3.1))) == ["closed", "opened"]
@@ -178,22 +185,22 @@ def test_the_sentence_describes_the_first_row() -> None:
 
     def block_with(start: float, *severities: float) -> Block:
         rows = tuple(
-            (i, kept_row(f"{start + i}", start + i, one, value=one))
-            for i, one in enumerate(severities)
+            (i, kept_row(f"{start + i}", start + i, severity, value=severity))
+            for i, severity in enumerate(severities)
         )
-        places, times = tuple(range(len(rows))), tuple(one.at for _, one in rows)
+        places, times = tuple(range(len(rows))), tuple(row.at for _, row in rows)
         return Block("", len(rows), times[-1], places, times, severities, rows)
 
     fold = Fold()
     changes = [
-        (found.peak, found.p_value, found.leading[0].value)
+        (incident.peak, incident.p_value, incident.leading[0].value)
         for rows in (
             block_with(0.0, 1.5, 1.6, 1.7),
             block_with(3.0, 1.9, 1.5),
             block_with(5.0, 3.1),
             block_with(6.0, 9.0),
         )
-        for found in [run(fold, rows)[-1].incident]
+        for incident in [run(fold, rows)[-1].incident]
     ]
     assert changes == [
         (peak, 0.01**peak, spoken)
@@ -233,11 +240,11 @@ def test_a_slow_stream_has_one_incident() -> None:
     """In a slow stream all anomalies are one incident, which closes after ten rows."""
     fold = Fold()
     changes = run(fold, *(block(HOUR * i, HOUR, "x") for i in range(48)))
-    assert [one.kind for one in changes].count("opened") == 1
+    assert [change.kind for change in changes].count("opened") == 1
     assert changes[0].incident.start == 0.0  # the third row opened it
     assert fold.open()[0].count == 48
     changes = run(fold, *(block(HOUR * (48 + i), HOUR, ".") for i in range(12)))
-    assert [one.kind for one in changes] == ["closed"]
+    assert [change.kind for change in changes] == ["closed"]
 
 
 def test_a_source_that_ends_is_closed_by_the_clock() -> None:
@@ -278,8 +285,8 @@ def test_unlisted_alarms_are_counted() -> None:
     assert change.incident.count == 5_020
 
 
-def _replace_block(one: Block, **more: Any) -> Block:
-    return msgspec.structs.replace(one, **more)
+def _replace_block(original: Block, **more: Any) -> Block:
+    return msgspec.structs.replace(original, **more)
 
 
 def test_old_rows_page_nobody() -> None:
@@ -335,14 +342,16 @@ def test_quiet_sources_take_no_memory() -> None:
 
 def test_encoding_between_blocks_changes_no_incident() -> None:
     """Encoding and decoding between any two blocks changes no incident."""
-    blocks = [block(60.0 * i, 60.0, one) for i, one in enumerate("x.xx.x..........xxxxx" * 3)]
+    blocks = [
+        block(60.0 * i, 60.0, verdicts) for i, verdicts in enumerate("x.xx.x..........xxxxx" * 3)
+    ]
     straight = run(Fold(), *blocks)
-    fold, found = Fold(), []
-    for one in blocks:
+    fold, changes = Fold(), []
+    for rows in blocks:
         fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)
-        found += run(fold, one)
-    assert found == straight
-    assert {c.kind for c in found} == {"opened", "extended", "closed"}
+        changes += run(fold, rows)
+    assert changes == straight
+    assert {c.kind for c in changes} == {"opened", "extended", "closed"}
 
 
 def test_the_severest_rows_are_kept() -> None:
@@ -377,8 +386,8 @@ def test_the_sentence_says_what_was_seen_and_expected() -> None:
 
 def test_at_most_three_features_lead() -> None:
     """At most three features lead, and none that contributes far less than the first."""
-    found = leads([Attribution(str(i), c, 0.0, 0.0) for i, c in enumerate((9, 5, 2, 1.9))])
-    assert [one.feature for one in found] == ["0", "1", "2"]
+    leading = leads([Attribution(str(i), c, 0.0, 0.0) for i, c in enumerate((9, 5, 2, 1.9))])
+    assert [lead.feature for lead in leading] == ["0", "1", "2"]
     assert leads([]) == ()
 
 

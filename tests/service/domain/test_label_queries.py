@@ -41,7 +41,7 @@ def test_disagreements_come_before_events_near_the_threshold(version: Version):
         event(3, [0, 0, 0], 3.0),
     ]
     asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
-    assert [one.event for one in asked] == ["3-0", "2-0", "1-0"]
+    assert [query.event for query in asked] == ["3-0", "2-0", "1-0"]
     assert asked[0].reason == "normal to the champion, an anomaly to version 1"
     assert asked[1].reason == "near the threshold: severity 1.10"
 

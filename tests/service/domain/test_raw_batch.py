@@ -23,29 +23,29 @@ def batch(first: int, last: int, context_rows: int = 0, *, timed: bool = True) -
 
 def test_the_order_of_batches_does_not_matter():
     """Batches are derived as one history; rows that batches repeat as context count once."""
-    found = learnable([batch(90, 200, 10), batch(0, 100)], AUTO, None)
-    assert found.chosen.context is not None
-    over = found.chosen.context.over
-    whole = derive(found.chosen.context, ROWS, times=MINUTES).features
+    rows = learnable([batch(90, 200, 10), batch(0, 100)], AUTO, None)
+    assert rows.chosen.context is not None
+    over = rows.chosen.context.over
+    whole = derive(rows.chosen.context, ROWS, times=MINUTES).features
     expected = [*range(100, 200), *range(over, 100)]
-    assert np.array_equal(found.features, whole[expected])
-    assert int(found.kept.sum()) == 200 - over
-    assert read_choice(found.chosen.written()) == found.chosen
+    assert np.array_equal(rows.features, whole[expected])
+    assert int(rows.kept.sum()) == 200 - over
+    assert read_choice(rows.chosen.written()) == rows.chosen
 
 
 def test_without_timestamps_rows_are_learned_as_they_came():
     """Without timestamps rows are learned as they came, and the choice says so."""
-    found = learnable([batch(0, 60, timed=False)], AUTO, None)
-    assert (found.chosen.context, found.kept.all()) == (None, True)
-    assert found.chosen.why == "no context: the rows came without timestamps"
-    assert np.array_equal(found.features, ROWS[:60])
+    rows = learnable([batch(0, 60, timed=False)], AUTO, None)
+    assert (rows.chosen.context, rows.kept.all()) == (None, True)
+    assert rows.chosen.why == "no context: the rows came without timestamps"
+    assert np.array_equal(rows.features, ROWS[:60])
 
 
 def test_a_context_that_was_chosen_stays():
     """Batches derived at arrival and later ones are learned together, in order."""
     done = RawBatch(derive(Context(over=10), ROWS[:50]).features, None)
-    found = learnable([done, batch(50, 100), batch(100, 140, timed=False)], AUTO, OVER_10)
-    assert found.chosen is OVER_10
-    assert found.features.shape == (50 + 40 + 30, 4)
-    assert np.array_equal(found.features[:50], done.X)
-    assert np.array_equal(found.features[50], derive(Context(over=10), ROWS[50:61]).features[10])
+    rows = learnable([done, batch(50, 100), batch(100, 140, timed=False)], AUTO, OVER_10)
+    assert rows.chosen is OVER_10
+    assert rows.features.shape == (50 + 40 + 30, 4)
+    assert np.array_equal(rows.features[:50], done.X)
+    assert np.array_equal(rows.features[50], derive(Context(over=10), ROWS[50:61]).features[10])

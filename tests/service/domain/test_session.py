@@ -34,5 +34,5 @@ def test_a_changed_cookie_is_no_session():
 
 def test_the_csrf_token_belongs_to_one_session():
     """The CSRF token differs by session and key, and is not the cookie."""
-    one, two = issue(GRANT, 1000.0), issue(GRANT, 2000.0)
-    assert len({csrf(one, GRANT), csrf(two, GRANT), csrf(one, OTHER), one}) == 4
+    first, two = issue(GRANT, 1000.0), issue(GRANT, 2000.0)
+    assert len({csrf(first, GRANT), csrf(two, GRANT), csrf(first, OTHER), first}) == 4

@@ -39,12 +39,12 @@ def test_a_message_is_signed_as_in_standard_webhooks() -> None:
     """Standard Webhooks: HMAC-SHA256 over id, time and body, in base64, as version 1."""
     secret = b"0123456789abcdef"
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
-    found = headers(sent, (secret,), 1_700_000_000)
-    assert found["webhook-id"] == sent.id
-    assert found["webhook-timestamp"] == "1700000000"
+    own = headers(sent, (secret,), 1_700_000_000)
+    assert own["webhook-id"] == sent.id
+    assert own["webhook-timestamp"] == "1700000000"
     signed = f"{sent.id}.1700000000.".encode() + sent.body
     known = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
-    assert found["webhook-signature"] == f"v1,{known}"
+    assert own["webhook-signature"] == f"v1,{known}"
     assert "webhook-signature" not in headers(sent, (), 1)
 
 
@@ -54,8 +54,8 @@ def test_the_example_of_the_specification_gives_its_signature() -> None:
     secrets = secrets_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
     sent = type(sent)("msg_p5jXN8AQM9LWM0D4loKWxJek", "i", 0.0, b'{"test": 2432232314}')
-    found = headers(sent, secrets, 1_614_265_330)
-    assert found["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    signed = headers(sent, secrets, 1_614_265_330)
+    assert signed["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_while_a_secret_is_replaced_both_sign() -> None:
@@ -63,7 +63,7 @@ def test_while_a_secret_is_replaced_both_sign() -> None:
     new, old = secrets = secrets_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n0123456789abcdef\n")
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
     both = headers(sent, secrets, 1)["webhook-signature"].split(" ")
-    assert both == [headers(sent, (one,), 1)["webhook-signature"] for one in (new, old)]
+    assert both == [headers(sent, (secret,), 1)["webhook-signature"] for secret in (new, old)]
 
 
 @pytest.mark.parametrize("text", ["short", "whsec_AAAA", "whsec_!!!", "", "0" * 16 + "\nshort"])

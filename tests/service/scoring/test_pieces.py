@@ -43,8 +43,8 @@ def random_json(rng: random.Random, depth: int = 0) -> object:
 
 def decoded(text: bytes) -> object:
     """Return the list that the pieces of `text` make together."""
-    found = [msgspec.json.decode(piece) for piece in pieces.lists(text)]
-    return list(itertools.chain.from_iterable(found)) if len(found) > 1 else found[0]
+    lists = [msgspec.json.decode(piece) for piece in pieces.lists(text)]
+    return list(itertools.chain.from_iterable(lists)) if len(lists) > 1 else lists[0]
 
 
 def test_a_list_in_pieces_is_the_list(monkeypatch):
@@ -92,10 +92,10 @@ def test_any_name_of_a_column_is_read():
 def outcome(kind: str, body: bytes, config: Config, **by: object) -> object:
     """Return the rows and labels of a body, or its problem."""
     try:
-        found = read(kind, body, config, **by)
+        parsed = read(kind, body, config, **by)
     except Problem as problem:
         return problem.to_dict()
-    return found.X.tolist(), found.labels.sources
+    return parsed.X.tolist(), parsed.labels.sources
 
 
 ROWS = [{"a": float(i), "b": -i / 3} for i in range(40)]
@@ -246,9 +246,14 @@ def test_arrow_is_read_in_every_form():
     a, words = np.arange(60.0), ["idle", "run", None] * 20
     plain = read(ARROW, stream(pa.table({"a": a, "w": words}).slice(0, 59)), IMPUTED)
     views = pa.array(words, pa.string_view())
-    for one in (words, views, pa.array(words).dictionary_encode(), pa.array(words, "large_string")):
+    for column in (
+        words,
+        views,
+        pa.array(words).dictionary_encode(),
+        pa.array(words, "large_string"),
+    ):
         for compression in (None, "zstd", "lz4"):
-            table = pa.table({"a": a, "w": one}).slice(0, 59)
+            table = pa.table({"a": a, "w": column}).slice(0, 59)
             parts = pa.Table.from_batches(table.to_batches(max_chunksize=7))
-            found = read(ARROW, stream(parts, compression), IMPUTED)
-            np.testing.assert_array_equal(found.X, plain.X)
+            rows = read(ARROW, stream(parts, compression), IMPUTED)
+            np.testing.assert_array_equal(rows.X, plain.X)

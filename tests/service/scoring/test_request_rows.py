@@ -45,16 +45,16 @@ def served(name: str, version: Version) -> Champion:
 @pytest.fixture(scope="module")
 def champions() -> Champions:
     """Return three loaded champions: one by name, one with gaps, one with a context."""
-    held = Champions(2)
+    champions = Champions(2)
     named = Config(columns=COLUMNS, score="elbo", model=MODEL)
-    held.install(served("named", train(None, LEARNED, named)))
+    champions.install(served("named", train(None, LEARNED, named)))
     gappy = Config(columns=COLUMNS, score="elbo", model=MODEL, missing="impute")
-    held.install(served("gappy", train(None, LEARNED, gappy)))
+    champions.install(served("gappy", train(None, LEARNED, gappy)))
     context = Config(columns=COLUMNS, score="elbo", model=MODEL, context=Context(over=OVER))
     numbers = context.numbers(3)
     features = derive(context.context, LEARNED, numbers).features[OVER:]
-    held.install(served("timed", train(None, features, context)))
-    return held
+    champions.install(served("timed", train(None, features, context)))
+    return champions
 
 
 class Notes:
@@ -105,16 +105,16 @@ def arrow(X: np.ndarray = ROWS) -> bytes:
         "valve": pa.array(X[:, 2] > 0),
         "machine": pa.array(["a"] * len(X)),
     }
-    found = pa.table(columns)
+    table = pa.table(columns)
     sink = io.BytesIO()
-    with ipc.new_stream(sink, found.schema) as writer:
-        writer.write_table(found)
+    with ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
     return sink.getvalue()
 
 
 LINES = "\n".join(
-    json.dumps({"record": one, "timestamp": at, "source": "a"})
-    for one, at in zip(records(), TIMES, strict=True)
+    json.dumps({"record": record, "timestamp": at, "source": "a"})
+    for record, at in zip(records(), TIMES, strict=True)
 )
 BODIES = [
     (JSON, json.dumps({"records": records()}).encode(), ""),
@@ -183,10 +183,10 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_row_that_does_not_fit_is_refused_with_its_place(champions, case):
     """A row that does not fit is 422 with row and column, and without a value."""
-    kind, body, query, row, column, said = case
+    kind, body, query, row, column, refusal = case
     status, problem = ask(champions, "named", body, kind, query)
     assert status == 422, problem
-    assert said in problem["detail"]
+    assert refusal in problem["detail"]
     if row is not None or column is None:
         assert problem.get("row") == row
     assert problem.get("column") == column
@@ -217,7 +217,7 @@ def test_plain_records_are_judged_together_with_arrays(champions):
     """Records are judged in one turn with arrays, and get the same answers as alone."""
     notes = Notes()
     arrays, named = ({"vectors": ROWS[:2].tolist()}, {"records": records(ROWS[2:5])})
-    bodies = [json.dumps(one).encode() for one in (arrays, named, {"records": []}, named)]
+    bodies = [json.dumps(body).encode() for body in (arrays, named, {"records": []}, named)]
     replies = Scoring(champions, (notes,)).score_many(
         [ScoreRequest("named", body, JSON) for body in bodies]
     )
@@ -259,15 +259,15 @@ def test_an_unrecorded_request_reaches_no_recorder(champions):
 def test_rows_without_enough_context_are_warming(champions):
     """Rows without a full context are null in all four columns; the others are scored."""
     notes = Notes()
-    status, found = ask(champions, "timed", {"vectors": ROWS.tolist()}, notes=(notes,))
+    status, body = ask(champions, "timed", {"vectors": ROWS.tolist()}, notes=(notes,))
     assert status == 200
-    assert found["states"] == ["warming"] * OVER + ["scored"] * 8
+    assert body["states"] == ["warming"] * OVER + ["scored"] * 8
     for column in ("scores", "p_values", "severities", "is_anomaly"):
-        assert found[column][:OVER] == [None] * OVER
-        assert None not in found[column][OVER:]
+        assert body[column][:OVER] == [None] * OVER
+        assert None not in body[column][OVER:]
     version = champions.serving("timed").version
     features = derive(Context(over=OVER), ROWS, version.config.numbers(3)).features[OVER:]
-    assert found["scores"][OVER:] == pytest.approx(version.score(features).tolist(), rel=1e-6)
+    assert body["scores"][OVER:] == pytest.approx(version.score(features).tolist(), rel=1e-6)
     assert [n for n, _ in notes.seen] == [8]
 
 
@@ -277,9 +277,9 @@ def test_context_rows_give_the_answer_of_the_whole_history(champions):
     whole = ask(champions, "timed", {"vectors": ROWS.tolist()})[1]
     some = ROWS[-OVER - 1 :].tolist()
     body = {"vectors": some, "context_rows": OVER, "sources": ["a"] * (OVER + 1)}
-    found = ask(champions, "timed", body, notes=(notes,))[1]
-    assert found["states"] == ["context"] * OVER + ["scored"]
-    assert found["scores"][-1] == whole["scores"][-1]
+    scored = ask(champions, "timed", body, notes=(notes,))[1]
+    assert scored["states"] == ["context"] * OVER + ["scored"]
+    assert scored["scores"][-1] == whole["scores"][-1]
     assert [(n, labels.sources) for n, labels in notes.seen] == [(1, ("a",))]
 
 
@@ -288,9 +288,9 @@ def test_late_rows_have_a_state_of_their_own(champions):
     times = TIMES.copy()
     times[8] = times[7]
     body = {"vectors": ROWS.tolist(), "timestamps": times.tolist()}
-    found = ask(champions, "timed", body)[1]
-    assert found["states"][8] == "late"
-    assert found["scores"][8] is None
+    scored = ask(champions, "timed", body)[1]
+    assert scored["states"][8] == "late"
+    assert scored["scores"][8] is None
 
 
 def test_the_binary_answer_marks_rows_that_are_not_judged(champions):
@@ -309,9 +309,9 @@ def test_a_request_of_warming_rows_alone_is_answered(champions):
     """If all rows lack their context the answer is 200, and nothing is recorded."""
     notes = Notes()
     body = {"vectors": ROWS[:1].tolist()}
-    status, found = ask(champions, "timed", body, query="explain=2", notes=(notes,))
+    status, scored = ask(champions, "timed", body, query="explain=2", notes=(notes,))
     assert status == 200
-    assert (found["scores"], found["attributions"]) == ([None], [[]])
+    assert (scored["scores"], scored["attributions"]) == ([None], [[]])
     assert not notes.seen
 
 
@@ -319,12 +319,12 @@ def test_attributions_name_the_columns_of_the_client(champions):
     """An attribution names the client's column, with value and expected value."""
     X = ROWS.copy()
     X[-1, 1] = 60.0
-    found = ask(champions, "timed", {"vectors": X.tolist()}, query="explain=3")[1]
-    assert [len(row) for row in found["attributions"]] == [0] * OVER + [3] * 8
-    first = found["attributions"][-1][0]
+    body = ask(champions, "timed", {"vectors": X.tolist()}, query="explain=3")[1]
+    assert [len(row) for row in body["attributions"]] == [0] * OVER + [3] * 8
+    first = body["attributions"][-1][0]
     assert (first["feature"], first["value"]) == ("temp", 60.0)
     assert first["expected"] < 50
-    assert {one["feature"] for one in found["attributions"][-1]} == set(NAMES)
+    assert {attribution["feature"] for attribution in body["attributions"][-1]} == set(NAMES)
 
 
 def test_normal_rows_are_derived_before_they_are_kept():

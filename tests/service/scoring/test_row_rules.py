@@ -47,8 +47,8 @@ def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
         def scored(self, judged: Judged, _seconds: float) -> None:
             recorded_rows.append(len(judged.X))
 
-    held = Champions(1)
-    held.install(
+    champions = Champions(1)
+    champions.install(
         Champion(
             "pump",
             "u",
@@ -61,7 +61,7 @@ def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
         )
     )
     body = json.dumps({"vectors": rows}).encode()
-    reply = Scoring(held, (Notes(),)).score(ScoreRequest("pump", body, JSON))
+    reply = Scoring(champions, (Notes(),)).score(ScoreRequest("pump", body, JSON))
     assert reply.status == 200, reply.body
     return orjson.loads(reply.body), recorded_rows
 
@@ -71,9 +71,9 @@ OFF = {"column": "running", "in": [False]}
 
 def test_rows_that_are_off_are_neither_judged_nor_recorded(versions):
     """A row with the machine off is null in all columns, and is not recorded."""
-    found, recorded_rows = ask(versions["plain"], [GOOD, [0.0, 0.0, 0.0], GOOD], off=OFF)
-    assert found["states"] == ["scored", "off", "scored"]
-    assert [score is None for score in found["scores"]] == [False, True, False]
+    body, recorded_rows = ask(versions["plain"], [GOOD, [0.0, 0.0, 0.0], GOOD], off=OFF)
+    assert body["states"] == ["scored", "off", "scored"]
+    assert [score is None for score in body["scores"]] == [False, True, False]
     assert recorded_rows == [2]
 
 
@@ -105,11 +105,11 @@ def test_an_anomaly_by_an_ignored_deviation_is_ignored(versions, kind, rule, sta
     """An anomaly by a column that does not count is ignored; with another cause it is not."""
     rules = {} if rule is None else {"ignore": [rule]}
     for row, state in zip((COOL, HOT, COOL_WITHOUT_FLOW), states, strict=True):
-        found, _ = ask(versions[kind], [GOOD] * OVER + [row], **rules)
-        assert found["scores"][-1] > found["threshold"]
-        assert found["is_anomaly"][-1] == (state == "scored")
+        body, _ = ask(versions[kind], [GOOD] * OVER + [row], **rules)
+        assert body["scores"][-1] > body["threshold"]
+        assert body["is_anomaly"][-1] == (state == "scored")
         if rule is not None:
-            assert found["states"][-1] == state
+            assert body["states"][-1] == state
 
 
 def test_a_detector_without_rules_has_no_states(versions):
@@ -118,7 +118,7 @@ def test_a_detector_without_rules_has_no_states(versions):
 
 
 @pytest.mark.parametrize(
-    ("rules", "said"),
+    ("rules", "refusal"),
     [
         ({"off": {"column": "running"}}, "off.in"),
         ({"off": {"column": "running", "in": []}}, "off.in"),
@@ -128,9 +128,9 @@ def test_a_detector_without_rules_has_no_states(versions):
         ({"ignore": [{"column": "temp", "above": -1}]}, "ignore"),
     ],
 )
-def test_rules_that_never_apply_are_refused(rules, said):
+def test_rules_that_never_apply_are_refused(rules, refusal):
     """A rule that can never apply is 422 with the field's name."""
-    with pytest.raises(Unprocessable, match=said):
+    with pytest.raises(Unprocessable, match=refusal):
         parse(rules)
 
 

@@ -38,10 +38,10 @@ def outcome(kind: str, body: bytes, dimension: int | None) -> int:
 def test_json_is_read_back_bit_for_bit(rows: list[list[float]]) -> None:
     """JSON is read back bit for bit."""
     X = np.array(rows, np.float32)
-    found = parse(json.dumps({"vectors": X.tolist()}).encode())
-    assert found.dtype == np.float32
-    assert found.flags.c_contiguous
-    assert (found == X).all()
+    parsed = parse(json.dumps({"vectors": X.tolist()}).encode())
+    assert parsed.dtype == np.float32
+    assert parsed.flags.c_contiguous
+    assert (parsed == X).all()
 
 
 @given(st.binary(max_size=200), st.sampled_from(payload.BUILT), st.sampled_from([None, 1, 3]))

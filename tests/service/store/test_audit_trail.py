@@ -37,8 +37,8 @@ async def test_every_change_is_written(stored):
     await stored.learn(seed=2)
     await stored.registry.set_champion("pump", 1, who="key:bob", why="by hand")
     await stored.buffer.ingest("pump", matrix(4), verdict=verdict(4, held=2))
-    (held,) = await stored.quarantine.list("pump")
-    await stored.quarantine.decide("pump", held.id, "release", who="key:ada")
+    (entry,) = await stored.quarantine.list("pump")
+    await stored.quarantine.decide("pump", entry.id, "release", who="key:ada")
     changes = [(e["action"], e["who"], e["from"], e["to"]) for e in await trail(stored)]
     assert changes[1:4] == [
         ("promoted", "worker", None, 1),

@@ -169,9 +169,9 @@ async def test_a_retraining_by_hand_is_queued_before_it_is_answered(stored):
     """After the answer to a request to retrain, the status says queued."""
     await stored.buffer.ingest("pump", matrix(32))
     assert await stored.detectors.request_retrain("pump", {"w_prev": 0.5, "w_new": 0.5}) == 1
-    found = await stored.get()
-    assert found.retraining.state == "queued"
-    assert (found.requested, found.served) == (1, 0)
+    detector = await stored.get()
+    assert detector.retraining.state == "queued"
+    assert (detector.requested, detector.served) == (1, 0)
 
 
 async def test_a_retraining_with_too_few_vectors_is_a_conflict(stored):
@@ -250,10 +250,10 @@ async def test_a_mute_ends_by_the_clock_of_the_processes(stored: Stored, monkeyp
 def test_detectors_with_one_config_share_it() -> None:
     """Ten thousand detectors with the same config store it once."""
     state = {b"uid": b"u", b"config": b'{"seed": 3}', b"dimension": b"4", b"champion": b""}
-    one, other = from_state("one", state, None), from_state("other", state, None)
+    first, other = from_state("one", state, None), from_state("other", state, None)
     wider = from_state("wider", state | {b"dimension": b"5"}, None)
-    assert one.config is other.config
-    assert (one.config.dimension, wider.config.dimension) == (4, 5)
+    assert first.config is other.config
+    assert (first.config.dimension, wider.config.dimension) == (4, 5)
 
 
 async def test_keys_of_a_wrong_type_leave_the_other_detectors(stored: Stored) -> None:
@@ -264,8 +264,8 @@ async def test_keys_of_a_wrong_type_leave_the_other_detectors(stored: Stored) ->
         await stored.redis.delete(key)
         await stored.redis.rpush(key, "not this type")
     await stored.redis.sadd(DETECTORS, b"\xff\xfe", "not a name")
-    found = await stored.detectors.list()
-    assert [one.name for one in found] == ["undrifted", "whole"]
-    assert found[0].drift == NO_DRIFT
+    detectors = await stored.detectors.list()
+    assert [detector.name for detector in detectors] == ["undrifted", "whole"]
+    assert detectors[0].drift == NO_DRIFT
     assert (await stored.detectors.poll(["pump", "whole"])).keys() == {"whole"}
     assert await stored.detectors.get("pump") is None

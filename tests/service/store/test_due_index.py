@@ -122,9 +122,9 @@ async def test_work_counts_due_detectors_and_the_longest_wait(
         name = f"p{number}"
         await redis.zadd(due(name), {name: now - number if number % 2 else now + 3600})
     await redis.zadd(running(due("r")), {"r": now + 60, "ended": now - 1})
-    found = await index.work()
-    assert (found.due, found.running) == (50, 1)
-    assert found.oldest_seconds == pytest.approx(99, abs=20)
+    work = await index.work()
+    assert (work.due, work.running) == (50, 1)
+    assert work.oldest_seconds == pytest.approx(99, abs=20)
     heads = await index.heads()
     assert len(heads) <= HEADS * len(DUE)
     assert {"p99", "p1"} <= heads.keys()

@@ -56,11 +56,11 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
 async def rewrite_is_over(stored: Stored, *, well: bool) -> bool:
     """Return whether the rewrite is over; it must have ended as `well` says."""
     try:
-        found = await stored.erasure.rewrite_result()
+        result = await stored.erasure.rewrite_result()
     except StoreUnavailable:
         return False  # connections to a killed store fail once
-    assert found in (None, well)
-    return found is not None
+    assert result in (None, well)
+    return result is not None
 
 
 async def start_slow_rewrite(stored: Stored) -> None:

@@ -24,11 +24,11 @@ async def test_events_come_back_newest_first(stored):
     uid = (await stored.get()).uid
     events = Events(stored.redis)
     ids = await events.append("pump", uid, [event(1), event(2)])
-    found = await events.latest("pump")
-    assert [e.id for e in found] == ids[::-1]
-    assert [e.score for e in found] == [2.0, 1.0]
-    assert np.array_equal(found[0].vector, event(2).vector)
-    document = found[0].to_dict()
+    latest = await events.latest("pump")
+    assert [e.id for e in latest] == ids[::-1]
+    assert [e.score for e in latest] == [2.0, 1.0]
+    assert np.array_equal(latest[0].vector, event(2).vector)
+    document = latest[0].to_dict()
     assert document["at"] == "1970-01-01T00:00:01.500Z"
     assert document["attributions"] == msgspec.to_builtins(list(event(2).attributions))
     assert set(await events.get("pump", [ids[0], "1-1", "x", "9" * 99 + "-1", "-"])) == {ids[0]}

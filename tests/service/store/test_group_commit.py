@@ -101,8 +101,11 @@ async def test_calls_to_a_hanging_store_fail_for_good(own_store):
     assert {type(answer) for answer in answers} == {StoreUnavailable}
     own_store.signal(signal.SIGCONT)
     own_store.wait()
-    held = (await stored.get()).buffered
-    assert held in (sent.buffered, sent.buffered + 2)  # the outcome of the one in flight is unknown
+    buffered = (await stored.get()).buffered
+    assert buffered in (
+        sent.buffered,
+        sent.buffered + 2,
+    )  # the outcome of the one in flight is unknown
     await redis.aclose()
 
 

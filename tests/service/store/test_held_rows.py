@@ -23,10 +23,10 @@ def verdict(n, held=0, novel=0, thinned=0):
     return Verdict(1, kept, back, novel, "they stand alone", shares)
 
 
-async def send(stored, X, key=None, **said):
+async def send(stored, X, key=None, **shares):
     """Ingest X with this verdict."""
     return await stored.buffer.ingest(
-        "pump", X, idempotency_key=key, verdict=verdict(len(X), **said)
+        "pump", X, idempotency_key=key, verdict=verdict(len(X), **shares)
     )
 
 
@@ -36,8 +36,8 @@ async def test_every_row_is_in_one_place(stored):
     answer = await send(stored, X, held=3, thinned=5)
     assert (answer.accepted, answer.quarantined, answer.buffered) == (12, 3, 12)
     assert answer.triage == {"known": 0.85, "novel": 0.0, "suspicious": 0.15, "thinned": 5}
-    found = await stored.get()
-    assert (found.buffered, found.quarantined, found.thinned) == (12, 3, 5)
+    detector = await stored.get()
+    assert (detector.buffered, detector.quarantined, detector.thinned) == (12, 3, 5)
     assert np.array_equal((await stored.take()).vectors, X[3:15])
     (entry,) = await stored.quarantine.list("pump")
     assert (entry.kind, entry.vectors, entry.batch_id) == ("rows", 3, answer.batch_id)
@@ -73,8 +73,8 @@ async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
     with pytest.raises(BufferFull):
         await send(stored, matrix(20), held=2)
     await send(stored, matrix(20))
-    found = await stored.get()
-    assert (found.buffered, found.quarantined) == (36, 4)
+    detector = await stored.get()
+    assert (detector.buffered, detector.quarantined) == (36, 4)
 
 
 @pytest.mark.parametrize(("decision", "buffered"), [("release", 20), ("discard", 17)])
@@ -87,10 +87,10 @@ async def test_of_two_decisions_at_once_one_fails(stored, decision, buffered):
         *(decide("pump", entry.id, decision, who="ada") for _ in range(2)),
         return_exceptions=True,
     )
-    assert {type(one) for one in both} == {Unknown, int}
-    found = await stored.get()
-    assert (found.buffered, found.quarantined) == (buffered, 0)
-    assert found.discarded == 20 - buffered
+    assert {type(outcome) for outcome in both} == {Unknown, int}
+    detector = await stored.get()
+    assert (detector.buffered, detector.quarantined) == (buffered, 0)
+    assert detector.discarded == 20 - buffered
     assert await stored.quarantine.list("pump") == []
 
 

@@ -23,9 +23,12 @@ async def test_a_label_has_its_vector_and_event(stored):
     assert await store.add("pump", uid, labels, idempotency_key="monday")
     assert await store.add("pump", uid, labels, idempotency_key="monday")
     assert not await store.add("pump", uid, [])
-    found = await store.latest("pump")
-    assert [(label.label, label.event) for label in found] == [("normal", None), ("anomaly", known)]
-    assert np.array_equal(found[1].vector, matrix(1, seed=7)[0])
+    latest = await store.latest("pump")
+    assert [(label.label, label.event) for label in latest] == [
+        ("normal", None),
+        ("anomaly", known),
+    ]
+    assert np.array_equal(latest[1].vector, matrix(1, seed=7)[0])
 
 
 async def test_labels_add_a_revision_if_they_set_the_threshold(stored):
@@ -46,8 +49,8 @@ async def test_labels_are_read_in_pages(stored):
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)
     assert await store.add("pump", uid, [Label("normal", row) for row in matrix(250)])
-    found = await store.latest("pump")
-    assert np.array_equal(np.stack([label.vector for label in found]), matrix(250)[::-1])
+    labels = await store.latest("pump")
+    assert np.array_equal(np.stack([label.vector for label in labels]), matrix(250)[::-1])
     assert len(await store.latest("pump", limit=101)) == 101
     assert len(await store.latest("pump", limit=100)) == 100
 
@@ -65,8 +68,8 @@ async def test_a_sender_evicts_only_its_own_labels(stored: Stored) -> None:
     for seed in range(5):
         assert await store.add("pump", uid, labels_of("bob", 8, seed))
     kept = await store.all("pump")
-    assert [one.sender for one in kept].count("ada") == 3
-    mine = [one.vector.tolist() for one in kept if one.sender == "bob"]
+    assert [label.sender for label in kept].count("ada") == 3
+    mine = [label.vector.tolist() for label in kept if label.sender == "bob"]
     assert mine == matrix(8, seed=4)[::-1].tolist() + matrix(8, seed=3)[::-1].tolist()[:2]
 
 
@@ -128,9 +131,9 @@ async def test_labels_of_an_earlier_release_are_read(stored: Stored) -> None:
     row = matrix(1)[0]
     values = {"label": "normal", "vector": row.tobytes(), "event": None, "at": 1.0}
     await stored.redis.xadd(Keys("pump").labels, {"e": msgspec.msgpack.encode(values)})
-    (found,) = await LabelStore(stored.redis).all("pump")
-    assert (found.label, found.sender, found.incident) == ("normal", "", None)
-    assert await LabelStore(stored.redis).delete("pump", [found]) == 1
+    (label,) = await LabelStore(stored.redis).all("pump")
+    assert (label.label, label.sender, label.incident) == ("normal", "", None)
+    assert await LabelStore(stored.redis).delete("pump", [label]) == 1
 
 
 async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
@@ -142,7 +145,7 @@ async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
     await store.add("pump", uid, labels_of("bob", 3))
     revision = (await stored.get()).config_revision
     assert await store.sweep("pump", "bob", who="key:root") == 3
-    assert {one.sender for one in await store.all("pump")} == {"ada"}
+    assert {label.sender for label in await store.all("pump")} == {"ada"}
     assert (await stored.get()).config_revision == revision + 1
     assert await store.sweep("pump", "bob") == 0
 
@@ -150,10 +153,10 @@ async def test_revoking_a_key_deletes_its_labels(stored: Stored) -> None:
 def test_labels_are_read_in_equal_numbers() -> None:
     """A thousand labels of one sender do not displace another sender's two."""
     labels = [*labels_of("flood", 50), *labels_of("ada", 2)]
-    found = equal_share_of_senders(labels, 10)
-    assert [one.sender for one in found].count("ada") == 2
-    assert len(found) == 10
-    assert found == [one for one in labels if any(one is other for other in found)]
+    chosen = equal_share_of_senders(labels, 10)
+    assert [label.sender for label in chosen].count("ada") == 2
+    assert len(chosen) == 10
+    assert chosen == [label for label in labels if any(label is other for other in chosen)]
     assert equal_share_of_senders(labels, 100) == labels
 
 

@@ -15,11 +15,11 @@ pytestmark = pytest.mark.anyio
 async def test_one_of_many_gets_the_lease(stored):
     """One of many gets the lease; the others get none until it is released."""
     asked = await asyncio.gather(*(stored.leases.acquire("pump", 30) for _ in range(20)))
-    (held,) = [lease for lease in asked if lease]
-    assert await stored.leases.release(held)
+    (winner,) = [lease for lease in asked if lease]
+    assert await stored.leases.release(winner)
     again = await stored.lease()
-    assert again.token == held.token + 1
-    assert not await stored.leases.release(held)
+    assert again.token == winner.token + 1
+    assert not await stored.leases.release(winner)
     assert await stored.leases.renew(again)
 
 
@@ -115,13 +115,13 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
                 await stored.leases.release(lease)
 
     await asyncio.gather(*(promote_until_total() for _ in range(8)))
-    found = await stored.get()
+    detector = await stored.get()
     assert refused >= 10
-    assert sorted(promoted) == list(range(1, found.last_version + 1))
-    assert found.generation == found.last_version
+    assert sorted(promoted) == list(range(1, detector.last_version + 1))
+    assert detector.generation == detector.last_version
     history = await stored.registry.history("pump")
-    assert [row.generation for row in history] == list(range(1, found.generation + 1))
-    records = [one.to_dict() for one in await stored.registry.records("pump")]
+    assert [row.generation for row in history] == list(range(1, detector.generation + 1))
+    records = [record.to_dict() for record in await stored.registry.records("pump")]
     firsts = [record["experience"]["first"] for record in records]
     assert firsts == ["0-0", *(record["experience"]["last"] for record in records[:-1])]
 
@@ -138,12 +138,12 @@ async def test_a_heartbeat_from_the_future_does_not_count(stored):
 
 async def test_a_lease_from_before_a_clock_change_ends(stored):
     """A dead worker's lease that would last a day goes to another one, with a new token."""
-    held = await stored.leases.acquire("pump", 5)
+    lease = await stored.leases.acquire("pump", 5)
     assert await stored.leases.acquire("pump", 5) is None
     await stored.redis.pexpire(Keys("pump").lease("worker"), 86_400_000)
     taken = await stored.leases.acquire("pump", 5)
-    assert taken.token > held.token
-    assert await stored.leases.renew(held) is None
+    assert taken.token > lease.token
+    assert await stored.leases.renew(lease) is None
 
 
 async def test_a_worker_that_stops_is_forgotten_at_once(stored):

@@ -24,20 +24,20 @@ async def test_released_vectors_are_buffered_again(stored):
     await park(stored)
     await stored.buffer.ingest("pump", matrix(5, seed=9))
     assert await stored.quarantine.decide("pump", "v2", "release") == 60
-    found = await stored.get()
-    assert (found.buffered, found.parked) == (65, 0)
+    detector = await stored.get()
+    assert (detector.buffered, detector.parked) == (65, 0)
     expected = [matrix(5, seed=9), *(matrix(20, seed=seed) for seed in range(3))]
     assert np.array_equal((await stored.take()).vectors, np.concatenate(expected))
     assert await stored.quarantine.list("pump") == []
-    assert found.buffer_oldest is not None
+    assert detector.buffer_oldest is not None
 
 
 async def test_discarded_vectors_are_gone(stored):
     """Discarded vectors are counted, and wait for the rewrite of the append-only file."""
     await park(stored)
     assert await stored.quarantine.decide("pump", "v2", "discard") == 60
-    found = await stored.get()
-    assert (found.buffered, found.parked, found.discarded) == (0, 0, 60)
+    detector = await stored.get()
+    assert (detector.buffered, detector.parked, detector.discarded) == (0, 0, 60)
     assert await stored.erasure.rewrite_due(0)
 
 
@@ -67,15 +67,15 @@ async def test_an_interrupted_decision_is_completed(stored, monkeypatch, decisio
     with pytest.raises(ConnectionResetError):
         await keys.decide("pump", "v2", decision)
     monkeypatch.setattr(quarantine, "_STEP", original)
-    found = await stored.get()
-    assert (found.parked, found.buffered + found.discarded) == (40, 20)
+    detector = await stored.get()
+    assert (detector.parked, detector.buffered + detector.discarded) == (40, 20)
     (entry,) = await keys.list("pump")
     assert (entry.vectors, entry.decision) == (40, decision)
     with pytest.raises(Conflict):
         await keys.decide("pump", "v2", "discard" if decision == "release" else "release")
     assert await keys.resume("pump") == 40
-    found = await stored.get()
-    assert (found.parked, found.buffered + found.discarded) == (0, 60)
+    detector = await stored.get()
+    assert (detector.parked, detector.buffered + detector.discarded) == (0, 60)
 
 
 async def test_promotion_leaves_vectors_that_are_being_released(stored, monkeypatch):
@@ -87,8 +87,8 @@ async def test_promotion_leaves_vectors_that_are_being_released(stored, monkeypa
         (await stored.redis.hget(Keys("pump").parked, "v2"))[:-1] + b',"decision":"release"}',
     )
     await stored.registry.set_champion("pump", 2)
-    found = await stored.get()
-    assert (found.parked, found.consumed) == (60, 40)
+    detector = await stored.get()
+    assert (detector.parked, detector.consumed) == (60, 40)
     assert await stored.quarantine.resume("pump") == 60
 
 

@@ -30,10 +30,15 @@ async def test_a_promotion_changes_everything_at_once(stored):
     lease, experience = await stored.lease(), await stored.take()
     record = msgspec.structs.replace(GOOD, strategy="replay", n_new=40)
     assert await stored.registry.promote(lease, experience, b"one", record, seconds=2) == 1
-    found = await stored.get()
-    assert (found.champion, found.generation, found.last_version) == (1, 1, 1)
-    assert (found.buffered, found.buffered_bytes, found.consumed, found.learned) == (0, 0, 40, 40)
-    assert found.retrains == Retrains(promoted=1)
+    detector = await stored.get()
+    assert (detector.champion, detector.generation, detector.last_version) == (1, 1, 1)
+    assert (detector.buffered, detector.buffered_bytes, detector.consumed, detector.learned) == (
+        0,
+        0,
+        40,
+        40,
+    )
+    assert detector.retrains == Retrains(promoted=1)
     assert await stored.registry.artifact("pump", 1) == b"one"
     document = (await stored.registry.record("pump", 1)).to_dict()
     assert document.pop("created_at").endswith("Z")
@@ -78,8 +83,8 @@ async def test_a_rollback_fences_the_running_retraining(stored):
         await stored.registry.promote(lease, experience, b"three", GOOD, seconds=1)
     with pytest.raises(Fenced, match="champion"):
         await stored.registry.reject(lease, experience, b"three", BAD, seconds=1)
-    found = await stored.get()
-    assert (found.champion, found.last_version, found.buffered) == (1, 2, 40)
+    detector = await stored.get()
+    assert (detector.champion, detector.last_version, detector.buffered) == (1, 2, 40)
     again = await stored.take()
     assert again.champion == 1
     assert await stored.registry.promote(lease, again, b"three", GOOD, seconds=1) == 3
@@ -94,20 +99,25 @@ async def test_learned_counts_the_lineage_of_the_champion(stored):
     await stored.registry.set_champion("pump", 1)
     assert (await stored.get()).learned == 40
     await stored.learn(60, seed=2)
-    found = await stored.get()
-    assert (found.learned, found.consumed) == (100, 150)
+    detector = await stored.get()
+    assert (detector.learned, detector.consumed) == (100, 150)
 
 
 async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
     """The candidate gets a number, a record and an artifact; later data is learned."""
     await stored.learn(40)
     assert await stored.learn(50, b"two", good=False) == 2
-    found = await stored.get()
-    assert (found.champion, found.generation, found.last_version) == (1, 1, 2)
-    assert (found.buffered, found.parked, found.consumed, found.learned) == (0, 50, 40, 40)
-    assert found.parked_bytes == 50 * 12
-    assert found.last_retraining.outcome == "rejected"
-    assert found.last_retraining.reasons == BAD.reasons
+    detector = await stored.get()
+    assert (detector.champion, detector.generation, detector.last_version) == (1, 1, 2)
+    assert (detector.buffered, detector.parked, detector.consumed, detector.learned) == (
+        0,
+        50,
+        40,
+        40,
+    )
+    assert detector.parked_bytes == 50 * 12
+    assert detector.last_retraining.outcome == "rejected"
+    assert detector.last_retraining.reasons == BAD.reasons
     assert (await stored.registry.record("pump", 2)).to_dict()["state"] == "rejected"
     assert await stored.registry.artifact("pump", 2) == b"two"
     (entry,) = await stored.quarantine.list("pump")
@@ -120,12 +130,17 @@ async def test_promoting_a_rejected_version_consumes_its_experience(stored):
     await stored.learn(40)
     await stored.learn(50, good=False)
     assert await stored.registry.set_champion("pump", 2, who="ann", why="I know better") == 2
-    found = await stored.get()
-    assert (found.parked, found.parked_bytes, found.consumed, found.learned) == (0, 0, 90, 90)
+    detector = await stored.get()
+    assert (detector.parked, detector.parked_bytes, detector.consumed, detector.learned) == (
+        0,
+        0,
+        90,
+        90,
+    )
     assert await stored.quarantine.list("pump") == []
     (_, row) = await stored.registry.history("pump")
     assert (row.who, row.why, row.before) == ("ann", "I know better", 1)
-    states = [one.state for one in await stored.registry.records("pump")]
+    states = [record.state for record in await stored.registry.records("pump")]
     assert states == ["retired", "champion"]
     assert await stored.registry.set_champion("pump", 1) == 3
     assert (await stored.registry.record("pump", 2)).to_dict()["state"] == "retired"
@@ -139,8 +154,13 @@ async def test_promotion_after_a_release_counts_nothing_twice(stored):
     await stored.learn(50, good=False)
     await stored.quarantine.decide("pump", "v2", "release")
     await stored.registry.set_champion("pump", 2)
-    found = await stored.get()
-    assert (found.learned, found.consumed, found.buffered, found.parked) == (40, 40, 50, 0)
+    detector = await stored.get()
+    assert (detector.learned, detector.consumed, detector.buffered, detector.parked) == (
+        40,
+        40,
+        50,
+        0,
+    )
 
 
 async def test_stale_unknown_and_pruned_promotions_are_refused(stored):
@@ -172,8 +192,13 @@ async def test_an_imported_version_waits_for_a_person(stored):
     """An import gets the next number and fixes the dimension; it is not champion yet."""
     record = NewRecord(dimension=3, learned=500, who="ann")
     assert await stored.registry.import_version("pump", b"theirs", record) == 1
-    found = await stored.get()
-    assert (found.champion, found.last_version, found.dimension, found.learned) == (None, 1, 3, 0)
+    detector = await stored.get()
+    assert (detector.champion, detector.last_version, detector.dimension, detector.learned) == (
+        None,
+        1,
+        3,
+        0,
+    )
     document = (await stored.registry.record("pump", 1)).to_dict()
     assert (document["version"], document["outcome"], document["state"]) == (
         1,
@@ -353,36 +378,38 @@ class Ledger:
                 await self.stored.registry.promote(lease, experience, b"late", GOOD, seconds=0)
 
     async def check(self) -> None:
-        found = await self.stored.get()
+        detector = await self.stored.get()
         everything = await self.stored.redis.xrange(Keys("pump").stream)
-        held = {entry[b"b"].decode(): row for row, entry in everything}
+        rows_of_batch = {entry[b"b"].decode(): row for row, entry in everything}
         waiting = await self.stored.buffer.take("pump")
         buffered = list(waiting.batch_ids) if waiting else []
         parked = [batch for ids in self.parked.values() for batch in ids]
         places = [*buffered, *parked, *self.consumed, *self.discarded]
-        assert len(everything) == len(held)
+        assert len(everything) == len(rows_of_batch)
         assert sorted(places) == sorted(self.acknowledged)
-        assert set(buffered) | set(parked) <= set(held)
-        assert not set(self.discarded) & set(held)
+        assert set(buffered) | set(parked) <= set(rows_of_batch)
+        assert not set(self.discarded) & set(rows_of_batch)
 
         def vectors_of(ids: list[str]) -> int:
             return sum(self.acknowledged[batch] for batch in ids)
 
-        assert (found.buffered, found.parked) == (vectors_of(buffered), vectors_of(parked))
-        assert (found.consumed, found.discarded) == (
+        assert (detector.buffered, detector.parked) == (vectors_of(buffered), vectors_of(parked))
+        assert (detector.consumed, detector.discarded) == (
             vectors_of(self.consumed),
             vectors_of(self.discarded),
         )
-        assert found.buffered_bytes == 12 * found.buffered
-        assert found.parked_bytes == 12 * found.parked
-        assert found.kept_bytes == 12 * vectors_of([b for b in self.consumed if b in held])
-        records = [one.to_dict() for one in await self.stored.registry.records("pump")]
-        assert [r["version"] for r in records] == list(range(1, found.last_version + 1))
+        assert detector.buffered_bytes == 12 * detector.buffered
+        assert detector.parked_bytes == 12 * detector.parked
+        assert detector.kept_bytes == 12 * vectors_of(
+            [b for b in self.consumed if b in rows_of_batch]
+        )
+        records = [record.to_dict() for record in await self.stored.registry.records("pump")]
+        assert [r["version"] for r in records] == list(range(1, detector.last_version + 1))
         history = await self.stored.registry.history("pump")
-        assert [row.generation for row in history] == list(range(1, found.generation + 1))
-        assert found.champion == (history[-1].version if history else None)
-        lineage = await self.stored.redis.hget(Keys("pump").learned, str(found.champion or 0))
-        assert found.learned == int(lineage or 0)
+        assert [row.generation for row in history] == list(range(1, detector.generation + 1))
+        assert detector.champion == (history[-1].version if history else None)
+        lineage = await self.stored.redis.hget(Keys("pump").learned, str(detector.champion or 0))
+        assert detector.learned == int(lineage or 0)
 
 
 async def test_a_promotion_is_atomic_if_the_store_is_killed(own_store):

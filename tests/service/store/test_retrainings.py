@@ -17,9 +17,9 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     await stored.retrainings.progress(lease, TrainingProgress(0.25, 12.5, 3.0, -1.5))
     assert (await stored.get()).retraining == Retraining("running", 0.25, 12.5, 3.0, -1.5)
     await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
-    found = await stored.get()
-    assert (found.retraining, found.served) == (Retraining("idle", 0.0), 1)
-    last = found.last_retraining
+    detector = await stored.get()
+    assert (detector.retraining, detector.served) == (Retraining("idle", 0.0), 1)
+    last = detector.last_retraining
     assert last.finished_at.endswith("Z")
     assert (last.outcome, last.version, last.reasons, last.seconds) == ("promoted", 1, (), 4.1)
 
@@ -32,8 +32,8 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     assert await stored.retrainings.attempt_failed(lease) == 1
-    found = await stored.get()
-    assert (found.retraining.state, found.served, found.attempts) == ("queued", 0, 1)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.served, detector.attempts) == ("queued", 0, 1)
     assert await stored.retrainings.start(lease) == (weights, 1, "")
     await stored.leases.release(lease)  # a crash, as the store sees it
     assert (await stored.get()).retraining.state == "running"
@@ -56,8 +56,8 @@ async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state,
     assert await stored.detectors.request_retrain("pump", "equal") == 2
     assert (await stored.get()).retraining.state == "running"
     await stored.registry.promote(lease, experience, b"a", GOOD, seconds=1)
-    found = await stored.get()
-    assert (found.retraining.state, found.served) == (state, served)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.served) == (state, served)
     assert (await stored.retrainings.start(lease)).weights == ("equal" if left == 32 else None)
 
 
@@ -68,8 +68,12 @@ async def test_a_run_with_nothing_to_learn_ends_without_an_outcome(stored):
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     await stored.retrainings.stand_down(lease)
-    found = await stored.get()
-    assert (found.retraining.state, found.served, found.last_retraining) == ("idle", 1, None)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.served, detector.last_retraining) == (
+        "idle",
+        1,
+        None,
+    )
 
 
 async def test_a_parked_experience_ends_the_run_as_failed(stored):
@@ -81,12 +85,17 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
     experience = await stored.take()
     await stored.buffer.ingest("pump", matrix(33))
     entry = await stored.registry.park(lease, experience, 'a "NaN" loss', seconds=2)
-    found = await stored.get()
-    assert (found.buffered, found.parked, found.attempts, found.last_version) == (33, 40, 0, 0)
-    assert found.last_retraining.outcome == "failed"
-    assert found.last_retraining.version is None
-    assert found.last_retraining.reasons == ('a "NaN" loss',)
-    assert found.retrains == Retrains(failed=1)
+    detector = await stored.get()
+    assert (detector.buffered, detector.parked, detector.attempts, detector.last_version) == (
+        33,
+        40,
+        0,
+        0,
+    )
+    assert detector.last_retraining.outcome == "failed"
+    assert detector.last_retraining.version is None
+    assert detector.last_retraining.reasons == ('a "NaN" loss',)
+    assert detector.retrains == Retrains(failed=1)
     (listed,) = await stored.quarantine.list("pump")
     assert (listed.id, listed.vectors, listed.reason) == (entry, 40, 'a "NaN" loss')
     assert (await stored.take()).n == 33

@@ -54,8 +54,14 @@ async def learn_from_two_senders(stored) -> tuple[str, str]:
 
 async def vectors_in_counters(stored) -> int:
     """Return how many vectors the counters account for."""
-    found = await stored.get()
-    places = (found.buffered, found.quarantined, found.parked, found.consumed, found.discarded)
+    detector = await stored.get()
+    places = (
+        detector.buffered,
+        detector.quarantined,
+        detector.parked,
+        detector.consumed,
+        detector.discarded,
+    )
     return sum(places)
 
 
@@ -79,15 +85,15 @@ async def test_revoking_a_key_relearns_the_vectors_of_others(stored):
     assert done.relearned.vectors == 110
     assert done.relearned.senders == ("ann",)
     assert done.lost == Batches(vectors=0, batch_count=0, batches=(), senders=())
-    found = await stored.get()
-    assert (found.champion, found.generation, found.learned) == (1, 4, 40)
-    assert found.buffered == 7 + 110
-    assert found.buffer_oldest is not None
+    detector = await stored.get()
+    assert (detector.champion, detector.generation, detector.learned) == (1, 4, 40)
+    assert detector.buffered == 7 + 110
+    assert detector.buffer_oldest is not None
     assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
     experience = await stored.take()
     assert experience.senders == ("ann",)
     assert (experience.n, experience.champion) == (117, 1)
-    states = [one.state for one in await stored.registry.records("pump")]
+    states = [record.state for record in await stored.registry.records("pump")]
     assert states == ["champion", "revoked", "revoked"]
     mark = (await stored.registry.record("pump", 3)).to_dict()["revoked"]
     assert (mark["key"], mark["who"], mark["why"]) == ("bob", "key:eve", "broken press")
@@ -174,12 +180,12 @@ async def test_a_repeated_revocation_changes_nothing(stored):
     """Repeated, it makes no new mark, no new generation, and relearns nothing twice."""
     await learn_from_two_senders(stored)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
-    held = await vectors_in_stream(stored)
+    in_stream = await vectors_in_stream(stored)
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert (done.champion, done.generation, done.versions) == (1, 4, (2, 3))
     assert not any(done.discarded.values())
     assert done.lost.vectors == done.relearned.vectors == 0
-    assert await vectors_in_stream(stored) == held
+    assert await vectors_in_stream(stored) == in_stream
 
 
 @pytest.mark.parametrize("steps", range(8))
@@ -203,8 +209,8 @@ async def test_an_interrupted_revocation_is_completed_by_repetition(stored, monk
     monkeypatch.setattr(revocations, "SWEEP", sweep)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
-    found = await stored.get()
-    assert (found.buffered, found.discarded, found.generation) == (117, 5, 4)
+    detector = await stored.get()
+    assert (detector.buffered, detector.discarded, detector.generation) == (117, 5, 4)
     assert await vectors_in_stream(stored) == 117 + 40
 
 
@@ -220,10 +226,15 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert done.discarded == {"buffered": 6, "quarantined": 3, "parked": 100, "kept": 0}
     assert (done.champion, done.versions) == (None, (1, 2))
-    waiting = {one.id[0]: one.vectors for one in await stored.quarantine.list("pump")}
+    waiting = {entry.id[0]: entry.vectors for entry in await stored.quarantine.list("pump")}
     assert waiting == {"v": 50, "r": 3}
-    found = await stored.get()
-    assert (found.buffered, found.quarantined, found.parked, found.discarded) == (6, 3, 50, 109)
+    detector = await stored.get()
+    assert (detector.buffered, detector.quarantined, detector.parked, detector.discarded) == (
+        6,
+        3,
+        50,
+        109,
+    )
     assert await stored.quarantine.decide("pump", "v1", "release") == 50
     assert await vectors_in_stream(stored) == 56
     with pytest.raises(Conflict):
@@ -266,8 +277,8 @@ async def test_without_a_clean_version_none_serves(stored):
     assert (await stored.registry.record("pump", 1)).to_dict()["state"] == "champion"
     done = await stored.revocations.revoke("pump", RevocationRequest(BOB, unserved=True))
     assert (done.champion, done.generation, done.versions) == (None, 2, (1,))
-    found = await stored.get()
-    assert (found.champion, found.learned, found.buffered) == (None, 0, 40)
+    detector = await stored.get()
+    assert (detector.champion, detector.learned, detector.buffered) == (None, 0, 40)
     assert (await stored.registry.history("pump"))[-1].version is None
     assert (await stored.take()).champion is None
     assert await settle(stored) == 2
@@ -294,8 +305,8 @@ async def test_a_run_left_with_too_few_vectors_ends(stored):
         await send(stored, sender, 20)
     await stored.detectors.request_retrain("pump")
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
-    found = await stored.get()
-    assert (found.retraining.state, found.requested, found.served) == ("idle", 1, 1)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.requested, detector.served) == ("idle", 1, 1)
 
 
 async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
@@ -303,7 +314,7 @@ async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
     await learn_from_two_senders(stored)
     asked = [stored.revocations.revoke("pump", RevocationRequest(BOB)) for _ in range(2)]
     done = await asyncio.gather(*asked, return_exceptions=True)
-    assert all(isinstance(one, Revoked | Conflict) for one in done)
+    assert all(isinstance(outcome, Revoked | Conflict) for outcome in done)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
     assert await vectors_in_stream(stored) == 117 + 40
@@ -362,4 +373,4 @@ async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored
         asked = RevocationRequest(RevocationTarget("batch", batch), who, decision=True)
         assert (await stored.revocations.revoke("pump", asked)).discarded["buffered"] == 4
     entries = await stored.redis.xrange(Keys("pump").audit)
-    assert sum(b"revoked" in b"".join(one.values()) for _, one in entries) == 1
+    assert sum(b"revoked" in b"".join(entry.values()) for _, entry in entries) == 1

@@ -26,12 +26,17 @@ def store_champion(folder, **fields):
 def test_a_kept_champion_comes_back_as_it_was(tmp_path):
     """Pointer, threshold and scores are those that were served."""
     cache, file = store_champion(tmp_path / "new", generation=7)
-    (found,) = list(cache.restore())
+    (restored,) = list(cache.restore())
     was = champion(generation=7)
-    assert (found.name, found.uid, found.number, found.generation) == ("pump", "u", 1, 7)
-    assert found.threshold == was.threshold
+    assert (restored.name, restored.uid, restored.number, restored.generation) == (
+        "pump",
+        "u",
+        1,
+        7,
+    )
+    assert restored.threshold == was.threshold
     X = was.version.sample(20, seed=1)
-    assert (found.version.score(X) == was.version.score(X)).all()
+    assert (restored.version.score(X) == was.version.score(X)).all()
     assert file.parent.stat().st_mode & 0o077 == 0
 
 
@@ -39,7 +44,7 @@ def test_only_the_latest_of_a_detector_is_kept(tmp_path):
     """A newer champion replaces the file, and no other file is left."""
     cache, file = store_champion(tmp_path)
     cache.keep(champion(2))
-    assert [one.number for one in list(cache.restore())] == [2]
+    assert [champion.number for champion in list(cache.restore())] == [2]
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -36,7 +36,7 @@ class Process:
 
     @property
     def loaded(self) -> set[str]:
-        return {one.name for one in self.watcher.champions.loaded()}
+        return {champion.name for champion in self.watcher.champions.loaded()}
 
     def count(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"anamnesis_{name}", labels) or 0.0

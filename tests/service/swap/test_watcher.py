@@ -39,8 +39,8 @@ class Watched:
 
     def serving(self) -> tuple[int, int, int] | None:
         """Return the version, generation and revision that are served."""
-        held = self.watcher.champions.get("pump")
-        return held and (held.number, held.generation, held.config_revision)
+        champion = self.watcher.champions.get("pump")
+        return champion and (champion.number, champion.generation, champion.config_revision)
 
     def count(self, name: str) -> float:
         """Return a counter of the detector."""
@@ -91,8 +91,8 @@ async def test_a_notification_is_followed_before_the_next_poll(watched: Watched)
     await until(detector_is_known)
 
     async def is_subscribed() -> bool:
-        found = await watched.stored.redis.pubsub_numsub(NOTIFY)
-        return found[0][1] == 1
+        subscribers = await watched.stored.redis.pubsub_numsub(NOTIFY)
+        return subscribers[0][1] == 1
 
     await until(is_subscribed)
     await watched.learn(versions()[0])
@@ -199,9 +199,9 @@ async def test_unknown_names_are_asked_for_once(watched: Watched) -> None:
     await watched.stored.make("new")
     assert await watched.watcher.look_up("new") is None
     await watched.watcher.poll()
-    found = await watched.watcher.look_up("new")
-    assert found is not None
-    assert found.name == "new"
+    detector = await watched.watcher.look_up("new")
+    assert detector is not None
+    assert detector.name == "new"
 
 
 async def test_polling_an_absent_store_fails_in_time(own_store: object) -> None:
@@ -225,9 +225,9 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     await watched.learn(version)
     uid = (await watched.stored.make(threshold={"labels": {"beta": 1}})).uid
     await watched.watcher.poll()
-    held = watched.watcher.champions.serving("pump").threshold
-    assert held.value == version.threshold_for({"fpr": 0.01}).value
-    assert (held.calibration, held.labels) == (
+    threshold = watched.watcher.champions.serving("pump").threshold
+    assert threshold.value == version.threshold_for({"fpr": 0.01}).value
+    assert (threshold.calibration, threshold.labels) == (
         "insufficient", {"anomaly": 0, "normal": 0, "needed": 5},
     )  # fmt: skip
 
@@ -243,7 +243,7 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     scores = version.score(far)
     assert moved.threshold.labels == {"anomaly": 5, "normal": 6, "needed": 5, "bounded": 1}
     assert moved.threshold.value <= scores[:5].max()
-    assert moved.threshold.value != held.value
+    assert moved.threshold.value != threshold.value
     assert watched.serving() == (1, 1, 3)
 
     settings = Settings(redis_url="", cache_dir=tmp_path)

@@ -25,10 +25,10 @@ def count_answers(metrics: Metrics, detectors: int) -> StateMetrics:
     """Count an answer of each of these detectors; return the store's metrics of them."""
     champions = Champions(1)
     for i in range(detectors):
-        held = champion(2, name=f"pump-{i}")
-        champions.install(held)
-        metrics.scored(Judged(held, matrix(2), columns(0.5, 2.0)), 0.001)
-        metrics.ingested(held.name, "accepted", 3)
+        served = champion(2, name=f"pump-{i}")
+        champions.install(served)
+        metrics.scored(Judged(served, matrix(2), columns(0.5, 2.0)), 0.001)
+        metrics.ingested(served.name, "accepted", 3)
     metrics.flush()
     return StateMetrics(champions, Store(), buffer_bound=1)
 

@@ -114,7 +114,7 @@ async def test_a_report_that_waits_keeps_no_champion(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
     await observed.reporter.flush()
-    assert sum(tally.rows for one in await reports(observed) for tally in one.tallies) == 5
+    assert sum(tally.rows for report in await reports(observed) for tally in report.tallies) == 5
 
 
 async def test_reports_are_made_in_the_order_of_their_rows(
@@ -197,7 +197,7 @@ async def test_rows_of_a_replaced_champion_are_counted(
     (read,) = await observed.stores.traffic.read("pump")
     assert (summary.n, summary.version) == (3, 1)
     assert read.report is not None
-    assert sum(one.rows for one in read.report.tallies) == 3
+    assert sum(tally.rows for tally in read.report.tallies) == 3
 
 
 async def test_memory_is_bounded(observed: Observed) -> None:
@@ -230,7 +230,7 @@ async def test_without_the_store_only_the_summary_is_lost(
 
 async def reports(observed: Observed) -> list[Report]:
     """Return the reports that the store holds of the detector `pump`."""
-    return [one.report for one in await observed.stores.traffic.read("pump") if one.report]
+    return [report.report for report in await observed.stores.traffic.read("pump") if report.report]
 
 
 async def test_every_row_is_counted(observed: Observed) -> None:
@@ -240,9 +240,9 @@ async def test_every_row_is_counted(observed: Observed) -> None:
     observed.score(np.full((5000, 3), 70.0))
     await observed.reporter.flush()
     (report,) = await reports(observed)
-    assert sum(one.rows for one in report.tallies) == 35_000
-    assert sum(one.alarms for one in report.tallies) == 5_000
-    assert sum(count for one in report.tallies for _, count in one.bins) == 35_000
+    assert sum(tally.rows for tally in report.tallies) == 35_000
+    assert sum(tally.alarms for tally in report.tallies) == 5_000
+    assert sum(count for tally in report.tallies for _, count in tally.bins) == 35_000
     (block,) = report.blocks
     assert (block.rows, len(block.positions) + block.unlisted) == (35_000, 5_000)
     assert block.positions[0] == 30_000
@@ -257,7 +257,9 @@ async def test_kept_rows_name_their_events(observed: Observed) -> None:
     ((position, kept_row),) = report.blocks[0].kept_rows
     (event,) = await observed.stores.events.latest("pump")
     assert (position, kept_row.event, kept_row.severity) == (3, event.id, event.severity)
-    assert [one.feature for one in kept_row.leading] == [one.feature for one in event.attributions]
+    assert [attribution.feature for attribution in kept_row.leading] == [
+        attribution.feature for attribution in event.attributions
+    ]
 
 
 async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -> None:
@@ -272,11 +274,13 @@ async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -
     observed.reporter.scored(Judged(serving, X, columns, labels=labels), 0.001)
     await observed.reporter.flush()
     (report,) = await reports(observed)
-    assert {(one.place * one.step - hour, one.rows, one.alarms) for one in report.tallies} == {
+    assert {
+        (tally.place * tally.step - hour, tally.rows, tally.alarms) for tally in report.tallies
+    } == {
         (60.0, 1, 0),
         (120.0, 2, 1),
     }
-    assert {(one.source, one.rows, one.positions) for one in report.blocks} == {
+    assert {(block.source, block.rows, block.positions) for block in report.blocks} == {
         ("a", 2, ()),
         ("b", 1, (0,)),
     }
@@ -301,8 +305,8 @@ async def test_counts_wait_until_the_store_returns(own_store: object, observed: 
 
     async def all_rows_are_counted() -> bool:
         await alone.reporter.flush()
-        found = await reports(alone)
-        return sum(tally.rows for one in found for tally in one.tallies) == 5 + 3 * 7 + 2
+        waiting = await reports(alone)
+        return sum(tally.rows for report in waiting for tally in report.tallies) == 5 + 3 * 7 + 2
 
     await until(all_rows_are_counted)
     await stores.close()
@@ -347,7 +351,7 @@ async def test_in_a_long_outage_reports_are_joined(observed: Observed) -> None:
         collected = observed.reporter._pending.pop(observed.serving).collected
         outbox.put(number, make_report(observed.serving, collected, (), time.time()))
     assert len(outbox.waiting) <= UNSENT
-    rows = sum(one.rows for unsent in outbox.waiting for one in unsent.made.report.tallies)
+    rows = sum(tally.rows for unsent in outbox.waiting for tally in unsent.made.report.tallies)
     assert rows == 3 * UNSENT
     numbers = [unsent.number for unsent in outbox.waiting]
     assert (numbers, numbers[-1]) == (sorted(numbers), 3 * UNSENT)

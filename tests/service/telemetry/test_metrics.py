@@ -176,18 +176,18 @@ def test_an_api_process_imports_no_training_library() -> None:
         "print([m for m in ('torch', 'sklearn', 'scipy.stats', 'matplotlib', 'river', 'pandas')"
         " if m in sys.modules])"
     )
-    found = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True,
         env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
-    assert found.stdout.strip() == "[]"
+    assert result.stdout.strip() == "[]"
 
 
 def _count_everything(metrics: Metrics, name: str) -> None:
     """Count something in every family with the label `detector`."""
-    held = champion(name=name)
-    metrics.swap(SwapOutcome(name, "swapped", champion=held, source="store", seconds=0.01))
-    metrics.scored(Judged(held, np.zeros((1, 3), np.float32), columns(2.0)), 0.001)
+    served = champion(name=name)
+    metrics.swap(SwapOutcome(name, "swapped", champion=served, source="store", seconds=0.01))
+    metrics.scored(Judged(served, np.zeros((1, 3), np.float32), columns(2.0)), 0.001)
     metrics.ingested(name, "accepted", 1)
     metrics.artifact_failed(name)
     metrics.swap(SwapOutcome(name, "regressed"))

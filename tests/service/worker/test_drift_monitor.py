@@ -116,7 +116,7 @@ async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, vers
     fault = Incident("i1", "", began, began, 3.7, 5e-8, 34, 1, 1)
 
     def kinds(incident: Incident, verdict: str | None, after: float) -> list[str]:
-        return [one.kind for one in of_detector(detector, [(incident, verdict)], began + after)]
+        return [item.kind for item in of_detector(detector, [(incident, verdict)], began + after)]
 
     assert kinds(fault, None, 60.0) == ["incident"]
     assert kinds(fault, "confirmed", 60.0) == kinds(fault, "dismissed", 60.0) == []
@@ -177,17 +177,17 @@ async def lease_is_over(watched: Stored) -> None:
 
 def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]:
     """Return the names of loaded versions, which grows; if `slow`, each load outlasts the lease."""
-    found: list[str] = []
+    names: list[str] = []
     read = monitor._registry.artifact
 
     async def artifact(name: str, number: int) -> bytes | None:
         if slow:
             await lease_is_over(watched)
-        found.append(name)
+        names.append(name)
         return await read(name, number)
 
     monitor._registry.artifact = artifact  # type: ignore[method-assign]
-    return found
+    return names
 
 
 @pytest.mark.anyio
@@ -293,8 +293,8 @@ async def test_labels_change_the_share_that_is_a_burst(watched: Stored, version:
     # People label the outer half of the normals as anomalies.
     outer = version.score(rows) > np.median(version.calibration.scores)
     uid = (await watched.make(threshold=policy)).uid
-    said = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
-    assert await LabelStore(watched.redis).add("pump", uid, said)
+    labels = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
+    assert await LabelStore(watched.redis).add("pump", uid, labels)
     monitor = Monitor(SETTINGS, watched.redis)
     await send(watched, version, 0.0)
     await monitor.tick()
@@ -342,4 +342,4 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
     (only,) = regimes.known
     assert (only.regime, only.state) == (1, "present")
     assert only.live + regimes.none == pytest.approx(1.0)
-    assert [one.event for one in drift.queries] == [made]
+    assert [query.event for query in drift.queries] == [made]

@@ -50,7 +50,7 @@ class Traffic:
         """Report rows a second apart, the last one `ago` seconds ago; `x` is an alarm."""
         number = self.numbers[process] = self.numbers.get(process, 0) + 1
         end, n = time.time() - ago, len(verdicts)
-        places = tuple(i for i, one in enumerate(verdicts) if one == "x")
+        places = tuple(i for i, verdict in enumerate(verdicts) if verdict == "x")
         times = tuple(end - n + 1 + i for i in places)
         severities = np.where(np.isin(np.arange(n), places), 1.5, 0.2)
         bucket = counted(severities, len(places), 1)
@@ -77,17 +77,19 @@ class Traffic:
 
     async def open_incidents(self) -> list[Any]:
         """Return the open incidents."""
-        return [one for one in await self.incidents.all("pump") if one.incident.state == "open"]
+        return [
+            stored for stored in await self.incidents.all("pump") if stored.incident.state == "open"
+        ]
 
     async def rows_by_bucket(self) -> dict[int, tuple[int, int]]:
         """Return the rows and alarms so far, by buckets of these seconds."""
-        found = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
+        counted = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
         for chunk, buckets in (await self.incidents.buckets("pump")).items():
             step = history.step_of(chunk)
-            rows, alarms = found[step]
-            rows += sum(one.rows for one in buckets.values())
-            found[step] = (rows, alarms + sum(one.alarms for one in buckets.values()))
-        return found
+            rows, alarms = counted[step]
+            rows += sum(bucket.rows for bucket in buckets.values())
+            counted[step] = (rows, alarms + sum(bucket.alarms for bucket in buckets.values()))
+        return counted
 
 
 @pytest.fixture
@@ -103,17 +105,22 @@ async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> Non
     await traffic.send("..x")
     await traffic.send("xx", process="p2")
     await monitor.tick()
-    ((found, decision),) = await traffic.open_incidents()
-    assert (found.count, found.state, found.features, decision) == (3, "open", ("a",), None)
-    assert found.regime == 1  # the version knows only one regime, so it is the nearest
-    rows = (await traffic.incidents.rows("pump", [found.id]))[found.id]
+    ((incident, decision),) = await traffic.open_incidents()
+    assert (incident.count, incident.state, incident.features, decision) == (
+        3,
+        "open",
+        ("a",),
+        None,
+    )
+    assert incident.regime == 1  # the version knows only one regime, so it is the nearest
+    rows = (await traffic.incidents.rows("pump", [incident.id]))[incident.id]
     assert [np.frombuffer(row.vector, "<f4").tolist() for row in rows] == [[7.0] * 3] * 3
     detector = await traffic.stored.get()
     assert (detector.incidents.open, detector.incidents.opened) == (1, 1)
     assert detector.incident_rule is not None
     assert detector.incident_rule.calibration == "insufficient"
     (waiting,) = await Messages(traffic.stored.redis).waiting("pump", 10)
-    assert waiting.message.incident == found.id
+    assert waiting.message.incident == incident.id
     assert await traffic.rows_by_bucket() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
 
 
@@ -141,8 +148,8 @@ async def test_a_dead_worker_s_reports_are_counted_once(
     await third.tick()
     await third.close()
     assert (await traffic.rows_by_bucket())[history.HOUR] == (11, 4)
-    ((found, _),) = await traffic.open_incidents()
-    assert found.count == 4
+    ((incident, _),) = await traffic.open_incidents()
+    assert incident.count == 4
 
 
 async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic) -> None:
@@ -163,20 +170,20 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     await traffic.send("xxx", source="m1")
     await monitor.tick()
-    ((found, _),) = await traffic.open_incidents()
+    ((incident, _),) = await traffic.open_incidents()
     decision = IncidentDecision("dismissed", "a wash", "key:k", time.time())
-    pattern = DismissedPattern(found.id, {"a": (6.0, 8.0)})
-    assert await traffic.incidents.decide("pump", found.id, decision, pattern)
+    pattern = DismissedPattern(incident.id, {"a": (6.0, 8.0)})
+    assert await traffic.incidents.decide("pump", incident.id, decision, pattern)
     await monitor.tick()
     assert (await traffic.stored.get()).incidents.open == 0
     await traffic.send("xxx", source="m2")
     await monitor.tick()
     first = (await traffic.open_incidents())[0].incident
-    assert (first.source, first.pages, first.like) == ("m2", False, found.id)
+    assert (first.source, first.pages, first.like) == ("m2", False, incident.id)
     counts = (await traffic.stored.get()).incidents
     assert (counts.open, counts.unreported) == (0, 0)
     withdrawn = IncidentDecision(None, "no wash", "key:k", time.time())
-    assert await traffic.incidents.decide("pump", found.id, withdrawn, None)
+    assert await traffic.incidents.decide("pump", incident.id, withdrawn, None)
     await monitor.tick()
     assert (await traffic.stored.get()).incidents.open == 1
     assert not await traffic.incidents.decide("pump", "i99-0", withdrawn, None)
@@ -203,18 +210,18 @@ async def test_the_oldest_incidents_are_deleted(
     for i in range(8):
         await traffic.send("xxx", source=f"m{i}")
     await monitor.tick()
-    found = [one.incident for one in await traffic.incidents.all("pump")]
-    assert [one.source for one in found] == [f"m{i}" for i in range(7, 1, -1)]
-    rows = await traffic.incidents.rows("pump", [one.id for one in found])
+    incidents = [stored.incident for stored in await traffic.incidents.all("pump")]
+    assert [incident.source for incident in incidents] == [f"m{i}" for i in range(7, 1, -1)]
+    rows = await traffic.incidents.rows("pump", [incident.id for incident in incidents])
     assert [bool(kept) for kept in rows.values()] == [True, True, False, False, False, False]
 
 
 async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Version) -> None:
     """With enough calibration rows and an hour of traffic the rule states its rate."""
-    found = OpeningCounts(
+    counts = OpeningCounts(
         50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01
     )
-    version = version.with_lineage(incidents=found.to_lineage())
+    version = version.with_lineage(incidents=counts.to_lineage())
     await stored.learn(artifact=version.to_bytes())
     traffic = Traffic(stored)
     await traffic.send("." * 2000, ago=7000.0)

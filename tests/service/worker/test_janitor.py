@@ -78,13 +78,13 @@ async def test_a_learned_vector_leaves_the_data_directory(own_store):
 
 def _holds(folder: Path, marker: bytes) -> bool:
     """Return whether any file under `folder` contains the bytes."""
-    found = False
+    present = False
     for path in folder.rglob("*"):
         try:
-            found |= path.is_file() and marker in path.read_bytes()
+            present |= path.is_file() and marker in path.read_bytes()
         except FileNotFoundError:  # the store has just replaced it
             continue
-    return found
+    return present
 
 
 async def test_old_artifacts_are_pruned_after_a_promotion(redis: Redis, stored: Stored):
@@ -92,8 +92,8 @@ async def test_old_artifacts_are_pruned_after_a_promotion(redis: Redis, stored: 
     for seed in range(5):
         await stored.learn(seed=seed)
     await _janitor(redis, versions_kept=2).tick()
-    held = [number for number in range(1, 6) if await stored.registry.artifact("pump", number)]
-    assert held == [4, 5]
+    numbers = [number for number in range(1, 6) if await stored.registry.artifact("pump", number)]
+    assert numbers == [4, 5]
 
 
 async def test_an_interrupted_release_is_completed(redis: Redis, stored: Stored, monkeypatch):

@@ -27,8 +27,8 @@ async def test_with_enough_vectors_the_stage_does_not_wait(stored: Stored):
     detector, live = await _detector(stored, 30), LiveSummaries(stored.redis)
     X = matrix(40)
     await live.keep("pump", detector.uid, X, 40)
-    found = await asyncio.wait_for(shadow_scoring.sample(live, detector), 5)
-    assert (found == X[10:]).all()
+    sampled = await asyncio.wait_for(shadow_scoring.sample(live, detector), 5)
+    assert (sampled == X[10:]).all()
 
 
 async def test_the_stage_waits_for_missing_vectors(stored: Stored, monkeypatch):

@@ -58,9 +58,9 @@ class Post:
         """Store messages as the worker does."""
         waiting: list[Message] = []
         for incident, kind in named:
-            one = Incident(incident, "", 1.0, 2.0, 2.0, 1e-4, 3, 1, 1)
+            stored = Incident(incident, "", 1.0, 2.0, 2.0, 1e-4, 3, 1, 1)
             at = time.time() - age
-            waiting.append(message("pump", self.lease.uid, kind, one, at, None))  # type: ignore[arg-type]
+            waiting.append(message("pump", self.lease.uid, kind, stored, at, None))  # type: ignore[arg-type]
         changes = StepChanges(messages=waiting)
         await Incidents(self.stored.redis).save(self.lease, FollowedState("0-0", Fold()), changes)
 
@@ -182,10 +182,10 @@ def genuine(secret: str, name: str, timestamp: str, signatures: str, body: bytes
     """Verify a message as the specification of Standard Webhooks asks of a receiver."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
     own = hmac.new(key, f"{name}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    given = [one.partition(",") for one in signatures.split(" ")]
+    given = [signature.partition(",") for signature in signatures.split(" ")]
     fresh = abs(time.time() - int(timestamp)) < 300
     known = [base64.b64decode(text) for version, _, text in given if version == "v1"]
-    return fresh and any(hmac.compare_digest(own, one) for one in known)
+    return fresh and any(hmac.compare_digest(own, expected) for expected in known)
 
 
 @asynccontextmanager

@@ -164,8 +164,12 @@ async def test_a_training_names_the_traces_of_its_requests(worker, stored: Store
     await stored.detectors.request_retrain("pump", trace="f" * 32)
     with capture_logs(processors=[merge_contextvars]) as lines:
         assert await worker.tick()
-    said = {line["event"]: line.get("traces") for line in lines}
-    assert said["retraining started"] == said["promoted"] == ["f" * 32, *traces[:9]]
+    traces_by_event = {line["event"]: line.get("traces") for line in lines}
+    assert (
+        traces_by_event["retraining started"]
+        == traces_by_event["promoted"]
+        == ["f" * 32, *traces[:9]]
+    )
     record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["experience"]["traces"] == traces[:10]
     await stored.buffer.ingest("pump", matrix(40, seed=1))
@@ -186,8 +190,8 @@ async def test_the_record_has_the_threshold_by_labels(worker, stored: Stored):
     assert await worker.tick()
     record = (await stored.registry.record("pump", 1)).to_dict()
     version = Version.from_bytes(await stored.registry.artifact("pump", 1))
-    said = Labels(np.concatenate([far, matrix(5)]), np.arange(10) < 5)
-    expected = version.threshold_for(policy, said)
+    labelled = Labels(np.concatenate([far, matrix(5)]), np.arange(10) < 5)
+    expected = version.threshold_for(policy, labelled)
     assert record["threshold"] == {
         "value": expected.value, "alpha": expected.alpha, "policy": policy,
     }  # fmt: skip
@@ -207,7 +211,7 @@ async def test_the_trainer_gets_labels_and_anchor(worker, trainer, stored: Store
     assert (trainer.jobs[0].judged, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
     first = await stored.registry.artifact("pump", 1)
     assert [job.anchor for job in trainer.jobs] == [None, None, first, first]
-    records = [one.to_dict() for one in await stored.registry.records("pump")]
+    records = [record.to_dict() for record in await stored.registry.records("pump")]
     assert [record["anchor"] for record in records] == [None, 1, 1, 1]
 
 
@@ -220,7 +224,7 @@ async def test_a_damaged_anchor_counts_as_pruned(worker, stored: Stored):
         await stored.buffer.ingest("pump", matrix(40, seed=seed))
         await stored.detectors.request_retrain("pump")
         assert await _tick(worker)
-    records = [one.to_dict() for one in await stored.registry.records("pump")]
+    records = [record.to_dict() for record in await stored.registry.records("pump")]
     assert [record["anchor"] for record in records] == [None, 1, 2]
 
 
@@ -271,7 +275,7 @@ async def test_a_candidate_scores_live_traffic_before_it_serves(
     finally:
         await stores.close()
         await worker.tools.trainer.close()
-    first, second = (one.to_dict() for one in await stored.registry.records("pump"))
+    first, second = (record.to_dict() for record in await stored.registry.records("pump"))
     assert "shadow" not in first["gate"]["evidence"]
     assert second["gate"]["reasons"] == []
     shadow = second["gate"]["evidence"]["shadow"]
@@ -541,7 +545,7 @@ async def test_workers_past_their_leases_make_no_double_version(
         worker.stop()
     await asyncio.gather(*lives)
     detector = await stored.get()
-    records = [one.to_dict() for one in await stored.registry.records("pump")]
+    records = [record.to_dict() for record in await stored.registry.records("pump")]
     learned = [batch for record in records for batch in record["experience"]["batches"]]
     assert learned == sent[: len(learned)]
     assert detector.consumed + detector.buffered == 32 * len(sent)

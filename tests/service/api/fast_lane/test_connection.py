@@ -390,8 +390,12 @@ async def test_a_turn_judges_as_many_requests_as_the_budget_allows(
 async def test_offers_of_another_protocol_are_declined(api: Served) -> None:
     """A client that offers HTTP/2 or websockets gets its answer in HTTP/1.1."""
     peer = await api.peer()
-    for what in ("h2c", "websocket"):
-        offer = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {what}", "HTTP2-Settings: AAMA")
+    for protocol in ("h2c", "websocket"):
+        offer = (
+            "Connection: Upgrade, HTTP2-Settings",
+            f"Upgrade: {protocol}",
+            "HTTP2-Settings: AAMA",
+        )
         peer.send(request(b"", *offer, verb="GET", path="/") + request())
         assert (await peer.answer()).way == "application"
         assert (await peer.answer()).status == 200
@@ -421,8 +425,8 @@ async def test_an_offer_on_a_connection_that_closes_is_declined(api: Served) -> 
 async def test_many_offers_in_one_write_are_each_declined(api: Served) -> None:
     """Each of many requests that offer another protocol is answered; CONNECT is refused."""
     peer = await api.peer()
-    one = request(VECTOR, "Connection: Upgrade", "Upgrade: h2c")
-    peer.send(one * 900)
+    offer = request(VECTOR, "Connection: Upgrade", "Upgrade: h2c")
+    peer.send(offer * 900)
     for _ in range(900):
         assert (await peer.answer()).status == 200
     peer.send(request(b"", verb="CONNECT", path="example.com:443") + request())
@@ -730,14 +734,14 @@ async def test_slow_peers_are_closed() -> None:
             peer = await api.peer()
             peer.send(head)
             started = time.monotonic()
-            said = asyncio.create_task(peer.rest())
-            while not said.done():
+            rest = asyncio.create_task(peer.rest())
+            while not rest.done():
                 if piece:
                     with contextlib.suppress(OSError):
                         peer.send(piece)
-                await asyncio.wait([said], timeout=0.1)
+                await asyncio.wait([rest], timeout=0.1)
             peer.writer.close()
-            return time.monotonic() - started, said.result()
+            return time.monotonic() - started, rest.result()
 
         lane = request().replace(b"Length: 24", b"Length: 900").removesuffix(VECTOR)
         other = lane.replace(PATH.encode(), b"/other")
@@ -752,8 +756,8 @@ async def test_slow_peers_are_closed() -> None:
             drips(request(), b""),
         )
         assert all(0.4 < seconds < 60 for seconds, _ in ends)
-        said = [text.split(b"\r\n")[0] for _, text in ends]
-        assert said == [b"", *[b"HTTP/1.1 408 Request Timeout"] * 6, b"HTTP/1.1 200 OK"]
+        first_lines = [text.split(b"\r\n")[0] for _, text in ends]
+        assert first_lines == [b"", *[b"HTTP/1.1 408 Request Timeout"] * 6, b"HTTP/1.1 200 OK"]
 
 
 async def test_a_peer_that_does_not_read_is_closed() -> None:
@@ -767,8 +771,8 @@ async def test_a_peer_that_does_not_read_is_closed() -> None:
                     while api.server.server_state.connections:
                         peer.send(wire)
                         await asyncio.sleep(0.05)
-                        for one in api.server.server_state.connections:
-                            assert one.transport.get_write_buffer_size() < 2**26
+                        for connection in api.server.server_state.connections:
+                            assert connection.transport.get_write_buffer_size() < 2**26
             peer.writer.transport.abort()
 
 
@@ -786,20 +790,22 @@ async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
 
 async def test_a_drain_answers_requests_of_its_first_moment(api: Served) -> None:
     """Requests of a drain's first moment are answered, with `Connection: close`."""
-    idle, busy, held = [await api.peer() for _ in range(3)]
+    idle, busy, slow = [await api.peer() for _ in range(3)]
     for peer in (idle, busy):
         assert (await peer.ask(request())).status == 200
-    held.send(request(path="/held"))
+    slow.send(request(path="/held"))
     async with asyncio.timeout(DEADLINE):
         await api.echo.held.wait()
     api.server.should_exit = True
-    await until(lambda: all(one.draining for one in api.server.server_state.connections))
+    await until(
+        lambda: all(connection.draining for connection in api.server.server_state.connections)
+    )
     answer = await busy.ask(request())
     assert (answer.status, answer.way, answer.headers["connection"]) == (200, "lane", "close")
     assert await busy.rest() == b""
     assert await idle.rest() == b""
     api.echo.release.set()
-    answer = await held.answer()
+    answer = await slow.answer()
     assert (answer.body, answer.headers["connection"]) == (b"POST /held 24", "close")
     async with asyncio.timeout(DEADLINE):
         await api.serving

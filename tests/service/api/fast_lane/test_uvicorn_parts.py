@@ -50,14 +50,14 @@ def attributes(function: object) -> set[str]:
 
 def used(module: object, owner: str) -> set[str]:
     """Return the attributes of `owner` (a name or its last part) that a module uses."""
-    found = set()
+    attributes = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Attribute):
             of = node.value
             name = of.attr if isinstance(of, ast.Attribute) else getattr(of, "id", None)
             if name == owner:
-                found.add(node.attr)
-    return found
+                attributes.add(node.attr)
+    return attributes
 
 
 def test_the_release_of_uvicorn_is_capped() -> None:
@@ -76,9 +76,9 @@ async def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
     assert vars(ServerState()).keys() >= STATE
     assert set(dir(Server)) | {"server_state"} >= SERVER
     config = Config(nobody, lifespan="off")
-    one = HttpToolsProtocol(config, ServerState(), {})
-    assert isinstance(one.pipeline, deque)
-    assert one.cycle is None
+    protocol = HttpToolsProtocol(config, ServerState(), {})
+    assert isinstance(protocol.pipeline, deque)
+    assert protocol.cycle is None
     assert "appendleft" in inspect.getsource(HttpToolsProtocol.on_headers_complete)
     assert httptools_impl.HIGH_WATER_LIMIT == 65_536
 

@@ -24,20 +24,20 @@ def _row(arm: str, auroc: float, *, digit: int = 9, pooled: float = 0.01) -> Row
 def test_the_conclusion_is_computed_from_the_numbers(replay, finetune, verdict):
     """The conclusion is computed: other numbers give another sentence."""
     rows = [_row("replay", 0.5, digit=8), _row("replay", replay), _row("finetune", finetune)]
-    said = sentence(rows, 0.01)
-    assert said.startswith(f"{verdict}: after digit 9")
-    assert f"AUROC {replay:.3f}" in said
-    assert f"{finetune:.3f}" in said
+    conclusion = sentence(rows, 0.01)
+    assert conclusion.startswith(f"{verdict}: after digit 9")
+    assert f"AUROC {replay:.3f}" in conclusion
+    assert f"{finetune:.3f}" in conclusion
 
 
 def test_rows_for_the_test_are_never_sent():
     """Train and test rows are disjoint, have every digit, and follow from the seed."""
-    one, same, other = demo.Digits.split(0), demo.Digits.split(0), demo.Digits.split(1)
-    assert sum(map(len, one.train.values())) == demo.TRAIN_ROWS
-    assert sum(map(len, one.train.values())) + sum(map(len, one.test.values())) == 1797
-    assert all(len(one.test[digit]) >= 50 for digit in range(10))
-    np.testing.assert_array_equal(one.train[1], same.train[1])
-    assert not np.array_equal(one.train[1][:100], other.train[1][:100])
+    digits, same, other = demo.Digits.split(0), demo.Digits.split(0), demo.Digits.split(1)
+    assert sum(map(len, digits.train.values())) == demo.TRAIN_ROWS
+    assert sum(map(len, digits.train.values())) + sum(map(len, digits.test.values())) == 1797
+    assert all(len(digits.test[digit]) >= 50 for digit in range(10))
+    np.testing.assert_array_equal(digits.train[1], same.train[1])
+    assert not np.array_equal(digits.train[1][:100], other.train[1][:100])
 
 
 def test_pictures_are_pngs(tmp_path):
