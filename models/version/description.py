@@ -19,6 +19,9 @@ from models.parts.network import Shape
 from models.version.kind import kind_of
 
 _DEEPEST = 32  # the most levels of nesting; a lineage has 6
+# The most bytes of a lineage as JSON. A version's record repeats it, and lists have all records.
+# A lineage with a hundred regimes has about 60 KB.
+_LARGEST_LINEAGE = 2**20
 
 
 class Description(NamedTuple):
@@ -91,6 +94,8 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield "config.dimension", config.width in (None, about.width)
     own = len(config.categories(about.width)) if config.width else 0
     yield "config.columns: their categories", own == len(shape.categories)
+    size = len(msgspec.json.encode(lineage))
+    yield f"lineage: more than {_LARGEST_LINEAGE} bytes", size <= _LARGEST_LINEAGE
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new
     known = lineage.regimes
     numbers = [regime.number for regime in known]
