@@ -7,11 +7,8 @@ an attempt may be cancelled, or its process killed, at any moment.
 
 import asyncio
 import contextlib
-import math
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -36,13 +33,12 @@ from service.store.retrainings import StartedRun, TrainingProgress
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
 from service.worker.labelled_outcome import labelled_outcome
+from service.worker.lease_keeper import LeaseKeeper
 from service.worker.toolbox import Tools
 
 _log = log.get(__name__)
 
 ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
-_SHOWN_SECONDS = 5.0  # how long an entry of the due index shows the retraining as running
-_KEEP_SECONDS = 0.5  # between two renewals of the lease and writes of the progress
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
 
 
@@ -56,15 +52,15 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     if lease is None:
         return False
     crash_points.passage("worker.leased")
-    run = _Attempt(tools, lease, why)
+    keeper = LeaseKeeper(tools, lease)
     try:
-        return await run.go()
+        return await _Attempt(tools, keeper, why).go()
     except Fenced as fenced:
         _log.info("retraining ended without a result", detector=detector.name, why=str(fenced))
         return False
     finally:
         with contextlib.suppress(StoreUnavailable):
-            await tools.leases.release(run.lease)
+            await tools.leases.release(keeper.lease)
         await tools.due.retraining_over(detector.name)
 
 
@@ -79,16 +75,19 @@ class _Candidate:
 
 
 class _Attempt:
-    """The state of one attempt: its lease, which is renewed, and the progress of its training."""
+    """The steps of one attempt, under a lease that is kept meanwhile."""
 
-    def __init__(self, tools: Tools, lease: Lease, why: str) -> None:
+    def __init__(self, tools: Tools, keeper: LeaseKeeper, why: str) -> None:
         self.tools = tools
-        self.lease = lease
+        self._keeper = keeper
         self._why = why
         self._began = time.monotonic()
         self._training = time.monotonic()
-        self._progress = TrainingProgress(0.0)
-        self._settling = False
+
+    @property
+    def lease(self) -> Lease:
+        """The latest lease."""
+        return self._keeper.lease
 
     async def go(self) -> bool:
         name = self.lease.name
@@ -107,7 +106,7 @@ class _Attempt:
         if experience is None:
             await self.tools.retrainings.stand_down(self.lease)
             return True
-        return await self._while_kept(experience, self._learn(detector, experience, run))
+        return await self._keeper.while_kept(experience, self._learn(detector, experience, run))
 
     async def _experience(self, name: str) -> Experience | None:
         """Return the experience, None if it is too small. A row labelled by a person is enough."""
@@ -217,7 +216,9 @@ class _Attempt:
         crash_points.passage("worker.training")
         fraction, took = progress.fraction, time.monotonic() - self._training
         left = took / fraction * (1.0 - fraction) if fraction else None
-        self._progress = TrainingProgress(fraction, left, progress.loss_old, progress.loss_new)
+        self._keeper.progress = TrainingProgress(
+            fraction, left, progress.loss_old, progress.loss_new
+        )
 
     async def _examine(
         self, detector: Detector, experience: Experience, artifact: bytes, anchor: int | None
@@ -273,7 +274,7 @@ class _Attempt:
         registry, record = self.tools.registry, candidate.record
         write = registry.promote if candidate.accepted else registry.reject
         seconds = candidate.seconds
-        self._settling = True
+        self._keeper.settling = True
         crash_points.passage("worker.before_promote")
         while True:
             try:
@@ -297,54 +298,7 @@ class _Attempt:
         _log.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
         if failed < ATTEMPTS:
             return False
-        self._settling = True
+        self._keeper.settling = True
         seconds = time.monotonic() - self._began
         await self.tools.registry.park(self.lease, experience, reason, seconds=seconds)
         return True
-
-    async def _while_kept(self, experience: Experience, work: Coroutine[Any, Any, bool]) -> bool:
-        """Return the result of `work`. Cancel it and raise Fenced once its result is useless."""
-        working = asyncio.create_task(work)
-        keeping = asyncio.create_task(self._keep_lease(experience))
-        try:
-            await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
-            if not working.done():
-                keeping.result()
-            return await working
-        finally:
-            working.cancel()
-            keeping.cancel()
-            await asyncio.gather(working, keeping, return_exceptions=True)
-
-    async def _keep_lease(self, experience: Experience) -> None:
-        """Renew the lease and write the progress again and again. Ends only by raising Fenced."""
-        written, shown_at = self._progress, -math.inf
-        shown = max(self.lease.seconds, _SHOWN_SECONDS)
-        while True:
-            if time.monotonic() - shown_at > shown / 2:
-                shown_at = time.monotonic()
-                await self.tools.due.begin(self.lease.name, shown)
-            await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
-            try:
-                renewed = await self.tools.leases.renew(self.lease)
-                if renewed is None:
-                    raise Fenced("the lease is lost")
-                self.lease = renewed
-                if self._settling:
-                    continue
-                await self._check_still_valid(experience)
-                if written != self._progress:
-                    written = self._progress
-                    await self.tools.retrainings.progress(self.lease, written)
-            except StoreUnavailable:
-                if self.lease.expired:
-                    raise Fenced("the lease ran out while the store was away") from None
-
-    async def _check_still_valid(self, experience: Experience) -> None:
-        """Raise Fenced if the store would refuse the promotion."""
-        name = experience.name
-        pointer = (await self.tools.detectors.poll([name])).get(name)
-        if pointer is None or pointer.uid != experience.uid:
-            raise Fenced("the detector was deleted")
-        if pointer.generation != experience.generation and not self._settling:
-            raise Fenced("the champion moved")

@@ -61,13 +61,13 @@ class Administration(AsyncConnection):
 
     async def audit(self, name: str | None = None, *, of: str = "keys") -> list[AuditEntry]:
         """Return an audit trail, oldest first: of a detector, or `of` `keys` or `templates`."""
-        where = "/v1/audit" if name is None else path(name, "audit")
+        address = "/v1/audit" if name is None else path(name, "audit")
         entries: list[AuditEntry] = []
         after: int | None = 0
         while after is not None:
             call = Call(
                 "GET",
-                where,
+                address,
                 as_json(AuditPage),
                 {"params": {"after": after} | ({"of": of} if name is None else {})},
             )
