@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Array
+from models.arrays import Array, Float64
 from models.decisions.admission import ALPHA
 from models.parts.calibration import LARGEST
 from models.parts.labels import Labels
 from models.parts.lineage import (
+    UNUSUAL,
     Anchored,
     BesideAnchor,
     Evidence,
@@ -27,6 +28,7 @@ from models.parts.lineage import (
 )
 from models.parts.statistics import auroc
 from models.scores.by_name import judges_pictures, with_less_noise
+from models.version.old_normals import like_old_normals
 from models.version.version import Version
 
 ROWS = 1000  # vectors of each kind: an AUROC then has an error of half a point
@@ -70,46 +72,51 @@ def _anchored(
     candidate: Version, champion: Version, anchor: Version, new: Array | None
 ) -> Anchored:
     ours, theirs = _synthetic(candidate, anchor)
-    rates = _alarm_rates(_alarms({"candidate": candidate, "anchor": anchor}, _drawn(anchor)[0]))
+    old = like_old_normals(anchor, anchor.config.score, ROWS, np.random.default_rng(1))
+    old = anchor.in_client_units(old)
     return Anchored(
         n=ROWS,
         candidate=ours,
         anchor=theirs,
-        old=BesideAnchor(**rates),
+        old=BesideAnchor(anchor=_alarm_rate(anchor, old), candidate=_alarm_rate(candidate, old)),
         walked=None if new is None else _walked(candidate, champion, anchor, new),
     )
 
 
-def _alarms(versions: Mapping[str, Version], X: Array) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask (n,) for each version: the rows of X (n, d) on which it alarms."""
-    return {
-        name: version.calibration.p_values(version.score(X)) <= ALPHA
-        for name, version in versions.items()
-    }
+def _p_values(version: Version, X: Array) -> Float64:
+    """Return the p-value (n,) of each row of X (n, d)."""
+    return version.calibration.p_values(version.score(X))
 
 
-def _alarm_rates(alarms: Mapping[str, NDArray[np.bool_]]) -> dict[str, float]:
-    """Return the share of alarms of each version."""
-    return {name: float(mask.mean()) for name, mask in alarms.items()}
+def _alarm_rate(version: Version, X: Array) -> float:
+    """Return the share of the rows of X (n, d) on which the version alarms."""
+    return float((_p_values(version, X) <= ALPHA).mean())
 
 
 def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> Walked:
-    """Return how often anchor and champion alarm on new normals (n, d).
+    """Return how often anchor and champion alarm on new normals (n, d), and `unexplained`.
 
-    `unexplained` is the share on which the anchor alarms and the champion does not, minus the share
-    that alarmed when their regime first came. An alarm at that time was visible to the person who
-    admitted the regime. A regime that moves in small steps never shows such an alarm.
+    Many rows of a regime that comes for real are unusual to the champion, even if few of them
+    alarm. If a regime moves in small steps, the champion has learned the step before, so the rows
+    are usual. Unexplained rows are therefore those on which the anchor alarms and which are usual
+    to the champion. Each counts less, the more of its regime was unusual when it came.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
-    novel = {regime.number: regime.novel or 0.0 for regime in candidate.lineage.regimes}
-    alarms = _alarms({"anchor": anchor, "champion": champion}, new)
-    regimes, unexplained = candidate.nearest_regime(new), 0.0
-    for number in np.unique(regimes).tolist():
-        mine = regimes == number
-        rates = _alarm_rates({name: mask[mine] for name, mask in alarms.items()})
-        more = rates["anchor"] - rates["champion"] - novel.get(number, 0.0)
-        unexplained += max(0.0, more) * float(mine.mean())
-    return Walked(**_alarm_rates(alarms), n=len(new), unexplained=unexplained)
+    by_anchor, by_champion = _p_values(anchor, new), _p_values(champion, new)
+    unexplained = (by_anchor <= ALPHA) & (by_champion > UNUSUAL)
+    counts = _came_usual(champion, new) * _came_usual(candidate, new)
+    return Walked(
+        anchor=float((by_anchor <= ALPHA).mean()),
+        champion=float((by_champion <= ALPHA).mean()),
+        n=len(new),
+        unexplained=float((unexplained * counts).mean()),
+    )
+
+
+def _came_usual(version: Version, X: Array) -> Float64:
+    """Return for each row of X (n, d) the share of its regime that was usual when it came, (n,)."""
+    usual = {regime.number: 1.0 - (regime.novel or 0.0) for regime in version.lineage.regimes}
+    return np.array([usual.get(number, 1.0) for number in version.nearest_regime(X).tolist()])
 
 
 def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
@@ -176,7 +183,7 @@ def _labelled(versions: Mapping[str, Version], labels: Labels) -> Labelled:
     found_by: dict[str, NDArray[np.bool_]] = {}
     alarms: dict[str, OwnAlarms] = {}
     for key, version in versions.items():
-        p = version.calibration.p_values(version.score(labels.vectors))
+        p = _p_values(version, labels.vectors)
         found_by[key] = (p <= FOUND) & labels.anomalous
         if normals.any():
             alarms[key] = OwnAlarms(alarms=float((p[normals] <= ALPHA).mean()))

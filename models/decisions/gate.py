@@ -28,8 +28,8 @@ BELOW_CHAMPION = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
 BELOW_ANCHOR = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
 # The next two bounds are for drift in small steps, which shows first in these two figures. On
 # normals drawn from the anchor, the candidate's alarm rate may be higher than the anchor's by
-# ALARMS_ABOVE_ANCHOR. The anchor alone may alarm on the share MOST_UNEXPLAINED of the new normals;
-# this is checked for FEWEST_NEW rows or more.
+# ALARMS_ABOVE_ANCHOR. The share MOST_UNEXPLAINED of the new normals may be `unexplained`; this is
+# checked for FEWEST_NEW rows or more.
 ALARMS_ABOVE_ANCHOR = 0.10
 MOST_UNEXPLAINED, FEWEST_NEW = 0.10, 20
 # The share of an experience that may still have p <= 0.01 under the candidate. A candidate that did
@@ -72,7 +72,8 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
     - It separates synthetic anomalies worse than the champion by more than BELOW_CHAMPION, or worse
       than the anchor by more than BELOW_ANCHOR.
     - It alarms more often than the anchor, by more than ALARMS_ABOVE_ANCHOR, on normals drawn from
-      the anchor; or the anchor alone alarms on more than MOST_UNEXPLAINED of the new normals.
+      the anchor; or it alarms on more than MOST_UNEXPLAINED of the new normals although they are
+      usual to the champion, and so was their regime when it came.
     - It alarms on more than half of the rows labelled normal that it learned.
     - It finds less than the share LABELLED_KEPT of the labelled anomalies that champion or anchor
       find.
@@ -198,8 +199,9 @@ def _moved_from_anchor(anchor: Anchored | None) -> Iterator[str]:
         yield (
             f"new normals: the anchor alarms on {_percent(walked.anchor)} of them, the champion "
             f"on {_percent(walked.champion)}; {_percent(walked.unexplained)} alarm under the "
-            "anchor alone and belong to regimes that did not alarm when they were new (at most "
-            f"{_percent(MOST_UNEXPLAINED)}): the detector moved away from the anchor in small steps"
+            "anchor although they are usual to the champion, and so was their regime when it came "
+            f"(at most {_percent(MOST_UNEXPLAINED)}): the detector moved away from the anchor in "
+            "small steps"
         )
 
 

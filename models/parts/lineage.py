@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 MOST_VECTORS = 10**12  # the most vectors that a lineage may claim to have learned
+UNUSUAL = 0.05  # a vector is unusual to a version up to this p-value
 WHOLE = 2**53  # every JSON reader represents whole numbers up to this exactly
 
 Rate = Annotated[float, Meta(ge=0.0, le=1.0)]
@@ -158,8 +159,9 @@ class KnownRegime(Part, frozen=True, kw_only=True):
     `size` vectors of the regime were learned; `seen` is the latest experience that had any.
     `typical` are the features by which its typical vector stands out. `replayed` vectors of it were
     drawn; `alarms` are the alarm rates on them, and `score_change` is the change of their mean
-    score. A new regime has none of these three. `novel` is the largest share of its vectors that
-    were rare to the version before they were learned.
+    score. A new regime has none of these three. `novel` is how much of it
+    was new when it came: see `models.survey.novelty`. Earlier releases counted vectors with p <=
+    1 % alone.
     """
 
     alarms: Both | None = None

@@ -1,32 +1,37 @@
 """How much of each regime was new when it came; the gate uses it to detect drift in small steps."""
 
 import msgspec
+import numpy as np
 
 from models.arrays import Array
-from models.parts.lineage import KnownRegime
+from models.parts.lineage import UNUSUAL, KnownRegime
 from models.version.version import Version
 
-RARE = 0.01  # a vector is rare up to this p-value, whatever the configured threshold
 FEWEST = 20  # the fewest vectors that give a share
 LOOKED_AT = 4_000  # the most new vectors used
 
 
 def with_novelty(version: Version, parent: Version | None, new: Array) -> tuple[KnownRegime, ...]:
-    """Return the regimes of `version` with `novel`: the share of each that was rare to `parent`.
+    """Return the regimes of `version` with `novel`: how much of each was new when it came.
 
     `new` (n, d) are the normals, in the client's units, that `version` learned on top of `parent`.
-    The largest share of all experiences is kept.
+    A vector is new if it is unusual to `parent`. If it is usual, but nearest to another regime of
+    `parent`, it counts as much as that regime was new. `novel` is the mean over the regime's
+    vectors, and the largest of all experiences is kept.
     """
     regimes = version.lineage.regimes
     if parent is None or not regimes:
         return regimes
     new = new[:LOOKED_AT]
-    rare, numbers = parent.judge(new).p_values <= RARE, version.nearest_regime(new)
-    before = {regime.number: regime.novel for regime in parent.lineage.regimes}
-    updated = []
-    for regime in regimes:
-        mine, novel = numbers == regime.number, before.get(regime.number)
+    numbers, before = version.nearest_regime(new), parent.nearest_regime(new)
+    novel = {regime.number: regime.novel for regime in parent.lineage.regimes}
+    share = np.array([novel.get(number) or 0.0 for number in before.tolist()])
+    share[before == numbers] = 0.0
+    share[parent.judge(new).p_values <= UNUSUAL] = 1.0
+    for number in {regime.number for regime in regimes}:
+        mine = numbers == number
         if mine.sum() >= FEWEST:
-            novel = max(novel or 0.0, float(rare[mine].mean()))
-        updated.append(msgspec.structs.replace(regime, novel=novel))
-    return tuple(updated)
+            novel[number] = max(novel.get(number) or 0.0, float(share[mine].mean()))
+    return tuple(
+        msgspec.structs.replace(regime, novel=novel.get(regime.number)) for regime in regimes
+    )

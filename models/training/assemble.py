@@ -13,18 +13,13 @@ from models.parts.carried_calibration import GENERATED, carried, mixed, repeated
 from models.parts.lineage import Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
-from models.parts.views import Views
 from models.scores import by_regime
-from models.scores.auto import of_pictures
 from models.scores.by_name import (
     NETWORK_ALONE,
-    RAISED_BY_NOISE,
     base_score,
-    judges_pictures,
     score_arrays,
     score_named,
     score_rows,
-    with_less_noise,
 )
 from models.strategies.exemplars import Candidates
 from models.survey import notes
@@ -35,6 +30,7 @@ from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.mixing import LEAST_NEW
 from models.training.trained import Trained
 from models.training.training_record import alarm_evidence, lineage_of, reference_of
+from models.version.old_normals import like_old_normals
 from models.version.version import Version
 
 MAX_CODES = 8_000  # the most codes to which the latent mixture is fitted
@@ -263,18 +259,7 @@ def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
     previous = trained.previous
     if previous is None:
         return trained.x[:0]
-    views = Views.from_tensors(previous.scoring)
-    if views and not of_pictures(previous.network):
-        # The views keep components that were fitted to real vectors. The network learns its own
-        # draws again in every training, and becomes better at them than at real vectors.
-        return previous.scaler.valid(views.sample(GENERATED, rng))
-    # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
-    # every real vector would score beyond the range of the drawn ones.
-    drawn = previous.with_faithful_draws().draw(GENERATED, rng)
-    score = trained.config.score
-    if score not in RAISED_BY_NOISE and not judges_pictures(score, previous.network):
-        return drawn
-    return previous.scaler.valid(with_less_noise(previous.network, drawn, rng))
+    return like_old_normals(previous, trained.config.score, GENERATED, rng)
 
 
 def _code_sample(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:

@@ -234,7 +234,11 @@ class Version(NamesAndWords, Summarised):
 
     def sample(self, n: int, seed: int) -> Array:
         """Draw n vectors (n, d) in the client's units that resemble the learned normals."""
-        X = self.scaler.inverse(self.draw(n, np.random.default_rng(seed)))
+        return self.in_client_units(self.draw(n, np.random.default_rng(seed)))
+
+    def in_client_units(self, x: Array) -> Array:
+        """Return drawn scaled vectors x (n, d) in the client's units."""
+        X = self.scaler.inverse(x)
         flags = list(self.config.flags(self.dimension))
         X[:, flags] = X[:, flags] > 0.5  # a flag is 0 or 1
         return X

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from models import Config, Model, Version, train
 from models.decisions.evidence import gather
@@ -155,3 +156,28 @@ def test_a_regime_that_comes_at_once_and_comes_again_is_no_walk() -> None:
         False,
     }
     assert Version.from_bytes(champion.to_bytes()).lineage == champion.lineage
+
+
+def test_regimes_that_resemble_known_ones_are_no_walk() -> None:
+    """Digits that resemble learned ones, so that few of their rows alarm, are no slow walk."""
+    X, digits = load_digits(return_X_y=True)
+    X = X.astype(np.float32)
+    first = champion = train(None, X[digits == 1], Config(kind="mahalanobis"))
+    alarms = []
+    for digit in range(2, 10):
+        new = X[digits == digit]
+        alarms.append(champion.is_anomaly(new).mean())
+        champion, reasons = _updated(champion, first, new)
+        assert not any("small steps" in reason for reason in reasons)
+    assert min(alarms) < 0.05
+
+
+def test_the_normals_of_the_anchor_score_like_the_learned_ones() -> None:
+    """The default score seldom alarms on the anchor's normals of a table with flags and counts."""
+    rng = np.random.default_rng(0)
+    flags = rng.random((300, 6)) < 0.3
+    plane = rng.normal(size=(300, 2)) @ rng.normal(size=(2, 4))
+    plane += 0.1 * rng.normal(size=plane.shape)
+    X = np.concatenate([flags, plane, rng.poisson(2, size=(300, 3))], axis=1).astype(np.float32)
+    version = train(None, X, Config(model=Model(epochs=20, hidden=(32,), latent=2)))
+    assert gather(version, version, anchor=version).anchor.old.anchor < 0.05
