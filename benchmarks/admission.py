@@ -128,7 +128,7 @@ def main():
         ]
         figures += done
         columns = [column for column in done[0] if column not in {"set", "seed"}]
-        rows.append({"set": name} | {c: float(np.mean([one[c] for one in done])) for c in columns})
+        rows.append({"set": name} | {c: float(np.mean([run[c] for run in done])) for c in columns})
         print(rows[-1], file=sys.stderr, flush=True)
     report("admission", rows, args.output, figures=figures)
 

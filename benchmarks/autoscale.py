@@ -49,7 +49,7 @@ class Workers:
     def close(self) -> list[int]:
         """Stop all workers; return their exit statuses."""
         self.scale(0)
-        return [one.wait(300) for one in self._leaving]
+        return [process.wait(300) for process in self._leaving]
 
 
 def fall_due(server: servers.Server, detectors: int, kind: str) -> dict[str, int]:

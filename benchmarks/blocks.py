@@ -103,18 +103,18 @@ def parts(X):
     return [X[part == i].astype(np.float32) for i in range(ROUNDS + 1)]
 
 
-def judge(one, judged, groups, anomalies):
+def judge(model, judged, groups, anomalies):
     """Return the figures of a learner on the judged normals, a list of (n, d) by block."""
-    scores, strange = [one.score(X) for X in judged], one.score(anomalies)
-    threshold, normals = one.thresholds()["fpr"], np.concatenate(judged)
+    scores, strange = [model.score(X) for X in judged], model.score(anomalies)
+    threshold, normals = model.thresholds()["fpr"], np.concatenate(judged)
     held = [float((some >= threshold).mean()) for some in scores]
-    regimes = one.version.nearest_regime(normals)
+    regimes = model.version.nearest_regime(normals)
     return {
         "auroc": auroc(np.concatenate(scores), strange),
         "held": float((np.concatenate(scores) >= threshold).mean()),
         "by block": held,
         "found": float((strange >= threshold).mean()),
-        "regimes": len(one.version.lineage.regimes),
+        "regimes": len(model.version.lineage.regimes),
         "information": float(
             adjusted_mutual_info_score(np.repeat(groups, [len(X) for X in judged]), regimes)
         ),
@@ -126,18 +126,18 @@ def job(name, arm, way, seed):
     blocks, groups, anomalies = SETS[name]()
     cut = [parts(X) for X in blocks]
     judged, anomalies = [block_parts[-1] for block_parts in cut], anomalies.astype(np.float32)
-    one, found, rounds = learner(arm, seed), [], WAYS[way]
+    model, results, rounds = learner(arm, seed), [], WAYS[way]
     start = time.process_time()
     for i in range(rounds):
         for block_parts in cut:
-            one.learn(np.concatenate(block_parts[:-1]) if rounds == 1 else block_parts[i])
-        found.append(judge(one, judged, groups, anomalies))
-        found[-1] |= {"experiences": one.experiences, "cpu": time.process_time() - start}
-    return found
+            model.learn(np.concatenate(block_parts[:-1]) if rounds == 1 else block_parts[i])
+        results.append(judge(model, judged, groups, anomalies))
+        results[-1] |= {"experiences": model.experiences, "cpu": time.process_time() - start}
+    return results
 
 
-def description(found):
-    last = found[-1]
+def description(results):
+    last = results[-1]
     return (f"AUROC {last['auroc']:.3f}, held {100 * last['held']:.2f} %, "
             f"information {last['information']:.2f}")  # fmt: skip
 
@@ -145,21 +145,21 @@ def description(found):
 def line(key, own):
     """Return a line of the table: an arm on a set after one round, over its seeds."""
     name, arm, way = key
-    by_block = 100 * np.mean([one["by block"] for one in own], axis=0)
+    by_block = 100 * np.mean([run["by block"] for run in own], axis=0)
     return {
         "set": name,
         "arm": arm,
         "way": way,
         "experiences": own[0]["experiences"],
         "seeds": len(own),
-        "AUROC": spread(one["auroc"] for one in own),
-        "held %": spread((100 * one["held"] for one in own), 2),
-        "worst %": spread((100 * max(one["by block"]) for one in own), 2),
+        "AUROC": spread(run["auroc"] for run in own),
+        "held %": spread((100 * run["held"] for run in own), 2),
+        "worst %": spread((100 * max(run["by block"]) for run in own), 2),
         "held % by block": ", ".join(f"{held:.1f}" for held in by_block),
-        "found %": spread((100 * one["found"] for one in own), 1),
-        "regimes": float(np.mean([one["regimes"] for one in own])),
-        "information": spread(one["information"] for one in own),
-        "CPU s": float(np.mean([one["cpu"] for one in own])),
+        "found %": spread((100 * run["found"] for run in own), 1),
+        "regimes": float(np.mean([run["regimes"] for run in own])),
+        "information": spread(run["information"] for run in own),
+        "CPU s": float(np.mean([run["cpu"] for run in own])),
     }
 
 
@@ -171,13 +171,13 @@ def main():
     keys = [(n, a, w, s) for s in range(args.seeds) for n in args.sets for w in args.ways
             for a in args.arms if (n, w) != ("digits", "five rounds")]  # fmt: skip
     kept = Runs.of(args)
-    found = kept.run(job, keys, description)
+    results = kept.run(job, keys, description)
     rows = []
-    for one in dict.fromkeys(key[:3] for key in found):
-        own = [rounds for key, rounds in found.items() if key[:3] == one]
-        rows += [line(one, list(of_round)) for of_round in zip(*own, strict=True)]
+    for fromkey in dict.fromkeys(key[:3] for key in results):
+        own = [rounds for key, rounds in results.items() if key[:3] == fromkey]
+        rows += [line(fromkey, list(of_round)) for of_round in zip(*own, strict=True)]
     figures = [dict(zip(("set", "arm", "way", "seed"), k, strict=True)) | {"rounds": v}
-               for k, v in found.items()]  # fmt: skip
+               for k, v in results.items()]  # fmt: skip
     report("blocks", rows, args.output, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

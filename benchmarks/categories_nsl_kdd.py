@@ -96,9 +96,9 @@ def main():
     arrays = data.load("nsl_kdd.npz")
     for kind in args.kinds:
         for form in ("ones", "categories"):
-            found = [one(arrays, form, kind, seed, args.rows) for seed in range(args.seeds)]
-            means = ", ".join(f"{k} {np.mean([f[k] for f in found]):.3f}" for k in found[0])
-            spread = " ".join(f"{f['AUROC']:.4f}" for f in found)
+            results = [one(arrays, form, kind, seed, args.rows) for seed in range(args.seeds)]
+            means = ", ".join(f"{k} {np.mean([f[k] for f in results]):.3f}" for k in results[0])
+            spread = " ".join(f"{f['AUROC']:.4f}" for f in results)
             print(f"{kind} {form}: {means} (AUROC by seed: {spread})", flush=True)
 
 

@@ -72,7 +72,7 @@ class Linear:
 def job(images, arm, seed):
     """Learn five classes, then five more; return the confusions (10, 10) after each experience."""
     X, X_test = data.digits(images, seed)
-    one = (
+    model = (
         Linear()
         if arm == "linear joint"
         else Classifier(Config(seed=seed, **({"score": "elbo"} | OURS[arm])))
@@ -81,74 +81,78 @@ def job(images, arm, seed):
     for digits in (FIRST, *([digit] for digit in ADDED)):
         labels = np.concatenate([np.full(len(X[digit]), digit) for digit in digits])
         started = time.perf_counter()
-        one.learn(np.concatenate([X[digit] for digit in digits]), labels)
+        model.learn(np.concatenate([X[digit] for digit in digits]), labels)
         seconds.append(time.perf_counter() - started)
-        found = np.zeros((10, 10), int)
+        results = np.zeros((10, 10), int)
         for digit in range(max(digits) + 1):
-            found[digit] = np.bincount(one.classify(X_test[digit]), minlength=10)
-        confusions.append(found.tolist())
+            results[digit] = np.bincount(model.classify(X_test[digit]), minlength=10)
+        confusions.append(results.tolist())
     return {"confusions": confusions, "seconds": seconds}
 
 
-def accuracy(found, digits=range(10)):
+def accuracy(results, digits=range(10)):
     """Return the share of images of these classes (rows of `found`) that are classified correctly.
 
     >>> accuracy(np.array([[3, 1], [2, 2]]), [0])
     0.75
     """
-    found = np.asarray(found)[list(digits)]
-    return float(sum(row[digit] for row, digit in zip(found, digits, strict=True)) / found.sum())
+    results = np.asarray(results)[list(digits)]
+    return float(
+        sum(row[digit] for row, digit in zip(results, digits, strict=True)) / results.sum()
+    )
 
 
-def share_classified_as(found, digits, others):
+def share_classified_as(results, digits, others):
     """Return the share of images of `digits` that are classified as one of `others`."""
-    found = np.asarray(found)[list(digits)]
-    return float(found[:, list(others)].sum() / found.sum())
+    results = np.asarray(results)[list(digits)]
+    return float(results[:, list(others)].sum() / results.sum())
 
 
 def table_line(arm, own):
     """Return one line of the table: an arm over its seeds, after the last class."""
-    last = [one["confusions"][-1] for one in own]
+    last = [run["confusions"][-1] for run in own]
     newest = ADDED[-1]
     return {
         "arm": arm,
         "seeds": len(own),
         "5 classes": spread(accuracy(one["confusions"][0], FIRST) for one in own),
         "all 10": spread(map(accuracy, last)),
-        "first 5": spread(accuracy(found, FIRST) for found in last),
-        "added 5": spread(accuracy(found, ADDED) for found in last),
-        "newest": spread(accuracy(found, [newest]) for found in last),
-        "recency": spread(share_classified_as(found, range(newest), [newest]) for found in last),
-        "first batch": spread(share_classified_as(found, ADDED, FIRST) for found in last),
-        "s to add a class": spread((np.mean(one["seconds"][1:]) for one in own), 2),
+        "first 5": spread(accuracy(results, FIRST) for results in last),
+        "added 5": spread(accuracy(results, ADDED) for results in last),
+        "newest": spread(accuracy(results, [newest]) for results in last),
+        "recency": spread(
+            share_classified_as(results, range(newest), [newest]) for results in last
+        ),
+        "first batch": spread(share_classified_as(results, ADDED, FIRST) for results in last),
+        "s to add a class": spread((np.mean(run["seconds"][1:]) for run in own), 2),
     }
 
 
-def by_class(found, arms):
+def by_class(results, arms):
     """Return each arm's accuracy over the classes learned, after every class added."""
     rows = []
     for arm in arms:
-        own = [one["confusions"] for (name, _), one in found.items() if name == arm]
+        own = [run["confusions"] for (name, _), run in results.items() if name == arm]
         row = {"arm": arm}
         for i, classes in enumerate(range(len(FIRST), 11)):
-            row[f"{classes} classes"] = spread(accuracy(one[i], range(classes)) for one in own)
+            row[f"{classes} classes"] = spread(accuracy(run[i], range(classes)) for run in own)
         rows.append(row)
     return rows
 
 
 def confusion(own):
     """Return how each class's images are classified, in %, over the seeds."""
-    total = np.sum([one["confusions"][-1] for one in own], axis=0)
+    total = np.sum([run["confusions"][-1] for run in own], axis=0)
     shares = 100 * total / total.sum(axis=1, keepdims=True)
     return [{"digit": d} | {f"as {k}": f"{shares[d, k]:.0f}" for k in range(10)} for d in range(10)]
 
 
-def picture(found, arms, path):
+def picture(results, arms, path):
     """Draw the confusions after the last class, arm by arm."""
     figure = Figure(figsize=(13, 3.1 * -(-len(arms) // 5)), layout="constrained")
     panels = figure.subplots(-(-len(arms) // 5), 5, squeeze=False).ravel()
     for axes, arm in zip(panels, arms, strict=False):
-        own = [one["confusions"][-1] for (name, _), one in found.items() if name == arm]
+        own = [run["confusions"][-1] for (name, _), run in results.items() if name == arm]
         total = np.sum(own, axis=0)
         axes.imshow(total / total.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
         axes.set_title(f"{arm}: {accuracy(total):.3f}", fontsize="small")
@@ -166,20 +170,20 @@ def main():
     args = parser.parse_args()
     keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
     kept = Runs.of(args, images=args.images)
-    found = kept.run(
-        partial(job, args.images), keys, lambda one: f"{accuracy(one['confusions'][-1]):.3f}"
+    results = kept.run(
+        partial(job, args.images), keys, lambda run: f"{accuracy(run['confusions'][-1]):.3f}"
     )
-    arms = [arm for arm in args.arms if any(name == arm for name, _ in found)]
-    own = {arm: [one for (name, _), one in found.items() if name == arm] for arm in arms}
-    further = {"Accuracy over the classes learned": by_class(found, arms)} | {
+    arms = [arm for arm in args.arms if any(name == arm for name, _ in results)]
+    own = {arm: [run for (name, _), run in results.items() if name == arm] for arm in arms}
+    further = {"Accuracy over the classes learned": by_class(results, arms)} | {
         f"{arm}: what each digit is taken for, %": confusion(own[arm]) for arm in arms
     }
-    figures = [{"arm": arm, "seed": seed} | one for (arm, seed), one in found.items()]
+    figures = [{"arm": arm, "seed": seed} | run for (arm, seed), run in results.items()]
     report("class_incremental", [table_line(arm, own[arm]) for arm in arms], args.output, further,
            lives=figures, images=args.images)  # fmt: skip
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
-        picture(found, arms, args.output.with_suffix(".png"))
+        picture(results, arms, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ def nine_digits(learner, train, test, watch=None):
     return run_as_json(*run_tasks(learner, tasks, judged, watch))
 
 
-def description(one):
+def description(run):
     """Return a short description of a run."""
-    last, rows = one["tasks"][-1], one["tasks"]
+    last, rows = run["tasks"][-1], run["tasks"]
     held = last["pooled"].get("fpr")
     return (
         f"AUROC mean {np.mean([row['auroc'] for row in rows]):.4f}, final {last['auroc']:.4f}, "
@@ -95,14 +95,14 @@ def description(one):
 
 def summary(arm, own):
     """Return one line of the table: the runs of an arm, one a seed."""
-    measures = [all_measures(np.array(one["R"])) for one in own]
-    last = [one["tasks"][-1] for one in own]
+    measures = [all_measures(np.array(run["R"])) for run in own]
+    last = [run["tasks"][-1] for run in own]
     held = [row["alarms"]["fpr"] for row in last if row["alarms"]]
-    rows = [row for one in own for row in one["tasks"]]
+    rows = [row for run in own for row in run["tasks"]]
     return {
         "arm": arm,
         "seeds": len(own),
-        "AUROC mean": spread(np.mean([row["auroc"] for row in one["tasks"]]) for one in own),
+        "AUROC mean": spread(np.mean([row["auroc"] for row in run["tasks"]]) for run in own),
         "final": spread(row["auroc"] for row in last),
         **{name: float(np.mean([m[name] for m in measures])) for name in measures[0]},
         "held %": spread((100 * row["pooled"]["fpr"] for row in last if row["pooled"]), 2),
@@ -121,7 +121,7 @@ def by_task(measured, arms, names, value):
     """Return a line for each arm: `value(run)` (N,), averaged over its seeds, by task's name."""
     lines = []
     for arm in arms:
-        values = [value(one) for one in runs_of_arm(measured, arm)]
+        values = [value(run) for run in runs_of_arm(measured, arm)]
         if values and values[0] is not None:
             means = np.mean(values, axis=0)
             lines.append({"arm": arm, **dict(zip(map(str, names), map(float, means), strict=True))})
@@ -132,7 +132,7 @@ def by_policy(measured, arms):
     """Return a line for each arm: the pooled and the worst task's held rate of every policy, %."""
     lines = []
     for arm in arms:
-        last = [one["tasks"][-1] for one in runs_of_arm(measured, arm)]
+        last = [run["tasks"][-1] for run in runs_of_arm(measured, arm)]
         if not last or not last[0]["alarms"]:
             continue
         line = {"arm": arm}
@@ -146,12 +146,12 @@ def by_policy(measured, arms):
 
 def runs_of_arm(measured, arm):
     """Return the runs of one arm."""
-    return [one for (name, _), one in measured.items() if name == arm]
+    return [measure for (name, _), measure in measured.items() if name == arm]
 
 
-def false_alarms_by_task(one):
+def false_alarms_by_task(run):
     """Return each task's false alarms after the last task, in %; None without a threshold."""
-    alarms = one["tasks"][-1]["alarms"]
+    alarms = run["tasks"][-1]["alarms"]
     return [100 * rate for rate in alarms["fpr"]] if alarms else None
 
 
@@ -159,7 +159,7 @@ def further_tables(measured, arms, names):
     """Return the tables by task and by policy, by their titles."""
     tables = {
         "Forgetting of each task (max_i R_ij - R_Nj)": by_task(
-            measured, arms, names, lambda one: forgetting(np.array(one["R"]))
+            measured, arms, names, lambda run: forgetting(np.array(run["R"]))
         ),
         f"False alarms on each task after the last one, %, at {TARGET:.0%} asked": by_task(
             measured, arms, names, false_alarms_by_task
@@ -186,7 +186,7 @@ def bench(name, about, job, names, arms=ARMS, more=None):
     measured = kept.run(job(args), keys, description)
     present = [arm for arm in args.arms if runs_of_arm(measured, arm)]
     lines = [summary(arm, runs_of_arm(measured, arm)) for arm in present]
-    parts = [{"arm": arm, "seed": seed, **one} for (arm, seed), one in measured.items()]
+    parts = [{"arm": arm, "seed": seed, **run} for (arm, seed), run in measured.items()]
     report(
         name,
         lines,

@@ -33,24 +33,24 @@ def job(images, folder, arm, seed):
     examples = np.stack([test[digit][0] for digit in range(10)])  # (10, 784)
     drawn, rescored = [], {score: [] for score in SCORES if arm in RESCORED}
 
-    def watch(one):
+    def watch(model):
         if arm in SHOWN and not seed:
             drawn.append(
-                (reconstructions(one.version, examples), one.version.sample(COLUMNS, seed=0))
+                (reconstructions(model.version, examples), model.version.sample(COLUMNS, seed=0))
             )
         if not rescored:
             return
-        learned = np.concatenate([test[digit] for digit in range(1, one.experiences + 1)])
+        learned = np.concatenate([test[digit] for digit in range(1, model.experiences + 1)])
         for score, values in rescored.items():
-            scores = score_by(score, one.version)
+            scores = score_by(score, model.version)
             values.append(auroc(scores(learned), scores(test[0])))
 
-    found = nine_digits(learner(arm, seed), train, test, watch)
+    results = nine_digits(learner(arm, seed), train, test, watch)
     if drawn and folder is not None:
         reconstructions, samples = (np.stack(part) for part in zip(*drawn, strict=True))
         folder.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(folder / f"{arm}.npz", reconstructions=reconstructions, samples=samples)
-    return found | {"scores": rescored}
+    return results | {"scores": rescored}
 
 
 def score_by(score, version):
@@ -62,13 +62,13 @@ def score_by(score, version):
 
 def by_score(measured):
     """Return a line for each arm and score measured on the same networks: mean and final AUROC."""
-    own = {arm: [one["scores"] for one in runs_of_arm(measured, arm)] for arm in RESCORED}
+    own = {arm: [run["scores"] for run in runs_of_arm(measured, arm)] for arm in RESCORED}
     return [
         {
             "arm": arm,
             "score": score,
-            "AUROC mean": spread(np.mean(one[score]) for one in own[arm]),
-            "final": spread(one[score][-1] for one in own[arm]),
+            "AUROC mean": spread(np.mean(run[score]) for run in own[arm]),
+            "final": spread(run[score][-1] for run in own[arm]),
         }
         for arm in RESCORED
         for score in (SCORES if own[arm] else ())

@@ -41,8 +41,8 @@ def concepts():
 def job(arm, seed):
     """Learn all concepts with one arm and one seed; return the measurements."""
     theirs = STRATEGIES.get(arm)
-    one = PycladStrategy(*theirs, seed) if theirs else learner(arm, seed)
-    return run_as_json(*run_tasks(one, *concepts()))
+    model = PycladStrategy(*theirs, seed) if theirs else learner(arm, seed)
+    return run_as_json(*run_tasks(model, *concepts()))
 
 
 def main():

@@ -44,8 +44,12 @@ class Case(NamedTuple):
 
 def alarms(verdict: Verdict) -> dict[str, bool]:
     """Return which tests alarm."""
-    found = verdict.statistics
-    tests = {"scores": found.martingale, "inputs": found.inputs, "ADWIN": found.adwin}
+    statistics = verdict.statistics
+    tests = {
+        "scores": statistics.martingale,
+        "inputs": statistics.inputs,
+        "ADWIN": statistics.adwin,
+    }
     return {name: bool(test and test.alarm) for name, test in tests.items()}
 
 
@@ -56,14 +60,14 @@ def delays(version: Version, case: Case, rng: np.random.Generator) -> dict[str, 
     moved = case.change(case.rest[start + BEFORE : start + BEFORE + AFTER].copy(), rng)
     drift = live_tests(version, case.name)
     *_, (_, verdict) = looks(drift, version, quiet, EACH)
-    found = {name: None if alarm else np.inf for name, alarm in alarms(verdict).items()}
+    delay_by_test = {name: None if alarm else np.inf for name, alarm in alarms(verdict).items()}
     for rows, verdict in looks(drift, version, moved, EACH):
         for name, alarm in alarms(verdict).items():
-            if alarm and found[name] == np.inf:
-                found[name] = float(rows)
-        if np.inf not in found.values():
+            if alarm and delay_by_test[name] == np.inf:
+                delay_by_test[name] = float(rows)
+        if np.inf not in delay_by_test.values():
             break
-    return found
+    return delay_by_test
 
 
 def shifted(learned: Rows) -> Change:
@@ -113,10 +117,15 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for case in cases(rng):
         version = train(None, case.learned, Config())
-        found = [delays(version, case, rng) for _ in range(args.changes)]
-        for name in found[0]:
-            rows = [one[name] for one in found if one[name] is not None]
-            print(f"{case.name}; {name}: {len(found) - len(rows)} of {len(found)} alarmed before; "
+        results = [delays(version, case, rng) for _ in range(args.changes)]
+        for name in results[0]:
+            rows = [
+                delay_of_change[name]
+                for delay_of_change in results
+                if delay_of_change[name] is not None
+            ]
+            early = len(results) - len(rows)
+            print(f"{case.name}; {name}: {early} of {len(results)} alarmed before; "
                   + (f"found {np.isfinite(rows).sum()} of {len(rows)}, median {np.median(rows):.0f}"
                      f" rows, slowest {np.max(rows):.0f}" if rows else "none left"),
                   flush=True)  # fmt: skip

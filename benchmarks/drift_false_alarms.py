@@ -66,9 +66,9 @@ def stream(n, length, seed):
     return crossed, fixed_crossed, adwin, delays, adwin_delays
 
 
-def first_true(found):
+def first_true(alarms):
     """Return how many scores it took until `found` (n,) was true, or None."""
-    places = np.flatnonzero(found)
+    places = np.flatnonzero(alarms)
     return int(places[0]) + 1 if len(places) else None
 
 
@@ -104,11 +104,11 @@ def measure(pool, n, args):
 
 def delay(name, delays, streams):
     """Return the share of streams in which the shift was found, and how soon."""
-    found = [one for one in delays if one is not None]
+    known = [delay for delay in delays if delay is not None]
     return {
-        f"{name} found %": 100 * len(found) / max(1, streams),
-        f"{name} median delay": float(np.median(found)) if found else None,
-        f"{name} p90 delay": float(np.quantile(found, 0.9)) if found else None,
+        f"{name} found %": 100 * len(known) / max(1, streams),
+        f"{name} median delay": float(np.median(known)) if known else None,
+        f"{name} p90 delay": float(np.quantile(known, 0.9)) if known else None,
     }
 
 

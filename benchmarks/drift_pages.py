@@ -41,8 +41,8 @@ class Page(NamedTuple):
 
 def alarming(verdict: Verdict) -> set[str]:
     """Return the names of the statistics on which an alert rule pages."""
-    found = verdict.statistics
-    tests = (("scores", found.martingale), ("inputs", found.inputs))
+    statistics = verdict.statistics
+    tests = (("scores", statistics.martingale), ("inputs", statistics.inputs))
     return {name for name, test in tests if test and test.alarm}
 
 
@@ -113,24 +113,24 @@ def report(stream: Stream, config: Config, learns: Sequence[int]) -> None:
     version = train(None, stream.normals[:half], config)
     seconds = (len(stream.normals) - half) * stream.every
     for learn in learns:
-        found = pages(looks_after_half(version, stream, half, learn))
+        fired = pages(looks_after_half(version, stream, half, learn))
         how = f"learned {learn} rows at a time" if learn else "not learned"
         parts = [f"{stream.name}: {seconds / DAY:.2f} days of normals, {how}"]
         for alert, of in ALERTS.items():
-            count = sum(one.of == of for one in found)
+            count = sum(page.of == of for page in fired)
             low, high = (bound * MONTH / seconds for bound in poisson_interval(count))
             parts.append(
                 f"{alert} {count} pages, {count * MONTH / seconds:.1f} in 30 days "
                 f"[{low:.1f}, {high:.1f}]"
             )
         print("; ".join(parts), flush=True)
-        print_pages(found)
+        print_pages(fired)
 
 
-def print_pages(found: Sequence[Page]) -> None:
+def print_pages(fired: Sequence[Page]) -> None:
     """Print when each page began and ended."""
-    for one in found:
-        print(f"  {one.of}: day {one.start / DAY:.2f} to {one.end / DAY:.2f}")
+    for page in fired:
+        print(f"  {page.of}: day {page.start / DAY:.2f} to {page.end / DAY:.2f}")
 
 
 def main() -> None:

@@ -131,10 +131,10 @@ def evidence_of_candidates(name, seed, world):
 def run_updates(name, seed, way):
     """Return the shares promoted and found after successive updates."""
     spoilt, anchored = WAYS[way]
-    promoted, found = World(*next(SETS[name](seed)), seed).update_repeatedly(
+    promoted, results = World(*next(SETS[name](seed)), seed).update_repeatedly(
         UPDATES, spoilt, anchored
     )
-    return {"promoted": promoted, "found": found}
+    return {"promoted": promoted, "found": results}
 
 
 def main():
@@ -151,7 +151,7 @@ def main():
     ]
     worlds = kept.run(evidence_of_candidates, keys, lambda done: f"rejected {_rejected(done)}")
     rows = [
-        _row(name, [one for key, done in worlds.items() if key[0] in names for one in done])
+        _row(name, [run for key, done in worlds.items() if key[0] in names for run in done])
         for name, names in (*((name, [name]) for name in options.arms), ("all", options.arms))
     ]
     keys = [(name, 0, way) for name in options.updated for way in WAYS]
@@ -159,27 +159,27 @@ def main():
     further = [{"set": name, "updates": way} | shares for (name, _, way), shares in updates.items()]
     titled = {"Updates one after another": further} if further else None
     figures = [
-        {"world": key, "reasons": verdict(one).reasons} | one
+        {"world": key, "reasons": verdict(run).reasons} | run
         for key, done in worlds.items()
-        for one in done
+        for run in done
     ]
     report("gate", rows, options.output, titled, figures=figures)
 
 
-def verdict(one):
+def verdict(run):
     """Return the gate's verdict on a candidate's stored evidence."""
-    return gate(msgspec.convert(one["evidence"], Evidence))
+    return gate(msgspec.convert(run["evidence"], Evidence))
 
 
 def _rejected(candidates):
-    return ", ".join(one["kind"] for one in candidates if not verdict(one).passed)
+    return ", ".join(candidate["kind"] for candidate in candidates if not verdict(candidate).passed)
 
 
 def _row(name, candidates):
     row = {"set": name}
     for title, kinds in (("clean", CLEAN), *((kind, (kind,)) for kind in SPOILT)):
-        own = [one for one in candidates if one["kind"] in kinds]
-        row[title] = f"{sum(not verdict(one).passed for one in own)} of {len(own)}"
+        own = [candidate for candidate in candidates if candidate["kind"] in kinds]
+        row[title] = f"{sum(not verdict(run).passed for run in own)} of {len(own)}"
     return row
 
 

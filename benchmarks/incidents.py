@@ -75,7 +75,7 @@ def judge(version: Version, X: NDArray[np.float32]) -> Judged:
 def incidents(rows: Judged, rule: Rule, every: float) -> list[Found]:
     """Return the incidents of rows `every` seconds apart, by the service's own fold."""
     severities, high = rows
-    fold, found, before = Fold(), dict[str, Found](), -1
+    fold, incidents, before = Fold(), dict[str, Found](), -1
     for row in np.flatnonzero(severities >= 1.0).tolist():
         at = row * every
         block = Block(
@@ -84,11 +84,13 @@ def incidents(rows: Judged, rule: Rule, every: float) -> list[Found]:
         )  # fmt: skip
         context = incident_fold.Context(rule, at, ALPHA, version=1, generation=1)
         for change in fold.take(block, context):
-            one = change.incident
-            opened = found[one.id].opened if one.id in found else row
-            found[one.id] = Found(round(one.start / every), round(one.end / every), opened)
+            incident = change.incident
+            opened = incidents[incident.id].opened if incident.id in incidents else row
+            incidents[incident.id] = Found(
+                round(incident.start / every), round(incident.end / every), opened
+            )
         before = row
-    return list(found.values())
+    return list(incidents.values())
 
 
 def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
@@ -97,22 +99,27 @@ def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def score_against_labels(found: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
+def score_against_labels(incidents: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
     """Return the score of the incidents against the labels y (n,)."""
     faults = windows(y)
     delays = []
     for start, stop in faults:
-        first = next((one.opened for one in found if start - EARLY <= one.opened < stop), None)
+        first = next(
+            (incident.opened for incident in incidents if start - EARLY <= incident.opened < stop),
+            None,
+        )
         if first is not None:
             delays.append(max(0, first - start))
     false = [
-        one
-        for one in found
-        if not any(one.end >= start - EARLY and one.start < stop for start, stop in faults)
+        incident
+        for incident in incidents
+        if not any(
+            incident.end >= start - EARLY and incident.start < stop for start, stop in faults
+        )
     ]
     inside = np.zeros(len(y), bool)
-    for one in found:
-        inside[one.start : one.end + 1] = True
+    for incident in incidents:
+        inside[incident.start : incident.end + 1] = True
     normal = y == 0
     days = normal.sum() * every / DAY
     share = float(inside[normal].mean()) if normal.any() else 0.0
@@ -163,23 +170,27 @@ def incidents_of_rows(
         ).rule
         rows = judge(version, X[start:])
         severities = rows.severities
-        for one in incidents(rows, rule, every):
-            stop = one.opened + day
-            if stop < len(severities) and np.mean(severities[one.opened : stop] >= 1) > REGIME:
-                found.append(Found(start + one.start, start + stop - 1, start + one.opened))
-                version = train(version, X[start + one.opened : start + stop], version.config)
+        for incident in incidents(rows, rule, every):
+            stop = incident.opened + day
+            if stop < len(severities) and np.mean(severities[incident.opened : stop] >= 1) > REGIME:
+                found.append(
+                    Found(start + incident.start, start + stop - 1, start + incident.opened)
+                )
+                version = train(version, X[start + incident.opened : start + stop], version.config)
                 start, learned = start + stop, learned + 1
                 break
-            found.append(Found(start + one.start, start + one.end, start + one.opened))
+            found.append(
+                Found(start + incident.start, start + incident.end, start + incident.opened)
+            )
         else:
             return found, learned
 
 
 def description(scores: Sequence[Score]) -> str:
     """Return a description of a rule's result on several runs of rows."""
-    total = sum(one.days for one in scores)
-    inside = sum(one.inside * one.days for one in scores) / total
-    delays = [delay for one in scores for delay in one.delays]
+    total = sum(score.days for score in scores)
+    inside = sum(score.inside * score.days for score in scores) / total
+    delays = [delay for score in scores for delay in score.delays]
     delay = f"{np.median(delays):.0f} rows" if delays else "-"
     return (
         f"{sum(one.false for one in scores) / total:.2f} false a day, {100 * inside:.1f} % of "
@@ -219,7 +230,7 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
         if not dismiss or every < MINUTE:
             continue  # no run of the pump lasts a day
         loops = [(*incidents_of_rows(version, X, rate, every), y) for X, y in stream.runs]
-        scores = [score_against_labels(found, y, every) for found, _, y in loops]
+        scores = [score_against_labels(results, y, every) for results, _, y in loops]
         dismissed = sum(n for _, n, _ in loops)
         print(f"    {dismissed} regimes dismissed and learned: {description(scores)}")
 

@@ -100,7 +100,7 @@ def summary(runs):
     for versions in zip(*runs, strict=True):
         row = {key: versions[0][key] for key in ("data", "version")}
         for key in list(versions[0])[2:]:
-            values = [one[key] for one in versions]
+            values = [version[key] for version in versions]
             row[key] = float(np.mean(values))
             if key in {"score", "distance"}:
                 row[f"+- {key}"] = float(np.std(values))

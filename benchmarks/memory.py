@@ -63,18 +63,18 @@ def job(images, arm, seed):
     rng = np.random.default_rng(seed)
     others = [digit for digit in range(1, 10) if digit != first]
     order = [first, *rng.choice(others, EXPERIENCES - 1)]
-    one = Ours(Config(threshold={"fpr": TARGET}, seed=seed, **({"score": "elbo"} | ARMS[arm])))
+    model = Ours(Config(threshold={"fpr": TARGET}, seed=seed, **({"score": "elbo"} | ARMS[arm])))
     measures = {name: [] for name in ("auroc", "held", "others auroc", "others held", "seconds")}
     for i, digit in enumerate(order):
         rows = rng.choice(np.flatnonzero(y_train == digit), images, replace=False)
         started = time.perf_counter()
-        one.learn(X_train[rows])
+        model.learn(X_train[rows])
         measures["seconds"].append(time.perf_counter() - started)
-        zeros, threshold = one.score(X_test[y_test == 0]), one.version.threshold
+        zeros, threshold = model.score(X_test[y_test == 0]), model.version.threshold
         seen = np.isin(y_test, order[1 : i + 1])
         for name, rows in (("", y_test == first), ("others ", seen)):
             if rows.any():
-                scores = one.score(X_test[rows])
+                scores = model.score(X_test[rows])
                 measures[f"{name}auroc"].append(auroc(scores, zeros))
                 measures[f"{name}held"].append(float(np.mean(scores >= threshold)))
     return measures
@@ -94,30 +94,30 @@ def departure_after(values, outside):
 
 def line(arm, own):
     """Return one line of the table: an arm over its seeds."""
-    aurocs = [departure_after(one["auroc"], lambda mean, one=one: mean < one["auroc"][0] - LOWER)
-              for one in own]  # fmt: skip
-    helds = [departure_after(one["held"], lambda mean: mean > HIGHEST) for one in own]
+    aurocs = [departure_after(run["auroc"], lambda mean, run=run: mean < run["auroc"][0] - LOWER)
+              for run in own]  # fmt: skip
+    helds = [departure_after(run["held"], lambda mean: mean > HIGHEST) for run in own]
     return {
         "arm": arm,
         "seeds": len(own),
         "AUROC left after": ", ".join(str(n or "never") for n in aurocs),
         "held rate left after": ", ".join(str(n or "never") for n in helds),
-        "first: AUROC at 1": spread(one["auroc"][0] for one in own),
-        "at 100": spread(one["auroc"][-1] for one in own),
-        "held %, last 5": spread((100 * np.mean(one["held"][-5:]) for one in own), 2),
-        "others: AUROC": spread(one["others auroc"][-1] for one in own),
-        "held %": spread((100 * np.mean(one["others held"][-5:]) for one in own), 2),
-        "s an update": spread((np.mean(one["seconds"]) for one in own), 1),
+        "first: AUROC at 1": spread(run["auroc"][0] for run in own),
+        "at 100": spread(run["auroc"][-1] for run in own),
+        "held %, last 5": spread((100 * np.mean(run["held"][-5:]) for run in own), 2),
+        "others: AUROC": spread(run["others auroc"][-1] for run in own),
+        "held %": spread((100 * np.mean(run["others held"][-5:]) for run in own), 2),
+        "s an update": spread((np.mean(run["seconds"]) for run in own), 1),
     }
 
 
-def picture(found, arms, path):
+def picture(results, arms, path):
     """Draw the first digit's AUROC and held rate over the experiences, mean over seeds."""
     figure = Figure(figsize=(13, 5), layout="constrained")
     colours = [*WEIGHTS, "finetune"]
     for axes, key, factor in zip(figure.subplots(1, 2), ("auroc", "held"), (1, 100), strict=True):
         for arm in arms:
-            own = [one[key] for (name, _), one in found.items() if name == arm]
+            own = [run[key] for (name, _), run in results.items() if name == arm]
             if own:
                 # Arms with the same weights have the same colour; a reservoir is dashed.
                 axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(own, axis=0), linewidth=1,
@@ -141,17 +141,19 @@ def main():
     args = parser.parse_args()
     keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
     kept = Runs.of(args, images=args.images)
-    found = kept.run(
+    results = kept.run(
         partial(job, args.images), keys,
-        lambda one: f"AUROC {one['auroc'][-1]:.3f}, held {100 * one['held'][-1]:.1f} %",
+        lambda run: f"AUROC {run['auroc'][-1]:.3f}, held {100 * run['held'][-1]:.1f} %",
     )  # fmt: skip
-    present = [arm for arm in args.arms if any(name == arm for name, _ in found)]
-    lines = [line(arm, [one for (name, _), one in found.items() if name == arm]) for arm in present]
-    figures = [{"arm": arm, "seed": seed} | one for (arm, seed), one in found.items()]
+    present = [arm for arm in args.arms if any(name == arm for name, _ in results)]
+    lines = [
+        line(arm, [run for (name, _), run in results.items() if name == arm]) for arm in present
+    ]
+    figures = [{"arm": arm, "seed": seed} | run for (arm, seed), run in results.items()]
     report("memory", lines, args.output, lives=figures, images=args.images)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
-        picture(found, present, args.output.with_suffix(".png"))
+        picture(results, present, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

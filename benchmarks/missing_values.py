@@ -63,20 +63,20 @@ def main():
     args = parser.parse_args()
     keys = [(n, k, s) for s in range(args.seeds) for k in args.arms for n in args.sets]
     kept = Runs.of(args)
-    found = kept.run(job, keys, lambda one: f"{100 * one['held']['0.5']:.1f} % with half hidden")
+    results = kept.run(job, keys, lambda run: f"{100 * run['held']['0.5']:.1f} % with half hidden")
     rows = []
     for kind in args.arms:
         for name in args.sets:
-            own = [one for (n, k, _), one in found.items() if (n, k) == (name, kind)]
+            own = [run for (n, k, _), run in results.items() if (n, k) == (name, kind)]
             if own:
                 rows.append(
                     {"set": name, "features": own[0]["features"], "kind": kind, "seeds": len(own)}
                     | {f"{100 * share:g} % hidden":
-                       spread((100 * one["held"][str(share)] for one in own), 1)
+                       spread((100 * run["held"][str(share)] for run in own), 1)
                        for share in HIDDEN}
-                    | {"CPU s": float(np.mean([one["cpu"] for one in own]))}
+                    | {"CPU s": float(np.mean([run["cpu"] for run in own]))}
                 )  # fmt: skip
-    figures = [dict(zip(("set", "kind", "seed"), k, strict=True)) | v for k, v in found.items()]
+    figures = [dict(zip(("set", "kind", "seed"), k, strict=True)) | v for k, v in results.items()]
     report("missing_values", rows, args.output, figures=figures)
 
 

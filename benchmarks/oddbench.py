@@ -62,14 +62,14 @@ def experiences(X, seed, way):
     from sklearn.cluster import KMeans
 
     of = KMeans(5, n_init=3, random_state=seed).fit_predict(standardised(X, X))
-    found, left = [], X[:0]
+    parts, left = [], X[:0]
     for cluster in range(5):  # too few rows for a training are joined with the next experience
         left = np.concatenate([left, X[of == cluster]])
         if len(left) >= MIN_VECTORS:
-            found, left = [*found, left], X[:0]
+            parts, left = [*parts, left], X[:0]
     if len(left):
-        found[-1] = np.concatenate([found[-1], left])
-    return found
+        parts[-1] = np.concatenate([parts[-1], left])
+    return parts
 
 
 def standardised(rows, X):
@@ -108,8 +108,8 @@ def distance_to_neighbours(kept, X, test):
     """Return the mean distance of each test row to the five nearest of the kept rows of X."""
     from sklearn.neighbors import NearestNeighbors
 
-    found = NearestNeighbors(n_neighbors=5).fit(standardised(kept, X))
-    return found.kneighbors(standardised(test, X))[0].mean(axis=1)
+    neighbours = NearestNeighbors(n_neighbors=5).fit(standardised(kept, X))
+    return neighbours.kneighbors(standardised(test, X))[0].mean(axis=1)
 
 
 def false_alarm_rate(version, normals):
@@ -147,8 +147,8 @@ def job(name, arm, way, seed):
     arriving = experiences(X, seed, way)
     start = time.process_time()
     live = figures_of_this_project if arm in OURS else figures_of_peer
-    found = live(arm, seed, arriving, test.astype(np.float32), y)
-    return found | {"rows": len(X), "cpu seconds": time.process_time() - start}
+    results = live(arm, seed, arriving, test.astype(np.float32), y)
+    return results | {"rows": len(X), "cpu seconds": time.process_time() - start}
 
 
 def tables_behind(own, peers):
@@ -156,18 +156,18 @@ def tables_behind(own, peers):
 
     The result is {table: difference}; `peers` has the best peer's AUROC for each table.
     """
-    found = {}
+    lost_by_table = {}
     for name in sorted({name for name, _ in own} & peers.keys()):
         lost = peers[name] - np.mean([f["auroc"] for (n, _), f in own.items() if n == name])
         if lost > APART:
-            found[name] = float(lost)
-    return found
+            lost_by_table[name] = float(lost)
+    return lost_by_table
 
 
-def best_peers(found):
+def best_peers(results):
     """Return the AUROC of the better of `BEST` on each table, learned at once."""
     best = {}
-    for (name, arm, way, _), figures in found.items():
+    for (name, arm, way, _), figures in results.items():
         if arm in BEST and way == "at once":
             best[name] = max(best.get(name, 0.0), figures["auroc"])
     return best
@@ -180,7 +180,11 @@ def line(way, arm, own, names, peers):
     def mean(key, some):
         by_seed = [[f[key] for (n, s), f in own.items() if s == seed and n in some and key in f]
                    for seed in seeds]  # fmt: skip
-        return spread([np.mean(one) for one in by_seed if one], 4) if any(by_seed) else None
+        return (
+            spread([np.mean(means_of_seed) for means_of_seed in by_seed if means_of_seed], 4)
+            if any(by_seed)
+            else None
+        )
 
     large = [f["held 0.01"] for f in own.values() if "held 0.01" in f and f["rows"] >= 500]
     return {
@@ -216,11 +220,11 @@ def main():
     keys = [(n, a, w, s) for s in range(args.seeds) for w in args.ways for a in args.arms
             for n in chosen if not (a in CONTINUAL and w == "at once")]  # fmt: skip
     kept = Runs.of(args)
-    found = kept.run(partial(job), keys, lambda one: f"AUROC {one['auroc']:.3f}")
-    lines, peers, lost = [], best_peers(found), []
+    results = kept.run(partial(job), keys, lambda run: f"AUROC {run['auroc']:.3f}")
+    lines, peers, lost = [], best_peers(results), []
     for way in args.ways:
         for arm in args.arms:
-            own = {(n, s): f for (n, a, w, s), f in found.items() if (a, w) == (arm, way)}
+            own = {(n, s): f for (n, a, w, s), f in results.items() if (a, w) == (arm, way)}
             lines += [line(way, arm, own, names, peers)] if own else []
             if arm == "auto":
                 lost += [
@@ -228,7 +232,7 @@ def main():
                     for n, by in tables_behind(own, peers).items()
                 ]
     figures = [dict(zip(("table", "arm", "way", "seed"), k, strict=True)) | f
-               for k, f in found.items()]  # fmt: skip
+               for k, f in results.items()]  # fmt: skip
     report("oddbench", lines, args.output, {"Where `auto` is behind": lost}, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

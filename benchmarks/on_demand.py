@@ -134,7 +134,7 @@ class Askers:
     @property
     def refused(self):
         """How many requests were refused and repeated."""
-        return sum(one.refused for one in self._all)
+        return sum(asker.refused for asker in self._all)
 
     def _ask(self, name):
         if not hasattr(self._own, "asker"):
@@ -160,7 +160,7 @@ def counters(server):
     asked = urllib.request.Request(url, headers=dict(server.headers))
     with urllib.request.urlopen(asked, timeout=600) as answer:
         lines = answer.read().decode().splitlines()
-    found = Counter()
+    totals = Counter()
     for series, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):
-        found[series.partition("{")[0]] += float(value)
-    return found
+        totals[series.partition("{")[0]] += float(value)
+    return totals

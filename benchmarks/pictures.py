@@ -12,7 +12,7 @@ def two_curves(measured, arms, names, path):
     left, right = figure.subplots(1, 2)
     places = range(1, len(names) + 1)
     for i, arm in enumerate(arms):
-        own = [one["tasks"] for (name, _), one in measured.items() if name == arm]
+        own = [run["tasks"] for (name, _), run in measured.items() if name == arm]
         style = {"marker": "o", "markersize": 3, "linestyle": ("-", "--", ":")[i // 10 % 3],
                  "color": f"C{i % 10}"}  # fmt: skip
         curves = np.array([[row["auroc"] for row in rows] for rows in own])

@@ -56,7 +56,7 @@ def _processor() -> str:
 def _kernels() -> list[str]:
     # OPENBLAS_CORETYPE may ask for those of an older processor than there is.
     named = [library for library in threadpool_info() if "architecture" in library]
-    return sorted({f"{one['internal_api']} {one['architecture']}" for one in named})
+    return sorted({f"{kernel['internal_api']} {kernel['architecture']}" for kernel in named})
 
 
 def _memory() -> int:
@@ -118,7 +118,7 @@ def report(
     With `output`, save all of it and `more` as JSON.
     """
     where = machine()
-    versions = ", ".join(f"{library} {found}" for library, found in where["libraries"].items())
+    versions = ", ".join(f"{library} {version}" for library, version in where["libraries"].items())
     print(f"{name}: {where['processor']}, {where['cores']} cores, {where['date']}")
     kernels = ", ".join(where["kernels"])
     print(f"Python {where['python']}, {versions}; {kernels}\n{where['command']}\n")

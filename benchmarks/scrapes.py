@@ -49,13 +49,13 @@ def _measure_kind(fill, artifact, detectors, seconds, rounds, shared):
         "detectors": detectors,
         "metrics": "shared folder" if shared else "one process",
         "page MB": rows[0]["page MB"],
-        "scrape s": statistics.median(one["scrape s"] for one in rows),
-        "quiet p99 ms": statistics.median(one["quiet"] for one in rows),
-        "p99 ms": statistics.median(one["scraped"] for one in rows),
-        "lost": sum(one["lost"] for one in rows),
+        "scrape s": statistics.median(row["scrape s"] for row in rows),
+        "quiet p99 ms": statistics.median(row["quiet"] for row in rows),
+        "p99 ms": statistics.median(row["scraped"] for row in rows),
+        "lost": sum(row["lost"] for row in rows),
     }
     # Both measurements of a round have the same other work on the machine.
-    return row | {"x quiet": statistics.median(one["scraped"] / one["quiet"] for one in rows)}
+    return row | {"x quiet": statistics.median(row["scraped"] / row["quiet"] for row in rows)}
 
 
 def _round(server, seconds):

@@ -412,9 +412,9 @@ def load(server: Server, connections: int, seconds: int, X: np.ndarray, folder: 
 
 
 def _ms(output: str, quantile: str) -> float:
-    found = re.search(rf"{re.escape(quantile)}\s+([\d.]+)(us|ms|s)", output)
-    assert found is not None, output
-    return float(found[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
+    match = re.search(rf"{re.escape(quantile)}\s+([\d.]+)(us|ms|s)", output)
+    assert match is not None, output
+    return float(match[1]) * {"us": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
 
 
 def by_name(X: np.ndarray) -> bytes:

@@ -40,8 +40,8 @@ def one_vector(
         seen: dict[str, list[Load]] = {name: [] for name in running}
         for _ in range(given.rounds):
             for name, server in running.items():
-                one = servers.load(server, number, given.seconds, servers.one_vector(), folder)
-                seen[name].append(one)
+                row = servers.load(server, number, given.seconds, servers.one_vector(), folder)
+                seen[name].append(row)
         rows += [_row(name, number, seen) for name in seen]
     return rows
 
@@ -56,13 +56,13 @@ def _row(name: str, connections: int, seen: dict[str, list[Load]]) -> dict:
     return {
         "server": name,
         "connections": connections,
-        "requests/s": round(statistics.median(one.rate for one in loads)),
-        "cpu us": statistics.median(one.cpu for one in loads),
-        "p50 ms": statistics.median(one.p50 for one in loads),
-        "p99 ms": statistics.median(one.p99 for one in loads),
+        "requests/s": round(statistics.median(load.rate for load in loads)),
+        "cpu us": statistics.median(load.cpu for load in loads),
+        "p50 ms": statistics.median(load.p50 for load in loads),
+        "p99 ms": statistics.median(load.p99 for load in loads),
         **{f"x {peer}": ratio(peer, "rate") for peer in PEERS if peer in seen},
         "p50 x bare": ratio("bare", "p50"),
-        "failed": sum(one.failed for one in loads),
+        "failed": sum(load.failed for load in loads),
     }
 
 
@@ -147,8 +147,8 @@ def json_rates(running: dict[str, Server], given: Any, folder: Path) -> list[dic
         rows.append(
             {
                 "JSON of 1000 vectors": name,
-                "vectors/s": round(ROWS * statistics.median(one.rate for one in loads)),
-                "cpu ms": statistics.median(one.cpu for one in loads) / 1e3,
+                "vectors/s": round(ROWS * statistics.median(load.rate for load in loads)),
+                "cpu ms": statistics.median(load.cpu for load in loads) / 1e3,
                 "x naive": statistics.median(a.rate / b.rate for a, b in pairs),
             }
         )

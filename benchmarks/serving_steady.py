@@ -192,42 +192,42 @@ def hold(port: int, wire: bytes) -> dict[str, list[float]]:
         "byte by byte": b"",
         "not reading": wire * 20,
     }
-    poll, held = select.poll(), {}
+    poll, held_open = select.poll(), {}
     for name in list(began) * (SLOW // 5):
-        one = socket.socket()
+        connection = socket.socket()
         if name == "not reading":
             # With small segments the system buffers little, so the server must handle the rest.
-            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        one.connect(("127.0.0.1", port))
-        one.send(began[name])
-        one.settimeout(0)
-        held[one.fileno()] = (name, one, time.perf_counter())
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", port))
+        connection.send(began[name])
+        connection.settimeout(0)
+        held_open[connection.fileno()] = (name, connection, time.perf_counter())
         # A connection that does not read sees only a reset.
-        poll.register(one, 0 if name == "not reading" else select.POLLIN)
+        poll.register(connection, 0 if name == "not reading" else select.POLLIN)
     ended: dict[str, list[float]] = {name: [] for name in began}
     deadline = time.perf_counter() + 2 * CLOSED_WITHIN
     sent = 0
-    while held and time.perf_counter() < deadline:
+    while held_open and time.perf_counter() < deadline:
         more = {"byte by byte": wire[sent : sent + 1], "not reading": wire}
-        for name, one, _ in held.values():
+        for name, connection, _ in held_open.values():
             with contextlib.suppress(OSError):
-                one.send(more.get(name, b""))
+                connection.send(more.get(name, b""))
         sent = min(sent + 1, 100)  # never the whole of it
         time.sleep(0.2)
         for number, event in poll.poll(0):
-            name, one, at = held[number]
-            if event & (select.POLLHUP | select.POLLERR) or _ended(one):
+            name, connection, at = held_open[number]
+            if event & (select.POLLHUP | select.POLLERR) or _ended(connection):
                 ended[name].append(time.perf_counter() - at)
                 poll.unregister(number)
-                held.pop(number)
+                held_open.pop(number)
     return ended
 
 
-def _ended(one: socket.socket) -> bool:
+def _ended(connection: socket.socket) -> bool:
     """Return whether the connection ended; read what comes before, such as a 408."""
     try:
-        return not one.recv(65536)
+        return not connection.recv(65536)
     except BlockingIOError:
         return False
     except OSError:
@@ -250,10 +250,10 @@ def processes(env: dict[str, str], given: Any, folder: Path) -> list[dict]:
     """Compare one API process with two, on all cores."""
     loads: dict[str, list[servers.Load]] = {"1 process": [], "2 processes": []}
     for _ in range(given.rounds):
-        for workers, found in enumerate(loads.values(), 1):
+        for workers, load in enumerate(loads.values(), 1):
             with servers.api(env, None, workers=workers, core=None) as server:
                 X = servers.one_vector()
-                found.append(servers.load(server, 64, round(given.seconds), X, folder))
+                load.append(servers.load(server, 64, round(given.seconds), X, folder))
     return _beside("64 connections", loads, "1 process")
 
 
@@ -261,13 +261,13 @@ def _beside(what: str, loads: dict[str, list[servers.Load]], other: str) -> list
     return [
         {
             what: name,
-            "requests/s": round(statistics.median(one.rate for one in found)),
-            "cpu us": statistics.median(one.cpu for one in found),
+            "requests/s": round(statistics.median(results.rate for results in load)),
+            "cpu us": statistics.median(results.cpu for results in load),
             f"cpu x {other}": statistics.median(
-                a.cpu / b.cpu for a, b in zip(found, loads[other], strict=True)
+                a.cpu / b.cpu for a, b in zip(load, loads[other], strict=True)
             ),
         }
-        for name, found in loads.items()
+        for name, load in loads.items()
     ]
 
 
@@ -289,9 +289,9 @@ def memory(server: Server) -> list[dict]:
 
 
 def _mib(status: Path, name: str) -> float:
-    found = re.search(rf"{name}:\s+(\d+) kB", status.read_text())
-    assert found is not None
-    return int(found[1]) / 1024
+    match = re.search(rf"{name}:\s+(\d+) kB", status.read_text())
+    assert match is not None
+    return int(match[1]) / 1024
 
 
 def starts(env: dict[str, str], rounds: int) -> list[dict]:
@@ -313,10 +313,10 @@ def main() -> None:
     servers.begin()
     if given.quick:
         given.seconds, given.rounds = 1, 1
-    found: dict[str, list[dict]] = {}
+    results: dict[str, list[dict]] = {}
 
     def keep(what: str, rows: list[dict]) -> None:
-        found[what] = rows
+        results[what] = rows
         print(report.table(rows), end="\n\n", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
@@ -330,7 +330,7 @@ def main() -> None:
             keep("processes", processes(env, given, folder))
         with servers.everything(folder, artifact) as server:
             rows = training(server, given)
-    report.report("Scoring beside training", rows, given.output, **found)
+    report.report("Scoring beside training", rows, given.output, **results)
 
 
 if __name__ == "__main__":

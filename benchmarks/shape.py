@@ -83,13 +83,13 @@ def main():
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout to count")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = {package: shape(options.root, package) for package in ("models", "service")}
+    results = {package: shape(options.root, package) for package in ("models", "service")}
     if options.json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(results, indent=1))
         return
     print(f"{'':28}{'models':>9}{'service':>9}")
-    for name in found["models"]:
-        print(f"{name:28}{found['models'][name]:>9}{found['service'][name]:>9}")
+    for name in results["models"]:
+        print(f"{name:28}{results['models'][name]:>9}{results['service'][name]:>9}")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def processes():
             pid = int(stat.parent.name)
             parents[pid] = int(stat.read_text().rpartition(")")[2].split()[1])
             lines[pid] = (stat.parent / "cmdline").read_bytes()
-    found = {}
+    pids = {}
     for pid, line in lines.items():
         above = pid
         while above > 1 and above != os.getpid():
@@ -74,9 +74,9 @@ def processes():
         if above != os.getpid() or pid == os.getpid():
             continue
         if any(name in line for name in STORES):
-            found["store"] = pid
-        found |= {part: pid for part, name in PARTS.items() if name in line}
-    return found
+            pids["store"] = pid
+        pids |= {part: pid for part, name in PARTS.items() if name in line}
+    return pids
 
 
 def memory(pid):

@@ -313,13 +313,13 @@ def tails():
         rng = np.random.default_rng(26)
         later = np.sort(draw(rng, 5_000_000))
         for n in (200, 1_000, 2_000, 4_000):
-            found = []
+            results = []
             for _ in range(TRIALS):
                 at = Calibration(np.sort(draw(rng, n))).threshold({"fpr": RARE}).value
-                found.append((1.0 - later.searchsorted(at) / len(later)) / RARE)
+                results.append((1.0 - later.searchsorted(at) / len(later)) / RARE)
             print(
-                f"| {name} | {n} | {np.mean(found):.2f} | {np.median(found):.2f} | "
-                f"{np.quantile(found, 0.9):.2f} |",
+                f"| {name} | {n} | {np.mean(results):.2f} | {np.median(results):.2f} | "
+                f"{np.quantile(results, 0.9):.2f} |",
                 flush=True,
             )
 
@@ -397,7 +397,16 @@ def main():
         for seed in args.seeds:
             case = make(seed)
             mine, reasons_given = figures_of_this_project(case, Config(score=args.score, seed=seed))
-            rows.append([*mine, *(x for one in figures_of_simple_detectors(case) for x in one[:2])])
+            rows.append(
+                [
+                    *mine,
+                    *(
+                        x
+                        for figures_of_simple_detector in figures_of_simple_detectors(case)
+                        for x in figures_of_simple_detector[:2]
+                    ),
+                ]
+            )
             reasons += reasons_given
         a, f, h, ka, kf, pa, pf = np.mean(rows, axis=0)
         print(

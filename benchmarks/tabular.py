@@ -55,51 +55,51 @@ def split(name, seed, most):
 def job(most, name, arm, seed):
     """Return the figures of one detector on one set."""
     train, normals, anomalies = split(name, seed, most)
-    one = detector(arm, seed)
+    model = detector(arm, seed)
     start = time.perf_counter()
-    one.learn(train)
+    model.learn(train)
     learned = time.perf_counter()
-    scores = one.score(normals)
+    scores = model.score(normals)
     scored = time.perf_counter()
     without = {}
     if arm in SCORES:
-        parts = [ablated(one.version, X) for X in (normals, anomalies)]
+        parts = [ablated(model.version, X) for X in (normals, anomalies)]
         without = {name: auroc(*(part[name] for part in parts)) for name in parts[0]}
     return {
-        "auroc": auroc(scores, one.score(anomalies)),
+        "auroc": auroc(scores, model.score(anomalies)),
         **without,
-        "alarms": {name: float(np.mean(scores >= at)) for name, at in one.thresholds().items()},
+        "alarms": {name: float(np.mean(scores >= at)) for name, at in model.thresholds().items()},
         "seconds": learned - start,
         "microseconds a row": 1e6 * (scored - learned) / len(normals),
     }
 
 
-def tables(found, sets, arms):
+def tables(results, sets, arms):
     """Return two tables: a line for each set and their mean, and a line for each arm."""
     lines = []
     for name in [*sets, None]:
         line = {"set": name or "mean"}
         for arm in arms:
-            own = [one["auroc"] for key, one in found.items() if of(key, name, arm)]
+            own = [run["auroc"] for key, run in results.items() if of(key, name, arm)]
             line[arm] = spread([np.mean(own)]) if own else None
         lines.append(line)
     costs = []
     for arm in arms:
-        own = {key: one for key, one in found.items() if of(key, None, arm)}
+        own = {key: run for key, run in results.items() if of(key, None, arm)}
         seeds = sorted({seed for *_, seed in own})
-        held = [one["alarms"]["fpr"] for one in own.values() if one["alarms"]]
-        means = [[one["auroc"] for (*_, s), one in own.items() if s == seed] for seed in seeds]
+        alarm_rates = [run["alarms"]["fpr"] for run in own.values() if run["alarms"]]
+        means = [[run["auroc"] for (*_, s), run in own.items() if s == seed] for seed in seeds]
         costs.append(
             {
                 "arm": arm,
                 "mean AUROC": spread(map(np.mean, means), 4),
-                "lowest": spread([min(line_values(found, sets, arm))]),
+                "lowest": spread([min(line_values(results, sets, arm))]),
                 **{name: _mean(own.values(), name) for name in WITHOUT},
-                "held % (mean, worst)": f"{100 * np.mean(held):.2f}, {100 * max(held):.2f}"
-                if held
+                "held % (mean, worst)": f"{100 * np.mean(alarm_rates):.2f}, {100 * max(alarm_rates):.2f}"
+                if alarm_rates
                 else None,
-                "s to learn": float(np.mean([one["seconds"] for one in own.values()])),
-                "us a row": float(np.mean([one["microseconds a row"] for one in own.values()])),
+                "s to learn": float(np.mean([run["seconds"] for run in own.values()])),
+                "us a row": float(np.mean([run["microseconds a row"] for run in own.values()])),
             }
         )
     return lines, costs
@@ -107,13 +107,13 @@ def tables(found, sets, arms):
 
 def _mean(figures, name):
     """Return the mean of a figure, None where there is none."""
-    values = [one[name] for one in figures if name in one]
+    values = [figure[name] for figure in figures if name in figure]
     return float(np.mean(values)) if values else None
 
 
-def line_values(found, sets, arm):
+def line_values(results, sets, arm):
     """Return an arm's mean AUROC on each set."""
-    own = [[one["auroc"] for key, one in found.items() if of(key, name, arm)] for name in sets]
+    own = [[run["auroc"] for key, run in results.items() if of(key, name, arm)] for name in sets]
     return [float(np.mean(values)) for values in own if values]
 
 
@@ -121,12 +121,12 @@ def of(key, name, arm):
     return key[1] == arm and name in (key[0], None)
 
 
-def picture(found, sets, arms, path):
+def picture(results, sets, arms, path):
     """Draw each set's AUROC, a marker for each arm."""
     figure = Figure(figsize=(10, 5), layout="constrained")
     axes = figure.subplots()
     for i, arm in enumerate(arms):
-        values = line_values(found, sets, arm)
+        values = line_values(results, sets, arm)
         axes.plot(sets[: len(values)], values, "os^vDP*X"[i % 8], color=f"C{i}", label=arm,
                   alpha=0.75)  # fmt: skip
     axes.set(ylabel="AUROC", title="ADBench, trained on half of the normals (mean over seeds)")
@@ -145,16 +145,18 @@ def main():
         data.load("adbench/annthyroid.npz")
     keys = [(s, a, seed) for seed in range(args.seeds) for a in args.arms for s in sets]
     kept = Runs.of(args, most=args.most)
-    found = kept.run(
-        partial(job, args.most), keys, lambda one: f"{one['auroc']:.3f} ({one['seconds']:.1f} s)"
+    results = kept.run(
+        partial(job, args.most), keys, lambda run: f"{run['auroc']:.3f} ({run['seconds']:.1f} s)"
     )
-    arms = [arm for arm in args.arms if any(key[1] == arm for key in found)]
-    lines, costs = tables(found, sets, arms)
-    figures = [dict(zip(("set", "arm", "seed"), k, strict=True)) | one for k, one in found.items()]
+    arms = [arm for arm in args.arms if any(key[1] == arm for key in results)]
+    lines, costs = tables(results, sets, arms)
+    figures = [
+        dict(zip(("set", "arm", "seed"), k, strict=True)) | run for k, run in results.items()
+    ]
     report("tabular", costs, args.output, {"AUROC": lines}, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
-        picture(found, sets, arms, args.output.with_suffix(".png"))
+        picture(results, sets, arms, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

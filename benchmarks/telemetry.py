@@ -88,8 +88,8 @@ def smd(over=0):
     for i in range(len(arrays["names"])):
         train = slice(*arrays["train_offsets"][i : i + 2])
         test = slice(*arrays["test_offsets"][i : i + 2])
-        learned, judged = (with_deviation(arrays[one][rows], over)
-                           for one, rows in (("X_train", train), ("X_test", test)))  # fmt: skip
+        learned, judged = (with_deviation(arrays[part][rows], over)
+                           for part, rows in (("X_train", train), ("X_test", test)))  # fmt: skip
         stages += quarters(learned, judged, numbered[test], 60.0)
     return [stages]
 
@@ -189,19 +189,19 @@ class LearnerWithCalibration:
         return self.ours.version.threshold_for({"fpr": rate}).value
 
 
-def follow(one, stages):
+def follow(model, stages):
     """Return the results of one stream: counts that can be summed over streams, and AUROCs."""
     aurocs, days, normals = [], 0.0, 0
     false, old = dict.fromkeys(RATES, 0), dict.fromkeys(RATES, 0)
-    found: dict[float, dict] = {
+    results: dict[float, dict] = {
         rate: {} for rate in RATES
     }  # rows from a window's start to an alarm
     rows_found, anomalous, begins = dict.fromkeys(RATES, 0), 0, {}
     place = 0
     for stage in stages:
         if len(stage.learned) >= LEAST:
-            one.learn(stage.learned)
-        scores, normal = one.score(stage.judged), stage.windows == 0
+            model.learn(stage.learned)
+        scores, normal = model.score(stage.judged), stage.windows == 0
         for row in np.flatnonzero(~normal).tolist():
             begins.setdefault(int(stage.windows[row]), place + row)
         days += normal.sum() * stage.step / DAY
@@ -209,17 +209,17 @@ def follow(one, stages):
         if 0 < normal.sum() < len(normal):
             aurocs.append(auroc(scores[normal], scores[~normal]))
         for rate in RATES:
-            alarmed = scores >= one.threshold(rate)
+            alarmed = scores >= model.threshold(rate)
             false[rate] += int(alarmed[normal].sum())
             rows_found[rate] += int(alarmed[~normal].sum())
             for row in np.flatnonzero(alarmed & ~normal).tolist():
                 window = int(stage.windows[row])
-                found[rate].setdefault(window, place + row - begins[window])
+                results[rate].setdefault(window, place + row - begins[window])
         anomalous += int((~normal).sum())
         place += len(scores)
     past = np.concatenate([stage.judged[stage.windows == 0] for stage in stages[:-1]])
     for rate in RATES:
-        old[rate] = int((one.score(past) >= one.threshold(rate)).sum())
+        old[rate] = int((model.score(past) >= model.threshold(rate)).sum())
     return {
         "aurocs": aurocs,
         "days": days,
@@ -231,9 +231,9 @@ def follow(one, stages):
                 "false": false[rate],
                 "old false": old[rate],
                 "old normals": len(past),
-                "found": len(found[rate]),
+                "found": len(results[rate]),
                 "rows found": rows_found[rate],
-                "delays": sorted(found[rate].values()),
+                "delays": sorted(results[rate].values()),
             }
             for rate in RATES
         },
@@ -244,9 +244,11 @@ def job(name, arm, seed):
     """Follow all streams of a set, each with a detector of its own."""
     results = []
     for stages in STREAMS[name]():
-        one = learner(arm, seed)
-        one = LearnerWithQuantile(one, seed) if arm in KEEPING else LearnerWithCalibration(one)
-        results.append(follow(one, stages))
+        model = learner(arm, seed)
+        model = (
+            LearnerWithQuantile(model, seed) if arm in KEEPING else LearnerWithCalibration(model)
+        )
+        results.append(follow(model, stages))
     return results
 
 
@@ -256,21 +258,23 @@ def description(results):
 
 
 def mean_auroc(results):
-    return float(np.mean([value for one in results for value in one["aurocs"]]))
+    return float(np.mean([value for result in results for value in result["aurocs"]]))
 
 
 def total(results, rate, key):
-    return sum(one["at"][str(rate)][key] for one in results)
+    return sum(result["at"][str(rate)][key] for result in results)
 
 
 def delays(own, rate):
     """Return the number of rows until the first alarm in each found window, of all runs."""
-    return [rows for results in own for one in results for rows in one["at"][str(rate)]["delays"]]
+    return [
+        rows for results in own for result in results for rows in result["at"][str(rate)]["delays"]
+    ]
 
 
 def lines(name, arm, own):
     """Return a line of the table for each asked rate: an arm on a set over its seeds."""
-    days, normals, n = (sum(one[key] for one in own[0]) for key in ("days", "normals", "windows"))
+    days, normals, n = (sum(run[key] for run in own[0]) for key in ("days", "normals", "windows"))
     for rate in RATES:
         false, old, of, found = (
             np.array([total(results, rate, key) for results in own], float)
@@ -288,8 +292,8 @@ def lines(name, arm, own):
             "false alarms a day": spread(false / days, 1),
             "windows found": f"{found.mean():.1f} of {n}",
             "rows found %": spread(
-                100 * total(one, rate, "rows found") / sum(s["anomalous"] for s in one)
-                for one in own
+                100 * total(run, rate, "rows found") / sum(s["anomalous"] for s in run)
+                for run in own
             ),
             "delay": f"{np.median(delays(own, rate)):.0f}" if delays(own, rate) else "-",
         }
@@ -305,7 +309,7 @@ def picture(found, arms, path):
             own = [results for (s, a, _), results in found.items() if (s, a) == (name, arm)]
             if not own:
                 continue
-            days, n = (sum(one[key] for one in own[0]) for key in ("days", "windows"))
+            days, n = (sum(run[key] for run in own[0]) for key in ("days", "windows"))
             x = [np.mean([total(r, rate, "false") for r in own]) / days for rate in RATES]
             y = [np.mean([total(r, rate, "found") for r in own]) / n for rate in RATES]
             axes.plot(x, y, marker="o", color=f"C{i}", label=arm)

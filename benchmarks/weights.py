@@ -103,7 +103,7 @@ def main():
     options = parser.parse_args()
     keys = [(arm, seed) for arm in options.arms for seed in range(options.seeds)]
     measured = runs.Runs.of(options).run(run_digits, keys, description)
-    rows = [row for one in measured.values() for row in one]
+    rows = [row for run in measured.values() for row in run]
     lines = [summary(rows, arm) for arm in options.arms]
     report("weights of old and new", lines, options.output, runs=rows)
     if options.output is not None:

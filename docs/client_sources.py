@@ -74,12 +74,12 @@ def files(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield each file that follows, with its text."""
     schemas = document["components"]["schemas"]
     of_config = parts("DetectorConfig", schemas)
-    told = {name: of for name, of in schemas.items() if name not in {*of_config, *_FOREIGN}}
+    own_schemas = {name: of for name, of in schemas.items() if name not in {*of_config, *_FOREIGN}}
     configs = answers({name: schemas[name] for name in of_config})
     yield CLIENT / "configs.py", configs.replace("What a service answers", "Configs", 1)
     yield (
         CLIENT / "answers.py",
-        answers(told, "from service.client.configs import Context, DetectorConfig"),
+        answers(own_schemas, "from service.client.configs import Context, DetectorConfig"),
     )
     for name in AWAITED:
         source = (CLIENT / f"{name}.py").read_text()
@@ -88,10 +88,10 @@ def files(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
 
 def parts(name: str, schemas: Mapping[str, Any]) -> list[str]:
     """Return the names of a schema and of all that it is made of."""
-    found = {name}
+    names = {name}
     for inner in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(schemas[name])):
-        found |= set(parts(inner, schemas))
-    return sorted(found)
+        names |= set(parts(inner, schemas))
+    return sorted(names)
 
 
 def awaited(source: str) -> str:
@@ -140,7 +140,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     if values:
         return f"Literal[{', '.join(map(_literal, values))}]"
     if choices:
-        return " | ".join(dict.fromkeys(_type(one) for one in choices))
+        return " | ".join(dict.fromkeys(_type(choice) for choice in choices))
     inner = schema.get("items") if kind == "array" else schema.get("additionalProperties")
     holder = {"array": "list[{}]", "object": "dict[str, {}]"}.get(kind)
     return holder.format(_type(inner or {})) if holder else _SCALARS.get(kind, "Any")

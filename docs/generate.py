@@ -63,13 +63,13 @@ def _settings() -> Iterator[tuple[str, ...]]:
 
 def _bounds(field: Any) -> str:
     signs = {"ge": "at least", "gt": "above", "le": "at most"}
-    found = [
+    bounds = [
         f"{word} {getattr(rule, sign)}"
         for rule in field.metadata
         for sign, word in signs.items()
         if getattr(rule, sign, None) is not None
     ]
-    return ", ".join(found)
+    return ", ".join(bounds)
 
 
 def commands() -> str:
@@ -85,7 +85,7 @@ def every_command() -> Iterator[tuple[str, Any]]:
         if parts is None:
             yield name, command
         else:
-            yield from ((f"{name} {part}", one) for part, one in parts.items())
+            yield from ((f"{name} {part}", command) for part, command in parts.items())
 
 
 def _commands() -> Iterator[tuple[str, ...]]:
@@ -179,10 +179,10 @@ def keys() -> str:
 
 
 def _keys() -> Iterator[tuple[str, ...]]:
-    one = Keys("NAME")
+    keys = Keys("NAME")
     for name, member in vars(Keys).items():
         if isinstance(member, property) and name != "deleted_with_detector":
-            yield f"`{getattr(one, name)}`", _first(member.fget)
+            yield f"`{getattr(keys, name)}`", _first(member.fget)
         elif name in _WITH_ARGUMENT:
             yield f"`{_WITH_ARGUMENT[name]}`", _first(member)
     for key, about in OF_THE_SERVICE.items():
@@ -201,8 +201,8 @@ _WITH_ARGUMENT = {
 
 
 def _first(member: object) -> str:
-    told = (member.__doc__ or "").partition("\n")[0].removeprefix("Return the ")
-    return told[:1].upper() + told[1:]
+    summary = (member.__doc__ or "").partition("\n")[0].removeprefix("Return the ")
+    return summary[:1].upper() + summary[1:]
 
 
 def fields() -> str:
@@ -274,25 +274,25 @@ def operations_page() -> str:
 
 def _without_links_to_files(tokens: list[Token] | None) -> list[Token] | None:
     """Keep the text of links to other files, which the service does not have."""
-    found, open_links = [], []
+    tokens_kept, open_links = [], []
     for token in tokens or ():
         if token.type == "link_open":
             open_links.append(str(token.attrGet("href")).startswith(("#", "https:")))
         if token.type not in {"link_open", "link_close"} or open_links[-1]:
-            found.append(token)
+            tokens_kept.append(token)
         if token.type == "link_close":
             open_links.pop()
-    return None if tokens is None else found
+    return None if tokens is None else tokens_kept
 
 
 def files() -> dict[Path, str]:
     """Return every file that follows from the code, with the text that it should have."""
-    found = {page: current(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
+    texts = {page: current(page.read_text()) for page in sorted(DOCS.glob("*.md"))}
     document = create_app(Settings(redis_url="unix:///nowhere")).openapi()
-    found[DOCS / "openapi.json"] = json.dumps(document, indent=1) + "\n"
-    found[DEPLOY / "kubernetes" / "overlays" / "monitoring" / "rules.yaml"] = prometheus_rule()
-    found[PAGE / "templates" / "operations.html"] = operations_page()
-    return found | {path: formatted(text) for path, text in client_sources.files(document)}
+    texts[DOCS / "openapi.json"] = json.dumps(document, indent=1) + "\n"
+    texts[DEPLOY / "kubernetes" / "overlays" / "monitoring" / "rules.yaml"] = prometheus_rule()
+    texts[PAGE / "templates" / "operations.html"] = operations_page()
+    return texts | {path: formatted(text) for path, text in client_sources.files(document)}
 
 
 def formatted(source: str) -> str:

@@ -38,7 +38,7 @@ def seconds(cell: str) -> float:
 
 def sensors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Return the names of all sensors, the times (n,) and the rows (n, d), ascending in time."""
-    found: dict[str, dict[float, float]] = {}
+    values_of: dict[str, dict[float, float]] = {}
     for file in sorted(folder.rglob("*.csv")):
         component = "" if file.parent == folder else f"{file.parent.name}."
         with file.open(newline="", encoding="utf-8-sig") as lines:
@@ -47,16 +47,16 @@ def sensors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
             for at, *cells in reader:
                 for name, cell in zip(names, cells, strict=True):
                     if cell.strip():
-                        found.setdefault(name, {})[seconds(at)] = float(cell)
-    times = np.array(sorted({at for values in found.values() for at in values}))
-    X = np.full((len(times), len(found)), np.nan, np.float32)
-    for j, values in enumerate(found.values()):
+                        values_of.setdefault(name, {})[seconds(at)] = float(cell)
+    times = np.array(sorted({at for values in values_of.values() for at in values}))
+    X = np.full((len(times), len(values_of)), np.nan, np.float32)
+    for j, values in enumerate(values_of.values()):
         own = np.array(sorted(values))
         before = np.searchsorted(own, times, "right") - 1
         there = before >= 0
         X[there, j] = np.array([values[at] for at in own])[before[there]]
     whole = ~np.isnan(X).any(axis=1)  # rows before the first value of any sensor have gaps
-    return list(found), times[whole], X[whole]
+    return list(values_of), times[whole], X[whole]
 
 
 def abnormal(labels: Path, times: np.ndarray) -> np.ndarray:
@@ -84,13 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     version = train(None, X[~anomalous], config)
     version.save(given.output)
     alarms = version.is_anomaly(X)
-    found = [bool(alarms[event].any()) for event in events]
+    is_found = [bool(alarms[event].any()) for event in events]
     print(f"{len(X)} rows of {len(names)} sensors, {int(anomalous.sum())} of them labelled")
     print(f"backtest: {lifetime.held:.2%} false alarms ({lifetime.asked:.0%} asked)")
     if lifetime.auroc is not None:
         print(f"backtest: AUROC {lifetime.auroc:.3f} of labelled rows against the others")
-    print(f"{sum(found)} of {len(found)} labelled events have an alarm; {given.output} is written")
-    return {"sensors": names, "rows": len(X), "events": found, "held": lifetime.held}
+    print(
+        f"{sum(is_found)} of {len(is_found)} labelled events have an alarm; "
+        f"{given.output} is written"
+    )
+    return {"sensors": names, "rows": len(X), "events": is_found, "held": lifetime.held}
 
 
 if __name__ == "__main__":

@@ -84,8 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     parts, began = pieces(given.file), time.perf_counter()
     open_memmap(given.output, "w+", np.float64, (parts[-1][1],)).flush()
-    one = dask.delayed(score)
-    tasks = [one(given.file, given.version, given.output, piece) for piece in parts]
+    task = dask.delayed(score)
+    tasks = [task(given.file, given.version, given.output, piece) for piece in parts]
     how = {"scheduler": "processes", "num_workers": given.workers}
     if given.workers == 1:
         how = {"scheduler": "synchronous"}

@@ -128,9 +128,9 @@ def verdicts(axes: Axes, version: Version, test: Points) -> None:
     for name, colour in (("first", BLUE), ("second", ORANGE)):
         axes.scatter(*test[name][:300].T, s=5, color=colour, alpha=0.5)
     X = test["anomalies"][:300]
-    found = version.is_anomaly(X)
-    axes.scatter(*X[found].T, s=14, marker="x", color=RED, linewidths=0.8, label="found")
-    axes.scatter(*X[~found].T, s=22, facecolors="none", edgecolors="black", label="missed")
+    outliers = version.is_anomaly(X)
+    axes.scatter(*X[outliers].T, s=14, marker="x", color=RED, linewidths=0.8, label="found")
+    axes.scatter(*X[~outliers].T, s=22, facecolors="none", edgecolors="black", label="missed")
     border(axes, version, "black")
     axes.set_title("where anomalies lie")
     axes.legend(loc="lower left", fontsize="small")
