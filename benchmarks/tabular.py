@@ -87,7 +87,7 @@ def tables(results, sets, arms):
     for arm in arms:
         own = {key: run for key, run in results.items() if of(key, None, arm)}
         seeds = sorted({seed for *_, seed in own})
-        alarm_rates = [run["alarms"]["fpr"] for run in own.values() if run["alarms"]]
+        rates = [run["alarms"]["fpr"] for run in own.values() if run["alarms"]]
         means = [[run["auroc"] for (*_, s), run in own.items() if s == seed] for seed in seeds]
         costs.append(
             {
@@ -95,8 +95,8 @@ def tables(results, sets, arms):
                 "mean AUROC": spread(map(np.mean, means), 4),
                 "lowest": spread([min(line_values(results, sets, arm))]),
                 **{name: _mean(own.values(), name) for name in WITHOUT},
-                "held % (mean, worst)": f"{100 * np.mean(alarm_rates):.2f}, {100 * max(alarm_rates):.2f}"
-                if alarm_rates
+                "held % (mean, worst)": f"{100 * np.mean(rates):.2f}, {100 * max(rates):.2f}"
+                if rates
                 else None,
                 "s to learn": float(np.mean([run["seconds"] for run in own.values()])),
                 "us a row": float(np.mean([run["microseconds a row"] for run in own.values()])),

@@ -4,7 +4,7 @@ from benchmarks.blocks import ROUNDS, parts
 from benchmarks.missing_values import with_gaps
 
 
-def test_the_parts_of_a_block_are_equally_large_and_share_no_row():
+def test_the_parts_of_a_block_share_no_row():
     """Six parts hold each row once, in their order."""
     cut = parts(np.arange(1205)[:, None])
     assert len(cut) == ROUNDS + 1

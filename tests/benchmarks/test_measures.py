@@ -22,7 +22,7 @@ def test_confusion_matrix_has_a_row_for_each_true_class():
     assert share_classified_as(matrix, [1], [0]) == 0.5
 
 
-def test_permuted_mnist_permutes_the_middle_from_the_second_task_on():
+def test_permuted_mnist_permutes_the_middle():
     """The middle pixels are permuted and the border is not; the first task has no permutation."""
     assert permutation(0, 14).tolist() == list(range(784))
     moved = permutation(3, 14)

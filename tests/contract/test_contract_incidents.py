@@ -413,9 +413,7 @@ async def test_a_dismissal_releases_no_rows_of_another_incident(
     assert (status["buffered"], status["quarantined"]) == (8, 4)  # with the four kept rows
 
 
-async def test_a_dismissal_buffers_the_rows_that_its_incident_held_back(
-    pump: Running, monitor: Monitor
-) -> None:
+async def test_a_dismissal_buffers_the_held_rows(pump: Running, monitor: Monitor) -> None:
     """Rows held back because of an incident are buffered once it is dismissed."""
     await score(pump, monitor, [ODD] * 4)
     (incident,) = await incidents(pump)

@@ -116,7 +116,7 @@ class Drawn:
 
 
 @pytest.mark.thorough
-def test_a_history_larger_than_memory_is_learned_up_to_the_bound(monkeypatch: pytest.MonkeyPatch):
+def test_a_history_larger_than_memory_is_learned(monkeypatch: pytest.MonkeyPatch):
     """Windows are read in pieces, and at most the bound of each is learned."""
     monkeypatch.setattr("models.backtest.LEARNED_MOST", 10_000)
     monkeypatch.setattr("models.backtest._PIECE", 20_000)

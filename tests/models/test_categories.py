@@ -54,7 +54,7 @@ def test_slots_are_mapped_back_to_their_values():
     assert slots.decode(valid).tolist() == [[1, b, 5]]
 
 
-def test_a_value_that_is_new_takes_a_free_slot_and_moves_no_other():
+def test_a_new_value_takes_a_free_slot():
     """A new value takes a free slot, or else the open slot, and moves no other value."""
     a, b, c, d = map(code_of, "abcd")
     slots = Slots.fit(np.float32([[a], [b]]), (0,))

@@ -42,7 +42,7 @@ def test_an_unsupported_value_is_refused_with_the_choices(values: dict, named: s
 @pytest.mark.parametrize(
     "values", [{"latent": 0}, {"hidden": ()}, {"dropout": 1.0}, {"epochs": -1}]
 )
-def test_invalid_model_options_are_refused_when_a_config_is_made(values: dict) -> None:
+def test_invalid_model_options_are_refused(values: dict) -> None:
     """Model options are checked when a config is made, not when training starts."""
     with pytest.raises(ConfigError, match=r"model\."):
         Model(**values)

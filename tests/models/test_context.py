@@ -15,7 +15,7 @@ CLOCKED = [Context(over=7, every="1m", fill=fill) for fill in ("none", "previous
 
 
 @pytest.mark.parametrize("context", [Context(over=7), *CLOCKED])
-def test_a_deviation_is_the_distance_from_the_mean_of_the_rows_before(context):
+def test_a_deviation_is_from_the_mean_of_earlier_rows(context):
     """On rows without gaps a deviation is the distance from the mean of the rows before."""
     features = derive(context, ROWS, times=MINUTES).features
     for row in range(7, 60):
@@ -25,7 +25,7 @@ def test_a_deviation_is_the_distance_from_the_mean_of_the_rows_before(context):
 
 
 @pytest.mark.parametrize("context", [Context(over=7), *CLOCKED])
-def test_a_row_is_derived_alike_from_a_whole_history_and_from_its_last_rows(context):
+def test_the_last_rows_suffice_to_derive_a_row(context):
     """A row is derived alike from a whole history and from only the rows before it."""
     wild = ROWS.copy()
     wild[3] = 3e38  # must not affect rows after its window
@@ -48,7 +48,7 @@ def test_sources_have_a_context_each():
         assert alone.states.tolist() == [WARMING] * 5 + [SCORED] * 25
 
 
-def test_a_row_not_newer_than_the_one_before_is_late_and_no_context():
+def test_a_row_not_newer_than_the_one_before_is_late():
     """A row not newer than the one before is reported as late, and the others ignore it."""
     times = MINUTES.copy()
     times[20] = times[19]
@@ -147,7 +147,7 @@ def test_a_calendar_or_clock_without_times_is_refused():
     "kinds",
     [("value",), ("deviation",), ("value", "deviation"), ("value", "deviation", "calendar")],
 )
-def test_the_number_of_columns_follows_from_the_number_of_features(columns, kinds):
+def test_columns_are_counted_from_features(columns, kinds):
     """The number of columns follows from the number of derived features."""
     context = Context(derive=kinds)
     width = context.width(np.ones(columns, bool))

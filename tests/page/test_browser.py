@@ -157,7 +157,7 @@ async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) 
         await expect(message).to_have_class("bad")
 
 
-async def test_an_open_page_says_in_the_services_words_why_it_is_not_updated(
+async def test_an_open_page_says_why_it_is_not_updated(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
     """If the page fails, the open page repeats its problem and nothing else of it."""
@@ -172,9 +172,7 @@ async def test_an_open_page_says_in_the_services_words_why_it_is_not_updated(
     await expect(tab.locator("#message")).to_have_text(told, timeout=SLOW)
 
 
-async def test_a_page_that_failed_for_a_while_is_shown_as_soon_as_it_can_be(
-    pump: Running, tab: Page
-) -> None:
+async def test_a_page_that_failed_is_shown_again(pump: Running, tab: Page) -> None:
     """A page that was opened while the store was away does not stay failed."""
     failed = (await pump.http.get("/detectors/nobody")).text
     assert "data-again" not in failed  # a detector that does not exist is no passing failure
@@ -196,7 +194,7 @@ async def test_a_page_listens_again_after_an_answer_that_is_no_stream(
     await expect(tab.get_by_role("button", name="Roll back to 1")).to_be_visible(timeout=SLOW)
 
 
-async def test_of_two_people_the_later_is_told_of_the_earlier_decision(
+async def test_a_later_person_sees_the_earlier_decision(
     pump: Running, monitor: Monitor, tab: Page
 ) -> None:
     """A decision about an incident that another person decided meanwhile changes nothing."""

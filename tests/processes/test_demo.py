@@ -20,7 +20,7 @@ def two_digits(monkeypatch):
 
 
 @pytest.mark.usefixtures("two_digits")
-def test_the_demonstration_starts_learns_and_stops_its_service(tmp_path, capsys):
+def test_the_demonstration_runs_its_own_service(tmp_path, capsys):
     """The demonstration starts a service, learns over HTTP, prints its conclusion and stops it."""
     demo.run(tmp_path, None, 0, keep=False)
     printed = capsys.readouterr().out

@@ -141,7 +141,7 @@ def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:
     assert champion.is_anomaly(_normals(1_000, 2) + away).mean() > 0.9
 
 
-def test_a_regime_that_comes_at_once_and_comes_again_is_no_walk() -> None:
+def test_a_regime_that_comes_again_is_no_walk() -> None:
     """A regime that was new when it came, and comes again, does not count as a slow walk."""
     first = champion = train(None, _normals(800, 0), Config(kind="mahalanobis"))
     other = np.array([30.0, 0.0, 0.0, 30.0], np.float32)

@@ -38,7 +38,7 @@ def test_a_season_that_was_learned_is_no_drift_and_a_step_is() -> None:
     assert moved(reference, minutes(1, 1) + np.float32([7, 0])) == {"seasonal"}
 
 
-def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> None:
+def test_scores_that_follow_a_season_are_no_drift() -> None:
     """Scores that follow a learned season are no drift, though the martingale alone would alarm."""
 
     def p_values(days: int, seed: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +67,7 @@ def test_scores_that_follow_a_season_are_no_drift_and_a_step_of_them_is() -> Non
     assert states(far, 5, 3.0) == {"none", "new_regime"}
 
 
-def test_a_window_is_compared_with_the_other_half_of_its_experience() -> None:
+def test_a_window_is_compared_with_the_other_half() -> None:
     """A window is compared with the half of the experience to which it does not belong."""
     states = np.repeat(np.float32([[0], [1]]), 2 * WINDOW, axis=0)
     assert Reference.fit(states).wander.tolist() == [1.0]
@@ -90,7 +90,7 @@ def test_a_window_is_compared_with_the_other_half_of_its_experience() -> None:
         (0.2, 20, {19: 0.4}, False),
     ],
 )
-def test_the_input_moved_where_features_are_far_beyond_their_range(
+def test_the_input_moved_if_features_leave_their_range(
     wander: float, features: int, moved: dict[int, float], alarm: bool
 ) -> None:
     """The input moved if excess distances sum to 0.1 for ten features, or 0.01 if none wanders."""

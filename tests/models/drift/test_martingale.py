@@ -16,7 +16,7 @@ def test_bets_are_fair():
     assert (stakes.mean(axis=0) <= 1 + 1e-9).all()
 
 
-def test_p_values_rank_a_score_among_calibration_and_earlier_scores():
+def test_p_values_are_ranks_among_earlier_scores():
     """A smoothed online p-value ranks a score among the calibration and earlier live scores."""
     rng = np.random.default_rng(0)
     calibration, live = rng.integers(0, 9, 40) / 4.0, rng.integers(0, 9, 30) / 4.0

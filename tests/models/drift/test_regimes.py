@@ -26,7 +26,7 @@ def test_the_learned_mix_is_no_drift():
     assert [regime.state for regime in verdict.known] == ["returning", "present", "present"]
 
 
-def test_another_mix_has_its_total_variation_and_names_the_absent_regime():
+def test_another_mix_has_its_total_variation():
     """If half the mass moved, the total variation is 0.5 and regime 3 is named as absent."""
     verdict = verdict_on(0, 1000, 0, 0)
     assert verdict.statistic == 0.5

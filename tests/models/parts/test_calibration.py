@@ -79,7 +79,7 @@ def test_the_fitted_tail_is_right_for_known_distributions() -> None:
 
 
 @pytest.mark.parametrize("gamma", [0.3, 0.8, 1.2])
-def test_a_threshold_beyond_the_scores_is_right_however_heavy_the_tail(gamma: float) -> None:
+def test_a_threshold_beyond_the_scores_is_right_for_heavy_tails(gamma: float) -> None:
     """For one in 10,000 of a thousand scores, the median of 60 is right within a factor of two."""
     rng, shares = np.random.default_rng(0), []
     for _ in range(60):
@@ -100,7 +100,7 @@ def test_severity_is_one_at_alpha_and_two_at_its_square() -> None:
     np.testing.assert_allclose(severities(np.array([1.0, 0.01, 1e-4]), 0.01), [0, 1, 2])
 
 
-def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> None:
+def test_a_calibration_is_carried_by_its_gap_to_generated_scores() -> None:
     """If the new version raises every score by 3, the carried calibration rises by 3."""
     rng = np.random.default_rng(1)
     real = np.sort(rng.normal(2, 1, 500))
@@ -108,7 +108,7 @@ def test_a_calibration_is_carried_by_the_gap_between_real_and_generated() -> Non
     np.testing.assert_allclose(carried(real, generated, generated + 3), real + 3, atol=1e-9)
 
 
-def test_a_calibration_is_carried_even_if_the_order_of_scores_changes() -> None:
+def test_a_calibration_is_carried_if_scores_change_their_order() -> None:
     """If each score changes at random, the rate is held; the method by quantiles gives 3 %."""
     rng = np.random.default_rng(2)
     real, generated = np.sort(rng.normal(0, 1, 5000)), rng.normal(0, 2, 4000)

@@ -15,7 +15,7 @@ def real_like(rng: np.random.Generator) -> Float64:
     return common + 0.3 * rng.exponential(size=(2, N))
 
 
-def test_generated_vectors_drawn_anew_have_the_shares_of_the_calibration_scores() -> None:
+def test_resembling_vectors_have_the_shares_of_real_scores() -> None:
     """Each part's scores above a p-value have that share."""
     rng = np.random.default_rng(0)
     tables = real_like(rng)
@@ -27,7 +27,7 @@ def test_generated_vectors_drawn_anew_have_the_shares_of_the_calibration_scores(
             assert abs((own >= np.quantile(table, 1.0 - p)).mean() - p) < 0.2 * p
 
 
-def test_generated_vectors_that_are_unlike_real_ones_do_not_move_the_calibration() -> None:
+def test_unlike_generated_vectors_do_not_move_the_calibration() -> None:
     """Half of the generated vectors differ by the second part, and change differently."""
     rng = np.random.default_rng(1)
     tables, drawn = real_like(rng), real_like(rng)

@@ -50,7 +50,7 @@ def test_a_linear_map_moves_components_exactly() -> None:
     np.testing.assert_allclose(new.variances, 4.0 * old.variances)
 
 
-def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
+def test_merged_components_have_the_spread_of_all() -> None:
     """Merging 16 Gaussians to 4, and 50 kernels to 10, keeps the moments of the whole."""
     rng = np.random.default_rng(1)
     both = random_components(rng, 9, 30).joined_with(random_components(rng, 7, 20), 0.7)
@@ -63,7 +63,7 @@ def test_merged_components_have_the_mean_and_the_spread_of_all() -> None:
     np.testing.assert_allclose(np.trace(spread_few), np.trace(spread), rtol=1e-9)
 
 
-def test_the_components_that_merge_are_those_that_are_most_alike() -> None:
+def test_the_most_similar_components_merge() -> None:
     """Of four Gaussians and four kernels, the two that lie 0.1 apart become one in the middle."""
     at = np.array([[0.0], [10.0], [0.1], [30.0]])
     ones = np.ones((4, 1, 1))
@@ -72,7 +72,7 @@ def test_the_components_that_merge_are_those_that_are_most_alike() -> None:
     np.testing.assert_allclose(np.sort(few.centres.ravel()), [0.05, 10.0, 30.0])
 
 
-def test_a_gaussian_that_is_far_wider_in_one_direction_can_be_carried_on() -> None:
+def test_a_narrow_gaussian_can_be_carried_on() -> None:
     """A density that got such a Gaussian is moved again, and its wide variance stays."""
     rng, k = np.random.default_rng(2), 12
     turn = np.linalg.qr(rng.normal(size=(k, k)))[0]
@@ -96,7 +96,7 @@ def pictures(i: int, n: int, rng: np.random.Generator) -> Array:
     return rows
 
 
-def test_old_components_do_not_grow_wide_where_each_experience_lights_other_pixels() -> None:
+def test_old_components_keep_their_width_on_pictures() -> None:
     """Over four experiences no Gaussian becomes ten times as wide as all pictures together."""
     rng = np.random.default_rng(5)
     views, widest = Views.fit(pictures(0, 600, rng), 0), []

@@ -18,7 +18,7 @@ def test_a_feature_with_one_value_is_constant_until_it_varies(value: float) -> N
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.6])
-def test_a_feature_that_rarely_leaves_its_usual_value_is_not_constant(share: float) -> None:
+def test_a_feature_that_rarely_changes_is_not_constant(share: float) -> None:
     """A feature with a few other values is not constant, though all its deciles may be equal."""
     rows = np.zeros((4_000, 2), np.float32)
     rows[: int(share * len(rows))] = 1.0, -1.0

@@ -44,7 +44,7 @@ def test_the_lineage_counts_regimes_and_their_last_experience(versions: list[Ver
     assert [r.share for r in versions[2].regimes] == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_the_typical_vector_is_in_the_middle_and_not_a_real_one(versions: list[Version]):
+def test_the_typical_vector_is_in_the_middle(versions: list[Version]):
     """The typical vector is near the centre, and is not a learned vector."""
     for regime, season in zip(versions[1].regimes, CENTRES, strict=True):
         assert np.abs((regime.typical - CENTRES[season]) / [2, 5]).max() < 1

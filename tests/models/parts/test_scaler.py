@@ -73,7 +73,7 @@ def test_bending_the_scale_moves_no_learned_value() -> None:
 
 
 @pytest.mark.parametrize("far", [1e3, 1e30, -1e30])
-def test_a_drawn_value_beyond_float32_is_clipped_without_a_warning(far: float) -> None:
+def test_a_drawn_value_beyond_float32_is_clipped(far: float) -> None:
     """A drawn value that float32 cannot hold in the client's units is clipped without a warning."""
     scaler = Scaler.fit(np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32))
     X = scaler.inverse(np.full((2, 3), far, np.float32))

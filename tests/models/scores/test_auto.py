@@ -95,7 +95,7 @@ def test_a_data_density_equals_its_largest_component(skewed: Array) -> None:
 
 
 @pytest.mark.parametrize("d", [5, 60, 300])
-def test_a_data_density_tells_how_far_the_nearest_of_its_centres_is(d: int) -> None:
+def test_a_density_has_the_distance_of_the_nearest_centre(d: int) -> None:
     """The distance to the nearest centre is in the units of the data, in all directions."""
     rng = np.random.default_rng(6)
     z = (rng.normal(size=(500, d)) * np.linspace(2.0, 0.3, d)).astype(np.float32)
@@ -216,7 +216,7 @@ def test_constant_columns_equal_rows_and_wide_rows_can_be_learned() -> None:
         assert np.isfinite(views.sample(10, rng)).all()
 
 
-def test_rows_of_more_features_than_there_are_rows_hold_the_rate() -> None:
+def test_few_rows_of_many_features_hold_the_rate() -> None:
     """With more features than rows the rate holds: held-out rows are as unknown as new ones."""
     rng = np.random.default_rng(5)
     mixed = rng.normal(size=(6, 90))
@@ -234,7 +234,7 @@ def test_the_score_can_change_to_auto_and_from_it(version: Version, skewed: Arra
     assert uncalibrated(version.network, Views.from_tensors(again.scoring)).takes_one
 
 
-def test_an_artifact_with_six_parts_gets_the_seventh_in_its_next_version() -> None:
+def test_old_artifacts_get_the_seventh_part() -> None:
     """An artifact with six parts is read and scores as before; its next version has the seventh."""
     rng = np.random.default_rng(8)
     X = rng.normal(size=(64, 260)).astype(np.float32)
@@ -287,7 +287,7 @@ def test_for_pictures_the_network_and_the_distance_count() -> None:
     )
 
 
-def test_an_artifact_of_pictures_with_six_parts_gets_two_in_its_next_version(
+def test_old_artifacts_of_pictures_get_two_parts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An artifact of pictures with all parts is read and scores as before; the next has two."""
@@ -304,7 +304,7 @@ def test_an_artifact_of_pictures_with_six_parts_gets_two_in_its_next_version(
     assert again.is_anomaly(np.concatenate([first, second])).mean() < 0.1
 
 
-def test_a_data_density_of_fewer_vectors_than_features_keeps_their_spread() -> None:
+def test_a_density_of_few_vectors_keeps_their_spread() -> None:
     """With fewer vectors than features, draws vary in total as much as the data."""
     rng = np.random.default_rng(9)
     z = rng.normal(size=(120, 4)) @ rng.normal(size=(4, 300)) + 0.1 * rng.normal(size=(120, 300))

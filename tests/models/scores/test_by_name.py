@@ -43,7 +43,7 @@ def gaussian(z: Array, mean: Array, factor: Array) -> Float64:
     return density
 
 
-def test_the_density_of_a_mixture_is_the_weighted_sum_of_its_modes(mixture: Mixture) -> None:
+def test_a_mixtures_density_is_the_sum_of_its_modes(mixture: Mixture) -> None:
     """The density is log sum_k w_k N(z; m_k, S_k), and a code belongs to the largest term."""
     z = np.random.default_rng(1).normal(size=(50, 2)).astype(np.float32) * 3
     each = [
@@ -112,7 +112,7 @@ def test_neighbours_are_found_and_measured_exactly() -> None:
     np.testing.assert_array_equal(rows[:, 0], distances.argmin(axis=1))
 
 
-def test_the_score_neighbours_is_the_tenth_distance_to_decoded_codes() -> None:
+def test_the_score_neighbours_is_the_tenth_distance() -> None:
     """The score is the tenth distance to the decoded codes; it names the feature that is off."""
     made, rng = network(), np.random.default_rng(6)
     codes = rng.normal(size=(200, 2)).astype(np.float32)

@@ -151,7 +151,7 @@ def test_only_the_regime_can_be_added_to_a_score() -> None:
 
 
 @pytest.mark.thorough
-def test_calibration_inside_regimes_begins_with_that_of_the_same_score() -> None:
+def test_a_score_by_regime_begins_with_the_plain_calibration() -> None:
     """A score that becomes relative keeps its rate, because its calibration is carried over."""
     rng = np.random.default_rng(0)
     first = train(None, rng.normal(size=(400, 4)), Config(score="neighbours"))

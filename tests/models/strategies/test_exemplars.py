@@ -59,7 +59,7 @@ def test_the_reservoir_is_bounded_and_balances_its_regimes() -> None:
     assert 6 <= few <= 14  # p = sqrt(25) / (sqrt(25) + sqrt(400)) = 1/5 of 50
 
 
-def test_every_vector_of_one_regime_is_kept_with_the_same_chance() -> None:
+def test_vectors_of_a_regime_are_kept_with_one_chance() -> None:
     """The first vectors of one regime are kept as often as the last ones."""
     new = vectors_near(0, 300)
     counts = np.zeros(300)

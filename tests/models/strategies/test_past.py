@@ -59,7 +59,7 @@ def test_combined_strategies_have_the_parts_of_each(first: Version) -> None:
     assert Past() | joined == joined
 
 
-def test_the_fisher_information_is_the_mean_of_squares_not_the_square_of_the_mean() -> None:
+def test_the_fisher_information_is_the_mean_of_squares() -> None:
     """With zero weights the last bias has gradient -x, and the noise (1 - x^2) / 2."""
     vae = VAE(Shape(2, 1, (3,), "gaussian"))
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_learning_without_forgetting_weighs_new_rows_alone(first: Version) -> No
     torch.testing.assert_close(losses, same)
 
 
-def test_the_previous_version_answers_with_code_and_reconstruction(first: Version) -> None:
+def test_the_teacher_answers_with_code_and_reconstruction(first: Version) -> None:
     """The previous version answers its own draws with code, reconstruction and noise."""
     x = first.draw(50, np.random.default_rng(0))
     answers = teacher_answers(first, x, np.random.default_rng(1))

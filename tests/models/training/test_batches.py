@@ -84,7 +84,7 @@ def test_held_out_rows_are_in_no_batch() -> None:
     assert len(seen) == 4000
 
 
-def test_a_fold_is_contiguous_runs_of_rows_from_every_part_of_the_experience() -> None:
+def test_a_fold_is_contiguous_runs_of_rows() -> None:
     """A fold is contiguous runs of rows, from every part of the experience."""
     x = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
     folds = folds_of_runs(x, 4, np.random.default_rng(1))

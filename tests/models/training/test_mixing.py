@@ -19,7 +19,7 @@ def test_each_policy_weighs_as_its_formula_says(policy: object, expected: tuple)
     assert weights(policy, 300, 100) == pytest.approx(expected)
 
 
-def test_before_the_first_version_new_vectors_have_all_the_weight() -> None:
+def test_first_vectors_have_all_the_weight() -> None:
     """Before the first version the new vectors have all the weight, whatever the policy."""
     assert weights("equal", 0, 100) == (0.0, 1.0)
 
@@ -45,7 +45,7 @@ def test_an_epoch_sees_every_new_vector_once_in_the_ratio(n: int, size: int, w_n
     assert all(old >= 0 and new >= 0 for old, new in steps)
 
 
-def test_auto_takes_the_weights_with_the_least_loss_over_all_normals() -> None:
+def test_auto_takes_the_weights_with_the_least_loss() -> None:
     """Each vector counts once, so many old ones weigh more than few new ones."""
     probes = [
         {"w_new": 0.1, "old": 10.0, "new": 30.0},

@@ -74,9 +74,7 @@ def test_replay_remembers_what_finetune_forgets(digits: dict[int, Array]) -> Non
 
 
 @pytest.mark.parametrize("n", [100, 300])
-def test_an_update_is_as_much_work_however_much_was_learned_before(
-    first: Version, blob: Array, n: int
-) -> None:
+def test_the_work_of_an_update_does_not_grow(first: Version, blob: Array, n: int) -> None:
     """Each update's steps take as many vectors, within 1 %, however many were learned before."""
     x, taken = first.scaler.transform(blob[:n]), []
     for learned in (300, 600, 9_000, 300_000):

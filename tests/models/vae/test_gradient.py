@@ -99,7 +99,7 @@ def test_dropped_units_have_no_gradient() -> None:
         torch.testing.assert_close(mine.grad, its.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_frozen_parameters_have_no_gradient_and_other_losses_add_theirs() -> None:
+def test_frozen_parameters_have_no_gradient() -> None:
     """A frozen parameter keeps a zero gradient; other losses add theirs through autograd."""
     vae = VAE(Shape(4, 2, (6,), "gaussian"))
     for parameter in vae.encoder.parameters():

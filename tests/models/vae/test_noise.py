@@ -10,7 +10,7 @@ from models.vae.noise import RISE, RunningNoise
 from models.vae.vae import VAE
 
 
-def test_the_noise_is_the_mean_of_the_squares_and_never_below_the_floor() -> None:
+def test_the_noise_is_the_mean_of_the_squares() -> None:
     """The noise is the mean square, at least the floor; later it rises by RISE a step at most."""
     vae = VAE(Shape(2, 1, (4,), "gaussian"))
     squares = torch.tensor([[[0.25, 0.0]]])

@@ -11,7 +11,7 @@ from models.version.ablation import SUSPECTS, ablate, suspects
 QUICK = Model(epochs=5)
 
 
-def test_a_contribution_is_the_distance_minus_that_of_the_other_features() -> None:
+def test_a_contribution_is_a_difference_of_distances() -> None:
     """For a Gaussian a contribution is the distance minus that of the other features."""
     covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 4.0]])
     tied = TiedGaussians.with_ridge(np.ones(1), np.zeros((1, 3)), covariance)
@@ -41,7 +41,7 @@ def test_of_many_features_the_most_suspicious_are_tried() -> None:
     assert all({7, 9} <= set(row) and len(set(row)) == len(row) for row in tried.tolist())
 
 
-def test_a_feature_at_its_largest_is_named_first_among_log_normal_ones() -> None:
+def test_a_feature_at_its_largest_is_named_first() -> None:
     """The feature at its largest value is named first, even if the terms blame all features."""
     rng = np.random.default_rng(0)
     causes = rng.normal(size=(3, 8))

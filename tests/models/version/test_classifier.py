@@ -50,7 +50,7 @@ def test_the_nearest_mean_is_among_codes_of_length_one() -> None:
 
 
 @pytest.mark.thorough
-def test_replay_labelled_by_the_previous_solver_keeps_the_old_classes(
+def test_replayed_labels_keep_the_old_classes(
     digits: dict[int, Array],
 ) -> None:
     """Old and new classes are distinguished without an old vector, also from the artifact."""

@@ -68,7 +68,7 @@ def test_an_explanation_names_only_observed_features(version, parts) -> None:
         assert len(row) == 7
 
 
-def test_the_conditional_mean_gives_the_distance_of_observed_features() -> None:
+def test_a_filled_row_has_the_distance_of_its_observed_features() -> None:
     """The conditional mean is mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o), for two regimes."""
     covariance = np.array([[2.0, 0.6, 0.1], [0.6, 1.0, -0.3], [0.1, -0.3, 1.5]])
     means = np.array([[0.0, 0.0, 0.0], [9.0, 9.0, 9.0]])

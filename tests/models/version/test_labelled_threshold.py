@@ -50,7 +50,7 @@ def test_no_vector_alarms_if_that_costs_least() -> None:
     assert optimum(scores, anomalous, {"miss": 2.0, "false_alarm": 1.0}) == 1.0
 
 
-def test_between_neighbouring_floats_the_upper_one_is_the_threshold() -> None:
+def test_of_two_neighbouring_floats_the_upper_is_the_threshold() -> None:
     """Between two neighbouring floats there is no middle, so the upper one is the threshold."""
     low = np.float32(16_777_216.0)
     high = np.nextafter(low, np.float32(np.inf))

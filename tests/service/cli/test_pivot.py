@@ -49,7 +49,7 @@ def test_each_thing_gets_a_column(tmp_path, seconds, machines, by_thing):
     assert rows.sources == (("a", "b") * 12 if source else None)
 
 
-def test_a_reading_that_is_missing_is_blank_and_a_column_can_be_dropped(tmp_path):
+def test_a_missing_reading_is_blank(tmp_path):
     """A row keeps its place if a reading is missing; columns of things can be dropped too."""
     lines = [line for i, line in enumerate(readings()) if i != 4]
     options = Options("when", drop=("machine", "load"), pivot="sensor")

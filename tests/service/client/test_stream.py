@@ -118,7 +118,7 @@ class Explaining(Service):
 
 @pytest.mark.parametrize("sources", [None, ["a", "b", "b", "c"] * 10])
 @pytest.mark.parametrize("most", [20_000, 8, 2])
-def test_the_reasons_of_rows_that_alarm_are_those_of_their_contexts(monkeypatch, most, sources):
+def test_the_reasons_of_alarms_are_those_of_their_contexts(monkeypatch, most, sources):
     """In a large request only rows that alarm are explained, each with its own earlier rows."""
     monkeypatch.setattr(stream_module, "_EXPLAINED", most)
     service = Explaining()

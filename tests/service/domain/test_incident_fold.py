@@ -66,7 +66,7 @@ def test_three_of_ten_open_one_incident() -> None:
     assert (incident.version, incident.generation, incident.features) == (2, 5, ("speed",))
 
 
-def test_an_incident_over_a_clock_set_back_does_not_end_before_it_starts() -> None:
+def test_no_incident_ends_before_it_starts() -> None:
     """Start and end are the earliest and the latest time of its rows, in any order."""
     fold = Fold()
     run(fold, block(2 * HOUR, 60.0, "x"))

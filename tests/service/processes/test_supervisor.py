@@ -103,7 +103,7 @@ def test_a_child_ends_with_its_parent():
     wait_for(lambda: not process_table.alive(pid))
 
 
-def test_a_directory_lost_during_a_restart_of_the_store_is_noticed(tmp_path):
+def test_a_directory_lost_during_a_restart_is_noticed(tmp_path):
     """A store that starts is stopped too if its directory is gone, and comes back with it."""
     place = tmp_path / "data"
     store = EmbeddedStore(place)

@@ -69,7 +69,7 @@ async def test_another_matrix_under_the_same_key_is_unprocessable(stored):
     assert (await stored.get()).buffered == 4
 
 
-async def test_a_key_is_remembered_for_a_day_and_for_one_incarnation(stored, redis):
+async def test_a_key_is_remembered_for_a_day(stored, redis):
     """A detector that is created again under the same name knows no earlier key."""
     await stored.buffer.ingest("pump", matrix(4), idempotency_key="k")
     assert 86_000 < await redis.ttl(Keys("pump").idempotency("k", "")) <= 86_400

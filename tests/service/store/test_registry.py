@@ -103,7 +103,7 @@ async def test_learned_counts_the_lineage_of_the_champion(stored):
     assert (detector.learned, detector.consumed) == (100, 150)
 
 
-async def test_a_rejection_keeps_the_champion_and_parks_the_experience(stored):
+async def test_a_rejection_parks_the_experience(stored):
     """The candidate gets a number, a record and an artifact; later data is learned."""
     await stored.learn(40)
     assert await stored.learn(50, b"two", good=False) == 2

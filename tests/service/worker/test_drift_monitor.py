@@ -191,9 +191,7 @@ def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]
 
 
 @pytest.mark.anyio
-async def test_a_version_that_loads_for_longer_than_a_lease_is_watched(
-    watched: Stored, version: Version
-):
+async def test_a_version_that_loads_slowly_is_watched(watched: Stored, version: Version):
     """On a busy machine a large version takes longer to load than a lease lasts."""
     monitor = Monitor(Settings(lease_seconds=0.3), watched.redis)
     loads(monitor, watched, slow=True)

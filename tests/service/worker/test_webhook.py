@@ -271,7 +271,7 @@ def says(text: bytes) -> Callable[[asyncio.StreamWriter], Any]:
     ],
     ids=["drip", "nothing", "garbage", "500", "redirect"],
 )
-async def test_a_receiver_that_does_not_accept_keeps_the_message_waiting(
+async def test_a_message_that_is_not_accepted_waits(
     post: Post, monkeypatch: pytest.MonkeyPatch, answer: Callable[[asyncio.StreamWriter], Any]
 ) -> None:
     """Whatever a receiver does, one try ends, is not repeated at once, and loses nothing."""
