@@ -5,13 +5,13 @@ from pathlib import Path
 
 TOTAL = "total"  # counters and histograms, which outlive their process
 LIVE = "live"  # gauges, which are removed with their process
-LIVES = (TOTAL, LIVE)
+LIFETIMES = (TOTAL, LIVE)
 _OURS = re.compile(rf"anamnesis-\d+-({TOTAL}|{LIVE})\.(names|values)")
 
 
-def stem(folder: Path, place: int, life: str) -> Path:
-    """Return the files of the process at `place`, without their suffix."""
-    return folder / f"anamnesis-{place}-{life}"
+def stem(folder: Path, place: int, lifetime: str) -> Path:
+    """Return the path of the files of the process at `place`, without a suffix."""
+    return folder / f"anamnesis-{place}-{lifetime}"
 
 
 def place_of(file: Path) -> str:
@@ -19,12 +19,12 @@ def place_of(file: Path) -> str:
     return file.name.split("-")[1]
 
 
-def remove(folder: Path, *, place: int | None = None, life: str | None = None) -> None:
-    """Remove metric files from `folder`: all, or those of one `place` or `life`. Raises OSError.
+def remove(folder: Path, *, place: int | None = None, lifetime: str | None = None) -> None:
+    """Remove metric files from `folder`: all, or those of one `place` or `lifetime`.
 
-    No other file is touched.
+    No other file is touched. Raises OSError.
     """
-    wanted = f"anamnesis-{'*' if place is None else place}-{life or '*'}.*"
+    wanted = f"anamnesis-{'*' if place is None else place}-{lifetime or '*'}.*"
     for file in folder.glob(wanted):
         if _OURS.fullmatch(file.name):
             file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The scopes of API keys. A file of its own, so that the command line loads it quickly."""
+"""The scopes of API keys. This file imports little, so that the command line loads it quickly."""
 
 from enum import StrEnum
 

@@ -47,7 +47,7 @@ class MetricsFolder:
         if self.path is not None:
             # If this fails, the gauges are outdated until the next process starts.
             with contextlib.suppress(OSError):
-                metric_files.remove(self.path, place=place, life=metric_files.LIVE)
+                metric_files.remove(self.path, place=place, lifetime=metric_files.LIVE)
 
     def close(self) -> None:
         """Remove the folder with the files of the processes."""

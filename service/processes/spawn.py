@@ -37,7 +37,7 @@ def die_with_parent(sig: int, parent: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Spawn:
-    """How to start a child, apart from its command.
+    """How to start a child, except for its command.
 
     The child gets `death_signal` when its parent ends. `nice` is added to the parent's niceness.
     `env` replaces the environment. The file descriptors `pass_fds` stay open in the child.

@@ -188,7 +188,7 @@ class Supervisor:
     # Parts
 
     def children(self) -> list[Child]:
-        """Return the children apart from the store."""
+        """Return the children except the store."""
         return [*self.api, *([self.worker] if self.worker else [])]
 
     @property

@@ -24,7 +24,7 @@ _BLOCK_CELLS = 20_000  # of the rows that are read together; more would hold the
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """What columns of a table are for: time, source and id of its rows. Some are to `drop`.
+    """The names of the columns with time, source and id of the rows, and of those to `drop`.
 
     With `extra`, unknown columns are ignored.
     """
@@ -93,7 +93,7 @@ class Blocks:
 
 
 class _Lines:
-    """The lines of CSV. `cells` is an upper bound on the cells since it was set to 0."""
+    """The lines of CSV. `cells` counts at least the cells that were read since it was set to 0."""
 
     def __init__(self, body: bytes) -> None:
         self._text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")

@@ -29,7 +29,7 @@ from service.store.redis_keys import NOTIFY, Keys
 
 FORMAT = 1
 INCIDENTS_KEPT = 1000
-ROWS_OF = 200  # how many latest incidents keep their rows
+INCIDENTS_WITH_ROWS = 200  # so many latest incidents keep their rows
 ROWS_BYTES = 64 * 1024  # the most bytes of one incident's rows
 PATTERNS_KEPT = 100
 MESSAGES_KEPT = 1000
@@ -128,7 +128,7 @@ class Incidents:
             "closed": changes.closed,
             "after": followed.after,
             "incidents_kept": INCIDENTS_KEPT,
-            "rows_kept": ROWS_OF,
+            "rows_kept": INCIDENTS_WITH_ROWS,
             "messages_kept": MESSAGES_KEPT,
         }
         data = (msgspec.msgpack.encode(followed), *payload)

@@ -85,9 +85,9 @@ class Registry:
         lease: Lease,
         experience: Experience,
         artifact: bytes,
-        story: tuple[NewRecord, float],
+        record_and_seconds: tuple[NewRecord, float],
     ) -> int:
-        (record, seconds), keys = story, Keys(lease.name)
+        (record, seconds), keys = record_and_seconds, Keys(lease.name)
         digest = hashlib.sha256(artifact).hexdigest()
         reasons = list(record.reasons)
         labelled = {"labelled": record.labelled} if record.labelled else {}

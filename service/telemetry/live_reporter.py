@@ -1,4 +1,4 @@
-"""Reports scored rows to the drift monitor and the incident monitor, apart from the requests.
+"""Reports scored rows to the drift monitor and the incident monitor, outside of requests.
 
 A request only leaves references to its rows. Once a second the rows are sampled, counted against
 the version's reference and sent. Memory is bounded. Data for drift that does not fit, or that the
@@ -8,13 +8,10 @@ until the store answers.
 
 import asyncio
 import contextlib
-import itertools
 import os
 import secrets
 import time
-from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,16 +27,14 @@ from service.scoring.core import Judged
 from service.scoring.vectors import Matrix
 from service.store.adapters import Stores
 from service.telemetry.metrics import Metrics
-from service.telemetry.traffic_collector import Collected, Outbox, ReportWithEvents, make_report
+from service.telemetry.report_sender import ReportSender, WaitingSummary
+from service.telemetry.traffic_collector import Collected, ReportWithEvents, make_report
 
 _log = log.get(__name__)
 
 FLUSH_SECONDS = 1.0
 _LOOK_SECONDS = 0.1  # between two checks for unloaded champions
 UNLOADED_BYTES = 16 * 2**20  # most bytes of unloaded champions that unreported rows keep in memory
-_BEAT_SECONDS = 10.0  # between two heartbeats
-# Detectors whose reports are sent at once. The store writes to disk once for all that have arrived.
-_AT_ONCE = 16
 SAMPLED = 2000  # rows of one detector in one summary
 # How many of these rows are placed in a regime. A row costs half a pass through the network, so
 # fewer rows are placed if vectors are wide.
@@ -49,7 +44,7 @@ SHADOWED = 100  # live vectors of one detector that one process keeps each secon
 Counts = NDArray[np.int64]
 _NO_ROWS = np.empty((0, 1), np.float32)
 _PENDING_ROWS = 20_000  # most rows of one detector between two flushes
-_PENDING_BYTES = 32 * 2**20  # most bytes of this process between two flushes, and that wait
+_PENDING_BYTES = 32 * 2**20  # most bytes of all rows between two flushes
 
 
 @dataclass(slots=True)
@@ -63,42 +58,18 @@ class _Pending:
     collected: Collected = field(default_factory=Collected)
 
 
-class _WaitingSummary(NamedTuple):
-    """A summary of a champion's rows that waits for the store.
-
-    `X` are vectors for the shadow stage. The store keeps the latest `most` of them.
-    """
-
-    summary: LiveSummary
-    X: Matrix
-    most: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of its arrays."""
-        summary = self.summary
-        return len(summary.scores) + len(summary.p_values) + len(summary.counts) + self.X.nbytes
-
-
 class LiveReporter:
     """Collects scored rows (as a `scoring.Recorder`) and reports them to the store."""
 
     def __init__(self, stores: Stores, champions: Champions, metrics: Metrics) -> None:
-        self._stores = stores
         self._champions = champions
         self._metrics = metrics
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._sender = ReportSender(stores, self._process, metrics.dropped)
         self._pending: dict[Champion, _Pending] = {}
         self._noted: list[dict[Champion, _Pending]] = []  # rows whose reports are being made
         self._bytes = 0
-        self._outboxes: dict[str, Outbox] = {}  # reports that wait for the store, by detector
-        self._live: dict[str, list[_WaitingSummary]] = {}  # summaries that wait for the store
-        self._live_bytes = 0
-        self._away = False  # whether the store failed to answer in this round of sending
-        self._numbers = itertools.count(1)  # numbers of reports; a detector's numbers rise
         self._making = asyncio.Lock()  # held while reports are made, in the order of the rows
-        self._sending = asyncio.Lock()
-        self._beat_at = 0.0
 
     def scored(self, judged: Judged, seconds: float) -> None:
         """Note the rows of answers. For small answers only references are kept."""
@@ -125,7 +96,8 @@ class LiveReporter:
     async def run(self) -> None:
         """Report once a second until cancelled. Rows of unloaded champions are reported earlier.
 
-        Reports are made and sent apart: champions are let go however slow the store is.
+        One task makes the reports and another sends them, so that a slow store does not keep
+        champions in memory.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._make_forever())
@@ -147,22 +119,13 @@ class LiveReporter:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             with log.tolerated(_log, "sending reports failed"):
-                await self._send()
-                await self._beat()
-
-    async def _beat(self) -> None:
-        """Report that this process is alive, and which generations it serves."""
-        if time.monotonic() < self._beat_at:
-            return
-        loaded = {champion.name: champion.generation for champion in self._champions.loaded()}
-        with contextlib.suppress(StoreUnavailable):
-            await self._stores.processes.beat(self._process, loaded)
-            self._beat_at = time.monotonic() + _BEAT_SECONDS
+                await self._sender.send()
+                await self._sender.beat(self._champions.loaded())
 
     async def flush(self) -> None:
         """Report all noted rows."""
         await self._make_all()
-        await self._send()
+        await self._sender.send()
 
     async def _make_all(self) -> None:
         async with self._making:
@@ -193,9 +156,7 @@ class LiveReporter:
                 champion, pending = next(iter(noted.items()))
                 try:
                     X, summary, report = await asyncio.to_thread(self._summarise, champion, pending)
-                    self._outboxes.setdefault(champion.name, Outbox()).put(
-                        next(self._numbers), report
-                    )
+                    self._sender.queue_report(champion.name, report)
                     self._queue_summary(champion.name, summary, X)
                 except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
                     _log.exception("making a live summary failed", detector=champion.name)
@@ -203,84 +164,27 @@ class LiveReporter:
                 finally:
                     del noted[champion]
         finally:
-            self._noted = [champion for champion in self._noted if champion is not noted]
+            self._noted = [other for other in self._noted if other is not noted]
 
     def _queue_summary(self, name: str, summary: LiveSummary, X: Matrix) -> None:
         """Queue a summary for the store, with some vectors if the config has a shadow stage."""
         detector = self._champions.detector(name)
         asked = detector.config.retrain.shadow if detector else None
         rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED if asked else 0)).astype(np.intp)
-        waiting = _WaitingSummary(summary, X[rows], asked.vectors if asked else 0)
-        if self._live_bytes + waiting.size > _PENDING_BYTES:
-            self._metrics.dropped(name, summary.n)
-            return
-        self._live_bytes += waiting.size
-        self._live.setdefault(name, []).append(waiting)
+        self._sender.queue_summary(
+            name, WaitingSummary(summary, X[rows], asked.vectors if asked else 0)
+        )
 
     def alarmed(self, name: str) -> set[str]:
         """Return the digests of this process's alarming vectors that are not in the store yet."""
-        alarmed = {
+        noted_rows = {
             row
             for noted in (self._pending, *self._noted)
             for champion, pending in noted.items()
             if champion.name == name
             for row in pending.collected.alarmed()
         }
-        for unsent in self._outboxes[name].waiting if name in self._outboxes else ():
-            alarmed.update(unsent.made.alarmed)
-        return alarmed
-
-    async def _send(self) -> None:
-        """Send what waits, several detectors at once, until the store does not answer.
-
-        The reports of one detector are sent one after another, the oldest first, so that their
-        numbers rise. A report waits until the store has it. A summary that cannot be sent is
-        dropped.
-        """
-        async with self._sending:
-            live, self._live, self._live_bytes, self._away = self._live, {}, 0, False
-            places = asyncio.Semaphore(_AT_ONCE)
-
-            async def placed(work: Coroutine[Any, Any, None]) -> None:
-                async with places:
-                    await work
-
-            async with asyncio.TaskGroup() as tasks:
-                for name, waiting in live.items():
-                    tasks.create_task(placed(self._send_live(name, waiting)))
-                for name in self._outboxes:
-                    tasks.create_task(placed(self._send_reports(name)))
-
-    async def _send_live(self, name: str, waiting: list[_WaitingSummary]) -> None:
-        for summary in waiting:
-            if self._away or not await self._send_summary(name, summary):
-                self._metrics.dropped(name, summary.summary.n)
-
-    async def _send_summary(self, name: str, summary: _WaitingSummary) -> bool:
-        try:
-            await self._stores.live.append(name, summary.summary)
-            if len(summary.X):
-                await self._stores.live.keep(name, summary.summary.uid, summary.X, summary.most)
-        except StoreUnavailable:
-            self._away = True
-        except Exception:  # noqa: BLE001 - the others' summaries must not be lost too
-            _log.exception("sending a live summary failed", detector=name)
-            return False
-        return not self._away
-
-    async def _send_reports(self, name: str) -> None:
-        outbox = self._outboxes[name]
-        try:
-            while outbox.waiting and not self._away:
-                number, (report, events, alarmed) = outbox.waiting[0]
-                await self._stores.traffic.send(
-                    name, self._process, number, report, events, alarmed
-                )
-                outbox.waiting.popleft()
-        except StoreUnavailable:
-            self._away = True  # the reports wait
-        if not outbox.waiting:
-            del self._outboxes[name]
+        return noted_rows | self._sender.alarmed(name)
 
     def _summarise(
         self, champion: Champion, pending: _Pending

@@ -22,7 +22,7 @@ import orjson
 from prometheus_client import Metric, values
 
 from service import metric_files
-from service.metric_files import LIVE, LIVES, TOTAL, place_of
+from service.metric_files import LIFETIMES, LIVE, TOTAL, place_of
 from service.telemetry.exposition import batched
 
 _TOGETHER = 50  # numbers in one piece of the page: a quarter of a millisecond
@@ -149,8 +149,10 @@ class Shared:
         self.folder = folder
         self.place = str(place)
         with contextlib.suppress(OSError):  # remove the gauges of a killed predecessor
-            metric_files.remove(folder, place=place, life=LIVE)
-        self.numbers = {life: Numbers(metric_files.stem(folder, place, life)) for life in LIVES}
+            metric_files.remove(folder, place=place, lifetime=LIVE)
+        self.numbers = {
+            lifetime: Numbers(metric_files.stem(folder, place, lifetime)) for lifetime in LIFETIMES
+        }
         # prometheus_client has no argument for the class of a metric's numbers: a metric takes
         # this global when it is made.
         values.ValueClass = self._value_class()
@@ -222,13 +224,13 @@ class Shared:
         )
         yield from _families(chain(sums.items(), self._of_siblings(LIVE), gauges))
 
-    def _of_siblings(self, life: str) -> Iterator[tuple[Name, float]]:
-        for names in sorted(self.folder.glob(f"anamnesis-*-{life}.names")):
+    def _of_siblings(self, lifetime: str) -> Iterator[tuple[Name, float]]:
+        for names in sorted(self.folder.glob(f"anamnesis-*-{lifetime}.names")):
             place = place_of(names)
             if place == self.place:
                 continue
             for name, value in _read(names, names.with_suffix(".values")):
-                yield (_of_process(name, place) if life == LIVE else name), value
+                yield (_of_process(name, place) if lifetime == LIVE else name), value
 
 
 def _of_process(name: Name, place: str) -> Name:

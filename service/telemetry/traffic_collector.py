@@ -1,6 +1,5 @@
 """Collects the rows scored with one champion and makes reports of them. Counts are exact."""
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from service.domain.history import Bucket
 from service.domain.incident import KeptRow
 from service.domain.incident_fold import Block
 from service.domain.row_labels import NO_LABELS, RowLabels
-from service.domain.traffic import BucketCounts, Report, counts_alone, place_of
+from service.domain.traffic import BucketCounts, Report, place_of
 from service.domain.words import SEEN
 from service.scoring.vectors import Matrix
 
@@ -28,7 +27,6 @@ LISTED = 4096  # most alarming rows of one source that a report lists; further o
 SOURCES = 256  # most sources in one report; those with alarms come first
 # Most alarming rows of one report that are recognised if they are sent as normal later.
 DIGESTS = 1000
-UNSENT = 600  # most reports that wait for the store; of older ones only the counts are kept
 
 
 class _Chunk(NamedTuple):
@@ -292,43 +290,3 @@ def _kept_row(event: Event) -> KeptRow:
         "", event.time, event.severity, event.p_value, event.score, b"", event.attributions,
         client_id=event.client_id,
     )  # fmt: skip
-
-
-class UnsentReport(NamedTuple):
-    """A report that the store has not taken yet, under its number."""
-
-    number: int
-    made: ReportWithEvents
-
-
-class Outbox:
-    """The reports of one detector that the store has not taken yet, oldest first.
-
-    Their number is bounded: older reports are joined, and only their counts are kept. The oldest
-    report is not changed, because the store may have taken it although its answer was lost.
-    """
-
-    def __init__(self) -> None:
-        self.waiting: deque[UnsentReport] = deque()
-
-    def put(self, number: int, made: ReportWithEvents) -> None:
-        """Add a report under the next higher number. Join older ones if too many wait."""
-        self.waiting.append(UnsentReport(number, made))
-        if len(self.waiting) <= UNSENT:
-            return
-        first, *rest = self.waiting
-        half = len(rest) // 2
-        old, recent = rest[:half], rest[half:]
-        joined: list[UnsentReport] = []
-        for unsent in old:
-            report = unsent.made.report
-            same = (report.uid, report.version, report.generation)
-            before = joined[-1].made.report if joined else None
-            if before and (before.uid, before.version, before.generation) == same:
-                counts = counts_alone((before, report))
-                joined[-1] = UnsentReport(unsent.number, ReportWithEvents(counts, [], []))
-            else:
-                joined.append(
-                    UnsentReport(unsent.number, ReportWithEvents(counts_alone((report,)), [], []))
-                )
-        self.waiting = deque([first, *joined, *recent])

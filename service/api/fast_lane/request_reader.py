@@ -154,7 +154,9 @@ class RequestReader(HttpToolsProtocol):
             self._stop_if(self._bounds.header(len(name) + len(value), len(self.headers)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
-            self._authorization = value  # kept apart: it does not decide whether a request is plain
+            self._authorization = (
+                value  # kept separately: it does not decide whether a request is plain
+            )
         else:
             self.headers.append((name, value))
 

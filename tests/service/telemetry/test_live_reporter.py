@@ -24,7 +24,8 @@ from service.settings import Settings
 from service.store.adapters import Stores
 from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, LiveReporter
 from service.telemetry.metrics import Metrics
-from service.telemetry.traffic_collector import EVENTS, UNSENT, Outbox, make_report
+from service.telemetry.report_sender import UNSENT, Outbox
+from service.telemetry.traffic_collector import EVENTS, make_report
 from tests.service.stored import Stored
 from tests.service.trained import champion
 from tests.waiting import PATIENCE, until
