@@ -32,8 +32,8 @@ Answer = TypeVar("Answer")
 
 # Errors of a server that runs but cannot serve now. Any other error reply is a bug of this service.
 _UNAVAILABLE = (
-    "BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM", "NOREPLICAS",
-    "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
+    "BUSY", "CLUSTERDOWN", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM",
+    "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
     "DB index", "invalid DB index", "Protocol error: unauthenticated",
 )  # fmt: skip
 _CODE = re.compile(r"[A-Z]{3,}(?= )")  # the first word of an error reply, such as BUSY

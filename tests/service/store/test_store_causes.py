@@ -36,6 +36,24 @@ def test_a_missing_database_is_named(tmp_path: Path) -> None:
         assert "DB index" in why
 
 
+def test_a_server_in_protected_mode_is_named() -> None:
+    """A server that allows only its own machine refuses; its words are the cause."""
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-DENIED Running in protected mode because no password is set.\r\n")
+        await writer.drain()
+        writer.close()
+
+    async def asked() -> str | None:
+        server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+        async with server:
+            return await unreachable(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+
+    why = asyncio.run(asked())
+    assert why is not None
+    assert "protected mode" in why
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
