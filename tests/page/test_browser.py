@@ -103,6 +103,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
     await tab.set_viewport_size({"width": 320, "height": 800})
     for path in ("/", "/detectors/pump", fault, "/operations"):
         await tab.goto(base + path)
+        await tab.locator("main a").first.evaluate("it => { it.textContent = 'x'.repeat(64); }")
         wide = await tab.evaluate("document.documentElement.scrollWidth - innerWidth")
         assert wide <= 0, path
 
