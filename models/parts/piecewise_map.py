@@ -20,6 +20,8 @@ MARGIN = 1.0  # a range extends this many deviations beyond its ends
 GAP = 6.0  # the width of a gap after the map, in scaled units
 # the largest slope of a new range: it may vary a thousandth as much as the first one
 STEEPEST = 1e3
+# the least width of a new range, relative to its distance: the knots must differ as float64
+NARROWEST = 1e-12
 MOST_KNOTS = 24  # the most knots of one feature; later ranges continue with the outermost slope
 
 
@@ -75,6 +77,7 @@ class PiecewiseMap:
         """
         spread = y.std(axis=0)
         spread = np.where(spread < 1.0 / STEEPEST, 1.0, spread)
+        spread = np.maximum(spread, NARROWEST * np.abs(y).max(axis=0))
         least, most = y.min(axis=0), y.max(axis=0)
         low, high = np.quantile(y, (SOME, 1.0 - SOME), axis=0) - known
         columns = zip(self.inputs.T, self.outputs.T, strict=True)

@@ -47,6 +47,13 @@ def test_a_wider_range_is_compressed_on_both_sides() -> None:
     assert not map_of_ranges((-3.0, 4.0 + FAR / 2)).bent.any()
 
 
+@pytest.mark.parametrize("value", [1e15, -1e17, 1e38])
+def test_a_range_without_width_is_reached_however_far_it_is(value: float) -> None:
+    """Equal new values get a range of their own also where float64 cannot tell value +- 1 apart."""
+    piecewise = PiecewiseMap.identity(1).extended(KNOWN, np.full((64, 1), value))
+    assert piecewise.bent.all()
+
+
 def test_a_map_that_does_not_ascend_is_refused() -> None:
     """A map that does not ascend is refused, and one without a piece; the knots are bounded."""
     for at in ([[0.0], [0.0]], [[1.0], [0.0]], [[0.0]]):
