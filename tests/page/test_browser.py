@@ -184,6 +184,18 @@ async def test_a_page_that_failed_is_shown_again(pump: Running, tab: Page) -> No
     await expect(tab.locator("h1")).to_have_text("pump", timeout=SLOW)
 
 
+async def test_a_panel_that_could_not_be_read_is_read_again(pump: Running, tab: Page) -> None:
+    """A panel that failed while the store was busy is shown without a reload."""
+    page = (await pump.http.get("/detectors/pump")).text
+    failed = page.replace("Nothing is held back.", '<span class="passing">not read</span>')
+    assert failed != page
+    # The first answer is the page, the second its update when the stream opens.
+    await tab.route("**/detectors/pump", lambda route: route.fulfill(body=failed), times=2)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    await expect(tab.locator("#quarantine")).to_contain_text("not read")
+    await expect(tab.locator("#quarantine")).to_contain_text("Nothing is held", timeout=30_000)
+
+
 async def test_a_page_listens_again_after_an_answer_that_is_no_stream(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:

@@ -208,6 +208,8 @@ function follow() {
     clearTimeout(waiting);
     waiting = setTimeout(update, 300);
   };
+  // A panel that could not be read is read again.
+  setInterval(() => document.querySelector("[data-live] .passing") && soon(), 5000);
   let stream;
   const listen = () => {
     stream = new EventSource(`${root}/v1/stream`);
