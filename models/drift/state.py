@@ -99,7 +99,7 @@ class DriftTests:
         """Add one summary; scores that are not finite are left out."""
         p_values = sample.p_values[np.isfinite(sample.p_values)]
         self._wander.update(p_values)
-        if self._wander.inside:
+        if self._wander.is_inside:
             self._martingale.restart()
         else:
             self._martingale.update(sample.scores[np.isfinite(sample.scores)])

@@ -52,7 +52,7 @@ class WanderCheck:
         self._windows.update(np.bincount(bins, minlength=_BINS))
 
     @property
-    def inside(self) -> bool:
+    def is_inside(self) -> bool:
         """Whether the latest scores are still in the range in which normals wander."""
         if BEYOND * self._wander <= SMALLEST_SHIFT:
             return False

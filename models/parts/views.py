@@ -42,7 +42,7 @@ class Views:
     fine_normal: FineCombinations | None = None
 
     @property
-    def many(self) -> bool:
+    def has_many_features(self) -> bool:
         """Whether there are so many features that `misfits` has a sixth array."""
         return len(self.unit) > WHITENED
 
@@ -136,7 +136,7 @@ class Views:
 
         They are -log p in each view, in nats; the distance from the nearest kernel centre in each
         view, in deviations of a feature; and -log p of the normal scores as if the features were
-        independent, without its constant. If features are `many`, the sixth is the largest normal
+        independent, without its constant. With many features, the sixth is the largest normal
         score.
         """
         normal = self.marginals(x).astype(np.float32)
@@ -144,7 +144,7 @@ class Views:
         log_shrunk, far_shrunk = self.shrunk.log_density_and_distance(self.to_shrunk(x))
         log, far = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, far_shrunk, far, apart
-        return (*misfits, np.abs(normal).max(axis=1)) if self.many else misfits
+        return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
     def distance(self, x: Array) -> Float64:
         """Return the distance of scaled vectors x (n, d) from the nearest centre, (n,).
@@ -159,7 +159,7 @@ class Views:
         log_shrunk, far_shrunk = self.shrunk.of_one(_near_to_shrunk(x, self.unit, self.fine))
         log, far = self.normal.of_one(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, far_shrunk, far, 0.5 * float(normal.dot(normal))
-        return (*misfits, float(np.abs(normal).max())) if self.many else misfits
+        return (*misfits, float(np.abs(normal).max())) if self.has_many_features else misfits
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
         """Return for each view the contribution and the expected value of each feature.

@@ -134,14 +134,14 @@ def counted_parts(n: int) -> tuple[int, ...]:
     return OF_PICTURES if n == len(OF_PICTURES) else tuple(range(n))
 
 
-def of_pictures(network: Network) -> bool:
+def learned_pictures(network: Network) -> bool:
     """Return whether the network learned pictures."""
     return network.shape.likelihood == "bernoulli"
 
 
 def least_deviation(network: Network) -> float:
     """Return the deviation `faint` with which views of the network's vectors are fitted."""
-    return COMMON_UNIT if of_pictures(network) else FAINT
+    return COMMON_UNIT if learned_pictures(network) else FAINT
 
 
 def joined(surprises: Float64) -> Float64:
@@ -163,8 +163,8 @@ def _rivals(surprises: Float64) -> Float64:
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    counted = len(PARTS) if views.many else OF_MANY
-    if of_pictures(network):
+    counted = len(PARTS) if views.has_many_features else OF_MANY
+    if learned_pictures(network):
         counted = len(OF_PICTURES)
     return Auto(network, views, [np.arange(2.0)] * counted)
 

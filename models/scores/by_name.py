@@ -9,7 +9,7 @@ from models.arrays import Array, Float64
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
-from models.scores.auto import Auto, drawn, of_pictures
+from models.scores.auto import Auto, drawn, learned_pictures
 from models.scores.by_regime import ScoreByRegime, from_tensors
 from models.scores.elbo import Scorer, row_blocks
 from models.scores.generated_bank import generated_codes
@@ -80,7 +80,7 @@ def score_rows(score: Score, x: Array) -> Float64:
 
 def judges_pictures(name: str, network: Network) -> bool:
     """Return whether `auto` judges pictures: the decoder's noise raises the distance in it."""
-    return base_score(name) == "auto" and of_pictures(network)
+    return base_score(name) == "auto" and learned_pictures(network)
 
 
 def with_less_noise(network: Network, drawn: Array, rng: np.random.Generator) -> Array:

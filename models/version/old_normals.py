@@ -4,7 +4,7 @@ import numpy as np
 
 from models.arrays import Array
 from models.parts.views import Views
-from models.scores.auto import of_pictures
+from models.scores.auto import learned_pictures
 from models.scores.by_name import RAISED_BY_NOISE, judges_pictures, with_less_noise
 from models.version.version import Version
 
@@ -12,7 +12,7 @@ from models.version.version import Version
 def like_old_normals(version: Version, score: str, n: int, rng: np.random.Generator) -> Array:
     """Draw scaled vectors (n, d) that score like the version's old normals under `score`."""
     views = Views.from_tensors(version.scoring)
-    if views and not of_pictures(version.network):
+    if views and not learned_pictures(version.network):
         # The views keep components that were fitted to real vectors. The network learns its own
         # draws again in every training, and becomes better at them than at real vectors.
         return version.scaler.valid(views.sample(n, rng))

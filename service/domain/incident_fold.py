@@ -136,7 +136,7 @@ class Fold(msgspec.Struct):
         ):
             row = source.rows + position
             yield from self._end_what_is_over(source, row, at, context)
-            if source.stands_at(row, at, height):
+            if source.belongs_to_state(row, at, height):
                 continue
             source.alarms = [*source.alarms[-_WAITING:], row]
             source.times = [*source.times[-_WAITING:], at]
@@ -167,7 +167,7 @@ class Fold(msgspec.Struct):
         rule = context.rule
         if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
             yield self._close(source, context)
-        if source.level and source.level.over(rule, row, at):
+        if source.level and source.level.is_over(rule, row, at):
             yield _end_state(source)
 
     def _extend_open(

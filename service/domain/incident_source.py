@@ -32,15 +32,15 @@ class StandingLevel(msgspec.Struct, array_like=True):
         """
         return min(self.top, statistics.median_low(self.heights[-AT_LEVEL:]))
 
-    def hold(self, height: float) -> None:
+    def record_height(self, height: float) -> None:
         """Record an alarming row at the level."""
         self.heights = [*self.heights[1 - AT_LEVEL :], height]
 
-    def seen(self, row: int, at: float) -> None:
+    def record_alarm(self, row: int, at: float) -> None:
         """Record the number and the time of an alarming row, at the level or above it."""
         self.row, self.at = row, at
 
-    def over(self, rule: Rule, row: int, at: float) -> bool:
+    def is_over(self, rule: Rule, row: int, at: float) -> bool:
         """Return whether the state is over: no alarm for long enough, in rows and in seconds."""
         return closes(rule, row - self.row - 1, at - self.at)
 
@@ -77,12 +77,12 @@ class Source(msgspec.Struct, array_like=True):
         """Return a row's severity relative to the level, if any; 1 or more is above the level."""
         return severity_above_level(height, self.level.height) if self.level else severity
 
-    def stands_at(self, row: int, at: float, height: float) -> bool:
+    def belongs_to_state(self, row: int, at: float, height: float) -> bool:
         """Record an alarming row; return whether it belongs to the source's lasting state."""
         if self.level is None:
             return False
-        self.level.seen(row, at)
+        self.level.record_alarm(row, at)
         belongs = severity_above_level(height, self.level.height) < 1.0
         if belongs:
-            self.level.hold(height)
+            self.level.record_height(height)
         return belongs

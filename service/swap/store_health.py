@@ -64,7 +64,7 @@ class StoreHealth:
         self._why_away = why
         self.redis_up = self._durable = False  # another server may come back
 
-    def back(self) -> bool:
+    def note_answer(self) -> bool:
         """Note that the store answers. Return True if it did not answer before."""
         returned = not self.redis_up
         if returned:

@@ -107,7 +107,7 @@ class Watcher:
         except StoreUnavailable as error:
             self.health.away(cause(error))
             raise
-        if self.health.back():
+        if self.health.note_answer():
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
         gone = (in_memory & watched) - pointers.keys() | (in_memory - names)

@@ -293,7 +293,7 @@ def test_old_artifacts_of_pictures_get_two_parts(
     """An artifact of pictures with all parts is read and scores as before; the next has two."""
     first, second = _digits(1, 2)[:100], _digits(3)[:100]
     for module in (auto, by_name, assemble):
-        monkeypatch.setattr(module, "of_pictures", lambda _: False)
+        monkeypatch.setattr(module, "learned_pictures", lambda _: False)
     earlier = train(None, first, SMALL)
     assert len(earlier.scoring["auto.tables"]) == OF_MANY
     monkeypatch.undo()
