@@ -18,7 +18,7 @@ from models.parts.views import Views
 from models.scores import auto, by_name
 from models.scores.auto import OF_MANY, OF_PICTURES, Auto, uncalibrated
 from models.scores.by_name import with_less_noise
-from models.training import assemble
+from models.version import old_normals
 
 
 @pytest.fixture(scope="module")
@@ -292,7 +292,7 @@ def test_old_artifacts_of_pictures_get_two_parts(
 ) -> None:
     """An artifact of pictures with all parts is read and scores as before; the next has two."""
     first, second = _digits(1, 2)[:100], _digits(3)[:100]
-    for module in (auto, by_name, assemble):
+    for module in (auto, by_name, old_normals):
         monkeypatch.setattr(module, "learned_pictures", lambda _: False)
     earlier = train(None, first, SMALL)
     assert len(earlier.scoring["auto.tables"]) == OF_MANY
