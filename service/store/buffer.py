@@ -95,22 +95,17 @@ class Buffer:
         StoreUnavailable the outcome is unknown: only a caller with a key may repeat the call.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
-        details, by = sent.details if sent else None, suffix(sender or "")
-        known: dict[str, str] = {}
-        digest = ""
+        details = sent.details if sent else None
+        known, digest = {}, ""
         if idempotency_key is not None:
-            known = {
-                "known": keys.idempotency(idempotency_key, sender or ""),
-                "former": keys.idempotency(idempotency_key),
-                "answers": keys.answers(by),
-            }
+            known = _answer_keys(keys, idempotency_key, sender or "")
             digest = await _digest_of(matrix if sent is None else sent.X)
         kept, held_back, judged = _judged(payload, verdict)
         args = (
             self._bounds()
             | judged
             | {
-                "suffix": by,
+                "suffix": suffix(sender or ""),
                 "sha256": digest,
                 "sender": (sender or "")[:200],
                 "labelled": int(labelled),
@@ -273,6 +268,15 @@ def _judged(
             "reason": verdict.reason if verdict else "",
         },
     )
+
+
+def _answer_keys(keys: Keys, idempotency_key: str, sender: str) -> dict[str, str]:
+    """Return the keys under which the answer to a batch is stored; `former` is an older form."""
+    return {
+        "known": keys.idempotency(idempotency_key, sender),
+        "former": keys.idempotency(idempotency_key),
+        "answers": keys.answers(suffix(sender)),
+    }
 
 
 async def _digest_of(matrix: NDArray[Any]) -> str:

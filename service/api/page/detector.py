@@ -116,16 +116,7 @@ async def detector(
         ),
     )
     # Open incidents are shown in every time range. A client's clock may even be ahead of it.
-    both = [
-        incident
-        for answer in (unfinished, incidents)
-        if answer.document
-        for incident in answer.document.incidents
-    ]
-    faults = sorted(
-        {incident.id: incident for incident in both}.values(),
-        key=lambda incident: incident.state != "open",
-    )
+    faults = _open_first(unfinished, incidents)
     buckets = history.document.buckets if history.document else []
     return DetectorPage(
         headline=headline(status, faults, buckets),
@@ -190,6 +181,15 @@ def _example_row(config: DetectorConfig, memory: Answer[Sample]) -> str:
     if memory.document is None or config.context is not None:
         return ""
     return words.vector(memory.document.vectors[0])
+
+
+def _open_first(*answers: Answer[Incidents]) -> list[Incident]:
+    """Return the incidents of all answers, each once, the open ones first."""
+    incidents = [
+        incident for answer in answers if answer.document for incident in answer.document.incidents
+    ]
+    distinct = {incident.id: incident for incident in incidents}
+    return sorted(distinct.values(), key=lambda incident: incident.state != "open")
 
 
 def headline(
