@@ -210,8 +210,8 @@ def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
 def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
     """Return the leading contributions: at most LEADING, each at least a fifth of the largest.
 
-    >>> found = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
-    >>> [one.feature for one in found]
+    >>> leading = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
+    >>> [lead.feature for lead in leading]
     ['a']
     """
     if not contributions:

@@ -129,7 +129,11 @@ def _parsed_numbers(text: bytes, whole: bool) -> tuple[npt.NDArray[np.float64], 
 
 
 def _pieces(body: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Yield a small body whole (True); cut a large one into lists of rows, and an object last."""
+    """Yield the parts of a body to decode, and whether a part is an object with `vectors`.
+
+    A small body is one such object. A large body is cut into lists of rows; an object with the last
+    rows ends it.
+    """
     if len(body) <= PIECE:
         yield body, True
         return
