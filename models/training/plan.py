@@ -26,6 +26,8 @@ FEW_FOLDS, LARGE = 2, 300_000
 # past count, because they are carried over.
 ENOUGH = 1_000
 RUNS = 5  # contiguous runs of rows in each fold
+LONG_RUNS = 2  # the same if rows change slowly
+SLOW = 0.7  # slow rows: their distance at a lag is below this share of that at 2.5 times the lag
 HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # fewer steps do not bring a network near its optimum, however few the vectors
@@ -219,7 +221,7 @@ def _folds(
 
 
 def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
-    """Return the fold 0..folds-1 of each row of x (n, d): `RUNS` contiguous runs of rows per fold.
+    """Return the fold 0..folds-1 of each row of x (n, d): a few contiguous runs of rows per fold.
 
     Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
     copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
@@ -228,7 +230,7 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     a value will come again, and the version has learned it. Its scores under a network that never
     saw it would therefore be too high.
     """
-    n = len(x)
+    n, runs = len(x), _runs(x, folds)
     copies = EqualRows.of(x)
     # A common row keeps its own place; other equal rows take the place of the first of them.
     place = np.where(copies.common, np.arange(n), copies.first)
@@ -236,10 +238,25 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     starts = np.r_[True, np.diff(place[order]) > 0]
     start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # the start of the row's group
     run = np.empty(n, np.int64)
-    run[order] = start * (RUNS * folds) // n
-    of_run = np.concatenate([rng.permutation(folds) for _ in range(RUNS)])
+    run[order] = start * (runs * folds) // n
+    of_run = np.concatenate([rng.permutation(folds) for _ in range(runs)])
     fold: Labels = of_run[run]
     return fold
+
+
+def _runs(x: Array, folds: int) -> int:
+    """Return the number of runs of each fold of x (n, d).
+
+    A held-out row lies on average a quarter of a run away from the learned rows. If it is still
+    like them there, the runs are too short. Rows that are sorted by regime are no reason for longer
+    runs: a median ignores the few pairs of rows between which the regime changes.
+    """
+
+    def apart(lag: int) -> float:
+        return float(np.median(np.square(x[lag:] - x[:-lag]).sum(axis=1)))
+
+    lag = max(1, len(x) // (4 * RUNS * folds))
+    return LONG_RUNS if apart(lag) < SLOW * apart(5 * lag // 2) else RUNS
 
 
 def _experiences(previous: Version | None) -> int:

@@ -4,12 +4,13 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from models import Config, Model, Version
 from models.arrays import Array
 from models.strategies.past import Past, past_of
 from models.training.batches import batches
-from models.training.plan import RUNS, Outputs, Plan, folds_of_runs, plan
+from models.training.plan import LONG_RUNS, RUNS, Outputs, Plan, folds_of_runs, plan
 
 
 def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
@@ -92,6 +93,20 @@ def test_a_fold_is_contiguous_runs_of_rows() -> None:
     assert 10 <= len(ends) <= 4 * RUNS - 1
     for part in np.array_split(folds, RUNS):
         assert np.bincount(part, minlength=4) == pytest.approx([50] * 4, abs=2)
+
+
+def test_a_fold_of_rows_that_change_slowly_is_two_long_runs() -> None:
+    """Slow rows are held out in longer runs. Rows that are merely sorted by regime are not."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(600, 4)).astype(np.float32)
+    slow = lfilter([0.3], [1.0, -0.95], noise, axis=0).astype(np.float32)
+    by_regime = noise + 10 * np.repeat(rng.normal(size=(12, 4)), 50, axis=0).astype(np.float32)
+
+    def runs(x: Array) -> int:
+        return int((np.diff(folds_of_runs(x, 4, np.random.default_rng(1))) != 0).sum()) + 1
+
+    assert runs(slow) <= 4 * LONG_RUNS < runs(noise)
+    assert runs(by_regime) == runs(noise)
 
 
 def test_equal_rows_share_a_fold() -> None:

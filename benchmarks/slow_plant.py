@@ -1,0 +1,105 @@
+"""A simulated plant whose states change slowly: held rate and AUROC for few and for many rows.
+
+Twelve hidden states move 52 sensors, each with a delay of its own, and each sensor has noise. A
+state lasts 3 rows to twice `lasts`. A version learns the first rows of one run. It judges 960
+normals of a later run and the rows of twelve faults: steps, ramps, wider variation, and sensors
+that lose their relation to the others. `held` is the share of the normals that alarms at 1 % asked.
+
+    python -m benchmarks.slow_plant --seeds 2 --output benchmarks/results/slow_plant.json
+"""
+
+import os
+import time
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
+
+import numpy as np
+from sklearn.covariance import EmpiricalCovariance
+
+from benchmarks.continual import auroc
+from benchmarks.report import arguments, report, spread
+from benchmarks.runs import Runs
+from benchmarks.runs import arguments as run_arguments
+from models import Config, train
+
+ARMS = ("auto", "elbo", "Mahalanobis")
+STATES, SENSORS, FAULTS = 12, 52, 12
+LASTS = (8, 30)  # rows
+LEARNED = (500, 1000, 2000, 6000)  # rows
+JUDGED = 960  # rows
+
+
+def rows(n, lasts, seed, fault=None):
+    """Return n rows of one run of the plant, (n, 52), with or without a fault."""
+    plant = np.random.default_rng(7)
+    mixing = plant.normal(size=(STATES, SENSORS)) * plant.uniform(0.2, 1.0, (STATES, 1))
+    kept = np.exp(-1.0 / plant.uniform(3, 2 * lasts, STATES))
+    noise, delays = plant.uniform(0.1, 0.8, SENSORS), plant.integers(20, size=SENSORS)
+    rng, start = np.random.default_rng(seed), 10 * lasts + 20
+    states = rng.normal(size=(start + n, STATES)) * np.sqrt(1.0 - kept**2)
+    for i in range(1, len(states)):
+        states[i] += kept * states[i - 1]
+    states[:, 0] = np.tanh(2.0 * states[:, 0])
+    X = np.stack([states[start - by : start - by + n] @ w
+                  for by, w in zip(delays, mixing.T, strict=True)], axis=1)  # fmt: skip
+    X += rng.normal(size=X.shape) * noise
+    return (X if fault is None else faulty(X, fault, rng)).astype(np.float32)
+
+
+def faulty(X, fault, rng):
+    """Return X (n, d) with a fault in one to four sensors."""
+    own = np.random.default_rng(50 + fault)
+    which = own.choice(SENSORS, own.integers(1, 5), replace=False)
+    size = X[:, which].std(axis=0) * own.choice([-1, 1], len(which)) * own.uniform(1.5, 3.0)
+    middle = X[:, which].mean(axis=0)
+    X[:, which] = (
+        lambda x: x + size,
+        lambda x: x + size * np.linspace(0.0, 1.0, len(x))[:, None],
+        lambda x: middle + (x - middle) * own.uniform(2.0, 3.0),
+        rng.permutation,
+    )[fault % 4](X[:, which])
+    return X
+
+
+def job(arm, lasts, n, seed):
+    """Return the figures of a version that learned n rows."""
+    learned, later = rows(n, lasts, seed), rows(JUDGED, lasts, 100 + seed)
+    faults = [rows(JUDGED, lasts, 200 + seed, fault) for fault in range(FAULTS)]
+    start = time.process_time()
+    if arm == "Mahalanobis":
+        score, threshold = EmpiricalCovariance().fit(learned).mahalanobis, None
+    else:
+        version = train(None, learned, Config(score=arm, seed=seed))
+        score, threshold = version.score, version.threshold
+    cpu = time.process_time() - start
+    normal, strange = score(later), [score(X) for X in faults]
+    found = {"auroc": float(np.mean([auroc(normal, own) for own in strange])), "cpu": cpu}
+    if threshold is None:
+        return found
+    return found | {
+        "held": float((normal >= threshold).mean()),
+        "found": float(np.mean([(own >= threshold).mean() for own in strange])),
+    }
+
+
+def main():
+    args = run_arguments(arguments(__doc__.splitlines()[0]), ARMS).parse_args()
+    keys = [(a, t, n, s) for s in range(args.seeds) for t in LASTS for n in LEARNED
+            for a in args.arms]  # fmt: skip
+    found = Runs.of(args).run(job, keys, lambda one: f"AUROC {one['auroc']:.3f}")
+    table = []
+    for arm, lasts, n in dict.fromkeys(key[:3] for key in found):
+        own = [one for key, one in found.items() if key[:3] == (arm, lasts, n)]
+        line = {"states last": lasts, "learned": n, "arm": arm, "seeds": len(own)}
+        line["AUROC"] = spread(one["auroc"] for one in own)
+        for name in ("held", "found"):
+            known = [100 * one[name] for one in own if name in one]
+            line[f"{name} %"] = spread(known, 1) if known else ""
+        table.append(line | {"CPU s": float(np.mean([one["cpu"] for one in own]))})
+    figures = [dict(zip(("arm", "lasts", "learned", "seed"), k, strict=True)) | v
+               for k, v in found.items()]  # fmt: skip
+    report("slow_plant", table, args.output, figures=figures)
+
+
+if __name__ == "__main__":
+    main()
