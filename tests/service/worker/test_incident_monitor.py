@@ -205,7 +205,7 @@ async def test_the_oldest_incidents_are_deleted(
 ) -> None:
     """A bounded number of incidents is kept, and rows of fewer."""
     monkeypatch.setattr("service.store.incidents.INCIDENTS_KEPT", 6)
-    monkeypatch.setattr("service.store.incidents.ROWS_OF", 2)
+    monkeypatch.setattr("service.store.incidents.INCIDENTS_WITH_ROWS", 2)
     monitor = Monitor(SETTINGS, traffic.stored.redis)
     for i in range(8):
         await traffic.send("xxx", source=f"m{i}")
