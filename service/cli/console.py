@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+_DEFAULT_WIDTH = 80  # columns, where neither a terminal nor COLUMNS says how many
+_UNLIMITED = 100_000  # columns of a table that is not written to a terminal
+
 if TYPE_CHECKING:
     from stamina.instrumentation import RetryDetails
 
@@ -154,7 +157,8 @@ def show_json(value: Any) -> None:
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a table to stdout. None is shown as a dash, every other cell as plain text.
 
-    No cell is cut, and the first column, which has the names and ids to copy, is not wrapped.
+    No cell is cut, and the first column, which has the names and ids to copy, is not wrapped. In a
+    file or a pipe, no column is wrapped: each row is one line.
     """
     from rich.cells import cell_len
     from rich.console import Console
@@ -173,7 +177,9 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     first = table.columns[0]
     first.no_wrap, first.min_width = True, max(map(cell_len, map(str, first.cells)), default=1)
     console = Console(soft_wrap=True)
-    console.width = console.width or 80  # COLUMNS=0 would leave nothing of the table
+    if not console.is_terminal and console.width == _DEFAULT_WIDTH:
+        console.width = _UNLIMITED
+    console.width = console.width or _DEFAULT_WIDTH  # COLUMNS=0 would leave nothing of the table
     console.print(table)
 
 

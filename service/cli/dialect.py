@@ -4,17 +4,20 @@ import codecs
 import csv
 import gzip
 import io
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from itertools import islice
+from typing import Any, BinaryIO
 
 from service.cli.json_lines import is_json_lines, json_lines
 from service.cli.table_files import BadTable
-from service.cli.table_start import DELIMITERS, find_table
+from service.cli.table_start import DELIMITERS, JOINED, TableStart, find_table
 from service.domain.cells import is_number
 
 _HEAD_BYTES = 2**18
 _HEAD_LINES = 100
+_LINES_OF_A_ROW = 20  # a row with more lines among the first ones has a stray quotation mark
 _LONGEST_CELL = 2**20  # characters; a longer cell means that a quote is never closed
 _REFUSED = {
     b"PK\x03\x04": "an Excel workbook or a zip archive: export the sheet as CSV",
@@ -25,6 +28,9 @@ _REFUSED = {
     b"<!DOCTYPE": "a web page, perhaps a login: download the table itself",
     b"<html": "a web page, perhaps a login: download the table itself",
     b"<?xml": "XML: export the table as CSV",
+    b"BZh": "compressed by bzip2: decompress it, or use gzip",
+    b"\xfd7zXZ": "compressed by xz: decompress it, or use gzip",
+    b"\x28\xb5\x2f\xfd": "compressed by Zstandard: decompress it, or use gzip",
     b"[": "JSON: export the table as CSV",
     b"{": "JSON: export the table as CSV, or as JSON with one object in each line",
 }
@@ -117,7 +123,7 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     return TextTable(
         file,
         Dialect(delimiter, comma, tuple(notes)),
-        _lines(file, text, delimiter, begun.skipped, begun.units),
+        _lines(file, text, begun),
         counted,
     )
 
@@ -142,26 +148,62 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
 
 
 def _sample(text: str) -> list[str]:
-    """Return the first lines. If there are many, the last one is left out, since it may be cut."""
+    """Return the first lines. If there are many, the last one is left out, since it may be cut.
+
+    A line that ends within quotation marks, such as a header of a spreadsheet, is joined with the
+    next ones by JOINED.
+    """
     lines = text.removeprefix("\ufeff").splitlines()
-    return (lines[:-1] if len(lines) > 2 else lines)[:_HEAD_LINES]
+    lines = (lines[:-1] if len(lines) > 2 else lines)[:_HEAD_LINES]
+    found, at = [], 0
+    while at < len(lines):
+        ends = range(at + 1, min(at + 1 + _LINES_OF_A_ROW, len(lines) + 1))
+        whole = (JOINED.join(lines[at:end]) for end in ends)
+        found.append(next((one for one in whole if one.count('"') % 2 == 0), lines[at]))
+        at += 1 + found[-1].count(JOINED)
+    return found
 
 
 def _has_decimal_commas(lines: Sequence[str], delimiter: str) -> bool:
     cells = [cell.strip() for row in csv.reader(lines, delimiter=delimiter) for cell in row]
-    commas = sum("," in cell and is_number(cell, comma=True) for cell in cells)
-    points = sum("." in cell and is_number(cell) for cell in cells)
-    return commas > points
+    signs = Counter(_decimal_sign(cell) for cell in cells)
+    return signs[","] > signs["."]
 
 
-def _lines(
-    file: str, text: io.TextIOWrapper, delimiter: str, skipped: int, units: int
-) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines after the first `skipped` ones, without `units` lines below the header."""
-    for _ in range(skipped):
+def _decimal_sign(cell: str) -> str:
+    """Return the sign that must be the decimal sign of a number, or the likelier one, else "".
+
+    Of two signs, the last one is the decimal sign. A sign that comes twice separates thousands.
+    """
+    signs = [character for character in cell if character in ",."]
+    sign = signs[-1] if signs else ""
+    if signs.count(sign) > 1:
+        sign = "," if sign == "." else "."
+    return sign if is_number(cell, comma=sign == ",") else ""
+
+
+def _lines(file: str, text: io.TextIOWrapper, begun: TableStart) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each row from the header on.
+
+    Comments, and lines equal to the header, as in files that were joined, are left out.
+    """
+    for _ in range(begun.skipped):
         text.readline()
-    reader = csv.reader(text, delimiter=delimiter)
-    line, count = 0, 0
+    rows = _rows(file, csv.reader(text, delimiter=begun.delimiter), begun.skipped)
+    line, first = next(rows)
+    if first[0].startswith("#"):
+        first[0] = first[0].lstrip("# ")
+    yield line, begun.header or first
+    named = not any(map(is_number, first))
+    for line, cells in islice(rows, begun.units, None):
+        is_comment = cells[0].startswith("#") and len(cells) != len(first)
+        if not (is_comment or (named and cells == first)):
+            yield line, cells
+
+
+def _rows(file: str, reader: Any, skipped: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line of a reader that is not blank."""
+    line = 0
     while True:
         line = skipped + reader.line_num + 1
         try:
@@ -172,12 +214,7 @@ def _lines(
             raise BadTable(f"{file}: the file is damaged after line {line - 1}") from None
         if cells is None:
             return
-        if not cells or not any(cells):
-            continue
         if any("\0" in cell for cell in cells):
             raise BadTable(f"{file}, line {line} has a NUL byte: export the file as text again")
-        if not count and cells[0].startswith("#"):
-            cells[0] = cells[0].lstrip("# ")
-        if not 1 <= count <= units:
+        if any(cells):
             yield line, cells
-        count += 1

@@ -21,7 +21,10 @@ Files = Annotated[
     typer.Argument(help="Files as `score` reads them, the oldest first.", metavar="FILE..."),
 ]
 Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
-Time = Annotated[str | None, typer.Option(help="Column with the time of each row.")]
+Time = Annotated[
+    str | None,
+    typer.Option(help="Column with the time of each row. DATE,CLOCK takes two columns."),
+]
 Source = Annotated[str | None, typer.Option(help="Column with the source of each row.")]
 GroupBy = Annotated[
     str | None,
@@ -37,7 +40,10 @@ Pivot = Annotated[
     ),
 ]
 TimeFormat = Annotated[
-    str | None, typer.Option(help="How times are written, such as '%d.%m.%Y %H:%M'.")
+    str | None,
+    typer.Option(
+        help="How times are written, such as '%d.%m.%Y %H:%M'; `excel` for a spreadsheet's days."
+    ),
 ]
 Timezone = Annotated[str, typer.Option(help="Zone of times that name none: Europe/Berlin.")]
 

@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from models.context import groups
 from models.context_choice import choose
 from service.cli import console
 from service.cli.pivot import pivot_advice
+from service.cli.score_result import local_time
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk
@@ -80,6 +82,10 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
     if sheet.first.times is not None:
         if newest_first(sheet.first):
             raise BadTable(f"{sheet.file}: the newest rows come first; sort the file by time")
+        zone, times = ZoneInfo(timezone), sheet.first.times
+        ends = " to ".join(local_time(float(at), zone) for at in (times.min(), times.max()))
+        days = " (days of a spreadsheet? --time-format excel)" * _are_days(times)
+        notes.append(f"times of the first {len(times)} rows: {ends} {zone}{days}")
         context, why = _context(sheet.first, dict(guessed.columns), timezone)
         config["context"] = context
         notes.append(why)
@@ -91,6 +97,11 @@ def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[Json
     X = chunk.matrix([(n, kind) for n, kind in columns.items() if kind == "number"], gaps=True)
     context, why = choose(X, chunk.times, chunk.sources, timezone)
     return None if context is None else asdict(context), why
+
+
+def _are_days(times: NDArray[np.float64]) -> bool:
+    """Return whether times (n,) seem to be the days of a spreadsheet, not seconds since 1970."""
+    return bool(times.min() > 20_000 and times.max() < 80_000)  # the years 1954 to 2119
 
 
 def sources_note(sheet: Sheet, source: str | None) -> str | None:

@@ -31,14 +31,17 @@ def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
     table = replace(table, lines=chain([first], table.lines))
     long = read(table, replace(options, pivot=None, drop=tuple(before)))
     values = [name for name in long.names if name != options.pivot]
-    if options.time not in long.header or options.pivot not in long.names or len(values) != 1:
+    parts = options.time_columns(long.header)
+    unnamed = not set(parts) <= set(long.header)
+    if unnamed or options.pivot not in long.names or len(values) != 1:
         raise BadTable(
             f"{table.file}: --pivot needs the names of columns, and one column of values beside "
             f"them; the columns to judge are {quoted(long.names)}: --drop the others"
         )
     readings = _Readings(options.pivot, values[0])
     for chunk in long.chunks:
-        readings.add(chunk, [cells[long.header.index(options.time)] for cells in chunk.rows])
+        places = [long.header.index(part) for part in parts]
+        readings.add(chunk, [" ".join(cells[at] for at in places) for cells in chunk.rows])
     lead = [options.time] if options.source is None else [options.time, options.source]
     dialect = replace(table.dialect, notes=(*table.dialect.notes, *long.notes, *readings.notes()))
     lines = chain([(1, [*lead, *readings.names])], readings.rows(sourced=len(lead) > 1))

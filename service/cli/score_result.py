@@ -212,13 +212,13 @@ def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
 
 def _cells(row: ScoredRow, zone: tzinfo) -> list[str]:
     numbers = [f"{value or 0.0:.4g}" for value in (row.severity, row.score, row.p_value)]
-    return [str(row.place), _short(row.time, zone), row.source or "", *numbers, row.why]
+    return [str(row.place), local_time(row.time, zone), row.source or "", *numbers, row.why]
 
 
 def sentence(incident: Incident, row: ScoredRow, zone: tzinfo) -> str:
     """Return a sentence about the incident, with times in `zone`. `row` is any row of its file."""
     if row.time is not None:
-        when = f"{_short(incident.start, zone)} to {_short(incident.end, zone)} {zone}"
+        when = f"{local_time(incident.start, zone)} to {local_time(incident.end, zone)} {zone}"
     else:
         when = f"{row.unit} {incident.start:.0f} to {incident.end:.0f}"
     whose = f" of {incident.source}" if incident.source else ""
@@ -228,7 +228,7 @@ def sentence(incident: Incident, row: ScoredRow, zone: tzinfo) -> str:
     return f"incident{whose}, {when}: {rows}, severity up to {incident.peak:.3g}{because}{settled}"
 
 
-def _short(time: float | None, zone: tzinfo) -> str:
+def local_time(time: float | None, zone: tzinfo) -> str:
     """Return a time in `zone` for people. Seconds are left out if they are zero."""
     if time is None:
         return ""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import typer
 
 from service.cli import console
@@ -98,13 +99,15 @@ class Sender:
         before: SentBatches,
         progress: Callable[[float | None], None],
     ) -> None:
-        columns, batches, whole, known = targets.first.columns, 0, 0, 0
+        columns, batches, whole, known, blank = targets.first.columns, 0, 0, 0, 0
         for number, rows in enumerate(sheet.rows(columns, gaps=targets.first.gaps)):
             old = before.rows(number, rows)
             batches, whole, known = batches + 1, whole + (old == len(rows.X)), known + old
             self.counted["duplicate"] += old
-            targets.remember(rows.some(range(old)))
-            for target, some, _ in targets.split(rows.rest(old)):
+            full = ~rows.mostly_blank
+            blank += int((~full[old:]).sum())
+            targets.remember(rows.some(np.flatnonzero(full[:old])))
+            for target, some, _ in targets.split(rows.some(old + np.flatnonzero(full[old:]))):
                 with located(some):
                     name = _key(self.salt, number, some)
                     self.counted.update(target.stream.learn(some.X, some.times, some.sources, name))
@@ -112,6 +115,10 @@ class Sender:
             if rows.times is not None:
                 self._latest = max(self._latest, float(rows.times.max()))
             progress(sheet.share())
+        if blank:
+            console.complain(
+                f"{sheet.file}: {blank} rows have fewer than half of their values: not learned"
+            )
         if known:
             console.complain(
                 f"{sheet.file}: {known} rows were sent before, {whole} of {batches} batches in "

@@ -56,11 +56,15 @@ class Rows:
         for start in range(0, len(self.X), most):
             yield self.some(range(start, min(start + most, len(self.X))))
 
-    def rest(self, first: int) -> "Rows":
-        """Return the rows from row `first` on."""
-        return self.some(range(first, len(self.X)))
+    @property
+    def mostly_blank(self) -> NDArray[np.bool_]:
+        """Which rows have fewer than half of their values, (n,). They cannot be learned."""
+        words = self.X.dtype == object
+        blank: NDArray[np.bool_] = np.array(None) == self.X if words else np.isnan(self.X)
+        few: NDArray[np.bool_] = 2 * blank.sum(axis=1) > self.X.shape[1]
+        return few
 
-    def some(self, places: Sequence[int]) -> "Rows":
+    def some(self, places: Sequence[int] | NDArray[np.intp]) -> "Rows":
         """Return the rows at these places."""
         at = np.asarray(places, np.intp)
         return replace(
@@ -237,7 +241,14 @@ class Sheet:
         wanted = named_columns(config)
         if self.names is None or wanted is None:
             return None
-        names = [name for name in self.names if name in dict(wanted) or not self._is_left_out(name)]
+        held = dict(wanted)
+        words = () if self.guessed is None else dict(self.guessed.columns).items()
+        # `learn` leaves a column with too many words out. A shorter file may have few of them.
+        left_out = [name for name, kind in words if kind == "category" and name not in held]
+        if left_out:
+            self.notes += (f"the detector has no column {quoted(left_out)}: left out",)
+        names = [name for name in self.names if name in held or not self._is_left_out(name)]
+        names = [name for name in names if name not in left_out]
         try:
             order(names, [name for name, _ in wanted])
         except VectorError as error:

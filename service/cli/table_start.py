@@ -8,6 +8,7 @@ from typing import NamedTuple
 from models.columns import quoted
 from service.domain.cells import is_number
 
+JOINED = "\v"  # between the lines of a row; a newline would end the row
 _LEAST_BELOW = 2  # rows below a row of units
 DELIMITERS = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas"}
 
@@ -16,13 +17,15 @@ class TableStart(NamedTuple):
     """The first lines of a table from its header on, without blank lines.
 
     `skipped` is the number of lines before the header, `units` the number of lines after it that
-    have units instead of values. `notes` are for people.
+    have units instead of values. `header` has the names of the columns if they are in two lines,
+    such as a machine above what is measured; otherwise it is empty. `notes` are for people.
     """
 
     lines: Sequence[str]
     delimiter: str
     skipped: int
     units: int
+    header: list[str]
     notes: tuple[str, ...]
 
 
@@ -42,7 +45,29 @@ def find_table(lines: Sequence[str]) -> TableStart:
     while named_units := _units(rows[units + 1 :]):
         units += 1
         notes.append(f"the line below the header has units, {quoted(named_units)}: skipped")
-    return TableStart(rest, delimiter, first, units, tuple(notes))
+    header = _joined(rows[0], rows[1]) if units else []
+    if header:
+        notes[-units] = f"the header has two lines: {quoted(header)}"
+    skipped = sum(1 + line.count(JOINED) for line in lines[:first])
+    return TableStart(rest, delimiter, skipped, units, header, tuple(notes))
+
+
+def _joined(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Return the names of columns in two lines, [] if the first line has a name for each column.
+
+    A name of the first line holds for the columns without one to its right.
+
+    >>> _joined(["at", "pump", ""], ["", "speed", "flow"]), _joined(["at", "flow"], ["", "l/s"])
+    (['at', 'pump speed', 'pump flow'], [])
+    """
+    above = [" ".join(name.split()) for name in first]
+    twice = {name for name, times in Counter(above).items() if times > 1 or not name}
+    below = [name.strip() for name in second] + [""] * len(above)
+    if not any(name in twice and below[i] for i, name in enumerate(above)):
+        return []
+    for i in range(1, len(above)):
+        above[i] = above[i] or above[i - 1] * bool(below[i])
+    return [f"{name} {below[i]}".strip() for i, name in enumerate(above)]
 
 
 def _units(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -107,6 +132,8 @@ def _delimiter(lines: Sequence[str]) -> str:
         delimiter: [len(row) for row in csv.reader(lines, delimiter=delimiter)]
         for delimiter in DELIMITERS
     }
+    if all(is_number(line, comma=True) for line in lines[1:]) and widths[","][:1] == [1]:
+        return ";"  # one column of numbers with decimal commas below its name
     for delimiter, counts in widths.items():
         width, times = Counter(counts).most_common(1)[0] if counts else (1, 0)
         if width > 1 and times >= 0.9 * len(counts) and (counts[0] > 1 or times > 2):

@@ -14,9 +14,20 @@ from models.columns import MAX_DIMENSION, quoted
 from service.cli import units
 from service.cli.dialect import Dialect, TextTable
 from service.cli.table_files import BadTable
-from service.domain.cells import BadCell, Clock, Latest, is_blank, is_number, numbers, typed
+from service.cli.time_hint import time_hint
+from service.domain.cells import (
+    NO_NUMBER,
+    BadCell,
+    Clock,
+    Latest,
+    is_blank,
+    is_number,
+    numbers,
+    typed,
+)
 
 _CHUNK_CELLS = 2**20
+_NEAR = 100  # lines into a file: the first row of a table
 CHUNK_ROWS = 5000
 # The first rows decide the types of the columns: they are many, but are held in memory.
 _FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
@@ -26,6 +37,7 @@ _FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
 class Options:
     """The columns with times and sources, and those to drop, each by name or by number from 1.
 
+    `time` may be two columns with a comma between them, of which one has the date.
     If a row has one reading, `pivot` is the column that names what was read.
     """
 
@@ -35,6 +47,12 @@ class Options:
     time_format: str | None = None
     timezone: str = "UTC"
     pivot: str | None = None
+
+    def time_columns(self, names: Sequence[str]) -> list[str]:
+        """Return the columns that have the time of a row in a file with the columns `names`."""
+        if self.time is None:
+            return []
+        return [self.time] if self.time in names else self.time.split(",")
 
     def clock(self) -> Clock:
         """Return the reader of the times. Raises BadTable for an unknown time zone."""
@@ -119,7 +137,8 @@ class Chunk:
             except BadCell as error:
                 cell = quoted([self.cells[name][error.row]])
                 place = f"{self.where(error.row)}, column {name}"
-                raise BadTable(f"{place}: {cell} {error}") from None
+                hint = ": leave the cell blank, or --drop the column" * (str(error) == NO_NUMBER)
+                raise BadTable(f"{place}: {cell} {error}{hint}") from None
             if not gaps and (blank := np.isnan(values)).any():
                 raise BadTable(
                     f"{self.where(int(blank.argmax()))}, column {name} is blank: fill it, delete "
@@ -160,7 +179,7 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     line, first = next(table.lines, (0, []))
     comma = table.dialect.comma
     header = table.named or not any(is_number(cell, comma=comma) for cell in first)
-    names = [cell.strip() for cell in first] if header else numbered(len(first))
+    names = [_name(cell) for cell in first] if header else numbered(len(first))
     notes: list[str] = []
     trailing = header and len(names) > 1 and not names[-1]
     names = names[:-1] if trailing else names
@@ -188,6 +207,11 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
     return NamedTable(table.file, tuple(names), left, table.dialect, tuple(notes), chunks, header)
 
 
+def _name(cell: str) -> str:
+    """Return the name of a column, which a spreadsheet may show in several lines."""
+    return " ".join(cell.split()) if "\n" in cell else cell.strip()
+
+
 def numbered(width: int) -> list[str]:
     """Return the names of columns without a header: their numbers from 1."""
     return [str(number) for number in range(1, width + 1)]
@@ -195,13 +219,14 @@ def numbered(width: int) -> list[str]:
 
 @dataclass(slots=True)
 class _Roles:
-    time: int | None
+    time: list[int]
     source: int | None
     dropped: set[int]
 
     @property
     def taken(self) -> set[int]:
-        return self.dropped | {place for place in (self.time, self.source) if place is not None}
+        sources = set() if self.source is None else {self.source}
+        return self.dropped | set(self.time) | sources
 
 
 def _roles(file: str, names: list[str], options: Options) -> _Roles:
@@ -210,12 +235,14 @@ def _roles(file: str, names: list[str], options: Options) -> _Roles:
         if not places and wanted.isdigit() and 1 <= int(wanted) <= len(names):
             places = [int(wanted) - 1]
         if not places:
+            hint = "; cells are split by commas, semicolons, tabs or bars" * (len(names) == 1)
             raise BadTable(
-                f"{file}: there is no column {quoted([wanted])} ({option}); it has {quoted(names)}"
+                f"{file}: there is no column {quoted([wanted])} ({option}); it has "
+                f"{quoted(names)}{hint}"
             )
         return places
 
-    time = None if options.time is None else place("--time", options.time)[0]
+    time = [place("--time", part)[0] for part in options.time_columns(names)]
     source = None if options.source is None else place("--source", options.source)[0]
     dropped = {i for name in options.drop for i in place("--drop", name)}
     return _Roles(time, source, dropped)
@@ -255,7 +282,7 @@ class _Reader:
     def _before_sums(self, some: Sequence[tuple[int, list[str]]]) -> int:
         """Return how many of the last rows of a file come before rows with a word as their time."""
         end, time = len(some), self.roles.time
-        while time is not None and end > 1 and _is_word(some[end - 1][1][time : time + 1]):
+        while time and end > 1 and _is_word(self._time_of(some[end - 1][1])):
             end -= 1
         return end
 
@@ -275,14 +302,16 @@ class _Reader:
         times = sources = twice = None
         if self.roles.source is not None:
             sources = tuple(cell.strip() for cell in columns[self.roles.source])
-        if self.roles.time is not None:
+        if self.roles.time:
+            written = [self._time_of(row) for row in rows]
             try:
-                times, twice = self.clock.times(columns[self.roles.time], sources, self.latest)
+                times, twice = self.clock.times(written, sources, self.latest)
             except BadCell as error:
-                cell = quoted([columns[self.roles.time][error.row]])
-                hint = _FIRST if error.row == 0 and lines[0] <= _NEAR else _LATER
+                cell = quoted([written[error.row]])
+                at_start = error.row == 0 and lines[0] <= _NEAR
+                hint = time_hint(self.clock, written, at_start=at_start)
                 hint = ": fill it, or delete the line" if "blank" in str(error) else hint
-                name = self.names[self.roles.time]
+                name = " and ".join(self.names[place] for place in self.roles.time)
                 raise BadTable(
                     f"{self.file}, line {lines[error.row]}, column {name}: {cell} {error}{hint}"
                 ) from None
@@ -292,6 +321,10 @@ class _Reader:
         return Chunk(
             self.file, lines, cells, rows, times, sources, self.comma, twice, units=self.units
         )
+
+    def _time_of(self, cells: Sequence[str]) -> str:
+        # The last rows, such as a row of sums, may have fewer cells.
+        return " ".join(cells[place].strip() for place in self.roles.time if place < len(cells))
 
     def _check_sources(self, sources: tuple[str, ...], lines: list[int]) -> None:
         for row, source in enumerate(sources):
@@ -303,15 +336,5 @@ class _Reader:
                 )
 
 
-def _is_word(cells: Sequence[str]) -> bool:
-    return any(not is_blank(cell) and not any(map(str.isdigit, cell)) for cell in cells)
-
-
-_NEAR = 100  # lines into a file: the first row of a table
-_LATER = (
-    ", but the cells above it are: correct it, delete the line, or give the format of all times, "
-    "such as --time-format '%d.%m.%Y %H:%M'"
-)
-_FIRST = (
-    " (ISO 8601, or seconds since 1970): give its format, such as --time-format '%d.%m.%Y %H:%M'"
-)
+def _is_word(cell: str) -> bool:
+    return not is_blank(cell) and not any(map(str.isdigit, cell))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from service.domain.cells import is_blank, is_number
 
-_NUMBER = r"[+\N{MINUS SIGN}-]?\d[\d.,'\N{NO-BREAK SPACE} ]*(?:[eE][+-]?\d+)?+"
+_NUMBER = r"[+\N{MINUS SIGN}-]?\d[\d.,'\N{NO-BREAK SPACE} ]*(?:[eEdD][+-]?\d+)?+"
 _AFTER = re.compile(rf"({_NUMBER})\s*([^\d\s.,:;'/%+_-]\S{{0,9}})")
 _BEFORE = re.compile(rf"([$€£¥])\s*({_NUMBER})")  # money
 

@@ -1,29 +1,37 @@
 """Reads the cells of a text table as numbers, flags, words, blanks and times."""
 
+import contextlib
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.categories import LONGEST_WORD
+from service.domain.months import in_english
 from service.domain.words import SEEN
 from service.timestamps import EARLIEST, LATEST
 
 BLANKS = frozenset(
     {"", "na", "n/a", "n.a.", "k.a.", "nan", "nat", "<na>", "none", "null", "-", "--", "---", "?"}
-    | {"#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#null!"}  # of spreadsheets
+    | {"nil", "(null)", "\\n", "no data", "nodata"}
+    | {"#n/a", "#value!", "#div/0!", "#ref!", "#num!", "#null!", "#nv"}  # of spreadsheets
 )
+NO_NUMBER = "is not a number"
 _BEYOND = "<>\N{LESS-THAN OR EQUAL TO}\N{GREATER-THAN OR EQUAL TO}"  # a measurement beyond a limit
 FLAGS = {
     "true": 1.0, "yes": 1.0, "on": 1.0, "1": 1.0, "1.0": 1.0,
     "false": 0.0, "no": 0.0, "off": 0.0, "0": 0.0, "0.0": 0.0,
 }  # fmt: skip
-_MILLISECONDS = 1e11  # larger numbers are milliseconds: so many seconds are the year 5138
+# Larger numbers are milli-, micro- or nanoseconds since 1970: 1e11 seconds are the year 5138.
+_FRACTIONS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+_COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+EXCEL = "excel"  # the format of times that are days since the end of 1899
+_FROM_1899 = 25_569  # days from the first of Excel's days to 1970
 
 
 class BadCell(ValueError):  # noqa: N818 - it states what is wrong
@@ -65,9 +73,10 @@ def read(cell: str) -> float:
     """Return the number in a cell. Raises ValueError for other text.
 
     Commas, spaces or apostrophes may separate groups of three digits. A per cent sign is dropped.
+    A negative number may stand in brackets, or have its sign at the end.
 
-    >>> read("1,234.5"), read("1 234"), read("12.5 %")
-    (1234.5, 1234.0, 12.5)
+    >>> read("1,234.5"), read("1 234"), read("12.5 %"), read("1.5D+03"), read("(7)"), read("7-")
+    (1234.5, 1234.0, 12.5, 1500.0, -7.0, -7.0)
     """
     if "_" not in cell:  # Python reads 2026_01 as a number
         try:
@@ -75,15 +84,18 @@ def read(cell: str) -> float:
         except ValueError:
             pass
     text = cell.strip().replace("\N{MINUS SIGN}", "-").removesuffix("%").rstrip()
-    match = _NUMBER.fullmatch(text)
-    if match is None:
+    if text.startswith("(") and text.endswith(")"):
+        text = f"-{text[1:-1]}"
+    elif text.endswith("-"):
+        text = f"-{text[:-1]}"
+    if _NUMBER.fullmatch(text) is None:
         raise ValueError("not a number")
-    return float(_BETWEEN.sub("", text))
+    return float(_BETWEEN.sub("", text).replace("D", "e").replace("d", "e"))
 
 
 _BETWEEN = re.compile("[, '\N{RIGHT SINGLE QUOTATION MARK}\u00a0\u2009\u202f]")
 _NUMBER = re.compile(
-    rf"[+-]?(\d+|\d{{1,3}}({_BETWEEN.pattern})\d{{3}}(\2\d{{3}})*)(\.\d*)?([eE][+-]?\d+)?"
+    rf"[+-]?(\d+|\d{{1,3}}({_BETWEEN.pattern})\d{{3}}(\2\d{{3}})*)(\.\d*)?([eEdD][+-]?\d+)?"
 )
 
 
@@ -98,12 +110,13 @@ def plain(cell: str) -> str:
     return cell.replace(",", ".")
 
 
-def _is_grouped(cell: str) -> bool:
-    """Return whether all points of a number separate thousands, as in `1.234.567`."""
-    head, *groups = cell.strip().lstrip("+-").split(".")
+def _is_grouped(cell: str, fewest: int = 2) -> bool:
+    """Return whether all points of a number, `fewest` at least, separate thousands: 1.234.567."""
+    head, *groups = cell.strip(" +-%").split(".")
     return (
-        len(groups) > 1
+        len(groups) >= fewest
         and 1 <= len(head) <= 3
+        and not head.startswith("0")
         and all(len(group) == 3 and group.isdigit() for group in groups)
     )
 
@@ -114,6 +127,9 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
     `<0.05`, which a laboratory writes below its limit of detection, is 0.05.
     """
     if comma:
+        points = [cell for cell in cells if "." in cell and "," not in cell and not is_blank(cell)]
+        if all(_is_grouped(cell, 1) for cell in points):  # as in a column with 999 and 1.234
+            cells = [cell.replace(".", "") if not is_blank(cell) else cell for cell in cells]
         cells = [plain(cell) for cell in cells]
     try:
         parsed = np.array([float(cell) if "_" not in cell else read(cell) for cell in cells])
@@ -130,7 +146,7 @@ def _number_in(row: int, cell: str) -> float:
     except ValueError:
         if is_blank(cell):
             return math.nan
-        raise BadCell(row, "is not a number") from None
+        raise BadCell(row, NO_NUMBER) from None
 
 
 def flags(cells: Sequence[str]) -> NDArray[np.float64]:
@@ -179,11 +195,14 @@ class Times(NamedTuple):
 class Clock:
     """Reads times.
 
-    `form` is a format of strptime. Without it, times are ISO 8601, or seconds or milliseconds since
-    1970. A time without a time zone is in `zone`. When clocks are set back, the local times of one
-    hour exist twice. The order of a source's rows tells which one is meant. A row belongs to the
-    second hour if an earlier row of the source does, or if its time is then nearer to the time at
-    which the source's next row is expected. A source's first row belongs to the first hour.
+    `form` is a format of strptime, or `excel` for the numbers of days of a spreadsheet. Without it,
+    times are ISO 8601, digits such as 20260131 or 2026013123, or seconds, milli-, micro- or
+    nanoseconds since 1970. Months may be named in one of several languages.
+
+    A time without a time zone is in `zone`. When clocks are set back, the local times of one hour
+    exist twice. The order of a source's rows tells which one is meant. A row belongs to the second
+    hour if an earlier row of the source does, or if its time is then nearer to the time at which
+    the source's next row is expected. A source's first row belongs to the first hour.
     """
 
     form: str | None = None
@@ -217,13 +236,19 @@ class Clock:
 
     def _moment(self, cell: str) -> datetime | float:
         """Return the time or the seconds since 1970 in a cell. Raises ValueError for other text."""
+        if self.form == EXCEL:
+            days = timedelta(float(plain(cell)) - _FROM_1899)
+            return datetime(1970, 1, 1) + days  # noqa: DTZ001 - the zone is put in later
         if self.form is not None:
-            return datetime.strptime(cell, self.form)  # noqa: DTZ007 - the zone is put in later
+            return datetime.strptime(in_english(cell, self.form), self.form)  # noqa: DTZ007
         try:
             value = float(cell)
         except ValueError:
-            return datetime.fromisoformat(cell)
-        return value / 1000 if abs(value) > _MILLISECONDS else value
+            return datetime.fromisoformat(cell.replace(" UTC", "+00:00"))
+        if cell[:2] in {"19", "20"} and cell.isdigit() and len(cell) in _COMPACT:
+            with contextlib.suppress(ValueError):
+                return datetime.strptime(cell, _COMPACT[len(cell)])  # noqa: DTZ007
+        return value / next((per for least, per in _FRACTIONS if abs(value) > least), 1.0)
 
     def _time(self, cell: str, latest: Latest | None) -> tuple[float, bool]:
         """Return the time in a cell, and whether this local time exists twice."""

@@ -530,3 +530,10 @@ def test_text_from_requests_is_shown_as_text(capsys):
     written = capsys.readouterr()
     safe = "a\\x1b[2J\\x07[red][link=http://evil.example]b[/link]\\u202e"
     assert (written.out.count(safe + "\\n"), written.err) == (2, f"anamnesis: {safe}\n")
+
+
+def test_a_row_is_one_line_in_a_pipe(capsys, monkeypatch):
+    """Where no terminal has a width, no cell of a table is wrapped."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.show_table(("name", "why"), [("pump", "word " * 100)])
+    assert len(capsys.readouterr().out.splitlines()) == 2

@@ -138,3 +138,15 @@ def test_blank_cells_of_columns_without_names_are_accepted(tmp_path):
             config, notes = config_for(sheet, "UTC")
         assert config == {"missing": "impute"}
         assert notes == ["some cells are blank: rows are judged on what was observed"]
+
+
+def test_rows_that_are_mostly_blank_are_left_out(run, stub, tmp_path):
+    """A row with fewer than half of its values does not stop the others; they are counted."""
+    file, path = tmp_path / "x.csv", "/v1/detectors/pump/normal"
+    file.write_text("a,b,c\n1,2,3\n4,,\n5,,6\n")
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {**PUMP, "config": {"missing": "impute"}})
+    stub.answers["POST", path] = (202, ACCEPTED)
+    status, _, err = run("learn", str(file), "-d", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "1 rows have fewer than half of their values: not learned" in err
+    assert [len(one) for one in bodies(stub, path)] == [2]

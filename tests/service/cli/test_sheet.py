@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -95,6 +96,20 @@ READ_RIGHT = {
     "below and above a limit": PLAIN.replace(",1.5,", ",<1.5,").replace("20.5", "> 20.5"),
     "lines of JSON": JSON_LINES,
     "lines of JSON with gzip": gzip.compress(JSON_LINES.encode()),
+    "microseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000000")
+    .replace("2026-01-01T00:01:00Z", "1767225660000000")
+    .replace("2026-01-01T00:02:00Z", "1767225720000000"),
+    "nanoseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000000000")
+    .replace("2026-01-01T00:01:00Z", "1767225660000000000")
+    .replace("2026-01-01T00:02:00Z", "1767225720000000000"),
+    "times as digits": PLAIN.replace("2026-01-01T00:0", "20260101000").replace(":00Z", ""),
+    "times with a name of the zone": PLAIN.replace("T", " ").replace("Z", " UTC"),
+    "an exponent of Fortran": PLAIN.replace("1.5", "0.15D+01").replace("20.5", "2050d-2"),
+    "a negative number in brackets": PLAIN.replace("-20.75", "(20.75)"),
+    "a sign after the number": PLAIN.replace("-20.75", "20.75-"),
+    "comments between rows": PLAIN.replace("\n", "\n# pause, then, on\n"),
+    "joined files": PLAIN.replace(LINES[1], f"{LINES[1]}\n{HEADER}"),
+    "a header with a newline": PLAIN.replace("temp,status", 'temp,"status\nword"', 1),
     "times of another zone": PLAIN.replace("T00:0", "T01:0").replace("00Z", "00+01:00"),
 }
 
@@ -102,7 +117,8 @@ READ_RIGHT = {
 @pytest.mark.parametrize("variant", READ_RIGHT)
 def test_a_variant_of_the_file_holds_the_same_rows(tmp_path, variant):
     """Each variant of the file gives the same numbers, times and sources."""
-    rows, sheet = opened(tmp_path, READ_RIGHT[variant])
+    drop = ("status word",) if variant == "a header with a newline" else ("status",)
+    rows, sheet = opened(tmp_path, READ_RIGHT[variant], replace(OPTIONS, drop=drop))
     assert sheet.names == ("speed", "temp")
     assert np.array_equal(np.concatenate([row.X for row in rows]), X)
     assert rows[0].times.tolist() == TIMES
@@ -126,6 +142,12 @@ REFUSED = {
     "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
     "JSON on several lines": ('{\n"speed": 1\n}', "as JSON with one object in each line"),
     "a line that is no JSON": (JSON_LINES + "{", "line 5: not JSON"),
+    "bzip2": (b"BZh91AY&SY", "compressed by bzip2: decompress it"),
+    "spaces between cells": (PLAIN.replace(",", " "), "cells are split by commas, semicolons"),
+    "a date with its month first": (
+        PLAIN.replace("2026-01-01T00:0", "01/31/2026 00:0").replace(":00Z", ""),
+        "--time-format, '%m/%d/%Y %H:%M'",
+    ),
     "a short line": (PLAIN.replace("20.5,", ""), "line 3 has 4 cells, but there are 5"),
     "a long line": (PLAIN.replace("20.5", "20.5,7"), "line 3 has 6 cells, but there are 5"),
     "a name twice": (PLAIN.replace("temp", "speed"), '"speed" twice: rename one'),
@@ -530,3 +552,71 @@ def test_limits_and_constants_are_told(tmp_path):
         notes = config_for(sheet, "UTC")[1]
     assert 'columns "b", "c" are constant so far: kept, since any change is an anomaly' in notes
     assert 'column "nitrate" has cells such as "<0.05": the limit is taken' in notes
+
+
+def test_points_between_thousands_need_no_decimal_comma(tmp_path):
+    """In a file with decimal commas, 1.234 is a thousand if all points of its column may be so."""
+    text = GERMAN.replace("20,25", "1.020").replace("20,5", "999").replace("-20,75", "12.345.678")
+    rows, _ = opened(tmp_path, text)
+    assert rows[0].X[:, 1].tolist() == [1020, 999, 12345678]
+    rows, _ = opened(tmp_path, text.replace("1.020", "1.02"))
+    assert rows[0].X[0, 1] == np.float32(1.02)
+
+
+def test_commas_between_thousands_are_no_decimal_commas(tmp_path):
+    """Of two signs in a number the last one is the decimal sign, whatever splits the cells."""
+    rows, _ = opened(tmp_path, PLAIN.replace(",", "|").replace("1.5|", "1,001.5|"))
+    assert rows[0].X[0, 0] == 1001.5
+
+
+def test_one_column_may_have_decimal_commas(tmp_path):
+    """Commas split no cells where each line below a name is one number with a decimal comma."""
+    rows, _ = opened(tmp_path, "speed\n1,5\n2,25\n", Options())
+    assert rows[0].X.tolist() == [[1.5], [2.25]]
+
+
+@pytest.mark.parametrize(
+    ("form", "lines"),
+    [
+        ("%d. %b %Y %H:%M", ("01. Mär 2026;00:00", "02. Mai 2026;10:00")),
+        ("%d %B %Y %H:%M", ("1 mars 2026;00:00", "2 mei 2026;10:00")),
+        ("%d.%m.%Y %H:%M", ("01.03.2026;00:00", "02.05.2026;10:00")),
+    ],
+)
+def test_a_time_may_be_in_two_columns_with_a_foreign_month(tmp_path, form, lines):
+    """--time takes a column with the date and one with the clock; --out has both as they were."""
+    text = "day;clock;a\n" + "".join(f"{line};1,5\n" for line in lines)
+    rows, sheet = opened(tmp_path, text, Options("day,clock", time_format=form))
+    moments = [datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 5, 2, 10, tzinfo=UTC)]
+    assert rows[0].times.tolist() == [one.timestamp() for one in moments]
+    assert (sheet.names, rows[0].cells[0][:2]) == (("a",), lines[0].split(";"))
+
+
+def test_the_days_of_a_spreadsheet_are_read_and_recognised(tmp_path):
+    """46082.5 is noon of 1 March 2026; without the format, the span of the times tells."""
+    text = "when,a\n" + "".join(f"{46082.5 + i / 24},{i % 7}\n" for i in range(40))
+    rows, _ = opened(tmp_path, text, Options("when", time_format="excel"))
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()
+    assert rows[0].times[:2] == pytest.approx([noon, noon + 3600], abs=0.01)
+    _, sheet = opened(tmp_path, text, Options("when"))
+    notes = config_for(sheet, "UTC")[1]
+    assert any("1970-01-01" in note and "--time-format excel" in note for note in notes)
+
+
+def test_a_column_of_words_that_learning_left_out_is_left_out_of_a_short_file(tmp_path):
+    """A shorter file has few words in a column where the learned file had too many."""
+    path = tmp_path / "x.csv"
+    path.write_text(PLAIN + LINES[0] + "\n")
+    with Sheet(path, Options("when", "machine")) as sheet:
+        pass
+    wanted = {"columns": [{"name": "speed"}, {"name": "temp"}]}
+    assert [name for name, _ in sheet.matched(wanted)] == ["speed", "temp"]
+    assert 'the detector has no column "status": left out' in sheet.notes
+
+
+def test_a_header_may_have_two_lines(tmp_path):
+    """A machine stands above what is measured, once for all of its columns."""
+    text = "at,pump 1,,pump 2,\n,flow,temp,flow,temp\n1,2,3,4,5\n2,3,4,5,6\n3,4,5,6,7\n"
+    rows, sheet = opened(tmp_path, text, Options("at"))
+    assert sheet.names == ("pump 1 flow", "pump 1 temp", "pump 2 flow", "pump 2 temp")
+    assert rows[0].X[0].tolist() == [2, 3, 4, 5]
