@@ -26,6 +26,7 @@ _HELP = {
     "batch": "Rows of a batch, scored and then learned (a tenth of the rest, at most a million).",
     "strategy": "A strategy as in a detector's config (replay); may be repeated.",
     "weights": "Weights as in a config (JSON), w_new as a number, or half_life=3; may be repeated.",
+    "no_context": "Judge each row by itself, without the rows before it.",
     "impute": "Score rows with blank cells by their other cells; only whole rows are learned.",
     "fpr": "Rate of false alarms to hold.",
     "score": "A score as in a detector's config.",
@@ -54,6 +55,7 @@ def backtest(
     batch: Annotated[int | None, typer.Option(min=1, help=_HELP["batch"])] = None,
     strategy: Annotated[list[str] | None, typer.Option(help=_HELP["strategy"])] = None,
     weights: Annotated[list[str] | None, typer.Option(help=_HELP["weights"])] = None,
+    no_context: Annotated[bool, typer.Option("--no-context", help=_HELP["no_context"])] = False,
     impute: Annotated[bool, typer.Option("--impute", help=_HELP["impute"])] = False,
     fpr: Annotated[float, typer.Option(help=_HELP["fpr"])] = 0.01,
     score: Annotated[str, typer.Option(help=_HELP["score"])] = "auto",
@@ -62,7 +64,7 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Go through a history offline: score each batch, then learn it. It needs no service."""
-    from service.cli import backtest_report, history_files
+    from service.cli import backtest_report, history_context, history_files
 
     missing = "impute" if impute else "refuse"
     common = {"threshold": {"fpr": fpr}, "score": score, "missing": missing}
@@ -71,10 +73,27 @@ def backtest(
         backtest_report.need_matplotlib()
     began = time.monotonic()
     options = options_of(time_column, source, drop, time_format, timezone, pivot)
-    recorded = history_files.read(file, options, label, gaps=impute)
+    recorded, context = history_files.read(file, options, label, gaps=impute), None
+    if recorded.times is not None and not no_context:
+        learned_first = first or max(len(recorded.vectors) // 5, 1)
+        context, why = history_context.chosen_context(recorded, learned_first, timezone)
+        console.complain(why)
+    if context is not None:
+        rows = len(recorded.vectors)
+        recorded = history_context.with_context(recorded, context)
+        console.complain(
+            f"{rows - len(recorded.vectors):,} of {rows:,} rows are left out: they have too few "
+            "rows before them, or are not newer than the row before"
+        )
     lifetimes = _lifetimes(file, recorded, configs, (first, batch), seed)
     report = backtest_report.Report(
-        str(file), recorded, tuple(lifetimes), time.monotonic() - began, fpr, options.clock().zone
+        str(file),
+        recorded,
+        tuple(lifetimes),
+        time.monotonic() - began,
+        fpr,
+        options.clock().zone,
+        context,
     )
     if plot is not None:
         backtest_report.draw(report, plot)

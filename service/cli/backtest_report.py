@@ -1,6 +1,6 @@
 """The result of a backtest, as text for people, as JSON for programs and as a picture."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from service.json_value import JsonObject
 
 if TYPE_CHECKING:
     from models.backtest import BacktestResult, Batch
+    from models.context import Context
 
 _DAY = 86_400.0
 _TIE = 0.005  # a difference in cost of at most this much counts as none
@@ -23,7 +24,8 @@ _TIE = 0.005  # a difference in cost of at most this much counts as none
 class Report:
     """The lifetimes of several configs on one history. The first one is the reference.
 
-    Times are shown in `zone`.
+    Times are shown in `zone`. `context` derived what was judged; None if rows were judged by
+    themselves.
     """
 
     file: str
@@ -32,6 +34,7 @@ class Report:
     seconds: float
     fpr: float
     zone: tzinfo = UTC
+    context: "Context | None" = None
 
     @property
     def best(self) -> "BacktestResult":
@@ -40,11 +43,14 @@ class Report:
         return next(lifetime for lifetime in self.lifetimes if lifetime.cost <= least + _TIE)
 
     def suggested(self) -> dict[str, Any]:
-        """Return strategy and weights of the best, and the threshold that keeps the asked rate."""
+        """Return what to set: as the best has it, and the threshold that keeps the asked rate."""
         best = self.best
         strategy, _, weights = best.name.partition(", ")
         fpr = self.fpr if best.held_as_asked else float(f"{min(max(best.fpr, 1e-6), 0.5):.1g}")
-        return {"strategy": strategy, "weights": weights, "threshold": {"fpr": fpr}}
+        context = None if self.context is None else asdict(self.context)
+        return {
+            "strategy": strategy, "weights": weights, "threshold": {"fpr": fpr}, "context": context
+        }  # fmt: skip
 
     def alarms(self, start: int, stop: int, count: int) -> float:
         """Return the alarms per day, or per 1,000 rows if the history has no times."""

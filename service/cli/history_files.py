@@ -1,4 +1,4 @@
-"""Reads a history for a backtest from a file: vectors, and times and labels if it has them.
+"""Reads a history for a backtest from a file: vectors; times, sources and labels if it has them.
 
 The file is read once and copied to a temporary file, so that it may be larger than memory.
 """
@@ -27,23 +27,28 @@ ANOMALOUS = {"1": True, "true": True, "anomaly": True, "0": False, "false": Fals
 class FileHistory:
     """Vectors (n, d) in the order of time, times (n,) in seconds since 1970, known anomalies (n,).
 
-    A missing value is NaN. There are missing values only if gaps are allowed.
+    A missing value is NaN. There are missing values only if gaps are allowed. `sources` (n,) are
+    the numbers of the sources. `numbers` says of each feature whether it is a number, not a flag.
     """
 
     features: tuple[str, ...]
+    numbers: tuple[bool, ...]
     vectors: DiskRows
     times: DiskRows | None
     anomalous: DiskRows | None
+    sources: DiskRows | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Some rows of a file: X (n, d) of any precision, and their times and labels."""
+    """Some rows of a file: X (n, d) of any precision, and their times, labels and sources."""
 
     features: tuple[str, ...]
+    numbers: tuple[bool, ...]
     X: NDArray[Any]
     times: NDArray[np.float64] | None
     labels: Sequence[object] | None
+    sources: Sequence[str] | None
     where: Callable[[int], str]
     share: float | None
 
@@ -62,18 +67,22 @@ def read(
     reader = {".npy": _arrays, ".npz": _arrays}.get(file.suffix, _table)
     history: FileHistory | None = None
     ascending, last = True, -np.inf
+    number_of: dict[str, int] = {}  # the number of each source
     with ShownProgress(f"reading {file}") as progress:
         for part in reader(file, options, label):
             X = _finite(part, gaps=gaps)
             if history is None:
                 times = None if options.time is None else DiskRows(np.float64)
                 labels = None if label is None else DiskRows(np.bool_)
-                history = FileHistory(
-                    part.features, DiskRows(np.float32, X.shape[1]), times, labels
-                )
+                sources = None if options.source is None else DiskRows(np.int64)
+                vectors = DiskRows(np.float32, X.shape[1])
+                history = FileHistory(part.features, part.numbers, vectors, times, labels, sources)
             history.vectors.add(X)
             if history.anomalous is not None:
                 history.anomalous.add(_known(part, label))
+            if history.sources is not None and part.sources is not None:
+                own = [number_of.setdefault(name, len(number_of)) for name in part.sources]
+                history.sources.add(own)
             if history.times is not None and part.times is not None:
                 history.times.add(part.times)
                 ascending = ascending and last <= part.times[0]
@@ -88,9 +97,16 @@ def read(
 def _in_order(history: FileHistory) -> FileHistory:
     assert history.times is not None
     order = np.argsort(history.times[:], kind="stable")
-    known = None if history.anomalous is None else history.anomalous.ordered(order)
-    return FileHistory(
-        history.features, history.vectors.ordered(order), history.times.ordered(order), known
+    known, sources = (
+        None if rows is None else rows.ordered(order)
+        for rows in (history.anomalous, history.sources)
+    )
+    return replace(
+        history,
+        vectors=history.vectors.ordered(order),
+        times=history.times.ordered(order),
+        anomalous=known,
+        sources=sources,
     )
 
 
@@ -139,10 +155,20 @@ def _table(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
         if not taken:
             raise BadTable(f"{file}: there is no column of numbers beside time and label")
         features = tuple(name for name, _ in taken)
+        numbers = tuple(kind == "number" for _, kind in taken)
         place = None if label is None else sheet.place(label)
         for rows in sheet.rows(taken, gaps=True):
             labels = None if place is None else [cells[place] for cells in rows.cells]
-            yield _Part(features, rows.X, rows.times, labels, rows.where, sheet.share())
+            yield _Part(
+                features,
+                numbers,
+                rows.X,
+                rows.times,
+                labels,
+                rows.sources,
+                rows.where,
+                sheet.share(),
+            )
 
 
 def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
@@ -176,8 +202,12 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
 
         times = None if time is None else _times(clock, column(time), place_of, time)
         labels = None if label is None else column(label).tolist()
+        sources = None
+        if options.source is not None:
+            sources = [str(name) for name in column(options.source).tolist()]
         share = (start + len(some)) / len(matrix)
-        yield _Part(tuple(left), some[:, columns], times, labels, place_of, share)
+        numbers = (True,) * len(left)
+        yield _Part(tuple(left), numbers, some[:, columns], times, labels, sources, place_of, share)
 
 
 def _times(

@@ -25,7 +25,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.thorough
 def test_json_has_regimes_and_alarms_by_day(file: Path):
     """The first batch is a new regime, and alarms are counted by day."""
-    ran = CliRunner().invoke(app, ["backtest", str(file), "--time", "when", *RUN, "--json"])
+    ran = CliRunner().invoke(
+        app, ["backtest", str(file), "--time", "when", "--no-context", *RUN, "--json"]
+    )
     assert ran.exit_code == 0, ran.output
     report = json.loads(ran.stdout)
     assert (report["rows"], report["from"]) == (600, "2026-01-01 00:00")
@@ -69,7 +71,7 @@ def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
         lines[row] = f"{when},{temperature},"
     gapped = tmp_path / "gapped.csv"
     gapped.write_text("\n".join(lines))
-    asked = ["backtest", str(gapped), "--time", "when", *RUN, "--json"]
+    asked = ["backtest", str(gapped), "--time", "when", "--no-context", *RUN, "--json"]
     refused = CliRunner().invoke(app, asked)
     assert isinstance(refused.exception, BadTable)
     assert "line 251, column humidity" in str(refused.exception)
