@@ -501,7 +501,7 @@ async def test_keys_from_files_work_with_and_without_the_store(
 def test_a_process_with_an_unguarded_route_does_not_start() -> None:
     """A process does not start if a route declares no scope."""
     app = create_app(Settings(redis_url="unix:///nowhere"))
-    assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 7  # the document, and the pages
+    assert sum(1 for _ in guarded_routes(app)) == len(EXPECTED) + 8  # the document, and the pages
     app.get("/open")(lambda: None)
     with pytest.raises(TypeError, match="/open"):
         list(guarded_routes(app))
