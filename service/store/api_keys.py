@@ -124,9 +124,11 @@ class ApiKeys:
     async def read(self) -> tuple[State, list[Grant]]:
         """Return the present state of the key table, and all its keys, oldest first."""
         pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(API_KEYS)
+        # The table may change between the replies. With an older nonce beside newer keys, the next
+        # comparison with the store differs, and the keys are read again.
         pipe.get(KEYS_NONCE)
-        fields, nonce = await ask(self._redis, pipe.execute())
+        pipe.hgetall(API_KEYS)
+        nonce, fields = await ask(self._redis, pipe.execute())
         state = State(int(fields.pop(_REVISION, 0)), (nonce or b"").decode())
         grants = [
             _grant(identity.decode(), orjson.loads(text)) for identity, text in fields.items()
