@@ -120,7 +120,7 @@ class Detector:
     number of features in a stored row. `labelled` says whether a person labelled some of the
     buffered vectors normal. `consumed` counts the vectors that any version learned. `learned`
     counts those that the champion or its ancestors learned. `thinned` counts the vectors that
-    were known so well that they were not kept.
+    were known so well that they were not kept. `decided` counts the decisions about incidents.
     """
 
     name: str
@@ -158,6 +158,7 @@ class Detector:
     champion_sha256: str | None = None
     config_nonce: str = ""
     changed: int = 0
+    decided: int = 0
     labelled: bool = False
     chosen: ChosenContext | None = None
 

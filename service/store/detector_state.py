@@ -108,6 +108,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
             closed=number("incidents_closed"),
             unreported=number("incidents_unreported"),
         ),
+        decided=number("decisions"),
         incident_rule=msgspec.json.decode(
             text.get("incident_rule") or "null", type=IncidentRule | None
         ),
