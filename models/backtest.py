@@ -148,6 +148,11 @@ class BacktestResult:
         return asdict(self) | {name: getattr(self, name) for name in more}
 
 
+def first_window(n: int, first: int | None = None) -> int:
+    """Return how many of `n` rows are learned first: `first`, or the default of `split_history`."""
+    return first or min(max(n // 5, 2 * MIN_VECTORS), WIDEST)
+
+
 def split_history(n: int, first: int | None = None, batch: int | None = None) -> list[slice]:
     """Divide `n` rows into the first window and the batches after it.
 
@@ -160,7 +165,7 @@ def split_history(n: int, first: int | None = None, batch: int | None = None) ->
     """
     if n < LEAST:
         raise VectorError(f"{n} rows; a backtest takes {LEAST} or more, to learn and to score")
-    first = first or min(max(n // 5, 2 * MIN_VECTORS), WIDEST)
+    first = first_window(n, first)
     batch = batch or min(max(math.ceil((n - first) / BATCHES), MIN_VECTORS), WIDEST)
     if first < 2 * MIN_VECTORS:
         raise VectorError(f"the first window of {first} rows is less than {2 * MIN_VECTORS}")

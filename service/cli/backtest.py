@@ -64,6 +64,7 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Go through a history offline: score each batch, then learn it. It needs no service."""
+    from models.backtest import first_window
     from service.cli import backtest_report, history_context, history_files
 
     missing = "impute" if impute else "refuse"
@@ -75,7 +76,7 @@ def backtest(
     options = options_of(time_column, source, drop, time_format, timezone, pivot)
     recorded, context = history_files.read(file, options, label, gaps=impute), None
     if recorded.times is not None and not no_context:
-        learned_first = first or max(len(recorded.vectors) // 5, 1)
+        learned_first = first_window(len(recorded.vectors), first)
         context, why = history_context.chosen_context(recorded, learned_first, timezone)
         console.complain(why)
     if context is not None:
