@@ -77,6 +77,14 @@ async def post(stored: Stored) -> Post:
     return Post(stored, lease)
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Let the sender read `now` as its monotonic clock, in seconds."""
+    clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now, time=time.time)
+    monkeypatch.setattr(webhook, "time", clock)
+    return clock
+
+
 async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
     """Waiting messages are sent in order with a signature, and then deleted."""
     await post.store_messages(("i1", "opened"), ("i2", "opened"), ("i1", "closed"))
@@ -94,23 +102,20 @@ async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
 
 
 async def test_without_a_receiver_messages_wait_in_order(
-    post: Post, monkeypatch: pytest.MonkeyPatch
+    post: Post, clock: SimpleNamespace
 ) -> None:
     """Without an answer all messages wait in order, and the pauses grow."""
-    now = 0.0  # the sender reads it each time
-    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
-    monkeypatch.setattr(webhook, "time", clock)
     await post.store_messages(("i1", "opened"), ("i1", "closed"))
     post.answer = lambda _: 0
     sender, asked = post.sender(), []
     for second in range(10):
-        now, before = float(second), len(post.requests)
+        clock.now, before = float(second), len(post.requests)
         await sender.tick()
         asked += [second] * (len(post.requests) > before)
     assert asked == [0, 1, 3, 7]
     assert await post.messages_waiting() == 2
     post.answer = lambda _: 200
-    now = 60.0
+    clock.now = 60.0
     while await post.messages_waiting():
         await sender.tick()
     assert post.got == [("i1", "opened"), ("i1", "closed")]
@@ -128,17 +133,14 @@ async def test_a_refused_message_delays_only_its_incident(post: Post) -> None:
 
 
 async def test_a_refused_message_takes_no_turn_of_others(
-    post: Post, monkeypatch: pytest.MonkeyPatch
+    post: Post, clock: SimpleNamespace
 ) -> None:
     """A message that waits after a refusal does not use up the bound on messages a minute."""
-    now = 0.0  # the sender reads it each time
-    clock = SimpleNamespace(monotonic=lambda: now, time=time.time)
-    monkeypatch.setattr(webhook, "time", clock)
     await post.store_messages(("i1", "opened"))
     post.answer = lambda name: 400 if ".i1." in name else 200
     sender = post.sender(per_minute=2)
     for second in range(40):  # after 30 of them one more message may be sent
-        now = float(second)
+        clock.now = float(second)
         await sender.tick()
     await post.store_messages(("i2", "opened"))
     await sender.tick()
