@@ -1,8 +1,6 @@
-"""The parts of the client that follow from others: answer types, and the client that is awaited.
+"""The types of answers and configs for clients, which `make docs` writes with the pages.
 
-`make docs` writes them with the pages. `service/client/answers.py` follows from the component
-schemas of the OpenAPI document; every module of `service/client/asynchronous/` from the module of
-the same name one folder up.
+They follow from the component schemas of the OpenAPI document.
 """  # noqa: INP001 - a script beside the pages, not a package
 
 import json
@@ -14,22 +12,6 @@ from pathlib import Path
 from typing import Any
 
 CLIENT = Path(__file__).parents[1] / "service" / "client"
-AWAITED = (
-    "connection",
-    "vectors",
-    "detectors",
-    "versions",
-    "incidents",
-    "review",
-    "administration",
-    "client",
-)
-
-# Of the Open Inference Protocol, which has clients of its own.
-_FOREIGN = (
-    "IndexedModel", "InferenceAnswer", "InferenceError", "InferenceModel", "InferenceReady",
-    "InferenceServer", "Tensor",
-)  # fmt: skip
 
 _SCALARS = {
     "string": "str",
@@ -44,46 +26,27 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 '''
-_NOTE = "\n\nWritten by `make docs` from the module of the same name one folder up.\n"
-
-# What waiting in the caller's thread becomes where the caller awaits.
-_TO_AWAITED = (
-    (r"\bclass (Client|Connection)\b", r"class Async\1"),
-    (r"\((Connection)\):", r"(Async\1):"),
-    (r"^import (\w+)$", r"import \1"),
-    (rf"service\.client\.({'|'.join(AWAITED)})\b", r"service.client.asynchronous.\1"),
-    (r"import Connection\b", "import AsyncConnection"),
-    (r"\n    def (?!__init__)(\w+)", r"\n    async def \1"),
-    (r"\b__enter__\b", "__aenter__"),
-    (r"\b__exit__\b", "__aexit__"),
-    (r"httpx\.Client\b", "httpx.AsyncClient"),
-    (r"httpx\.BaseTransport\b", "httpx.AsyncBaseTransport"),
-    (r"(?<!await )self\.http\.request\(", "await self.http.request("),
-    (r"self\.http\.close\(\)", "await self.http.aclose()"),
-    (r"(?<!await )self\.(send|close)\(", r"await self.\1("),
-    (r"\bfor attempt in stamina", "async for attempt in stamina"),
-    (r"waited for in the caller's thread", "which the caller awaits"),
-    (r"methods that wait for the answer", "methods to await"),
-    (r"import Client\n", "import AsyncClient\n"),
-    (r"with Client\(", "async with AsyncClient("),
-    (r"\.\.\.     client\.", "...     await client."),
-)
 
 
 def files(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """Yield each file that follows, with its text."""
     schemas = document["components"]["schemas"]
     of_config = parts("DetectorConfig", schemas)
-    own_schemas = {name: of for name, of in schemas.items() if name not in {*of_config, *_FOREIGN}}
+    answered = {inner for name in _read_types() for inner in parts(name, schemas)}
+    own_schemas = {name: schemas[name] for name in schemas if name in answered - {*of_config}}
     configs = answers({name: schemas[name] for name in of_config})
     yield CLIENT / "configs.py", configs.replace("What a service answers", "Configs", 1)
     yield (
         CLIENT / "answers.py",
         answers(own_schemas, "from service.client.configs import Context, DetectorConfig"),
     )
-    for name in AWAITED:
-        source = (CLIENT / f"{name}.py").read_text()
-        yield CLIENT / "asynchronous" / f"{name}.py", awaited(source)
+
+
+def _read_types() -> set[str]:
+    """Return the types of the answers that the client's calls read."""
+    sources = (path.read_text() for path in CLIENT.glob("*.py") if path.name != "answers.py")
+    read = r"\b(?:as_json\(|listed\(\"\w+\", )(\w+)\)"
+    return {name for source in sources for name in re.findall(read, source)} - {"kind"}
 
 
 def parts(name: str, schemas: Mapping[str, Any]) -> list[str]:
@@ -92,14 +55,6 @@ def parts(name: str, schemas: Mapping[str, Any]) -> list[str]:
     for inner in re.findall(r'"#/components/schemas/(\w+)"', json.dumps(schemas[name])):
         names |= set(parts(inner, schemas))
     return sorted(names)
-
-
-def awaited(source: str) -> str:
-    """Return the module for callers that await."""
-    for pattern, replacement in _TO_AWAITED:
-        source = re.sub(pattern, replacement, source)
-    first, _, rest = source.partition('"""\n')
-    return f'{first}{_NOTE}"""\n{rest}'
 
 
 def answers(schemas: Mapping[str, Any], imports: str = "") -> str:

@@ -45,13 +45,6 @@ class ApiKey(TypedDict):
     key: NotRequired[str]
 
 
-class ApiKeys(TypedDict):
-    """The stored API keys, oldest first."""
-
-    keys: list[ApiKey]
-    next: NotRequired[str]
-
-
 class ApiProcess(TypedDict):
     """An API process, the seconds since its last report, and the generation of each detector."""
 
@@ -66,12 +59,6 @@ class Ask(TypedDict):
     gain: float
     regime: int
     vectors: int
-
-
-class Attention(TypedDict):
-    """What needs a person now, worst first."""
-
-    items: list[AttentionItem]
 
 
 class AttentionItem(TypedDict):
@@ -138,14 +125,6 @@ class Both(TypedDict):
 
     candidate: float
     champion: float
-
-
-class BrokenStatus(TypedDict):
-    """A detector whose status cannot be shown, and why."""
-
-    name: str
-    generation: int
-    broken: str
 
 
 class CalibrationRecord(TypedDict):
@@ -217,13 +196,6 @@ class DetectorStatus(TypedDict):
     context: ContextStatus | None
 
 
-class Detectors(TypedDict):
-    """The status of each detector, by name."""
-
-    detectors: list[DetectorStatus]
-    next: NotRequired[str]
-
-
 class DisputedRow(TypedDict):
     """A vector on which one of the two versions alarms and the other does not."""
 
@@ -261,13 +233,6 @@ class Event(TypedDict):
     version: int
     generation: int
     attributions: list[Attribution]
-
-
-class Events(TypedDict):
-    """Recorded anomalies, newest first."""
-
-    events: list[Event]
-    next: NotRequired[str]
 
 
 class ExperienceSummary(TypedDict):
@@ -363,13 +328,6 @@ Generation = TypedDict(
 )
 
 
-class Generations(TypedDict):
-    """The moves of the champion, newest first."""
-
-    generations: list[Generation]
-    next: NotRequired[int]
-
-
 class Health(TypedDict):
     """The state of the process, the number of loaded champions, and whether a worker runs."""
 
@@ -385,12 +343,6 @@ class HeldRate(TypedDict):
     rate: float
     low: float
     high: float
-
-
-class History(TypedDict):
-    """Buckets of equal length, oldest first."""
-
-    buckets: list[HistoryBucket]
 
 
 class HistoryBucket(TypedDict):
@@ -451,13 +403,6 @@ class IncidentRule(TypedDict):
     held_high: float | None
 
 
-class Incidents(TypedDict):
-    """Incidents, newest first."""
-
-    incidents: list[Incident]
-    next: NotRequired[str]
-
-
 class JudgedRow(TypedDict):
     """One version's judgement of one vector."""
 
@@ -504,13 +449,6 @@ class Labelled(TypedDict):
     normals: int
 
 
-class Labels(TypedDict):
-    """Labels, newest first."""
-
-    labels: list[Label]
-    next: NotRequired[str]
-
-
 class LastRetraining(TypedDict):
     """The outcome of the last retraining."""
 
@@ -554,35 +492,6 @@ class MuteStatus(TypedDict):
     who: str
 
 
-class NewRecord(TypedDict):
-    """A version's record without the fields that the store adds."""
-
-    who: str
-    strategy: NotRequired[str]
-    n_prev: NotRequired[int]
-    n_new: NotRequired[int]
-    learned: NotRequired[int]
-    seed: NotRequired[int]
-    training: NotRequired[Training]
-    bytes_kept: NotRequired[int]
-    regimes: NotRequired[list[KnownRegime]]
-    probes: NotRequired[list[dict[str, float]]]
-    advice: NotRequired[Advice]
-    notes: NotRequired[list[Note]]
-    weights: NotRequired[Weights]
-    parent_sha256: NotRequired[str | None]
-    dimension: NotRequired[int]
-    threshold: NotRequired[ThresholdRecord]
-    calibration: NotRequired[CalibrationRecord]
-    gate: NotRequired[GateRecord]
-    anchor: NotRequired[int | None]
-    trigger: NotRequired[str]
-    labelled: NotRequired[str]
-    context: NotRequired[ChosenContext]
-    timings: NotRequired[Timings]
-    signature: NotRequired[str]
-
-
 class NormalAnswer(TypedDict):
     """How many rows of a normal batch were accepted, quarantined or known already."""
 
@@ -608,17 +517,6 @@ class OwnAlarms(TypedDict):
     alarms: float
 
 
-class Problem(TypedDict):
-    """An error (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    row: NotRequired[int]
-    column: NotRequired[int]
-
-
 class Promoted(TypedDict):
     """The champion after a move by hand."""
 
@@ -627,13 +525,6 @@ class Promoted(TypedDict):
     forgets: Forgets
     labels: StandingLabels
     effect: str
-
-
-class Quarantine(TypedDict):
-    """The entries of the quarantine, oldest first."""
-
-    quarantine: list[QuarantineEntry]
-    next: NotRequired[str]
 
 
 class QuarantineEntry(TypedDict):
@@ -786,13 +677,6 @@ class ServiceAnswer(TypedDict):
     api: list[ApiProcess]
 
 
-class SessionAnswer(TypedDict):
-    """A browser's session: the token that its pages send with every change, and its scopes."""
-
-    csrf: str
-    scopes: list[str]
-
-
 class ShadowResult(TypedDict):
     """The shares of `n` live vectors on which each version alarms."""
 
@@ -919,13 +803,6 @@ class VersionRecord(TypedDict):
     w_prev: NotRequired[float | None]
     w_new: NotRequired[float | None]
     revoked: NotRequired[Revocation]
-
-
-class Versions(TypedDict):
-    """The records of a detector's versions, oldest first."""
-
-    versions: list[VersionRecord]
-    next: NotRequired[str | int]
 
 
 class Vouched(TypedDict):

@@ -1,8 +1,10 @@
-"""A connection to one service, waited for in the caller's thread."""
+"""Connections to one service: one for callers that wait, one for callers that await."""
 
+import functools
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
 import httpx
 import stamina
@@ -10,7 +12,9 @@ import stamina
 from service.client.address import address_of, without_secret
 from service.client.transport import Call, checked, options, pause, unreachable
 
+P = ParamSpec("P")
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Connection:
@@ -61,3 +65,70 @@ class Connection:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class AsyncConnection:
+    """A connection as `Connection` is, whose calls are awaited."""
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float = 30.0,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        key: str | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        self.url = without_secret(address_of(url))
+        self.http = httpx.AsyncClient(**options(url, timeout, key, ca_file, transport))
+
+    async def send(self, call: Call[T]) -> T:
+        """Send a call and return its answer; a failed call is repeated if that is safe."""
+        try:
+            async for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
+                with attempt:
+                    answer = await self.http.request(call.method, call.path, **call.sent)
+                    return call.read(checked(answer))
+        except httpx.RequestError as error:
+            raise unreachable(self.url, error) from None
+        raise AssertionError("every try returns or raises")
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self.http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+
+class Sending(Protocol[P, T_co]):
+    """A method that sends a call. It returns the answer, or a coroutine that does."""
+
+    @overload
+    def __get__(self, client: Connection, owner: type[Any]) -> Callable[P, T_co]: ...
+    @overload
+    def __get__(
+        self, client: AsyncConnection, owner: type[Any]
+    ) -> Callable[P, Coroutine[Any, Any, T_co]]: ...
+
+
+def sends(describe: Callable[Concatenate[Any, P], Call[T]]) -> Sending[P, T]:
+    """Turn a method that describes a call into a method that sends the call.
+
+    Both clients have this method: the connection decides whether it is awaited. The `self` of a
+    method with `**` must be positional-only.
+    """
+
+    @functools.wraps(describe)
+    def method(client: Any, *args: P.args, **kwargs: P.kwargs) -> Any:
+        return client.send(describe(client, *args, **kwargs))
+
+    return cast("Sending[P, T]", method)

@@ -4,48 +4,58 @@ from collections.abc import Mapping
 
 from service.client.answers import DetectorStatus, Drift
 from service.client.configs import DetectorConfig
-from service.client.connection import Connection
+from service.client.connection import sends
 from service.client.encoding import path, present, template_path
 from service.client.transport import Call, as_json, listed, nothing
 
 
-class Detectors(Connection):
+class Detectors:
     """Creates detectors, and returns their status."""
 
-    def detectors(self, limit: int | None = None, after: str | None = None) -> list[DetectorStatus]:
+    @sends
+    def detectors(
+        self, limit: int | None = None, after: str | None = None
+    ) -> Call[list[DetectorStatus]]:
         """Return statuses in the order of names, at most `limit`, from the name after `after`."""
         sent = {"params": present(limit=limit, after=after)}
-        return self.send(Call("GET", "/v1/detectors", listed("detectors", DetectorStatus), sent))
+        return Call("GET", "/v1/detectors", listed("detectors", DetectorStatus), sent)
 
-    def detector(self, name: str) -> DetectorStatus:
+    @sends
+    def detector(self, name: str) -> Call[DetectorStatus]:
         """Return one detector's status."""
-        return self.send(Call("GET", path(name), as_json(DetectorStatus)))
+        return Call("GET", path(name), as_json(DetectorStatus))
 
-    def create(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
+    @sends
+    def create(self, name: str, config: Mapping[str, object]) -> Call[DetectorConfig]:
         """Create a detector, or set its config; return the config in full."""
-        return self.send(Call("PUT", path(name), as_json(DetectorConfig), {"json": config}))
+        return Call("PUT", path(name), as_json(DetectorConfig), {"json": config})
 
-    def change(self, name: str, changes: Mapping[str, object]) -> DetectorConfig:
+    @sends
+    def change(self, name: str, changes: Mapping[str, object]) -> Call[DetectorConfig]:
         """Change some fields of a detector's config; return the config in full."""
-        return self.send(Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes}))
+        return Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes})
 
-    def delete(self, name: str) -> None:
+    @sends
+    def delete(self, name: str) -> Call[None]:
         """Delete a detector with all its data."""
-        return self.send(Call("DELETE", path(name), nothing))
+        return Call("DELETE", path(name), nothing)
 
-    def drift(self, name: str) -> Drift:
+    @sends
+    def drift(self, name: str) -> Call[Drift]:
         """Return the drift state of a detector, and the statistical tests that decided it."""
-        return self.send(Call("GET", path(name, "drift"), as_json(Drift)))
+        return Call("GET", path(name, "drift"), as_json(Drift))
 
-    def template(self, name: str) -> DetectorConfig:
+    @sends
+    def template(self, name: str) -> Call[DetectorConfig]:
         """Return the config of a template, which new detectors `name:entity` get."""
-        return self.send(Call("GET", template_path(name), as_json(DetectorConfig)))
+        return Call("GET", template_path(name), as_json(DetectorConfig))
 
-    def create_template(self, name: str, config: Mapping[str, object]) -> DetectorConfig:
+    @sends
+    def create_template(self, name: str, config: Mapping[str, object]) -> Call[DetectorConfig]:
         """Create a template, or set its config; return the config in full."""
-        call = Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
-        return self.send(call)
+        return Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
 
-    def delete_template(self, name: str) -> None:
+    @sends
+    def delete_template(self, name: str) -> Call[None]:
         """Delete a template. The detectors of its entities must be deleted first."""
-        return self.send(Call("DELETE", template_path(name), nothing))
+        return Call("DELETE", template_path(name), nothing)

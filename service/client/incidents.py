@@ -9,64 +9,77 @@ from service.client.answers import (
     Label,
     MuteAnswer,
 )
-from service.client.connection import Connection
+from service.client.connection import sends
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed, nothing
 
 
-class Incidents(Connection):
+class Incidents:
     """Returns incidents and events, and sends the decisions and labels of a person."""
 
-    def attention(self) -> list[AttentionItem]:
+    @sends
+    def attention(self) -> Call[list[AttentionItem]]:
         """Return all items that need a person now, worst first."""
-        return self.send(Call("GET", "/v1/attention", listed("items", AttentionItem)))
+        return Call("GET", "/v1/attention", listed("items", AttentionItem))
 
-    def incidents(self, name: str, *, state: str | None = None, limit: int = 100) -> list[Incident]:
+    @sends
+    def incidents(
+        self, name: str, *, state: str | None = None, limit: int = 100
+    ) -> Call[list[Incident]]:
         """Return the latest incidents, newest first; with `state`, only the open or closed ones."""
         sent = {"params": present(limit=limit, state=state)}
         read = listed("incidents", Incident)
-        return self.send(Call("GET", path(name, "incidents"), read, sent))
+        return Call("GET", path(name, "incidents"), read, sent)
 
-    def incident(self, name: str, incident: str) -> Incident:
+    @sends
+    def incident(self, name: str, incident: str) -> Call[Incident]:
         """Return one incident with its severest rows."""
-        return self.send(Call("GET", path(name, "incidents", incident), as_json(Incident)))
+        return Call("GET", path(name, "incidents", incident), as_json(Incident))
 
-    def decide(self, name: str, incident: str, decision: str, why: str = "") -> Incident:
+    @sends
+    def decide(self, name: str, incident: str, decision: str, why: str = "") -> Call[Incident]:
         """Dismiss or confirm an incident, or withdraw a decision. `effect` states the result."""
         sent = {"json": {"decision": decision, "why": why}}
         read = as_json(Incident)
-        return self.send(Call("POST", path(name, "incidents", incident), read, sent))
+        return Call("POST", path(name, "incidents", incident), read, sent)
 
-    def label(self, name: str, event: str, label: str) -> FeedbackAnswer:
+    @sends
+    def label(self, name: str, event: str, label: str) -> Call[FeedbackAnswer]:
         """Label an event as `normal` or as an `anomaly`."""
         sent = {
             "json": {"labels": [{"label": label, "event": event}]},
             "headers": {"idempotency-key": f"label-{event}-{label}"},
         }
-        return self.send(Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent))
+        return Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent)
 
-    def mute(self, name: str, seconds: float, why: str = "") -> MuteAnswer:
+    @sends
+    def mute(self, name: str, seconds: float, why: str = "") -> Call[MuteAnswer]:
         """Mute a detector: it pages nobody and learns nothing by itself. Return when it ends."""
         sent = {"json": {"seconds": seconds, "why": why}}
-        return self.send(Call("POST", path(name, "mute"), as_json(MuteAnswer), sent))
+        return Call("POST", path(name, "mute"), as_json(MuteAnswer), sent)
 
-    def unmute(self, name: str) -> None:
+    @sends
+    def unmute(self, name: str) -> Call[None]:
         """End a mute."""
-        return self.send(Call("DELETE", path(name, "mute"), nothing))
+        return Call("DELETE", path(name, "mute"), nothing)
 
-    def event(self, name: str, event: str) -> Event:
+    @sends
+    def event(self, name: str, event: str) -> Call[Event]:
         """Return one recorded anomaly."""
-        return self.send(Call("GET", path(name, "events", event), as_json(Event)))
+        return Call("GET", path(name, "events", event), as_json(Event))
 
-    def labels(self, name: str) -> list[Label]:
+    @sends
+    def labels(self, name: str) -> Call[list[Label]]:
         """Return the labels that people gave, with the person and the time of each."""
-        return self.send(Call("GET", path(name, "labels"), listed("labels", Label)))
+        return Call("GET", path(name, "labels"), listed("labels", Label))
 
-    def delete_label(self, name: str, label_id: str) -> None:
+    @sends
+    def delete_label(self, name: str, label_id: str) -> Call[None]:
         """Delete a label."""
-        return self.send(Call("DELETE", path(name, "labels", label_id), nothing))
+        return Call("DELETE", path(name, "labels", label_id), nothing)
 
-    def history(self, name: str, **asked: str | int) -> list[HistoryBucket]:
+    @sends
+    def history(self, /, name: str, **asked: str | int) -> Call[list[HistoryBucket]]:
         """Return the history of scored rows; `asked` may hold `from`, `to` and `points`."""
         read = listed("buckets", HistoryBucket)
-        return self.send(Call("GET", path(name, "history"), read, {"params": asked}))
+        return Call("GET", path(name, "history"), read, {"params": asked})

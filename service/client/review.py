@@ -3,44 +3,46 @@
 from typing import Any, Literal
 
 from service.client.answers import Decided, Event, QuarantinedRows, QuarantineEntry, Revoked
-from service.client.connection import Connection
+from service.client.connection import sends
 from service.client.encoding import path, present
 from service.client.transport import Call, as_json, listed
 
 _REVOKE_SECONDS = 120  # the service reads a full buffer twice, 4 MiB at a time
 
 
-class Review(Connection):
+class Review:
     """Returns events and rows in quarantine, and sends the decisions of a person."""
 
+    @sends
     def events(
         self, name: str, limit: int | None = None, *, incident: str | None = None
-    ) -> list[Event]:
+    ) -> Call[list[Event]]:
         """Return the latest events, newest first; with `incident`, only those of this incident."""
         sent = {"params": present(limit=limit, incident=incident)}
-        return self.send(Call("GET", path(name, "events"), listed("events", Event), sent))
+        return Call("GET", path(name, "events"), listed("events", Event), sent)
 
-    def quarantine(self, name: str) -> list[QuarantineEntry]:
+    @sends
+    def quarantine(self, name: str) -> Call[list[QuarantineEntry]]:
         """Return the entries of the quarantine, oldest first."""
-        return self.send(
-            Call("GET", path(name, "quarantine"), listed("quarantine", QuarantineEntry))
-        )
+        return Call("GET", path(name, "quarantine"), listed("quarantine", QuarantineEntry))
 
-    def quarantined(self, name: str, entry: str) -> QuarantinedRows:
+    @sends
+    def quarantined(self, name: str, entry: str) -> Call[QuarantinedRows]:
         """Return the first rows of one entry of the quarantine."""
-        return self.send(Call("GET", path(name, "quarantine", entry), as_json(QuarantinedRows)))
+        return Call("GET", path(name, "quarantine", entry), as_json(QuarantinedRows))
 
+    @sends
     def decide_quarantine(
         self, name: str, entry: str, decision: Literal["release", "discard"]
-    ) -> Decided:
+    ) -> Call[Decided]:
         """Release the rows of an entry to the buffer, or discard (delete) them."""
         sent = {"json": {"decision": decision}}
-        call = Call(
+        return Call(
             "POST", path(name, "quarantine", entry), as_json(Decided), sent, repeatable=False
         )
-        return self.send(call)
 
-    def revoke(self, name: str, **what: Any) -> Revoked:
+    @sends
+    def revoke(self, /, name: str, **what: Any) -> Call[Revoked]:
         """Unlearn one `batch`, or all vectors that an API `key` sent; return what was revoked.
 
         Give either `batch` or `key`. With `dry_run` nothing changes. `why` goes into the audit
@@ -49,4 +51,4 @@ class Review(Connection):
         repeat it: it continues.
         """
         sent = {"json": what, "timeout": _REVOKE_SECONDS}
-        return self.send(Call("POST", path(name, "revoke"), as_json(Revoked), sent))
+        return Call("POST", path(name, "revoke"), as_json(Revoked), sent)

@@ -12,18 +12,20 @@ from service.client.answers import (
     RetrainAnswer,
     ScoreAnswer,
 )
-from service.client.connection import Connection
+from service.client.connection import sends
 from service.client.encoding import SentRows, body_of, path, present
 from service.client.transport import Call, as_json
 
 _RETRAIN_WAIT_SECONDS = 300  # the longest wait that the service allows
 
 
-class Vectors(Connection):
+class Vectors:
     """Scores vectors, and sends normal vectors and labels."""
 
+    @sends
     def score(
         self,
+        /,
         name: str,
         vectors: SentRows,
         version: int | None = None,
@@ -31,7 +33,7 @@ class Vectors(Connection):
         explain: int | None = None,
         record: bool = True,
         **fields: Any,
-    ) -> ScoreAnswer:
+    ) -> Call[ScoreAnswer]:
         """Score the rows of an (n, d) matrix, or records by name; NaN is a missing value.
 
         The answer has one entry a row. `version` scores with this version, not with the champion.
@@ -41,11 +43,12 @@ class Vectors(Connection):
         """
         query = present(version=version, explain=explain, record=None if record else "false")
         sent = {"params": query, **body_of(vectors, fields)}
-        return self.send(Call("POST", path(name, "score"), as_json(ScoreAnswer), sent))
+        return Call("POST", path(name, "score"), as_json(ScoreAnswer), sent)
 
+    @sends
     def learn(
-        self, name: str, vectors: SentRows, key: str | None = None, **fields: Any
-    ) -> NormalAnswer:
+        self, /, name: str, vectors: SentRows, key: str | None = None, **fields: Any
+    ) -> Call[NormalAnswer]:
         """Send the rows of an (n, d) matrix as a normal batch, with the fields `fields`.
 
         `vouch=True` says that a person vouches for all rows, even for rows that alarmed.
@@ -55,34 +58,33 @@ class Vectors(Connection):
         sent = body_of(vectors, fields)
         if key is not None:
             sent["headers"]["idempotency-key"] = key
-        call = Call("POST", path(name, "normal"), as_json(NormalAnswer), sent, key is not None)
-        return self.send(call)
+        return Call("POST", path(name, "normal"), as_json(NormalAnswer), sent, key is not None)
 
+    @sends
     def retrain(
         self,
         name: str,
         wait: float = _RETRAIN_WAIT_SECONDS,
         weights: str | Mapping[str, float] | None = None,
-    ) -> LastRetraining | None:
+    ) -> Call[LastRetraining | None]:
         """Retrain on the buffered vectors; `weights` hold for this run only.
 
         Return the outcome, or None if the retraining takes longer than `wait` seconds.
         """
         sent = {"json": {"wait": wait, **present(weights=weights)}, "timeout": wait + 30}
-        return self.send(Call("POST", path(name, "retrain"), _outcome, sent, repeatable=False))
+        return Call("POST", path(name, "retrain"), _outcome, sent, repeatable=False)
 
+    @sends
     def feedback(
         self, name: str, labels: Sequence[Mapping[str, object]], key: str | None = None
-    ) -> FeedbackAnswer:
+    ) -> Call[FeedbackAnswer]:
         """Label events or vectors. A label is, for example, `{"label": "normal", "event": id}`.
 
         With a `key` (an Idempotency-Key) a failed call is repeated.
         """
         headers = present(**{"idempotency-key": key})
         sent = {"json": {"labels": list(labels)}, "headers": headers}
-        return self.send(
-            Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent, key is not None)
-        )
+        return Call("POST", path(name, "feedback"), as_json(FeedbackAnswer), sent, key is not None)
 
 
 def _outcome(answer: httpx.Response) -> LastRetraining | None:
