@@ -5,8 +5,9 @@ It runs beside everything else. A receiver that hangs or is away delays only its
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import httpx
 
@@ -111,15 +112,19 @@ class Webhook:
         """Return whether the receiver took the message. Each failure doubles the next wait."""
         try:
             async with asyncio.timeout(_TIMEOUT_SECONDS):
-                status = await self._send(message)
+                answer = await self._send(message)
         except (httpx.HTTPError, TimeoutError) as error:
             self._wait_for_receiver(type(error).__name__)
             return False
+        status = answer.status_code
         if 200 <= status < 300:
             self._pause = 0.0
             return True
         if status >= 500 or status in {408, 429}:
-            self._wait_for_receiver(f"status {status}")
+            asked = retry_after(answer.headers, time.time())
+            # The message must be tried once more before it is dropped as too old.
+            left = message.at + self._receiver.seconds - time.time() - _LONGEST_PAUSE
+            self._wait_for_receiver(f"status {status}", min(asked, left))
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
             _log.warning(
@@ -129,22 +134,22 @@ class Webhook:
             )
         return False
 
-    async def _send(self, message: Message) -> int:
-        """Return the status of the answer. Its body is not read: it may be endless."""
+    async def _send(self, message: Message) -> httpx.Response:
+        """Return the answer without its body. That is not read: it may be endless."""
         sent = headers(message, self._receiver.secrets, int(time.time()))
         request = self._client.build_request(
             "POST", self._receiver.url, content=message.body, headers=sent
         )
         answer = await self._client.send(request, stream=True)
         await answer.aclose()
-        return answer.status_code
+        return answer
 
-    def _wait_for_receiver(self, why: str) -> None:
-        """Send nothing to the receiver for a while."""
+    def _wait_for_receiver(self, why: str, least: float = 0.0) -> None:
+        """Send nothing to the receiver for a while, for at least `least` seconds."""
         if not self._pause:
             _log.warning("the webhook's receiver does not answer", why=why)
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
-        self._not_before = time.monotonic() + self._pause
+        self._not_before = time.monotonic() + max(self._pause, least)
 
     def _take_token(self, now: float) -> bool:
         """Return whether one more message may be sent in this minute. If so, count it."""
@@ -155,3 +160,22 @@ class Webhook:
             return False
         self._tokens -= 1.0
         return True
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float:
+    """Return the seconds that the header `Retry-After` asks to wait from `now` (unix seconds).
+
+    The header gives seconds or a date. Without it, or if it cannot be read, the answer is 0.
+
+    >>> retry_after({"retry-after": "120"}, 0.0)
+    120.0
+    >>> retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, 20.0)
+    40.0
+    """
+    asked = headers.get("retry-after", "")
+    if asked.isascii() and asked.isdecimal():
+        return float(asked)
+    try:
+        return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0

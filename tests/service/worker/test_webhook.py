@@ -35,6 +35,7 @@ class Post:
         self.got: list[tuple[str, str]] = []
         self.requests: list[httpx.Request] = []
         self.answer: Callable[[str], int] = lambda _: 204
+        self.headers: dict[str, str] = {}
 
     def handle(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
@@ -45,7 +46,7 @@ class Post:
         if status < 300:
             _, incident, kind = name.split(".")
             self.got.append((incident, kind))
-        return httpx.Response(status)
+        return httpx.Response(status, headers=self.headers)
 
     def sender(self, **more: Any) -> Webhook:
         """Return a sender of this receiver's messages."""
@@ -119,6 +120,43 @@ async def test_without_a_receiver_messages_wait_in_order(
     while await post.messages_waiting():
         await sender.tick()
     assert post.got == [("i1", "opened"), ("i1", "closed")]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "tried"),
+    [
+        ("200", 429, [0, 200, 240]),
+        ("200", 503, [0, 200, 240]),
+        ("0", 429, [0, 1, 3, 7, 15, 31, 63, 123, 183]),
+        ("soon", 503, [0, 1, 3, 7, 15, 31, 63, 123, 183]),
+        ("", 429, [0, 1, 3, 7, 15, 31, 63, 123, 183]),
+        ("9" * 400, 429, [0, 240]),  # an hour of silence must not lose the message
+    ],
+)
+async def test_a_busy_receiver_says_when_to_come_back(
+    post: Post, clock: SimpleNamespace, asked: str, status: int, tried: list[int]
+) -> None:
+    """`Retry-After` delays the next try, up to a minute before the message is dropped."""
+    await post.store_messages(("i1", "opened"))
+    post.answer, post.headers = lambda _: status, {"retry-after": asked}
+    sender, seen = post.sender(seconds=300.0), []
+    start = time.time()
+    clock.time = lambda: start + clock.now
+    for second in range(242):
+        clock.now, before = float(second), len(post.requests)
+        await sender.tick()
+        seen += [second] * (len(post.requests) > before)
+    assert seen == tried
+
+
+def test_retry_after_may_be_a_date() -> None:
+    """A date gives the seconds until then, and 0 if it has passed or is no date."""
+    date = {"retry-after": "Mon, 30 Nov 2026 01:00:00 GMT"}
+    then = 1_796_000_400.0
+    assert webhook.retry_after(date, then - 90.0) == 90.0
+    assert webhook.retry_after(date, then + 90.0) == 0.0
+    assert webhook.retry_after({"retry-after": "Mon, 99 Foo 2026"}, then) == 0.0
+    assert webhook.retry_after({}, then) == 0.0
 
 
 async def test_a_refused_message_delays_only_its_incident(post: Post) -> None:
