@@ -1,9 +1,10 @@
 """What needs a person now, worst first; each item has one sentence and one path."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from service.domain.detector import Detector
+from service.domain.drift_report import Drift
 from service.domain.incident import Incident, Verdict, sentence
 from service.timestamps import unix_seconds
 
@@ -12,13 +13,23 @@ _NEW_SECONDS = 3600.0  # so long an open incident stands for drift too, as in th
 _AHEAD_SECONDS = 60.0  # a client's clock that is ahead by more is wrong
 _WITHOUT_WORKER = "nothing is learned, and no incident opens or closes; start a worker"
 
+# These bounds are those of the alert rules.
+UNREAD_SECONDS = 600.0  # after this time scored rows that no worker read are an error
+_LATE_SECONDS, _LATE_VECTORS = 6 * 3600.0, 32
+_NEAR_BOUND = 0.8
+
 # Worst first. A drift state that needs a person is a kind of its own.
-KINDS = ("store", "worker", "incident", "degraded", "failed", "new_regime", "parked", "quarantine")
+KINDS = (
+    "store", "worker", "unwatched", "incident", "full", "degraded", "failed", "new_regime",
+    "input", "late", "parked", "quarantine",
+)  # fmt: skip
 DRIFT_NEEDS = {
     "degraded": "anomalies come in a burst while most of the input has not moved: do not learn "
     "now, look for the fault",
     "new_regime": "the input moved: look for the fault, or, if the new input is normal, send "
     "normal batches of it",
+    "input": "the input moved, but the rows score as normal: check the sensors, or, if the new "
+    "input is normal, send normal batches of it",
 }
 
 
@@ -51,16 +62,18 @@ def of_service(store: str | None, worker_age: float | None) -> list[Item]:
 
 
 def of_detector(
-    detector: Detector, incidents: Sequence[tuple[Incident, Verdict | None]], now: float
+    detector: Detector,
+    incidents: Sequence[tuple[Incident, Verdict | None]],
+    now: float,
+    *,
+    buffer_bound: int,
+    unread_since: float | None = None,
 ) -> list[Item]:
     """Return what waits at one detector at `now`. `incidents` are the open ones with verdicts.
 
-    Drift that is younger than an hour is left out while an incident is open about which a person
-    is told or has decided: both have one cause.
+    `buffer_bound` is the most vectors that a detector buffers. `unread_since` is when the oldest
+    rows were scored that no worker has read, None if there are none.
     """
-    incident_known = any(
-        incident.pages or incident.like or verdict for incident, verdict in incidents
-    )
     name, path = detector.name, f"/v1/detectors/{detector.name}"
     items = [
         Item(
@@ -73,25 +86,75 @@ def of_detector(
         for incident, verdict in incidents
         if incident.pages and verdict is None
     ]
-    state, since = detector.drift.state, unix_seconds(detector.drift.since)
-    if state in DRIFT_NEEDS and not (incident_known and now - (since or now) < _NEW_SECONDS):
-        items.append(Item(state, name, DRIFT_NEEDS[state], f"{path}/drift", since))
-    last = detector.last_retraining
+    if unread_since is not None and now - unread_since > UNREAD_SECONDS:
+        text = "rows are scored, and no worker looks at them: a fault would be reported to nobody"
+        items.append(Item("unwatched", name, text, path, unread_since))
+    return [
+        *items,
+        *_of_drift(detector, incidents, now),
+        *_of_learning(detector, buffer_bound, now),
+    ]
+
+
+def _of_drift(
+    detector: Detector, incidents: Sequence[tuple[Incident, Verdict | None]], now: float
+) -> Iterator[Item]:
+    """Yield the drift that needs a person.
+
+    Drift that is younger than an hour is left out while an incident is open about which a person
+    is told or has decided: both have one cause.
+    """
+    incident_known = any(
+        incident.pages or incident.like or verdict for incident, verdict in incidents
+    )
+    kind, since = drift_kind(detector.drift), unix_seconds(detector.drift.since)
+    if kind is not None and not (incident_known and now - (since or now) < _NEW_SECONDS):
+        path = f"/v1/detectors/{detector.name}/drift"
+        yield Item(kind, detector.name, DRIFT_NEEDS[kind], path, since)
+
+
+def drift_kind(drift: Drift) -> str | None:
+    """Return the kind of the drift if it needs a person, else None.
+
+    A known regime needs nobody, unless the input moved while the mix of known regimes stayed.
+    """
+    if drift.state != "known_regime":
+        return drift.state if drift.state in DRIFT_NEEDS else None
+    tests = drift.statistics
+    inputs = tests is not None and tests.inputs is not None and tests.inputs.alarm
+    mix = tests is not None and tests.regimes is not None and tests.regimes.alarm
+    return "input" if inputs and not mix else None
+
+
+def _of_learning(detector: Detector, buffer_bound: int, now: float) -> Iterator[Item]:
+    """Yield what keeps the detector from learning, and the vectors that wait for a person."""
+    name, path = detector.name, f"/v1/detectors/{detector.name}"
+    last, oldest = detector.last_retraining, detector.buffer_oldest
+    waiting = detector.buffered + detector.parked
+    if waiting > _NEAR_BOUND * buffer_bound:
+        text = (
+            f"{waiting:,} vectors are buffered or parked; at {buffer_bound:,} normal batches are "
+            "refused"
+        )
+        yield Item("full", name, text, path)
+    if oldest and now - oldest > _LATE_SECONDS and detector.buffered >= _LATE_VECTORS:
+        text = f"{detector.buffered:,} normal vectors wait to be learned"
+        yield Item("late", name, text, path, oldest)
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")
         text = (
             f"the last retraining was {last.outcome}: {first}; {detector.parked} vectors wait to "
             "be released or discarded"
         )
-        items.append(Item("failed", name, text, f"{path}/quarantine"))
+        yield Item("failed", name, text, f"{path}/quarantine")
     elif detector.parked:
         text = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
-        items.append(Item("parked", name, text, f"{path}/quarantine"))
+        yield Item("parked", name, text, f"{path}/quarantine")
     if detector.quarantined:
         rows = "row waits" if detector.quarantined == 1 else "rows wait"
-        text = f"{detector.quarantined} {rows} for a person"
-        items.append(Item("quarantine", name, text, f"{path}/quarantine"))
-    return items
+        yield Item(
+            "quarantine", name, f"{detector.quarantined} {rows} for a person", f"{path}/quarantine"
+        )
 
 
 def _told(incident: Incident, now: float) -> str:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from service.domain.event import Event
 from service.domain.traffic import Report, decode, encode
-from service.store.connection import ask
+from service.store.connection import ask, ask_each
 from service.store.events import packed_event
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
@@ -105,3 +105,21 @@ class TrafficStore:
             StoredReport(row.decode(), decode(entry[b"r"], entry[b"i"].decode().split()))
             for row, entry in rows
         ]
+
+    async def unread_since(self, names: Sequence[str]) -> dict[str, float]:
+        """Return when the oldest report of each detector came that no worker has read.
+
+        The times are in unix seconds. Detectors without such a report are left out. The oldest
+        stored report does not count: it is the one that was read last, as `save` leaves it.
+        """
+        if not names:
+            return {}
+        pipe = self._redis.pipeline(transaction=False)
+        for name in names:
+            pipe.xrange(Keys(name).traffic, count=2)
+        replies = zip(names, await ask_each(self._redis, pipe), strict=True)
+        return {
+            name: int(rows[1][0].partition(b"-")[0]) / 1000
+            for name, rows in replies
+            if isinstance(rows, list) and len(rows) > 1
+        }

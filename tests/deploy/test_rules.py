@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service.domain.attention import KINDS
+
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 ALERTMANAGER = Path(__file__).parents[2] / "deploy" / "alertmanager" / "alertmanager.yml"
@@ -61,6 +63,14 @@ def test_every_alert_has_severity_summary_and_advice(rule: dict):
     assert rule["labels"]["severity"] in {"critical", "warning", "info", "none"}
     assert rule["annotations"]["summary"]
     assert len(rule["annotations"]["description"]) > 100
+
+
+def test_the_guide_says_which_alert_belongs_to_which_line_of_the_status():
+    """Each alert that needs a person and each kind of the status is in the guide's table."""
+    table = re.findall(r"^\|.*\|$", (ROOT / "docs" / "operations.md").read_text(), re.MULTILINE)
+    words = set(re.findall(r"\w+", " ".join(table)))
+    for_people = {rule["alert"] for rule in alerts() if rule["labels"]["severity"] != "none"}
+    assert for_people | set(KINDS) <= words
 
 
 @pytest.mark.parametrize("rule", alerts(), ids=lambda rule: rule["alert"])

@@ -21,7 +21,7 @@ from service.api.incident_documents import (
 from service.api.page import words
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import DEFAULT, SPANS, TimeRange
-from service.domain.attention import DRIFT_NEEDS
+from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, asked_rate, parse
 from service.domain.detector_status import DetectorStatus
@@ -208,8 +208,8 @@ def headline(
             kind = f"{verdict} incident" if verdict else "incident"
             some = f"One {kind} is" if len(open_ones) == 1 else f"{len(open_ones)} {kind}s are"
             return f"{some} open since {since} UTC."
-    if status.drift.state in DRIFT_NEEDS:
-        sentence = DRIFT_NEEDS[status.drift.state]
+    if needed := drift_kind(status.drift):
+        sentence = DRIFT_NEEDS[needed]
         return f"{sentence[0].upper()}{sentence[1:]}."
     if not buckets:
         return "The detector is ready. No row was scored in this time range."

@@ -19,7 +19,7 @@ from service.api.page import overview as overview_page
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import SPANS, parse
 from service.api.routes.parameters import Name
-from service.domain.attention import DRIFT_NEEDS
+from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.detector_status import BrokenStatus
 from service.domain.scope import Scope
 from service.problems import Problem, Unknown
@@ -45,6 +45,7 @@ def _templates() -> jinja2.Environment:
     )
     made.globals |= {
         "asset": assets.address, "spans": list(SPANS), "drift_needs": DRIFT_NEEDS,
+        "drift_kind": drift_kind,
     }  # fmt: skip
     made.filters |= {
         "number": words.number, "percent": words.percent, "duration": words.duration,

@@ -13,6 +13,7 @@ from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.domain.attention import Item, of_detector, of_service, worst_first
 from service.domain.detector import Detector
+from service.domain.incident import Incident, Verdict
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
@@ -42,12 +43,25 @@ _ITEM = {
 async def attention(request: Request) -> Response:
     """Return what needs a person now, for every detector that the API key covers."""
     app, grant = parts(request), caller(request)
-    items = of_service(_store_trouble(app), _worker_age(app))
-    for detector in await app.stores.detectors.list():
-        if not grant.covers(detector.name):
-            continue
+    items, now = of_service(_store_trouble(app), _worker_age(app)), time.time()
+    # A muted detector needs nobody.
+    detectors = [
+        detector
+        for detector in await app.stores.detectors.list()
+        if grant.covers(detector.name) and not detector.muted(now)
+    ]
+    unread = {}
+    if "worker" not in {item.kind for item in items}:  # otherwise that item says enough
+        unread = await app.stores.traffic.unread_since([detector.name for detector in detectors])
+    for detector in detectors:
         try:
-            items += await attention_items(app, detector)
+            items += of_detector(
+                detector,
+                await _open_incidents(app, detector),
+                now,
+                buffer_bound=app.settings.buffer_max_vectors,
+                unread_since=unread.get(detector.name),
+            )
         except StoreUnavailable:
             raise
         except Exception:  # noqa: BLE001 - one damaged detector must not stop the others
@@ -55,19 +69,15 @@ async def attention(request: Request) -> Response:
     return answer({"items": [_document(item) for item in worst_first(items)]})
 
 
-async def attention_items(app: Parts, detector: Detector) -> list[Item]:
-    """Return what needs a person at one detector. A muted detector needs nobody."""
-    now = time.time()
-    if detector.muted(now):
+async def _open_incidents(app: Parts, detector: Detector) -> list[tuple[Incident, Verdict | None]]:
+    """Return the open incidents of the detector, each with its verdict."""
+    if not detector.incidents.unfinished:
         return []
-    unfinished = []
-    if detector.incidents.unfinished:
-        unfinished = [
-            (stored.incident, stored.decision.verdict if stored.decision else None)
-            for stored in await app.stores.incidents.all(detector.name)
-            if stored.incident.state == "open"
-        ]
-    return of_detector(detector, unfinished, now)
+    return [
+        (stored.incident, stored.decision.verdict if stored.decision else None)
+        for stored in await app.stores.incidents.all(detector.name)
+        if stored.incident.state == "open"
+    ]
 
 
 def _document(item: Item) -> JsonObject:

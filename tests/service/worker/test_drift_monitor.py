@@ -100,7 +100,7 @@ async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     later = (await watched.get()).drift
     assert later.since == drift.since != later.at
     detector, began = await watched.get(), unix_seconds(drift.since)
-    (item,) = of_detector(detector, [], began)
+    (item,) = of_detector(detector, [], began, buffer_bound=1000)
     assert (item.kind, rfc3339(item.since)) == ("new_regime", drift.since)
 
 
@@ -116,12 +116,13 @@ async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, vers
     fault = Incident("i1", "", began, began, 3.7, 5e-8, 34, 1, 1)
 
     def kinds(incident: Incident, verdict: str | None, after: float) -> list[str]:
-        return [item.kind for item in of_detector(detector, [(incident, verdict)], began + after)]
+        listed = of_detector(detector, [(incident, verdict)], began + after, buffer_bound=1000)
+        return [item.kind for item in listed]
 
     assert kinds(fault, None, 60.0) == ["incident"]
     assert kinds(fault, "confirmed", 60.0) == kinds(fault, "dismissed", 60.0) == []
     assert kinds(fault, None, 3600.0) == ["incident", "new_regime"]
-    (ahead, *_) = of_detector(detector, [(fault, None)], began - 3600.0)
+    (ahead, *_) = of_detector(detector, [(fault, None)], began - 3600.0, buffer_bound=1000)
     assert ahead.sentence.endswith("; that is in the future: check the client's clock")
     # Nobody was told of this incident, so the drift is listed at once.
     assert kinds(msgspec.structs.replace(fault, pages=False), None, 60.0) == ["new_regime"]

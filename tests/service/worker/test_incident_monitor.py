@@ -245,3 +245,21 @@ async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Versio
     assert rule.calibration == "exact"
     assert rule.held_per_day <= 40.0
     assert rule.held_low <= rule.held_per_day <= rule.held_high
+
+
+async def test_rows_that_no_worker_read_are_known(traffic: Traffic) -> None:
+    """Reports are unread until a worker has looked at them, also those that come later."""
+    names = ["pump", "unknown"]
+    assert await traffic.store.unread_since(names) == {}
+    began = time.time()
+    for _ in range(3):
+        await traffic.send("..")
+    unread = await traffic.store.unread_since(names)
+    assert unread.keys() == {"pump"}
+    assert unread["pump"] == pytest.approx(began, abs=60.0)
+    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    await monitor.tick()
+    await monitor.close()
+    assert await traffic.store.unread_since(names) == {}
+    await traffic.send("..")
+    assert (await traffic.store.unread_since(names)).keys() == {"pump"}

@@ -1,0 +1,64 @@
+"""What needs a person at one detector: the same causes for which an alert fires."""
+
+from dataclasses import replace
+
+import pytest
+
+from models.drift.finding import Finding, MixFinding, Statistics
+from service.domain.attention import KINDS, of_detector
+from service.domain.detector import Detector, LastRetraining
+from service.domain.drift_report import Drift
+from service.store.detector_state import from_state
+
+_NOW = 1_800_000_000.0
+_BOUND = 1000
+_WELL = from_state(
+    "pump", {b"uid": b"u", b"config": b"{}", b"champion": b"", b"retraining": b"idle"}, None
+)
+
+
+def _with(**more: object) -> Detector:
+    return replace(_WELL, **more)
+
+
+def _drift(*, inputs: bool, mix: bool) -> Drift:
+    """Return the drift of a known regime in which these tests alarm."""
+    quiet = Finding(0.0, 1.0, alarm=False)
+    regimes = MixFinding(2.0, 1.0, alarm=mix, none=0.0, known=())
+    statistics = Statistics(
+        martingale=quiet,
+        adwin=quiet,
+        anomalies=quiet,
+        features=(),
+        inputs=Finding(2.0, 1.0, alarm=inputs),
+        regimes=regimes,
+    )
+    return Drift("known_regime", statistics=statistics)
+
+
+@pytest.mark.parametrize(
+    ("detector", "unread", "kinds"),
+    [
+        (_WELL, None, []),
+        (_WELL, 600.0, []),
+        (_WELL, 601.0, ["unwatched"]),
+        (_with(buffered=700, parked=100, buffer_oldest=_NOW), None, ["parked"]),
+        (_with(buffered=700, parked=101, buffer_oldest=_NOW), None, ["full", "parked"]),
+        (_with(buffered=32, buffer_oldest=_NOW - 6 * 3600), None, []),
+        (_with(buffered=31, buffer_oldest=_NOW - 7 * 3600), None, []),
+        (_with(buffered=32, buffer_oldest=_NOW - 7 * 3600), None, ["late"]),
+        (_with(parked=5, last_retraining=LastRetraining("rejected", 2, None)), None, ["failed"]),
+        (_with(quarantined=1), None, ["quarantine"]),
+        (_with(drift=_drift(inputs=True, mix=False)), None, ["input"]),
+        (_with(drift=_drift(inputs=True, mix=True)), None, []),
+        (_with(drift=_drift(inputs=False, mix=True)), None, []),
+    ],
+)
+def test_each_cause_of_an_alert_is_listed(
+    detector: Detector, unread: float | None, kinds: list[str]
+) -> None:
+    """The bounds are those of the alert rules; `unread` is the age of the oldest unread rows."""
+    since = None if unread is None else _NOW - unread
+    items = of_detector(detector, [], _NOW, buffer_bound=_BOUND, unread_since=since)
+    assert [item.kind for item in items] == kinds
+    assert {item.kind for item in items} <= set(KINDS)
