@@ -1,13 +1,15 @@
 """Addresses of the store and the service: checks them, and shows them without secrets."""
 
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _STORES = ("redis", "rediss", "unix", *SENTINELS)
 _SENTINEL_PORT = 26379
+PASSWORD_FILE, URL_FILE = "anamnesis_password_file", "anamnesis_url_file"
 
 
 class Watched(NamedTuple):
@@ -18,22 +20,40 @@ class Watched(NamedTuple):
     database: int
 
 
-def store(url: str, password: str | None = None, authorities: Path | None = None) -> str:
-    """Return the store's address with a password and certificate authorities added to it.
+def store(url: str, files: Mapping[str, Path], authorities: Path | None = None) -> str:
+    """Return the store's address with the names of files added to its query.
 
-    Raises ValueError if a client could not use it. The message repeats nothing of the address.
+    `files` may have PASSWORD_FILE or URL_FILE: each new connection reads its password there.
+    Raises ValueError if a client could not use the address. The message repeats nothing of it.
     """
     parts = _store_parts(url)
     if parts.scheme == "unix":
         return url
     user, _, place = parts.netloc.rpartition("@")
     query = dict(parse_qsl(parts.query))
-    if password is not None:
-        user = f"{user.partition(':')[0]}:{quote(password, safe='')}"
+    if files:
+        user = user.partition(":")[0]
+        query |= {name: str(file.absolute()) for name, file in files.items()}
     if authorities is not None and parts.scheme.startswith("rediss"):
         query["ssl_ca_certs"] = str(authorities)
     netloc = f"{user}@{place}" if user else place
     return parts._replace(netloc=netloc, query=urlencode(query)).geturl()
+
+
+def has_password(url: str) -> bool:
+    """Return whether an address holds a password."""
+    try:
+        return ":" in urlsplit(url).netloc.rpartition("@")[0]
+    except ValueError:
+        return False
+
+
+def without_files(url: str) -> tuple[str, dict[str, str]]:
+    """Return the address without the names of files that `store` added, and those names."""
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    files = {name: query.pop(name) for name in (PASSWORD_FILE, URL_FILE) if name in query}
+    return parts._replace(query=urlencode(query)).geturl() if files else url, files
 
 
 def _store_parts(url: str) -> SplitResult:

@@ -79,17 +79,24 @@ class Settings(SettingsFields, BaseSettings):
         return {name: value for name, value in given.items() if value != ""}
 
     def store_url(self) -> str | None:
-        """Return the store's address with the password and authorities from files.
+        """Return the store's address with the names of the files of its password and authorities.
 
         What it returns may hold a password. Raises BadSettings for what cannot be used.
         """
-        named = self.redis_url_file is not None
-        url = self.text("redis_url_file") if self.redis_url is None and named else self.redis_url
+        url, files = self.redis_url, {}
+        if url is None and self.redis_url_file is not None:
+            url = self.text("redis_url_file")
+            if addresses.has_password(url):
+                files = {addresses.URL_FILE: self.redis_url_file}
         if url is None:
             return None
-        password = None if self.redis_password_file is None else self.text("redis_password_file")
+        if self.redis_password_file is not None:
+            if not self.text("redis_password_file"):
+                name = variable("redis_password_file")
+                raise BadSettings(f"{name}: {self.redis_password_file} is empty")
+            files = {addresses.PASSWORD_FILE: self.redis_password_file}
         try:
-            return addresses.store(url, password, self.redis_ca_file)
+            return addresses.store(url, files, self.redis_ca_file)
         except ValueError as error:
             raise BadSettings(f"{variable('redis_url')}: {error}") from None
 

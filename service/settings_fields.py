@@ -220,7 +220,10 @@ class SettingsFields(BaseModel):
         120.0, gt=0, description="A training without progress for this long is stopped."
     )
     training_seconds: float = Field(
-        3600.0, gt=0, description="A training that takes longer is stopped, and counts as failed."
+        3600.0,
+        gt=0,
+        description="Most processor time of each thread of a training; by the clock it may take "
+        "four times as long. A training that takes longer is stopped, and counts as failed.",
     )
     training_drain_seconds: float = Field(
         0.0, ge=0, description="How long a worker that has to end goes on with its training."

@@ -1,6 +1,8 @@
 """Times as text (RFC 3339, UTC) and as seconds since 1970."""
 
-from datetime import UTC, datetime
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 
 EARLIEST, LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
@@ -23,8 +25,32 @@ def minute(unix: float) -> str:
     return f"{at.day} {at:%b %H:%M}"
 
 
+_SIXTIETH = re.compile(r"(?<=\d\d:\d\d:)60(?!\d)")
+
+
+def moment(
+    text: str, zone: tzinfo = UTC, read: Callable[[str], datetime] = datetime.fromisoformat
+) -> datetime:
+    """Return the time that `read` finds in a text. Raises ValueError for other text.
+
+    A leap second ends a month in UTC; it is read as the second after it. For that, a time without
+    a zone is in `zone`.
+
+    >>> moment("2016-12-31T23:59:60Z").isoformat()
+    '2017-01-01T00:00:00+00:00'
+    """
+    try:
+        return read(text)
+    except ValueError:
+        after = read(_SIXTIETH.sub("59", text, count=1)) + timedelta(seconds=1)
+        there = (after if after.tzinfo else after.replace(tzinfo=zone)).astimezone(UTC)
+        if (there.day, there.hour, there.minute, there.second) != (1, 0, 0, 0):
+            raise
+        return after
+
+
 def unix_seconds(created_at: Any) -> float | None:
     """Return RFC 3339 text, or a number of seconds, as seconds since 1970; None stays None."""
     if isinstance(created_at, str):
-        return datetime.fromisoformat(created_at).timestamp()
+        return moment(created_at).timestamp()
     return None if created_at is None else float(created_at)

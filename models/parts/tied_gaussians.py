@@ -101,22 +101,30 @@ class TiedGaussians(Mixture):
     def fill(self, x: Array) -> Array:
         """Return scaled vectors x (n, d) with each NaN filled in from the row's nearest regime.
 
-        The filled values are mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o): the conditional mean of the
-        missing features (m) given the observed ones (o). The distance is then that of x_o alone.
+        The filled values are the conditional mean of the missing features (m) given the observed
+        ones (o). The distance is then that of x_o alone. With P = Sigma^-1 they are
+
+            mu_m - P_mm^-1 P_mo (x_o - mu_o) = mu_m + Sigma_mo Sigma_oo^-1 (x_o - mu_o).
+
+        The left form solves for the missing features, of which there are mostly few.
         """
         filled = x.astype(np.float64)
-        sigma = self._ridged()
-        patterns, pattern_of = np.unique(np.isnan(x), axis=0, return_inverse=True)
+        hidden = np.isnan(x)
+        means = self.means.astype(np.float64)
+        precision = np.linalg.inv(self._ridged())
+        patterns, pattern_of = np.unique(hidden, axis=0, return_inverse=True)
         for i, m in enumerate(patterns):
-            rows, o = np.flatnonzero(pattern_of.ravel() == i), ~m
+            rows = np.flatnonzero(pattern_of.ravel() == i)
             if not m.any():
                 continue
-            apart = x[rows][:, None, o] - self.means[None, :, o].astype(np.float64)  # (r, C, o)
-            solved = np.linalg.solve(sigma[np.ix_(o, o)], apart.reshape(-1, int(o.sum())).T).T
-            solved = solved.reshape(apart.shape)
-            nearest = (apart * solved).sum(axis=2).argmin(axis=1)
-            own = solved[np.arange(len(rows)), nearest]
-            filled[np.ix_(rows, m)] = self.means[nearest][:, m] + own @ sigma[np.ix_(o, m)]
+            apart = np.where(m, 0.0, x[rows][:, None] - means)  # (r, C, d)
+            pulled = (apart @ precision[:, m]).reshape(-1, int(m.sum()))
+            apart[:, :, m] = -np.linalg.solve(precision[np.ix_(m, m)], pulled.T).T.reshape(
+                *apart.shape[:2], -1
+            )
+            nearest = (apart @ precision * apart).sum(axis=2).argmin(axis=1)
+            own = apart[np.arange(len(rows)), nearest]
+            filled[np.ix_(rows, m)] = means[nearest][:, m] + own[:, m]
         return _float32(filled)
 
 

@@ -17,6 +17,7 @@ from service.problems import (
     Unauthenticated,
     UnknownDetector,
 )
+from service.reread import Reread
 from service.store.api_keys import ApiKeys, State
 
 _log = log.get(__name__)
@@ -149,9 +150,11 @@ class Access:
 
     # Polling the store
 
-    async def run(self, keys: ApiKeys, seconds: float) -> None:
-        """Read the keys every so many seconds until cancelled."""
+    async def run(self, keys: ApiKeys, in_files: Reread[list[Grant]], seconds: float) -> None:
+        """Read the keys of the store and of files every so many seconds until cancelled."""
         while True:
+            if in_files.refresh():
+                self.replace_fixed(in_files.value)
             # If this task ended, revoked keys would stay valid. While the store is away, the keys
             # in memory stay valid, and the watcher reports it.
             with log.tolerated(_log, "reading the API keys failed", StoreUnavailable):
@@ -176,6 +179,13 @@ class Access:
             )
             return
         self.adopt(*await keys.read())
+
+    def replace_fixed(self, fixed: Iterable[Grant]) -> None:
+        """Replace the keys from files by `fixed`."""
+        others = {name: grant for name, grant in self._grants.items() if name not in self._fixed}
+        self._fixed = {grant.id: grant for grant in fixed}
+        self._grants = others | self._fixed
+        self._remembered.clear()
 
     def adopt(self, state: State, grants: Iterable[Grant]) -> None:
         """Replace the keys in memory by `grants` and the keys from files."""

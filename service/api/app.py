@@ -44,8 +44,9 @@ from service.api.routes import (
     v2,
     versions,
 )
-from service.domain.api_key import fixed
+from service.domain.api_key import Grant, fixed
 from service.problems import StoreUnavailable
+from service.reread import Reread
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
 from service.settings import Settings, is_loopback
@@ -98,8 +99,9 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
         raise ValueError(
             "ANAMNESIS_REDIS_URL is not set. Set it, or use `anamnesis up`, which starts a store."
         )
+    in_files = Reread("API keys in files", functools.partial(fixed, settings))
     access = Access(
-        fixed(settings), may_be_open=is_loopback(settings.host), insecure=settings.insecure
+        in_files.value, may_be_open=is_loopback(settings.host), insecure=settings.insecure
     )
     hosts = Hosts(settings)
     budget = BodyBudget(settings.bodies_max_bytes, settings.max_body_bytes)
@@ -116,7 +118,7 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
         app.state.parts = made
         # The connections serve some requests themselves, with the lane and the settings.
         lane = Lane(made.champions, made.scoring, access, hosts, budget)
-        async with _lifetime(made):
+        async with _lifetime(made, in_files):
             yield {"lane": lane, "settings": settings}
 
     app = FastAPI(
@@ -145,7 +147,7 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _lifetime(made: Parts) -> AsyncIterator[None]:
+async def _lifetime(made: Parts, in_files: Reread[list[Grant]]) -> AsyncIterator[None]:
     """Load the champions and run the tasks of the process. At the end, close what is open."""
     tasks: list[asyncio.Task[None]] = []
     keys, seconds = made.stores.api_keys, made.settings.poll_seconds
@@ -159,7 +161,7 @@ async def _lifetime(made: Parts) -> AsyncIterator[None]:
         except (StoreUnavailable, TimeoutError):
             await made.watcher.restore()
         runs = (
-            made.access.run(keys, seconds),
+            made.access.run(keys, in_files, seconds),
             made.watcher.run(),
             made.reporter.run(),
             made.metrics.run(),

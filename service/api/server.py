@@ -5,16 +5,21 @@ import contextlib
 import gc
 import signal
 import socket
+import ssl
 from collections.abc import Generator, Iterable
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
 
 from service.api.app import create_app
 from service.api.fast_lane.connection import HttpProtocol
+from service.certificate import check_certificate
+from service.reread import Reread
 from service.settings import Settings
 
 _SWEEP_TICKS = 5  # ticks of 0.1 s between two checks for slow connections
+_CERTIFICATE_TICKS = 20  # ticks of 0.1 s between two checks for another certificate
 _ACCEPTED_AT_ONCE = 8  # connections that the only API process accepts in one turn of the event loop
 
 
@@ -23,7 +28,14 @@ class Server(uvicorn.Server):
 
     uvicorn itself raises the signal again after draining. A supervisor (ours, systemd, an
     orchestrator) would take that for a crash.
+
+    New connections get a new certificate within seconds after its files were replaced.
     """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+        self._certificate = Reread("certificate", partial(check_certificate, settings))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -50,7 +62,7 @@ class Server(uvicorn.Server):
         gc.unfreeze()
 
     async def on_tick(self, counter: int) -> bool:
-        """Run uvicorn's tick. Every half second also close slow connections."""
+        """Run uvicorn's tick. Also close slow connections, and read a new certificate."""
         if counter % _SWEEP_TICKS == 0:
             now = asyncio.get_running_loop().time()
             # With the fast lane off, uvicorn's own connections handle slow peers themselves.
@@ -63,7 +75,14 @@ class Server(uvicorn.Server):
                 connection.sweep(now)
             if ours:
                 _drop_unread(ours, ours[0].settings.unsent_max_bytes)
+        if counter % _CERTIFICATE_TICKS == 0 and self.config.ssl is not None:
+            self._read_certificate(self.config.ssl)
         return await super().on_tick(counter)
+
+    def _read_certificate(self, context: ssl.SSLContext) -> None:
+        """Let new connections get the certificate in the files, if it was replaced."""
+        if self._certificate.refresh():
+            context.load_cert_chain(self._settings.tls_cert or "", self._settings.tls_key)
 
 
 def _drop_unread(connections: Iterable[HttpProtocol], most: int) -> None:
@@ -100,7 +119,7 @@ def configured(app: FastAPI, settings: Settings) -> Server:
         timeout_keep_alive=max(1, round(settings.idle_seconds)),
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
     )
-    return Server(config)
+    return Server(config, settings)
 
 
 def descriptors(listener: socket.socket, settings: Settings) -> list[socket.socket]:

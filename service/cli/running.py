@@ -6,8 +6,8 @@ import httpx
 import typer
 
 from service import addresses, log
+from service.certificate import own
 from service.cli.release import release
-from service.processes.certificate import own
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.supervisor import Supervisor
 from service.settings import Settings

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from models.categories import LONGEST_WORD
 from service.domain.months import in_english
 from service.domain.words import SEEN
-from service.timestamps import EARLIEST, LATEST
+from service.timestamps import EARLIEST, LATEST, moment
 
 BLANKS = frozenset(
     {"", "na", "n/a", "n.a.", "k.a.", "nan", "nat", "<na>", "none", "null", "-", "--", "---", "?"}
@@ -240,11 +240,13 @@ class Clock:
             days = timedelta(float(plain(cell)) - _FROM_1899)
             return datetime(1970, 1, 1) + days  # noqa: DTZ001 - the zone is put in later
         if self.form is not None:
-            return datetime.strptime(in_english(cell, self.form), self.form)  # noqa: DTZ007
+            form = self.form
+            read = lambda text: datetime.strptime(text, form)  # noqa: DTZ007, E731
+            return moment(in_english(cell, form), self.zone, read)
         try:
             value = float(cell)
         except ValueError:
-            return datetime.fromisoformat(cell.replace(" UTC", "+00:00"))
+            return moment(cell.replace(" UTC", "+00:00"), self.zone)
         if cell[:2] in {"19", "20"} and cell.isdigit() and len(cell) in _COMPACT:
             with contextlib.suppress(ValueError):
                 return datetime.strptime(cell, _COMPACT[len(cell)])  # noqa: DTZ007
@@ -252,12 +254,12 @@ class Clock:
 
     def _time(self, cell: str, latest: Latest | None) -> tuple[float, bool]:
         """Return the time in a cell, and whether this local time exists twice."""
-        moment = self._moment(cell)
-        if isinstance(moment, float):
-            return moment, False
-        if moment.tzinfo or self.zone is UTC:
-            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp(), False
-        local = moment.replace(tzinfo=self.zone)
+        at = self._moment(cell)
+        if isinstance(at, float):
+            return at, False
+        if at.tzinfo or self.zone is UTC:
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp(), False
+        local = at.replace(tzinfo=self.zone)
         first, second = local.timestamp(), local.replace(fold=1).timestamp()
         if first >= second:  # if clocks are set forward, `second` is the earlier one
             return first, False

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.problems import BadVectors
-from service.timestamps import EARLIEST, LATEST
+from service.timestamps import EARLIEST, LATEST, moment
 
 LONGEST = 128  # bytes of a source, and of an id
 
@@ -103,8 +103,8 @@ def parse_times(values: Sequence[Any]) -> NDArray[np.float64]:
 
 def _time(value: Any) -> float:
     if isinstance(value, str):
-        moment = datetime.fromisoformat(value.strip().upper())  # RFC 3339 allows t and z
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        at = moment(value.strip().upper())  # RFC 3339 allows t and z
+        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError
     return float(value)

@@ -17,10 +17,10 @@ import httpx
 
 from service import log
 from service.addresses import shown
+from service.certificate import check_certificate, own
 from service.domain.api_key import fixed
 from service.problems import StoreUnavailable
 from service.processes import spawn
-from service.processes.certificate import check_certificate, own
 from service.processes.child import API_VARIABLES, Child, Restarts
 from service.processes.data_directory import StoreFailed
 from service.processes.embedded_store import EmbeddedStore

@@ -21,6 +21,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, RedisError, Respo
 
 from service.problems import SILENT, StoreUnavailable
 from service.store.redis_keys import NOTIFY, REPLICATED
+from service.store.secret_files import credentials, share_context
 from service.store.sentinel import is_watched, master_pool
 
 Connection = Redis  # other subpackages use this name in type annotations
@@ -51,7 +52,8 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
     Every single call answers or fails within `deadline` seconds. Blocking reads and subscriptions
     need their own client with a longer deadline.
     """
-    options: dict[str, Any] = {
+    url, named = credentials(url)
+    options: dict[str, Any] = named | {
         "max_connections": POOL,
         "timeout": deadline,
         "socket_timeout": deadline,
@@ -63,8 +65,10 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
         "driver_info": None,  # saves two round trips for each connection
     }
     if is_watched(url):
-        return Redis.from_pool(master_pool(url, deadline=deadline, **options))
-    pool = BlockingConnectionPool.from_url(url, **options)
+        pool: Any = master_pool(url, deadline=deadline, **options)
+    else:
+        pool = BlockingConnectionPool.from_url(url, **options)
+    share_context(pool)
     return Redis.from_pool(pool)
 
 
@@ -195,6 +199,13 @@ class Script:
             return await redis.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:  # the script did not run, so a repetition is safe
             return await redis.eval(self.source, len(keys), *keys, *args)
+
+
+async def store_time(redis: Redis) -> float:
+    """Return the store's time in seconds since 1970. Raises StoreUnavailable."""
+    client: Any = redis
+    seconds, microseconds = await ask(redis, client.time())
+    return float(seconds) + float(microseconds) / 1e6
 
 
 async def replicated(redis: Redis, replicas: int) -> None:

@@ -23,6 +23,7 @@ class StoreHealth:
         self.worker_heartbeat: float | None = None
         self.work: Work | None = None
         self._settings = settings
+        self._address = shown(settings.store_url() or "")
         self._durable = False
         self._why_away: str | None = None  # the reason that was logged last
 
@@ -60,7 +61,7 @@ class StoreHealth:
     def away(self, why: str) -> None:
         """Note that the store does not answer."""
         if self.redis_up or self._why_away is None:
-            _log.warning("store away", store=shown(self._settings.store_url() or ""), why=why)
+            _log.warning("store away", store=self._address, why=why)
         self._why_away = why
         self.redis_up = self._durable = False  # another server may come back
 

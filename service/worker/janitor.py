@@ -13,7 +13,7 @@ from service.domain.incident import arrival
 from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
 from service.store import adapters
-from service.store.connection import Connection
+from service.store.connection import Connection, store_time
 from service.store.due_index import DueIndex
 from service.store.erasure import Erasure
 from service.store.incidents import Incidents
@@ -35,6 +35,7 @@ class Janitor:
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
         self._kept_bytes = settings.buffer_max_bytes
+        self._redis = redis
         self._detectors = adapters.detectors(settings, redis)
         self._due = DueIndex(redis)
         self._erasure = Erasure(redis)
@@ -76,14 +77,14 @@ class Janitor:
         if detector.parked:
             await self._quarantine.resume(detector.name)
         if detector.quarantined and detector.config.admission == "hold_novel":
-            await self._release_novel(detector, time.time())
+            await self._release_novel(detector)
         seen = (detector.uid, detector.generation, detector.last_version)
         before, at = self._pruned.get(detector.name, (None, 0.0))
         if before != seen or time.monotonic() - at >= _PRUNE_SECONDS:
             await self._registry.prune(detector.name)
             self._pruned[detector.name] = (seen, time.monotonic())
 
-    async def _release_novel(self, detector: Detector, now: float) -> None:
+    async def _release_novel(self, detector: Detector) -> None:
         """Release novel rows that have waited as long as the config says.
 
         Rows of a fault are not released. A fault is an incident that a person confirmed.
@@ -93,6 +94,7 @@ class Janitor:
         if wait is None or time.monotonic() - last < _RELEASE_SECONDS:
             return
         self._released[name] = time.monotonic()
+        now = await store_time(self._redis)  # the store dates the rows
         novel = [
             (entry.id, at)
             for entry in await self._quarantine.list(name)

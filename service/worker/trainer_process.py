@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ _LOOK_SECONDS = 0.1
 _START_SECONDS = 60.0  # time to load torch from a cold disk
 # Share of one processor; a silent child that sleeps and uses less is idle.
 _IDLE = 0.01
+# By the clock a training may take this many times its limit, while others use the processors.
+_STARVED = 4.0
 _KEPT_SHARE = 0.5  # share of its memory limit; a child that holds more between jobs is replaced
 _READ_LIMIT = 2**20
 
@@ -47,7 +50,7 @@ class Trainer:
         self._command = tuple(command or python("service.trainer", str(threads), device))
         self._memory_bytes = memory_bytes
         self._stall_seconds = stall_seconds
-        self._seconds = seconds
+        self._seconds, self._threads = seconds, threads
         self._child: asyncio.subprocess.Process | None = None
         self._ready = False
 
@@ -121,19 +124,41 @@ class Trainer:
         await self._watched(self._child.stdin.drain(), self._stall_seconds)
 
     async def _outcome(self, report: Callable[[Progress], None]) -> Trained | Failed:
+        """Return the child's last reply. Raises TrainingError if it takes too long.
+
+        On a busy machine a good training may get little of the processor. So it may last until its
+        threads have had the time of the limit, or for a few times the limit by the clock.
+        """
+        assert self._child is not None
+        pid, began, reading = (
+            self._child.pid,
+            time.monotonic(),
+            asyncio.create_task(self._last_reply(report)),
+        )
+        spent_before, left = processor_seconds(pid), self._seconds
         try:
-            async with asyncio.timeout(self._seconds):
-                while True:
-                    reply = await self._next_reply(self._stall_seconds)
-                    if isinstance(reply, Trained | Failed):
-                        return reply
-                    if isinstance(reply, Progress):
-                        report(reply)
-        except TimeoutError:
-            raise TrainingError(
-                f"the training took longer than {self._seconds:g} s, the limit in "
-                "ANAMNESIS_TRAINING_SECONDS"
-            ) from None
+            while left > 0:
+                await asyncio.wait({reading}, timeout=max(left, _LOOK_SECONDS))
+                if reading.done():
+                    return reading.result()
+                spent = processor_seconds(pid) - spent_before
+                lasted = time.monotonic() - began
+                left = min(self._seconds - spent / self._threads, _STARVED * self._seconds - lasted)
+        finally:
+            reading.cancel()
+        raise TrainingError(
+            f"the training took longer than {self._seconds:g} s, the limit in "
+            f"ANAMNESIS_TRAINING_SECONDS: {lasted:.0f} s by the clock, {spent:.0f} s of processor "
+            "time"
+        )
+
+    async def _last_reply(self, report: Callable[[Progress], None]) -> Trained | Failed:
+        while True:
+            reply = await self._next_reply(self._stall_seconds)
+            if isinstance(reply, Trained | Failed):
+                return reply
+            if isinstance(reply, Progress):
+                report(reply)
 
     async def _next_reply(self, patience: float) -> Reply:
         assert self._child is not None

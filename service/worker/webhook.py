@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import partial
 
 import httpx
 
 from service import log
 from service.domain.webhook_message import Message, headers, secrets_of
+from service.reread import Reread
 from service.settings import BadSettings, Settings, variable
 from service.store.connection import Connection
 from service.store.leases import Lease
@@ -32,7 +34,7 @@ class Receiver:
     """The receiver's URL, the secrets that sign messages, and the bounds."""
 
     url: str
-    secrets: tuple[bytes, ...]
+    secrets: Reread[tuple[bytes, ...]]
     per_minute: int
     seconds: float
 
@@ -41,17 +43,21 @@ class Receiver:
         """Return the receiver that the settings name. Raises BadSettings for a bad secret."""
         if settings.webhook_url is None:
             return None
-        name = "webhook_secret_file"
-        secrets: tuple[bytes, ...] = ()
-        if settings.webhook_secret_file is not None:
-            text = settings.text(name)
-            try:
-                secrets = secrets_of(text)
-            except ValueError as error:
-                raise BadSettings(f"{variable(name)}: {error}") from None
+        secrets = Reread("the webhook's secrets", partial(_secrets, settings))
         return cls(
             settings.webhook_url, secrets, settings.webhook_per_minute, settings.webhook_seconds
         )
+
+
+def _secrets(settings: Settings) -> tuple[bytes, ...]:
+    name = "webhook_secret_file"
+    if settings.webhook_secret_file is None:
+        return ()
+    text = settings.text(name)
+    try:
+        return secrets_of(text)
+    except ValueError as error:
+        raise BadSettings(f"{variable(name)}: {error}") from None
 
 
 class Webhook:
@@ -136,7 +142,8 @@ class Webhook:
 
     async def _send(self, message: Message) -> httpx.Response:
         """Return the answer without its body. That is not read: it may be endless."""
-        sent = headers(message, self._receiver.secrets, int(time.time()))
+        self._receiver.secrets.refresh()
+        sent = headers(message, self._receiver.secrets.value, int(time.time()))
         request = self._client.build_request(
             "POST", self._receiver.url, content=message.body, headers=sent
         )

@@ -16,8 +16,8 @@ from models import Version
 from service.api.app import create_app
 from service.api.context import Parts
 from service.api.server import configured
+from service.certificate import own
 from service.domain.version_record import GateRecord, NewRecord, ThresholdRecord
-from service.processes.certificate import own
 from service.settings import Settings
 from service.store.retrainings import Retrainings
 from tests.waiting import until

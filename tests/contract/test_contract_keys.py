@@ -4,12 +4,14 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from models import Version
 from service.api import request_bodies
@@ -577,3 +579,28 @@ def fields(document: Any) -> Iterator[str]:
     elif isinstance(document, list | tuple):
         for value in document:
             yield from fields(value)
+
+
+async def test_a_replaced_key_file_is_read_without_a_restart(
+    store_url: str, tmp_path: Path
+) -> None:
+    """The new key is valid and the old one is not; a file that holds no key changes nothing."""
+    file, old, new = tmp_path / "admin", "a" * 40, "b" * 40
+    file.write_text(old)
+    async with running(store_url, poll_seconds=0.05, admin_key_file=file) as api:
+
+        async def status(key: str) -> int:
+            headers = {"authorization": f"Bearer {key}"}
+            return (await api.http.get("/v1/keys", headers=headers)).status_code
+
+        assert (await status(old), await status(new)) == (200, 401)
+        with capture_logs() as lines:
+            file.write_text("short")
+            await until(lambda: any("not read again" in line["event"] for line in lines))
+        assert (await status(old), await status(new)) == (200, 401)
+        file.write_text(new)
+
+        async def replaced() -> bool:
+            return (await status(old), await status(new)) == (401, 200)
+
+        await until(replaced)

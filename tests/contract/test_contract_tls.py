@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis import Redis as BlockingRedis
 from redis.exceptions import RedisError
+from structlog.testing import capture_logs
 
 from models import Version
 from service.settings import Settings
@@ -157,3 +158,53 @@ async def test_an_untrusted_store_counts_as_away(secured: tuple[int, Path], tmp_
                 return not api.parts.watcher.health.redis_up
 
             await until(away)
+
+
+async def test_another_authority_of_the_store_is_read_without_a_restart(
+    secured: tuple[int, Path], tmp_path: Path
+) -> None:
+    """A process that started with an old authority and password reaches the store with new ones."""
+    port, cert = secured
+    authorities, password = tmp_path / "ca.pem", tmp_path / "password"
+    authorities.write_bytes(self_signed(tmp_path / "other")[0].read_bytes())
+    password.write_text("an old password")
+    files = {"redis_password_file": password, "redis_ca_file": authorities}
+    url = f"rediss://anamnesis@localhost:{port}/0"
+    async with running(url, poll_seconds=0.1, **files) as api:
+
+        async def up() -> bool:
+            return api.parts.watcher.health.redis_up
+
+        assert not await up()
+        authorities.write_bytes(cert.read_bytes())
+        password.write_text(PASSWORD)
+        await until(up)
+
+
+async def test_a_new_certificate_is_served_without_a_restart(
+    store_url: str, tmp_path: Path
+) -> None:
+    """New connections get the new certificate once it and its key fit each other."""
+    cert, key = self_signed(tmp_path / "ours")
+    new_cert, new_key = self_signed(tmp_path / "new")
+    async with running(store_url, poll_seconds=0.1, tls_cert=cert, tls_key=key) as api:
+
+        async def serves(trusted: Path) -> bool:
+            context = ssl.create_default_context(cafile=trusted)
+            async with httpx.AsyncClient(verify=context, trust_env=False) as http:
+                try:
+                    await http.get(f"https://localhost:{api.port}/healthz")
+                except httpx.ConnectError:
+                    return False
+                return True
+
+        old = tmp_path / "old.pem"
+        shutil.copy(cert, old)
+        assert await serves(old)
+        shutil.copy(new_cert, cert)
+        with capture_logs() as lines:
+            await until(lambda: any("not read again" in line["event"] for line in lines))
+        assert await serves(old)
+        shutil.copy(new_key, key)
+        await until(lambda: serves(new_cert))
+        assert not await serves(old)

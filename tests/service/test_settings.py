@@ -1,5 +1,7 @@
 """Settings: an empty value is unset, unless it protects something."""
 
+import os
+
 import pytest
 
 from service.settings import BadSettings, Settings
@@ -8,6 +10,13 @@ GUARDS = (
     "ADMIN_KEY_FILE", "KEY_FILE", "METRICS_KEY_FILE", "REDIS_PASSWORD_FILE", "SIGNING_KEY_FILE",
     "TLS_CERT", "TLS_KEY", "TRUSTED_KEYS_FILE", "WEBHOOK_SECRET_FILE",
 )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_settings(monkeypatch):
+    """Remove the variables of whoever runs the tests, such as ANAMNESIS_DATA of the benchmarks."""
+    for name in [name for name in os.environ if name.startswith("ANAMNESIS_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))

@@ -45,7 +45,7 @@ def parse(span: str | None, start: str | None, end: str | None, now: float) -> T
     if start and end:
         try:
             first, last = unix_seconds(start), unix_seconds(end)
-        except ValueError:
+        except (ValueError, OverflowError):
             first = last = None
         if first is not None and last is not None and first < last:
             return TimeRange(first, last, None)

@@ -82,6 +82,17 @@ def test_a_filled_row_has_the_distance_of_its_observed_features() -> None:
     np.testing.assert_allclose(MahalanobisScore(tied)(filled), [0.5 * apart @ solved], rtol=1e-4)
 
 
+def test_a_fill_solves_for_the_missing_features_alone(monkeypatch) -> None:
+    """An explanation fills 16 single gaps a row: each must not cost a matrix of all features."""
+    rng, solve, sizes = np.random.default_rng(0), np.linalg.solve, []
+    tied = TiedGaussians.with_ridge(np.ones(2), rng.normal(size=(2, 40)), np.eye(40))
+    x = tied.sample(8, rng)
+    x[np.arange(8), np.arange(8)] = NAN
+    monkeypatch.setattr(np.linalg, "solve", lambda a, b: (sizes.append(len(a)), solve(a, b))[1])
+    assert np.isfinite(tied.fill(x)).all()
+    assert set(sizes) == {1}
+
+
 def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:
     """Halved scores are doubled, beyond the largest too; between gap counts it interpolates."""
     whole = np.linspace(0, 100, 101)

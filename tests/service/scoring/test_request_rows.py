@@ -16,7 +16,7 @@ from models.columns import Column
 from models.context import Context, derive
 from service.domain.champion import Champion
 from service.domain.row_labels import RowLabels, parse_times
-from service.problems import Problem
+from service.problems import BadVectors, Problem
 from service.scoring.champions import Champions
 from service.scoring.core import Judged, Scoring
 from service.scoring.request import ScoreRequest
@@ -244,6 +244,24 @@ def test_times_may_have_small_letters():
     """RFC 3339 allows `t` and `z` in a time."""
     small, large = parse_times(["2026-01-01t00:00:00.5z", "2026-01-01T00:00:00.5Z"])
     assert small == large == 1_767_225_600.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T23:59:60Z",
+        "2016-12-31T23:59:60.000z",
+        "2016-12-31T15:59:60-08:00",
+        "2017-01-01T05:29:60+05:30",
+        "2016-12-31 23:59:60",
+    ],
+)
+def test_a_leap_second_is_the_second_after_it(text: str):
+    """RFC 3339 allows the second 60 at the end of a month in UTC, and nowhere else."""
+    assert parse_times([text, "2017-01-01T00:00:00Z"]).tolist() == [1_483_228_800.0] * 2
+    for other in ("2016-12-31T22:59:60Z", "2016-12-30T23:59:60Z", "2016-12-31T23:59:61Z"):
+        with pytest.raises(BadVectors, match="time is not valid"):
+            parse_times([other])
 
 
 def test_an_unrecorded_request_reaches_no_recorder(champions):

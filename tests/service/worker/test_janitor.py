@@ -124,18 +124,25 @@ async def test_an_interrupted_release_is_completed(redis: Redis, stored: Stored,
     assert ((await stored.get()).buffered, (await stored.get()).parked) == (80, 0)
 
 
-async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: Stored):
-    """Novel rows are released after the config's time, except those of a confirmed incident."""
+async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: Stored, monkeypatch):
+    """Novel rows are released after the config's time, except those of a confirmed incident.
+
+    The time is the store's: a worker whose clock is a day ahead or behind releases none earlier or
+    later.
+    """
     verdict = Verdict(1, np.zeros(4, bool), np.ones(4, bool), 0, NOVEL, {})
     await stored.make(admission="hold_novel")
     await stored.buffer.ingest("pump", matrix(4), verdict=verdict)
     await _janitor(redis).tick()
     assert (await stored.get()).quarantined == 4
     await stored.make(admission="hold_novel", release_after_seconds=3600)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + 86_400)
     await _janitor(redis).tick()
     assert (await stored.get()).quarantined == 4
+    monkeypatch.setattr(time, "time", lambda: right() - 86_400)
     await stored.make(admission="hold_novel", release_after_seconds=0.001)
-    fault, now = Incident("i1-0", "", 0.0, 1.0, 2.0, 1e-4, 1, 1, 1), time.time()
+    fault, now = Incident("i1-0", "", 0.0, 1.0, 2.0, 1e-4, 1, 1, 1), right()
     row = KeptRow(f"{round(now * 1000)}-0", now, 2.0, 1e-4, 9.0, b"")
     lease = await stored.leases.acquire("pump", 30.0, role="monitor")
     incidents = Incidents(redis)

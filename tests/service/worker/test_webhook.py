@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,8 @@ import pytest
 from service.domain.incident import Incident
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message, message, signature
+from service.reread import Reread
+from service.settings import Settings
 from service.store.incidents import FollowedState, Incidents, StepChanges
 from service.store.leases import Lease
 from service.store.messages import Messages
@@ -25,6 +28,11 @@ from tests.service.stored import Stored
 
 pytestmark = pytest.mark.anyio
 SECRET = b"0123456789abcdef"
+
+
+def secrets(*given: bytes) -> Reread[tuple[bytes, ...]]:
+    """Return secrets as a worker reads them."""
+    return Reread("secrets", lambda: given)
 
 
 class Post:
@@ -50,7 +58,12 @@ class Post:
 
     def sender(self, **more: Any) -> Webhook:
         """Return a sender of this receiver's messages."""
-        given = {"url": "http://pager/", "secrets": (SECRET,), "per_minute": 600, "seconds": 60.0}
+        given = {
+            "url": "http://pager/",
+            "secrets": secrets(SECRET),
+            "per_minute": 600,
+            "seconds": 60.0,
+        }
         client = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
         receiver = Receiver(**(given | more))
         return Webhook(receiver, self.stored.redis, lambda: [self.lease], client)
@@ -254,9 +267,28 @@ async def receiver(
         server.close()
 
 
-def sender_to(post: Post, url: str, *secrets: bytes) -> Webhook:
+def sender_to(post: Post, url: str, *given: bytes) -> Webhook:
     """Return a sender with its own client."""
-    return Webhook(Receiver(url, secrets, 600, 60.0), post.stored.redis, lambda: [post.lease])
+    receiver = Receiver(url, secrets(*given), 600, 60.0)
+    return Webhook(receiver, post.stored.redis, lambda: [post.lease])
+
+
+async def test_a_replaced_secret_signs_the_next_message(post: Post, tmp_path: Path) -> None:
+    """A worker reads its secrets again; while they cannot be used, the old ones sign."""
+    file = tmp_path / "secrets"
+    file.write_bytes(SECRET)
+    settings = Settings(webhook_url="http://pager/", webhook_secret_file=file)
+    receiver = Receiver.of(settings)
+    assert receiver is not None
+    sender = post.sender(secrets=receiver.secrets)
+    for secret, signed_by in ((SECRET, SECRET), (b"short", SECRET), (b"n" * 24, b"n" * 24)):
+        file.write_bytes(secret)
+        await post.store_messages((f"i{len(post.requests)}", "opened"))
+        await sender.tick()
+        sent = post.requests[-1]
+        copy = Message(sent.headers["webhook-id"], "", 0.0, sent.content)
+        at = int(sent.headers["webhook-timestamp"])
+        assert sent.headers["webhook-signature"] == f"v1,{signature(copy, signed_by, at)}"
 
 
 async def test_a_receiver_verifies_a_message_by_the_specification(post: Post) -> None:

@@ -1,19 +1,23 @@
-"""Checks the API's certificate at the start, and lets the other processes trust it."""
+"""Checks the API's certificate and its key, and lets the other processes trust it."""
 
 import ssl
 
 from service.settings import BadSettings, Settings
 
 
-def check_certificate(settings: Settings) -> None:
-    """Raise BadSettings unless the API can serve HTTPS with the files that the settings name."""
+def check_certificate(settings: Settings) -> tuple[bytes, ...]:
+    """Return the content of the files of the certificate, none if the settings name none.
+
+    Raises BadSettings if the API cannot serve HTTPS with them.
+    """
     if settings.tls_cert is None:
         if settings.tls_key is not None:
             raise BadSettings("ANAMNESIS_TLS_KEY is set, and ANAMNESIS_TLS_CERT is not")
-        return
+        return ()
     files = ["tls_cert"] if settings.tls_key is None else ["tls_cert", "tls_key"]
+    contents = tuple(settings.content(name) for name in files)
     # OpenSSL would wait for the content of an empty named pipe.
-    unusable = any(not settings.content(name) for name in files)
+    unusable = not all(contents)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # Without a password here OpenSSL would ask for one at the terminal.
@@ -27,6 +31,7 @@ def check_certificate(settings: Settings) -> None:
             f"{settings.tls_key or 'the key in it'} are not a certificate (PEM) with its key; "
             "the key must have no password"
         )
+    return contents
 
 
 def own(settings: Settings) -> ssl.SSLContext | bool:

@@ -1,0 +1,42 @@
+"""Content of files that may be replaced while a process runs, such as a Secret of Kubernetes."""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from service import log
+from service.settings import BadSettings
+
+_log = log.get(__name__)
+
+T = TypeVar("T")
+
+
+class Reread(Generic[T]):
+    """What `read` makes of its files. It is read at once, and again at each `refresh`.
+
+    `read` raises BadSettings if the files cannot be used. At the start that error is raised. Later
+    the last good value stays, and the log says why, once.
+    """
+
+    def __init__(self, what: str, read: Callable[[], T]) -> None:
+        self.value = read()
+        self._what, self._read = what, read
+        self._why: str | None = None
+
+    def refresh(self) -> bool:
+        """Read the files again. Return whether the value has changed."""
+        try:
+            value = self._read()
+        except BadSettings as error:
+            if str(error) != self._why:
+                self._why = str(error)
+                _log.warning(
+                    f"{self._what} not read again; the old one stays in use", why=str(error)
+                )
+            return False
+        self._why = None
+        if value == self.value:
+            return False
+        self.value = value
+        _log.info(f"{self._what} read again")
+        return True

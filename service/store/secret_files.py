@@ -1,0 +1,86 @@
+"""What a new connection reads again from files, so that a rotated secret needs no restart.
+
+An address may name the file of its password, or of the whole address, in its query. `Settings`
+writes it there. Neither the user nor redis-py sees these parameters.
+"""
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from redis.asyncio.connection import ConnectionPool, SSLConnection
+from redis.credentials import CredentialProvider
+from redis.exceptions import ConnectionError  # noqa: A004 - the base class of what it says
+
+from service.addresses import PASSWORD_FILE, URL_FILE, without_files
+from service.settings_file import content
+
+
+class FileCredentials(CredentialProvider):
+    """The user's name and password for a new connection; `password` reads the password."""
+
+    def __init__(self, user: str, file: Path, *, holds_url: bool) -> None:
+        self._user, self._file, self._holds_url = user, file, holds_url
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Read the file. Raises ConnectionError of redis-py if there is no password in it.
+
+        At any other error redis-py would keep the connection, which is not authenticated.
+        """
+        try:
+            text = content(self._file).decode().strip()
+            user, password = self._user, text
+            if self._holds_url:
+                user, _, quoted = urlsplit(text).netloc.rpartition("@")[0].partition(":")
+                user, password = unquote(user), unquote(quoted)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not text, or no address"
+            raise ConnectionError(f"{self._file} cannot be read: {why}") from None
+        if not password:
+            raise ConnectionError(f"{self._file} has no password")
+        return (user, password) if user else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Do what `get_credentials` does. The file is small, and the loop waits for it."""
+        return self.get_credentials()
+
+
+def credentials(url: str) -> tuple[str, dict[str, Any]]:
+    """Return the address as redis-py knows it, and redis-py's options for the files it named."""
+    plain, files = without_files(url)
+    if not files:
+        return url, {}
+    parts = urlsplit(plain)
+    user, _, place = parts.netloc.rpartition("@")
+    name = unquote(user.partition(":")[0])
+    file = Path(files.get(PASSWORD_FILE) or files[URL_FILE])
+    provider = FileCredentials(name, file, holds_url=PASSWORD_FILE not in files)
+    return parts._replace(netloc=place).geturl(), {"credential_provider": provider}
+
+
+class _SharedContext:
+    """A TLS connection that shares its context with its pool.
+
+    redis-py reads the system's authorities for each connection, which takes tens of milliseconds
+    of the event loop. Here they are read once, and again after a file that they name has changed.
+    """
+
+    made: tuple[Any, Any] = (None, None)  # of the pool: what its files were, and the context
+
+    def _connection_arguments(self) -> Any:
+        """Return redis-py's arguments of a new connection."""
+        ours: Any = self
+        files = [Path(file).stat() for file in (ours.ca_certs, ours.certfile, ours.keyfile) if file]
+        seen = [(file.st_mtime_ns, file.st_ino, file.st_size) for file in files]
+        if ours.made[0] != seen:
+            ours.ssl_context.context = None
+            type(ours).made = seen, ours.ssl_context.get()
+        ours.ssl_context.context = ours.made[1]
+        return super()._connection_arguments()  # type: ignore[misc]
+
+
+def share_context(pool: ConnectionPool) -> None:
+    """Let the TLS connections of `pool` share one context."""
+    made = pool.connection_class
+    if issubclass(made, SSLConnection):
+        pool.connection_class = type("SharedContext", (_SharedContext, made), {})
