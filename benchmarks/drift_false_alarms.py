@@ -55,13 +55,15 @@ def stream(n, length, seed):
     p = p_values(calibration, quiet)
     for start in range(0, length, HOLD):
         change.update(p[start : start + HOLD])
-        adwin |= change.verdict()["alarm"]
+        adwin |= change.verdict().alarm
     delays, adwin_delays = [], []
     for shift in SHIFTS:
         moved = rng.normal(shift, 1.0, size=WAIT)
         path = Martingale.from_dict(martingale.to_dict()).update(moved)
         delays.append(None if crossed else first_true(path >= LIMIT))
-        delay = first_alarm(ChangeTest.from_dict(change.to_dict()), p_values(calibration, moved))
+        test = ChangeTest()
+        test.restore(change.to_dict())
+        delay = first_alarm(test, p_values(calibration, moved))
         adwin_delays.append(None if adwin else delay)
     return crossed, fixed_crossed, adwin, delays, adwin_delays
 
@@ -76,7 +78,7 @@ def first_alarm(change, p):
     """Return after how many p-values ADWIN alarms, in steps of 16, or None."""
     for start in range(0, len(p), 16):
         change.update(p[start : start + 16])
-        if change.verdict()["alarm"]:
+        if change.verdict().alarm:
             return start + 16
     return None
 

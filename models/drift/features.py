@@ -1,8 +1,7 @@
 """Tests which features moved, by a Kolmogorov-Smirnov distance each, and if the input did."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +19,20 @@ _SHARE, _EFFECT = 10, 0.1
 _LEAST_EFFECT = 0.01
 
 
-class FeatureTest:
+class FeatureTest(Windows):
     """The distance between live and reference distribution functions, on the reference's bins.
 
-    The threshold is the larger of two values: the smallest shift that counts, and the distance that
-    sampling alone explains (Dvoretzky-Kiefer-Wolfowitz over all d features, for n live and m
-    reference rows): `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Binning can only make a distance
-    smaller. Rows in time are dependent: the rows of a night are far from those of the whole day.
-    The threshold of a feature is therefore at least 1.25 times the largest distance of a window of
-    its learned normals.
+    `update` takes counts (d, B) of live rows in each bin. The threshold is the larger of two
+    values: the smallest shift that counts, and the distance that sampling alone explains
+    (Dvoretzky-Kiefer-Wolfowitz over all d features, for n live and m reference rows):
+    `sqrt(log(2 d / chance) / 2 * (1/n + 1/m))`. Bins can only make a distance smaller. Rows in time
+    are dependent: the rows of a night are far from those of the whole day. The threshold of a
+    feature is therefore at least 1.25 times the largest distance of a window of its learned
+    normals.
 
-    Among many features that wander, some always go further than they ever did while they were
-    learned. So the input as a whole has moved only if all distances beyond the thresholds sum to at
-    least 0.1 for every ten features. If no feature wanders, 0.01 is enough.
+    Among many features that wander, some always wander further than they did in the learned rows.
+    So the input as a whole has moved only if all distances beyond the thresholds sum to at least
+    0.1 for every ten features. If no feature wanders, 0.01 is enough.
 
     Parameters
     ----------
@@ -53,22 +53,18 @@ class FeatureTest:
         names: Sequence[str],
         wander: NDArray[np.float64],
     ) -> None:
+        super().__init__(expected.shape)
         self._expected = np.cumsum(expected, axis=1)
         self._reference_rows = max(reference_rows, 1)
         self._names = tuple(names)
         self._wander = wander
-        self._windows = Windows(expected.shape)
         independent = bool((BEYOND * wander <= self._least(ROWS)).all())
         tenths = -(-len(expected) // _SHARE)
         self._effect = _LEAST_EFFECT if independent else _EFFECT * tenths
 
-    def update(self, counts: NDArray[np.int64]) -> None:
-        """Add (d, B) counts of live rows; counts of another shape belong to another version."""
-        self._windows.update(counts)
-
     def verdicts(self) -> tuple[tuple[FeatureFinding, ...], Finding]:
         """Return the findings of the worst features, worst first, and that of the whole input."""
-        counts = self._windows.counts
+        counts = self.counts
         rows = int(counts[0].sum()) if len(counts) else 0
         if rows < _LEAST:
             return (), finding(0.0, self._effect)
@@ -88,15 +84,7 @@ class FeatureTest:
         return worst, finding(float(np.maximum(beyond, 0.0).sum()), self._effect)
 
     def _least(self, rows: int) -> float:
-        """Return the least distance from which on `rows` rows of a feature count as moved."""
+        """Return the least distance at which a feature counts as moved after `rows` live rows."""
         d = max(len(self._expected), 1)
         noise = math.log(2 * d / _CHANCE) / 2 * (1 / rows + 1 / self._reference_rows)
         return min(1.0, max(SMALLEST_SHIFT, math.sqrt(noise)))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts of both windows."""
-        return self._windows.to_dict()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s result."""
-        self._windows.restore(state)

@@ -54,8 +54,8 @@ class MixFinding(Struct, frozen=True):
 class Statistics(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The results of all tests; `features` are the worst, worst first.
 
-    `inputs` is how far all features together are beyond their thresholds. It is None in what
-    earlier releases stored.
+    `inputs` is how far all features together are beyond their thresholds; None in a result that an
+    earlier release stored.
     """
 
     martingale: Finding | None = None

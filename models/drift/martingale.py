@@ -17,19 +17,18 @@ _CHUNK = 512  # how many scores are ranked at once, by a (512, 512) comparison
 
 
 def _round(scores: Floats) -> Floats:
-    """Round (n,) scores to 10 significant bits, each alone, so that the rounding adds no bias."""
+    """Round scores (n,) to 10 significant bits."""
     mantissa, exponent = np.frexp(scores)
     # Adding zero turns -0.0 into 0.0; otherwise -0.0 would have a bin of its own.
     whole = np.rint(np.ldexp(mantissa, _SIGNIFICANT_BITS)) + 0.0
-    rounded: Floats = np.ldexp(whole, exponent - _SIGNIFICANT_BITS)
-    return rounded
+    return np.ldexp(whole, exponent - _SIGNIFICANT_BITS)
 
 
 def bets(p: Floats) -> Floats:
-    """Return (n, 8) stakes on (n,) p-values; each column is >= 0 and integrates to 1 over (0, 1].
+    """Return the stakes (n, 8) on p-values (n,); each column is >= 0 and integrates to 1 on (0, 1].
 
-    Column 0 does not bet. The other columns bet on: scores got much higher (powers of p), higher,
-    lower, more spread, less spread.
+    Column 0 does not bet. The powers of p bet that scores became much higher. The last four columns
+    bet that scores became higher, lower, more spread and less spread.
     """
     power = [epsilon * p ** (epsilon - 1) for epsilon in (0.2, 0.4, 0.7)]
     spread = 6 * (p - 0.5) ** 2
@@ -84,17 +83,17 @@ class Multiset:
 class Martingale:
     """Capital that grows only by betting that the scores are no longer exchangeable.
 
-    Each live score gets a smoothed *online* p-value: its rank among the real calibration scores
-    and the live ones before it. Under exchangeability these are independent and uniform, so the
-    capital of any betting scheme is a martingale, and the chance that it *ever* reaches c is at
-    most 1/c (Ville's inequality). The bound holds for one version: a new one needs a new
-    martingale. Measured at c = 100 by `benchmarks/drift_false_alarms.py`, 1,000 streams of 5,000
-    normal scores: 0.7 % crossed with 200 calibration scores, 0.3 % with 1,000; a shift by one
-    standard deviation was found after 43 scores (median).
+    Each live score gets a smoothed online p-value: its rank among the real calibration scores and
+    the live scores before it. If scores are exchangeable, these p-values are independent and
+    uniform. The capital of any betting scheme is then a martingale, and the chance that it ever
+    reaches c is at most 1/c (Ville's inequality). The bound holds for one version; a new version
+    needs a new martingale. `benchmarks/drift_false_alarms.py` measures it at c = 100 on 1,000
+    streams of 5,000 normal scores: 0.7 % cross with 200 calibration scores, 0.3 % with 1,000. A
+    shift by one standard deviation is found after 43 scores (median).
 
-    The scheme is a mixture of bets that may switch (fixed share). Capital at rest starts to bet at
-    the t-th score with chance 1/(t + 20). Without drift the capital then falls like a power of t
-    and not exponentially, so that a late shift is found too.
+    The scheme is a mixture of bets between which capital may switch (fixed share). Capital at rest
+    starts to bet at the t-th score with chance 1/(t + 20). Without drift the capital then falls
+    like a power of t and not exponentially, so that a late shift is found too.
 
     Parameters
     ----------

@@ -1,11 +1,10 @@
 """Compares the live with the learned shares of the regimes that a version knows."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.drift.finding import MixFinding, Presence, RegimeShare, finding
 from models.drift.windows import Windows
@@ -24,21 +23,18 @@ class LearnedRegime(NamedTuple):
     recent: bool
 
 
-class RegimeTest:
+class RegimeTest(Windows):
     """The distance between the live and the learned mix of regimes, without anomalies.
 
-    The distance is the total variation over R regimes. The threshold is the larger of two values:
-    the smallest change that counts, and the distance that sampling n rows alone explains
+    `update` takes counts (R + 1,) of live rows: the anomalies, then the rows of each regime. The
+    distance is the total variation over R regimes. The threshold is the larger of two values: the
+    smallest change that counts, and the distance that sampling n rows alone explains
     (Bretagnolle-Huber-Carol): `sqrt((R log 2 + log(1 / chance)) / (2 n))`.
     """
 
     def __init__(self, known: Sequence[LearnedRegime]) -> None:
         self._known = tuple(known)
-        self._windows = Windows((len(self._known) + 1,))
-
-    def update(self, counts: NDArray[np.int64]) -> None:
-        """Add counts (R + 1,) of live rows: anomalies, then each regime; ignore another shape."""
-        self._windows.update(counts)
+        super().__init__((len(self._known) + 1,))
 
     def verdict(self) -> MixFinding:
         """Return the finding, and the shares and the state of every regime.
@@ -46,7 +42,7 @@ class RegimeTest:
         A `returning` regime is present but was not in the latest experience. `none` is the share of
         live rows that no regime explains. Shares are None while there are too few rows.
         """
-        counts = self._windows.counts
+        counts = self.counts
         rows, explained = int(counts.sum()), int(counts[1:].sum())
         if rows < _LEAST or not explained:
             known = tuple(_share(regime, None) for regime in self._known)
@@ -62,14 +58,6 @@ class RegimeTest:
         mix = finding(0.5 * float(np.abs(live - learned).sum()), threshold)
         none = round(int(counts[0]) / rows, 6)
         return MixFinding(mix.statistic, mix.threshold, mix.alarm, none, known)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts of both windows."""
-        return self._windows.to_dict()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s result."""
-        self._windows.restore(state)
 
 
 def _share(regime: LearnedRegime, live: float | None) -> RegimeShare:

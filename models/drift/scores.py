@@ -3,7 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,8 @@ from models.drift.martingale import Martingale
 
 Floats = NDArray[np.float64]
 
-CROSSING = 100.0  # c: without drift, the chance that a version ever alarms is at most 1/c
-HOLD = 2000  # an alarm is over after this many scores without a new crossing or cut
+CROSSING = 100.0  # c: without drift, the test of a version ever alarms with chance 1/c at most
+HOLD = 2000  # an alarm ends after this many scores without a new crossing or cut
 _SURPRISE_CAP = 10.0  # in nats; ADWIN's bound needs numbers between fixed limits
 _ADWIN_KEPT = 2000  # a restarted worker feeds this many latest inputs to a new ADWIN
 # the smallest change of the mean surprise that counts, in nats; the mean is 1.0 without drift
@@ -26,9 +26,9 @@ class MartingaleTest:
     """The conformal martingale, with an alarm that lasts as long as the drift.
 
     The alarm starts when the capital reaches c. A fresh martingale then starts from the calibration
-    scores alone. It crosses c again and again as long as the drift lasts. The alarm is over after
-    `HOLD` scores without a crossing. The first crossing decides whether a version ever alarms, so
-    the bound 1/c still holds.
+    scores alone. It crosses c again and again as long as the drift lasts. The alarm ends after
+    `HOLD` scores without a crossing. Whether a version ever alarms depends on its first martingale
+    alone, so the bound 1/c still holds.
     """
 
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
@@ -42,7 +42,6 @@ class MartingaleTest:
         """Add (n,) scores in order of arrival."""
         path = self._martingale.update(scores)
         if len(path) and path.max() >= math.log(CROSSING):
-            # The gain in the rest of the batch counts towards the size of the alarm.
             self._peak = max(self._peak or 0.0, float(path.max()))
             self._martingale = Martingale(self._calibration, self._generator)
         elif self._martingale.seen >= HOLD:
@@ -58,7 +57,7 @@ class MartingaleTest:
         return finding(statistic, math.log(CROSSING))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state for `restore`."""
+        """Return the capital's state, and its peak during an alarm."""
         return {"martingale": self._martingale.to_dict(), "peak": self._peak}
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -103,15 +102,12 @@ class ChangeTest:
         kept = np.asarray(self._kept, np.float32)
         return {"kept": kept, "before": self._before, "since": self._since}
 
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Self:
-        """Return a test that continues: a new ADWIN is fed the kept inputs once more."""
-        test = cls()
-        test._kept.extend(np.asarray(state["kept"], np.float64).tolist())
-        for value in test._kept:
-            test._adwin.update(value)
-        test._before, test._since = float(state["before"]), int(state["since"])
-        return test
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `to_dict`'s result: this test's ADWIN gets the kept inputs once more."""
+        self._kept.extend(np.asarray(state["kept"], np.float64).tolist())
+        for value in self._kept:
+            self._adwin.update(value)
+        self._before, self._since = float(state["before"]), int(state["since"])
 
 
 class BurstTest:
@@ -121,8 +117,8 @@ class BurstTest:
     _LEAST = 50  # with fewer vectors no share is reported
 
     def __init__(self) -> None:
-        self._older = (0, 0)
-        self._newer = (0, 0)
+        self._older: tuple[int, ...] = (0, 0)  # anomalies, and scored vectors
+        self._newer: tuple[int, ...] = (0, 0)
 
     def update(self, anomalies: int, scored: int) -> None:
         """Count `anomalies` among `scored` vectors."""
@@ -143,13 +139,9 @@ class BurstTest:
         return finding(anomalies / scored, min(1.0, max(5 * alpha, alpha + 5 * spread, 0.05)))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state for `from_dict`."""
+        """Return the counts of both windows."""
         return {"older": list(self._older), "newer": list(self._newer)}
 
-    @classmethod
-    def from_dict(cls, state: Mapping[str, Any]) -> Self:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `to_dict`'s result."""
-        test = cls()
-        test._older = (int(state["older"][0]), int(state["older"][1]))
-        test._newer = (int(state["newer"][0]), int(state["newer"][1]))
-        return test
+        self._older, self._newer = tuple(state["older"]), tuple(state["newer"])

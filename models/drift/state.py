@@ -3,7 +3,7 @@
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import msgspec
 import numpy as np
@@ -25,13 +25,12 @@ def state_of(
     """Return the state that follows from the findings.
 
     - `none`: nothing to do.
-    - `known_regime`: the input moved, but the model finds it normal; or the mix of known regimes
-      changed, which moves the scores too. There is nothing to learn.
-    - `new_regime`: the scores moved for good, and no mix of known regimes explains it; or many
-      anomalies come while the input moved. Send normal batches of the new regime, or find the
-      fault.
-    - `degraded`: anomalies come in a burst while most of the input has not moved. Do not learn now:
-      the anomalies would become normal.
+    - `known_regime`: the input moved, but the model finds the input normal; or the mix of known
+      regimes changed, which moves the scores too. There is nothing to learn.
+    - `new_regime`: the scores moved, and no mix of known regimes explains why; or many anomalies
+      come while the input moved. Send normal batches of the new regime, or find the fault.
+    - `degraded`: many anomalies come while most of the input has not moved. Do not learn now: the
+      anomalies would become normal.
     """
     if burst:
         return "new_regime" if inputs_moved else "degraded"
@@ -44,11 +43,11 @@ def state_of(
 class Baseline:
     """The reference with which one version's live traffic is compared.
 
-    `calibration` (n,): real calibration scores. `expected` (d, B): shares of the reference in each
-    bin, counted on `reference_rows` rows. `wander` (d,): how far a window of learned normals was
-    from the reference. `score_wander`: how far the scores of such a window were from all scores.
-    `alpha`: the share of normals over the threshold. `regimes`: what the version knows of its
-    regimes; empty if it knows none.
+    `calibration` (n,) are real calibration scores. `expected` (d, B) are the shares of the
+    reference in each bin, counted on `reference_rows` rows. `wander` (d,) is how far a window of
+    learned normals was from the reference, and `score_wander` how far the scores of such a window
+    were from all scores. `alpha` is the share of normals above the threshold. `regimes` is empty if
+    the version knows none.
     """
 
     uid: str
@@ -80,6 +79,14 @@ class Sample:
     regimes: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
+class _Stored(Protocol):
+    """A test whose state is stored between two runs of a worker."""
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+    def restore(self, state: Mapping[str, Any], /) -> None: ...
+
+
 class DriftTests:
     """All drift tests on one version's traffic, and their verdict."""
 
@@ -98,7 +105,7 @@ class DriftTests:
     def update(self, sample: Sample) -> None:
         """Add one summary; scores that are not finite are left out."""
         p_values = sample.p_values[np.isfinite(sample.p_values)]
-        self._wander.update(p_values)
+        self._wander.add(p_values)
         if self._wander.is_inside:
             self._martingale.restart()
         else:
@@ -134,19 +141,22 @@ class DriftTests:
         )
         return Verdict(state, self.baseline.version, statistics)
 
+    @property
+    def _stored(self) -> dict[str, _Stored]:
+        """The tests, by the names under which their states are stored."""
+        return {
+            "martingale": self._martingale,
+            "course": self._wander,
+            "adwin": self._adwin,
+            "burst": self._burst,
+            "features": self._features,
+            "regimes": self._regimes,
+        }
+
     def to_bytes(self) -> bytes:
         """Return the whole state as bytes, for the worker that continues the tests."""
-        state = {
-            "format": FORMAT,
-            "uid": self.baseline.uid,
-            "version": self.baseline.version,
-            "martingale": self._martingale.to_dict(),
-            "course": self._wander.to_dict(),
-            "adwin": self._adwin.to_dict(),
-            "burst": self._burst.to_dict(),
-            "features": self._features.to_dict(),
-            "regimes": self._regimes.to_dict(),
-        }
+        state = {"format": FORMAT, "uid": self.baseline.uid, "version": self.baseline.version}
+        state |= {name: test.to_dict() for name, test in self._stored.items()}
         return msgspec.msgpack.encode(state, enc_hook=_pack)
 
     @classmethod
@@ -160,14 +170,9 @@ class DriftTests:
         same = (FORMAT, baseline.uid, baseline.version)
         if (state.get("format"), state.get("uid"), state.get("version")) != same:
             return drift
-        drift._martingale.restore(state["martingale"])
-        if "course" in state:
-            drift._wander.restore(state["course"])
-        drift._adwin = ChangeTest.from_dict(state["adwin"])
-        drift._burst = BurstTest.from_dict(state["burst"])
-        drift._features.restore(state["features"])
-        if "regimes" in state:
-            drift._regimes.restore(state["regimes"])
+        for name, test in drift._stored.items():
+            if name in state:  # an earlier release has fewer tests
+                test.restore(state[name])
         return drift
 
 

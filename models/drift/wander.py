@@ -1,8 +1,5 @@
 """How far the scores of normals wander over time: a change from day to night is not drift."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +7,8 @@ from models.drift.windows import ROWS, Windows
 
 # the smallest distance of distribution functions that counts as drift, however many rows
 SMALLEST_SHIFT = 0.1
-BEYOND = 1.25  # live rows may be this many times as far as a window of learned normals was
-FARTHEST = 0.95  # beyond this distance rows have moved, however far normals wander
+BEYOND = 1.25  # live rows may wander this many times as far as the learned normals did
+FARTHEST = 0.95  # rows at this distance have moved, however far normals wander
 _BINS = 16
 
 Floats = NDArray[np.float64]
@@ -29,8 +26,8 @@ def farthest(wander: Floats, least: float, rows: int) -> Floats:
     return np.maximum(least, far)
 
 
-class WanderCheck:
-    """Tells whether the latest scores wander no further than the scores of consecutive normals did.
+class WanderCheck(Windows):
+    """Checks whether the latest scores wander no further than those of consecutive normals did.
 
     If normals depend on earlier normals, a martingale gains whenever the season changes. It may
     therefore bet only after the scores have left the range in which normals wander.
@@ -43,29 +40,21 @@ class WanderCheck:
     """
 
     def __init__(self, wander: float) -> None:
+        super().__init__((_BINS,))
         self._wander = np.asarray(wander)
-        self._windows = Windows((_BINS,))
 
-    def update(self, p_values: NDArray[np.float64]) -> None:
-        """Add (n,) p-values in order of arrival."""
+    def add(self, p_values: Floats) -> None:
+        """Add p-values (n,) in order of arrival."""
         bins = np.minimum((p_values * _BINS).astype(np.int64), _BINS - 1)
-        self._windows.update(np.bincount(bins, minlength=_BINS))
+        self.update(np.bincount(bins, minlength=_BINS))
 
     @property
     def is_inside(self) -> bool:
         """Whether the latest scores are still in the range in which normals wander."""
         if BEYOND * self._wander <= SMALLEST_SHIFT:
             return False
-        counts = self._windows.counts
+        counts = self.counts
         rows = int(counts.sum())
         far = farthest(self._wander, SMALLEST_SHIFT, rows)
         uniform = np.arange(1, _BINS + 1) / _BINS
         return bool(np.abs(np.cumsum(counts) / max(rows, 1) - uniform).max() < far) or not rows
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the counts of both windows."""
-        return self._windows.to_dict()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from `to_dict`'s result."""
-        self._windows.restore(state)

@@ -10,7 +10,7 @@ ROWS = 1000  # rows in each of the two windows, the latest and the one before it
 
 
 class Windows:
-    """Counts of one shape over the last one to two thousand rows."""
+    """Counts of one shape over the latest rows: at least `ROWS` of them, at most twice as many."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._older = np.zeros(shape, np.int64)
