@@ -228,8 +228,7 @@ def _learn(
         try:
             progress = next(steps)
         except StopIteration as done:
-            learned: Version = done.value
-            return learned
+            return done.value
         yield (i + progress.fraction) / parts
 
 

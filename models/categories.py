@@ -133,8 +133,7 @@ class Slots:
 
     def _likeliest_slots(self, block: NDArray[Any], slot_codes: Array) -> NDArray[np.intp]:
         """Return the largest of the slots of one category that hold a value, (n,)."""
-        known: NDArray[np.intp] = np.where(slot_codes != OPEN, block, -np.inf).argmax(axis=1)
-        return known
+        return np.where(slot_codes != OPEN, block, -np.inf).argmax(axis=1)
 
     def _slices(self) -> list[slice]:
         ends = np.cumsum(self.counts).tolist()
@@ -145,8 +144,7 @@ def _most_frequent(values: Array) -> Array:
     """Return the distinct codes among values (n,), the most frequent first."""
     codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     used = codes != OPEN
-    ordered: Array = codes[used][np.argsort(-counts[used], kind="stable")]
-    return ordered
+    return codes[used][np.argsort(-counts[used], kind="stable")]
 
 
 def slot_slices(dimension: int, counts: Sequence[int]) -> list[slice]:

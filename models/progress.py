@@ -23,7 +23,6 @@ def finish(steps: Generator[P, None, R], report: Callable[[P], object] | None = 
         try:
             progress = next(steps)
         except StopIteration as done:
-            result: R = done.value
-            return result
+            return done.value
         if report is not None:
             report(progress)

@@ -110,10 +110,7 @@ class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _checked(self, X: Any, *, reset: bool) -> NDArray[np.float32]:
         finite = "allow-nan" if self.missing == "impute" else True
-        checked: NDArray[np.float32] = validate_data(
-            self, X, reset=reset, dtype=np.float32, ensure_all_finite=finite
-        )
-        return checked
+        return validate_data(self, X, reset=reset, dtype=np.float32, ensure_all_finite=finite)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

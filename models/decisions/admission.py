@@ -166,5 +166,4 @@ def _scaled_without_gaps(version: Version, X: Array) -> Array:
 def _distances(a: Array, b: Array) -> Float64:
     """Return squared distances (len(a), len(b)) without the term that depends on `a` alone."""
     a, b = a.astype(np.float64), b.astype(np.float64)
-    distances: Float64 = np.square(b).sum(axis=1) - 2.0 * a @ b.T
-    return distances
+    return np.square(b).sum(axis=1) - 2.0 * a @ b.T

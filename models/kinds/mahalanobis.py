@@ -65,8 +65,7 @@ class Mahalanobis:
         self, parts: VersionParts, x: Array, labels: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """Return the label of the regime with the largest A f - B + log n_c."""
-        chosen: NDArray[np.int64] = labels[parts.latents.assign(x)]
-        return chosen
+        return labels[parts.latents.assign(x)]
 
 
 def _tied(parts: VersionParts) -> TiedGaussians:

@@ -69,10 +69,7 @@ class Autoencoder:
         if classifier.EXEMPLARS in parts.memory and "icarl" in parts.config.strategy.split("+"):
             own = np.asarray(parts.memory[classifier.EXEMPLARS], np.int64)
             return classifier.nearest_mean(codes, parts.network.encode(parts.kept)[0], own)
-        decided: NDArray[np.int64] = labels[
-            classifier.class_probabilities(parts.memory, codes).argmax(axis=1)
-        ]
-        return decided
+        return labels[classifier.class_probabilities(parts.memory, codes).argmax(axis=1)]
 
 
 KIND: Kind = Autoencoder()

@@ -56,8 +56,7 @@ def resembling(
         weights = np.minimum(weights / weights.sum(), MOST_OFTEN / n)
     reached = np.cumsum(weights)
     at = (np.arange(n) + rng.random()) / n * reached[-1]
-    chosen: NDArray[np.int64] = np.minimum(reached.searchsorted(at), n - 1)
-    return chosen
+    return np.minimum(reached.searchsorted(at), n - 1)
 
 
 def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:

@@ -82,8 +82,7 @@ def widened(covariances: Float64) -> Float64:
     Gaussian so wide in some directions that rounding errors exceed its variance in others.
     """
     least = NARROWEST * np.trace(covariances, axis1=1, axis2=2)
-    wider: Float64 = covariances + least[:, None, None] * np.eye(covariances.shape[2])
-    return wider
+    return covariances + least[:, None, None] * np.eye(covariances.shape[2])
 
 
 def _merged_gaussians(

@@ -125,8 +125,7 @@ class DataDensity:
 
         def coded(codes: Float64) -> Float64:
             z = self.mean + (codes * self.scale[0] ** 2) @ self.directions
-            other_codes: Float64 = (to(z) - other.mean) @ other.directions.T.astype(np.float64)
-            return other_codes
+            return (to(z) - other.mean) @ other.directions.T.astype(np.float64)
 
         return self.components.mapped(coded, RIDGE / float(other.scale[0]) ** 2)
 
@@ -288,5 +287,4 @@ def _group_means(
 
 def _nearest_centres(codes: Array, centres: Array) -> NDArray[np.int64]:
     distances = codes @ (-2.0 * centres.T) + np.vecdot(centres, centres)
-    nearest: NDArray[np.int64] = distances.argmin(axis=1)
-    return nearest
+    return distances.argmin(axis=1)

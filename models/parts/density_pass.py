@@ -114,8 +114,7 @@ class DensityPass:
         powers[:, :k] = codes
         powers[:, k] = 1.0
         powers[:, k + 1] = np.vecdot(powers[:, :k], powers[:, :k])
-        closeness: Float64 = np.dot(powers, self._closer)
-        return closeness
+        return np.dot(powers, self._closer)
 
     def _of_kernels(self, closeness: Float64) -> Float64:
         """Turn closeness (..., m) into log densities under each kernel, in place."""

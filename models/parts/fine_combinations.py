@@ -78,8 +78,7 @@ class FineCombinations:
 
         asinh shrinks their tails.
         """
-        combinations: Array = np.arcsinh(np.dot(near - self.origin, self.inward.T))
-        return combinations
+        return np.arcsinh(np.dot(near - self.origin, self.inward.T))
 
     def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x (n, d), drawn from another model, moved to the learned range of combinations."""
@@ -89,20 +88,17 @@ class FineCombinations:
     def with_combinations(self, x: Array, wanted: Array) -> Array:
         """Return x (n, d) moved so that its combinations, before asinh, are `wanted` (n, m)."""
         combinations = np.dot(x - self.origin, self.inward.T)
-        back: Array = x + np.dot(wanted - combinations, self.outward)
-        return back
+        return x + np.dot(wanted - combinations, self.outward)
 
     @property
     def moving(self) -> NDArray[np.bool_]:
         """Which features `with_drawn_combinations` moves, (d,)."""
-        moving: NDArray[np.bool_] = (self.outward != 0.0).any(axis=0)
-        return moving
+        return (self.outward != 0.0).any(axis=0)
 
     def distributed(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
         """Distribute the `shares` (n, m) of the combinations over the features, (n, d)."""
         size = np.abs(self.inward).astype(np.float64)
-        owed: NDArray[np.float64] = shares @ (size / size.sum(axis=1, keepdims=True))
-        return owed
+        return shares @ (size / size.sum(axis=1, keepdims=True))
 
     def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, each beginning with `prefix`."""
@@ -133,5 +129,4 @@ def over_decades(x: Array) -> NDArray[np.bool_]:
     three decades.
     """
     low, high = np.quantile(x, (0.25, 0.75), axis=0)
-    narrow: NDArray[np.bool_] = continuous(x) & (high - low < NARROW * x.std(axis=0))
-    return narrow
+    return continuous(x) & (high - low < NARROW * x.std(axis=0))

@@ -105,8 +105,7 @@ def severities_by_rank(scores: NDArray[np.float64], alpha: float) -> NDArray[np.
     """
     n = len(scores)
     at_least = n - np.sort(scores).searchsorted(scores, side="left")
-    severities: NDArray[np.float64] = np.log(at_least / (n + 1.0)) / min(math.log(alpha), -1e-12)
-    return severities
+    return np.log(at_least / (n + 1.0)) / min(math.log(alpha), -1e-12)
 
 
 def count_openings(

@@ -26,8 +26,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_d
 
     def to_dict(self) -> dict[str, Any]:
         """Return the part as JSON-able values, without fields at their default."""
-        values: dict[str, Any] = msgspec.to_builtins(self)
-        return values
+        return msgspec.to_builtins(self)
 
 
 class Alarms(Part, frozen=True, kw_only=True):

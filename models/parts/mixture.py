@@ -84,8 +84,7 @@ class Mixture:
 
     def assign(self, z: Array) -> NDArray[np.int64]:
         """Return the most likely mode of each code of z (n, k), (n,)."""
-        assigned: NDArray[np.int64] = self.log_densities(z).argmax(axis=1)
-        return assigned
+        return self.log_densities(z).argmax(axis=1)
 
     def log_densities(self, z: Array) -> NDArray[np.float64]:
         """Return log w_m N(z; m) of each code of z (n, k) under each mode, (n, K)."""
@@ -147,8 +146,7 @@ class Density:
         whitened = np.dot(z, self._whiten[:-1])
         whitened += self._whiten[-1]
         whitened = whitened.reshape(len(z), len(self._constant), -1)
-        joint: Float64 = self._constant - 0.5 * np.vecdot(whitened, whitened)
-        return joint
+        return self._constant - 0.5 * np.vecdot(whitened, whitened)
 
     def largest_joint(self, z: Array) -> float:
         """Return the largest value of `joint` for one code, given as (z, 1) (k + 1,)."""

@@ -72,8 +72,7 @@ class Shape:
 def posterior_codes(mean: Array, log_variance: Array, rng: np.random.Generator) -> Array:
     """Draw z ~ N(mean, diag exp(log_variance)) for each row, (n, k)."""
     noise = rng.standard_normal(mean.shape, dtype=np.float32)
-    codes: Array = mean + np.exp(np.float32(0.5) * log_variance) * noise
-    return codes
+    return mean + np.exp(np.float32(0.5) * log_variance) * noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +116,7 @@ class Network:
     def noise_deviation(self) -> Array:
         """Return each feature's deviation under p(x|z), (1, d), for a Gaussian likelihood."""
         floored = np.maximum(self.tensors["noise"], np.float32(self.shape.noise_floor))
-        deviation: Array = np.exp(np.float32(0.5) * floored)
-        return deviation
+        return np.exp(np.float32(0.5) * floored)
 
     def sample(self, z: Array, rng: np.random.Generator) -> Array:
         """Draw x (n, d) from p(x|z)."""
@@ -159,8 +157,7 @@ class Network:
 def log_softmax(logits: Array) -> Array:
     """Return the log probability of each slot of a category, (n, s), from the decoder's logits."""
     apart = logits - logits.max(axis=1, keepdims=True)
-    log: Array = apart - np.log(np.exp(apart).sum(axis=1, keepdims=True))
-    return log
+    return apart - np.log(np.exp(apart).sum(axis=1, keepdims=True))
 
 
 def _draw_slots(probabilities: Array, rng: np.random.Generator) -> Array:
@@ -210,5 +207,4 @@ class Identity(Network):
 
 def _sigmoid(x: Array) -> Array:
     half = np.float32(0.5)
-    y: Array = half * (np.float32(1.0) + np.tanh(half * x))
-    return y
+    return half * (np.float32(1.0) + np.tanh(half * x))

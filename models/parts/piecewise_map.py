@@ -60,8 +60,7 @@ class PiecewiseMap:
     @property
     def bent(self) -> NDArray[np.bool_]:
         """Mask (d,) of the features with more than one slope."""
-        bent: NDArray[np.bool_] = np.ptp(self._slopes, axis=0) > 1e-9
-        return bent
+        return np.ptp(self._slopes, axis=0) > 1e-9
 
     def inverse(self, y: Float64) -> Float64:
         """Return the values (n, d) that this map takes to y (n, d)."""

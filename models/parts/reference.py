@@ -70,8 +70,7 @@ class Reference:
         share = self.expected[np.arange(len(own_bin)), own_bin]
         # Nine of ten values of a counter may be 0. Its range, unlike its deciles, shows that it
         # varies: the bin beyond `high` is as wide as the range, or 0.1 % of a constant's value.
-        constant: NDArray[np.bool_] = (high - low <= 0.5 * (beyond - high)) & (share > 1.0 - 1e-9)
-        return constant
+        return (high - low <= 0.5 * (beyond - high)) & (share > 1.0 - 1e-9)
 
     def updated(self, X: Array, share_old: float) -> Self:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""

@@ -85,8 +85,7 @@ class Boundaries:
         # not use.
         with np.errstate(invalid="ignore"):
             likely = network.hidden(x) @ self.weight + self.bias  # (n, R)
-        nearest: NDArray[np.int64] = likely.argmax(axis=1)
-        return nearest
+        return likely.argmax(axis=1)
 
     def to_tensors(self) -> dict[str, Array]:
         """Return the arrays in the form that a version's `memory` stores."""

@@ -36,8 +36,7 @@ def squash(x: Float64) -> Float64:
 def unsquash(y: Float64) -> Float64:
     """Invert `squash`."""
     excess = np.maximum(np.abs(y) - KNEE, 0.0)
-    x: Float64 = np.clip(y, -KNEE, KNEE) + np.sign(y) * np.expm1(excess)
-    return x
+    return np.clip(y, -KNEE, KNEE) + np.sign(y) * np.expm1(excess)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,8 +70,7 @@ class TiedGaussians(Mixture):
     def _ridged(self) -> Float64:
         """Return Sigma plus its ridge, (d, d)."""
         factor = self.factors[0].astype(np.float64)
-        ridged: Float64 = factor @ factor.T
-        return ridged
+        return factor @ factor.T
 
     def log_densities(self, z: Array) -> NDArray[np.float64]:
         """Return log w_c N(z; mu_c, Sigma) + const of each row of z (n, d), (n, C).
@@ -79,10 +78,7 @@ class TiedGaussians(Mixture):
         It equals A f - B + log n_c up to a term that is the same for all classes.
         """
         shares = np.log(np.maximum(self.weights, 1e-300))
-        log_densities: NDArray[np.float64] = shares - MahalanobisScore(self).half_squared_distances(
-            z
-        )
-        return log_densities
+        return shares - MahalanobisScore(self).half_squared_distances(z)
 
     def boundaries(self) -> Boundaries:
         """Return the boundaries between the regimes; a regime's typical vector is its mean."""
@@ -95,8 +91,7 @@ class TiedGaussians(Mixture):
         """Draw n vectors, (n, d)."""
         mode = rng.choice(len(self.weights), size=n, p=self.weights / self.weights.sum())
         noise = rng.standard_normal((n, self.means.shape[1]), dtype=np.float32)
-        drawn: Array = self.means[mode] + noise @ self.factors[0].T
-        return drawn
+        return self.means[mode] + noise @ self.factors[0].T
 
     def fill(self, x: Array) -> Array:
         """Return scaled vectors x (n, d) with each NaN filled in from the row's nearest regime.

@@ -90,5 +90,4 @@ def with_less_noise(network: Network, drawn: Array, rng: np.random.Generator) ->
     """
     quiet = network.decode(network.encode(drawn)[0])
     share = rng.random((len(drawn), 1), dtype=np.float32)
-    between: Array = quiet + share * (drawn - quiet)
-    return between
+    return quiet + share * (drawn - quiet)

@@ -114,16 +114,13 @@ class Scorer:
             m = len(self._precision)
             residual = (x[:, :m] - decoded[:, :m]) * self._precision
             categories = self._misfit_of_categories(x, decoded)
-            both: Float64 = categories + _HALF * np.vecdot(residual, residual)
-            return both
+            return categories + _HALF * np.vecdot(residual, residual)
         if self._gaussian:
             residual = np.subtract(x, decoded, out=decoded)
             residual *= self._precision
-            half: Array = _HALF * np.vecdot(residual, residual)
-            return half
+            return _HALF * np.vecdot(residual, residual)
         logits = decoded.astype(np.float64)
-        nats: Float64 = bernoulli(x, logits, self._network.shape).sum(axis=1)
-        return nats
+        return bernoulli(x, logits, self._network.shape).sum(axis=1)
 
     def _misfit_of_categories(self, x: Array, decoded: Array) -> Float64:
         """Return -log p of the categories of x (n, d), (n,), from the decoder's logits."""

@@ -33,8 +33,7 @@ class Bank:
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Array:
         """Return the vectors at the indices `rows`, (*rows.shape, d)."""
-        vectors: Array = self._vectors[rows] + self._center
-        return vectors
+        return self._vectors[rows] + self._center
 
     def neighbours(self, x: Array, k: int) -> tuple[NDArray[np.int64], Float64]:
         """Return the indices and the distances of the k vectors nearest to each row of x (n, d).

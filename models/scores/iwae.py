@@ -40,5 +40,4 @@ class ImportanceWeighted(Scorer):
             z = mean + deviation * noise
             misfit = self._misfit(x, forward(self._decoder, z))
             weights[s] = self._prior.log(z) - misfit + log_volume + 0.5 * float(noise @ noise)
-        nats: Float64 = np.log(SAMPLES) - np.logaddexp.reduce(weights)
-        return nats
+        return np.log(SAMPLES) - np.logaddexp.reduce(weights)

@@ -61,5 +61,4 @@ def _decoded_mean(vae: VAE, z: Tensor) -> Tensor:
     """Return the mean of p(x|z) for codes z (M, n, k), (M, n, d)."""
     decoded = vae.decoder(z)
     bernoulli = vae.shape.likelihood == "bernoulli"
-    mean: Tensor = torch.sigmoid(decoded) if bernoulli else decoded
-    return mean
+    return torch.sigmoid(decoded) if bernoulli else decoded

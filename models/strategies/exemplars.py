@@ -99,8 +99,7 @@ def _eviction_chances(
     """Return the chance (K,) that each partition loses a vector; crowded ones lose more often."""
     crowding = CROWDING * (counts - target * counts.sum())
     weights = np.where(counts > 0, np.exp(crowding - crowding[counts > 0].max()), 0.0)
-    chances: NDArray[np.float64] = weights / weights.sum()
-    return chances
+    return weights / weights.sum()
 
 
 def keep_by_herding(candidates: Candidates, size: int) -> Array:

@@ -85,5 +85,4 @@ def _layer_and_next(tensors: dict[str, Array], part: str, i: int) -> tuple[Array
 def _he_weights(rng: np.random.Generator, inputs: int, outputs: int) -> Array:
     """Draw weights (inputs, outputs) for rectified units (He et al., 2015)."""
     drawn = rng.standard_normal((inputs, outputs), dtype=np.float32)
-    scaled: Array = drawn * np.float32(np.sqrt(2.0 / inputs))
-    return scaled
+    return drawn * np.float32(np.sqrt(2.0 / inputs))

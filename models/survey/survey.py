@@ -211,8 +211,7 @@ def _separate_modes(
     known = len(numbers)
     codes, groups = [codes_old, codes_new], [index, known + mode_of_new]
     valleys = separated(np.concatenate(codes), np.concatenate(groups))
-    separate: NDArray[np.bool_] = np.logical_and.reduce(valleys[known:, :known], axis=1)
-    return separate
+    return np.logical_and.reduce(valleys[known:, :known], axis=1)
 
 
 def _numbers_of_new(

@@ -233,8 +233,7 @@ def _old_vectors(
     if not n or not past.learned or champion is None:
         return trained.x[:0]
     if past.exemplars is not None:
-        picked: Array = past.exemplars[rng.integers(len(past.exemplars), size=n)]
-        return picked
+        return past.exemplars[rng.integers(len(past.exemplars), size=n)]
     views = _past_views(trained, champion)
     if views is None:
         return (past.generator or champion).draw(n, rng)

@@ -99,8 +99,7 @@ def _codes(network: Network, x: Array) -> Array:
 
 
 def _one_hot(labels: Labels, names: Labels) -> Array:
-    one_hot: Array = (labels[:, None] == names).astype(np.float32)
-    return one_hot
+    return (labels[:, None] == names).astype(np.float32)
 
 
 def _extended_head(

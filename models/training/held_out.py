@@ -42,8 +42,7 @@ class EqualRows(NamedTuple):
     @property
     def common(self) -> NDArray[np.bool_]:
         """Mask of the rows whose value makes up at least the share `COMMON` of all rows."""
-        common: NDArray[np.bool_] = self.counts >= max(2.0, COMMON * self.rows)
-        return common
+        return self.counts >= max(2.0, COMMON * self.rows)
 
     @property
     def distinct(self) -> int:

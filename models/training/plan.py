@@ -69,8 +69,7 @@ class Plan:
 
     def left_out(self, network: int) -> NDArray[np.bool_]:
         """Return a mask (n,) of the vectors that the network leaves out."""
-        mine: NDArray[np.bool_] = self.folds == (network or -1)
-        return mine
+        return self.folds == (network or -1)
 
 
 class Outputs(NamedTuple):
@@ -240,8 +239,7 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     run = np.empty(n, np.int64)
     run[order] = start * (runs * folds) // n
     of_run = np.concatenate([rng.permutation(folds) for _ in range(runs)])
-    fold: Labels = of_run[run]
-    return fold
+    return of_run[run]
 
 
 def _runs(x: Array, folds: int) -> int:

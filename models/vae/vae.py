@@ -54,7 +54,7 @@ class Perceptron(nn.Module):
         """Map x (M, n, widths[0]) to (M, n, widths[-1])."""
         for layer in self.layers[:-1]:
             x = self.drop(torch.relu(layer(x)))
-        return self.layers[-1](x)  # type: ignore[no-any-return]
+        return self.layers[-1](x)
 
     def drop(self, x: Tensor) -> Tensor:
         """Return x; while training, drop a share of its units and scale up the others."""

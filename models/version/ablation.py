@@ -61,8 +61,7 @@ def by_owner(
     order = np.argsort(owners, kind="stable")
     starts = np.flatnonzero(np.diff(owners[order], prepend=-1))
     join = np.add if how == "sum" else np.maximum
-    joined: NDArray[T] = join.reduceat(values[:, order], starts, axis=1)
-    return joined
+    return join.reduceat(values[:, order], starts, axis=1)
 
 
 def ablate(

@@ -121,5 +121,4 @@ def tensors_under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
 def tensor_of(version: object, dotted: str) -> NDArray[Any]:
     """Return the array named `dotted`: a part of the version and a field of that part."""
     owner, name = dotted.split(".")
-    tensor: NDArray[Any] = getattr(getattr(version, owner), name)
-    return tensor
+    return getattr(getattr(version, owner), name)

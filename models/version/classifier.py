@@ -46,8 +46,7 @@ def class_probabilities(memory: Memory, codes: Array) -> Array:
     U, a, V, b = solver_arrays(memory)
     logits = np.maximum(codes @ U + a, 0.0) @ V + b
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares: Array = odds / odds.sum(axis=1, keepdims=True)
-    return shares
+    return odds / odds.sum(axis=1, keepdims=True)
 
 
 def nearest_mean(codes: Array, exemplars: Array, labels: Labels) -> Labels:
@@ -56,10 +55,8 @@ def nearest_mean(codes: Array, exemplars: Array, labels: Labels) -> Labels:
     names = np.unique(labels)
     means = _unit(np.stack([own[labels == name].mean(axis=0) for name in names]))
     # for vectors of length 1 the largest product means the smallest distance
-    chosen: Labels = names[(unit @ means.T).argmax(axis=1)]
-    return chosen
+    return names[(unit @ means.T).argmax(axis=1)]
 
 
 def _unit(codes: Array) -> Array:
-    unit: Array = codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)
-    return unit
+    return codes / np.maximum(np.linalg.norm(codes, axis=1, keepdims=True), 1e-12)

@@ -157,5 +157,4 @@ def _equally_rare(scores: Float64, hidden: Float64, whole: Float64) -> Float64:
     ratio = (high[1] - high[0]) / max(low[1] - low[0], 1e-9)
     beyond = ratio * np.maximum(scores - hidden[-1], 0.0)
     below = np.minimum(scores - hidden[0], 0.0)
-    whole_scores: Float64 = moved + beyond + below
-    return whole_scores
+    return moved + beyond + below

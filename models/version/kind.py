@@ -99,5 +99,4 @@ def module_of(name: str) -> Any:
 
 def kind_of(name: str) -> Kind:
     """Return the kind of this name, one of `KINDS`."""
-    kind: Kind = module_of(name).KIND
-    return kind
+    return module_of(name).KIND
