@@ -218,7 +218,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
     change(
         "models/kind_table.py",
         "KINDS = {",
-        'KINDS = {\n    "ball": KindModule("models.kinds.ball", fixed=True),',
+        'KINDS = {\n    "ball": KindModule("models.kinds.ball", "models.kinds.ball", fixed=True),',
     )
     write("service/api/routes/greeting.py", ROUTE)
     write("service/api/documents.py", (copy / "service/api/documents.py").read_text() + ANSWER)

@@ -1,1 +1,1 @@
-"""What differs between the kinds of model. Imports: all of `models`; `training` only in `learn`."""
+"""What differs between the kinds of model. Imports: all of `models` that needs no torch."""

@@ -1,13 +1,11 @@
 """The kind `mahalanobis`: Gaussians that share one covariance; see `tied_gaussians`."""
 
-from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.config import Config
 from models.parts.mixture import Mixture
 from models.parts.network import Identity, Shape
 from models.parts.tied_gaussians import LABELS, MahalanobisScore, TiedGaussians
@@ -15,11 +13,6 @@ from models.scores.by_name import Score
 from models.version.imputation import Fill
 from models.version.kind import Kind, VersionParts
 from models.version.spec import Lengths, Specs, labels, mixture
-from models.version.version import Version
-
-if TYPE_CHECKING:  # type checking only: an API process never imports the training
-    from models.training.learner import Progress, Weights
-    from models.training.prepared import PreparedExperience
 
 WIDEST = 1e3  # the largest factor of a scaled covariance: within it the inverse stays finite
 
@@ -74,13 +67,3 @@ def _tied(parts: VersionParts) -> TiedGaussians:
 
 
 KIND: Kind = Mahalanobis()
-
-
-def learn(
-    given: "PreparedExperience", config: Config, weights: "Weights"
-) -> "Generator[Progress, None, Version]":
-    """Return a version that has also learned the regimes of `given`; see `Learn`."""
-    # imported here: torch is needed for training alone
-    from models.training.mahalanobis import learn
-
-    return (yield from learn(given, config, weights))

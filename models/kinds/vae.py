@@ -1,13 +1,11 @@
 """The kind `vae`: a variational autoencoder, with the mixture of its codes and a score by name."""
 
-from collections.abc import Callable, Generator, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.config import Config
 from models.kinds import vae_tensors
 from models.parts.mixture import Mixture
 from models.parts.network import Network, Shape
@@ -16,11 +14,6 @@ from models.version import classifier
 from models.version.imputation import Fill, fill_by_reconstruction
 from models.version.kind import Kind, VersionParts
 from models.version.spec import Lengths, Specs
-from models.version.version import Version
-
-if TYPE_CHECKING:  # type checking only: an API process never imports the training
-    from models.training.learner import Progress, Weights
-    from models.training.prepared import PreparedExperience
 
 
 class Autoencoder:
@@ -73,13 +66,3 @@ class Autoencoder:
 
 
 KIND: Kind = Autoencoder()
-
-
-def learn(
-    given: "PreparedExperience", config: Config, weights: "Weights"
-) -> "Generator[Progress, None, Version]":
-    """Return the version that the config's strategy learns; see `Learn`."""
-    # imported here: torch is needed for training alone
-    from models.training.autoencoder import learn
-
-    return (yield from learn(given, config, weights))

@@ -25,7 +25,7 @@ class Progress(NamedTuple):
 
 
 class Learn(Protocol):
-    """The function `learn` in a kind's module."""
+    """The function `learn` of a kind; see `models.kind_table`."""
 
     def __call__(
         self, given: PreparedExperience, config: Config, weights: Weights

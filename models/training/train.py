@@ -23,7 +23,7 @@ from models.training import labelled_rows
 from models.training.learner import Learn, Progress
 from models.training.prepared import Features, prepare
 from models.version.imputation import filled_from_nearest
-from models.version.kind import module_of
+from models.version.kind import learner_of
 from models.version.version import Version
 
 
@@ -77,7 +77,7 @@ def learn(
     given = labelled_rows.with_drawn_rows(
         prepare(previous, new, classes, vouched, features), config.seed
     )
-    learn_kind: Learn = module_of(config.kind).learn
+    learn_kind: Learn = learner_of(config.kind)
     version = yield from learn_kind(given, config, weights)
     if len(given.new) >= WINDOW:  # enough rows to show how far scores wander over time
         reference = version.reference.with_scores(version.p_values(given.new))

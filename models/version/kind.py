@@ -89,14 +89,14 @@ class Kind(Protocol):
         """Return the label of each row's class, (n,), one of `labels` (C,)."""
 
 
-def module_of(name: str) -> Any:
-    """Return the module of the kind of this name.
-
-    The module is imported on the first call, because a kind may import all parts of a version.
-    """
-    return import_module(KINDS[name].module)
-
-
 def kind_of(name: str) -> Kind:
-    """Return the kind of this name, one of `KINDS`."""
-    return module_of(name).KIND
+    """Return the kind of this name, one of `KINDS`.
+
+    Its module is imported on the first call, because a kind may import all parts of a version.
+    """
+    return import_module(KINDS[name].module).KIND
+
+
+def learner_of(name: str) -> Any:
+    """Return the function `learn` of the kind of this name, a `models.training.learner.Learn`."""
+    return import_module(KINDS[name].learner).learn
