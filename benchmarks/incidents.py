@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from benchmarks.data import load
 from models import Config, Version, train
 from models.context import Context, derive
-from models.parts.incident_calibration import OpeningCounts, choose, poisson_interval
+from models.parts.incident_calibration import choose, false_incidents, poisson_interval
 from models.parts.incident_rule import DAY, Rule, heights
 from service.domain import incident_fold
 from service.domain.incident_fold import Block, Fold
@@ -165,9 +165,7 @@ def incidents_of_rows(
     found: list[Found] = []
     start, learned, day = 0, 0, round(DAY / every)
     while True:
-        rule = choose(
-            OpeningCounts.from_lineage(version.lineage), rate, DAY / every, ALPHA, SECONDS
-        ).rule
+        rule = choose(false_incidents(version.lineage), rate, DAY / every, ALPHA, SECONDS).rule
         rows = judge(version, X[start:])
         severities = rows.severities
         for incident in incidents(rows, rule, every):
@@ -210,15 +208,13 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
     print(f"{stream.name}: alarms on {100 * np.mean(held.severities >= 1):.2f} % of normals not "
           f"used, on {100 * quiet.mean():.2f} % of the test's")  # fmt: skip
     for rate in asked:
-        first = choose(OpeningCounts.from_lineage(early.lineage), rate, DAY / every, ALPHA, SECONDS)
+        first = choose(false_incidents(early.lineage), rate, DAY / every, ALPHA, SECONDS)
         count, days = (
             len(list(incidents(held, first.rule, every))),
             len(normals[half:]) * every / DAY,
         )
         low, high = (bound / days for bound in poisson_interval(count))
-        chosen = choose(
-            OpeningCounts.from_lineage(version.lineage), rate, DAY / every, ALPHA, SECONDS
-        )
+        chosen = choose(false_incidents(version.lineage), rate, DAY / every, ALPHA, SECONDS)
         scores = [
             score_against_labels(list(incidents(s, chosen.rule, every)), y, every) for s, y in tests
         ]

@@ -8,7 +8,6 @@ configured.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,8 +21,7 @@ LADDER = (
     (1, 1), (2, 5), (2, 2), (3, 10), (3, 5), (5, 20), (5, 10), (8, 20), (8, 10), (14, 20), (18, 20),
     (30, 40), (38, 40), (55, 60),
 )  # fmt: skip
-# how openings were counted: on training rows by their ranks, or on held-out blocks
-RANKED, HELD_OUT = 1, 2
+
 BUILT_IN = (3, 10)  # used if too few rows or too little time are known to estimate the rate
 # share of the configured rate reserved for incidents that one very severe row opens
 SHARE_ALONE = 0.25
@@ -52,56 +50,30 @@ def incidents_opened(rows: Iterable[int], k: int, m: int) -> int:
     return opened
 
 
-@dataclass(frozen=True, slots=True)
-class OpeningCounts:
-    """How often each rule of LADDER opens on `rows` normals in order of arrival.
+def false_incidents(lineage: Lineage | None) -> FalseIncidents | None:
+    """Return the counts in a lineage; None if it has none, or has counts for other rules."""
+    counts = lineage.incidents if lineage else None
+    return counts if counts and len(counts.openings) == len(LADDER) else None
 
-    `peaks` are the largest severity of each run of alarming rows, descending. A row alarms if its
-    p-value is at most `alpha`. `held_out`: no network had learned these rows.
-    """
 
-    rows: int
-    openings: tuple[int, ...]
-    peaks: tuple[float, ...]
-    alpha: float
-    held_out: bool = False
-
-    def to_lineage(self) -> FalseIncidents:
-        """Return the counts in the form that a version's lineage stores."""
-        return FalseIncidents(
-            format=HELD_OUT if self.held_out else RANKED,
-            rows=self.rows,
-            openings=self.openings,
-            peaks=self.peaks,
-            alpha=self.alpha,
-        )
-
-    @classmethod
-    def from_lineage(cls, lineage: Lineage) -> "OpeningCounts | None":
-        """Return the counts of a version; None if it has none, or has counts for other rules."""
-        kept = lineage.incidents
-        if kept is None or len(kept.openings) != len(LADDER):
-            return None
-        return cls(kept.rows, kept.openings, kept.peaks, kept.alpha, kept.format == HELD_OUT)
-
-    def joined(self, earlier: "OpeningCounts | None") -> "OpeningCounts":
-        """Return the sums of these counts and of earlier ones on normals judged in the same way."""
-        if earlier is None or (earlier.alpha, earlier.held_out) != (self.alpha, self.held_out):
-            return self
-        return OpeningCounts(
-            rows=self.rows + earlier.rows,
-            openings=tuple(a + b for a, b in zip(self.openings, earlier.openings, strict=True)),
-            peaks=tuple(sorted((*self.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
-            alpha=self.alpha,
-            held_out=self.held_out,
-        )
+def joined(counts: FalseIncidents, earlier: FalseIncidents | None) -> FalseIncidents:
+    """Return the sums of these counts and of earlier ones on normals judged in the same way."""
+    if earlier is None or (earlier.alpha, earlier.format) != (counts.alpha, counts.format):
+        return counts
+    return FalseIncidents(
+        rows=counts.rows + earlier.rows,
+        openings=tuple(a + b for a, b in zip(counts.openings, earlier.openings, strict=True)),
+        peaks=tuple(sorted((*counts.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
+        alpha=counts.alpha,
+        format=counts.format,
+    )
 
 
 def severities_by_rank(scores: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
     """Return the severities (n,) of training rows from their ranks among themselves.
 
     A version's training rows score lower than new rows, so by score too few of them would alarm. By
-    rank, the share `alpha` alarms, as with new rows. Rows that alarm in one run still do.
+    rank, the share `alpha` alarms, as with new rows.
     """
     n = len(scores)
     at_least = n - np.sort(scores).searchsorted(scores, side="left")
@@ -110,18 +82,18 @@ def severities_by_rank(scores: NDArray[np.float64], alpha: float) -> NDArray[np.
 
 def count_openings(
     severities: NDArray[np.float64], alpha: float, runs: NDArray[np.int64] | None = None
-) -> OpeningCounts:
+) -> FalseIncidents:
     """Count how often each rule opens on normals with these severities (n,), in order of arrival.
 
     `runs` (n,) are ascending numbers of unbroken runs of rows; no incident extends from one run
     into the next. Without `runs` all rows are one run.
     """
     alarming = np.flatnonzero(severities >= 1.0)
-    # the numbers leave gaps so that no window spans two runs
+    # Far apart, two runs never lie in one window.
     if runs is not None and len(alarming):
         alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
     rows = alarming.tolist()
-    return OpeningCounts(
+    return FalseIncidents(
         rows=len(severities),
         openings=tuple(incidents_opened(rows, k, m) for k, m in LADDER),
         peaks=_peaks(rows, severities[severities >= 1.0].tolist()),
@@ -143,10 +115,10 @@ def _peaks(rows: Sequence[int], severities: Sequence[float]) -> tuple[float, ...
 
 
 class ChosenRule(NamedTuple):
-    """The chosen rule and its estimated rate of false incidents.
+    """The chosen rule, and the rates of false incidents a day.
 
-    `per_day` is the rate of false incidents under the rule on the calibration normals, with a
-    Poisson interval from `low` to `high`. All three are None if `calibration` is `insufficient`.
+    `asked` is the configured rate. `per_day` is the rule's rate on the calibration normals, with a
+    Poisson interval from `low` to `high`. These three are None if `calibration` is `insufficient`.
     """
 
     rule: Rule
@@ -158,7 +130,7 @@ class ChosenRule(NamedTuple):
 
 
 def choose(
-    counts: OpeningCounts | None,
+    counts: FalseIncidents | None,
     asked: float,
     rows_per_day: float | None,
     alpha: float,

@@ -132,8 +132,7 @@ class Evidence(Part, frozen=True, kw_only=True):
     vouched: Vouched | None = None
 
 
-# For a version that is still being made. The evidence is measured on the version itself, which
-# therefore needs a lineage before.
+# Stands in a version's lineage until the evidence is measured on that version.
 NO_EVIDENCE = Evidence(n_new=0, new=Alarms(candidate=0.0))
 
 
@@ -158,9 +157,8 @@ class KnownRegime(Part, frozen=True, kw_only=True):
     `size` vectors of the regime were learned; `seen` is the latest experience that had any.
     `typical` are the features by which its typical vector stands out. `replayed` vectors of it were
     drawn; `alarms` are the alarm rates on them, and `score_change` is the change of their mean
-    score. A new regime has none of these three. `novel` is how much of it
-    was new when it came: see `models.survey.novelty`. Earlier releases counted vectors with p <=
-    1 % alone.
+    score. A new regime has none of these three. `novel` is the share of the regime that was new
+    when it came: see `models.survey.novelty`. Earlier releases counted only vectors with p <= 1 %.
     """
 
     alarms: Both | None = None
@@ -206,11 +204,19 @@ class Training(Part, frozen=True, kw_only=True):
     steps: Count
 
 
+RANKED, HELD_OUT = 1, 2  # see `FalseIncidents`
+
+
 class FalseIncidents(Part, frozen=True, kw_only=True):
-    """How often each rule opens on normals: `models.parts.incident_calibration.OpeningCounts`."""
+    """How often each rule of `models.parts.incident_calibration` opens on `rows` normals in order.
+
+    A row alarms if its p-value is at most `alpha`. `peaks` are the largest severity of each run of
+    alarming rows, descending. The `format` says which rows were judged: RANKED are training rows,
+    judged by their ranks; HELD_OUT are rows that no network had learned.
+    """
 
     alpha: Annotated[float, Meta(gt=0, lt=1)]
-    format: Annotated[int, Meta(ge=1)] = 1
+    format: Annotated[int, Meta(ge=1)] = RANKED
     openings: Annotated[tuple[Count, ...], Meta(max_length=100)]
     peaks: Annotated[tuple[float, ...], Meta(max_length=1000)]
     rows: Count

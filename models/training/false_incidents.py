@@ -1,14 +1,19 @@
 """Counts how often a training's normals would open incidents under each rule, for the lineage."""
 
-from dataclasses import replace
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Float64
 from models.config import Policy
 from models.parts.calibration import severities
-from models.parts.incident_calibration import OpeningCounts, count_openings, severities_by_rank
+from models.parts.incident_calibration import (
+    count_openings,
+    false_incidents,
+    joined,
+    severities_by_rank,
+)
+from models.parts.lineage import HELD_OUT, FalseIncidents
 from models.scores.by_name import base_score
 from models.version.version import Version
 
@@ -18,7 +23,7 @@ MOST = 50_000  # the most of the latest rows that are judged again, in about a s
 def with_incidents_by_rank(
     version: Version, previous: Version | None, new: NDArray[np.float32], policy: Policy
 ) -> Version:
-    """Return the version with the curve of the normals new (n, d), in order of arrival.
+    """Return the version with the counts on the normals `new` (n, d), in order of arrival.
 
     This is for kinds that hold out no rows: the rows are ranked among themselves.
     """
@@ -36,7 +41,7 @@ def with_incidents_on_held_out(
     scores: Float64,
     policy: Policy,
 ) -> Version:
-    """Return the version with the curve of blocks of normals that it never learned.
+    """Return the version with the counts on blocks of normals that it never learned.
 
     `scores` (m,) are of the trained vectors with indices `rows` (m,), each by a network that left
     it out. Consecutive rows form a block; no incident extends from one block into the next.
@@ -48,16 +53,13 @@ def with_incidents_on_held_out(
     blocks = np.cumsum(np.diff(rows[order], prepend=rows[order][:1]) > 1, dtype=np.int64)
     if version.config.score == base_score(version.config.score):
         severe = severities(version.calibration.p_values(scores), alpha)
-    else:  # these are plain scores, not relative to their regime
+    else:  # `scores` are not relative to their regime, as the calibration is
         severe = severities_by_rank(scores, alpha)
     counts = count_openings(severe[order], alpha, blocks)
-    return _with_incidents(version, previous, replace(counts, held_out=True))
+    return _with_incidents(version, previous, msgspec.structs.replace(counts, format=HELD_OUT))
 
 
-def _with_incidents(version: Version, previous: Version | None, counts: OpeningCounts) -> Version:
-    """Return the version with the curve, joined with the previous version's curve.
-
-    The runs among earlier normals still count.
-    """
-    earlier = OpeningCounts.from_lineage(previous.lineage) if previous else None
-    return version.with_lineage(incidents=counts.joined(earlier).to_lineage())
+def _with_incidents(version: Version, previous: Version | None, counts: FalseIncidents) -> Version:
+    """Return the version with these counts, added to those of the previous version."""
+    earlier = false_incidents(previous.lineage if previous else None)
+    return version.with_lineage(incidents=joined(counts, earlier))

@@ -14,7 +14,7 @@ import numpy as np
 
 from models import Version
 from models.parts.calibration import Threshold
-from models.parts.incident_calibration import ChosenRule, OpeningCounts, choose
+from models.parts.incident_calibration import ChosenRule, choose, false_incidents
 from service import log
 from service.domain import history
 from service.domain.detector import Detector
@@ -140,7 +140,7 @@ class IncidentMonitor:
         chunks = await self._incidents.buckets(detector.name)
         rate = await asyncio.to_thread(_rows_per_day, chunks, dict(followed.buckets), time.time())
         followed.chosen = choose(
-            OpeningCounts.from_lineage(version.lineage),
+            false_incidents(version.lineage),
             asked.false_per_day,
             rate,
             threshold.alpha,

@@ -9,10 +9,11 @@ import pytest
 from models.parts.incident_calibration import (
     BUILT_IN,
     LADDER,
-    OpeningCounts,
     choose,
     count_openings,
+    false_incidents,
     incidents_opened,
+    joined,
     poisson_interval,
     severities_by_rank,
 )
@@ -33,13 +34,11 @@ def test_no_window_spans_two_runs() -> None:
     """No window reaches over a break between two runs of rows."""
     severities = np.zeros(20)
     severities[[9, 10]] = 1.5
-    joined, apart = (
-        count_openings(severities, 0.01),
-        count_openings(severities, 0.01, np.repeat([0, 1], 10)),
-    )
+    one_run = count_openings(severities, 0.01)
+    two_runs = count_openings(severities, 0.01, np.repeat([0, 1], 10))
     two_of_two = LADDER.index((2, 2))
-    assert (joined.openings[two_of_two], apart.openings[two_of_two]) == (1, 0)
-    assert (joined.peaks, apart.peaks) == ((1.5,), (1.5, 1.5))
+    assert (one_run.openings[two_of_two], two_runs.openings[two_of_two]) == (1, 0)
+    assert (one_run.peaks, two_runs.peaks) == ((1.5,), (1.5, 1.5))
 
 
 def severities_in_runs(n: int, seed: int) -> np.ndarray:
@@ -93,7 +92,7 @@ def test_a_rarer_alarm_is_a_stricter_rule() -> None:
     ],
 )
 def test_with_too_few_rows_the_built_in_rule_decides(
-    counts: OpeningCounts | None, rows_per_day: float | None
+    counts: FalseIncidents | None, rows_per_day: float | None
 ) -> None:
     """If calibration or traffic is too small, the built-in rule decides and states no rate."""
     chosen = choose(counts, 1.0, rows_per_day, 0.01, 300.0)
@@ -109,12 +108,12 @@ def test_without_an_alarm_the_upper_bound_is_stated() -> None:
     assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
 
 
-def test_a_curve_is_read_back_from_the_lineage() -> None:
-    """A curve is read back from a version's lineage; one for other rules is ignored."""
+def test_counts_for_other_rules_are_ignored() -> None:
+    """Counts in a version's lineage are used if they are for the present rules."""
     counts = count_openings(severities_in_runs(2_000, 3), 0.01)
     others = FalseIncidents(rows=3, openings=(1,), peaks=(), alpha=0.1)
-    for kept, expected in ((counts.to_lineage(), counts), (None, None), (others, None)):
-        assert OpeningCounts.from_lineage(SimpleNamespace(incidents=kept)) == expected
+    for kept, expected in ((counts, counts), (None, None), (others, None)):
+        assert false_incidents(SimpleNamespace(incidents=kept)) == expected
 
 
 def test_training_rows_alarm_by_rank() -> None:
@@ -125,15 +124,15 @@ def test_training_rows_alarm_by_rank() -> None:
     assert (np.argsort(severities) == np.argsort(scores)).all()
 
 
-def test_curves_of_a_lineage_add_up() -> None:
+def test_counts_of_a_lineage_add_up() -> None:
     """Counts of earlier experiences are added if they have the same alpha."""
     first, second = (
         count_openings(severities_in_runs(2_000, 3), 0.01),
         count_openings(severities_in_runs(3_000, 4), 0.01),
     )
-    joined = second.joined(first)
-    assert joined.rows == 5_000
-    assert joined.openings[0] == first.openings[0] + second.openings[0]
-    assert joined.peaks[0] == max(first.peaks[0], second.peaks[0])
-    assert second.joined(None) == second
-    assert second.joined(count_openings(np.zeros(10), 0.1)) == second
+    both = joined(second, first)
+    assert both.rows == 5_000
+    assert both.openings[0] == first.openings[0] + second.openings[0]
+    assert both.peaks[0] == max(first.peaks[0], second.peaks[0])
+    assert joined(second, None) == second
+    assert joined(second, count_openings(np.zeros(10), 0.1)) == second

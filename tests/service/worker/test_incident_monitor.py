@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from models import Config, Model, Version, train
-from models.parts.incident_calibration import LADDER, OpeningCounts
+from models.parts.incident_calibration import LADDER
+from models.parts.lineage import FalseIncidents
 from service.domain import history
 from service.domain.attribution import Attribution
 from service.domain.event import Event
@@ -218,10 +219,9 @@ async def test_the_oldest_incidents_are_deleted(
 
 async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Version) -> None:
     """With enough calibration rows and an hour of traffic the rule states its rate."""
-    counts = OpeningCounts(
-        50_000, tuple(max(0, 60 - 5 * i) for i in range(len(LADDER))), (1.2,) * 20, 0.01
-    )
-    version = version.with_lineage(incidents=counts.to_lineage())
+    openings = tuple(max(0, 60 - 5 * i) for i in range(len(LADDER)))
+    counts = FalseIncidents(rows=50_000, openings=openings, peaks=(1.2,) * 20, alpha=0.01)
+    version = version.with_lineage(incidents=counts)
     await stored.learn(artifact=version.to_bytes())
     traffic = Traffic(stored)
     await traffic.send("." * 2000, ago=7000.0)
