@@ -68,7 +68,7 @@ class History:
             before += len(normal)
 
     def rows_to_learn(self, part: slice) -> Array:
-        """Return the rows of a part to learn, (n, d): all but the probes, or an even selection."""
+        """Return the rows of a part to learn, (n, d), without probes; an even selection of many."""
         every = math.ceil((part.stop - part.start) * (PROBE - 1) / PROBE / LEARNED_MOST)
         kept, before = [], 0
         for normal, is_probe in self.normals(part):
@@ -102,7 +102,7 @@ class BacktestResult:
     without a new regime, and `interval` its 95 % confidence interval. A batch is `new` if at least
     a fifth of it alarmed. From each window some vectors are never learned: `after` (w,) is the
     share of them that alarmed right after the window was learned, `end` (w,) the share that alarms
-    at the end. `fpr` is the setting that would have given the rate `asked` on the median batch.
+    at the end. With the setting `fpr`, the median batch would have had the rate `asked`.
     """
 
     name: str
@@ -138,7 +138,7 @@ class BacktestResult:
 
     @property
     def cost(self) -> float:
-        """The cost to minimise: 1 - AUROC + alarms / 10; without an AUROC, the alarms alone."""
+        """The cost by which configs are compared: 1 - AUROC + alarms / 10, or the alarms alone."""
         alarms = float(np.median([batch.rate for batch in self.batches])) + float(np.mean(self.end))
         return alarms if self.auroc is None else 1.0 - self.auroc + 0.1 * alarms
 

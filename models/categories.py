@@ -80,7 +80,7 @@ class Slots:
     def with_new_values(self, X: Array) -> Self:
         """Return the slots after new values in X (n, w) have taken free ones."""
         slot_codes = self.codes.copy()
-        for feature, own in zip(self.features, self._slices(), strict=True):
+        for feature, own in zip(self.features, self._slices, strict=True):
             block = slot_codes[own]
             new = [code for code in _most_frequent(X[:, feature]) if code not in block]
             free = np.flatnonzero(block[:-1] == OPEN)[: len(new)]
@@ -102,7 +102,7 @@ class Slots:
         numbers = self.numbers
         encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
         encoded[:, : len(numbers)] = X[:, numbers]
-        for feature, own in zip(self.features, self._slices(), strict=True):
+        for feature, own in zip(self.features, self._slices, strict=True):
             values, slot_codes = X[:, feature], self.codes[own]
             block = encoded[:, len(numbers) :][:, own]
             block[:] = (values[:, None] == slot_codes) & (slot_codes != OPEN)
@@ -115,16 +115,19 @@ class Slots:
         X = np.empty((len(encoded), self.width), np.float32)
         m = encoded.shape[1] - len(self.codes)
         X[:, self.numbers] = encoded[:, :m]
-        for feature, own in zip(self.features, self._slices(), strict=True):
+        for feature, own in zip(self.features, self._slices, strict=True):
             slot_codes = self.codes[own]
             X[:, feature] = slot_codes[self._likeliest_slots(encoded[:, m:][:, own], slot_codes)]
         return X
 
     def valid(self, encoded: Array) -> Array:
-        """Return the numbers (n, e) with one slot set per category, a slot that holds a value."""
+        """Return the numbers (n, e) with exactly one slot set per category.
+
+        It is the largest of the slots that hold a value.
+        """
         encoded = encoded.copy()
         m = encoded.shape[1] - len(self.codes)
-        for own in self._slices():
+        for own in self._slices:
             block = encoded[:, m:][:, own]
             chosen = self._likeliest_slots(block, self.codes[own])
             block[:] = 0.0
@@ -135,9 +138,10 @@ class Slots:
         """Return the largest of the slots of one category that hold a value, (n,)."""
         return np.where(slot_codes != OPEN, block, -np.inf).argmax(axis=1)
 
+    @property
     def _slices(self) -> list[slice]:
-        ends = np.cumsum(self.counts).tolist()
-        return [slice(end - count, end) for end, count in zip(ends, self.counts, strict=True)]
+        """The slice of `codes` that belongs to each category."""
+        return slot_slices(len(self.codes), self.counts)
 
 
 def _most_frequent(values: Array) -> Array:
@@ -155,6 +159,5 @@ def slot_slices(dimension: int, counts: Sequence[int]) -> list[slice]:
     """
     if not counts:
         return []  # the usual case; a training calls this at every step
-    ends = dimension - np.cumsum([0, *reversed(counts)])
-    starts = ends[1:]
-    return [slice(int(a), int(b)) for a, b in zip(starts, ends[:-1], strict=True)][::-1]
+    ends = (dimension - sum(counts) + np.cumsum(counts)).tolist()
+    return [slice(end - count, end) for end, count in zip(ends, counts, strict=True)]

@@ -115,34 +115,29 @@ def _known(names: Sequence[str]) -> str:
 def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str]) -> Any:
     """Return a table with named columns as float32 (n, d), in the order of `names`.
 
-    A column among `words` is a category: its words become codes.
-
     A table is any object that has `columns` of strings and returns a column by its name, such as a
     DataFrame of pandas or polars. Anything else is returned unchanged. Without `names` the columns
-    keep the table's order. Raises VectorError that names the column.
+    keep the table's order. A column among `words` is a category: its words become codes. Raises
+    VectorError that names the column.
     """
-    header = getattr(X, "columns", None)
+    header = table_names(X)
     if header is None:
         return X
-    header = list(header)
-    if not header or not all(isinstance(name, str) for name in header):
-        return X if names is None else np.asarray(X)
-    wanted = header if names is None else names
-    places = order(header, wanted)
-    taken = [header[place] for place in places]
+    names = header if names is None else names
+    order(header, names)  # raises VectorError if the table has other columns
     return np.column_stack(
         [
             codes(table_words(X[name], name)).astype(np.float32)
             if name in words
             else _floats(X[name], name)
-            for name in taken
+            for name in names
         ]
     )
 
 
 def _floats(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
-        # A value beyond float32's range becomes infinite; the later check rejects it with its row.
+        # A value beyond float32's range becomes infinite; `check_vectors` then names its row.
         with np.errstate(over="ignore"):
             return np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError):

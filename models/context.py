@@ -248,9 +248,9 @@ def _rows_before(wide: NDArray[np.float64], seen: NDArray[np.bool_], over: int) 
 def _ticks_before(
     context: Context, wide: NDArray[np.float64], seen: NDArray[np.bool_], times: NDArray[np.float64]
 ) -> _Sums:
-    """Return the same for the rows at the `over` ticks before each row.
+    """Return the sums of `_rows_before` for the rows at the `over` ticks before each row.
 
-    `fill` decides for a tick without a row.
+    The context's `fill` says which values a tick without a row has.
     """
     m, _ = wide.shape
     step = seconds(context.every or "")
@@ -265,7 +265,6 @@ def _ticks_before(
             there = (place >= 0) & (times[place] > at - step / 2)
         else:
             place = np.searchsorted(times, at, "right") - 1
-            # A gap as long as the context leaves no row in it.
             there = (place >= 0) & (at - times[place] <= context.over * step)
         place = np.maximum(place, 0)
         values, observed = wide[place], seen[place].astype(np.float64)

@@ -8,12 +8,11 @@ from numpy.typing import NDArray
 
 from models.context import Context, groups, seconds
 
-LEAST_ROWS = 32  # the fewest rows with a full context that a training needs
-# The contexts to choose from, in rows. A context of 30 rows hides a fault of a few rows.
-_LENGTHS = (10, 3)
+LEAST_ROWS = 32  # a training needs at least this many rows with a full context
+_LENGTHS = (10, 3)  # the contexts to choose from, in rows; one of 30 rows hides a short fault
 _LEAST_CORRELATION = 0.3  # below this correlation with the row before, a context does not help
 _SEASON_DAYS = 14  # two weeks: each day of the week occurs twice
-# a calendar needs at least this share of later days' variance predicted by earlier hours
+# A calendar is added if the hours of earlier days predict this share of the later days' variance.
 _LEAST_PREDICTED = 0.1
 _LEAST_ON_TICK = 0.9  # rows keep a clock if at least this share of their steps is one tick
 _TICKS = ("1s", "10s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "1d")
