@@ -31,7 +31,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store import schema
 from service.store.due_index import Work
-from service.store.redis_keys import OF_THE_SERVICE, Keys
+from service.store.redis_keys import OF_THE_SERVICE, Keys, OwnKey
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
@@ -181,8 +181,8 @@ def keys() -> str:
 def _keys() -> Iterator[tuple[str, ...]]:
     keys = Keys("NAME")
     for name, member in vars(Keys).items():
-        if isinstance(member, property) and name != "deleted_with_detector":
-            yield f"`{getattr(keys, name)}`", _first(member.fget)
+        if isinstance(member, OwnKey):
+            yield f"`{getattr(keys, name)}`", member.about
         elif name in _WITH_ARGUMENT:
             yield f"`{_WITH_ARGUMENT[name]}`", _first(member)
     for key, about in OF_THE_SERVICE.items():

@@ -7,21 +7,17 @@ the token is not that of the present lease.
 
 import secrets
 import time
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 from redis.asyncio import Redis
 
 from service import log
 from service.store.connection import ask
-from service.store.redis_keys import WORKERS, Keys
+from service.store.redis_keys import WORKERS, Keys, Role
 from service.store.script import NamedScript
 
 _log = log.get(__name__)
-
-# The holder of `decision` carries out what a person decided about an incident.
-Role = Literal["worker", "monitor", "decision"]
-
 
 _GIVE = """
 local token = redis.call('INCR', KEYS.fence)
@@ -149,12 +145,7 @@ class Leases:
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "milliseconds": _milliseconds(lease.seconds)}
         renewed = await _RENEW(self._redis, keys, args, lease=keys.lease(lease.role))
-        if not renewed:
-            return None
-        return Lease(
-            lease.name, lease.uid, lease.role, lease.token, lease.holder, lease.seconds,
-            start + lease.seconds,
-        )  # fmt: skip
+        return replace(lease, deadline=start + lease.seconds) if renewed else None
 
     async def release(self, lease: Lease) -> bool:
         """Give the lease back; return False if it was already lost."""
