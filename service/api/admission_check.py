@@ -111,12 +111,5 @@ def hold_all(verdict: Verdict) -> Verdict:
 
     It is for a sender whose novel rows would exceed its share of the buffer.
     """
-    held_back = verdict.held | verdict.kept
-    return Verdict(
-        version=verdict.version,
-        kept=~held_back,
-        held=held_back,
-        novel=0,
-        reason=ONE_SENDER,
-        shares=verdict.shares,
-    )
+    none, held_back = np.zeros_like(verdict.kept), verdict.held | verdict.kept
+    return replace(verdict, kept=none, held=held_back, novel=0, reason=ONE_SENDER)

@@ -1,7 +1,7 @@
 """The types of the answers: the component schemas of the OpenAPI document.
 
 The contract tests check every answer against these types, and against the types of
-`service.domain` that are answers themselves (`OF_DOMAIN`).
+`service.domain` and `service.store` that are answers themselves (`ANSWERS`).
 """
 
 from typing import Literal
@@ -17,9 +17,11 @@ from service.domain.drift_report import Drift
 from service.domain.experience import ExperienceSummary
 from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.revocation_plan import Revoked
+from service.domain.standing_labels import StandingLabels
 from service.domain.version_record import NewRecord
+from service.store.due_index import Work
 
-OF_DOMAIN = (AuditEntry, Attribution, BrokenStatus, DetectorStatus, Drift, Revoked)
+ANSWERS = (AuditEntry, Attribution, BrokenStatus, DetectorStatus, Drift, Revoked, Work)
 
 
 class Problem(msgspec.Struct):
@@ -142,19 +144,6 @@ class Forgets(msgspec.Struct):
     versions: list[int]
 
 
-class StandingLabels(msgspec.Struct):
-    """How many labels still have an effect after a move of the champion.
-
-    The champion did not learn `unlearned` of the rows labelled normal. Rows like those of the
-    `spared` dismissed incidents and labelled events page nobody.
-    """
-
-    normal: int
-    anomaly: int
-    unlearned: int
-    spared: int
-
-
 class Promoted(msgspec.Struct):
     """The champion after a move by hand. `effect` says in words what changes."""
 
@@ -229,14 +218,6 @@ class Health(msgspec.Struct):
     champions: int | msgspec.UnsetType = msgspec.UNSET
     worker: bool | msgspec.UnsetType = msgspec.UNSET
     why: str | msgspec.UnsetType = msgspec.UNSET
-
-
-class Work(msgspec.Struct):
-    """How many detectors wait for a retraining, how many are retrained, and the longest wait."""
-
-    due: int
-    running: int
-    oldest_seconds: float
 
 
 class SessionAnswer(msgspec.Struct):

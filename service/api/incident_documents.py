@@ -7,6 +7,7 @@ import msgspec
 from service.domain.attribution import Attribution, Cell
 from service.domain.detector_status import MuteStatus
 from service.domain.generation import Generation
+from service.store.processes import ApiProcess
 
 
 class Event(msgspec.Struct):
@@ -172,14 +173,6 @@ class WorkerSeen(msgspec.Struct):
 
     id: str
     heard_seconds: float
-
-
-class ApiProcess(msgspec.Struct):
-    """An API process, the seconds since its last report, and the generation of each detector."""
-
-    id: str
-    heard_seconds: float
-    loaded: dict[str, int]
 
 
 class ServiceAnswer(msgspec.Struct):

@@ -129,14 +129,14 @@ def reference(kind: type) -> JsonObject:
 
 def components() -> JsonObject:
     """Return the component schemas of answers, problems and configs."""
-    kinds = list(documents.OF_DOMAIN)
+    kinds = list(documents.ANSWERS)
     kinds += [
         kind
         for module in (documents, incident_documents, open_inference_documents)
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, msgspec.Struct)
-        and kind not in documents.OF_DOMAIN
+        and kind not in documents.ANSWERS
     ]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REFERENCE + "{name}")
     for kind in _with_parts(kinds):

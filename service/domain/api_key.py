@@ -71,17 +71,21 @@ class Grant:
         )
 
 
-def describe(grant: Grant) -> JsonObject:
+def allowed(grant: Grant) -> JsonObject:
     """Return the JSON object that says what a key allows."""
     return {
-        "id": grant.id,
         "name": grant.name,
         "scopes": sorted(grant.scopes),
         "detectors": None if grant.detectors is None else sorted(grant.detectors),
         "requests_per_second": grant.requests_per_second,
         "max_body_bytes": grant.max_body_bytes,
-        "created_at": rfc3339(None if grant.created is None else grant.created / 1000),
     }
+
+
+def describe(grant: Grant) -> JsonObject:
+    """Return the JSON object of a key in an answer."""
+    created = rfc3339(None if grant.created is None else grant.created / 1000)
+    return {"id": grant.id, **allowed(grant), "created_at": created}
 
 
 # The grant of every request while the service has no keys.

@@ -1,17 +1,17 @@
 """Which labels of people still have an effect after another version became champion."""
 
 from collections.abc import Container, Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from service.domain.event import Label
 
 
-class EffectiveLabels(NamedTuple):
-    """How many labels still have an effect.
+class StandingLabels(Struct, frozen=True):
+    """How many labels still have an effect after a move of the champion.
 
-    The gate checks `normal` and `anomaly` labels at the next retraining. The champion did not learn
-    `unlearned` of the normal rows. `spared` is the number of dismissed incidents and labelled
-    events; rows similar to theirs page nobody.
+    The champion did not learn `unlearned` of the rows labelled normal. Rows like those of the
+    `spared` dismissed incidents and labelled events page nobody.
     """
 
     normal: int
@@ -20,19 +20,19 @@ class EffectiveLabels(NamedTuple):
     spared: int
 
 
-def effective_labels(labels: Sequence[Label], left: Container[str], spared: int) -> EffectiveLabels:
+def standing_labels(labels: Sequence[Label], left: Container[str], spared: int) -> StandingLabels:
     """Return the labels that have an effect, if the champion did not learn the batches `left`."""
     normal = [label for label in labels if label.label == "normal"]
     unlearned = sum(label.batch is not None and label.batch in left for label in normal)
-    return EffectiveLabels(len(normal), len(labels) - len(normal), unlearned, spared)
+    return StandingLabels(len(normal), len(labels) - len(normal), unlearned, spared)
 
 
-def effect_of_move(number: int, forgotten: int, labels: EffectiveLabels) -> str:
+def effect_of_move(number: int, forgotten: int, labels: StandingLabels) -> str:
     """Return sentences on the move to version `number`, which did not learn `forgotten` vectors.
 
-    >>> effect_of_move(1, 0, EffectiveLabels(normal=0, anomaly=0, unlearned=0, spared=2))
+    >>> effect_of_move(1, 0, StandingLabels(normal=0, anomaly=0, unlearned=0, spared=2))
     'Version 1 serves. Rows like those of 2 dismissals still page nobody.'
-    >>> effect_of_move(2, 0, EffectiveLabels(0, 0, 0, 0))
+    >>> effect_of_move(2, 0, StandingLabels(0, 0, 0, 0))
     'Version 2 serves.'
     """
     sentences = [f"Version {number} serves."]

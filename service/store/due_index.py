@@ -10,8 +10,9 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from models import MIN_VECTORS
@@ -128,8 +129,8 @@ return {due, running, string.format('%.3f', now - first)}
 _ALL = [key for due_key in DUE for key in (due_key, running(due_key))]
 
 
-class Work(NamedTuple):
-    """How many detectors are due, how many are being retrained, and the longest wait (s)."""
+class Work(Struct, frozen=True):
+    """How many detectors wait for a retraining, how many are retrained, and the longest wait."""
 
     due: int
     running: int

@@ -1,9 +1,10 @@
 """Which API processes are alive, and which generation of each detector they serve."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
+from msgspec import Struct
 from redis.asyncio import Redis
 
 from service.store.connection import ask
@@ -30,8 +31,8 @@ redis.call('EXPIRE', KEYS.processes, ARGS.seconds)
 )
 
 
-class Process(NamedTuple):
-    """One API process: seconds since its last report, and the generations that it serves."""
+class ApiProcess(Struct, frozen=True):
+    """An API process, the seconds since its last report, and the generation of each detector."""
 
     id: str
     heard_seconds: float
@@ -50,7 +51,7 @@ class Processes:
         args = {"process": process, "loaded": names, "seconds": KEPT_SECONDS}
         await _BEAT(self._redis, {"processes": PROCESSES}, args)
 
-    async def all(self) -> list[Process]:
+    async def all(self) -> list[ApiProcess]:
         """Return the processes that reported recently, sorted by id."""
         pipe = self._redis.pipeline(transaction=False)
         pipe.hgetall(PROCESSES)
@@ -61,6 +62,6 @@ class Processes:
         for process, text in sorted(texts.items()):
             at, _, loaded = text.decode().partition(" ")
             reports.append(
-                Process(process.decode(), max(0.0, now - float(at)), orjson.loads(loaded))
+                ApiProcess(process.decode(), max(0.0, now - float(at)), orjson.loads(loaded))
             )
         return [report for report in reports if report.heard_seconds <= KEPT_SECONDS]

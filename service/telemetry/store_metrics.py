@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol, TypeVar
 
+from msgspec.structs import asdict
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -84,7 +85,7 @@ class StateMetrics(Collector):
                 value=self._store.worker_heartbeat,
             )
         if self._store.work is not None:
-            for quantity, count in self._store.work._asdict().items():
+            for quantity, count in asdict(self._store.work).items():
                 yield GaugeMetricFamily(
                     f"anamnesis_work_{quantity}", _WORK[quantity], value=float(count)
                 )

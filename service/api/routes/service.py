@@ -8,7 +8,6 @@ from service import log
 from service.api import incident_documents as documents
 from service.api import openapi
 from service.api.context import Parts, parts
-from service.api.documents import Work
 from service.api.guard import caller, needs
 from service.api.responses import answer
 from service.domain.attention import Item, of_detector, of_service, worst_first
@@ -17,6 +16,7 @@ from service.domain.incident import Incident, Verdict
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
+from service.store.due_index import Work
 from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1", tags=["service"])
@@ -109,7 +109,7 @@ def _worker_age(app: Parts) -> float | None:
 )
 async def work(request: Request) -> Response:
     """Return the retraining work of all detectors. An autoscaler of workers can use it."""
-    return answer((await parts(request).stores.due.work())._asdict())
+    return answer(await parts(request).stores.due.work())
 
 
 @router.get(
@@ -140,6 +140,6 @@ async def service(request: Request) -> Response:
         documents.ServiceAnswer(
             documents.StoreState(app.watcher.health.redis_up, app.watcher.health.weak),
             [documents.WorkerSeen(worker, age) for worker, age in sorted(workers.items())],
-            [documents.ApiProcess(*process) for process in processes],
+            processes,
         )
     )

@@ -18,8 +18,8 @@ from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import existing, show_own_change
 from service.domain.chosen_context import ChosenContext
 from service.domain.detector import Detector
-from service.domain.effective_labels import EffectiveLabels, effect_of_move, effective_labels
 from service.domain.scope import Scope
+from service.domain.standing_labels import StandingLabels, effect_of_move, standing_labels
 from service.domain.version_record import StoredVersion, describe
 from service.json_value import JsonObject
 from service.problems import (
@@ -306,7 +306,7 @@ async def champion(request: Request, name: Name) -> Response:
         "champion": number,
         "generation": generation,
         "forgets": {"vectors": vectors, "versions": [entry.record.version for entry in left]},
-        "labels": labels._asdict(),
+        "labels": labels,
         "effect": effect_of_move(number, vectors, labels),
     }
     return answer(moved, ETag=etag(generation))
@@ -323,7 +323,7 @@ async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list
     return [records[number] for number in left if number in records]
 
 
-async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) -> EffectiveLabels:
+async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) -> StandingLabels:
     """Return which labels still have an effect once none of the versions `left` serves."""
     batches = {
         batch
@@ -332,7 +332,7 @@ async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) ->
         for batch in entry.record.experience.batches
     }
     labels = await app.stores.labels.all(name)
-    return effective_labels(
+    return standing_labels(
         labels, batches, len(await app.stores.incidents.dismissed_patterns(name))
     )
 
