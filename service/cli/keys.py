@@ -108,14 +108,14 @@ def _with_keys(data_dir: Path | None, work: "Callable[[ApiKeys], Awaitable[T]]")
 
     from service.addresses import shown
     from service.problems import Problem, StoreUnavailable
-    from service.store import adapters
+    from service.store.adapters import Stores
     from service.store.connection import cause, connect
 
     settings = console.settings(data_dir=data_dir)
 
     async def done(url: str) -> T:
         async with await connect(url) as redis:
-            return await work(adapters.api_keys(settings, redis))
+            return await work(Stores(settings, redis).api_keys)
 
     with _store(settings) as url:
         try:

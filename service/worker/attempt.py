@@ -48,7 +48,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     It returns False if another worker has the lease, if the attempt was given up, and if the
     training failed but will be tried again. Raises StoreUnavailable.
     """
-    lease = await tools.leases.acquire(detector.name, tools.lease_seconds)
+    lease = await tools.stores.leases.acquire(detector.name, tools.lease_seconds)
     if lease is None:
         return False
     crash_points.passage("worker.leased")
@@ -60,8 +60,8 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
         return False
     finally:
         with contextlib.suppress(StoreUnavailable):
-            await tools.leases.release(keeper.lease)
-        await tools.due.retraining_over(detector.name)
+            await tools.stores.leases.release(keeper.lease)
+        await tools.stores.due.retraining_over(detector.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,26 +91,26 @@ class _Attempt:
 
     async def go(self) -> bool:
         name = self.lease.name
-        detector = await self.tools.detectors.get(name)
+        detector = await self.tools.stores.detectors.get(name)
         if detector is None or detector.uid != self.lease.uid:
             return False
-        run = await self.tools.retrainings.start(self.lease)
+        run = await self.tools.stores.retrainings.start(self.lease)
         try:
             experience = await self._experience(name)
         except (StoreUnavailable, Fenced):
             raise
         except Exception:  # noqa: BLE001 - the attempt counts as failed; the experience stays
             _log.exception("reading the experience failed", detector=name)
-            await self.tools.retrainings.attempt_failed(self.lease)
+            await self.tools.stores.retrainings.attempt_failed(self.lease)
             return False
         if experience is None:
-            await self.tools.retrainings.stand_down(self.lease)
+            await self.tools.stores.retrainings.stand_down(self.lease)
             return True
         return await self._keeper.while_kept(experience, self._learn(detector, experience, run))
 
     async def _experience(self, name: str) -> Experience | None:
         """Return the experience, None if it is too small. A row labelled by a person is enough."""
-        experience = await self.tools.buffer.take(name)
+        experience = await self.tools.stores.buffer.take(name)
         crash_points.passage("worker.experience_taken")
         if experience is None or experience.n >= MIN_VECTORS:
             return experience
@@ -145,7 +145,7 @@ class _Attempt:
 
     async def _anchor(self, experience: Experience) -> int | None:
         """Return the anchor: the older version with which the gate compares the candidate too."""
-        registry, champion = self.tools.registry, experience.champion
+        registry, champion = self.tools.stores.registry, experience.champion
         if champion is None or not (record := await registry.record(experience.name, champion)):
             return None
         anchor = await registry.record(experience.name, record.record.anchor_of_successors)
@@ -162,7 +162,7 @@ class _Attempt:
             previous = await self._artifact(experience.champion)
         if anchor is not None and anchor != experience.champion:
             anchor_artifact = await self._artifact(anchor)
-        labels = await latest_labels(self.tools.labels, detector)
+        labels = await latest_labels(self.tools.stores.labels, detector)
         n, d = experience.vectors.shape
         job = Job(
             previous=previous,
@@ -184,13 +184,13 @@ class _Attempt:
         """Return the config with the words that its categories have in the experience."""
         config = resolved(detector.config, experience.chosen or detector.chosen)
         if config.words:
-            known = await self.tools.words.all(experience.name)
+            known = await self.tools.stores.words.all(experience.name)
             config = worded(config, experience.vectors, known)
         return config.to_dict()
 
     async def _labelled_normal(self, experience: Experience) -> bytes:
         """Return one byte for each row, 1 if a person labelled it normal. b'' if there is none."""
-        labels = await self.tools.labels.all(experience.name)
+        labels = await self.tools.stores.labels.all(experience.name)
         batches = {label.batch for label in labels if label.label == "normal" and label.batch}
         marks = [source.batch in batches for source in experience.sources]
         if not any(marks):
@@ -201,12 +201,12 @@ class _Attempt:
     async def _artifact(self, number: int) -> bytes:
         """Return the artifact of a parent. Raises TrainingError if its signature is not valid."""
         signer, name = self.tools.signer, self.lease.name
-        artifact = await self.tools.registry.artifact(name, number)
+        artifact = await self.tools.stores.registry.artifact(name, number)
         if artifact is None:
             raise TrainingError(f"the artifact of version {number} is gone")
         if signer.required:
             try:
-                stored = await self.tools.registry.record(name, number)
+                stored = await self.tools.stores.registry.record(name, number)
                 signer.check(name, artifact, stored.record.signature if stored else None)
             except ArtifactError as error:
                 raise TrainingError(f"version {number}: {error}") from None
@@ -232,7 +232,7 @@ class _Attempt:
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
-        labels = await labels_for_threshold(self.tools.labels, detector)
+        labels = await labels_for_threshold(self.tools.stores.labels, detector)
         evidence, policy = version.lineage.evidence, detector.config.gate
         live = None
         verdict = gate(evidence)
@@ -260,7 +260,7 @@ class _Attempt:
         self, detector: Detector, champion: int, candidate: Version, labels: Labels | None
     ) -> ShadowResult:
         """Return how champion and candidate score live traffic, once there is enough of it."""
-        X = await shadow_scoring.sample(self.tools.live, detector)
+        X = await shadow_scoring.sample(self.tools.stores.live, detector)
         artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
 
         def compared() -> ShadowResult:
@@ -271,7 +271,7 @@ class _Attempt:
 
     async def _write_outcome(self, experience: Experience, candidate: _Candidate) -> None:
         """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended."""
-        registry, record = self.tools.registry, candidate.record
+        registry, record = self.tools.stores.registry, candidate.record
         write = registry.promote if candidate.accepted else registry.reject
         seconds = candidate.seconds
         self._keeper.settling = True
@@ -294,11 +294,11 @@ class _Attempt:
 
     async def _failed(self, experience: Experience, reason: str) -> bool:
         """Count the failed attempt. After the last one, park the experience and return True."""
-        failed = await self.tools.retrainings.attempt_failed(self.lease)
+        failed = await self.tools.stores.retrainings.attempt_failed(self.lease)
         _log.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
         if failed < ATTEMPTS:
             return False
         self._keeper.settling = True
         seconds = time.monotonic() - self._began
-        await self.tools.registry.park(self.lease, experience, reason, seconds=seconds)
+        await self.tools.stores.registry.park(self.lease, experience, reason, seconds=seconds)
         return True

@@ -22,11 +22,11 @@ from service.domain.live_summary import LiveSummary
 from service.pacing import LONGEST
 from service.problems import StoreUnavailable
 from service.settings import Settings
-from service.store import adapters
+from service.store.adapters import Stores
 from service.store.connection import Connection
 from service.store.labels import labels_for_threshold
-from service.store.leases import Lease, Leases
-from service.store.live_summaries import LiveSummaries, MonitorMemory
+from service.store.leases import Lease
+from service.store.live_summaries import MonitorMemory
 from service.store.lua import Fenced
 from service.timestamps import rfc3339
 from service.worker.incident_monitor import IncidentMonitor
@@ -74,13 +74,8 @@ class Monitor:
         self._least_seconds = self._seconds = settings.lease_seconds  # how long a lease lasts
         self._began = time.monotonic()  # when the latest round began
         self._artifact_max_bytes = settings.artifact_max_bytes
-        self._live = LiveSummaries(redis)
-        self._leases = Leases(redis)
-        self._detectors = adapters.detectors(settings, redis)
-        self._registry = adapters.registry(settings, redis)
-        self._events = adapters.events(settings, redis)
-        self._labels = adapters.labels(settings, redis)
-        self._incidents = IncidentMonitor(settings, redis)
+        self._stores = Stores(settings, redis)
+        self._incidents = IncidentMonitor(settings, self._stores)
         self._watches: dict[str, _Watch] = {}
         self._not_before: dict[
             str, float
@@ -92,7 +87,7 @@ class Monitor:
         # A lease outlasts a round and the pause after it, or another worker takes the detector.
         self._seconds = max(self._least_seconds, min(2 * (began - self._began), LONGEST))
         self._began = began
-        pointers = await self._detectors.poll(await self._detectors.names())
+        pointers = await self._stores.detectors.poll(await self._stores.detectors.names())
         for name in self._watches.keys() - pointers.keys():
             del self._watches[name]
             self._incidents.leave(name)
@@ -118,7 +113,7 @@ class Monitor:
         for watch in watches.values():
             with contextlib.suppress(Fenced):
                 await self._incidents.close(watch.lease)
-            await self._leases.release(watch.lease)
+            await self._stores.leases.release(watch.lease)
 
     async def _follow(self, name: str, pointer: Pointer) -> None:
         watch = await self._watch(name, pointer)
@@ -129,7 +124,7 @@ class Monitor:
             pointer.config_nonce,
         ):
             await self._reconfigure(watch, name, pointer)
-        summaries = await self._live.read(name, watch.after, _SUMMARIES)
+        summaries = await self._stores.live.read(name, watch.after, _SUMMARIES)
         if summaries:
             await asyncio.to_thread(_test_traffic, watch, summaries)
         due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
@@ -164,7 +159,7 @@ class Monitor:
             )
             watch = None
         if watch is None:
-            await self._leases.release(lease)
+            await self._stores.leases.release(lease)
             self._leave(name)
             return None
         held = await self._kept(lease)  # on a busy machine a large version takes seconds to load
@@ -181,7 +176,7 @@ class Monitor:
             return lease if lease.deadline - now > lease.seconds / 2 else await self._kept(lease)
         if now < self._not_before.get(name, 0.0):
             return None
-        lease = await self._leases.acquire(name, self._seconds, "monitor")
+        lease = await self._stores.leases.acquire(name, self._seconds, "monitor")
         if lease is None:
             self._leave(name)
         return lease
@@ -191,13 +186,13 @@ class Monitor:
 
         Then the watch in memory still continues the saved state, and nothing is loaded again.
         """
-        renewed = await self._leases.renew(replace(lease, seconds=self._seconds))
+        renewed = await self._stores.leases.renew(replace(lease, seconds=self._seconds))
         if renewed is not None:
             return renewed
-        again = await self._leases.acquire(lease.name, self._seconds, lease.role)
+        again = await self._stores.leases.acquire(lease.name, self._seconds, lease.role)
         if again is None or (again.uid, again.token) == (lease.uid, lease.token + 1):
             return again
-        await self._leases.release(again)
+        await self._stores.leases.release(again)
         return None
 
     def _leave(self, name: str) -> None:
@@ -209,14 +204,14 @@ class Monitor:
     async def _begin(self, lease: Lease, pointer: Pointer) -> _Watch | None:
         """Continue from the state that was saved for this version, or begin a new one."""
         name, number = lease.name, pointer.champion
-        detector = await self._detectors.get(name)
-        artifact = await self._registry.artifact(name, number or 0)
+        detector = await self._stores.detectors.get(name)
+        artifact = await self._stores.registry.artifact(name, number or 0)
         if detector is None or detector.pointer != pointer or artifact is None:
             return None
         version = await asyncio.to_thread(Version.from_bytes, artifact, self._artifact_max_bytes)
         threshold = await self._threshold(version, detector)
         baseline = baseline_of(version, threshold, pointer.uid, number or 0)
-        memory = await self._live.load(name)
+        memory = await self._stores.live.load(name)
         drift = DriftTests.from_bytes(baseline, memory.state) if memory else DriftTests(baseline)
         after = memory.after if memory else "0-0"
         watch = _Watch(lease, drift, detector, version, threshold, pointer, after)
@@ -226,11 +221,11 @@ class Monitor:
         return watch
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:
-        labels = await labels_for_threshold(self._labels, detector)
+        labels = await labels_for_threshold(self._stores.labels, detector)
         return await asyncio.to_thread(version.threshold_for, detector.config.threshold, labels)
 
     async def _reconfigure(self, watch: _Watch, name: str, pointer: Pointer) -> None:
-        detector = await self._detectors.get(name)
+        detector = await self._stores.detectors.get(name)
         if detector is None or detector.pointer != pointer:
             return  # the champion has moved; the next round watches the new one
         watch.detector = detector
@@ -258,7 +253,7 @@ class Monitor:
             updated_at=now,
             since=watch.since,
         )
-        await self._live.save(watch.lease, memory, report)
+        await self._stores.live.save(watch.lease, memory, report)
         if changed:
             _log.info(
                 "drift changed", detector=watch.lease.name, state=shown[0], before=watch.shown[0]
@@ -268,8 +263,8 @@ class Monitor:
     async def _queries(self, watch: _Watch) -> tuple[Query, ...]:
         """Return the events whose labels would help most."""
         name = watch.lease.name
-        events = await self._events.latest(name, limit=label_queries.LOOKED_AT)
-        labels = await self._labels.latest(name, limit=_LABELS) if events else []
+        events = await self._stores.events.latest(name, limit=label_queries.LOOKED_AT)
+        labels = await self._stores.labels.latest(name, limit=_LABELS) if events else []
         answered = {label.event for label in labels if label.event}
         return await asyncio.to_thread(
             label_queries.choose, events, answered, watch.version, watch.threshold

@@ -23,10 +23,8 @@ from service.domain.incident import DismissedPattern, Incident, IncidentRule, Ke
 from service.domain.incident_fold import Change, Context, Fold, worst
 from service.domain.webhook_message import Message, message
 from service.settings import Settings
-from service.store import adapters
-from service.store.connection import Connection
-from service.store.due_index import DueIndex
-from service.store.incidents import FollowedState, Incidents, StepChanges
+from service.store.adapters import Stores
+from service.store.incidents import FollowedState, StepChanges
 from service.store.leases import Lease
 from service.store.traffic import StoredReport
 
@@ -62,13 +60,10 @@ class _Followed:
 class IncidentMonitor:
     """Turns the reports of followed detectors into incidents and history."""
 
-    def __init__(self, settings: Settings, redis: Connection) -> None:
+    def __init__(self, settings: Settings, stores: Stores) -> None:
         self._webhook = settings.webhook_url is not None
         self._public_url = settings.public_url
-        self._traffic = adapters.traffic(settings, redis)
-        self._incidents = Incidents(redis)
-        self._due = DueIndex(redis)
-        self._events = adapters.events(settings, redis)
+        self._stores = stores
         self._followed: dict[str, _Followed] = {}
 
     def leave(self, name: str) -> None:
@@ -87,7 +82,7 @@ class IncidentMonitor:
         if followed is None or followed.uid != lease.uid:
             followed = self._followed[name] = await self._begin(lease)
         followed.version = version
-        reads = await self._traffic.read(name, followed.after, REPORTS)
+        reads = await self._stores.traffic.read(name, followed.after, REPORTS)
         await self._refresh(followed, name)
         wanted = detector.config.incident is not None
         if wanted:
@@ -109,20 +104,20 @@ class IncidentMonitor:
             await self._save(lease, followed)
 
     async def _begin(self, lease: Lease) -> _Followed:
-        state = await self._incidents.load(lease.name)
+        state = await self._stores.incidents.load(lease.name)
         if state is None:
             return _Followed(lease.uid, "0-0", Fold())
         return _Followed(lease.uid, state.after, state.fold)
 
     async def _refresh(self, followed: _Followed, name: str) -> None:
         """Read what people have decided since the last call."""
-        decisions = await self._incidents.decisions(name)
+        decisions = await self._stores.incidents.decisions(name)
         followed.muted_until = decisions.muted_until
         if decisions.number == followed.decisions:
             return
-        followed.dismissed_patterns = tuple(await self._incidents.dismissed_patterns(name))
+        followed.dismissed_patterns = tuple(await self._stores.incidents.dismissed_patterns(name))
         open_ids = [incident.id for incident in followed.fold.open()]
-        followed.dismissed = frozenset(await self._incidents.dismissed(name, open_ids))
+        followed.dismissed = frozenset(await self._stores.incidents.dismissed(name, open_ids))
         followed.urgent = followed.decisions >= 0
         followed.decisions = decisions.number
 
@@ -137,7 +132,7 @@ class IncidentMonitor:
         fresh = now - followed.rate_at < RATE_SECONDS
         if followed.chosen is not None and fresh and followed.chosen_for == chosen_for:
             return
-        chunks = await self._incidents.buckets(detector.name)
+        chunks = await self._stores.incidents.buckets(detector.name)
         rate = await asyncio.to_thread(_rows_per_day, chunks, dict(followed.buckets), time.time())
         followed.chosen = choose(
             false_incidents(version.lineage),
@@ -153,8 +148,8 @@ class IncidentMonitor:
         incidents = await self._with_rows(name, followed.changes)
         incidents = await asyncio.to_thread(_with_regimes, followed, incidents)
         fields = {history.chunk_of(step, place) for step, place in followed.buckets}
-        saved = await self._incidents.buckets(name, sorted(fields))
-        gone = history.expired(await self._incidents.fields(name), now) if fields else ()
+        saved = await self._stores.incidents.buckets(name, sorted(fields))
+        gone = history.expired(await self._stores.incidents.fields(name), now) if fields else ()
         buckets = await asyncio.to_thread(_joined_chunks, saved, followed.buckets)
         undecided = [
             incident for incident in followed.fold.open() if incident.id not in followed.dismissed
@@ -165,7 +160,7 @@ class IncidentMonitor:
         ]
         muted = now < followed.muted_until
         kinds = [change.kind for change in followed.changes]
-        await self._incidents.save(
+        await self._stores.incidents.save(
             lease,
             FollowedState(followed.after, followed.fold),
             StepChanges(
@@ -180,7 +175,7 @@ class IncidentMonitor:
             ),
         )
         if kinds.count("closed"):  # retraining on drift waits until all incidents have ended
-            await self._due.refresh(name)
+            await self._stores.due.refresh(name)
         followed.changes, followed.buckets = [], {}
         followed.moved = followed.urgent = False
         followed.saved_at = time.monotonic()
@@ -194,12 +189,12 @@ class IncidentMonitor:
         for change in changes:
             if change.rows:
                 gained.setdefault(change.incident.id, []).extend(change.rows)
-        saved = await self._incidents.rows(name, list(gained))
+        saved = await self._stores.incidents.rows(name, list(gained))
         chosen = {
             incident_id: worst([*saved[incident_id], *rows]) for incident_id, rows in gained.items()
         }
         bare = [row.event for rows in chosen.values() for row in rows if not row.vector]
-        events = await self._events.get(name, bare)
+        events = await self._stores.events.get(name, bare)
         whole = {
             incident_id: [
                 msgspec.structs.replace(row, vector=events[row.event].vector.tobytes())

@@ -12,12 +12,8 @@ from service.domain.detector import Detector
 from service.domain.incident import arrival
 from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
-from service.store import adapters
+from service.store.adapters import Stores
 from service.store.connection import Connection, store_time
-from service.store.due_index import DueIndex
-from service.store.erasure import Erasure
-from service.store.incidents import Incidents
-from service.store.quarantine import Quarantine
 from service.timestamps import unix_seconds
 
 _log = log.get(__name__)
@@ -36,20 +32,15 @@ class Janitor:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
         self._kept_bytes = settings.buffer_max_bytes
         self._redis = redis
-        self._detectors = adapters.detectors(settings, redis)
-        self._due = DueIndex(redis)
-        self._erasure = Erasure(redis)
-        self._quarantine = Quarantine(redis)
-        self._incidents = Incidents(redis)
-        self._registry = adapters.registry(settings, redis)
+        self._stores = Stores(settings, redis)
         # The state of each detector when it was last pruned, and that time.
         self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
         self._released: dict[str, float] = {}  # when novel rows were last checked, monotonic
 
     async def tick(self) -> None:
         """Clean up every detector once. Raises StoreUnavailable."""
-        detectors = await self._detectors.list()
-        await self._due.repair(detectors)
+        detectors = await self._stores.detectors.list()
+        await self._stores.due.repair(detectors)
         for detector in detectors:
             try:
                 await self._clean_up(detector)
@@ -61,27 +52,32 @@ class Janitor:
                 _log.exception("deleting old data of a detector failed", detector=detector.name)
         known = {detector.name for detector in detectors}
         self._pruned = {name: seen for name, seen in self._pruned.items() if name in known}
-        ended = await self._erasure.rewrite_result()
+        await self._rewrite()
+
+    async def _rewrite(self) -> None:
+        """Log how a rewrite of the append-only file ended, and start one if one is due."""
+        erasure = self._stores.erasure
+        ended = await erasure.rewrite_result()
         if ended:
             _log.info("the append-only file was rewritten")
         elif ended is False:
             _log.error("the append-only file was not rewritten, and still holds deleted vectors")
-        if await self._erasure.rewrite_due(self._rewrite_seconds) and await self._erasure.rewrite():
+        if await erasure.rewrite_due(self._rewrite_seconds) and await erasure.rewrite():
             _log.info("the append-only file is being rewritten")
 
     async def _clean_up(self, detector: Detector) -> None:
         if detector.kept_bytes:
             seconds = detector.config.keep_learned_seconds
-            while await self._erasure.erase(detector.name, seconds, self._kept_bytes):
+            while await self._stores.erasure.erase(detector.name, seconds, self._kept_bytes):
                 pass
         if detector.parked:
-            await self._quarantine.resume(detector.name)
+            await self._stores.quarantine.resume(detector.name)
         if detector.quarantined and detector.config.admission == "hold_novel":
             await self._release_novel(detector)
         seen = (detector.uid, detector.generation, detector.last_version)
         before, at = self._pruned.get(detector.name, (None, 0.0))
         if before != seen or time.monotonic() - at >= _PRUNE_SECONDS:
-            await self._registry.prune(detector.name)
+            await self._stores.registry.prune(detector.name)
             self._pruned[detector.name] = (seen, time.monotonic())
 
     async def _release_novel(self, detector: Detector) -> None:
@@ -97,23 +93,23 @@ class Janitor:
         now = await store_time(self._redis)  # the store dates the rows
         novel = [
             (entry.id, at)
-            for entry in await self._quarantine.list(name)
+            for entry in await self._stores.quarantine.list(name)
             if entry.kind == "rows"
             and entry.reason == NOVEL
             and (at := unix_seconds(entry.parked_at) or now) <= now - wait
         ]
         if not novel:
             return
-        listed = await self._incidents.all(name)
+        listed = await self._stores.incidents.all(name)
         faults = [
             incident.incident
             for incident in listed
             if incident.decision and incident.decision.verdict == "confirmed"
         ]
-        rows = await self._incidents.rows(name, [fault.id for fault in faults])
+        rows = await self._stores.incidents.rows(name, [fault.id for fault in faults])
         spans = [arrival(fault, rows[fault.id]) for fault in faults]
         for entry, at in novel:
             if not any(since <= at <= until for since, until in spans):
-                await self._quarantine.decide(
+                await self._stores.quarantine.decide(
                     name, entry, "release", who="worker", why=f"novel for {wait:g} s"
                 )

@@ -50,10 +50,10 @@ class LeaseKeeper:
         while True:
             if time.monotonic() - shown_at > shown / 2:
                 shown_at = time.monotonic()
-                await self._tools.due.begin(self.lease.name, shown)
+                await self._tools.stores.due.begin(self.lease.name, shown)
             await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
             try:
-                renewed = await self._tools.leases.renew(self.lease)
+                renewed = await self._tools.stores.leases.renew(self.lease)
                 if renewed is None:
                     raise Fenced("the lease is lost")
                 self.lease = renewed
@@ -62,7 +62,7 @@ class LeaseKeeper:
                 await self._check_still_valid(experience)
                 if written != self.progress:
                     written = self.progress
-                    await self._tools.retrainings.progress(self.lease, written)
+                    await self._tools.stores.retrainings.progress(self.lease, written)
             except StoreUnavailable:
                 if self.lease.expired:
                     raise Fenced("the lease ran out while the store was away") from None
@@ -70,7 +70,7 @@ class LeaseKeeper:
     async def _check_still_valid(self, experience: Experience) -> None:
         """Raise Fenced if the store would refuse the promotion."""
         name = experience.name
-        pointer = (await self._tools.detectors.poll([name])).get(name)
+        pointer = (await self._tools.stores.detectors.poll([name])).get(name)
         if pointer is None or pointer.uid != experience.uid:
             raise Fenced("the detector was deleted")
         if pointer.generation != experience.generation and not self.settling:

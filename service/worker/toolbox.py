@@ -5,18 +5,8 @@ from typing import Self
 
 from service.settings import Settings
 from service.signatures import Signer
-from service.store import adapters
-from service.store.buffer import Buffer
+from service.store.adapters import Stores
 from service.store.connection import Connection
-from service.store.detectors import Detectors
-from service.store.due_index import DueIndex
-from service.store.events import Events
-from service.store.labels import LabelStore
-from service.store.leases import Leases
-from service.store.live_summaries import LiveSummaries
-from service.store.registry import Registry
-from service.store.retrainings import Retrainings
-from service.store.words import Words
 from service.worker.trainer_process import Trainer
 
 
@@ -30,16 +20,7 @@ class Tools:
     worker: str
     lease_seconds: float
     artifact_max_bytes: int
-    detectors: Detectors
-    due: DueIndex
-    buffer: Buffer
-    retrainings: Retrainings
-    registry: Registry
-    leases: Leases
-    events: Events
-    labels: LabelStore
-    live: LiveSummaries
-    words: Words
+    stores: Stores
     trainer: Trainer
     signer: Signer
 
@@ -52,16 +33,7 @@ class Tools:
             worker=worker,
             lease_seconds=settings.lease_seconds,
             artifact_max_bytes=settings.artifact_max_bytes,
-            detectors=adapters.detectors(settings, redis),
-            due=DueIndex(redis),
-            buffer=adapters.buffer(settings, redis),
-            retrainings=Retrainings(redis),
-            registry=adapters.registry(settings, redis),
-            leases=Leases(redis),
-            events=adapters.events(settings, redis),
-            labels=adapters.labels(settings, redis),
-            live=LiveSummaries(redis),
-            words=Words(redis),
+            stores=Stores(settings, redis),
             trainer=trainer
             or Trainer(
                 threads=settings.training_threads,

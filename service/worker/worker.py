@@ -154,7 +154,7 @@ class Worker:
             await self.webhook.close()
         with contextlib.suppress(StoreUnavailable):
             await self.monitor.close()
-            await self.tools.leases.leave(self.id)
+            await self.tools.stores.leases.leave(self.id)
         _log.info("worker stopped", worker=self.id)
 
     def stop(self) -> None:
@@ -179,7 +179,7 @@ class Worker:
         A store that is out of memory or read-only answers reads, so the main loop does not see it.
         """
         try:
-            await self.tools.leases.beat(self.id)
+            await self.tools.stores.leases.beat(self.id)
         except StoreUnavailable as error:
             if self._writable and error.detail != SILENT:
                 self._writable = False
@@ -199,17 +199,17 @@ class Worker:
         self._not_before = {n: at for n, at in self._not_before.items() if at > start}
         waited = dict.fromkeys(woken, 0.0)
         if start >= self._next_look:
-            waited |= await tools.due.heads()
+            waited |= await tools.stores.due.heads()
             now = time.monotonic()
             self._next_look = now + pause(now - start, _LOOK_SHARE, self.settings.tick_seconds)
         needing, now = [], time.time()
-        for detector in await tools.detectors.some(waited.keys() - self._not_before.keys()):
+        for detector in await tools.stores.detectors.some(waited.keys() - self._not_before.keys()):
             reason = retraining_due.due(detector, now)
             if reason:
                 needs = retraining_due.need(detector, waited.pop(detector.name))
                 needing.append((needs, detector, reason))
         for name in waited.keys() - self._not_before.keys() - set(woken):
-            await tools.due.correct(name)
+            await tools.stores.due.correct(name)
         needing.sort(key=lambda due: -due[0])
         return [(detector, reason) for _, detector, reason in needing]
 

@@ -179,7 +179,7 @@ async def lease_is_over(watched: Stored) -> None:
 def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]:
     """Return the names of loaded versions, which grows; if `slow`, each load outlasts the lease."""
     names: list[str] = []
-    read = monitor._registry.artifact
+    read = monitor._stores.registry.artifact
 
     async def artifact(name: str, number: int) -> bytes | None:
         if slow:
@@ -187,7 +187,7 @@ def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]
         names.append(name)
         return await read(name, number)
 
-    monitor._registry.artifact = artifact  # type: ignore[method-assign]
+    monitor._stores.registry.artifact = artifact  # type: ignore[method-assign]
     return names
 
 

@@ -26,6 +26,7 @@ from service.scoring.core import Judged
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, connect
+from service.store.due_index import Work
 from service.store.labels import LabelStore
 from service.store.lua import Fenced
 from service.store.redis_keys import NOTIFY, Keys
@@ -349,8 +350,8 @@ async def test_an_unwritable_outcome_counts_as_an_attempt(
         broken.append(1)
         raise OverflowError("int too big to convert")
 
-    monkeypatch.setattr(worker.tools.registry, "promote", fail_to_promote)
-    monkeypatch.setattr(worker.tools.registry, "reject", fail_to_promote)
+    monkeypatch.setattr(worker.tools.stores.registry, "promote", fail_to_promote)
+    monkeypatch.setattr(worker.tools.stores.registry, "reject", fail_to_promote)
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     for failed in (1, 2):
@@ -373,7 +374,7 @@ async def test_an_unreadable_experience_counts_as_an_attempt(
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     with monkeypatch.context() as patched:
-        patched.setattr(worker.tools.buffer, "take", fail_to_read)
+        patched.setattr(worker.tools.stores.buffer, "take", fail_to_read)
         assert not await _tick(worker)
     detector = await stored.get()
     assert (detector.attempts, detector.retraining.state) == (1, "queued")
@@ -576,25 +577,25 @@ async def test_looking_for_work_reads_only_due_detectors(worker, stored: Stored,
     await stored.buffer.ingest("busy", matrix(40))
     read: set[str] = set()
 
-    async def read_and_note(names, some=worker.tools.detectors.some):
+    async def read_and_note(names, some=worker.tools.stores.detectors.some):
         read.update(names)
         return await some(names)
 
-    monkeypatch.setattr(worker.tools.detectors, "some", read_and_note)
+    monkeypatch.setattr(worker.tools.stores.detectors, "some", read_and_note)
     assert await worker.tick()
     assert read == {"busy"}
     assert (await stored.get("busy")).champion == 1
-    assert await worker.tools.due.work() == (0, 0, 0.0)
+    assert await worker.tools.stores.due.work() == Work(0, 0, 0.0)
 
 
 async def test_a_wrong_entry_leaves_the_due_index(worker, trainer, stored: Stored):
     """A detector that was paused after it was due is looked at once."""
     await stored.make(retrain={"min_vectors": 32})
     await stored.buffer.ingest("pump", matrix(40))
-    assert (await worker.tools.due.work()).due == 1
+    assert (await worker.tools.stores.due.work()).due == 1
     await stored.make(retrain={"min_vectors": 32, "paused": True})
     assert not await worker.tick()
-    assert (await worker.tools.due.work()).due == 0
+    assert (await worker.tools.stores.due.work()).due == 0
     assert not trainer.jobs
 
 
