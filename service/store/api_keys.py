@@ -7,21 +7,18 @@ from typing import Any, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
-from service.domain.api_key import Grant
+from service.domain.api_key import Grant, allowed
 from service.domain.scope import Scope
 from service.problems import Conflict, Unknown
 from service.store.connection import ask, connect
-from service.store.lua import AUDIT, NOW, READ, audit_fields
+from service.store.lua import audit_fields
 from service.store.redis_keys import API_KEYS, KEYS_AUDIT, KEYS_NONCE
 from service.store.script import NamedScript
 
 _REVISION = b"revision"  # a field beside the keys; no key has this id
 
 _CREATE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 if redis.call('HEXISTS', KEYS.keys, ARGS.id) == 1 then return 0 end
 if redis.call('HLEN', KEYS.keys) > tonumber(ARGS.most) then return 0 end
 redis.call('HINCRBY', KEYS.keys, 'revision', 1)
@@ -35,10 +32,7 @@ return now
 )
 
 _REVOKE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 -- Processes may still accept a key that a restored store lost. Then they read the keys again.
 redis.call('SET', KEYS.nonce, string.format('%.0f', now) .. '-' .. ARGS.nonce)
 if redis.call('HDEL', KEYS.keys, ARGS.id) == 0 then return 0 end
@@ -79,20 +73,13 @@ class ApiKeys:
 
     async def create(self, grant: Grant, *, who: str = "") -> Grant:
         """Store the key's grant; return it with its time. Raises Conflict if the table is full."""
-        allowed = {
-            "name": grant.name,
-            "scopes": sorted(grant.scopes),
-            "detectors": None if grant.detectors is None else sorted(grant.detectors),
-            "requests_per_second": grant.requests_per_second,
-            "max_body_bytes": grant.max_body_bytes,
-        }
-        document = {"digest": grant.digest.hex(), **allowed}
+        document = {"digest": grant.digest.hex(), **allowed(grant)}
         args = {
             "id": grant.id,
             "most": self._most,
             "nonce": secrets.token_hex(8),
             "document": orjson.dumps(document)[1:],
-            "allowed": orjson.dumps(allowed),
+            "allowed": orjson.dumps(allowed(grant)),
             "audited": audit_fields("key created", who, key=grant.id),
         }
         created = int(await _CREATE(self._redis, _WHERE, args))

@@ -1,13 +1,9 @@
 """The scripts of the buffer: INGEST stores a batch, ENTRIES reads entries."""
 
-from service.store.lua import ANSWERED, NOW, READ
 from service.store.script import NamedScript
 
 INGEST = NamedScript(
-    READ
-    + NOW
-    + ANSWERED
-    + """
+    """
 local state, stream, known = KEYS.state, KEYS.stream, KEYS.known
 -- The first release kept one answer for all senders. Such an answer is still valid.
 if known and redis.call('EXISTS', known) == 0 and redis.call('EXISTS', KEYS.former) == 1 then
@@ -104,8 +100,7 @@ return {'stored', ARGS.answer, buffered}
 
 # The script reads one entry at a time, so that it reads at most one entry too many.
 ENTRIES = NamedScript(
-    READ
-    + """
+    """
 local held = redis.call('HMGET', KEYS.state, STATE.uid, STATE.cursor, STATE.generation,
                         STATE.champion, STATE.dimension, STATE.champion_nonce)
 if not held[1] then return false end

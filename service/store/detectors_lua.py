@@ -1,13 +1,9 @@
 """The scripts that make, configure and delete detectors, and ask them to retrain."""
 
-from service.store.lua import AUDIT, NOW, READ
 from service.store.script import NamedScript
 
 CREATE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 if redis.call('EXISTS', KEYS.state) == 1 then return 0 end
 local fresh = {
   STATE.format, 1, STATE.uid, ARGS.uid, STATE.config, ARGS.config, STATE.created, now,
@@ -36,10 +32,7 @@ return 1
 # `same` makes no new revision. But every process follows it, even one that serves a state which a
 # restored store lost.
 CONFIGURE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 local held = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
                   STATE.buffered, STATE.parked, STATE.last_version, STATE.config)
 local full = tonumber(held[STATE.buffered] or 0) + tonumber(held[STATE.parked] or 0)
@@ -67,10 +60,7 @@ return 1
 )
 
 REQUEST = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 local held = read(KEYS.state, STATE.uid, STATE.buffered, STATE.parked, STATE.retraining)
 local buffered, was = tonumber(held[STATE.buffered]), held[STATE.retraining]
 if not held[STATE.uid] then return {'unknown'} end
@@ -90,10 +80,7 @@ return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
 # The detector's other keys follow the three named keys. A version made in the meantime has an
 # artifact whose key is missing here: then the caller starts again.
 DELETE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 local held = read(KEYS.state, STATE.uid, STATE.last_version)
 if held[STATE.uid] ~= ARGS.uid or held[STATE.last_version] ~= ARGS.last_version then return 0 end
 redis.call('UNLINK', KEYS.state)
@@ -110,10 +97,7 @@ return 1
 )
 
 MUTE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 if redis.call('EXISTS', KEYS.state) == 0 then return false end
 local before = redis.call('HGET', KEYS.state, STATE.muted_until) or 0
 redis.call('HSET', KEYS.state, STATE.muted_until, ARGS.ends, STATE.muted_why, ARGS.why,

@@ -14,7 +14,6 @@ from redis.exceptions import ResponseError
 from service.ages import is_over
 from service.problems import StoreUnavailable
 from service.store.connection import ask
-from service.store.lua import READ
 from service.store.redis_keys import ERASED, ERASING, Keys
 from service.store.script import NamedScript
 
@@ -22,8 +21,7 @@ AGAIN_SECONDS = 30.0  # pause after a failed rewrite
 ENTRIES_AT_ONCE = 100  # the most entries of one script call, for which all other clients wait
 
 _ERASE = NamedScript(
-    READ
-    + """
+    """
 local head = redis.call('LINDEX', KEYS.erasable, 0)
 if not head then return {0, 0} end
 local at, first, last, n, bytes = string.match(head, '^(%d+) (%S+) (%S+) (%d+) (%d+)$')

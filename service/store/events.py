@@ -1,17 +1,18 @@
 """The latest anomalies of each detector."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-import msgspec
-import numpy as np
 from redis.asyncio import Redis
 
-from service.domain.attribution import Attribution
 from service.domain.event import Event
 from service.store.connection import ask
+from service.store.packing import packed, reader
 from service.store.redis_keys import Keys
 from service.store.streams import APPEND, bounded
+
+_read = reader(Event)
 
 
 class Events:
@@ -23,7 +24,7 @@ class Events:
 
     async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
         """Store events of the detector with this `uid`; return their ids, [] if it was deleted."""
-        keys, entries = Keys(name), list(map(packed_event, events))[-self._events_kept :]
+        keys, entries = Keys(name), list(map(packed, events))[-self._events_kept :]
         if not entries:
             return []
         kept = bounded(self._events_kept, max(map(len, entries)))
@@ -50,43 +51,9 @@ class Events:
         }
 
 
-def packed_event(event: Event) -> bytes:
-    """Return the event as bytes for its stream."""
-    values = {name: getattr(event, name) for name in event.__slots__ if name != "id"}
-    values["vector"] = np.asarray(event.vector, dtype="<f4").tobytes()
-    if not event.words:
-        del values["words"]
-    return msgspec.msgpack.encode(values)
-
-
-class _Packed(msgspec.Struct, frozen=True):
-    """An event as stored in its stream; the vector is d little-endian float32 numbers."""
-
-    at: float
-    vector: bytes
-    score: float
-    p_value: float
-    severity: float
-    version: int
-    generation: int
-    attributions: tuple[Attribution, ...] = ()
-    timestamp: float | None = None
-    source: str | None = None
-    client_id: str | None = None
-    words: dict[int, str] = {}
-
-
-_decoder = msgspec.msgpack.Decoder(_Packed)
-
-
-def _event(entry: str, packed: bytes) -> Event:
-    """Return the event from the bytes of `packed_event`, with the id of its stream entry."""
-    stored = _decoder.decode(packed)
-    return Event(
-        stored.at, np.frombuffer(stored.vector, dtype="<f4"), stored.score, stored.p_value,
-        stored.severity, stored.version, stored.generation, stored.attributions, entry,
-        stored.timestamp, stored.source, stored.client_id, stored.words,
-    )  # fmt: skip
+def _event(entry: str, data: bytes) -> Event:
+    """Return the event in a stream entry, with the id of the entry."""
+    return replace(_read(data), id=entry)
 
 
 def _is_id(text: str) -> bool:

@@ -12,7 +12,6 @@ from redis.asyncio import Redis
 
 from service.domain.quarantine_entry import QuarantineEntry
 from service.store.connection import ask
-from service.store.lua import AUDIT, FEWER, NOW, READ
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
@@ -22,8 +21,7 @@ LISTED = 1000
 
 # Returns the oldest entries without their vectors.
 _LIST = NamedScript(
-    READ
-    + """
+    """
 local found = {}
 for i, entry in ipairs(redis.call('XRANGE', KEYS.held, '-', '+', 'COUNT', ARGS.most)) do
   local batch = fields(entry)
@@ -40,8 +38,7 @@ return found
 # Returns the newest rows after the cursor from both streams, merged by time. So buffered rows and
 # held rows appear in the proportion in which they arrived.
 _AROUND = NamedScript(
-    READ
-    + """
+    """
 local cursor = redis.call('HGET', KEYS.state, STATE.cursor)
 if not cursor then return {} end
 local d, wanted, parts = tonumber(ARGS.dimension), tonumber(ARGS.most), {}
@@ -78,8 +75,7 @@ return parts
 # `rows` has one character for each row: rows with '1' move to an entry of their own. Both parts get
 # a new entry, because a stream only accepts growing ids.
 _SPLIT = NamedScript(
-    READ
-    + """
+    """
 local entry = redis.call('XRANGE', KEYS.held, ARGS.id, ARGS.id)[1]
 if not entry then return false end
 local batch = fields(entry)
@@ -108,11 +104,7 @@ return id
 
 # One entry is at most one batch. So a single step carries out the whole decision.
 _DECIDE = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + FEWER
-    + """
+    """
 local state, release = KEYS.state, ARGS.decision == 'release'
 local entry = redis.call('XRANGE', KEYS.held, ARGS.id, ARGS.id)[1]
 if not entry then return 0 end

@@ -1,6 +1,6 @@
 """The scripts that write incidents, people's decisions about them, and dismissed patterns."""
 
-from service.store.lua import AUDIT_OF_SENDER, FENCED, NOW, READ
+from service.store.lua import FENCED
 from service.store.script import NamedScript
 
 # The JSON `changes` refers to a payload by its index among the payloads, from 0. Its lists contain:
@@ -57,9 +57,7 @@ return {'saved'}
 )
 
 # Stores a dismissed pattern. Above the bound the oldest patterns are deleted.
-_ADD_PATTERN = (
-    NOW
-    + """
+_ADD_PATTERN = """
 local function add_pattern(id, packed)
   redis.call('HSET', KEYS.pardons, id, packed)
   redis.call('ZADD', KEYS.pardon_order, now, id)
@@ -69,12 +67,9 @@ local function add_pattern(id, packed)
   end
 end
 """
-)
 
 DECIDE = NamedScript(
-    READ
-    + AUDIT_OF_SENDER
-    + _ADD_PATTERN
+    _ADD_PATTERN
     + """
 if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
 redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.decision)

@@ -2,9 +2,9 @@
 
 import secrets
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-import msgspec
 import numpy as np
 from redis.asyncio import Redis
 
@@ -14,7 +14,8 @@ from service.domain.event import Label, equal_share_of_senders
 from service.problems import BufferFull, Unprocessable
 from service.store.connection import ask
 from service.store.erasure import mark_erased
-from service.store.lua import ANSWERED, AUDIT_OF_SENDER, NOW, READ, audit_fields
+from service.store.lua import audit_fields
+from service.store.packing import packed, reader
 from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, NOTIFY, Keys, suffix
 from service.store.script import NamedScript
 from service.store.streams import bounded
@@ -23,13 +24,11 @@ LABELS_READ = 1000  # labels that set a threshold; the same in every process
 SHARE_OF_SENDER = 10  # one sender keeps at most a tenth of all labels
 _PAGE = 100  # labels read at once: 25 MB at most
 
+_read = reader(Label)
+
 # If labels set the threshold, a change of labels counts as a change of the config, so that every
 # process sees it.
-_CHANGED = (
-    READ
-    + AUDIT_OF_SENDER
-    + NOW
-    + """
+_CHANGED = """
 local function changed(config)
   if not cjson.decode(config)['threshold']['labels'] then return end
   local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
@@ -43,11 +42,9 @@ local function member(sender, id)
   return sender .. '\\n' .. string.format('%016d-%010d', ms, seq) .. '\\n' .. id
 end
 """
-)
 
 _ADD = NamedScript(
     _CHANGED
-    + ANSWERED
     + """
 local held = read(KEYS.state, STATE.uid, STATE.config)
 if held[STATE.uid] ~= ARGS.uid then return 'unknown' end
@@ -131,7 +128,7 @@ class LabelStore:
         deleted. Raises BufferFull if labels of other senders take all the room. Under the threshold
         policy `labels` the config's revision grows by one, and the audit trail gets an entry.
         """
-        keys, entries = Keys(name), [packed_label(label) for label in labels]
+        keys, entries = Keys(name), list(map(packed, labels))
         if not entries:
             return False
         most = bounded(self._labels_kept, max(map(len, entries)))
@@ -171,7 +168,7 @@ class LabelStore:
         while True:
             asked = self._redis.xrevrange(Keys(name).labels, max=latest, count=_PAGE)
             rows = await ask(self._redis, asked)
-            labels += [unpacked_label(row.decode(), entry[b"e"]) for row, entry in rows]
+            labels += [replace(_read(entry[b"e"]), id=row.decode()) for row, entry in rows]
             if len(rows) < _PAGE:
                 return labels
             latest = f"({labels[-1].id}"
@@ -205,37 +202,6 @@ def _change_arguments(name: str, action: str, who: str, labels: int) -> dict[str
         "who": who,
         "audited": audit_fields(action, who, "labels set the threshold", labels=labels),
     }
-
-
-class _Packed(msgspec.Struct, frozen=True):
-    """A label as stored in its stream; the vector is d little-endian float32 numbers."""
-
-    label: Literal["normal", "anomaly"]
-    vector: bytes
-    event: str | None = None
-    at: float = 0.0
-    sender: str = ""
-    incident: str | None = None
-    batch: str | None = None
-
-
-_decoder = msgspec.msgpack.Decoder(_Packed)
-
-
-def packed_label(label: Label) -> bytes:
-    """Return the label as bytes for its stream."""
-    values = {name: getattr(label, name) for name in label.__slots__ if name != "id"}
-    values["vector"] = np.asarray(label.vector, dtype="<f4").tobytes()
-    return msgspec.msgpack.encode(values)
-
-
-def unpacked_label(entry: str, packed: bytes) -> Label:
-    """Return the label from the bytes of `packed_label`, with the id of its stream entry."""
-    stored = _decoder.decode(packed)
-    return Label(
-        stored.label, np.frombuffer(stored.vector, dtype="<f4"), stored.event, stored.at, entry,
-        stored.sender, stored.incident, stored.batch,
-    )  # fmt: skip
 
 
 async def labels_for_threshold(labels: LabelStore, detector: Detector) -> Labels | None:

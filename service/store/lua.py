@@ -1,4 +1,4 @@
-"""Lua code that several scripts share, for `NamedScript`."""
+"""Lua functions that several scripts share, and what their callers in Python need."""
 
 from typing import Any
 
@@ -7,29 +7,34 @@ import orjson
 from models import MIN_VECTORS
 
 KEPT = 10_000  # audit entries of a detector; the oldest are deleted
+HOURLY = 60  # audit entries of one sender; all its labels and decisions are also stored elsewhere
 
-# `read` returns fields of a hash by name; a missing field is false. `fields` does so for a stream
-# entry; a missing field is nil.
-READ = """
+# The code of each shared name. `NamedScript` puts the names that a script uses before the script.
+# A function comes after those that it calls.
+LIBRARY = {
+    # The store's time in milliseconds since 1970.
+    "now": """
+local now = redis.call('TIME')
+now = now[1] * 1000 + math.floor(now[2] / 1000)
+""",
+    # Returns fields of a hash by name; a missing field is false.
+    "read": """
 local function read(key, ...)
   local names, found = {...}, {}
   for i, value in ipairs(redis.call('HMGET', key, ...)) do found[names[i]] = value end
   return found
 end
+""",
+    # Returns the fields of a stream entry by name; a missing field is nil.
+    "fields": """
 local function fields(entry)
   local found, flat = {}, entry[2]
   for i = 1, #flat, 2 do found[flat[i]] = flat[i + 1] end
   return found
 end
-"""
-
-NOW = """
-local now = redis.call('TIME')
-now = now[1] * 1000 + math.floor(now[2] / 1000)
-"""
-
-# `from` and `to` are JSON. `rest` is the result of `audit_fields`: JSON without its opening brace.
-AUDIT = f"""
+""",
+    # Adds an audit entry. `from` and `to` are JSON; `rest` is the result of `audit_fields`.
+    "audit": f"""
 local function audit(log, now, from, to, rest)
   local last = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   local seq, before = 1, ''
@@ -42,15 +47,10 @@ local function audit(log, now, from, to, rest)
   redis.call('XADD', log, 'MAXLEN', {KEPT}, '*', AUDITED.seq, seq, AUDITED.before, before,
              AUDITED.hash, redis.sha1hex(before .. text), AUDITED.entry, text)
 end
-"""
-
-HOURLY = 60  # audit entries of one sender; all its labels and decisions are also stored elsewhere
-
-# For actions that a sender may repeat without limit. The limit for each hour keeps one sender from
-# displacing the history.
-AUDIT_OF_SENDER = (
-    AUDIT
-    + f"""
+""",
+    # Adds an audit entry of an action that `who` may repeat without limit. The limit for each hour
+    # keeps one sender from displacing the history.
+    "audit_of": f"""
 local function audit_of(who, log, spoken, now, from, to, rest)
   local hour = string.format('%.0f', math.floor(now / 3600000))
   local at, n = string.match(redis.call('HGET', spoken, who) or '', '^(%d+) (%d+)$')
@@ -58,11 +58,10 @@ local function audit_of(who, log, spoken, now, from, to, rest)
   redis.call('HSET', spoken, who, hour .. ' ' .. n)
   if n <= {HOURLY} then audit(log, now, from, to, rest) end
 end
-"""
-)
-
-# Counts the answer in `known`. If a sender has too many answers, its own oldest ones are deleted.
-ANSWERED = """
+""",
+    # Counts the answer in `known`. If a sender has too many answers, its own oldest ones are
+    # deleted.
+    "answered": """
 local function answered()
   redis.call('EXPIRE', KEYS.known, ARGS.seconds)
   redis.call('SADD', KEYS.answerers, ARGS.suffix)
@@ -77,48 +76,24 @@ local function answered()
   end
   redis.call('EXPIRE', KEYS.answers, ARGS.seconds)
 end
-"""
-
-# Subtracts rows that are no longer held from their sender's count. An earlier release did not count
-# held rows.
-FEWER = """
+""",
+    # Subtracts rows that are no longer held from their sender's count. An earlier release did not
+    # count held rows.
+    "fewer": """
 local function fewer(key, sender, n)
   if not sender or redis.call('HEXISTS', key, sender) == 0 then return end
   if redis.call('HINCRBY', key, sender, -n) <= 0 then redis.call('HDEL', key, sender) end
 end
-"""
-
-
-def audit_fields(action: str, who: str, why: str = "", **what: Any) -> bytes:
-    """Return the fields of an audit entry that the script does not add, for the Lua `audit`."""
-    entry = {"action": action, "who": who, "why": why, **what}
-    return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]
-
-
-# First lines of every fenced script.
-FENCED = (
-    READ
-    + """
-if redis.call('GET', KEYS.lease) ~= ARGS.holder then
-  return {'fenced', 'the lease is lost'}
-end
-local state = KEYS.state
-"""
-    + NOW
-)
-
-
-class Fenced(Exception):  # noqa: N818 - it states what happened
-    """The change was refused: the lease is lost, or the champion or the cursor has moved."""
-
-
-# `version` is '' if no version serves any more. After a store was restored from a copy, a number of
-# a generation may occur twice. The nonce and the artifact's sha256 still identify the champion.
-MOVE = """
+""",
+    # Moves the champion; `version` is '' if no version serves any more. After a store was restored
+    # from a copy, a number of a generation may occur twice. The nonce and the artifact's sha256
+    # still identify the champion.
+    "move": """
 local function move(version, why)
-  local from, to = tonumber(redis.call('HGET', state, STATE.champion)) or 0, tonumber(version) or 0
-  local generation = redis.call('HINCRBY', state, STATE.generation, 1)
-  redis.call('HSET', state, STATE.champion, version, STATE.changed, now,
+  local from = tonumber(redis.call('HGET', KEYS.state, STATE.champion)) or 0
+  local to = tonumber(version) or 0
+  local generation = redis.call('HINCRBY', KEYS.state, STATE.generation, 1)
+  redis.call('HSET', KEYS.state, STATE.champion, version, STATE.changed, now,
              STATE.champion_nonce, ARGS.nonce,
              STATE.champion_sha256, to > 0 and redis.call('HGET', KEYS.artifacts, version) or '')
   redis.call('RPUSH', KEYS.history, '{"generation":' .. generation .. ',"version":' ..
@@ -128,38 +103,46 @@ local function move(version, why)
   if to > 0 then redis.call('ZADD', KEYS.promoted, generation, version) end
   return generation, (from > 0 and from or 'null')
 end
-"""
-
-# Returns whether the stream id `a` comes after `b`.
-_AFTER = """
+""",
+    # Returns whether the stream id `a` comes after `b`.
+    "after": """
 local function after(a, b)
   local at, an = string.match(a, '^(%d+)-(%d+)$')
   local bt, bn = string.match(b, '^(%d+)-(%d+)$')
   at, bt = tonumber(at), tonumber(bt)
   return at > bt or (at == bt and tonumber(an) > tonumber(bn))
 end
-"""
-
-# For scripts that make an outcome final. A request that came during the run gets one more run if
-# enough vectors are left. One vector is enough if a person labelled it normal.
-FINISH = (
-    _AFTER
-    + f"""
+""",
+    # Makes an outcome final. A request that came during the run gets one more run if enough vectors
+    # are left. One vector is enough if a person labelled it normal.
+    "finish": f"""
 local function finish()
-  local held = read(state, STATE.requested, STATE.serving, STATE.buffered, STATE.labelled,
+  local held = read(KEYS.state, STATE.requested, STATE.serving, STATE.buffered, STATE.labelled,
                     STATE.cursor)
   local label = held[STATE.labelled] or ''
   local least = label ~= '' and after(label, held[STATE.cursor]) and 1 or {MIN_VECTORS}
   local again = tonumber(held[STATE.requested]) > tonumber(held[STATE.serving])
     and tonumber(held[STATE.buffered]) >= least
   local served = again and held[STATE.serving] or held[STATE.requested]
-  redis.call('HSET', state, STATE.retraining, again and 'queued' or 'idle', STATE.progress, 0,
+  redis.call('HSET', KEYS.state, STATE.retraining, again and 'queued' or 'idle', STATE.progress, 0,
              STATE.attempts, 0, STATE.run_weights, '', STATE.serving, served,
              STATE.served, served)
-  if not again then redis.call('HSET', state, STATE.weights, '') end
+  if not again then redis.call('HSET', KEYS.state, STATE.weights, '') end
 end
+""",
+}
+
+# First lines of every fenced script.
+FENCED = """
+if redis.call('GET', KEYS.lease) ~= ARGS.holder then
+  return {'fenced', 'the lease is lost'}
+end
+local state = KEYS.state
 """
-)
+
+
+class Fenced(Exception):  # noqa: N818 - it states what happened
+    """The change was refused: the lease is lost, or the champion or the cursor has moved."""
 
 
 def unfenced(reply: list[Any]) -> list[Any]:
@@ -167,3 +150,9 @@ def unfenced(reply: list[Any]) -> list[Any]:
     if reply[0] == b"fenced":
         raise Fenced(reply[1].decode())
     return reply
+
+
+def audit_fields(action: str, who: str, why: str = "", **what: Any) -> bytes:
+    """Return the fields of an audit entry that the script does not add, for the Lua `audit`."""
+    entry = {"action": action, "who": who, "why": why, **what}
+    return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]

@@ -18,7 +18,7 @@ from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.held_rows import KIND, HeldRows
-from service.store.lua import AUDIT, NOW, READ, audit_fields
+from service.store.lua import audit_fields
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
@@ -30,10 +30,7 @@ _HELD = re.compile(rf"{KIND}([0-9]{{1,19}}-[0-9]{{1,19}})")
 # The script appends a released entry at the end of the stream. So the cursor alone still separates
 # buffered entries from all others.
 _STEP = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 local state, stream, release = KEYS.state, KEYS.stream, ARGS.decision == 'release'
 local text = redis.call('HGET', KEYS.parked, ARGS.id)
 if not text then return {'unknown'} end

@@ -1,6 +1,6 @@
 """The registry's scripts. Each script makes all its checks before its first write."""
 
-from service.store.lua import AUDIT, FENCED, FINISH, MOVE, NOW, READ
+from service.store.lua import FENCED
 from service.store.script import NamedScript
 
 # SETTLE and PARK check that the detector and its cursor are as they were when the experience was
@@ -52,11 +52,8 @@ if held[STATE.generation] ~= ARGS.generation
   return {'fenced', 'the champion moved'}
 end
 """
-    + FINISH
     + _ADVANCE
-    + MOVE
     + _NUMBER
-    + AUDIT
     + """
 local outcome, learned = ARGS.outcome, tonumber(held[STATE.learned])
 local version = number(outcome)
@@ -96,9 +93,7 @@ return {outcome, version}
 PARK = NamedScript(
     FENCED
     + _AS_TAKEN
-    + FINISH
     + _ADVANCE
-    + AUDIT
     + """
 local id = 'x' .. ARGS.last
 park(id, 'null', ARGS.reason)
@@ -116,10 +111,7 @@ return {'parked', id}
 )
 
 IMPORT = NamedScript(
-    READ
-    + NOW
-    + _NUMBER
-    + AUDIT
+    _NUMBER
     + """
 local held = read(KEYS.state, STATE.uid, STATE.dimension, STATE.context)
 local dimension = held[STATE.dimension]
@@ -144,12 +136,8 @@ return {'imported', version}
 )
 
 CHAMPION = NamedScript(
-    READ
-    + NOW
-    + "local state, version = KEYS.state, ARGS.version"
-    + MOVE
-    + AUDIT
-    + """
+    """
+local state, version = KEYS.state, ARGS.version
 local held = read(state, STATE.uid, STATE.champion, STATE.generation)
 local generation = held[STATE.generation]
 if not held[STATE.uid] then return {'unknown'} end

@@ -10,7 +10,7 @@ import orjson
 from redis.asyncio import Redis
 
 from service.store.leases import Lease
-from service.store.lua import FENCED, FINISH, unfenced
+from service.store.lua import FENCED, unfenced
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 
@@ -56,9 +56,7 @@ return {'queued', redis.call('HINCRBY', state, STATE.attempts, 1)}
     args="holder",
 )
 
-_STAND_DOWN = NamedScript(
-    FENCED + FINISH + "finish() return {'idle'}", keys="state lease", args="holder"
-)
+_STAND_DOWN = NamedScript(FENCED + "finish() return {'idle'}", keys="state lease", args="holder")
 
 
 class StartedRun(NamedTuple):

@@ -1,13 +1,12 @@
 """The scripts of un-learning. A script that writes is fenced by a worker's lease."""
 
 from models import MIN_VECTORS
-from service.store.lua import AUDIT_OF_SENDER, FENCED, FEWER, FINISH, MOVE, READ
+from service.store.lua import FENCED
 from service.store.script import NamedScript
 
 # Returns every entry without its vectors.
 SCAN = NamedScript(
-    READ
-    + """
+    """
 local found, bytes, at = {}, 0, ARGS.after
 while #found < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local entry = redis.call('XRANGE', KEYS.entries, '(' .. at, '+', 'COUNT', 1)[1]
@@ -25,8 +24,6 @@ return found
 
 MARK = NamedScript(
     FENCED
-    + MOVE
-    + AUDIT_OF_SENDER
     + """
 local held = read(state, STATE.uid, STATE.generation, STATE.last_version, STATE.champion)
 local from, to = held[STATE.champion], ARGS.to
@@ -60,8 +57,6 @@ return {'marked', generation}
 # `of` names the field that holds the target's id: `batch` or `sender`.
 SWEEP = NamedScript(
     FENCED
-    + FINISH
-    + FEWER
     + f"local least = {MIN_VECTORS}"
     + """
 redis.call('PEXPIRE', KEYS.lease, ARGS.milliseconds)

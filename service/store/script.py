@@ -8,6 +8,8 @@ runs, and an undeclared name fails at import:
 - `DATA.vectors` is a payload, which may be large. It becomes `ARGV[i]` by its position in `data`.
 - `DATA.entries` stands for the index of the first payload if `data` ends in `*entries`, which takes
   any number of payloads.
+- `read(...)`, `audit(...)`, `now` and others are shared code: see `lua.LIBRARY`. A script gets what
+  it uses.
 - `STATE.buffered`, `BATCH.sender` and others name a field of a hash or stream entry: see `schema`.
 """
 
@@ -18,6 +20,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.store.connection import Script
+from service.store.lua import LIBRARY
 from service.store.redis_keys import Keys
 from service.store.schema import FIELDS
 
@@ -34,7 +37,7 @@ class NamedScript:
     def __init__(
         self, source: str, *, keys: str, args: str = "", data: str = "", flags: str = ""
     ) -> None:
-        self.source = source
+        self.source = source = _with_library(source)
         self.names = {"keys": keys, "args": args, "data": data, "flags": flags}
         self._keys = tuple(name.removesuffix("?") for name in keys.split())
         self._optional = {name.removesuffix("?") for name in keys.split() if name.endswith("?")}
@@ -92,6 +95,16 @@ class NamedScript:
             return match[0]
 
         return _NAME.sub(number, source)
+
+
+def _with_library(source: str) -> str:
+    """Return the script behind the shared names that it uses and does not define."""
+    for name, code in reversed(LIBRARY.items()):
+        used = r"\bnow\b" if name == "now" else rf"\b{name}\("
+        defined = re.search(rf"\blocal (function )?{name}\b", source)
+        if re.search(used, source) and not defined:
+            source = code + source
+    return source
 
 
 def packed(args: Mapping[str, object]) -> bytes:

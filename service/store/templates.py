@@ -10,7 +10,7 @@ from service.domain.detector import PLAIN_NAME, template_of
 from service.domain.detector_config import DetectorConfig, check_rules, parse
 from service.problems import Conflict, Unknown, Unprocessable
 from service.store.connection import ask
-from service.store.lua import AUDIT, NOW, READ, audit_fields
+from service.store.lua import audit_fields
 from service.store.redis_keys import ENTITIES, TEMPLATES, TEMPLATES_AUDIT
 from service.store.script import NamedScript
 
@@ -20,10 +20,7 @@ _SCANNED = 1000  # entities read in one round trip
 
 # The audit entry holds the stored template before and after the change; `null` means no template.
 _SET = NamedScript(
-    READ
-    + AUDIT
-    + NOW
-    + """
+    """
 local before = redis.call('HGET', KEYS.templates, ARGS.name)
 if ARGS.after == 'null' then
   if not before then return 0 end

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from service.domain.event import Event
 from service.domain.traffic import Report, decode, encode
 from service.store.connection import ask, ask_each
-from service.store.events import packed_event
+from service.store.packing import packed
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.store.streams import bounded
@@ -76,19 +76,19 @@ class TrafficStore:
         Returns False if the report's detector was deleted. Raises StoreUnavailable: then the
         outcome is unknown, and the caller sends the report again.
         """
-        keys, packed = Keys(name), encode(report)
-        entries = [packed_event(event) for event in events]
+        keys, counts = Keys(name), encode(report)
+        entries = list(map(packed, events))
         args = {
             "uid": report.uid,
             "number": number,
             "most_events": bounded(self._events_kept, max(map(len, entries), default=1)),
-            "most_reports": bounded(REPORTS_KEPT, len(packed)),
+            "most_reports": bounded(REPORTS_KEPT, len(counts)),
             "seconds": SEEN_SECONDS,
             "digests": " ".join(alarmed),
             "most_digests": ALARMED_KEPT,
         }
         seen = keys.traffic_seen(process)
-        return bool(await _REPORT(self._redis, keys, args, (packed, *entries), seen=seen))
+        return bool(await _REPORT(self._redis, keys, args, (counts, *entries), seen=seen))
 
     async def recorded(self, name: str, digests: Sequence[str]) -> dict[str, float]:
         """Return the digests of vectors that alarmed recently, with the time (unix seconds)."""

@@ -6,7 +6,6 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.store.connection import ask
-from service.store.lua import READ
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 
@@ -14,8 +13,7 @@ MOST = 10_000  # words of one detector; a version learns 256 for each column
 _KNOWN = 100_000  # words that this process remembers as written
 
 _ADD = NamedScript(
-    READ
-    + """
+    """
 if read(KEYS.state, STATE.uid)[STATE.uid] ~= ARGS.uid then return 0 end
 local room = tonumber(ARGS.most) - redis.call('HLEN', KEYS.words)
 for i = DATA.pairs, #ARGV, 2 do
