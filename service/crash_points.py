@@ -1,7 +1,7 @@
 """Crash points: named places where a test can make the process die as if by `kill -9`.
 
-Proofs about crashes need a crash at an exact place. A passage costs one comparison unless
-`ANAMNESIS_CRASH_POINT` armed a point when the process started.
+A test of crash safety needs a crash at an exact place. `ANAMNESIS_CRASH_POINT` arms a point when
+the process starts. Passing a point that is not armed costs one comparison.
 """
 
 import os
@@ -34,7 +34,7 @@ def arm(point: str | None) -> None:
 
 
 def passage(name: str) -> None:
-    """Pass the point `name`: nothing, unless this is the passage that was armed."""
+    """Pass the point `name`. The process dies if this passage is the armed one."""
     if _armed is None or _armed.name != name:
         return
     _armed.passages_left -= 1

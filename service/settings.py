@@ -81,7 +81,7 @@ class Settings(SettingsFields, BaseSettings):
     def store_url(self) -> str | None:
         """Return the store's address with the names of the files of its password and authorities.
 
-        What it returns may hold a password. Raises BadSettings for what cannot be used.
+        The address may hold a password. Raises BadSettings if a client could not use it.
         """
         url, files = self.redis_url, {}
         if url is None and self.redis_url_file is not None:

@@ -41,10 +41,10 @@ _AGAIN_SECONDS = 0.05  # between two tries
 
 @contextlib.asynccontextmanager
 async def deciding(app: Parts, name: str) -> AsyncIterator[None]:
-    """Wait until no other process carries out a decision about the detector, and keep them out.
+    """Context manager: nobody else carries out a decision about the detector meanwhile.
 
-    A decision takes several writes. Of two decisions at once, both would leave their labels. Raises
-    Conflict if another decision takes too long.
+    A decision takes several writes. Two decisions at the same time would both leave their labels.
+    Raises Conflict if another decision takes too long.
     """
     leases, until = app.stores.leases, time.monotonic() + _WAIT_SECONDS
     while (lease := await leases.acquire(name, _DECIDE_SECONDS, "decision")) is None:

@@ -1,6 +1,6 @@
 """Takes normal batches from the request to the buffer."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from service import crash_points
 from service.api import admission_check

@@ -5,7 +5,6 @@ from the operator. The headers `Sec-Fetch-*` and `Origin` say which page caused 
 reach this machine under a name of its own (DNS rebinding). The header `Host` then has that name.
 """
 
-import ipaddress
 import re
 from collections.abc import Iterable
 
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.api.access import Access
 from service.api.middleware import refuse
 from service.problems import BadRequest, ForeignOrigin, Problem, Unknown
-from service.settings import Settings
+from service.settings import Settings, is_loopback
 
 _OWN = {b"none", b"same-origin"}  # values of Sec-Fetch-Site: a typed address, or our own page
 # A name, or an address that may be in brackets. A port may follow.
@@ -37,7 +36,7 @@ class Hosts:
         known = self._remembered.get(host)
         if known is None:
             name = _name(host.decode("latin-1"))
-            known = name in self._allowed or _is_this_machine(name)
+            known = name in self._allowed or is_loopback(name)
             if len(host) <= 300 and len(self._remembered) < _MOST_NAMES:
                 self._remembered[host] = known
         return known
@@ -47,13 +46,6 @@ def _name(host: str) -> str:
     """Return the host without its port, in lower case."""
     match = _HOST.fullmatch(host.strip().lower())
     return (match[1] or match[2]) if match else ""
-
-
-def _is_this_machine(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return name == "localhost"
 
 
 class OriginCheck:

@@ -52,7 +52,7 @@ def is_blank(cell: str) -> bool:
 
 
 def limit(cell: str) -> str:
-    """Return the limit in a cell that says no more than that a number is beyond it.
+    """Return the limit of a number that lies beyond it, or the cell if it states no limit.
 
     >>> limit("<0.05"), limit("> 200"), limit("7")
     ('0.05', '200', '7')

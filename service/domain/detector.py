@@ -82,7 +82,7 @@ class Retrains(Struct, frozen=True):
 class Counts(NamedTuple):
     """How many incidents are open and page people, and how many opened and closed so far.
 
-    `unreported` are open, too: nobody was told of them, for their rows were old when they came.
+    `unreported` counts open incidents that page nobody, because their rows were old at arrival.
     """
 
     open: int = 0

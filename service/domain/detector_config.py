@@ -183,10 +183,8 @@ def check_rules(config: DetectorConfig) -> None:
         raise Unprocessable(f"{error}") from None
 
 
-KEPT = (
-    "score",
-    "incident",
-)  # fields that a `PUT` without them leaves as they are on an existing detector
+# A `PUT` that does not name these fields leaves them unchanged on an existing detector.
+KEPT = ("score", "incident")
 
 
 def left_out(body: bytes | str) -> frozenset[str]:

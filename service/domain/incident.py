@@ -91,8 +91,8 @@ def explains_better(row: KeptRow, explained: float) -> bool:
     """Return whether a later `row` explains an incident better than a row of severity `explained`.
 
     It does if a feature raised its score and it is clearly more severe, unless the earlier row is
-    severe enough already. The first rows of an incident show its cause. Rows soon after a fault may
-    be more severe: with a context, the fault among its previous rows makes a healthy row deviate.
+    severe enough already. The first rows of an incident show its cause best. With a context, a
+    healthy row soon after a fault may be more severe, because the fault is among its earlier rows.
     """
     has_reason = bool(leads(row.leading))
     return has_reason and explained < _ENOUGH and row.severity > _CLEARLY * explained
@@ -211,7 +211,7 @@ def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
 def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
     """Return the leading contributions: at most LEADING, each at least a fifth of the largest.
 
-    There are none if no feature raised the score, as where only their combination is odd.
+    The result is empty if no feature by itself raised the score, only their combination.
 
     >>> leading = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
     >>> [lead.feature for lead in leading]

@@ -63,7 +63,7 @@ class Change(msgspec.Struct, frozen=True):
 
     @property
     def reported(self) -> bool:
-        """Whether people are told: not of more rows, and not of the end of a lasting state."""
+        """Whether people are told. They are not told of more rows or of a lasting state's end."""
         ended = self.kind == "closed" and self.incident.settled
         return self.kind != "extended" and not ended
 

@@ -1,13 +1,14 @@
 """The result of sending a normal batch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
+from msgspec import UNSET, UnsetType
 
 from service.json_value import JsonObject
 
 
-@dataclass(frozen=True, slots=True)
-class Ingested:
+class Ingested(msgspec.Struct, frozen=True):
     """The answer to one normal batch; if it repeats an earlier answer, `duplicate` is not 0.
 
     If a champion judged the batch for triage, `triage` holds the shares of `known`, `novel` and
@@ -20,18 +21,11 @@ class Ingested:
     quarantined: int
     duplicate: int
     buffered: int
-    triage: Mapping[str, float] = field(default_factory=dict)
-    why: str | None = None
+    triage: Mapping[str, float] = {}
+    why: str | UnsetType = UNSET
 
     def to_dict(self) -> JsonObject:
-        """Return the JSON object of the answer."""
-        fields: JsonObject = {
-            "batch_id": self.batch_id,
-            "accepted": self.accepted,
-            "quarantined": self.quarantined,
-            "duplicate": self.duplicate,
-            "buffered": self.buffered,
-        }
-        if self.why:
-            fields["why"] = self.why
+        """Return the JSON object of the answer. The entries of `triage` are fields of their own."""
+        fields: JsonObject = msgspec.to_builtins(self)
+        del fields["triage"]
         return fields | dict(self.triage)

@@ -54,7 +54,7 @@ def fits_inline(media_type: str, size: int, bounds: InlineBounds) -> bool:
 
 
 def affordable_rows(score_rows: Callable[[int], object]) -> int:
-    """Return how many rows can be judged within the budget; `judge(n)` judges n rows."""
+    """Return how many rows can be judged within the budget; `score_rows(n)` judges n rows."""
     affordable = 0
     for rows in _TRIED:
         seconds = _fastest_try(score_rows, rows)

@@ -60,7 +60,7 @@ class Blocks:
     def __init__(self, columns: Columns, *, gaps: bool) -> None:
         self._columns = columns
         self._gaps = gaps
-        self._found: list[Matrix] = []
+        self._blocks: list[Matrix] = []
         self._rows = 0
 
     def add(self, rows: int, values: Callable[[str, str], npt.NDArray[np.float64]]) -> None:
@@ -82,14 +82,14 @@ class Blocks:
             with np.errstate(over="ignore"):
                 # A number out of range becomes infinite; the later check refuses it.
                 block[:, place] = cells
-        self._found.append(block)
+        self._blocks.append(block)
         self._rows += rows
 
     def whole(self) -> Matrix:
         """Return the rows (n, d) of all blocks. Raises BadVectors if there are none."""
         if not self._rows:
             raise BadVectors("There are no vectors.")
-        return np.concatenate(self._found)
+        return np.concatenate(self._blocks)
 
 
 class _Lines:

@@ -219,8 +219,8 @@ class Detectors:
     async def mute(self, name: str, seconds: float, why: str, who: str) -> float:
         """Mute the detector; 0 seconds end a mute. Return the mute's end in seconds since 1970.
 
-        The end is measured with the clock of this process, because processes compare it with
-        theirs. With the store's clock a mute would last longer by what that clock is ahead.
+        The end is a time of this process's clock, because processes compare it with their clocks.
+        By the store's clock, a mute would last too long if that clock is ahead.
         Raises UnknownDetector.
         """
         until = time.time() + seconds if seconds else 0.0

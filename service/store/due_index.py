@@ -59,7 +59,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS.running, '-inf', now - 60)
     args="name seconds",
 )
 
-# Any time that others write after this is earlier than the time written here. So `_CLOSE` sees it.
+# Until `_CLOSE`, other processes can only write an earlier time (`LT` in `_NOTE`). `_CLOSE` detects
+# that by comparing the time.
 _OPEN = NamedScript(
     _NOW
     + """

@@ -30,9 +30,7 @@ _log = log.get(__name__)
 
 FORMAT = 3
 READABLE = (2, 3)  # format 2 lacks the state of the store
-KEPT_SECONDS = (
-    30 * 24 * 3600
-)  # how long the copy of a detector is kept that the store does not know
+KEPT_SECONDS = 30 * 24 * 3600  # a copy of a detector that the store does not know is kept so long
 _SUFFIX = ".champion"
 _LINE_BYTES = 64 * 1024  # most bytes of the line before the artifact
 

@@ -92,9 +92,9 @@ class Swapper:
         in_memory, serving = self._champions.detector(name), self._champions.get(name)
         known = in_memory or serving
         if detector is None:
-            return (
-                SwapOutcome(name) if known is None else await self._unload_missing(name, known.uid)
-            )
+            if known is None:
+                return SwapOutcome(name)
+            return await self._unload_missing(name, known.uid)
         if known is not None and known.uid != detector.uid:
             self._champions.forget(name)  # the name was given to another detector
             serving = None
@@ -106,9 +106,8 @@ class Swapper:
         if self._champions.lags(name, detector.pointer, demanded=demanded):
             assert detector.champion is not None
             return await self._swap(detector, detector.champion, serving)
-        if (
-            detector.champion is None and serving is not None
-        ):  # the champion was revoked, and no clean version was left
+        if detector.champion is None and serving is not None:
+            # The champion was revoked, and no clean version is left.
             self._champions.unload(name)
             await self._disk_work(self._disk.forget, name)
             return SwapOutcome(name, "unloaded", detector)

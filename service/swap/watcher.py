@@ -132,14 +132,12 @@ class Watcher:
         for name, pointer in pointers.items():
             detector = self.champions.detector(name)
             if detector is None:
-                if (
-                    not self.champions.on_demand
-                ):  # otherwise `_read_states` reads all of them at once
-                    changed.add(name)
-            elif detector.pointer != pointer:
+                unread = not self.champions.on_demand  # else `_read_states` reads all of them
+            else:
+                unread = detector.pointer != pointer
+            # A champion that lags could not be loaded: try again.
+            if unread or (detector is not None and self.champions.lags(name, pointer)):
                 changed.add(name)
-            elif self.champions.lags(name, pointer):
-                changed.add(name)  # it could not be loaded; try again
         return changed
 
     async def _read_states(self, names: Collection[str]) -> None:

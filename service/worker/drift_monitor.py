@@ -77,9 +77,8 @@ class Monitor:
         self._stores = Stores(settings, redis)
         self._incidents = IncidentMonitor(settings, self._stores)
         self._watches: dict[str, _Watch] = {}
-        self._not_before: dict[
-            str, float
-        ] = {}  # when to try again (monotonic), for detectors that other processes watch
+        # When to try again (monotonic), for detectors that other processes watch.
+        self._not_before: dict[str, float] = {}
 
     async def tick(self) -> None:
         """Read the new summaries of every detector once. Raises StoreUnavailable."""
@@ -182,9 +181,10 @@ class Monitor:
         return lease
 
     async def _kept(self, lease: Lease) -> Lease | None:
-        """Renew a lease. Take it again if it is over and no process has had one since, else None.
+        """Return the lease, renewed. If it is over, return a new one.
 
-        Then the watch in memory still continues the saved state, and nothing is loaded again.
+        None if another process has had a lease since. Otherwise the watch in memory still continues
+        the saved state, and nothing is loaded again.
         """
         renewed = await self._stores.leases.renew(replace(lease, seconds=self._seconds))
         if renewed is not None:

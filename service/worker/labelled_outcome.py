@@ -6,10 +6,10 @@ from models.parts.lineage import Evidence
 
 
 def labelled_outcome(evidence: Evidence) -> str | UnsetType:
-    """Return the record's part about learned rows with a label `normal`, None if there are none.
+    """Return the record's part about learned rows with a label `normal`, UNSET without such rows.
 
-    It also says which share of the synthetic anomalies the candidate finds, and which share the
-    champion finds.
+    The text also says which share of the synthetic anomalies the candidate finds, and which share
+    the champion finds.
     """
     vouched, synthetic = evidence.vouched, evidence.synthetic
     if vouched is None:

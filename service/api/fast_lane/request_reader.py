@@ -154,9 +154,8 @@ class RequestReader(HttpToolsProtocol):
             self._stop_if(self._bounds.header(len(name) + len(value), len(self.headers)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
-            self._authorization = (
-                value  # kept separately: it does not decide whether a request is plain
-            )
+            # Kept separately: this header does not decide whether a request is plain.
+            self._authorization = value
         else:
             self.headers.append((name, value))
 
