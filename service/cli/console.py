@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +152,30 @@ def _key(settings: "Settings") -> str | None:
 def show_json(value: Any) -> None:
     """Write one JSON value to stdout, on one line."""
     typer.echo(json.dumps(value))
+
+
+def show_listed(
+    entries: Sequence[Any], columns: Mapping[str, str | Callable[[Any], Any]], *, as_json: bool
+) -> None:
+    """Write what a command lists to stdout: as one JSON value, or as a table.
+
+    `columns` maps each heading to a field of an entry, such as `drift.state`, or to a function.
+    """
+    if as_json:
+        show_json(entries)
+    else:
+        show_table(
+            tuple(columns), ([_cell(entry, of) for of in columns.values()] for entry in entries)
+        )
+
+
+def _cell(entry: Any, of: str | Callable[[Any], Any]) -> Any:
+    """Return a field of an entry, None if it is missing, or the result of the function `of`."""
+    if callable(of):
+        return of(entry)
+    for name in of.split("."):
+        entry = (entry or {}).get(name)
+    return entry
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

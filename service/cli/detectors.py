@@ -1,5 +1,6 @@
 """Commands about detectors and their versions."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -24,24 +25,7 @@ def register(app: typer.Typer) -> None:
 def detectors(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List the detectors."""
     with console.client(url, key) as client:
-        listed = client.detectors()
-    if as_json:
-        console.show_json(listed)
-        return
-    columns = ("detector", "version", "generation", "buffered", "learned", "retraining", "drift")
-    console.show_table(columns, map(_detector_row, listed))
-
-
-def _detector_row(status: Any) -> tuple[Any, ...]:
-    return (
-        status["name"],
-        status.get("champion"),
-        status.get("generation"),
-        status.get("buffered"),
-        status.get("learned"),
-        (status.get("retraining") or {}).get("state"),
-        (status.get("drift") or {}).get("state"),
-    )
+        console.show_listed(client.detectors(), _DETECTORS, as_json=as_json)
 
 
 def versions(
@@ -49,31 +33,27 @@ def versions(
 ) -> None:
     """List a detector's versions."""
     with console.client(url, key) as client:
-        records = client.versions(detector)
-    if as_json:
-        console.show_json(records)
-        return
-    columns = ("version", "state", "parent", "strategy", "w_prev", "w_new", "new", "reasons")
-    console.show_table(columns, map(_version_row, records))
+        console.show_listed(client.versions(detector), _VERSIONS, as_json=as_json)
 
 
-def _version_row(record: Any) -> tuple[Any, ...]:
-    weights = record.get("weights") or {}
-    reasons = (record.get("gate") or {}).get("reasons") or ()
-    return (
-        record["version"],
-        record.get("state"),
-        record.get("parent"),
-        record.get("strategy"),
-        _share(weights.get("w_prev")),
-        _share(weights.get("w_new")),
-        record.get("n_new"),
-        "; ".join(map(str, reasons)) or None,
-    )
-
-
-def _share(value: float | None) -> str | None:
+def _weight(name: str, record: Any) -> str | None:
+    value = (record.get("weights") or {}).get(name)
     return None if value is None else f"{value:.3f}"
+
+
+def _reasons(record: Any) -> str | None:
+    return "; ".join(map(str, (record.get("gate") or {}).get("reasons") or ())) or None
+
+
+_DETECTORS = {
+    "detector": "name", "version": "champion", "generation": "generation", "buffered": "buffered",
+    "learned": "learned", "retraining": "retraining.state", "drift": "drift.state",
+}  # fmt: skip
+_VERSIONS = {
+    "version": "version", "state": "state", "parent": "parent", "strategy": "strategy",
+    "w_prev": partial(_weight, "w_prev"), "w_new": partial(_weight, "w_new"), "new": "n_new",
+    "reasons": _reasons,
+}  # fmt: skip
 
 
 def promote(

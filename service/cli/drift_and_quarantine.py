@@ -11,6 +11,10 @@ Entry = Annotated[
     str, typer.Argument(help="The id of an entry of the quarantine.", metavar="ENTRY")
 ]
 
+_ENTRIES = {
+    "entry": "id", "kind": "kind", "vectors": "vectors", "since": "parked_at", "reason": "reason",
+}  # fmt: skip
+
 quarantine = typer.Typer(
     cls=Commands,
     help="List, release or discard rows that admission held back.",
@@ -87,16 +91,7 @@ def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_js
 def held(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
     """List the quarantine, oldest entry first."""
     with console.client(url, key) as client:
-        entries: Any = client.quarantine(detector)
-    if as_json:
-        console.show_json(entries)
-        return
-    columns = ("entry", "kind", "vectors", "since", "reason")
-    rows = [
-        (entry["id"], entry["kind"], entry["vectors"], entry.get("parked_at"), entry.get("reason"))
-        for entry in entries
-    ]
-    console.show_table(columns, rows)
+        console.show_listed(client.quarantine(detector), _ENTRIES, as_json=as_json)
 
 
 @quarantine.command()

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -16,6 +16,18 @@ if TYPE_CHECKING:
     from service.client import Client
     from service.client.answers import AttentionItem, DetectorStatus
 
+_INCIDENTS = {
+    "incident": "id", "state": "state", "verdict": "verdict", "source": "source",
+    "what": "sentence",
+}  # fmt: skip
+_EVENTS: dict[str, str | Callable[[Any], Any]] = {
+    "event": "id",
+    "at": lambda event: event.get("timestamp") or event["at"],
+    "source": "source",
+    "severity": lambda event: f"{event['severity']:.2f}",
+    "leading feature": lambda event: next(iter(event["attributions"]), {}).get("feature"),
+    "incident": "incident",
+}
 _NOW = ("detector", "version", "age", "alarms", "asked", "incidents", "drift", "for")
 _LEARNING = ("detector", "buffered", "parked", "retraining", "ago", "why")
 _LOOKED_AT = 50  # most detectors for which age and rate of alarms are read
@@ -173,21 +185,7 @@ def incidents(
         raise typer.BadParameter("--state must be open or closed")
     with console.client(url, key) as client:
         listed = client.incidents(detector, state=state, limit=most)
-    if as_json:
-        console.show_json(listed)
-        return
-    columns = ("incident", "state", "verdict", "source", "what")
-    rows = [
-        (
-            incident["id"],
-            incident["state"],
-            incident["verdict"],
-            incident["source"],
-            incident["sentence"],
-        )
-        for incident in listed
-    ]
-    console.show_table(columns, rows)
+    console.show_listed(listed, _INCIDENTS, as_json=as_json)
 
 
 def events(
@@ -203,23 +201,7 @@ def events(
     """List a detector's latest anomalies, newest first."""
     with console.client(url, key) as client:
         listed = client.events(detector, incident=incident, limit=most)
-    if as_json:
-        console.show_json(listed)
-        return
-    columns = ("event", "at", "source", "severity", "leading feature", "incident")
-    console.show_table(columns, map(_event_row, listed))
-
-
-def _event_row(event: Any) -> tuple[Any, ...]:
-    first = (event.get("attributions") or [{}])[0]
-    return (
-        event["id"],
-        event.get("timestamp") or event["at"],
-        event.get("source"),
-        f"{event['severity']:.2f}",
-        first.get("feature"),
-        event.get("incident"),
-    )
+    console.show_listed(listed, _EVENTS, as_json=as_json)
 
 
 def label(

@@ -21,10 +21,10 @@ from service.certificate import check_certificate, own
 from service.domain.api_key import fixed
 from service.problems import StoreUnavailable
 from service.processes import spawn
-from service.processes.child import API_VARIABLES, Child, Restarts
-from service.processes.data_directory import StoreFailed
+from service.processes.child import API_VARIABLES, Child
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.metrics_folder import MetricsFolder
+from service.processes.store_keeper import StoreKeeper
 from service.processes.training_device import unusable_device
 from service.processes.wakeups import drain, wakeups
 from service.settings import Settings, is_loopback
@@ -39,7 +39,6 @@ _STARTUP_SECONDS = 600.0
 # A restart is at most this late. A child that ends wakes the loop at once.
 _TICK_SECONDS = 0.1
 _WORKER_STOP_SECONDS = 15.0
-_LOOK_SECONDS = 0.5  # between two checks of the store's files
 _BACKLOG = 2048
 _OF_PROMETHEUS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
@@ -76,10 +75,7 @@ class Supervisor:
         self.should_exit = False
         self.listener: socket.socket | None = None
         self.metrics: MetricsFolder | None = None
-        self._store_restarts = Restarts()
-        self._store_down = False
-        self._next_look = 0.0
-        self._gone: str | None = None
+        self.keeper = StoreKeeper(store) if store else None
         self.api: list[Child] = []
         self.worker = (
             Child("worker", spawn.python("service.worker"), self._spawn) if worker else None
@@ -163,7 +159,8 @@ class Supervisor:
 
     def tick(self) -> None:
         """Check every child once, and restart those that have ended."""
-        self._tick_store()
+        if self.keeper is not None:
+            self.keeper.tick()
         for child in self.children():
             if child.tick() is not None and child in self.api and self.metrics is not None:
                 self.metrics.ended(self.api.index(child))
@@ -238,45 +235,6 @@ class Supervisor:
                     f"{child.name} ended with status {child.running.returncode} "
                     "while starting; its last lines are above"
                 )
-
-    def _tick_store(self) -> None:
-        """Restart the store if it has ended. Meanwhile the others wait or serve without it."""
-        if self.store is None:
-            return
-        try:
-            if self.store.child is None:
-                if self._store_restarts.due():
-                    self._store_restarts.started()
-                    self.store.launch()
-                return
-            if self._store_down or self.store.child.poll() is not None:
-                self._store_down = not self.store.ready()
-                if not self._store_down:
-                    _log.info("store restarted", pid=self.store.child.pid)
-            # Also while a store starts: without its directory it would never seem ready.
-            self._check_files(self.store)
-        except StoreFailed as error:
-            self._store_down = True
-            self.store.child = None
-            pause = self._store_restarts.ended()
-            _log.warning("store ended", restart_in=pause, why=str(error))
-
-    def _check_files(self, store: EmbeddedStore) -> None:
-        """Stop the store if its files were deleted, because its writes would be lost."""
-        if time.monotonic() < self._next_look:
-            return
-        self._next_look = time.monotonic() + _LOOK_SECONDS
-        gone = store.directory.lost()
-        # A rewrite moves files, so a single check may miss one.
-        if gone is not None and gone == self._gone:
-            _log.error(
-                "the data directory was deleted or replaced; the store is stopped, scoring goes "
-                "on from memory. Put the directory back, or start `anamnesis up` again",
-                directory=str(store.directory.path), why=gone,
-            )  # fmt: skip
-            store.abandon()
-            raise StoreFailed(gone)
-        self._gone = gone
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -11,12 +11,10 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 from service import log
 from service.addresses import shown
-from service.domain import retraining_due
-from service.domain.detector import Detector
 from service.pacing import pause
 from service.problems import SILENT, StoreUnavailable
 from service.settings import Settings
@@ -24,6 +22,7 @@ from service.store.connection import Connection, cause, check_durability, connec
 from service.worker.attempt import attempt
 from service.worker.drift_monitor import SECONDS as MONITOR_SECONDS
 from service.worker.drift_monitor import Monitor
+from service.worker.due_detectors import DueDetectors
 from service.worker.janitor import SECONDS as JANITOR_SECONDS
 from service.worker.janitor import Janitor
 from service.worker.toolbox import Tools
@@ -38,10 +37,7 @@ _BEAT_SECONDS = 2.0
 CALL_SECONDS = 5.0
 _AWAY_SECONDS = 2.0  # between two tries while the store is away; recovery is promised within 5 s
 _LISTEN_SECONDS = 5.0  # longer than the pause between two reads of a subscription
-_LOOK_SHARE = 0.1  # largest share of the time for finding due detectors
-_RETRY_SECONDS = 1.0  # before a detector without an outcome is tried again
 _HELP_SHARE = 0.25  # largest share of the time for each task beside the retraining
-_WOKEN = 256  # most detectors that changed during a retraining and are checked first after it
 
 
 class Worker:
@@ -62,11 +58,8 @@ class Worker:
         receiver = Receiver.of(settings)
         self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
         self.tools = Tools.of(settings, redis, self.id, trainer)
-        self._woken: set[str] = set()
-        self._wake = asyncio.Event()
+        self.due_detectors = DueDetectors(self.tools.stores, settings.tick_seconds)
         self._exit = asyncio.Event()
-        self._not_before: dict[str, float] = {}  # when detectors that wait may be tried again
-        self._next_look = 0.0
         self._writable = True  # whether the store took the last heartbeat
         self._current: asyncio.Task[bool] | None = None
         self._helpers: list[asyncio.Task[None]] = []
@@ -115,13 +108,11 @@ class Worker:
                 _log.info("store back")
                 away = False
             if not worked:
-                await self._wait_for_work(max(0.0, self._next_look - time.monotonic()))
+                await self._wait_for_work(self.due_detectors.pause)
 
     async def tick(self) -> bool:
         """Retrain the due detector that needs it most. Return False if none was retrained."""
-        woken, self._woken = self._woken, set()
-        self._wake.clear()
-        for detector, reason in await self._due_detectors(woken):
+        for detector, reason in await self.due_detectors.most_urgent_first():
             if self._exit.is_set():
                 break
             self._current = asyncio.create_task(attempt(self.tools, detector, reason))
@@ -139,9 +130,9 @@ class Worker:
             finally:
                 self._current = None
             if settled:
-                self._next_look = 0.0  # other detectors may have become due in the meantime
+                self.due_detectors.look_again()
                 return True
-            self._not_before[detector.name] = time.monotonic() + _RETRY_SECONDS
+            self.due_detectors.retry_later(detector.name)
         return False
 
     async def shutdown(self) -> None:
@@ -164,7 +155,7 @@ class Worker:
         """
         seconds = 0.0 if self._exit.is_set() else self.settings.training_drain_seconds
         self._exit.set()
-        self._wake.set()
+        self.due_detectors.woken.set()
         if self._current is None:
             return
         if seconds:
@@ -189,33 +180,9 @@ class Worker:
             self._writable = True
             _log.info("store accepts writes again")
 
-    async def _due_detectors(self, woken: Iterable[str]) -> list[tuple[Detector, str]]:
-        """Return (detector, reason) for the due detectors, the most urgent first.
-
-        It checks the detectors in `woken`, and from time to time the first entries of the due
-        index. So it reads a bounded number of detectors, however many there are.
-        """
-        start, tools = time.monotonic(), self.tools
-        self._not_before = {n: at for n, at in self._not_before.items() if at > start}
-        waited = dict.fromkeys(woken, 0.0)
-        if start >= self._next_look:
-            waited |= await tools.stores.due.heads()
-            now = time.monotonic()
-            self._next_look = now + pause(now - start, _LOOK_SHARE, self.settings.tick_seconds)
-        needing, now = [], time.time()
-        for detector in await tools.stores.detectors.some(waited.keys() - self._not_before.keys()):
-            reason = retraining_due.due(detector, now)
-            if reason:
-                needs = retraining_due.need(detector, waited.pop(detector.name))
-                needing.append((needs, detector, reason))
-        for name in waited.keys() - self._not_before.keys() - set(woken):
-            await tools.stores.due.correct(name)
-        needing.sort(key=lambda due: -due[0])
-        return [(detector, reason) for _, detector, reason in needing]
-
     async def _wait_for_work(self, seconds: float, *, wakeable: bool = True) -> None:
         """Wait for a notification, at most until the time is over."""
-        waited_for = self._wake if wakeable else self._exit
+        waited_for = self.due_detectors.woken if wakeable else self._exit
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waited_for.wait(), seconds)
 
@@ -230,9 +197,7 @@ class Worker:
         # A subscription waits longer than the bound on calls, so it has its own connection.
         async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
             async for name in notifications(redis):
-                if len(self._woken) < _WOKEN:
-                    self._woken.add(name)
-                self._wake.set()
+                self.due_detectors.changed(name)
 
     async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` again and again. An error is logged, and the next run tries again."""

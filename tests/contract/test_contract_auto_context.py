@@ -53,7 +53,7 @@ async def send_normal(
 async def retrain(api: Running, worker: Worker, number: int) -> dict:
     """Retrain; return the status once the process serves the new version."""
     assert (await api.http.post(f"{PUMP}/retrain")).status_code == 202
-    worker._next_look = 0.0
+    worker.due_detectors.look_again()
     await worker.tick()
     await api.serving(number)
     return (await api.http.get(PUMP)).json()

@@ -121,8 +121,8 @@ async def running(worker: Worker):
 
 async def _tick(worker: Worker) -> bool:
     """Tick as if all pauses were over."""
-    worker._next_look = 0.0
-    worker._not_before.clear()
+    worker.due_detectors.look_again()
+    worker.due_detectors._not_before.clear()
     return await worker.tick()
 
 
@@ -388,7 +388,7 @@ async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: S
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     for _ in range(5):
-        worker._next_look = 0.0
+        worker.due_detectors.look_again()
         await worker.tick()
     assert len(trainer.jobs) == 1
 
