@@ -211,7 +211,7 @@ def fields() -> str:
 
 
 def _fields() -> Iterator[tuple[str, ...]]:
-    for where, fields in schema.TABLES.items():
+    for where, fields in schema.TABLES.values():
         for field in fields.values():
             yield where, f"`{field.stored}`", field.about
 

@@ -122,24 +122,18 @@ ANSWER = _table(
     buffered="number of vectors buffered then",
 )
 
-# The tables by the place of their fields.
+# Each table by the name that scripts use, with the place of its fields.
 TABLES = {
-    "hash `state`": STATE,
-    "streams `stream`, `held`": BATCH,
-    "streams `events`, `labels`, `live`": ENTRY,
-    "streams `audit`": AUDITED,
-    "hashes `idempotency:...`": ANSWER,
+    "STATE": ("hash `state`", STATE),
+    "BATCH": ("streams `stream`, `held`", BATCH),
+    "ENTRY": ("streams `events`, `labels`, `live`", ENTRY),
+    "REPORT": ("stream `traffic`", REPORT),
+    "MESSAGE": ("stream `messages`", MESSAGE),
+    "AUDITED": ("streams `audit`", AUDITED),
+    "ANSWER": ("hashes `idempotency:...`", ANSWER),
 }
 
 FIELDS: dict[str, dict[str, str]] = {
     kind: {name: field.stored for name, field in table.items()}
-    for kind, table in (
-        ("STATE", STATE),
-        ("BATCH", BATCH),
-        ("ENTRY", ENTRY),
-        ("REPORT", REPORT),
-        ("MESSAGE", MESSAGE),
-        ("AUDITED", AUDITED),
-        ("ANSWER", ANSWER),
-    )
+    for kind, (_, table) in TABLES.items()
 }
