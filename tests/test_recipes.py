@@ -119,7 +119,7 @@ router = APIRouter(prefix="/v1", tags=["process"])
 @router.get(
     "/greeting",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "A greeting.", {"text": "hello"}, documents.Greeting),
+    responses=openapi.answers(200, "A greeting.", documents.Greeting, {"text": "hello"}),
 )
 async def greeting(request: Request) -> Response:
     """Greet whoever asks."""

@@ -2,9 +2,11 @@
 
 import inspect
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
+import orjson
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
@@ -15,6 +17,12 @@ from service.problems import CONTENT_TYPE, NEEDS_KEY
 from service.scoring import vectors as payload
 
 Responses = dict[int | str, JsonObject]
+
+# An example of each type of an answer.
+EXAMPLES: dict[str, JsonObject] = orjson.loads(
+    Path(__file__).with_name("examples.json").read_bytes()
+)
+EXAMPLES["DetectorConfig"] = EXAMPLES["DetectorStatus"]["config"] = DetectorConfig().to_dict()
 
 _REFERENCE = "#/components/schemas/"
 PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
@@ -106,20 +114,29 @@ def problems(*statuses: int, instead: tuple[str, str, str] | None = None) -> Res
 def answers(
     status: int,
     description: str,
-    example: Any,
-    kind: type | None = None,
+    kind: type,
+    example: Any = None,
     others: Mapping[str, JsonValue] | None = None,
     **more: Any,
 ) -> Responses:
-    """Return the documentation of a JSON answer with its example and its type `kind`.
+    """Return the documentation of a JSON answer of type `kind`, with an example.
 
-    `others` documents the answer in other media types.
+    The example is that of the type unless another one is given. `others` documents the answer in
+    other media types.
     """
-    schema: JsonObject = reference(kind) if kind else {"type": "object"}
+    example, schema = example or example_of(kind), reference(kind)
     if isinstance(example, list):
         schema = {"type": "array", "items": schema}
     content = {"application/json": {"schema": schema, "example": example}, **(others or {})}
     return {status: {"description": description, "content": content, **more}}
+
+
+def example_of(kind: Any) -> JsonObject:
+    """Return the example of a type. That of a list is a list with one example of its entries."""
+    if kind.__name__ in EXAMPLES:
+        return EXAMPLES[kind.__name__]
+    entries = msgspec.structs.fields(kind)[0]
+    return {entries.name: [example_of(get_args(entries.type)[0])]}
 
 
 def reference(kind: type) -> JsonObject:

@@ -17,20 +17,8 @@ from service.store.audit_trail import OF, PAGE
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 
-_ENTRY: JsonObject = {
-    "seq": 7,
-    "at": 1763726400000,
-    "from": 2,
-    "to": 3,
-    "action": "promoted",
-    "who": "worker:host-17-0a1b2c",
-    "why": "retraining",
-    "previous": "da39a3ee5e6b4b0d3255bfef95601890afd80709",
-    "hash": "2fd4e1c67a2d28fced849ee1bb76e7391b93eb12",
-}
 
-
-_KEY_ENTRY: JsonObject = _ENTRY | {
+_KEY_ENTRY: JsonObject = openapi.EXAMPLES["AuditEntry"] | {
     "from": None,
     "to": {"name": "press 7", "scopes": ["ingest"], "detectors": ["pump-7"]},
     "action": "key created",
@@ -45,14 +33,14 @@ _OF = openapi.query("of", "Whose audit trail.", type="string", enum=list(OF), de
 
 def _page(example: JsonObject) -> openapi.Responses:
     page = {"audit": [example], "broken": None, "next": 8}
-    return openapi.answers(200, "One page, oldest entry first.", page, documents.AuditPage)
+    return openapi.answers(200, "One page, oldest entry first.", documents.AuditPage, page)
 
 
 @router.get(
     "/detectors/{name}/audit",
     summary="Export the audit trail of a detector",
     dependencies=[needs(Scope.ADMIN)],
-    responses=_page(_ENTRY) | openapi.problems(404, 422, 503),
+    responses=_page(openapi.EXAMPLES["AuditEntry"]) | openapi.problems(404, 422, 503),
     openapi_extra={"parameters": [_AFTER, _LIMIT]},
 )
 async def audit_of_detector(request: Request, name: Name) -> Response:

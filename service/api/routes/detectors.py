@@ -36,97 +36,13 @@ router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
 _POLL_SECONDS = 0.1  # between two reads of the state of a retraining that a client waits for
 _CATCH_UP = 50  # most detectors that a listing refreshes itself; polling refreshes the others
 
-_CONFIG = DetectorConfig().to_dict()
-_LAST = {
-    "outcome": "promoted",
-    "version": 3,
-    "reasons": [],
-    "seconds": 4.1,
-    "finished_at": "2026-11-21T12:00:00.000Z",
-}
-_IDLE = {
-    "state": "idle",
-    "progress": 0.0,
-    "seconds_left": None,
-    "loss_old": None,
-    "loss_new": None,
-}
-_STATUS = {
-    "name": "pump-7",
-    "created_at": "2026-11-21T10:00:00.000Z",
-    "config": _CONFIG,
-    "config_revision": 2,
-    "dimension": 3,
-    "champion": 3,
-    "generation": 4,
-    "loaded": True,
-    "threshold": 11.82,
-    "calibration": "exact",
-    "labels": None,
-    "ahead_of_store": False,
-    "last_version": 3,
-    "buffered": 120,
-    "quarantined": 2,
-    "thinned": 0,
-    "parked": 0,
-    "learned": 5400,
-    "needed": 0,
-    "retraining": _IDLE,
-    "last_retraining": _LAST,
-    "retrains": {"promoted": 3, "rejected": 0, "failed": 0},
-    "drift": {"state": "none", "at": "2026-11-21T12:00:00.000Z"},
-    "incidents": {"open": 0, "unfinished": 0},
-    "incident_calibration": "exact",
-    "incident_rule": {
-        "calibration": "exact",
-        "alarming_rows": 3,
-        "of_rows": 10,
-        "severity_alone": 2.4,
-        "asked_per_day": 1.0,
-        "held_per_day": 0.9,
-        "held_low": 0.4,
-        "held_high": 1.7,
-    },
-    "mute": None,
-    "waiting": "2 rows wait for a person",
-    "regimes": [
-        {
-            "regime": 1,
-            "size": 4000,
-            "learned": 0.74,
-            "seen": 3,
-            "live": 0.98,
-            "state": "present",
-            "forgetting": 0.002,
-            "score_change": -0.01,
-            "typical": [{"feature": "speed", "value": 2840.0}],
-        }
-    ],
-    "advice": {
-        "budget": 1000,
-        "send": [{"regime": 1, "vectors": 1000, "gain": 0.02}],
-        "too_few_to_tell": [],
-    },
-    "notes": [
-        {
-            "kind": "counter",
-            "features": ["odometer"],
-            "sentence": "'odometer' only rises or only falls from row to row, like a time or a "
-            "counter. So later rows will be outside the learned range, and will alarm.",
-        },
-    ],
-    "queries": [
-        {"event": "1763726400000-0", "reason": "near the threshold: severity 1.02"},
-    ],
-}
-
 
 @router.put(
     "/{name}",
     summary="Make a detector, or replace its config",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
-    | openapi.answers(201, "Made; its config in full.", _CONFIG, DetectorConfig)
+    responses=openapi.answers(200, "Its config in full.", DetectorConfig)
+    | openapi.answers(201, "Made; its config in full.", DetectorConfig)
     | openapi.problems(409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
@@ -153,7 +69,7 @@ async def put(request: Request, name: Name) -> Response:
     "/{name}",
     summary="Change fields of a detector's config",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
+    responses=openapi.answers(200, "Its config in full.", DetectorConfig)
     | openapi.problems(404, 409, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"retrain": {"paused": True}}, required=True)
     | openapi.IF_MATCH,
@@ -196,9 +112,7 @@ def affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     "",
     summary="List the detectors",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(
-        200, "The status of each.", {"detectors": [_STATUS]}, documents.Detectors
-    )
+    responses=openapi.answers(200, "The status of each.", documents.Detectors)
     | openapi.problems(422, 503),
     openapi_extra={"parameters": list(PAGED.values())},
 )
@@ -229,7 +143,7 @@ async def index(request: Request) -> Response:
     "/{name}",
     summary="Describe a detector",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its status.", _STATUS, DetectorStatus, headers=openapi.ETAG)
+    responses=openapi.answers(200, "Its status.", DetectorStatus, headers=openapi.ETAG)
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name) -> Response:
@@ -271,14 +185,15 @@ async def delete(request: Request, name: Name) -> Response:
     responses=openapi.answers(
         202,
         "Queued.",
-        {"retraining": _IDLE | {"state": "queued"}, "buffered": 120},
         documents.RetrainAnswer,
+        {"retraining": openapi.EXAMPLES["Retraining"] | {"state": "queued"}, "buffered": 120},
     )
     | openapi.answers(
         200,
         "Finished before `wait` was over.",
-        _LAST | {"last_retraining": _LAST},
         documents.RetrainAnswer,
+        openapi.EXAMPLES["LastRetraining"]
+        | {"last_retraining": openapi.EXAMPLES["LastRetraining"]},
     )
     | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30}),

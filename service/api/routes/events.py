@@ -12,33 +12,16 @@ from service.api.routes.queries import MOST, PAGE, more, page, time_range, whole
 from service.api.status import existing
 from service.domain.incident_document import incident_of
 from service.domain.scope import Scope
-from service.json_value import JsonObject
 from service.problems import Unknown
 
 router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
-
-_EVENT: JsonObject = {
-    "id": "1763726400000-0",
-    "client_id": None,
-    "timestamp": None,
-    "source": None,
-    "incident": "i7-1763726400000",
-    "at": "2026-11-21T12:00:00.000Z",
-    "vector": [0.1, 1.4, 9.9],
-    "score": 40.2,
-    "p_value": 0.0002,
-    "severity": 1.85,
-    "version": 3,
-    "generation": 4,
-    "attributions": [{"feature": "2", "contribution": 36.5, "value": 9.9, "expected": 3.2}],
-}
 
 
 @router.get(
     "",
     summary="List the latest anomalies",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Newest first.", {"events": [_EVENT]}, documents.Events)
+    responses=openapi.answers(200, "Newest first.", documents.Events)
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
@@ -70,8 +53,7 @@ async def index(request: Request, name: Name) -> Response:
     "/{event}",
     summary="Show an anomaly",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "The event.", _EVENT, documents.Event)
-    | openapi.problems(404, 503),
+    responses=openapi.answers(200, "The event.", documents.Event) | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, event: str) -> Response:
     """Return one event. The answer is 404 if the event is no longer stored."""

@@ -22,25 +22,6 @@ from service.timestamps import rfc3339
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["history"])
 
 _DAY = 86_400.0
-_BUCKET: JsonObject = {
-    "at": "2026-11-28T10:19:00.000Z",
-    "rows": 60,
-    "alarms": 2,
-    "severity_max": 1.7,
-    "severity_p99": 1.2,
-    "severity_p50": 0.15,
-    "generation": 4,
-    "regimes": {"none": 0.03, "1": 0.97},
-}
-_GENERATION = {
-    "generation": 4,
-    "version": 3,
-    "from": 2,
-    "action": "promote",
-    "at": "2026-11-28T10:19:00.000Z",
-    "who": "worker",
-    "why": "retraining",
-}
 
 
 @router.get(
@@ -48,10 +29,7 @@ _GENERATION = {
     summary="Show what was scored over time",
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
-        200,
-        "Oldest bucket first. Empty buckets are left out.",
-        {"buckets": [_BUCKET]},
-        documents.History,
+        200, "Oldest bucket first. Empty buckets are left out.", documents.History
     )
     | openapi.problems(404, 422, 503),
     openapi_extra={
@@ -108,9 +86,7 @@ def _document(point: Point) -> JsonObject:
     "/generations",
     summary="List the moves of the champion",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(
-        200, "Newest first.", {"generations": [_GENERATION]}, documents.Generations
-    )
+    responses=openapi.answers(200, "Newest first.", documents.Generations)
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [

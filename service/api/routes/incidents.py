@@ -16,43 +16,11 @@ from service.api.status import existing, show_own_change
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
 from service.domain.words import decode
-from service.json_value import JsonObject
 from service.problems import Unknown, Unprocessable
 from service.store.incidents import IncidentWithDecision
 
 router = APIRouter(prefix="/v1/detectors/{name}/incidents", tags=["incidents"])
 
-_INCIDENT: JsonObject = {
-    "id": "i7-1795861140000",
-    "source": "pump-7",
-    "state": "open",
-    "verdict": None,
-    "start": "2026-11-28T10:19:00.000Z",
-    "end": "2026-11-28T10:52:00.000Z",
-    "peak": 3.7,
-    "count": 34,
-    "features": [{"feature": "speed", "contribution": 9.0, "value": 2790.0, "expected": 2827.0}],
-    "regime": 2,
-    "version": 3,
-    "generation": 4,
-    "sentence": "speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since "
-    "28 Nov 10:19 UTC, 34 rows",
-    "pages": True,
-    "like": None,
-    "why": None,
-    "decided_by": None,
-    "decided_at": None,
-}
-_ROW = {
-    "event": "1795861140000-0",
-    "client_id": None,
-    "at": "2026-11-28T10:19:00.000Z",
-    "severity": 3.7,
-    "p_value": 5e-8,
-    "score": 40.2,
-    "vector": [0.1, 1.4, 2790.0],
-    "attributions": _INCIDENT["features"],
-}
 _EFFECT = (
     "34 kept rows are labelled normal and buffered for the next retraining. `retrain` starts one "
     "now, however few rows they are. From now on rows with these leading features page nobody: "
@@ -68,7 +36,7 @@ _RANGE = [
     "",
     summary="List the incidents",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Newest first.", {"incidents": [_INCIDENT]}, documents.Incidents)
+    responses=openapi.answers(200, "Newest first.", documents.Incidents)
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
@@ -102,7 +70,10 @@ async def index(request: Request, name: Name) -> Response:
     summary="Show an incident with its worst rows",
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(
-        200, "Worst row first.", _INCIDENT | {"rows": [_ROW]}, documents.Incident
+        200,
+        "Worst row first.",
+        documents.Incident,
+        openapi.EXAMPLES["Incident"] | {"rows": [openapi.EXAMPLES["Row"]]},
     )
     | openapi.problems(404, 503),
 )
@@ -123,7 +94,9 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     "/{incident}",
     summary="Dismiss or confirm an incident, or withdraw the decision",
     dependencies=[needs(Scope.LABEL)],
-    responses=openapi.answers(200, "Decided.", _INCIDENT | {"effect": _EFFECT}, documents.Incident)
+    responses=openapi.answers(
+        200, "Decided.", documents.Incident, openapi.EXAMPLES["Incident"] | {"effect": _EFFECT}
+    )
     | openapi.problems(404, 409, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
 )

@@ -13,15 +13,6 @@ from service.problems import Conflict, Unprocessable
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
-_KEY = {
-    "id": "9f86d081884c7d65",
-    "name": "press 7",
-    "scopes": ["ingest", "score"],
-    "detectors": ["pump-7"],
-    "requests_per_second": 50.0,
-    "max_body_bytes": None,
-    "created_at": "2026-11-21T12:00:00.000Z",
-}
 _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-7"]}
 
 
@@ -29,8 +20,7 @@ _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-
     "",
     summary="List the API keys",
     dependencies=[needs(Scope.ADMIN, whole=True)],
-    responses=openapi.answers(200, "Oldest first.", {"keys": [_KEY]}, documents.ApiKeys)
-    | openapi.problems(422, 503),
+    responses=openapi.answers(200, "Oldest first.", documents.ApiKeys) | openapi.problems(422, 503),
     openapi_extra={"parameters": list(PAGED.values())},
 )
 async def index(request: Request) -> Response:
@@ -46,7 +36,10 @@ async def index(request: Request) -> Response:
     status_code=201,
     dependencies=[needs(Scope.ADMIN, whole=True)],
     responses=openapi.answers(
-        201, "Made. The key is shown only here.", {"key": "anm_...", **_KEY}, documents.ApiKey
+        201,
+        "Made. The key is shown only here.",
+        documents.ApiKey,
+        {"key": "anm_...", **openapi.EXAMPLES["ApiKey"]},
     )
     | openapi.problems(409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(_ASKED, required=True),

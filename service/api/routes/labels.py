@@ -22,38 +22,18 @@ from service.domain.detector import Detector
 from service.domain.event import Event, Label
 from service.domain.incident import pattern_of_event
 from service.domain.scope import Scope
-from service.json_value import JsonObject
 from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector
 from service.scoring import vectors as payload
 from service.scoring.request_rows import labelled_rows
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
-_LABEL: JsonObject = {
-    "id": "1763726460000-0",
-    "label": "normal",
-    "event": "1763726400000-0",
-    "incident": None,
-    "sender": "9f86d081884c7d65",
-    "at": "2026-11-21T12:01:00.000Z",
-    "vector": [0.1, 1.4, 9.9],
-}
-_TAKEN = {
-    "labels": 2,
-    "normal": 1,
-    "anomaly": 1,
-    "buffered": 121,
-    "quarantined": 0,
-    "effect": "1 row labelled normal is learned at the next retraining. `retrain` starts one now, "
-    "however few rows they are.",
-}
-
 
 @router.post(
     "/feedback",
     summary="Label anomalies or vectors",
     dependencies=[needs(Scope.INGEST, Scope.LABEL)],
-    responses=openapi.answers(200, "Stored.", _TAKEN, documents.FeedbackAnswer)
+    responses=openapi.answers(200, "Stored.", documents.FeedbackAnswer)
     | openapi.problems(400, 404, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.json_body(
         {
@@ -198,7 +178,7 @@ def _of_batch(label: Label, batch: str | None) -> Label:
     "/labels",
     summary="List the labels",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Newest first.", {"labels": [_LABEL]}, documents.Labels)
+    responses=openapi.answers(200, "Newest first.", documents.Labels)
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [

@@ -15,14 +15,12 @@ from service.timestamps import rfc3339
 
 router = APIRouter(prefix="/v1/detectors/{name}/mute", tags=["incidents"])
 
-_MUTE = {"until": "2026-11-28T12:19:00.000Z", "why": "planned service", "who": "key:9f86d081"}
-
 
 @router.post(
     "",
     summary="Mute a detector for a while",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "The end of the mute.", {"mute": _MUTE}, documents.MuteAnswer)
+    responses=openapi.answers(200, "The end of the mute.", documents.MuteAnswer)
     | openapi.problems(404, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"seconds": 7200, "why": "planned service"}, required=True),
 )

@@ -24,21 +24,13 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
 T = TypeVar("T")
 
-_INGESTED = {
-    "batch_id": "9f86d081884c7d65",
-    "accepted": 2,
-    "quarantined": 0,
-    "duplicate": 0,
-    "buffered": 122,
-}
-
 
 @router.post(
     "/normal",
     summary="Send vectors that are vouched for as normal",
     dependencies=[needs(Scope.INGEST)],
     status_code=202,
-    responses=openapi.answers(202, "Stored durably.", _INGESTED, documents.NormalAnswer)
+    responses=openapi.answers(202, "Stored durably.", documents.NormalAnswer)
     | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503, instead=openapi.FULL),
     openapi_extra=openapi.vectors_body()
     | {

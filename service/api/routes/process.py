@@ -27,7 +27,7 @@ async def document(request: Request) -> Response:
     "/healthz",
     summary="Is the process alive?",
     dependencies=[open_to_all()],
-    responses=openapi.answers(200, "It is.", {"status": "ok"}, documents.Health),
+    responses=openapi.answers(200, "It is.", documents.Health, {"status": "ok"}),
 )
 async def healthz() -> Response:
     """Answer 200 as long as the process can answer at all."""
@@ -41,8 +41,8 @@ async def healthz() -> Response:
     responses=openapi.answers(
         200,
         "`ready`, or `degraded` if the store or every worker is missing.",
-        {"status": "ready", "champions": 1, "worker": True},
         documents.Health,
+        {"status": "ready", "champions": 1, "worker": True},
     )
     | openapi.problems(503, instead=openapi.UNREADY),
 )

@@ -14,29 +14,18 @@ from service.api.worker_presence import no_worker
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
 from service.domain.words import decode
-from service.json_value import JsonObject
 from service.problems import Unknown
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
 _ROWS_SHOWN = 1000
 
-_ENTRY = {
-    "id": "v4",
-    "kind": "experience",
-    "vectors": 1000,
-    "reason": "false-alarm rate on replayed old normals",
-    "version": 4,
-    "parked_at": "2026-11-21T12:00:00.000Z",
-    "decision": None,
-}
-
 
 @router.get(
     "/quarantine",
     summary="List what is held back",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Oldest first.", {"quarantine": [_ENTRY]}, documents.Quarantine)
+    responses=openapi.answers(200, "Oldest first.", documents.Quarantine)
     | openapi.problems(404, 422, 503),
     openapi_extra={"parameters": list(PAGED.values())},
 )
@@ -56,12 +45,7 @@ async def quarantine(request: Request, name: Name) -> Response:
     "/quarantine/{entry}",
     summary="Show rows that are held back",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(
-        200,
-        "At most 1,000 rows.",
-        {"id": "r1763726400000-0", "vectors": [[0.1, 1.4, 9.9]]},
-        documents.QuarantinedRows,
-    )
+    responses=openapi.answers(200, "At most 1,000 rows.", documents.QuarantinedRows)
     | openapi.problems(404, 503),
 )
 async def rows(request: Request, name: Name, entry: str) -> Response:
@@ -77,9 +61,7 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
     "/quarantine/{entry}",
     summary="Release or discard what is held back",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(
-        200, "Decided.", {"id": "v4", "decision": "release", "vectors": 1000}, documents.Decided
-    )
+    responses=openapi.answers(200, "Decided.", documents.Decided)
     | openapi.problems(404, 409, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"decision": "release"}, required=True),
 )
@@ -95,22 +77,11 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
     return answer({"id": entry, "decision": decision, "vectors": vectors})
 
 
-_DRIFT: JsonObject = {
-    "state": "new_regime",
-    "at": "2026-11-21T12:00:00.000Z",
-    "version": 3,
-    "statistics": {
-        "martingale": {"statistic": 7.2, "threshold": 4.605, "alarm": True},
-        "features": [{"feature": "2", "statistic": 0.41, "threshold": 0.1, "alarm": True}],
-    },
-}
-
-
 @router.get(
     "/drift",
     summary="Describe the drift of live traffic",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Statistic, threshold and verdict per test.", _DRIFT, Drift)
+    responses=openapi.answers(200, "Statistic, threshold and verdict per test.", Drift)
     | openapi.problems(404, 503),
 )
 async def drift(request: Request, name: Name) -> Response:

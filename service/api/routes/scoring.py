@@ -23,18 +23,6 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
 
 _EXPLAIN_COST = 16  # a row with attributions costs this many times as much as one without
 
-_ANSWER = {
-    "detector": "pump-7",
-    "version": 3,
-    "generation": 4,
-    "config_revision": 1,
-    "threshold": 11.82,
-    "calibration": "exact",
-    "scores": [3.1, 40.2],
-    "p_values": [0.41, 0.0002],
-    "severities": [0.19, 1.85],
-    "is_anomaly": [False, True],
-}
 _BINARY = {
     "schema": {
         "type": "string",
@@ -57,7 +45,7 @@ _HEADERS = {
     }.items()
 }
 _SCORED = openapi.answers(
-    200, "One entry per row.", _ANSWER, documents.ScoreAnswer, {OCTETS: _BINARY}, headers=_HEADERS
+    200, "One entry per row.", documents.ScoreAnswer, others={OCTETS: _BINARY}, headers=_HEADERS
 )
 
 

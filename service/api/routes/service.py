@@ -37,7 +37,7 @@ _ITEM = {
     "/attention",
     summary="Say what needs a person now",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Worst first.", {"items": [_ITEM]}, documents.Attention)
+    responses=openapi.answers(200, "Worst first.", documents.Attention, {"items": [_ITEM]})
     | openapi.problems(503),
 )
 async def attention(request: Request) -> Response:
@@ -102,7 +102,6 @@ def _worker_age(app: Parts) -> float | None:
     responses=openapi.answers(
         200,
         "How many detectors wait for a retraining, how many are retrained, and the longest wait.",
-        {"due": 12, "running": 3, "oldest_seconds": 40.0},
         Work,
     )
     | openapi.problems(503),
@@ -116,16 +115,7 @@ async def work(request: Request) -> Response:
     "/service",
     summary="Describe what the service runs on",
     dependencies=[needs(Scope.READ, whole=True)],
-    responses=openapi.answers(
-        200,
-        "Store, workers and API processes.",
-        {
-            "store": {"up": True, "refused": None},
-            "workers": [{"id": "host-17-a1b2c3", "heard_seconds": 0.8}],
-            "api": [{"id": "host-16", "heard_seconds": 0.4, "loaded": {"pump-7": 4}}],
-        },
-        documents.ServiceAnswer,
-    )
+    responses=openapi.answers(200, "Store, workers and API processes.", documents.ServiceAnswer)
     | openapi.problems(503),
 )
 async def service(request: Request) -> Response:

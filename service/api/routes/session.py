@@ -19,12 +19,7 @@ router = APIRouter(prefix="/v1/session", tags=["keys"])
     summary="Log a browser in",
     status_code=201,
     dependencies=[open_to_all()],
-    responses=openapi.answers(
-        201,
-        "Logged in. A cookie is set.",
-        {"csrf": "bW9yZSByYW5kb20", "scopes": ["read"]},
-        documents.SessionAnswer,
-    )
+    responses=openapi.answers(201, "Logged in. A cookie is set.", documents.SessionAnswer)
     | openapi.problems(401, 413, 415, 422, 429, 503),
     openapi_extra=openapi.json_body({"key": "anm_..."}, required=True),
 )

@@ -15,15 +15,13 @@ from service.problems import Unknown
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"])
 
-_CONFIG = DetectorConfig().to_dict()
-
 
 @router.put(
     "/{name}",
     summary="Make a template, or replace its config",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
-    | openapi.answers(201, "Made; its config in full.", _CONFIG, DetectorConfig)
+    responses=openapi.answers(200, "Its config in full.", DetectorConfig)
+    | openapi.answers(201, "Made; its config in full.", DetectorConfig)
     | openapi.problems(413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
@@ -43,7 +41,7 @@ async def put(request: Request, name: TemplateName) -> Response:
     "/{name}",
     summary="Read a template's config",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its config in full.", _CONFIG, DetectorConfig)
+    responses=openapi.answers(200, "Its config in full.", DetectorConfig)
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: TemplateName) -> Response:

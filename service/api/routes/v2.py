@@ -28,25 +28,15 @@ from service.scoring.open_inference import HEADER_LENGTH
 from service.scoring.vectors import JSON, NPY, essence
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
-_MODEL = {
-    "name": "pump-7", "versions": ["3"], "platform": "anamnesis",
-    "inputs": [{"name": "vectors", "datatype": "FP32", "shape": [-1, 3]}],
-    "outputs": [{"name": "score", "datatype": "FP64", "shape": [-1]}],
-}  # fmt: skip
 _INFER = {
     "inputs": [{"name": "vectors", "datatype": "FP32", "shape": [1, 3], "data": [[0.1, 1.4, 9.9]]}]
 }
-_INFERRED = {
-    "model_name": "pump-7",
-    "model_version": "3",
-    "outputs": [{"name": "score", "datatype": "FP64", "shape": [1], "data": [40.2]}],
-}
-_READY = openapi.answers(200, "It is.", {"name": "pump-7", "ready": True}, documents.InferenceReady)
-_DESCRIBED = openapi.answers(
-    200, "Its tensors.", _MODEL, documents.InferenceModel
-) | openapi.problems(404, 409, 410, 503)
+_READY = openapi.answers(200, "It is.", documents.InferenceReady, {"name": "pump-7", "ready": True})
+_DESCRIBED = openapi.answers(200, "Its tensors.", documents.InferenceModel) | openapi.problems(
+    404, 409, 410, 503
+)
 _SCORED: dict[str, Any] = {
-    "responses": openapi.answers(200, "The outputs.", _INFERRED, documents.InferenceAnswer)
+    "responses": openapi.answers(200, "The outputs.", documents.InferenceAnswer)
     | openapi.problems(400, 404, 409, 410, 413, 415, 422, 503),
     "openapi_extra": openapi.json_body(_INFER, required=True),
 }
@@ -58,12 +48,7 @@ _TYPES = ("", "application/json", "application/octet-stream")
     "",
     summary="Metadata of the server",
     dependencies=[open_to_all()],
-    responses=openapi.answers(
-        200,
-        "What it is.",
-        {"name": "anamnesis", "version": "0.1.0", "extensions": []},
-        documents.InferenceServer,
-    ),
+    responses=openapi.answers(200, "What it is.", documents.InferenceServer),
 )
 async def server(request: Request) -> Response:
     """Return the server's name, its version and the protocol extensions that it supports."""
@@ -75,7 +60,7 @@ async def server(request: Request) -> Response:
     "/health/live",
     summary="Is the process alive?",
     dependencies=[open_to_all()],
-    responses=openapi.answers(200, "It is.", {"live": True}, documents.InferenceReady),
+    responses=openapi.answers(200, "It is.", documents.InferenceReady, {"live": True}),
 )
 async def live() -> Response:
     """Answer 200 as long as the process can answer at all."""
@@ -86,7 +71,7 @@ async def live() -> Response:
     "/health/ready",
     summary="Can the process serve?",
     dependencies=[open_to_all()],
-    responses=openapi.answers(200, "It can.", {"ready": True}, documents.InferenceReady)
+    responses=openapi.answers(200, "It can.", documents.InferenceReady, {"ready": True})
     | openapi.problems(503),
 )
 async def ready(request: Request) -> Response:
@@ -104,8 +89,8 @@ async def ready(request: Request) -> Response:
     responses=openapi.answers(
         200,
         "By name.",
-        [{"name": "pump-7", "version": "3", "state": "READY"}],
         documents.IndexedModel,
+        [{"name": "pump-7", "version": "3", "state": "READY"}],
     )
     | openapi.problems(413, 422),
     openapi_extra=openapi.json_body({"ready": True}),

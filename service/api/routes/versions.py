@@ -41,25 +41,6 @@ _MOST_NUMBERS = 1_000_000  # most numbers in one answer of drawn vectors
 
 Number = Annotated[str, Path(description="The version's number.", examples=["3"])]
 
-_RECORD = {
-    "version": 3,
-    "state": "champion",
-    "outcome": "promoted",
-    "who": "worker:host-17-0a1b2c",
-    "parent": 2,
-    "strategy": "replay",
-    "w_prev": 0.8,
-    "w_new": 0.2,
-    "n_prev": 4000,
-    "n_new": 1000,
-    "seed": 0,
-    "threshold": {"value": 11.82, "alpha": 0.01, "policy": {"fpr": 0.01}},
-    "anchor": 1,
-    "gate": {"passed": True, "reasons": []},
-    "sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
-    "created_at": "2026-11-21T12:00:00.000Z",
-    "pruned": False,
-}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ARTIFACT: openapi.Responses = {
     200: {"description": "safetensors with metadata.", "content": {SAFETENSORS: _BINARY}}
@@ -77,7 +58,7 @@ def version_number(text: str) -> int:
     "/versions",
     summary="List the versions",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Oldest first.", {"versions": [_RECORD]}, documents.Versions)
+    responses=openapi.answers(200, "Oldest first.", documents.Versions)
     | openapi.problems(404, 422, 503),
     openapi_extra={"parameters": list(PAGED.values())},
 )
@@ -107,7 +88,7 @@ def _shown(stored: StoredVersion) -> JsonObject:
     "/versions/{number}",
     summary="Describe a version",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(200, "Its record.", _RECORD, documents.VersionRecord)
+    responses=openapi.answers(200, "Its record.", documents.VersionRecord)
     | openapi.problems(404, 503),
 )
 async def get(request: Request, name: Name, number: Number) -> Response:
@@ -145,22 +126,11 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
     return Response(data, 200, headers, SAFETENSORS)
 
 
-_SAMPLE = {
-    "version": 3,
-    "features": ["speed", "temperature"],
-    "vectors": [[2840.1, 61.2], [2835.7, 60.9]],
-    "seed": 0,
-    "typical": [{"regime": 1, "vector": [2838.4, 61.0]}],
-}
-
-
 @router.get(
     "/versions/{number}/sample",
     summary="Draw rows from a version's generator",
     dependencies=[needs(Scope.READ)],
-    responses=openapi.answers(
-        200, "Generated rows like the normals it learned.", _SAMPLE, documents.Sample
-    )
+    responses=openapi.answers(200, "Generated rows like the normals it learned.", documents.Sample)
     | openapi.problems(404, 410, 422, 503),
     openapi_extra={
         "parameters": [
@@ -207,7 +177,7 @@ def _typical(version: Version) -> list[documents.TypicalVector]:
     dependencies=[needs(Scope.ADMIN)],
     status_code=201,
     responses=openapi.answers(
-        201, "Stored. It serves once it is promoted.", _RECORD, documents.VersionRecord
+        201, "Stored. It serves once it is promoted.", documents.VersionRecord
     )
     | openapi.problems(404, 413, 415, 422, 503),
     openapi_extra={
@@ -264,19 +234,7 @@ def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
     "/champion",
     summary="Promote a version, or roll back to one",
     dependencies=[needs(Scope.ADMIN)],
-    responses=openapi.answers(
-        200,
-        "It serves.",
-        {
-            "champion": 2,
-            "generation": 5,
-            "forgets": {"vectors": 1000, "versions": [3]},
-            "labels": {"normal": 58, "anomaly": 4, "unlearned": 58, "spared": 1},
-            "effect": "Version 2 serves. It does not know the 1,000 vectors learned since.",
-        },
-        documents.Promoted,
-        headers=openapi.ETAG,
-    )
+    responses=openapi.answers(200, "It serves.", documents.Promoted, headers=openapi.ETAG)
     | openapi.problems(404, 409, 410, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body({"version": 2}, required=True) | openapi.IF_MATCH,
 )
