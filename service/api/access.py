@@ -8,8 +8,9 @@ from collections.abc import Iterable
 
 from service import log
 from service.domain import session
-from service.domain.api_key import ANYONE, Bucket, Grant, digest, identity
+from service.domain.api_key import ANYONE, Grant, digest, identity
 from service.domain.scope import Scope
+from service.domain.token_bucket import Bucket
 from service.problems import (
     Forbidden,
     StoreUnavailable,

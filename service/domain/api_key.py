@@ -92,26 +92,6 @@ def describe(grant: Grant) -> JsonObject:
 ANYONE = Grant("anyone", "anyone", b"", frozenset(Scope))
 
 
-class Bucket:
-    """A token bucket: `rate` requests a second, and at most as many at once (at least one)."""
-
-    __slots__ = ("_rate", "_since", "_tokens")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._tokens = max(1.0, rate)
-        self._since = now
-
-    def wait(self, now: float) -> float:
-        """Take a token and return 0; without a token, return the seconds until the next one."""
-        self._tokens = min(max(1.0, self._rate), self._tokens + (now - self._since) * self._rate)
-        self._since = now
-        if self._tokens < 1.0:
-            return (1.0 - self._tokens) / self._rate
-        self._tokens -= 1.0
-        return 0.0
-
-
 _LEAST_SECRET = 32  # characters of a key in a file, because a person may have chosen it
 
 

@@ -13,6 +13,7 @@ from functools import partial
 import httpx
 
 from service import log
+from service.domain.token_bucket import Bucket
 from service.domain.webhook_message import Message, headers, secrets_of
 from service.reread import Reread
 from service.settings import BadSettings, Settings, variable
@@ -77,8 +78,7 @@ class Webhook:
         self._pause = 0.0
         self._not_before = 0.0  # the end of the wait while the receiver is away, monotonic
         self._again: dict[str, float] = {}  # the end of the wait of each refused message, monotonic
-        self._tokens = float(receiver.per_minute)
-        self._filled_at = time.monotonic()
+        self._bucket = Bucket(receiver.per_minute / 60, time.monotonic(), receiver.per_minute)
 
     async def tick(self) -> None:
         """Deliver waiting messages until the receiver refuses. Raises StoreUnavailable."""
@@ -106,7 +106,7 @@ class Webhook:
             if message.incident in behind or now < self._again.get(message.id, 0.0):
                 behind.add(message.incident)
                 continue
-            if now < self._not_before or not self._take_token(now):
+            if now < self._not_before or self._bucket.wait(now):
                 return
             if await self._deliver(message):
                 self._again.pop(message.id, None)
@@ -133,11 +133,8 @@ class Webhook:
             self._wait_for_receiver(f"status {status}", min(asked, left))
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
-            _log.warning(
-                "the webhook's receiver refused a message",
-                message=message.id,
-                status=status,
-            )
+            refused = "the webhook's receiver refused a message"
+            _log.warning(refused, message=message.id, status=status)
         return False
 
     async def _send(self, message: Message) -> httpx.Response:
@@ -157,16 +154,6 @@ class Webhook:
             _log.warning("the webhook's receiver does not answer", why=why)
         self._pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, 2 * self._pause))
         self._not_before = time.monotonic() + max(self._pause, least)
-
-    def _take_token(self, now: float) -> bool:
-        """Return whether one more message may be sent in this minute. If so, count it."""
-        most = float(self._receiver.per_minute)
-        self._tokens = min(most, self._tokens + (now - self._filled_at) * most / 60)
-        self._filled_at = now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
