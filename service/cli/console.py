@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+# The headings of a table, each with a field of an entry, such as `drift.state`, or a function.
+Columns = Mapping[str, str | Callable[[Any], Any]]
 _DEFAULT_WIDTH = 80  # columns, where neither a terminal nor COLUMNS says how many
 _UNLIMITED = 100_000  # columns of a table that is not written to a terminal
 
@@ -154,13 +156,8 @@ def show_json(value: Any) -> None:
     typer.echo(json.dumps(value))
 
 
-def show_listed(
-    entries: Sequence[Any], columns: Mapping[str, str | Callable[[Any], Any]], *, as_json: bool
-) -> None:
-    """Write what a command lists to stdout: as one JSON value, or as a table.
-
-    `columns` maps each heading to a field of an entry, such as `drift.state`, or to a function.
-    """
+def show_listed(entries: Sequence[Any], columns: Columns, *, as_json: bool) -> None:
+    """Write what a command lists to stdout: as one JSON value, or as a table."""
     if as_json:
         show_json(entries)
     else:

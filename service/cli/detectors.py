@@ -45,11 +45,11 @@ def _reasons(record: Any) -> str | None:
     return "; ".join(map(str, (record.get("gate") or {}).get("reasons") or ())) or None
 
 
-_DETECTORS = {
+_DETECTORS: console.Columns = {
     "detector": "name", "version": "champion", "generation": "generation", "buffered": "buffered",
     "learned": "learned", "retraining": "retraining.state", "drift": "drift.state",
 }  # fmt: skip
-_VERSIONS = {
+_VERSIONS: console.Columns = {
     "version": "version", "state": "state", "parent": "parent", "strategy": "strategy",
     "w_prev": partial(_weight, "w_prev"), "w_new": partial(_weight, "w_new"), "new": "n_new",
     "reasons": _reasons,

@@ -3,7 +3,7 @@
 import math
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -20,12 +20,12 @@ _INCIDENTS = {
     "incident": "id", "state": "state", "verdict": "verdict", "source": "source",
     "what": "sentence",
 }  # fmt: skip
-_EVENTS: dict[str, str | Callable[[Any], Any]] = {
+_EVENTS: console.Columns = {
     "event": "id",
     "at": lambda event: event.get("timestamp") or event["at"],
     "source": "source",
     "severity": lambda event: f"{event['severity']:.2f}",
-    "leading feature": lambda event: next(iter(event["attributions"]), {}).get("feature"),
+    "leading feature": lambda event: (event["attributions"] or [{}])[0].get("feature"),
     "incident": "incident",
 }
 _NOW = ("detector", "version", "age", "alarms", "asked", "incidents", "drift", "for")

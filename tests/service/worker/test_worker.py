@@ -512,7 +512,7 @@ async def test_workers_past_their_leases_make_no_double_version(
     redis: Redis, store_url: str, stored: Stored, monkeypatch
 ):
     """Eight workers with leases of 100 ms are stopped past them, and numbers have no gaps."""
-    monkeypatch.setattr("service.worker.worker._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("service.worker.due_detectors._RETRY_SECONDS", 0.01)
     rng, refused = random.Random(0), []
 
     class Stopping(FakeTrainer):
