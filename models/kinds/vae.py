@@ -46,7 +46,7 @@ class Autoencoder:
 
     def fill(self, parts: VersionParts, drawn: Callable[[], Array]) -> Fill:
         """Return a function that fills gaps with the network's own reconstruction."""
-        return fill_by_reconstruction(parts.network, drawn().mean(axis=0))
+        return fill_by_reconstruction(parts.network, drawn())
 
     def codes(self, parts: VersionParts) -> Mixture:
         """Return the fitted mixture, or the prior if the config's `replay` draws from the prior."""

@@ -38,14 +38,20 @@ Fill = Callable[[Array], Array]
 """Scaled vectors with NaN (n, d) -> the same with all filled in."""
 
 
-def fill_by_reconstruction(network: Network, start: Array) -> Fill:
-    """Return a function that fills gaps with the VAE's reconstruction, from `start` (d,) on."""
+def fill_by_reconstruction(network: Network, drawn: Array) -> Fill:
+    """Return a function that fills gaps with the VAE's reconstruction.
+
+    It begins with the mean of generated normals `drawn` (m, d), and stays in their range: beside a
+    value far outside, the reconstruction of the other values grows without bound.
+    """
+    start, low, high = drawn.mean(axis=0), drawn.min(axis=0), drawn.max(axis=0)
 
     def fill(x: Array) -> Array:
         hidden = np.isnan(x)
         filled = np.where(hidden, start, x)
         for _ in range(PASSES):
-            filled = np.where(hidden, network.decode(network.encode(filled)[0]), filled)
+            expected = np.clip(network.decode(network.encode(filled)[0]), low, high)
+            filled = np.where(hidden, expected, filled)
         return filled
 
     return fill

@@ -16,7 +16,10 @@ from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number
 
 _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
-_LEAST_FILLED = 0.05  # of the cells of a column of text: with fewer it holds remarks, not states
+_LEAST_WORDS = 0.05  # of the cells of a column of text: with fewer it holds remarks, not states
+# Of the cells of a column of numbers. A detector fills in what is blank; it can do so where most
+# values are known.
+_LEAST_NUMBERS = 0.2
 _MOST_SHOWN = 12
 _MOST_UNITS = 5  # of the numbers of a column; with more, they are digits of codes
 _COUNTER = (
@@ -64,9 +67,8 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
         kind, note = _kind(name, filled, comma=chunk.comma)
         if kind == "number" and counts(chunk, name):
             kind, note = None, f"{_named(name)} {_COUNTER}"
-        if kind == "category" and len(filled) < _LEAST_FILLED * len(cells):
-            blank = 1.0 - len(filled) / len(cells)
-            kind, note = None, f"{_named(name)} is blank in {blank:.1%} of the first rows: dropped"
+        if kind and (why := _too_blank(kind, len(filled) / len(cells))):
+            kind, note = None, f"{_named(name)} {why}"
         if kind == "category":
             note = _stretches_note(name, cells, chunk.sources)
         if note == _CONSTANT:
@@ -86,6 +88,16 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
         )
         notes.append(f"{several} {_CONSTANT}")
     return Guess(tuple(columns), tuple(dropped), tuple(notes), blanks)
+
+
+def _too_blank(kind: str, filled: float) -> str | None:
+    """Return why a column of which this share is filled is dropped, None if it is not."""
+    if filled >= (_LEAST_WORDS if kind == "category" else _LEAST_NUMBERS):
+        return None
+    own = (
+        "" if kind == "category" else "; to learn it, too, write its rows into a file of their own"
+    )
+    return f"is blank in {1.0 - filled:.1%} of the first rows: dropped{own}"
 
 
 def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None, str | None]:

@@ -4,7 +4,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 from models.parts.incident_rule import Rule
-from service.cli import score_result
+from service.cli import console, score_result
+from service.cli.blank_cells import BlankCells
 from service.cli.progress import ShownProgress
 from service.cli.scored_file import ScoredFile
 from service.cli.sheet import Rows, Sheet
@@ -21,11 +22,13 @@ def judged_file(
 ) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
     """Yield the rows of the file that `write` lacks, as `judged` does, and make them durable.
 
-    The rows that it has are remembered as context. The caller adds each row that it gets.
+    The rows that it has are remembered as context. The caller adds each row that it gets. At the
+    end a person is told which columns were blank.
     """
-    passed = 0
+    passed, blank = 0, BlankCells()
     for chunk in sheet.rows(targets.first.columns, gaps=targets.first.gaps):
         passed += len(chunk.X)
+        blank.count(chunk)
         if passed <= write.done:  # an earlier command that was cut short wrote these rows
             targets.remember(chunk)
             continue
@@ -33,6 +36,8 @@ def judged_file(
             yield from judged(targets, rows, record=record)
             progress.at(sheet.share(), passed)
         write.keep()
+    for note in blank.counted():
+        console.complain(f"{sheet.file}: {note}")
 
 
 def judged(

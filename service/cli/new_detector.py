@@ -66,7 +66,8 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
     Raises BadTable if no column can be learned, if a row has one reading of many, or if the newest
     rows come first.
     """
-    config: JsonObject = {"missing": "impute"} if sheet.blanks else {}
+    # A sensor that fails tomorrow must not stop the scoring of all others.
+    config: JsonObject = {"missing": "impute"}
     gaps = ["some cells are blank: rows are judged on what was observed"] * sheet.blanks
     if sheet.guessed is None or sheet.first is None:
         return config, gaps

@@ -57,11 +57,16 @@ class Rows:
             yield self.some(range(start, min(start + most, len(self.X))))
 
     @property
+    def blank(self) -> NDArray[np.bool_]:
+        """Which values are missing, (n, d)."""
+        words = self.X.dtype == object
+        missing: NDArray[np.bool_] = np.array(None) == self.X if words else np.isnan(self.X)
+        return missing
+
+    @property
     def mostly_blank(self) -> NDArray[np.bool_]:
         """Which rows have fewer than half of their values, (n,). They cannot be learned."""
-        words = self.X.dtype == object
-        blank: NDArray[np.bool_] = np.array(None) == self.X if words else np.isnan(self.X)
-        few: NDArray[np.bool_] = 2 * blank.sum(axis=1) > self.X.shape[1]
+        few: NDArray[np.bool_] = 2 * self.blank.sum(axis=1) > self.X.shape[1]
         return few
 
     def some(self, places: Sequence[int] | NDArray[np.intp]) -> "Rows":
@@ -214,7 +219,7 @@ class Sheet:
             return
         taken = columns or [(name, "number") for name in self._table.names]
         names = [name for name, _ in taken]
-        noted = False
+        noted = told_of_empty = False
         for chunk in self._table.chunks:
             if chunk.twice is not None and not noted:
                 noted = True
@@ -230,6 +235,13 @@ class Sheet:
             X = chunk.values(taken, gaps=gaps)
             origin = (chunk.file, "line", chunk.lines)
             rows = Rows(X, chunk.times, chunk.sources, *origin, chunk.rows, names)
+            empty = rows.blank.all(axis=1)
+            if empty.any():
+                if not told_of_empty:
+                    first = rows.where(int(empty.argmax()))
+                    console.complain(f"{first}: every value is blank: such rows are left out")
+                told_of_empty = True
+                rows = rows.some(np.flatnonzero(~empty).tolist())
             yield from rows.parts(CHUNK_ROWS)
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:

@@ -76,9 +76,13 @@ def watch(
 def _scored(target: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[ScoredRow]":
     """Yield the rows with their scores as they come. Earlier rows are only context by default."""
     from service.cli import score_result
+    from service.cli.blank_cells import BlankCells
     from service.cli.judged_rows import WHY, located
 
+    blank = BlankCells()
     for rows in sheet.rows(target.columns, gaps=target.gaps):
+        for note in blank.begun(rows):
+            console.complain(note)
         if rows.places[0] <= sheet.lines_before and not from_start:
             target.stream.remember(rows.X, rows.times, rows.sources)
             continue

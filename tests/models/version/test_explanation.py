@@ -23,3 +23,22 @@ def test_a_step_is_attributed_to_its_column_from_the_first_row():
         assert row[0].feature == "3"
         assert abs(row[0].value - SHIFT) < 4.0
         assert abs(row[0].expected) < 1.5
+
+
+def test_values_far_outside_do_not_make_healthy_columns_suspect():
+    """Two columns that jump out of all range are named, and what is expected of them is in range.
+
+    A network's reconstruction beside such values grows without bound, and a healthy column then
+    deviates from it.
+    """
+    rng = np.random.default_rng(3)
+    causes = rng.normal(size=(1505, 2)) @ rng.normal(size=(2, 8))
+    X = (causes + 0.3 * rng.normal(size=(1505, 8))).astype(np.float32)
+    learned, strange = X[:1500], X[1500:]
+    version = train(None, learned, Config(seed=0))
+    strange[:, [2, 4]] += 100.0 * learned[:, [2, 4]].std(axis=0)
+    for row in version.explain(strange, 2):
+        assert {lead.feature for lead in row} == {"2", "4"}
+        for lead in row:
+            column = learned[:, int(lead.feature)]
+            assert 1.2 * column.min() <= lead.expected <= 1.2 * column.max()

@@ -9,6 +9,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
+from service.cli.blank_cells import BlankCells
 from service.cli.column_guess import guess
 from service.cli.new_detector import config_for, sources_note
 from service.cli.sheet import Sheet
@@ -437,6 +438,56 @@ def test_a_context_is_chosen_with_its_reason(tmp_path):
         assert config["missing"] == "impute"
         assert (config["context"] or {}).get("over") == (context or {}).get("over")
         assert any("correlate by" in note for note in notes)
+
+
+def test_a_new_detector_accepts_blank_cells(tmp_path):
+    """A sensor that fails later must not stop the scoring, so gaps are accepted from the start."""
+    with Sheet(_written(tmp_path, "a,b\n1,2\n3,5\n"), Options()) as sheet:
+        config, notes = config_for(sheet, "UTC")
+    assert config["missing"] == "impute"
+    assert not any("blank" in note for note in notes)
+
+
+@pytest.mark.parametrize(("each", "learned"), [(5, True), (6, False)])
+def test_a_column_that_is_mostly_blank_is_left_out(tmp_path, each, learned):
+    """Of a column of numbers at least a fifth must be there; a detector cannot fill in the rest."""
+    lines = [f"{i % 7},{i % 9 if i % each == 0 else ''}" for i in range(120)]
+    with Sheet(_written(tmp_path, "\n".join(["a,b", *lines])), Options()) as sheet:
+        guessed = sheet.guessed
+    assert ("b" in dict(guessed.columns)) == learned
+    assert any("83.3%" in note for note in guessed.notes) != learned
+
+
+def test_a_row_without_any_value_is_left_out_and_named(tmp_path, capsys):
+    """A logger that lost its sensors for some rows stops neither `score` nor `watch`."""
+    path = _written(
+        tmp_path, "when,a,b\n1700000000,1,2\n1700000060,,\n1700000120,,\n1700000180,3,\n"
+    )
+    with Sheet(path, Options(time="when")) as sheet:
+        (rows,) = sheet.rows([("a", "number"), ("b", "number")], gaps=True)
+    assert rows.places == [2, 5]
+    assert capsys.readouterr().err.count("line 3: every value is blank") == 1
+
+
+def test_columns_that_become_blank_are_named(tmp_path):
+    """A blank cell is news after ten filled ones of its source; blank cells are counted."""
+    lines = [
+        f"{s},{i},{'' if s == 'y' and i in {4, 15, 16, 18} else i}" for i in range(20) for s in "xy"
+    ]
+    path = _written(tmp_path, "\n".join(["machine,a,b", *lines]))
+    cells = BlankCells()
+    with Sheet(path, Options(source="machine")) as sheet:
+        for rows in sheet.rows([("a", "number"), ("b", "number")], gaps=True):
+            cells.count(rows)
+            begun = list(cells.begun(rows))
+    assert begun == [f"{path}, line 33: b of y is blank: judged on the others"]
+    assert list(cells.counted()) == ["b is blank in 4 rows: judged on the other columns"]
+
+
+def _written(tmp_path, text):
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    return path
 
 
 def test_a_file_with_the_newest_row_first_is_refused(tmp_path):
