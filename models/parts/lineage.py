@@ -144,11 +144,15 @@ class Typical(Part, frozen=True, kw_only=True):
 
 
 class LearningCurve(Part, frozen=True, kw_only=True):
-    """The parameters of `models.survey.learning_curves.Curve`."""
+    """The loss after n vectors, in nats a vector: `floor + scale * n ** -exponent`."""
 
     exponent: float
     floor: float
     scale: float
+
+    def gain(self, n: float, more: float) -> float:
+        """Return the fall of the loss from n to n + `more` vectors."""
+        return float(self.scale * (n**-self.exponent - (n + more) ** -self.exponent))
 
 
 class KnownRegime(Part, frozen=True, kw_only=True):

@@ -1,16 +1,16 @@
-"""Learning curves: how much more vectors of a regime would help, and how to spend a budget.
+"""Learning curves: how much further vectors of each regime would help, and how to divide a budget.
 
 Tae & Whang, Slice Tuner: a selective data acquisition framework, 2021, train the model itself on
-subsets. Here the subsets train a linear approximation of it: probabilistic PCA with as many latents
-(Tipping & Bishop, 1999). It has a closed form and costs milliseconds.
+subsets. Here the subsets train a linear approximation of the model: probabilistic PCA with as many
+latents (Tipping & Bishop, 1999). Its fit has a closed form and costs milliseconds.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from models.arrays import LOG_2PI, Array, Float64
+from models.parts.lineage import LearningCurve
 
 FEWEST = 48  # the fewest vectors of a regime that give a curve
 MOST = 600  # the most vectors used for a curve
@@ -22,19 +22,7 @@ EXPONENTS = np.linspace(0.2, 1.0, 17)  # 1 is the rate at which parameter estima
 LEAST_VARIANCE = 2.5e-3  # the least variance of a scaled feature: a smaller one shows rounding
 
 
-class Curve(NamedTuple):
-    """The loss after n vectors, in nats a vector: `floor + scale * n ** -exponent`."""
-
-    floor: float
-    scale: float
-    exponent: float
-
-    def gain(self, n: float, more: float) -> float:
-        """Return the fall of the loss from n to n + `more` vectors."""
-        return float(self.scale * (n**-self.exponent - (n + more) ** -self.exponent))
-
-
-def learning_curve(x: Array, latent: int, rng: np.random.Generator) -> Curve | None:
+def learning_curve(x: Array, latent: int, rng: np.random.Generator) -> LearningCurve | None:
     """Return the learning curve of one regime's scaled vectors x (n, d); None for too few."""
     if len(x) < FEWEST:
         return None
@@ -49,14 +37,14 @@ def learning_curve(x: Array, latent: int, rng: np.random.Generator) -> Curve | N
     return fit_curve(np.array(sizes, float), np.array(losses))
 
 
-def fit_curve(sizes: Float64, losses: Float64) -> Curve:
+def fit_curve(sizes: Float64, losses: Float64) -> LearningCurve:
     """Fit a curve to losses (m,) at sizes (m,), weighted by size because small fits vary more.
 
     >>> n = np.array([10.0, 20.0, 40.0, 80.0])
     >>> fit_curve(n, 3.0 + 5.0 / n)
-    Curve(floor=3.0, scale=5.0, exponent=1.0)
+    LearningCurve(exponent=1.0, floor=3.0, scale=5.0)
     """
-    curves = [Curve(float(losses[-1]), 0.0, 1.0)]
+    curves = [LearningCurve(exponent=1.0, floor=float(losses[-1]), scale=0.0)]
     errors = [np.inf]
     weights = np.sqrt(sizes)
     for exponent in EXPONENTS:
@@ -64,18 +52,20 @@ def fit_curve(sizes: Float64, losses: Float64) -> Curve:
         solved = np.linalg.lstsq(design, weights * losses, rcond=None)[0]
         if solved[1] > 0:
             floor, scale = (float(np.round(value, 9)) for value in solved)
-            curves.append(Curve(floor, scale, round(float(exponent), 3)))
+            rounded = round(float(exponent), 3)
+            curves.append(LearningCurve(exponent=rounded, floor=floor, scale=scale))
             errors.append(float(np.square(design @ solved - weights * losses).sum()))
     return curves[int(np.argmin(errors))]
 
 
-def allocate(curves: Sequence[Curve], sizes: Sequence[float], budget: int) -> list[int]:
+def allocate(curves: Sequence[LearningCurve], sizes: Sequence[float], budget: int) -> list[int]:
     """Return how many of a `budget` of further vectors each regime should get.
 
-    This split lowers the sum of the losses most: it makes the gain of the next vector, `scale *
+    This division lowers the sum of the losses most: it makes the gain of the next vector, `scale *
     exponent * n ** -(exponent + 1)`, equal for all regimes that get any.
 
-    >>> allocate([Curve(1.0, 8.0, 1.0), Curve(1.0, 8.0, 1.0)], [100, 300], 400)
+    >>> curve = LearningCurve(exponent=1.0, floor=1.0, scale=8.0)
+    >>> allocate([curve, curve], [100, 300], 400)
     [300, 100]
     """
     slopes = np.array([curve.scale * curve.exponent for curve in curves])

@@ -1,11 +1,11 @@
 """Groups vectors into the modes of their density, which valleys separate.
 
 A mixture has as many Gaussians as the codes can separate, and one mode may consist of several. Two
-Gaussians belong to one mode if no valley lies between them. The valley is searched on the line that
-separates the two best, Fisher's discriminant. Tantrum, Murua & Stuetzle (Assessment and pruning of
-hierarchical model based clustering, 2003) test for two modes on that line; here the depth of the
-valley decides. The line between the means in all dimensions does not serve: it shows a valley
-between almost any two Gaussians.
+Gaussians belong to one mode if no valley lies between them. The valley is searched on Fisher's
+discriminant, the line that separates the two Gaussians best. Tantrum, Murua & Stuetzle (Assessment
+and pruning of hierarchical model based clustering, 2003) test for two modes on that line; here the
+depth of the valley decides. The straight line between the means would show a valley between almost
+any two Gaussians.
 """
 
 import itertools
@@ -82,8 +82,9 @@ def separated(codes: Array, group_of: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return a mask (K, K): between which of K groups of codes (n, k) a valley lies.
 
     `group_of` (n,) is the group of each code; each of 0..K-1 occurs. Each group counts as one
-    Gaussian, and all weigh the same, because the recent frequency of a group does not matter here.
-    A group of fewer than `FEWEST` codes is separated from none, because chance could separate it.
+    Gaussian. All groups have the same weight, because the number of recent codes in a group does
+    not matter here. A group of fewer than `FEWEST` codes counts as separated from no other group,
+    because chance could separate it.
     """
     z = codes.astype(np.float64)
     k, sizes = z.shape[1], np.bincount(group_of)

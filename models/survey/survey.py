@@ -2,10 +2,10 @@
 
 Old regimes are recognised without their data. The previous version assigns a regime to every vector
 that it generates, so a regime keeps its number as long as it is replayed. New vectors are split
-into the modes of their codes. A mode is a new regime in two cases: the previous version finds most
-of it rare; or it finds more of it rare than of normals, and a valley separates the mode from all
-known regimes. The vectors of any other mode belong to the regimes that the previous version finds
-nearest.
+into the modes of their codes. A mode is a new regime in two cases: at least the share UNKNOWN of
+its vectors is rare to the previous version; or at least the share UNUSUAL is, and a valley
+separates the mode from all known regimes. The vectors of any other mode belong to the regimes that
+the previous version finds nearest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.parts.lineage import Advice, Ask, Both, KnownRegime, LearningCurve, Typical
+from models.parts.lineage import Advice, Ask, Both, KnownRegime, Typical
 from models.parts.regimes import Boundaries
-from models.survey.learning_curves import Curve, allocate, learning_curve
+from models.survey.learning_curves import allocate, learning_curve
 from models.survey.modes import modes, separated
 from models.version.version import Version
 
 MOST = 32  # the most regimes; vectors of later modes join the nearest regime
 RARE = 0.01  # a vector is rare up to this p-value, whatever the configured threshold
 UNKNOWN = 0.25  # a mode is new if at least this share of it is rare to the previous version
-UNUSUAL = 0.02  # the same for a mode that a valley separates from all known regimes
+UNUSUAL = 0.02  # this share is enough if a valley separates the mode from all known regimes
 LOOKED_AT = 4_000  # the most new vectors used
 DRAWN = 2_000  # vectors drawn from the version, of which the typical vectors are chosen
 BUDGET = 1_000  # the number of further vectors that the advice distributes
@@ -49,31 +49,17 @@ class Survey(NamedTuple):
     last: int
 
 
-class PreviousRegime(NamedTuple):
-    """The previous version's knowledge of a regime."""
-
-    size: int
-    seen: int
-    curve: LearningCurve | None = None
-
-    @classmethod
-    def of(cls, version: Version) -> "dict[int, PreviousRegime]":
-        """Return the version's regimes by number, from its lineage."""
-        known = version.lineage.regimes
-        return {regime.number: cls(regime.size, regime.seen, regime.curve) for regime in known}
-
-
 class VersionRegimes(NamedTuple):
     """The regimes of a version: where they lie, and which vector belongs to which regime.
 
-    `known` is the previous version's knowledge of its regimes, by number. `x` (n, d) are new
-    vectors, scaled. `old` (m, d) were drawn from the previous version, in the client's units.
-    `of_x` (n,) and `of_old` (m,) are the numbers of their regimes.
+    `known` are the regimes of the previous version, by number. `x` (n, d) are new vectors, scaled.
+    `old` (m, d) were drawn from the previous version, in the client's units. `of_x` (n,) and
+    `of_old` (m,) are the numbers of their regimes.
     """
 
     numbers: Labels
     boundaries: Boundaries
-    known: Mapping[int, PreviousRegime]
+    known: Mapping[int, KnownRegime]
     x: Array
     of_x: Labels
     old: Array
@@ -124,10 +110,8 @@ def survey_regimes(
                 size=(before.size if before else 0) + round(count * n / len(mine)),
                 seen=before.seen if before and not present else version.lineage.experiences,
                 typical=typical,
-                curve=LearningCurve(**curve._asdict()) if curve else before and before.curve,
-                replayed=change and change.replayed,
-                alarms=change and change.alarms,
-                score_change=change and change.score_change,
+                curve=curve or (before.curve if before else None),
+                **(change._asdict() if change else {}),
             )
         )
     last = max(_last_number(previous), *assignment.numbers.tolist())
@@ -140,7 +124,7 @@ def _last_number(previous: Version | None) -> int:
 
 def advice(regimes: Sequence[KnownRegime]) -> Advice:
     """Return how to distribute BUDGET further vectors, and each regime's gain in nats."""
-    known = [(regime, Curve(**regime.curve.to_dict())) for regime in regimes if regime.curve]
+    known = [(regime, regime.curve) for regime in regimes if regime.curve]
     more = allocate([curve for _, curve in known], [regime.size for regime, _ in known], BUDGET)
     send = [
         Ask(regime=regime.number, vectors=n, gain=round(curve.gain(regime.size, n), 4))
@@ -172,10 +156,19 @@ def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ..
     ]
 
 
+def regimes_of_sizes(version: Version, sizes: Sequence[float]) -> dict[int, KnownRegime]:
+    """Return regimes of these sizes by number, for a version whose lineage has no regimes."""
+    seen = version.lineage.experiences
+    return {
+        number: KnownRegime(number=number, size=round(size), seen=seen, curve=None, typical=())
+        for number, size in enumerate(sizes, 1)
+    }
+
+
 class _PreviousNumbers(NamedTuple):
     """The previous version's regimes by number, and the number of each old and new vector."""
 
-    known: Mapping[int, PreviousRegime]
+    known: Mapping[int, KnownRegime]
     old: Labels
     new: Labels
 
@@ -185,18 +178,15 @@ def _previous_numbers(
 ) -> _PreviousNumbers:
     """Return the numbers of old (m, d) and new (n, d) vectors under the previous version."""
     if previous.boundaries is not None:
-        return _PreviousNumbers(
-            PreviousRegime.of(previous), previous.nearest_regime(old), previous.nearest_regime(new)
-        )
-    # The previous version's kind or release knows no regimes: find them in vectors that it draws.
+        known = {regime.number: regime for regime in previous.lineage.regimes}
+        return _PreviousNumbers(known, previous.nearest_regime(old), previous.nearest_regime(new))
+    # A version of an early release knows no regimes: find them in vectors that it draws.
     network, scaler = version.network, version.scaler
     x_old = scaler.transform(old)
     mode = modes(network.encode(x_old)[0], version.lineage.seed)
     near = Boundaries.fit(network, x_old, mode, x_old).nearest(network, scaler.transform(new))
-    learned, seen = previous.lineage.learned, previous.lineage.experiences
-    sizes = (learned * np.bincount(mode) / len(mode)).round().astype(int).tolist()
-    known = {number: PreviousRegime(size, seen) for number, size in enumerate(sizes, 1)}
-    return _PreviousNumbers(known, 1 + mode, 1 + near)
+    sizes = previous.lineage.learned * np.bincount(mode) / len(mode)
+    return _PreviousNumbers(regimes_of_sizes(previous, sizes.tolist()), 1 + mode, 1 + near)
 
 
 def _separate_modes(
@@ -223,8 +213,8 @@ def _numbers_of_new(
 ) -> Labels:
     """Return the regime number of each new vector, (n,); `mode_of_new` (n,) are their modes.
 
-    A separate mode is new only if it is rare more often than normals are: a quiet day is no new
-    regime.
+    Even a separate mode is new only if more of it is rare than of normals. A quiet day, for
+    example, is no new regime.
     """
     rare, numbers = previous.judge(new).p_values <= RARE, before.new.copy()
     last, added = max(_last_number(previous), *before.known), 0
@@ -238,7 +228,7 @@ def _numbers_of_new(
 
 
 class _Change(NamedTuple):
-    """How two versions judge the replayed vectors of a regime."""
+    """How two versions judge the replayed vectors of a regime; the fields are of `KnownRegime`."""
 
     replayed: int
     alarms: Both

@@ -7,8 +7,8 @@ Lee et al., 2018 (`parts.tied_gaussians`): when class C + 1 arrives, its mean jo
 That formula gives a class of ten vectors the same weight as one of ten thousand. Here the two
 shares are the config's mixing weights: w_prev Sigma + w_new Sigma_new. With the default
 `proportional` this is exactly the pooled covariance within classes. The features are the scaled
-vectors. They do not change, because the scaler does not, and they are no worse than a frozen VAE's
-features. On nine digits learned one by one the AUROC is 0.979; with the VAE's hidden features it is
+vectors. Learned vectors keep their scaled values. The features are no worse than those of a frozen
+VAE: on nine digits learned one by one the AUROC is 0.979; with the VAE's hidden features it is
 0.951, with its codes 0.773.
 """
 
@@ -22,10 +22,10 @@ from models.arrays import Array, Float64
 from models.config import Config
 from models.errors import VectorError
 from models.parts.carried_calibration import GENERATED, carried, mixed
-from models.parts.lineage import Evidence, Training
+from models.parts.lineage import Evidence, KnownRegime, Training
 from models.parts.network import Identity
 from models.parts.tied_gaussians import LABELS, MahalanobisScore, TiedGaussians
-from models.survey.survey import PreviousRegime, VersionRegimes, survey_regimes
+from models.survey.survey import VersionRegimes, regimes_of_sizes, survey_regimes
 from models.training import mixing
 from models.training.false_incidents import with_incidents_by_rank
 from models.training.learner import Progress, Weights
@@ -45,9 +45,9 @@ UNNAMED = -1  # the label of a regime whose vectors came without labels
 class _Regimes:
     """Regimes while they are learned: shares (C,), means (C, d), labels (C,), shared covariance.
 
-    The last `slots` of the d features are slots of categories. `shares_before` are the shares
-    before the latest vectors were added; `regime_of_new` (n,) are the regime indices of these
-    vectors.
+    The last `slots` of the d features are slots of categories. `add` sets the attributes
+    `shares_before`, the shares before its vectors were added, and `regime_of_new` (n,), the index
+    of the regime of each of these vectors.
     """
 
     def __init__(
@@ -194,18 +194,17 @@ def _version_regimes(
     """
     tied = version.latents
     assert isinstance(tied, TiedGaussians)
-    known: dict[int, PreviousRegime] = {}
+    known: dict[int, KnownRegime] = {}
     of_old = np.empty(0, np.int64)
     if previous is not None:
         of_old = 1 + MahalanobisScore(tied).half_squared_distances(generated)[
             :, : len(whole.shares_before)
         ].argmin(axis=1)
         if isinstance(previous.latents, TiedGaussians) and previous.regimes:
-            known = PreviousRegime.of(previous)
+            known = {regime.number: regime for regime in previous.lineage.regimes}
         else:
-            learned, seen = previous.lineage.learned, previous.lineage.experiences
-            sizes = np.array(whole.shares_before) / sum(whole.shares_before) * learned
-            known = {c: PreviousRegime(round(n), seen) for c, n in enumerate(sizes.tolist(), 1)}
+            shares = np.array(whole.shares_before) / sum(whole.shares_before)
+            known = regimes_of_sizes(previous, (shares * previous.lineage.learned).tolist())
     return VersionRegimes(
         numbers=np.arange(1, 1 + len(tied.weights)),
         boundaries=tied.boundaries(),

@@ -6,7 +6,7 @@ import pytest
 
 from models import Config, Model, Version, train
 from models.parts.regimes import Boundaries
-from models.survey.survey import PreviousRegime, _numbers_of_new, _PreviousNumbers
+from models.survey.survey import _numbers_of_new, _PreviousNumbers
 
 CENTRES = {"summer": [20, 60], "winter": [0, 80]}
 CONFIG = Config(model=Model(epochs=30))
@@ -104,8 +104,7 @@ def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, ne
     p = np.where(np.arange(150) < 100 * share, 0.01, 0.5)
     lineage = SimpleNamespace(last_regime=0)
     previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage=lineage)
-    known = dict.fromkeys((1, 4), PreviousRegime(10, 1))
-    before = _PreviousNumbers(known, np.array([1, 4]), np.repeat([4, 1, 1], 50))
+    before = _PreviousNumbers({1: None, 4: None}, np.array([1, 4]), np.repeat([4, 1, 1], 50))
     modes, separate = np.repeat([0, 1], [100, 50]), np.array([apart, False])
     numbers = _numbers_of_new(modes, previous, np.empty((150, 2), np.float32), separate, before)
     assert numbers.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()

@@ -1,13 +1,14 @@
 import numpy as np
 
-from models.survey.learning_curves import Curve, allocate, fit_curve, learning_curve
+from models.parts.lineage import LearningCurve
+from models.survey.learning_curves import allocate, fit_curve, learning_curve
 
 
 def test_the_fit_returns_a_known_power_law():
     """From losses on a power law the fit returns that law."""
     n = np.array([10.0, 20.0, 40.0, 80.0])
     curve = fit_curve(n, -2.0 + 7.0 * n**-0.5)
-    assert np.allclose(curve, (-2.0, 7.0, 0.5))
+    assert np.allclose((curve.floor, curve.scale, curve.exponent), (-2.0, 7.0, 0.5))
     assert np.isclose(curve.gain(100, 300), 7.0 * (0.1 - 0.05))
 
 
@@ -18,7 +19,9 @@ def test_losses_that_do_not_fall_give_a_flat_curve():
 
 def test_a_budget_goes_where_it_gains_most():
     """The budget equalises the gain of the next vector; a flat curve gets none."""
-    steep, shallow, flat = Curve(0, 4.0, 1.0), Curve(0, 1.0, 1.0), Curve(0, 0.0, 1.0)
+    steep, shallow, flat = (
+        LearningCurve(exponent=1.0, floor=0.0, scale=scale) for scale in (4.0, 1.0, 0.0)
+    )
     # d/dn (4/n) = d/dm (1/m) where n = 2 m; 100 + 100 + 400 = 600 = 400 + 200.
     assert allocate([steep, shallow, flat], [100, 100, 100], 400) == [300, 100, 0]
     # A regime that already has enough vectors gets none.
