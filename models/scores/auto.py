@@ -1,10 +1,15 @@
 """The score `auto` combines the network's score with the densities of two views of the data.
 
-With s_1 the negative ELBO, s_2 and s_3 the negative log densities of `parts.views`, s_4 and s_5 the
-distances from the nearest centre there, s_6 the negative log density of the features' normal scores
-as if they were independent, s_7 the largest of those scores (only if features are many),
-r_i = -log p_i(s_i(x)) the surprise of part i, and p_i the p-value of s_i among that part's
-calibration scores of held-out normals,
+Its parts are
+
+    s_1        the negative ELBO
+    s_2, s_3   the negative log densities of the two views (`parts.views`)
+    s_4, s_5   the distances from the nearest centre in the two views
+    s_6        the negative log density of the features' normal scores as if they were independent
+    s_7        the largest of these normal scores; only if features are many
+
+Let p_i be the p-value of s_i(x) among the part's calibration scores of held-out normals, and
+r_i = -log p_i the surprise of the part. Then
 
     S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5, r_7) + .01 r_1 + .15 (r_4 + r_5 + r_6)    [nats]
 
@@ -13,10 +18,10 @@ The first term tests several hypotheses by the smallest p (Tippett, The methods 
 2006): the network's p counts 1.6 times. A density may be equally low just beside a dense region and
 far from all data; the distances distinguish these cases, like nearest neighbours. The sixth part
 reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
-seventh reacts to one unusual feature among hundreds, whose noise hides it from all other parts. The
-terms added to the maximum have small weights. Larger weights would raise the threshold, because the
-parts agree on normals, and would hide anomalies that only one part finds. S is calibrated again as
-one score, so that the configured rate of false alarms holds for the whole.
+seventh reacts to one unusual feature among hundreds; in all other parts the noise of the hundreds
+hides this feature. The terms added to the maximum have small weights. Larger weights would raise
+the threshold, because the parts agree on normals, and would hide anomalies that only one part
+finds. S is calibrated again as one score, so that the configured rate of false alarms holds.
 
 For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_4 count. Most pixels
 are dark in most pictures, so normal scores and densities of single pixels say little, and in the
@@ -49,8 +54,7 @@ WEIGHT = 0.5  # nats that are subtracted from the network's surprise in the maxi
 # their reach, but the network's score keeps growing with the distance.
 BESIDE = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
 _BESIDE = tuple(BESIDE.tolist())
-# Which explains each part: 0 is the network, 1 and 2 are the views.
-SPEAKS = np.array([0, 1, 2, 1, 2, 2, 2])
+EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2])  # 0 is the network, 1 and 2 are the views
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
@@ -67,7 +71,8 @@ class Auto:
     def parts(self, x: Array) -> Float64:
         """Return the scores of each part for one block of scaled vectors x (n, d), (6, n).
 
-        (7, n) for many features, unless an earlier version learned them; (2, n) for pictures.
+        They are (7, n) for many features, unless a version of an earlier release learned them, and
+        (2, n) for pictures.
         """
         parts = np.empty((self.counted, len(x)))
         parts[0] = self._elbo(x)
@@ -112,13 +117,11 @@ class Auto:
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
-        speaks = SPEAKS[list(counted_parts(self.counted))]
-        decides = speaks[_rivals(self.surprises(self.parts(x))).argmax(axis=0)][:, None]
+        largest = _rivals(self.surprises(self.parts(x))).argmax(axis=0)
+        by = EXPLAINED_BY[list(counted_parts(self.counted))][largest][:, None]
         explained = (self._elbo.explain(x), *self._views.explain(x))
-        shares = np.choose(decides, [own for own, _ in explained])
-        return shares, np.choose(decides, [expected for _, expected in explained]).astype(
-            np.float32
-        )
+        expected = np.choose(by, [middle for _, middle in explained])
+        return np.choose(by, [shares for shares, _ in explained]), expected.astype(np.float32)
 
     @classmethod
     def from_tensors(cls, network: Network, scoring: Mapping[str, NDArray[Any]]) -> "Auto":

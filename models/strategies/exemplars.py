@@ -10,8 +10,7 @@ from models.arrays import Array
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 
-RHO = 0.5  # 1: partitions have the stream's shares; 0: all partitions are equal
-CROWDING = 1.0  # inverse temperature of the softmax that chooses the partition to evict from
+RHO = 0.5  # with 1, partitions have the stream's shares; with 0, all partitions are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ def _eviction_chances(
     counts: NDArray[np.float64], target: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the chance (K,) that each partition loses a vector; crowded ones lose more often."""
-    crowding = CROWDING * (counts - target * counts.sum())
+    crowding = counts - target * counts.sum()
     weights = np.where(counts > 0, np.exp(crowding - crowding[counts > 0].max()), 0.0)
     return weights / weights.sum()
 

@@ -140,69 +140,48 @@ def reservoir(previous: Version | None, config: Config) -> Past:
     Kim et al., Imbalanced continual learning with partitioning reservoir sampling, 2020; see
     `exemplars.keep_by_reservoir`. `model.choice: herding` fills it by iCaRL's herding instead.
     """
-    size = config.network_choices.exemplars or EXEMPLARS
-    choice = {"reservoir": keep_by_reservoir, "herding": keep_by_herding}[
-        config.network_choices.choice
-    ]
-    keep = partial(choice, size=size)
-    if previous is None or not len(previous.kept):
-        return Past(_vectors_learned(previous), keep=keep)
-    return Past(_vectors_learned(previous), exemplars=previous.kept, keep=keep)
+    model = config.network_choices
+    choose = keep_by_herding if model.choice == "herding" else keep_by_reservoir
+    keep = partial(choose, size=model.exemplars or EXEMPLARS)
+    kept = previous.kept if previous and len(previous.kept) else None
+    return Past(_vectors_learned(previous), exemplars=kept, keep=keep)
 
 
 def distillation(previous: Version | None, config: Config) -> Past:
-    """Replay with the previous version's answers, whatever `model.targets` says.
-
-    van de Ven et al., Brain-inspired replay, 2020: see `distillation`.
-    """
+    """Replay with the previous version's answers, whatever `model.targets` says."""
     return replace(replay(previous, config), teacher=previous)
 
 
 def lwf(previous: Version | None, config: Config) -> Past:
-    """Learn the new vectors alone, with the previous version's answers on them.
-
-    Li & Hoiem, Learning without forgetting, 2016; see `distillation.distillation_on_new`.
-    """
+    """Learn the new vectors alone, with the previous version's answers on them; `distillation`."""
     del config
     if previous is None:
         return Past()
-    return Past(
-        _vectors_learned(previous), extras=(partial(distillation_on_new, previous),), answers=True
-    )
+    extras = (partial(distillation_on_new, previous),)
+    return Past(_vectors_learned(previous), extras=extras, answers=True)
 
 
 def icarl(previous: Version | None, config: Config) -> Past:
-    """Replay exemplars chosen by herding, with distillation on them.
+    """Replay exemplars chosen by herding, with the previous version's answers on them.
 
-    Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017: exemplars are
-    chosen by herding; the loss and the distillation cover exemplars and new vectors.
+    Rebuffi et al., iCaRL: incremental classifier and representation learning, 2017.
     """
     keep = partial(keep_by_herding, size=config.network_choices.exemplars or EXEMPLARS)
     return replace(reservoir(previous, config), keep=keep, teacher=previous)
 
 
 def ewc(previous: Version | None, config: Config) -> Past:
-    """Learn the new vectors alone; penalise changes of weights that the past needs.
-
-    Kirkpatrick et al., Overcoming catastrophic forgetting, 2017, in the online form of Schwarz et
-    al., Progress & compress, 2018; see `ewc`.
-    """
-    if previous is None:
-        return Past(remember=(fisher_information,))
+    """Learn the new vectors alone; penalise changes of weights that the past needs; see `ewc`."""
     del config
-    extra = partial(consolidation, previous)
-    return Past(_vectors_learned(previous), extras=(extra,), remember=(fisher_information,))
+    extras = (partial(consolidation, previous),) if previous else ()
+    return Past(_vectors_learned(previous), extras=extras, remember=(fisher_information,))
 
 
 def replay_alignment(previous: Version | None, config: Config) -> Past:
-    """Learn the new vectors alone; keep decoding and encoding old codes as before.
-
-    Wu et al., Memory replay GANs, 2018, second method; see `alignment`.
-    """
+    """Learn the new vectors alone; keep decoding and encoding old codes as before; `alignment`."""
     del config
-    if previous is None:
-        return Past()
-    return Past(_vectors_learned(previous), extras=(partial(alignment, previous),))
+    extras = (partial(alignment, previous),) if previous else ()
+    return Past(_vectors_learned(previous), extras=extras)
 
 
 def fixed(previous: Version | None, config: Config) -> Past:
@@ -211,19 +190,17 @@ def fixed(previous: Version | None, config: Config) -> Past:
     This is the baseline `fixed representation` of iCaRL (Rebuffi et al., 2017). Here the decoder's
     last layer and the noise still learn.
     """
+    del config
     if previous is None:
         return Past()
-    layers = len(previous.network.shape.hidden)
-    inner = tuple(f"decoder.layers.{i}." for i in range(layers))
-    del config
+    inner = (f"decoder.layers.{i}." for i in range(len(previous.network.shape.hidden)))
     return Past(frozen=("encoder.", *inner))
 
 
 def expand(previous: Version | None, config: Config) -> Past:
-    """Grow hidden units for the new regime; adapt to it, and preserve answers on old regimes.
+    """Grow hidden units for the new regime, and keep the previous answers on replayed vectors.
 
-    Structure-incremental learning: see `growth`. It preserves the previous version's answers on
-    vectors replayed from it. Dropout activates idle units.
+    Structure-incremental learning: see `growth`. Dropout activates idle units.
     """
     if previous is None:
         return Past(dropout=DROPOUT)
@@ -254,7 +231,7 @@ PASTS: dict[str, Callable[[Version | None, Config], Past]] = {
 def past_of(previous: Version | None, config: Config) -> Past:
     """Return what represents the past under the config's strategy, or its strategies joined."""
     if previous is not None and not previous.network.tensors:
-        # There is no network from which to continue; only vectors drawn from it can be learned.
+        # The previous version has no network. Only vectors drawn from that version can be learned.
         return replace(replay(previous, config), warm=False, teacher=None)
     parts = [PASTS[name](previous, config) for name in config.strategy.split("+")]
     return reduce(Past.__or__, parts)
