@@ -53,8 +53,7 @@ class ScoreByRegime:
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the base score, and its expected value, (n, d) each."""
-        shares, expected = self._score.explain(x)
-        return shares, expected
+        return self._score.explain(x)
 
 
 def calibrations(tables: list[Float64]) -> list[Calibration]:
@@ -121,9 +120,10 @@ def carried_tables(
     The previous version generated g vectors. `was` and `now` (g,) are their regimes, `before` and
     `after` (g,) their scores, under the previous and the new version. An old normal is assumed to
     change as the generated vectors of its regime with similar scores did: see
-    `carried_calibration.carried`. Some of those are in another regime now; the old normal's scores
-    are divided between the regimes in the same ratio. A regime to which almost none moved gets no
-    score. If the previous version had no `tables`, the generated vectors' new scores are used.
+    `carried_calibration.carried`. Some of these vectors are in another regime now; the old normal's
+    scores are divided between the regimes in the same ratio. A regime into which almost no vector
+    moved gets no score. If the previous version had no `tables`, the generated vectors' new scores
+    are used.
     """
     if tables is None:
         return tables_of(after, now)
@@ -148,8 +148,8 @@ def joined_tables(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]
 def pooled_calibration(tables: list[Float64]) -> Calibration:
     """Return the calibration of the relative score on all regimes' own calibration scores.
 
-    Scores count as if none were equal. Otherwise the alarms that a regime of equal scores cannot
-    use would go to the other regimes.
+    Equal scores count as if they differed. A regime whose scores are all equal cannot alarm at the
+    configured rate; the other regimes would otherwise alarm more often instead.
     """
     pairs = zip(calibrations(tables), tables, strict=True)
     relative = [

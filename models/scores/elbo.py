@@ -33,8 +33,7 @@ class Scorer:
     KL(q(z|x) || N(0, I)): one forward pass, no sampling. `reconstruction` omits the divergence.
     `fitted` replaces N(0, I) by p, the mixture `latents` from which replay draws: -log p(x|z) -
     log p(z) - H(q(z|x)) at z = mean(x), as Tomczak & Welling advise (VAE with a VampPrior, 2018).
-    The scorer holds references to the network's arrays. It is safe to call from
-    several threads.
+    The scorer holds references to the network's arrays. It is safe to call from several threads.
     """
 
     def __init__(self, name: str, network: Network, latents: Mixture | None = None) -> None:

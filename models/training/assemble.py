@@ -134,8 +134,8 @@ def _least_calibrating(trained: Trained) -> float:
     By counts alone, fifty rows of a new regime after five thousand rows would be a hundredth of the
     calibration. All of them could alarm while the total rate is still as configured. A few rows of
     a new regime have an enlarged share of every batch, and the same share of the calibration. At a
-    configured rate of 1 %, about one in thirty of them may then alarm. With many regimes the share
-    is that of one among equals, so that the old ones keep theirs.
+    configured rate of 1 %, about one in thirty of them may then alarm. With many regimes, the share
+    is that of one of them if all are equal, so that the old regimes keep their shares.
     """
     plan, past, previous = trained.plan, trained.past, trained.previous
     if previous is None or not past.replays or plan.new_rows <= plan.w_new:

@@ -123,8 +123,9 @@ def _fit_and_score(
         views = serving
         if m:
             others = learned_by(m)
-            # Carried views search among the new rows only. A search among few rows, or many
-            # copies, would fit each row, and so the rows left out.
+            # The search for the serving views saw the rows left out. Among few rows, or many
+            # copies, it fits each single row, and one more step would not undo that. Then the
+            # search is repeated. Views that are carried over search among the new rows alone.
             known = others if past is not None else np.concatenate([old, others])
             distinct = EqualRows.of(known).distinct
             few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
@@ -139,8 +140,9 @@ def _carried_tables(
 ) -> list[Float64]:
     """Return the old scores of each part under `serving`; `generated` (g, d) show the changes.
 
-    The network's scores change by what it learns, and many generated vectors that score like a real
-    one lie where nothing real does. So the network's changes are those of `resembling` vectors.
+    Many generated vectors that score like a real one lie where no real vectors are, and the
+    network's scores change in another way there. So the changes of the network's part are those of
+    `resembling` vectors.
     """
     after = parts_of(serving, generated)
     if not Views.from_tensors(champion.scoring):
@@ -162,12 +164,13 @@ def _carried_tables(
 
 
 def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
-    """Return the score (n,) of held-out rows as if no table had theirs.
+    """Return the score (n,) of held-out rows, compared with tables without their own scores.
 
     `parts` (6, n) are the rows' scores by part; `tables` (6, m) contain each up to `times` times. A
-    new row may exceed all of one part's scores, and with few scores that happens often. A row whose
-    score is in the table never does. The rows with the largest scores of a part are therefore
-    compared with the table without their own score. For other rows it makes no difference.
+    new row may exceed all scores of a part's table, and with few scores that happens often. A row
+    whose own score is in the table never exceeds all of them. The FOREMOST rows of a part are
+    therefore compared with the table without their own score. For other rows the own score makes
+    hardly any difference.
     """
     surprises = np.empty_like(parts)
     for i, (table, scores) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):

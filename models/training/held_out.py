@@ -1,8 +1,8 @@
 """Chooses the score of each row that calibrates: a held-out score or the serving network's.
 
-Usually the calibration uses the score that a row has under the network that left it out, although
-another network serves. This is right for a row that occurs once. For a value that recurs, the score
-under the serving network is exact: that network has learned the value and will see it again.
+Usually the calibration uses a row's score under the network that left the row out, although another
+network serves. This is right for a row that occurs once. For a value that recurs, the score under
+the serving network is exact: that network has learned the value and will see it again.
 """
 
 from typing import NamedTuple

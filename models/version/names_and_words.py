@@ -35,7 +35,7 @@ class NamesAndWords:
             if column.type == "category"
         }
 
-    def words_with(self, read: Callable[[float], str | None] | None = None) -> CategoryWords:
+    def words_with(self, read: Callable[[float], str | None] | None) -> CategoryWords:
         """Return these words, with `read` for codes that this version never learned."""
         return CategoryWords(self.words, read)
 

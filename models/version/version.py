@@ -161,10 +161,6 @@ class Version(NamesAndWords, Summarised):
         """Return the conformal p-value of each row, (n,) in [1e-300, 1]."""
         return self.judge(X).p_values
 
-    def severities(self, X: NDArray[Any]) -> Float64:
-        """Return log(p) / log(alpha) of each row, (n,): 1 is exactly the threshold."""
-        return self.judge(X).severities
-
     def is_anomaly(self, X: NDArray[Any]) -> NDArray[np.bool_]:
         """Return `score >= threshold` for each row, (n,)."""
         return self.judge(X).is_anomaly
@@ -172,7 +168,10 @@ class Version(NamesAndWords, Summarised):
     def explain(
         self, X: NDArray[Any], k: int, read: Callable[[float], str | None] | None = None
     ) -> list[list[Attribution]]:
-        """Return each row's k largest contributions at most; `read` finds words never learned."""
+        """Return at most k contributions of each row, the largest first.
+
+        `read` finds words that this version never learned.
+        """
         X = self._checked(X, gaps=self._imputes)
         x, seen = self.scaler.transform(X), ~np.isnan(X)
         x = x if seen.all() else self._fill(x)

@@ -85,7 +85,7 @@ async def test_rows_of_disagreement_are_recorded(stored: Stored):
         assert row.candidate.is_anomaly == alarms["candidate"][at]
         assert row.candidate.is_anomaly != row.champion.is_anomaly
     gaps = [
-        abs(second.severities(V)[0] - first.severities(V)[0])
+        abs(second.judge(V).severities[0] - first.judge(V).severities[0])
         for V in (np.float32([row.vector]) for row in evidence.rows)
     ]
     assert gaps == sorted(gaps, reverse=True)
