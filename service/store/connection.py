@@ -36,6 +36,9 @@ _UNAVAILABLE = (
     "BUSY", "CLUSTERDOWN", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM",
     "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
     "DB index", "invalid DB index", "Protocol error: unauthenticated",
+    # The user, a proxy or an old server does not allow a command, or a script to use it.
+    "ACL failure in script", "The user executing the script", "Error compiling script",
+    "unknown command", "unsupported command", "SELECT is not allowed",
 )  # fmt: skip
 _CODE = re.compile(r"[A-Z]{3,}(?= )")  # the first word of an error reply, such as BUSY
 # redis-py puts the command, which may hold clients' data, before the error of a pipeline.
@@ -177,7 +180,8 @@ def _code(error: BaseException) -> str | None:
 def _words(error: BaseException) -> str:
     """Return the server's words, without the command that failed."""
     match = _OF_PIPELINE.fullmatch(str(error))
-    return match[1] if match else str(error)
+    words = match[1] if match else str(error)
+    return words.partition(", with args beginning with")[0]  # they may hold clients' data
 
 
 class Script:

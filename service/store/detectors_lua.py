@@ -21,7 +21,7 @@ end
 redis.call('HSET', KEYS.state, unpack(fresh))
 redis.call('PERSIST', KEYS.audit)
 audit(KEYS.audit, now, 'null', ARGS.config, ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state audit",
@@ -44,14 +44,14 @@ if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
 end
 if ARGS.same == '1' then
   redis.call('HSET', KEYS.state, STATE.changed, now)
-  redis.call('PUBLISH', ARGS.channel, ARGS.name)
+  redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
   return 1
 end
 redis.call('HSET', KEYS.state, STATE.config, ARGS.config, STATE.dimension, ARGS.dimension,
            STATE.config_nonce, ARGS.nonce, STATE.changed, now)
 redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
 audit(KEYS.audit, now, held[STATE.config], ARGS.config, ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state audit",
@@ -70,7 +70,7 @@ end
 redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights, STATE.requested_trace, ARGS.trace)
 if was == 'idle' then redis.call('HSET', KEYS.state, STATE.retraining, 'queued') end
 audit(KEYS.audit, now, '"' .. was .. '"', '"queued"', ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
 """,
     keys="state audit",
@@ -88,7 +88,7 @@ for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 redis.call('SET', KEYS.tombstone, ARGS.uid, 'EX', ARGS.seconds)
 audit(KEYS.audit, now, ARGS.last_version, 'null', ARGS.audited)
 redis.call('EXPIRE', KEYS.audit, ARGS.seconds)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state tombstone audit",
@@ -104,7 +104,7 @@ redis.call('HSET', KEYS.state, STATE.muted_until, ARGS.ends, STATE.muted_why, AR
            STATE.muted_by, ARGS.who)
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit(KEYS.audit, now, before, ARGS.ends, ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return true
 """,
     keys="state audit",

@@ -78,7 +78,7 @@ redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
 if DATA.pattern ~= '' then add_pattern(ARGS.incident, DATA.pattern) end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state incidents rulings pardons pardon_order audit spoken",

@@ -34,7 +34,7 @@ local function changed(config)
   local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
   redis.call('HSET', KEYS.state, STATE.config_nonce, ARGS.nonce, STATE.changed, now)
   audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, to - 1, to, ARGS.audited)
-  redis.call('PUBLISH', ARGS.channel, ARGS.name)
+  redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 end
 -- Members sort by sender, then by time.
 local function member(sender, id)

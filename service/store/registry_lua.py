@@ -80,7 +80,7 @@ redis.call('HSET', state, STATE.last_retraining, '{"outcome":"' .. outcome .. '"
 finish()
 local champion = held[STATE.champion]
 audit(KEYS.audit, now, champion ~= '' and champion or 'null', version, ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return {outcome, version}
 """,
     keys="state lease stream versions artifacts artifact learned history promoted erasable parked "
@@ -103,7 +103,7 @@ redis.call('HSET', state, STATE.last_retraining,
            '{"outcome":"failed","version":null,"finished_at":' .. now .. ',' .. ARGS.ending)
 finish()
 audit(KEYS.audit, now, '"buffered"', '"parked"', ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return {'parked', id}
 """,
     keys="state lease stream parked audit",
@@ -127,7 +127,7 @@ if ARGS.dimension ~= '' then redis.call('HSET', KEYS.state, STATE.dimension, ARG
 local version = number('imported')
 redis.call('HSET', KEYS.learned, version, ARGS.learned)
 audit(KEYS.audit, now, 'null', version, ARGS.audited)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return {'imported', version}
 """,
     keys="state versions artifacts artifact learned audit",
@@ -148,7 +148,7 @@ end
 if held[STATE.champion] == version then
   -- Processes that serve a state which a restored store lost follow a later change only.
   redis.call('HSET', state, STATE.changed, now)
-  redis.call('PUBLISH', ARGS.channel, ARGS.name)
+  redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
   return {'same', tonumber(generation)}
 end
 if redis.call('HEXISTS', KEYS.revoked, version) == 1 then return {'revoked'} end
@@ -169,7 +169,7 @@ if parked and not parked.decision then
   redis.call('HINCRBY', KEYS.learned, version, parked.n)
 end
 redis.call('HSET', state, STATE.learned, redis.call('HGET', KEYS.learned, version) or 0)
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return {'moved on', moved}
 """,
     keys="state versions artifacts history promoted learned parked erasable audit revoked",

@@ -46,7 +46,7 @@ if ARGS.decision == '1' then
 else
   audit(KEYS.audit, now, from, to, ARGS.audited)
 end
-redis.call('PUBLISH', ARGS.channel, ARGS.name)
+redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return {'marked', generation}
 """,
     keys="state lease artifacts history promoted learned revoked audit spoken",

@@ -4,13 +4,14 @@ import time
 
 from service import log
 from service.addresses import shown
-from service.problems import StoreUnavailable
+from service.problems import SILENT, StoreUnavailable
 from service.settings import Settings
-from service.store.connection import Connection, WeakStore, check_durability
+from service.store.connection import Connection, WeakStore, cause, check_durability
 from service.store.due_index import Work
 
 _log = log.get(__name__)
 
+_CHECK_SECONDS = 30.0  # between two looks at the settings of a store, which can change as it runs
 WORKER_SECONDS = 10.0  # a worker reports every two seconds
 
 
@@ -24,7 +25,9 @@ class StoreHealth:
         self.work: Work | None = None
         self._settings = settings
         self._address = shown(settings.store_url() or "")
-        self._durable = False
+        self._next_check = 0.0  # monotonic
+        self._allowed: tuple[str, ...] = ()  # weaknesses that were logged last
+        self._deaf = False
         self._why_away: str | None = None  # the reason that was logged last
 
     @property
@@ -45,7 +48,7 @@ class StoreHealth:
 
     async def check(self, redis: Connection) -> None:
         """Raise WeakStore if the store could lose acknowledged writes, or StoreUnavailable."""
-        if self._durable:
+        if time.monotonic() < self._next_check:
             return
         try:
             weak = await check_durability(redis, allow_weak=self._settings.allow_weak_store)
@@ -54,16 +57,30 @@ class StoreHealth:
                 _log.error("store refused", why=str(error))
             self.weak = str(error)
             raise
-        if weak:
+        if weak and weak != self._allowed:
             _log.warning("a weak store is allowed", why="; ".join(weak))
-        self._durable, self.weak = True, None
+        if self.weak is not None:
+            _log.info("store no longer refused")
+        self._next_check = time.monotonic() + _CHECK_SECONDS
+        self._allowed, self.weak = weak, None
 
     def away(self, why: str) -> None:
         """Note that the store does not answer."""
         if self.redis_up or self._why_away is None:
             _log.warning("store away", store=self._address, why=why)
         self._why_away = why
-        self.redis_up = self._durable = False  # another server may come back
+        self.redis_up, self._deaf, self._next_check = (
+            False,
+            False,
+            0.0,
+        )  # another server may come back
+
+    def deaf(self, error: StoreUnavailable) -> None:
+        """Log once that the store, which answers, refuses this process its notifications."""
+        if self.redis_up and error.detail != SILENT and not self._deaf:
+            self._deaf = True
+            why = cause(error)
+            _log.warning("no notifications, so changes are found by polling", why=why)
 
     def note_answer(self) -> bool:
         """Note that the store answers. Return True if it did not answer before."""

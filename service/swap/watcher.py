@@ -75,9 +75,12 @@ class Watcher:
         while True:
             # A process that stops listening swaps late. The poll reports that the store is away.
             failed = "listening to the store's notifications failed"
-            with log.tolerated(_log, failed, StoreUnavailable):
-                async for name in notifications(self.stores.listening):
-                    await self.follow(name)
+            with log.tolerated(_log, failed):
+                try:
+                    async for name in notifications(self.stores.listening):
+                        await self.follow(name)
+                except StoreUnavailable as error:
+                    self.health.deaf(error)
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:

@@ -113,6 +113,13 @@ async def test_names_are_shown_as_text(api: Running):
     assert "<script>" not in missing.text.replace('<script type="module"', "")
 
 
+@pytest.mark.parametrize("name", ["%00", "pump%00", "pump%0A", "pump%3Flimit=1", "pump%23", "%25"])
+async def test_a_name_that_no_detector_has_is_not_found(pump: Running, name: str):
+    """Characters that mean something in an address, or that no address has, are part of a name."""
+    for path in (f"/detectors/{name}", f"/detectors/pump/incidents/{name}"):
+        assert (await pump.http.get(path)).status_code == 404
+
+
 async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
     """Without a session the page leads to the login; with one it shows what the key covers."""
     async with httpx.AsyncClient(base_url=str(guarded.http.base_url)) as nobody:

@@ -253,7 +253,12 @@ async def anything_killed_at_any_moment(runs: int) -> str:
                     await stage.kill(stage.workers[0])
                     stage.start_worker()
         await intact(stage, records)
+
+        async def versions_were_promoted() -> bool:
+            return (await stage.status())["generation"] > runs // 10
+
+        # On a busy machine few kills may leave no time for a training.
+        await stage.until(versions_were_promoted)
         status = await stage.status()
     assert set(records.score_statuses) <= {200, 409}, records.score_statuses
-    assert status["generation"] > runs // 10, status
     return f"{runs} kills, {records.vectors} vectors, {status['generation']} versions, 0 violations"

@@ -26,7 +26,7 @@ from service.settings import Settings
 from service.store.connection import connect
 from tests.conftest import StoreProcess
 from tests.faults.wire import Answer, Connection, Reset
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 
 ROOT = Path(__file__).parents[2]
 DIMENSION = 3
@@ -122,7 +122,7 @@ class Stage:
     async def ask(self, method: str, path: str, document: Any = None, **headers: str) -> Answer:
         """Send one request on its own connection; repeat it until there is an answer."""
         body = b"" if document is None else json.dumps(document).encode()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 async with Connection(self.port) as connection:

@@ -207,6 +207,8 @@ class RequestReader(HttpToolsProtocol):
             super().on_header(name, value)
         if self._authorization is not None:
             super().on_header(b"authorization", self._authorization)
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # such a client would take 100 for its answer
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False

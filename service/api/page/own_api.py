@@ -1,6 +1,7 @@
 """Calls this process's own API with the credentials of the person who opened the page."""
 
 from typing import Generic, NamedTuple, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -47,9 +48,12 @@ class OwnApi:
         )
 
     async def get(self, kind: type[T], path: str, **query: str | int | None) -> Answer[T]:
-        """Return the answer of `GET path`, parsed as `kind`. A `query` that is None is left out."""
+        """Return the answer of `GET path`, parsed as `kind`. A `query` that is None is left out.
+
+        `path` is not quoted: a name in it is as the person wrote it, whatever its characters.
+        """
         given = {name: value for name, value in query.items() if value is not None}
-        response = await self._client.get(path, params=given)
+        response = await self._client.get(quote(path), params=given)
         if response.is_success:
             return Answer(response.status_code, msgspec.json.decode(response.content, type=kind))
         try:

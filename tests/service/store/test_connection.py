@@ -137,6 +137,57 @@ async def test_the_answer_names_why_the_store_refuses(own_store, setting, value,
     await redis.aclose()
 
 
+@pytest.mark.parametrize("right", ["-evalsha -eval", "-time", "-xadd", "-@all +@read"])
+async def test_a_user_with_few_rights_is_an_outage(own_store, right):
+    """A command that the user may not use, also inside a script, is refused by the store."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await stored.make()
+    await redis.execute_command("ACL", "SETUSER", "default", *right.split())
+    with pytest.raises(StoreUnavailable, match="refuses the command") as caught:
+        await stored.buffer.ingest("pump", matrix(4))
+    assert "user" in cause(caught.value).lower()
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("right", ["-publish -subscribe", "resetchannels"])
+async def test_a_change_without_its_notification_is_kept(own_store, right):
+    """A user who may not publish changes the store; others find the change by polling."""
+    redis = await connect(own_store.url)
+    stored = Stored(redis)
+    await redis.execute_command("ACL", "SETUSER", "default", *right.split())
+    await stored.make()
+    await stored.learn(40)
+    assert (await stored.get()).champion == 1
+    await redis.aclose()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "unknown command 'EVALSHA', with args beginning with: 'secret' ",
+        "Error compiling script (new function): user_script:1: unexpected symbol near '#'",
+        "SELECT is not allowed in cluster mode",
+    ],
+)
+async def test_a_server_without_scripts_is_an_outage(words):
+    """A proxy or an old server, which runs none of the scripts, is named with its words."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            writer.write(f"-ERR {words}\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server:
+        redis = await connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+        with pytest.raises(StoreUnavailable, match="refuses the command") as caught:
+            await ask(redis, redis.get("a"))
+        assert words[:14] in cause(caught.value)
+        assert "secret" not in caught.value.detail + cause(caught.value)
+        await redis.aclose()
+
+
 async def test_a_long_command_without_a_password_is_an_outage(own_store):
     """Without a password a server refuses the length of a command before it reads the command."""
     redis = await connect(own_store.url)

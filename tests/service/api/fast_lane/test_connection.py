@@ -501,6 +501,16 @@ async def test_chunked_bodies_and_expect_continue_are_served(api: Served) -> Non
     assert (await peer.ask(request())).way == "lane"
 
 
+async def test_an_old_client_is_not_sent_100_continue(api: Served) -> None:
+    """A client of HTTP/1.0 does not know `100 Continue`, and would take it for the answer."""
+    peer = await api.peer()
+    head = request(VECTOR, "Expect: 100-continue").removesuffix(VECTOR)
+    peer.send(head.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    await peer.writer.drain()
+    await asyncio.sleep(0.01)
+    assert (await peer.ask(VECTOR)).status == 200
+
+
 async def test_the_connection_closes_if_the_client_asks(api: Served) -> None:
     """With `Connection: close` or HTTP/1.0 the connection ends after the answer."""
     closing = request(VECTOR, "Connection: close")
