@@ -12,10 +12,10 @@ T = TypeVar("T")
 
 
 class Reread(Generic[T]):
-    """What `read` makes of its files. It is read at once, and again at each `refresh`.
+    """The result of `read`, which reads files at the start and at each `refresh`.
 
-    `read` raises BadSettings if the files cannot be used. At the start that error is raised. Later
-    the last good value stays, and the log says why, once.
+    `read` raises BadSettings if the files cannot be used. At the start that error is raised.
+    At a `refresh` the last good value stays, and the log says once why.
     """
 
     def __init__(self, what: str, read: Callable[[], T]) -> None:

@@ -45,14 +45,15 @@ def complain(message: str) -> None:
 def hold_streams() -> None:
     """Open the null device in place of each standard stream that the caller has closed.
 
-    Otherwise the next file or socket takes its number, and text for people is written into it.
+    Otherwise the next file or socket would get the number of that stream, and the command's
+    messages would be written into it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
-    # Python sets a stream that was closed at its start to None.
+    # A stream that was closed when Python started is None.
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115

@@ -1,7 +1,7 @@
-"""What a new connection reads again from files, so that a rotated secret needs no restart.
+"""Files that each new connection to the store reads, so that a new password needs no restart.
 
-An address may name the file of its password, or of the whole address, in its query. `Settings`
-writes it there. Neither the user nor redis-py sees these parameters.
+`Settings` adds the name of a file to the query of the store's address: the file of the password, or
+of the whole address. These parameters are removed before redis-py gets the address.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from redis.asyncio.connection import ConnectionPool, SSLConnection
 from redis.credentials import CredentialProvider
-from redis.exceptions import ConnectionError  # noqa: A004 - the base class of what it says
+from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's class
 
 from service.addresses import PASSWORD_FILE, URL_FILE, without_files
 from service.settings_file import content
@@ -23,9 +23,9 @@ class FileCredentials(CredentialProvider):
         self._user, self._file, self._holds_url = user, file, holds_url
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """Read the file. Raises ConnectionError of redis-py if there is no password in it.
+        """Return what the file holds. Raises ConnectionError of redis-py if it holds no password.
 
-        At any other error redis-py would keep the connection, which is not authenticated.
+        After any other error redis-py would keep the connection, which is not authenticated.
         """
         try:
             text = content(self._file).decode().strip()
@@ -41,12 +41,12 @@ class FileCredentials(CredentialProvider):
         return (user, password) if user else (password,)
 
     async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
-        """Do what `get_credentials` does. The file is small, and the loop waits for it."""
+        """Do what `get_credentials` does. The event loop waits: the file is small."""
         return self.get_credentials()
 
 
 def credentials(url: str) -> tuple[str, dict[str, Any]]:
-    """Return the address as redis-py knows it, and redis-py's options for the files it named."""
+    """Return the address without names of files, and the options that make redis-py read them."""
     plain, files = without_files(url)
     if not files:
         return url, {}
@@ -62,10 +62,11 @@ class _SharedContext:
     """A TLS connection that shares its context with its pool.
 
     redis-py reads the system's authorities for each connection, which takes tens of milliseconds
-    of the event loop. Here they are read once, and again after a file that they name has changed.
+    of the event loop. Here they are read once, and again after one of the pool's files has changed.
     """
 
-    made: tuple[Any, Any] = (None, None)  # of the pool: what its files were, and the context
+    # The state of the pool's files when its context was made, and that context.
+    made: tuple[Any, Any] = (None, None)
 
     def _connection_arguments(self) -> Any:
         """Return redis-py's arguments of a new connection."""

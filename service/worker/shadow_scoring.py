@@ -52,8 +52,9 @@ def compare(
 ) -> ShadowResult:
     """Return the evidence on live vectors X (n, d), each version at its threshold by the config.
 
-    `candidate` and `champion` are their shares of alarms. `disagree` is the number of vectors on
-    which only one of them alarms. `rows` has some of these: those whose severities differ most.
+    In the result, `candidate` and `champion` are the shares of alarms of the two versions, and
+    `disagree` is the number of vectors on which only one of them alarms. `rows` has some of these
+    vectors: those whose severities differ most.
     """
     asked = detector.config.retrain.shadow
     assert asked is not None, "called only if the config has a shadow stage"

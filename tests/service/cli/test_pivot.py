@@ -68,7 +68,7 @@ def test_a_missing_reading_is_blank(tmp_path):
         (Options(pivot="sensor"), "--time"),
     ],
 )
-def test_what_a_pivot_needs_is_said(tmp_path, options, needed):
+def test_a_refused_pivot_says_what_it_needs(tmp_path, options, needed):
     """Without a time, or with more than one column of values, the message says what is needed."""
     with pytest.raises(BadTable, match=f"--pivot needs (.* )?{needed}"):
         sheet(tmp_path, readings(machines=("a", "b")), options)
@@ -100,7 +100,7 @@ def test_a_table_of_states_needs_no_pivot(tmp_path):
     assert [column["type"] for column in config["columns"]] == ["category", "number"]
 
 
-def test_a_detector_of_a_pivot_is_told_by_the_missing_columns(tmp_path):
+def test_missing_columns_lead_to_the_advice_to_pivot(tmp_path):
     """If columns are missing because each row has one reading, the message advises --pivot."""
     with (
         sheet(tmp_path, readings(), Options("when", drop=("machine",))) as table,

@@ -33,7 +33,7 @@ def _detector(buffered: int = 100, age: float = 0.0, trigger: Retrain | None = N
         (_detector(32, age=3599), None),
         (_detector(32, age=3600), "age"),
         (_detector(32, age=-3600), None),  # the clock went back by less than the time to wait
-        (_detector(32, age=-3601), "age"),  # by more: its age is unknown
+        (_detector(32, age=-3601), "age"),  # the clock went back by more: the age is unknown
         (_detector(31, age=3600), None),
         (_detector(32, age=3600, trigger=Retrain(paused=True)), None),
         (_detector(31, trigger=Retrain(min_vectors=10)), None),

@@ -188,7 +188,10 @@ def test_a_row_that_does_not_end_is_not_decoded(monkeypatch, kind, body):
 
 
 def test_the_quick_reader_keeps_little_memory():
-    """The parser of each thread keeps up to ten bytes of memory for each byte that it ever read."""
+    """A long body is left to the other reader.
+
+    The quick reader would keep up to ten bytes of memory for each byte of its longest body.
+    """
     row = b"[1,2]"
     longer = b"[" + b",".join([row] * (json_vectors._QUICK_BYTES // len(row))) + b"]"
     assert json_vectors.quick(longer, 2, whole=False) is None
