@@ -13,8 +13,10 @@ from service.cli.dialect import TextTable
 from service.cli.table_files import BadTable
 from service.cli.text_table import Chunk, Options, read
 
-_SHARED = 1.5  # the fewest readings of one time, on average, where things are read together
-_MOSTLY = 0.9  # of the rows, since some readings may come twice or not at all
+# If things are read together, a time has at least so many readings on average.
+_SHARED = 1.5
+# The share of the rows that must show an order: some readings may come twice, or be missing.
+_MOSTLY = 0.9
 
 
 def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
@@ -53,7 +55,7 @@ def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
 
 
 class _Readings:
-    """The readings of a file: of each its time, its source, the name of the thing, and a value."""
+    """The readings of a file, each with its time, its source, the name of its thing and a value."""
 
     def __init__(self, named_by: str, value: str) -> None:
         self._named_by, self._value = named_by, value
@@ -148,13 +150,13 @@ def _follows(cells: Sequence[str], words: Sequence[str]) -> bool:
 
 
 def _together(headings: Sequence[str], rest: Sequence[Sequence[object]]) -> bool:
-    """Return whether several things, each once, come with the same cells of all other columns."""
+    """Return whether rows of different things have the same cells in all other columns."""
     others = list(zip(*rest, strict=True))
     different = len(set(zip(others, headings, strict=True)))
     return len(others) >= _SHARED * len(set(others)) and different >= _MOSTLY * len(others)
 
 
 def _in_turn(headings: Sequence[str], known: int) -> bool:
-    """Return whether each thing comes again when all others have come."""
+    """Return whether the things come in turns: each one again after all others."""
     gaps = np.concatenate([np.diff(rows) for rows in groups(headings, len(headings))])
     return bool(len(gaps) and (abs(gaps - known) <= max(1, known / 10)).mean() >= _MOSTLY)

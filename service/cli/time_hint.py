@@ -1,4 +1,4 @@
-"""Says what to do about a cell that is not a time, with the formats that the cells have."""
+"""Says what to do about a cell that is not a time, and which formats fit the cells."""
 
 from collections.abc import Sequence
 

@@ -115,8 +115,8 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
     """
     _check_size(body)
     try:
-        # Validate JSON: even with strict validation, a JSON list is allowed for a tuple.
-        # Not orjson, which refuses integers of more than 64 bits.
+        # Strict validation accepts a list for a tuple in JSON alone, so a mapping becomes JSON
+        # first. orjson would refuse its integers of more than 64 bits.
         text = to_json(body) if isinstance(body, Mapping) else body
         return _adapter.validate_json(text or b"{}")
     except ValidationError as error:

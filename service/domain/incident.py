@@ -54,9 +54,9 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     explains the incident (see `explains_better`). `explained` is the severity of that row.
 
     `pages` says whether people are notified. They are not if the rows were old when they arrived,
-    if the detector is muted, or if the rows resemble those of a dismissed incident, whose id is
-    then in `like`. `settled` means that it closed although its rows went on alarming: they had
-    become a lasting state.
+    if the detector is muted, or if the rows resemble those of a dismissed incident. In the last
+    case `like` is the id of that incident. `settled` means that the incident closed although rows
+    went on alarming: they had become a lasting state.
     """
 
     id: str
@@ -117,9 +117,10 @@ class IncidentRule(msgspec.Struct, frozen=True):
     """The rule that opens incidents.
 
     An incident opens if `alarming_rows` of the latest `of_rows` rows alarm, or if one row has a
-    severity of at least `severity_alone`. The rates count false incidents a day: the configured
-    rate, and the rate on the calibration normals with its Poisson interval. The latter are null if
-    `calibration` is `insufficient`.
+    severity of at least `severity_alone`. The rates are false incidents a day: `asked_per_day` is
+    the configured rate. `held_per_day` is the rate on the calibration normals, and its Poisson
+    interval goes from `held_low` to `held_high`. These three are null if `calibration` is
+    `insufficient`.
     """
 
     calibration: Literal["exact", "insufficient"]
@@ -135,9 +136,9 @@ class IncidentRule(msgspec.Struct, frozen=True):
 class DismissedPattern(msgspec.Struct, frozen=True):
     """The leading features of a dismissed incident or of an event labelled normal.
 
-    Rows that the pattern covers page nobody.
-    `id` is the id of the incident, or `e` and the id of the event. `ranges` holds the least and the
-    largest value of each leading feature. `words` holds the words of each leading category.
+    Rows that the pattern covers page nobody. `id` is the id of the incident, or `e` and the id of
+    the event. `ranges` holds the least and the largest value of each leading feature. `words` holds
+    the words of each leading category.
     """
 
     id: str
@@ -195,9 +196,9 @@ def pattern_of_event(event: Event) -> DismissedPattern:
 
 
 def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
-    """Return the earliest and the latest time at which its rows can have arrived, in unix seconds.
+    """Return the earliest and the latest unix time at which the incident's rows can have arrived.
 
-    The times come from the event ids of its kept `rows`, which begin with the time of the store.
+    The times come from the event ids of the kept `rows`, which begin with the time of the store.
     The client's timestamps may be those of another day. If they agree with the store's clock, the
     start of the incident counts too.
     """

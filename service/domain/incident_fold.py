@@ -163,7 +163,10 @@ class Fold(msgspec.Struct):
     def _end_what_is_over(
         self, source: Source, row: int, at: float, context: Context
     ) -> Iterator[Change]:
-        """End what is over before the row with this number and time; yield the changes."""
+        """End the incident and the lasting state if they are over before a row; yield the changes.
+
+        `row` is the number of the row, and `at` its time.
+        """
         rule = context.rule
         if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
             yield self._close(source, context)

@@ -11,7 +11,7 @@ from service.store.redis_keys import DETECTORS, ENTITIES, TEMPLATES
 
 
 class DetectorNames:
-    """The list of names: at most `max_detectors`, and besides at most `max_entities` of entities.
+    """The list of names: at most `max_entities` names of entities, and `max_detectors` others.
 
     In a cluster the list and a detector lie in different slots, so no script can change both. A
     name is added before its detector is made. It is added again afterwards, because a deletion may
@@ -25,7 +25,7 @@ class DetectorNames:
     async def all(self) -> set[str]:
         """Return the names of all detectors; it may include one that is being made or deleted."""
         members = await ask(self._redis, self._redis.smembers(DETECTORS))
-        # A member that no name can be, such as bytes of another program, is no detector.
+        # Another program may have added members that cannot be names.
         names = {member.decode(errors="replace") for member in members}
         return {name for name in names if NAME.fullmatch(name)}
 

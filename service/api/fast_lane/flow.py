@@ -9,8 +9,8 @@ from uvicorn.protocols.http.flow_control import FlowControl
 class Flow(FlowControl):
     """Resumes reading only if no request of the connection waits behind another one.
 
-    Otherwise every answered request, and every request that wants its body, would let in more
-    bytes than it releases.
+    uvicorn resumes reading after each answer, and when a request wants its body. While other
+    requests wait, more bytes would then come in than are released.
     """
 
     def __init__(self, transport: Transport, waiting: Sized) -> None:
