@@ -63,6 +63,6 @@ class DiskRows:
 
 
 def parts(rows: int) -> Iterator[slice]:
-    """Yield slices that cover so many rows, a moderate number each."""
+    """Yield slices of at most _AT_ONCE rows that together cover `rows` rows."""
     for start in range(0, rows, _AT_ONCE):
         yield slice(start, min(start + _AT_ONCE, rows))

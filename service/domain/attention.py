@@ -9,7 +9,8 @@ from service.domain.incident import Incident, Verdict, sentence
 from service.timestamps import unix_seconds
 
 WORKER_SECONDS = 60.0  # after this time without any worker a person has to look
-_NEW_SECONDS = 3600.0  # so long an open incident stands for drift too, as in the alert rules
+# Drift that is younger is left out beside an open incident. The alert rules have the same bound.
+_NEW_SECONDS = 3600.0
 _AHEAD_SECONDS = 60.0  # a client's clock that is ahead by more is wrong
 _WITHOUT_WORKER = "nothing is learned, and no incident opens or closes; start a worker"
 

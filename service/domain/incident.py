@@ -117,10 +117,9 @@ class IncidentRule(msgspec.Struct, frozen=True):
     """The rule that opens incidents.
 
     An incident opens if `alarming_rows` of the latest `of_rows` rows alarm, or if one row has a
-    severity of at least `severity_alone`. The rates are false incidents a day: `asked_per_day` is
-    the configured rate. `held_per_day` is the rate on the calibration normals, and its Poisson
-    interval goes from `held_low` to `held_high`. These three are null if `calibration` is
-    `insufficient`.
+    severity of at least `severity_alone`. The rates count false incidents a day: the configured
+    rate, and the rate on the calibration normals with its Poisson interval. The latter are null if
+    `calibration` is `insufficient`.
     """
 
     calibration: Literal["exact", "insufficient"]

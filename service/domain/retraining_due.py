@@ -46,8 +46,8 @@ def due_at(detector: Detector, now: float) -> float | None:
 def need(detector: Detector, waited: float) -> float:
     """Return the priority of `detector`, which has been due for `waited` seconds.
 
-    The detector with the largest value is retrained first. The value is the waiting time, times up
-    to 4 if a person waits or a new regime was found, times up to 4 if the buffer exceeds its
+    The detector with the largest value is retrained first. The value is the waiting time. It counts
+    4 times if a person waits or a new regime was found, and up to 4 times if the buffer exceeds its
     trigger. Both factors are bounded, so no detector waits for ever.
     """
     urgent = detector.requested > detector.served or detector.drift.state == "new_regime"
@@ -64,7 +64,7 @@ def _triggered(detector: Detector, now: float) -> str | None:
         # While an incident is open, the buffer may hold the fault: a person decides first.
         return None if detector.incidents.unfinished else "drift"
     if retrain.max_age_seconds is not None and detector.buffer_oldest is not None:
-        # The time is the store's. If this clock differs, the trigger moves by the difference.
+        # The store's clock dated the vector. If this clock differs, the trigger moves as much.
         age = now - detector.buffer_oldest
         return "age" if is_over(age, retrain.max_age_seconds) else None
     return None

@@ -68,7 +68,7 @@ class DataDirectory:
         return self.path / "store"
 
     def prepare(self) -> None:
-        """Make the store's folder, and remove what a killed server had not finished.
+        """Make the store's folder, and remove the unfinished files of a killed server.
 
         Raises StoreFailed if the store's files are incomplete. Call it while no server runs.
         """

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Array
 from models.categories import LONGEST_WORD
 from models.columns import as_word
 from service.domain.cells import BadCell
@@ -17,7 +18,6 @@ from service.domain.words import SEEN
 from service.problems import BadVectors, TooLarge, UnsupportedMedia
 from service.scoring.arrow_messages import declared
 from service.scoring.pieces import check_rows
-from service.scoring.records import Matrix
 from service.scoring.tables import Blocks, ColumnRoles
 
 MOST_BYTES = 2**27  # of a stream after decompression, and of its rows as float32
@@ -27,7 +27,7 @@ _BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8
 
 def read_arrow(
     body: bytes, columns: Columns, roles: ColumnRoles, *, gaps: bool
-) -> tuple[Matrix, RowLabels]:
+) -> tuple[Array, RowLabels]:
     """Return the rows (n, d) of an Arrow IPC stream, and their labels.
 
     Raises BadVectors, or TooLarge for a stream that declares more than the bounds allow.

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from models.arrays import Array
 from models.context import IGNORED, SCORED
 from models.version.judgement import Judgement, rows_of
 from service import log
@@ -35,7 +36,7 @@ from service.scoring.champions import Champions
 from service.scoring.records import Records, records_of
 from service.scoring.request import ScoreRequest, parse_query
 from service.scoring.request_rows import ModelRows
-from service.scoring.vectors import JSON, Matrix
+from service.scoring.vectors import JSON
 
 _log = log.get(__name__)
 
@@ -60,7 +61,7 @@ class Judged(NamedTuple):
     """
 
     champion: Champion
-    X: Matrix
+    X: Array
     judgement: Judgement
     requests: int = 1
     labels: RowLabels = NO_LABELS
@@ -102,7 +103,7 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
     return Parsed(champion, rows, explain, octets, query.record)
 
 
-def judge(champion: Champion, X: Matrix) -> Judgement:
+def judge(champion: Champion, X: Array) -> Judgement:
     """Return the judgement of X (n, w) with the threshold of `champion`."""
     return champion.version.judge(X, champion.threshold) if len(X) else NOTHING
 

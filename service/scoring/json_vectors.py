@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from models.arrays import Array as Matrix
+from models.arrays import Array
 from models.columns import MAX_DIMENSION
 from service.problems import BadVectors
 from service.scoring.pieces import LONGEST, PIECE, check_length, check_rows
@@ -65,13 +65,13 @@ _PATH = re.compile(r"at `\$(?:\.vectors)?(?:\[(\d+)\])?(?:\[(\d+)\])?")
 _GOT = re.compile(r"got `(\w+)`")
 
 
-def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
+def read(body: bytes, dimension: int | None, *, gaps: bool = False) -> Array:
     """Return the rows (n, d) of `{"vectors": [[...], ...]}`. Raises BadVectors.
 
     A number out of range of float32 becomes infinite. `dimension` is None if every dimension is
     valid. With `gaps` null is allowed and becomes NaN.
     """
-    blocks: list[Matrix] = []
+    blocks: list[Array] = []
     width, base = dimension, 0
     for text, whole in _pieces(body):
         _check_commas(text, base)
@@ -95,7 +95,7 @@ def rows(body: bytes) -> list[list[float]] | None:
     return decoded if _has_one_field(body) else None
 
 
-def quick(text: bytes, width: int | None, *, whole: bool) -> Matrix | None:
+def quick(text: bytes, width: int | None, *, whole: bool) -> Array | None:
     """Return the rows (n, width) of `text`, or None if msgspec must read the text.
 
     If `whole`, `text` is an object with `vectors`. If not, `text` is a list of rows.
@@ -190,7 +190,7 @@ def _check_commas(text: bytes, base: int) -> None:
             return
 
 
-def _read_by_msgspec(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Matrix:
+def _read_by_msgspec(text: bytes, whole: bool, base: int, width: int | None, gaps: bool) -> Array:
     rows: Sequence[Sequence[float | None]]
     try:
         if gaps:
@@ -209,7 +209,7 @@ def _has_one_field(text: bytes) -> bool:
     return text.count(b'"') == 2
 
 
-def _as_matrix(rows: Sequence[Sequence[float | None]], base: int, dimension: int | None) -> Matrix:
+def _as_matrix(rows: Sequence[Sequence[float | None]], base: int, dimension: int | None) -> Array:
     """Return `rows` as a matrix. `base` is the number of the first row in the request."""
     if not rows:
         return np.empty((0, dimension or 0), np.float32)

@@ -14,13 +14,14 @@ import msgspec
 import numpy as np
 import orjson
 
+from models.arrays import Array
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
 from service.json_value import JsonObject
 from service.problems import BadRequest, TooLarge
 from service.scoring import json_vectors, vectors
 from service.scoring.answers import Reply
-from service.scoring.vectors import JSON, OCTETS, Matrix
+from service.scoring.vectors import JSON, OCTETS
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 INPUT = "vectors"
@@ -72,7 +73,7 @@ _gappy = msgspec.json.Decoder(list[float | None])
 class Inference(NamedTuple):
     """A valid request: its rows X (n, d), and for each wanted output whether it is binary."""
 
-    X: Matrix
+    X: Array
     id: str | None
     outputs: dict[str, bool]
 
@@ -166,7 +167,7 @@ def _wanted_outputs(request: _Request) -> dict[str, bool]:
     }
 
 
-def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Matrix:
+def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> Array:
     """Return the rows of the input tensor as a matrix, checked as `vectors.matrix` does."""
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:
@@ -191,7 +192,7 @@ def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> M
 
 def _from_bytes(
     size: bool | float | str, binary: bytes | None, shape: tuple[int, int], dtype: np.dtype[Any]
-) -> Matrix:
+) -> Array:
     n, d = shape
     if binary is None:
         raise BadRequest(f"A tensor in binary needs the header {HEADER_LENGTH}.")
@@ -204,7 +205,7 @@ def _from_bytes(
         return np.ascontiguousarray(np.frombuffer(binary, dtype).reshape(n, d), np.float32)
 
 
-def _from_json(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
+def _from_json(text: bytes, n: int, d: int, gaps: bool) -> Array:
     """Return the rows of a tensor in JSON, nested or flat; with `gaps` null becomes NaN."""
     if _NESTED.match(text):
         # This reader names row and column in an error, and lets other threads run in between.
@@ -222,7 +223,7 @@ def _from_json(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
     return X
 
 
-def _from_flat(text: bytes, n: int, d: int, gaps: bool) -> Matrix:
+def _from_flat(text: bytes, n: int, d: int, gaps: bool) -> Array:
     try:
         numbers = np.array((_gappy if gaps else _numbers).decode(text), np.float64)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, OverflowError):

@@ -19,8 +19,6 @@ from service.domain.words import SEEN
 from service.problems import BadVectors
 from service.scoring import pieces
 
-Matrix = Array
-
 _LOCATED = 2**20  # bytes of a longer element are not searched for the place of an error
 
 _AWKWARD = re.compile(r'[\x00-\x1f"\\]')
@@ -39,7 +37,7 @@ class Records:
         self._gaps = gaps
         self._extra = extra
         self._words = [i for i, kind in enumerate(columns.types) if kind == "category"]
-        # msgspec has no fields with such names: texts are rewritten with names that it has.
+        # msgspec has no fields with such names, so other names replace them in the text before it.
         awkward = any(_AWKWARD.search(name) for name in columns.names)
         self._aliases = {n: f"c{i}" for i, n in enumerate(columns.names)} if awkward else {}
         fields = []
@@ -72,9 +70,9 @@ class Records:
         self._list = msgspec.json.Decoder(list[record])  # type: ignore[valid-type]
         self._lines: msgspec.json.Decoder[Any] = msgspec.json.Decoder(line)
 
-    def read(self, text: bytes) -> Matrix:
+    def read(self, text: bytes) -> Array:
         """Return the rows (n, d) of a JSON list of records. Raises BadVectors or TooLarge."""
-        matrices: list[Matrix] = []
+        matrices: list[Array] = []
         rows = 0
         for piece in pieces.lists(text):
             pieces.check_length(piece, rows)
@@ -106,9 +104,9 @@ class Records:
             return None  # a missing value, or a number out of range of float32
         return b"".join(rows) or None if body.count(b'"records"') == 1 else None
 
-    def read_lines(self, body: bytes) -> tuple[Matrix, RowLabels]:
+    def read_lines(self, body: bytes) -> tuple[Array, RowLabels]:
         """Return the rows (n, d) of a body with one record a line, and the labels of the rows."""
-        matrices: list[Matrix] = []
+        matrices: list[Array] = []
         labels: dict[str, list[Any]] = {"timestamp": [], "source": [], "id": []}
         rows = 0
         for piece in pieces.lines(body):
@@ -149,7 +147,7 @@ class Records:
             return record
         return {self._aliases.get(name, f"?{name}"): value for name, value in record.items()}
 
-    def _matrix(self, records: Sequence[msgspec.Struct], base: int) -> Matrix:
+    def _matrix(self, records: Sequence[msgspec.Struct], base: int) -> Array:
         """Return the records as rows (n, d); the first one is row `base` of the request."""
         rows = [msgspec.structs.astuple(record) for record in records]
         if self._words:

@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Array
 from models.config import Config
 from models.context import OFF, SCORED, STATES, derive
 from models.errors import VectorError
@@ -19,7 +20,7 @@ from service.scoring import json_vectors as json_matrix
 from service.scoring import pieces
 from service.scoring import vectors as payload
 from service.scoring.arrow_tables import read_arrow
-from service.scoring.records import Matrix, Records, records_of
+from service.scoring.records import Records, records_of
 from service.scoring.tables import ColumnRoles, read_csv
 from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
@@ -42,7 +43,7 @@ class RequestRows(NamedTuple):
     `vouched` is True if the body says that a person vouches for all rows.
     """
 
-    X: Matrix
+    X: Array
     labels: RowLabels = NO_LABELS
     context_rows: int = 0
     vouched: bool = False
@@ -81,7 +82,7 @@ class ModelRows(NamedTuple):
     `models.context.STATES`. It is None if the detector judges every row.
     """
 
-    X: Matrix
+    X: Array
     labels: RowLabels = NO_LABELS
     states: npt.NDArray[np.uint8] | None = None
 
@@ -138,7 +139,7 @@ def check_by_position(config: Config) -> None:
         )
 
 
-def labelled_rows(X: Matrix) -> NormalRows:
+def labelled_rows(X: Array) -> NormalRows:
     """Return a normal batch of features X (n, w) that a person labelled normal."""
     return NormalRows(ModelRows(X), RawBatch(X, None))
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from models.arrays import Array
 from models.columns import MAX_DIMENSION
 from service.domain.cells import BadCell, is_number, typed
 from service.domain.columns import Columns, column, value_in
 from service.domain.row_labels import RowLabels, row_labels
 from service.problems import BadVectors
 from service.scoring.pieces import check_rows
-from service.scoring.records import Matrix, blank
+from service.scoring.records import blank
 
 MOST_COLUMNS = 2 * MAX_DIMENSION  # of a table: twice as many as a detector can have
 _LONGEST_CELL = 2**17  # characters
@@ -60,7 +61,7 @@ class Blocks:
     def __init__(self, columns: Columns, *, gaps: bool) -> None:
         self._columns = columns
         self._gaps = gaps
-        self._blocks: list[Matrix] = []
+        self._blocks: list[Array] = []
         self._rows = 0
 
     def add(self, rows: int, values: Callable[[str, str], npt.NDArray[np.float64]]) -> None:
@@ -85,7 +86,7 @@ class Blocks:
         self._blocks.append(block)
         self._rows += rows
 
-    def whole(self) -> Matrix:
+    def whole(self) -> Array:
         """Return the rows (n, d) of all blocks. Raises BadVectors if there are none."""
         if not self._rows:
             raise BadVectors("There are no vectors.")
@@ -109,7 +110,7 @@ class _Lines:
 
 def read_csv(
     body: bytes, columns: Columns, roles: ColumnRoles, *, gaps: bool
-) -> tuple[Matrix, RowLabels]:
+) -> tuple[Array, RowLabels]:
     """Return the rows (n, d) of CSV with a header, and their labels. Raises BadVectors."""
     blocks = Blocks(columns, gaps=gaps)
     labels: dict[str, list[str]] = {}

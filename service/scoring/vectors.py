@@ -19,8 +19,6 @@ from service.problems import BadVectors, UnsupportedMedia
 from service.scoring import json_vectors
 from service.scoring.pieces import check_rows
 
-Matrix = Array
-
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 NPY = "application/x-npy"
@@ -52,7 +50,7 @@ def media_type(content_type: str | None) -> str:
     raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
 
 
-def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False) -> Matrix:
+def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False) -> Array:
     """Return the matrix in a `body` of media type `kind`. Raises BadVectors.
 
     `dimension` is that of the detector, or None while the detector has no dimension; an
@@ -96,7 +94,7 @@ def _packer(dimension: int) -> Callable[..., bytes]:
     return struct.Struct(f"<{dimension}f").pack
 
 
-def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
+def check(X: Array, dimension: int | None, *, gaps: bool = False) -> Array:
     """Return `X` (n, d) unchanged if it is valid. Raises BadVectors or TooLarge if not.
 
     `X` is valid if it has rows, the dimension of the detector, and only finite numbers. With
@@ -126,7 +124,7 @@ def check(X: Matrix, dimension: int | None, *, gaps: bool = False) -> Matrix:
     return X
 
 
-def _read_octets(body: bytes, dimension: int | None) -> Matrix:
+def _read_octets(body: bytes, dimension: int | None) -> Array:
     if dimension is None:
         raise BadVectors(
             "An octet-stream does not state the dimension, and the detector has none yet: set "
@@ -143,7 +141,7 @@ def _read_octets(body: bytes, dimension: int | None) -> Matrix:
     return X.astype(np.float32, copy=False)
 
 
-def _read_npy(body: bytes) -> Matrix:
+def _read_npy(body: bytes) -> Array:
     stream = io.BytesIO(body)
     try:
         version = npy.read_magic(stream)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Array
 from models.version.judgement import Judgement, rows_of
 from models.version.version import Version
 from service import log
@@ -24,7 +25,6 @@ from service.domain.live_summary import LiveSummary
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
-from service.scoring.vectors import Matrix
 from service.store.adapters import Stores
 from service.telemetry.metrics import Metrics
 from service.telemetry.report_sender import ReportSender, WaitingSummary
@@ -51,7 +51,7 @@ _PENDING_BYTES = 32 * 2**20  # most bytes of all rows between two flushes
 class _Pending:
     """The rows scored with one champion since the last flush."""
 
-    chunks: list[tuple[Matrix, Judgement]] = field(default_factory=list)
+    chunks: list[tuple[Array, Judgement]] = field(default_factory=list)
     rows: int = 0  # the rows in `chunks`
     scored: int = 0  # all scored rows, also those that were dropped
     anomalies: int = 0
@@ -166,7 +166,7 @@ class LiveReporter:
         finally:
             self._noted = [other for other in self._noted if other is not noted]
 
-    def _queue_summary(self, name: str, summary: LiveSummary, X: Matrix) -> None:
+    def _queue_summary(self, name: str, summary: LiveSummary, X: Array) -> None:
         """Queue a summary for the store, with some vectors if the config has a shadow stage."""
         detector = self._champions.detector(name)
         asked = detector.config.retrain.shadow if detector else None
@@ -188,7 +188,7 @@ class LiveReporter:
 
     def _summarise(
         self, champion: Champion, pending: _Pending
-    ) -> tuple[Matrix, LiveSummary, ReportWithEvents]:
+    ) -> tuple[Array, LiveSummary, ReportWithEvents]:
         X = np.concatenate([chunk for chunk, _ in pending.chunks] or [_NO_ROWS])
         judgement = Judgement(
             *(
@@ -225,9 +225,7 @@ class LiveReporter:
             await self.flush()
 
 
-def _evenly_sampled(
-    X: Matrix, judgement: Judgement, most: int = SAMPLED
-) -> tuple[Matrix, Judgement]:
+def _evenly_sampled(X: Array, judgement: Judgement, most: int = SAMPLED) -> tuple[Array, Judgement]:
     """Return copies of at most `most` rows at even distances."""
     if len(X) <= most:
         return X, judgement
@@ -235,7 +233,7 @@ def _evenly_sampled(
     return X[rows], rows_of(judgement, rows)
 
 
-def _regime_counts(version: Version, X: Matrix, judgement: Judgement) -> Counts:
+def _regime_counts(version: Version, X: Array, judgement: Judgement) -> Counts:
     """Count some of the rows: anomalies first, then the rows of each of R regimes, (R + 1,)."""
     if version.boundaries is None or not len(X):
         return np.empty(0, np.int64)

@@ -68,7 +68,7 @@ class MetricFamilies:
     def __init__(
         self, registry: CollectorRegistry, directory: Path | None, place: int, detectors: int
     ) -> None:
-        # Before the first metric: a metric takes the class of its numbers when it is made.
+        # Made before the first metric: `Shared` sets the class of the numbers of later metrics.
         self.shared = None if directory is None else Shared(directory, place)
         self._registry = registry
         self._detectors = detectors

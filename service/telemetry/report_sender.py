@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine
 from typing import Any, NamedTuple
 
+from models.arrays import Array
 from service import log
 from service.domain.champion import Champion
 from service.domain.live_summary import LiveSummary
 from service.domain.traffic import counts_alone
 from service.problems import StoreUnavailable
-from service.scoring.vectors import Matrix
 from service.store.adapters import Stores
 from service.telemetry.traffic_collector import ReportWithEvents
 
@@ -33,7 +33,7 @@ class WaitingSummary(NamedTuple):
     """
 
     summary: LiveSummary
-    X: Matrix
+    X: Array
     most: int
 
     @property

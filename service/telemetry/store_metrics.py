@@ -38,7 +38,7 @@ _TESTS = {
 _WORK = {
     "due": "Detectors that are due for a retraining and wait.",
     "running": "Detectors that are being retrained.",
-    "oldest_seconds": "Time that the longest of them waits.",
+    "oldest_seconds": "Time that the due detector with the longest wait has waited.",
 }
 
 
@@ -151,7 +151,8 @@ _OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
 }
 
 
-REGIMES = 5  # regimes of a detector with series: those that changed most, or are most frequent
+# At most so many regimes of a detector have series: those that changed most, or are most frequent.
+REGIMES = 5
 
 
 def _live_regimes(detectors: Sequence[Detector]) -> Metric:
@@ -226,7 +227,7 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
     ),
     "drift_updated_timestamp_seconds": (
         "When a worker last looked at the detector's scored rows and computed its drift.",
-        lambda one: unix_seconds(one.drift.at),
+        lambda detector: unix_seconds(detector.drift.at),
     ),
     "muted_until_timestamp_seconds": (
         "When the mute of the detector ends; 0 if it is not muted.",

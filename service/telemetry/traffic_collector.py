@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.arrays import Array
 from models.parts.incident_rule import heights
 from models.version.judgement import Judgement
 from service.domain import history
@@ -19,7 +20,6 @@ from service.domain.incident_fold import Block
 from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.traffic import BucketCounts, Report, place_of
 from service.domain.words import SEEN
-from service.scoring.vectors import Matrix
 
 EVENTS = 50  # most events of one detector in one report: its most severe anomalies
 ATTRIBUTED = 5  # contributions in each event
@@ -35,7 +35,7 @@ class _Chunk(NamedTuple):
     `kept` are the positions of the rows whose vectors are in `X`, None if `X` has all of them.
     """
 
-    X: Matrix
+    X: Array
     judgement: Judgement
     at: float
     labels: RowLabels
@@ -48,9 +48,7 @@ class Collected:
 
     chunks: list[_Chunk] = field(default_factory=list)
 
-    def add(
-        self, X: Matrix, judgement: Judgement, at: float, labels: RowLabels = NO_LABELS
-    ) -> None:
+    def add(self, X: Array, judgement: Judgement, at: float, labels: RowLabels = NO_LABELS) -> None:
         """Add an answer. Of a large one, only the most severe alarming rows are copied."""
         kept = None
         if len(X) > EVENTS:
@@ -230,7 +228,7 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
     return events
 
 
-def _words_of(champion: Champion, X: Matrix) -> list[dict[int, str]]:
+def _words_of(champion: Champion, X: Array) -> list[dict[int, str]]:
     """Return the words of each row of X (n, w), by the positions of their features."""
     places = champion.version.config.categories(X.shape[1])
     if not places:

@@ -22,7 +22,8 @@ _log = log.get(__name__)
 SECONDS = 1.0
 _PRUNE_SECONDS = 600.0  # between two prunings without a new version, since pins expire
 _RELEASE_SECONDS = 5.0  # between two checks for novel rows to release automatically
-_REWRITE_SHARE = 0.9  # the share of the longest allowed time; the rest is for the rewrite
+# A rewrite is due after this share of the longest allowed time; the rest is for the rewrite itself.
+_REWRITE_SHARE = 0.9
 
 
 class Janitor:

@@ -1,4 +1,4 @@
-"""The time range of a page, which its address names. All panels of the page share it."""
+"""The time range in the address of a page. All panels of the page share it."""
 
 from typing import NamedTuple
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from fastapi import APIRouter, Request, Response
 
+from models.arrays import Array
 from service.api import incident_documents as documents
 from service.api import openapi, request_bodies
 from service.api.context import Parts, parts
@@ -98,7 +99,7 @@ async def _labels(
     stored_events: dict[str, Event] = (
         await app.stores.events.get(detector.name, wanted) if wanted else {}
     )
-    vectors: list[payload.Matrix] = []
+    vectors: list[Array] = []
     for row, label in enumerate(asked):
         if label.event is None and (detector.config.words or detector.undecided):
             why = "has categories" if detector.config.words else "has no context yet"

@@ -37,7 +37,7 @@ class Range:
     def holds(self, first: float, last: float | None = None) -> bool:
         """Return whether the time from `first` to `last` overlaps this range.
 
-        Without `last` it is the single time `first`.
+        Without `last` it is about the single time `first`.
         """
         last = first if last is None else last
         return (self.end is None or first < self.end) and (self.start is None or last >= self.start)
