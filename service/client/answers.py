@@ -461,7 +461,7 @@ class LastRetraining(TypedDict):
 
 
 class LearningCurve(TypedDict):
-    """The parameters of `models.survey.learning_curves.Curve`."""
+    """The loss after n vectors, in nats a vector: `floor + scale * n ** -exponent`."""
 
     exponent: float
     floor: float
