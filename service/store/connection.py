@@ -31,11 +31,10 @@ POOL = 64  # connections of one process; further callers wait, within the deadli
 
 Answer = TypeVar("Answer")
 
-# Errors of a server that runs but cannot serve now. Any other error reply is a bug of this service.
+# An error reply with a code, such as BUSY, is about the state of a server, a proxy or a user. A
+# reply without a code is a bug of this service, except for these words.
 _UNAVAILABLE = (
-    "BUSY", "CLUSTERDOWN", "DENIED", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOPERM",
-    "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN", "UNKILLABLE", "WRONGPASS", "max number of clients",
-    "DB index", "invalid DB index", "Protocol error: unauthenticated",
+    "max number of clients", "DB index", "invalid DB index", "Protocol error: unauthenticated",
     # The user, a proxy or an old server does not allow a command, or a script to use it.
     "ACL failure in script", "The user executing the script", "Error compiling script",
     "unknown command", "unsupported command", "SELECT is not allowed",
@@ -163,7 +162,11 @@ def _retrieve_exception(asked: "asyncio.Future[Any]") -> None:
 
 def _is_unavailable(error: ResponseError) -> bool:
     # redis-py raises a subclass for some errors, such as ReadOnlyError, and removes their code.
-    return type(error) is not ResponseError or _words(error).startswith(_UNAVAILABLE)
+    words = _words(error)
+    code = _CODE.match(words)
+    # A key of a wrong type was written by somebody else.
+    stateful = code is not None and code[0] != "WRONGTYPE"
+    return type(error) is not ResponseError or stateful or words.startswith(_UNAVAILABLE)
 
 
 def _code(error: BaseException) -> str | None:

@@ -165,9 +165,10 @@ async def test_a_change_without_its_notification_is_kept(own_store, right):
 @pytest.mark.parametrize(
     "words",
     [
-        "unknown command 'EVALSHA', with args beginning with: 'secret' ",
-        "Error compiling script (new function): user_script:1: unexpected symbol near '#'",
-        "SELECT is not allowed in cluster mode",
+        "ERR unknown command 'EVALSHA', with args beginning with: 'secret' ",
+        "ERR Error compiling script (new function): user_script:1: unexpected symbol near '#'",
+        "ERR SELECT is not allowed in cluster mode",
+        "NOTALLOWED command not supported",
     ],
 )
 async def test_a_server_without_scripts_is_an_outage(words):
@@ -175,7 +176,7 @@ async def test_a_server_without_scripts_is_an_outage(words):
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(65536):
-            writer.write(f"-ERR {words}\r\n".encode())
+            writer.write(f"-{words}\r\n".encode())
         writer.close()
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
@@ -183,7 +184,7 @@ async def test_a_server_without_scripts_is_an_outage(words):
         redis = await connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
         with pytest.raises(StoreUnavailable, match="refuses the command") as caught:
             await ask(redis, redis.get("a"))
-        assert words[:14] in cause(caught.value)
+        assert words.removeprefix("ERR ")[:14] in cause(caught.value)
         assert "secret" not in caught.value.detail + cause(caught.value)
         await redis.aclose()
 
