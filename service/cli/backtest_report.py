@@ -24,8 +24,8 @@ _TIE = 0.005  # a difference in cost of at most this much counts as none
 class Report:
     """The lifetimes of several configs on one history. The first one is the reference.
 
-    Times are shown in `zone`. `context` derived what was judged; None if rows were judged by
-    themselves.
+    Times are shown in `zone`. `context` derived the judged features from earlier rows too. It is
+    None if each row was judged by itself.
     """
 
     file: str
@@ -43,7 +43,7 @@ class Report:
         return next(lifetime for lifetime in self.lifetimes if lifetime.cost <= least + _TIE)
 
     def suggested(self) -> dict[str, Any]:
-        """Return what to set: as the best has it, and the threshold that keeps the asked rate."""
+        """Return the settings of the best lifetime; the threshold keeps the asked rate."""
         best = self.best
         strategy, _, weights = best.name.partition(", ")
         fpr = self.fpr if best.held_as_asked else float(f"{min(max(best.fpr, 1e-6), 0.5):.1g}")

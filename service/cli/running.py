@@ -21,7 +21,7 @@ def everything(settings: Settings) -> None:
     """Run store, API and worker until a signal. A store that the settings name is not started."""
     from service.worker.webhook import Receiver
 
-    Receiver.of(settings)  # before anything runs
+    Receiver.of(settings)  # raises BadSettings before anything runs
     store = None if settings.store_url() else EmbeddedStore(settings.data_dir)
     _supervise(settings, store, worker=True)
 
@@ -36,7 +36,7 @@ def worker(settings: Settings) -> int:
     from service.worker.__main__ import main
     from service.worker.webhook import Receiver
 
-    Signer.of(_with_store(settings))  # before anything runs
+    Signer.of(_with_store(settings))  # raises BadSettings before anything runs
     Receiver.of(settings)
     log.configure(settings, "worker")
     _name_the_misspelt()

@@ -47,8 +47,8 @@ class Experience:
 
     `champion` (None before the first version), `generation` and `champion_nonce` are those of the
     moment when the entries were taken. A promotion is valid only while they are unchanged.
-    `vectors` is `(n, d)` float32. `sources` has one item an entry, in the same order. `traces` are
-    the first trace ids of the requests.
+    `vectors` is `(n, d)` float32. `sources` has one item for each entry, in the same order.
+    `traces` are the first trace ids of the requests.
 
     If some batches arrived before the context was chosen, `raw` has the batches as they were sent.
     `vectors` are then derived from them with the context `chosen`, and `kept` (n,) marks the rows

@@ -20,7 +20,8 @@ from service.scoring.records import blank
 MOST_COLUMNS = 2 * MAX_DIMENSION  # of a table: twice as many as a detector can have
 _LONGEST_CELL = 2**17  # characters
 _TOO_WIDE = f"A table has at most {MOST_COLUMNS} columns."
-_BLOCK_CELLS = 20_000  # of the rows that are read together; more would hold the lock for long
+# Cells that are read together. More would hold the interpreter lock for long.
+_BLOCK_CELLS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ class Blocks:
 
 
 class _Lines:
-    """The lines of CSV. `cells` counts at least the cells that were read since it was set to 0."""
+    """The lines of CSV. `cells` counts the commas since it was set to 0, about one a cell."""
 
     def __init__(self, body: bytes) -> None:
         self._text = io.TextIOWrapper(io.BytesIO(body), encoding="utf-8-sig", newline="")

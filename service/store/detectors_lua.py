@@ -29,8 +29,8 @@ return 1
 )
 
 # The arguments `was_...` describe the state on which the change was decided. A config that is the
-# `same` makes no new revision. But every process follows it, even one that serves a state which a
-# restored store lost.
+# `same` makes no new revision, but its time is noted. So every process follows it, also a process
+# that serves a later state, which a restored store lost.
 CONFIGURE = NamedScript(
     """
 local held = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
@@ -77,8 +77,8 @@ return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
     args="least weights trace channel name audited",
 )
 
-# The detector's other keys follow the three named keys. A version made in the meantime has an
-# artifact whose key is missing here: then the caller starts again.
+# The detector's other keys follow the three named keys. If a version was made in the meantime, the
+# key of its artifact is missing here. Then nothing is deleted, and the caller starts again.
 DELETE = NamedScript(
     """
 local held = read(KEYS.state, STATE.uid, STATE.last_version)

@@ -138,7 +138,7 @@ class Webhook:
         return False
 
     async def _send(self, message: Message) -> httpx.Response:
-        """Return the answer without its body. That is not read: it may be endless."""
+        """Return the answer. Its body is not read, because it may be endless."""
         self._receiver.secrets.refresh()
         sent = headers(message, self._receiver.secrets.value, int(time.time()))
         request = self._client.build_request(

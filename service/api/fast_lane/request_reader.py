@@ -61,7 +61,7 @@ class RequestReader(HttpToolsProtocol):
         self._progress_at = self.loop.time()  # when the present part began, or last made progress
         self._bounds = ByteBounds()
         self._upgrade_offered = False  # whether the request offers another protocol
-        self._counts_headers = False  # whether the head may pass its bound
+        self._counts_headers = False  # whether the head may exceed its bounds
         self._refusal: Problem | None = None  # why the parser was stopped
         self._received = 0  # bytes of the body received since `_progress_at`
 

@@ -31,7 +31,8 @@ from service.domain.version_record import CalibrationRecord
 
 _POINTS = 600  # most points of the chart
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
-_FEW, _MANY = 10, 5.0  # a detector with more alarms, and times the asked rate, is not well
+# A detector is not well with more than _FEW alarms if they exceed _MANY times the asked rate.
+_FEW, _MANY = 10, 5.0
 
 
 class ListedGate(msgspec.Struct):
@@ -115,7 +116,7 @@ async def detector(
             api.get(Labels, f"{path}/labels", limit=_ROWS),
         ),
     )
-    # Open incidents are shown in every time range. A client's clock may even be ahead of it.
+    # Open incidents are shown in every time range, since a client's clock may be wrong.
     faults = _open_first(unfinished, incidents)
     buckets = history.document.buckets if history.document else []
     return DetectorPage(
@@ -223,7 +224,7 @@ def headline(
 
 
 def _runs_of_labels(labels: Sequence[Label]) -> list[tuple[Label, int]]:
-    """Return each run of labels that one sender gave in one minute: its first, and how many."""
+    """Return the runs of equal labels of one sender in one minute: first label, and length."""
     runs = groupby(labels, lambda label: (words.moment(label.at), label.label, label.sender))
     return [(run[0], len(run)) for run in (list(rows) for _, rows in runs)]
 
