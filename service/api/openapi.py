@@ -13,7 +13,25 @@ from pydantic import TypeAdapter
 from service.api import documents, incident_documents, open_inference_documents
 from service.domain.detector_config import DetectorConfig
 from service.json_value import JsonObject, JsonValue
-from service.problems import CONTENT_TYPE, NEEDS_KEY
+from service.problems import (
+    CONTENT_TYPE,
+    NEEDS_KEY,
+    BadRequest,
+    BadVectors,
+    BufferFull,
+    Conflict,
+    Forbidden,
+    Gone,
+    PreconditionFailed,
+    Problem,
+    StoreUnavailable,
+    TooLarge,
+    TooManyRequests,
+    Unauthenticated,
+    UnknownDetector,
+    Unready,
+    UnsupportedMedia,
+)
 from service.scoring import vectors as payload
 
 Responses = dict[int | str, JsonObject]
@@ -25,34 +43,29 @@ EXAMPLES: dict[str, JsonObject] = orjson.loads(
 EXAMPLES["DetectorConfig"] = EXAMPLES["DetectorStatus"]["config"] = DetectorConfig().to_dict()
 
 _REFERENCE = "#/components/schemas/"
-PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
+_PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
 
-_MEANINGS: dict[int, tuple[str, str, str]] = {
-    400: (
-        "bad-request",
-        "Bad request",
-        "Idempotency-Key must be 1 to 255 visible ASCII characters.",
+# The problems that routes answer, each with the detail of its example.
+_DETAILS: dict[type[Problem], str] = {
+    BadRequest: "Idempotency-Key must be 1 to 255 visible ASCII characters.",
+    Unauthenticated: NEEDS_KEY,
+    Forbidden: "This request needs an API key with the scope read.",
+    UnknownDetector: "There is no such detector.",
+    Conflict: "12 vectors are buffered; a training needs 32.",
+    Gone: "The version was pruned. Its artifact is no longer stored.",
+    PreconditionFailed: (
+        "The generation is now 5. Read the detector again, then repeat the request."
     ),
-    401: ("unauthenticated", "Unauthenticated", NEEDS_KEY),
-    403: ("forbidden", "Forbidden", "This request needs an API key with the scope read."),
-    404: ("unknown-detector", "Unknown detector", "There is no such detector."),
-    409: ("conflict", "Conflict", "12 vectors are buffered; a training needs 32."),
-    410: ("gone", "Gone", "The version was pruned. Its artifact is no longer stored."),
-    412: (
-        "precondition-failed",
-        "Precondition failed",
-        "The generation is now 5. Read the detector again, then repeat the request.",
-    ),
-    413: ("too-large", "Body too large", "A body may have at most 33554432 bytes."),
-    415: (
-        "unsupported-media-type",
-        "Unsupported media type",
-        f"This release reads {', '.join(payload.BUILT)}.",
-    ),
-    422: ("bad-vectors", "Bad vectors", "The value is not a finite number."),
-    429: ("too-many-requests", "Too many requests", "This key may send 10 requests a second."),
-    503: ("store-unavailable", "Store unavailable", "The store does not answer."),
+    TooLarge: "A body may have at most 33554432 bytes.",
+    UnsupportedMedia: f"This release reads {', '.join(payload.BUILT)}.",
+    BadVectors: "The value is not a finite number.",
+    BufferFull: "The buffer holds 1000000 vectors and 0 parked ones.",
+    TooManyRequests: "This key may send 10 requests a second.",
+    Unready: "The store does not answer, and no champion is in memory.",
+    StoreUnavailable: "The store does not answer.",
 }
+# The usual problem of each status is the last one in the list.
+_USUAL = {kind.status: kind for kind in _DETAILS}
 
 _VECTORS_SCHEMA: JsonObject = {
     "type": "object",
@@ -69,36 +82,25 @@ _VECTORS_SCHEMA: JsonObject = {
 }
 
 
-FULL = ("buffer-full", "Buffer full", "The buffer holds 1000000 vectors and 0 parked ones.")
-
-
-UNREADY = ("unready", "Not ready", "The store does not answer, and no champion is in memory.")
-
-
-_STATUS_OF = {FULL: 429, UNREADY: 503}
-
-
-def problems(*statuses: int, instead: tuple[str, str, str] | None = None) -> Responses:
+def problems(*statuses: int, instead: type[Problem] | None = None) -> Responses:
     """Return the documentation of the problems that a route can answer.
 
-    `instead` replaces the usual meaning of 429 (FULL) or of 503 (UNREADY).
+    `instead` replaces the usual problem of its status.
     """
     responses: Responses = {}
     for status in statuses:
-        slug, title, detail = _MEANINGS[status]
-        if instead is not None and status == _STATUS_OF[instead]:
-            slug, title, detail = instead
+        kind = instead if instead is not None and instead.status == status else _USUAL[status]
         example: JsonObject = {
-            "type": f"/problems/{slug}",
-            "title": title,
+            "type": f"/problems/{kind.slug}",
+            "title": kind.title,
             "status": status,
-            "detail": detail,
+            "detail": _DETAILS[kind],
         }
-        if slug == "bad-vectors":
+        if kind is BadVectors:
             example |= {"row": 1, "column": 0}
         responses[status] = {
-            "description": title,
-            "content": {CONTENT_TYPE: {"schema": PROBLEM, "example": example}},
+            "description": kind.title,
+            "content": {CONTENT_TYPE: {"schema": _PROBLEM, "example": example}},
         }
         if status in {401, 403}:
             responses[status]["headers"] = {

@@ -16,7 +16,7 @@ from service.api.status import existing, show_own_change
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
 from service.domain.words import decode
-from service.problems import Unknown, Unprocessable
+from service.problems import BufferFull, Unknown, Unprocessable
 from service.store.incidents import IncidentWithDecision
 
 router = APIRouter(prefix="/v1/detectors/{name}/incidents", tags=["incidents"])
@@ -97,7 +97,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     responses=openapi.answers(
         200, "Decided.", documents.Incident, openapi.EXAMPLES["Incident"] | {"effect": _EFFECT}
     )
-    | openapi.problems(404, 409, 413, 415, 422, 429, 503, instead=openapi.FULL),
+    | openapi.problems(404, 409, 413, 415, 422, 429, 503, instead=BufferFull),
     openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
 )
 async def post(request: Request, name: Name, incident: str) -> Response:

@@ -23,7 +23,7 @@ from service.domain.detector import Detector
 from service.domain.event import Event, Label
 from service.domain.incident import pattern_of_event
 from service.domain.scope import Scope
-from service.problems import BadVectors, Forbidden, Unknown, UnknownDetector
+from service.problems import BadVectors, BufferFull, Forbidden, Unknown, UnknownDetector
 from service.scoring import vectors as payload
 from service.scoring.request_rows import labelled_rows
 
@@ -35,7 +35,7 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
     summary="Label anomalies or vectors",
     dependencies=[needs(Scope.INGEST, Scope.LABEL)],
     responses=openapi.answers(200, "Stored.", documents.FeedbackAnswer)
-    | openapi.problems(400, 404, 413, 415, 422, 429, 503, instead=openapi.FULL),
+    | openapi.problems(400, 404, 413, 415, 422, 429, 503, instead=BufferFull),
     openapi_extra=openapi.json_body(
         {
             "labels": [

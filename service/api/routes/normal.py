@@ -14,7 +14,7 @@ from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import flag
 from service.domain.scope import Scope
 from service.domain.trace import trace_id
-from service.problems import TooLarge
+from service.problems import BufferFull, TooLarge
 from service.scoring import vectors as payload
 from service.scoring.cost import fits_inline, inline_bounds
 from service.scoring.request import parse_query
@@ -31,7 +31,7 @@ T = TypeVar("T")
     dependencies=[needs(Scope.INGEST)],
     status_code=202,
     responses=openapi.answers(202, "Stored durably.", documents.NormalAnswer)
-    | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503, instead=openapi.FULL),
+    | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503, instead=BufferFull),
     openapi_extra=openapi.vectors_body()
     | {
         "parameters": [

@@ -44,7 +44,7 @@ async def healthz() -> Response:
         documents.Health,
         {"status": "ready", "champions": 1, "worker": True},
     )
-    | openapi.problems(503, instead=openapi.UNREADY),
+    | openapi.problems(503, instead=Unready),
 )
 async def readyz(request: Request) -> Response:
     """Answer 200 if the store answers or at least one champion is in memory."""
