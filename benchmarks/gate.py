@@ -13,25 +13,39 @@ The second table is of successive updates on more of the same regime, without an
 the share of updates that pass. `found` is the share of the labelled anomalies found at the end. `no
 anchor` is the same with a gate that has no anchor.
 
+The third table is of regimes that come for real, one after another, under the default config:
+NSL-KDD-R's concepts, scikit-learn's digits 1 to 9, the blocks of SMD's servers, and sets of ADBench
+and OddBench that k-means cuts into five. Admission holds rows back first, as in the service. Each
+update is promoted whatever the gate says, as by a person who knows that the regime is real. The
+anchor is the first version. `stopped` are the updates that the gate rejects. A fifth of each
+experience is never learned: `AUROC` is that of the earlier experiences' rows against known
+anomalies, before and after each update. It falls if anomalies resemble the new regime, and so does
+that of `5-NN`, the mean distance from the five nearest of all learned rows. `held` is the share of
+all rows never learned that alarm afterwards, `held back` what admission kept from the update.
+
     ANAMNESIS_DATA=data python -m benchmarks.gate --output benchmarks/results/gate.json
+    ANAMNESIS_DATA=data python -m benchmarks.gate --parts regimes --seeds 1 --workers 1
 """
 
 import os
+from collections import Counter
+from functools import partial
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import msgspec
 import numpy as np
 from sklearn.datasets import load_digits
 
-from benchmarks import runs
+from benchmarks import blocks, data, oddbench, runs
 from benchmarks.admission import clusters_of, concepts
 from benchmarks.report import arguments, report
-from models import Config, train
-from models.decisions.admission import ALPHA
+from models import MIN_VECTORS, Config, train
+from models.decisions.admission import ALPHA, admit
 from models.decisions.evidence import FOUND, gather
 from models.decisions.gate import gate
 from models.parts.labels import Labels
 from models.parts.lineage import Evidence
+from models.parts.statistics import auroc
 
 _MOST = 4000  # vectors of a regime
 _LABELLED = {"anomalies": 30, "normals": 40}
@@ -58,19 +72,85 @@ SETS = {
     "satimage_2": clusters_of("satimage_2"),
 }
 WORLDS = {"NSL-KDD-R": 5}  # concepts; each is the regime once
+PARTS = ("candidates", "updates", "regimes")  # the three tables
+MOST_OF_TABLE = 2_000  # rows of a table that k-means cuts into five
+MOST_OF_BLOCK = 2_400  # successive rows of a block of SMD
+
+
+def _in_turn(some, seed):
+    """Return the experiences in a seeded order."""
+    return [some[i] for i in np.random.default_rng([seed, 77]).permutation(len(some))]
+
+
+def concepts_in_turn(seed):
+    """Return 600 normals of each of NSL-KDD-R's concepts, and the anomalies."""
+    found = list(concepts(seed))
+    anomalies = np.concatenate([strange for *_, strange in found])
+    return _in_turn([normals[:600] for normals, *_ in found], seed), anomalies
+
+
+def digits_in_turn(seed):
+    """Return the digits 1 to 9 one by one, and the anomalies: 0."""
+    found = blocks.digits()
+    return _in_turn(found.blocks, seed), found.anomalies
+
+
+def digits_twice(seed):
+    """Return five digits one by one, each cut into two parts that come in two rounds."""
+    found, anomalies = digits_in_turn(seed)
+    return [rows[part::2] for part in range(2) for rows in found[:5]], anomalies
+
+
+def blocks_in_turn(seed):
+    """Return successive rows of each block of SMD's servers in time order, and the anomalies."""
+    found = blocks.smd()
+    return [block[len(block) // 6 * seed :][:MOST_OF_BLOCK] for block in found.blocks], (
+        found.anomalies
+    )
+
+
+def set_in_turn(name, seed):
+    """Return an ADBench set's normals cut into five, and its anomalies."""
+    arrays = data.load(f"adbench/{name}.npz")
+    return cut(arrays["X"][arrays["y"] == 0], seed), arrays["X"][arrays["y"] == 1]
+
+
+def table_in_turn(number, seed):
+    """Return the normals of OddBench's table, numbered from 1, cut into five, and its anomalies."""
+    normals, test, y = list(oddbench.tables().values())[number - 1]
+    return cut(normals, seed), test[y == 1]
+
+
+def cut(normals, seed):
+    """Return at most MOST_OF_TABLE of the normals, cut into five experiences by k-means."""
+    some = normals[np.random.default_rng(seed).permutation(len(normals))[:MOST_OF_TABLE]]
+    return oddbench.experiences(some.astype(np.float32), seed, "five experiences")
+
+
+REGIMES = {
+    "NSL-KDD-R": concepts_in_turn,
+    "digits": digits_in_turn,
+    "digits twice": digits_twice,
+    "SMD": blocks_in_turn,
+    **{
+        name: partial(set_in_turn, name)
+        for name in ("annthyroid", "breastw", "cardio", "landsat", "mammography", "satimage_2")
+    },
+    **{f"OddBench {number}": partial(table_in_turn, number) for number in range(1, 61)},
+}
 
 
 class World:
     """A champion, and the vectors of its possible candidates."""
 
-    def __init__(self, regime, others, anomalies, seed):
+    def __init__(self, regime, others, anomalies, seed, score):
         rng = np.random.default_rng([seed, 1])
         regime = regime[:_MOST].astype(np.float32)
         half = len(regime) // 2
         self.known, rest = regime[:half], regime[half:]
         self.more = rest[_LABELLED["normals"] :]
         self.other = rng.permutation(others[0])[: len(self.more)].astype(np.float32)
-        self.config, self.rng = Config(score="elbo", seed=seed), rng
+        self.config, self.rng = Config(score=score, seed=seed), rng
         self.champion = train(None, self.known, self.config)
         strange = rng.permutation(anomalies).astype(np.float32)
         seen, self.hidden = np.split(strange, [len(strange) // 2])
@@ -123,28 +203,83 @@ class World:
         return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())
 
 
-def evidence_of_candidates(name, seed, world):
+def evidence_of_candidates(name, seed, world, score):
     """Return the evidence of all candidates of one world."""
-    return list(World(*list(SETS[name](seed))[world], seed).candidates())
+    return list(World(*list(SETS[name](seed))[world], seed, score).candidates())
 
 
-def run_updates(name, seed, way):
+def run_updates(name, seed, way, score):
     """Return the shares promoted and found after successive updates."""
     spoilt, anchored = WAYS[way]
-    promoted, results = World(*next(SETS[name](seed)), seed).update_repeatedly(
+    promoted, results = World(*next(SETS[name](seed)), seed, score).update_repeatedly(
         UPDATES, spoilt, anchored
     )
     return {"promoted": promoted, "found": results}
+
+
+def updates_in_turn(name, seed, score):
+    """Return for each update with a real regime why the gate stops it, and how it judges."""
+    experiences, anomalies = REGIMES[name](seed)
+    rng = np.random.default_rng([seed, 5])
+    strange = rng.permutation(anomalies).astype(np.float32)[: len(anomalies) // 2]
+    config, all_learned, judged, updates = Config(score=score, seed=seed), [], [], []
+    champion = first = None
+    for rows in experiences:
+        learned, other = _split(rows.astype(np.float32), rng, in_time=name == "SMD")
+        before, held_back = champion, 0.0
+        if before is not None:
+            held = admit(before, learned, before.threshold_for({"fpr": ALPHA})).held
+            held_back = float(held.mean())
+            learned = learned[~held] if (~held).sum() >= MIN_VECTORS else learned
+        champion = train(before, learned, config)
+        first = first or champion
+        all_learned.append(learned)
+        if before is not None:
+            anchor = first if before is not first else None
+            known = gather(champion, before, anchor=anchor, new=learned)
+            old = np.concatenate(judged)
+            peers = [_distance(all_learned[:-1]), _distance(all_learned)]
+            updates.append({
+                "reasons": gate(known).reasons, "evidence": known.to_dict(), "back": held_back,
+                "auroc": [auroc(v.score(old), v.score(strange)) for v in (before, champion)],
+                "5-NN": [auroc(far(old), far(strange)) for far in peers],
+                "held": float(champion.is_anomaly(np.concatenate([old, other])).mean()),
+            })  # fmt: skip
+        judged.append(other)
+    return updates
+
+
+def _distance(learned):
+    """Return the mean distance from the five nearest of all learned rows, as a function of rows."""
+    X = np.concatenate(learned)
+    return partial(oddbench.distance_to_neighbours, X, X)
+
+
+def _split(rows, rng, *, in_time):
+    """Return the rows that are learned, and those that are judged: a fifth, or a sixth in time."""
+    if in_time:  # ten short runs of successive rows
+        judged = np.arange(len(rows)) * 60 // len(rows) % 6 == 5
+        return rows[~judged], rows[judged]
+    rows = rng.permutation(rows)
+    n = max(1, len(rows) // 5)
+    n = n if len(rows) - n >= MIN_VECTORS else 1
+    return rows[n:], rows[:n]
 
 
 def main():
     """Measure and report."""
     parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(SETS))
     parser.add_argument("--updated", nargs="*", choices=list(SETS), default=["digits", "thyroid"])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--score", default=Config().score, help="score of all versions")
+    parser.add_argument("--regimes", nargs="+", choices=list(REGIMES), default=list(REGIMES),
+                        metavar="SET", help="sets of the third table")  # fmt: skip
     options = parser.parse_args()
     kept = runs.Runs.of(options)
+    if "candidates" not in options.parts:
+        options.arms = []
     keys = [
-        (name, seed, world)
+        (name, seed, world, options.score)
         for seed in range(options.seeds)
         for name in options.arms
         for world in range(WORLDS.get(name, 1))
@@ -153,22 +288,62 @@ def main():
     rows = [
         _row(name, [run for key, done in worlds.items() if key[0] in names for run in done])
         for name, names in (*((name, [name]) for name in options.arms), ("all", options.arms))
+        if names
     ]
-    keys = [(name, 0, way) for name in options.updated for way in WAYS]
+    updated = options.updated if "updates" in options.parts else []
+    keys = [(name, 0, way, options.score) for name in updated for way in WAYS]
     updates = kept.run(run_updates, keys, str)
-    further = [{"set": name, "updates": way} | shares for (name, _, way), shares in updates.items()]
-    titled = {"Updates one after another": further} if further else None
+    further = [
+        {"set": name, "updates": way} | shares for (name, _, way, _), shares in updates.items()
+    ]
+    titled = {"Updates one after another": further} if further else {}
+    wanted = options.regimes if "regimes" in options.parts else []
+    keys = [(name, seed, options.score) for seed in range(options.seeds) for name in wanted]
+    in_turn = kept.run(updates_in_turn, keys, _stops)
+    if in_turn:
+        titled["Regimes that come for real"] = _rows_of_regimes(in_turn)
     figures = [
         {"world": key, "reasons": verdict(run).reasons} | run
         for key, done in worlds.items()
         for run in done
     ]
+    rows = rows or titled.pop(next(iter(titled)))
     report("gate", rows, options.output, titled, figures=figures)
 
 
 def verdict(run):
     """Return the gate's verdict on a candidate's stored evidence."""
     return gate(msgspec.convert(run["evidence"], Evidence))
+
+
+def _stops(updates):
+    return "; ".join(reason for update in updates for reason in update["reasons"]) or "none stopped"
+
+
+def _group(name):
+    """Return the name of the row of a set: OddBench's odd and even tables are one row each."""
+    if not name.startswith("OddBench"):
+        return name
+    return "OddBench, odd" if int(name.split()[1]) % 2 else "OddBench, even"
+
+
+def _rows_of_regimes(in_turn):
+    rows, groups = [], dict.fromkeys(_group(name) for name, *_ in in_turn)
+    for group in (*groups, "all"):
+        own = [u for key, done in in_turn.items() if group in {_group(key[0]), "all"} for u in done]
+        why = Counter(reason.split(":")[0] for u in own for reason in u["reasons"])
+        rows.append({
+            "set": group,
+            "stopped": f"{sum(bool(u['reasons']) for u in own)} of {len(own)}",
+            **{
+                title: "{:.3f} to {:.3f}".format(*np.mean([u[key] for u in own], axis=0))
+                for title, key in (("AUROC", "auroc"), ("5-NN", "5-NN"))
+            },
+            "held %": float(100 * np.mean([u["held"] for u in own])),
+            "held back %": float(100 * np.mean([u["back"] for u in own])),
+            "why": ", ".join(f"{n} {reason}" for reason, n in why.items()),
+        })  # fmt: skip
+    return rows
 
 
 def _rejected(candidates):

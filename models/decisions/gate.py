@@ -8,6 +8,7 @@ from models.decisions.admission import ALPHA
 from models.decisions.shadow_result import ShadowResult
 from models.parts.lineage import (
     Anchored,
+    Both,
     Evidence,
     Figures,
     Labelled,
@@ -20,11 +21,10 @@ from models.parts.lineage import (
 # hundred normals, differ by up to three points. A candidate that forgot differs by tens of points.
 TOLERANCE = 0.05
 # How much lower each figure on synthetic anomalies may be than the champion's (BELOW_CHAMPION) and
-# than the anchor's (BELOW_ANCHOR). In benchmarks/gate.py sound candidates lose at most four points.
-# A candidate that forgot or learned noise loses more than BELOW_CHAMPION in at least one figure. A
-# second regime on top of a hundred vectors costs up to six points of `found`; noise costs seven or
-# more.
-BELOW_CHAMPION = {"auroc": 0.03, "apart": 0.05, "found": 0.07}
+# than the anchor's (BELOW_ANCHOR). In benchmarks/gate.py real regimes cost at most 3 points of
+# `auroc` and 6 of `apart`, and nearly always less than 6 of `found`. A candidate that forgot loses
+# 6 points of `auroc` or more.
+BELOW_CHAMPION = {"auroc": 0.035, "apart": 0.07, "found": 0.07}
 BELOW_ANCHOR = {"auroc": 0.10, "apart": 0.20, "found": 0.25}
 # The next two bounds are for drift in small steps, which shows first in these two figures. On
 # normals drawn from the anchor, the candidate's alarm rate may be higher than the anchor's by
@@ -41,13 +41,13 @@ FEWEST_LABELLED = 5
 
 _FIGURES = {
     "auroc": "their AUROC against old normals",
-    "apart": "the share of them that scores above 99 % of old normals",
+    "apart": "the share of them that scores above 95 % of old normals",
     "found": "the share of them with p <= 5 %",
 }
 _CAUSES = {
     "auroc": "",
     "apart": "; it forgot some of the old normals",
-    "found": "; its threshold rose, which noise or anomalies in the training data cause",
+    "found": "; its threshold rose: the new rows are noise, anomalies or widely scattered normals",
 }
 
 
@@ -65,9 +65,10 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
     each of these reasons:
 
     - It alarms more often than the champion, by more than TOLERANCE, on `new` normals (those of
-      the experience that it was not trained on), on `old` normals (drawn from the champion's
-      generator or taken from the calibration), on vectors labelled normal, or on live traffic. Live
-      traffic counts once as many rows were seen as were asked for.
+      the experience that it was not trained on), on `old` normals (drawn like the champion's or
+      taken from the calibration; the tolerance is the champion's rate if that is higher), on
+      vectors labelled normal, or on live traffic. Live traffic counts once as many rows were seen
+      as were asked for.
     - More than MOST_UNLEARNED of the new normals still have p <= 0.01 under it.
     - It separates synthetic anomalies worse than the champion by more than BELOW_CHAMPION, or worse
       than the anchor by more than BELOW_ANCHOR.
@@ -94,7 +95,7 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
     reasons = [
         *_alarms_more("new normals", new.candidate, new.champion),
         *_not_learned(evidence.unlearned),
-        *(_alarms_more("old normals", old.candidate, old.champion) if old else ()),
+        *(_alarms_more_on_old(old) if old else ()),
         *_alarms_more_on_traffic(shadow),
         *_alarms_more_on_labelled(evidence.labelled),
         *_alarms_on_learned(evidence.vouched),
@@ -113,12 +114,21 @@ def _not_finite(evidence_fields: Mapping[str, object], path: str = "") -> Iterat
             yield f"{path}{name}"
 
 
-def _alarms_more(rows: str, candidate: float | None, champion: float | None) -> Iterator[str]:
-    if candidate is not None and champion is not None and candidate > champion + TOLERANCE:
+def _alarms_more(
+    rows: str, candidate: float | None, champion: float | None, tolerance: float = TOLERANCE
+) -> Iterator[str]:
+    if candidate is not None and champion is not None and candidate > champion + tolerance:
         yield (
             f"{rows}: the candidate alarms on {_percent(candidate)}, the champion on "
-            f"{_percent(champion)} (tolerance {100 * TOLERANCE:.1f} points)"
+            f"{_percent(champion)} (tolerance {100 * tolerance:.1f} points)"
         )
+
+
+def _alarms_more_on_old(old: Both) -> Iterator[str]:
+    # If the champion alarms on a fifth of the vectors, they stand in poorly for its old normals: so
+    # many lie near its threshold that a sound candidate may alarm on another fifth.
+    tolerance = max(TOLERANCE, old.champion)
+    yield from _alarms_more("old normals", old.candidate, old.champion, tolerance)
 
 
 def _not_learned(share: float | None) -> Iterator[str]:
