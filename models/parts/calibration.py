@@ -24,7 +24,7 @@ CAPACITY = 20_000  # the most scores kept: the 1 % quantile then has a standard 
 FLOOR = 1e-300  # the least p-value: its logarithm is finite
 LARGEST = float(np.finfo(np.float32).max)
 COMMON = 0.02  # equal scores with at least this share of all are a common value, not copies
-FEWEST_FOR_TAIL = 100  # with fewer scores, the largest tenth has too few to fit a tail: under ten
+FEWEST_FOR_TAIL = 100  # a tail is fitted to the largest tenth, which must have ten scores
 
 
 Support = Literal["exact", "extrapolated", "insufficient"]
@@ -132,12 +132,13 @@ class Calibration:
     def false_alarm_rate(self, threshold: float, confidence: float = 0.95) -> FalseAlarmRate:
         """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
 
-        Clopper & Pearson, 1934: with k of n calibration scores at or above it, the interval ends at
-        the rates under which k or more, and k or fewer, have the chance (1 - confidence) / 2. The
-        interval is exact if the scores are independent draws from the future distribution. Equal
-        scores count as copies, unless they make up the share COMMON of all: then they belong to a
-        value that recurs. Copies reduce the effective number of scores (Kish, 1965). For the lower
-        end copies count as no alarms, because a learned copy that arrives again may well not alarm.
+        Clopper & Pearson, 1934: k of n calibration scores lie at or above the threshold. At the
+        lower end of the interval, k or more have the chance (1 - confidence) / 2; at the upper end,
+        k or fewer have it. The interval is exact if the scores are independent draws from the
+        future distribution. Equal scores count as copies, unless they make up the share COMMON of
+        all: then they belong to a value that recurs. Copies reduce the effective number of scores
+        (Kish, 1965). For the lower end copies count as no alarms, because a learned copy that
+        arrives again may well not alarm.
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - confidence) / 2.0

@@ -34,15 +34,16 @@ def resembling(
 ) -> NDArray[np.int64]:
     """Return the indices (n,) of generated vectors, drawn anew so that they score like real ones.
 
-    In `parts` (p, n) are the scores of n generated vectors by the parts of a score, and in `tables`
-    the calibration scores of each part. A vector is drawn the more often, the rarer its scores are
-    among the generated vectors compared with the calibration scores. The weights come from raking
-    (Deming & Stephan, 1940): they are multiplied, part by part and again, until each part's scores
-    have the same shares between the p-values `LEVELS`. Generated vectors with shares of their own
-    change differently from real ones with the same score.
+    `parts` (p, n) are the scores of n generated vectors by the parts of a score, and `tables` the
+    calibration scores of each part. A vector is drawn more often if its scores are rarer among the
+    generated vectors than among the calibration scores. The weights come from raking (Deming &
+    Stephan, 1940): in ROUNDS rounds they are multiplied, part by part, so that each part's scores
+    get the same shares between the p-values `LEVELS`. Without raking, generated vectors change
+    differently from real vectors with the same score.
     """
     groups, wanted = [], []
-    for own, table in zip(parts, tables, strict=False):  # an earlier version has a part less
+    # A version of an earlier release may have one table fewer.
+    for own, table in zip(parts, tables, strict=False):
         edges = np.quantile(table, 1.0 - LEVELS)
         groups.append(edges.searchsorted(own, "right"))
         counts = np.bincount(edges.searchsorted(table, "right"), minlength=len(LEVELS) + 1)
@@ -63,10 +64,10 @@ def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
     """Return the scores that the old normals would have under the new version, ascending (n,).
 
     The old normals are no longer held. Generated vectors score lower than real ones under every
-    version, so their scores cannot be used directly. Their changes of score can: a real old normal
-    with score s is assumed to change as the generated vectors with scores near s changed. (Moving
-    the scores quantile by quantile holds the false-alarm rate only if the order of the scores is
-    kept. On small tabular sets it let twice as many false alarms through.)
+    version, so only their changes of score are used: a real old normal with score s is assumed to
+    change as the generated vectors with scores near s changed. Moving the scores quantile by
+    quantile would hold the false-alarm rate only if the order of the scores were kept; on small
+    tabular sets it let twice as many false alarms through.
 
     Parameters
     ----------

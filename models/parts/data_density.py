@@ -211,7 +211,7 @@ class DataDensity:
 
 
 def _most_gaussians(k: int) -> int:
-    """Return how many Gaussians over k dimensions there are at the most."""
+    """Return the most Gaussians over k dimensions."""
     return max(1, min(MODES, NUMBERS // k**2))
 
 

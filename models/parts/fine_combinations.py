@@ -7,7 +7,7 @@ of their own, each divided by its own deviation.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from models.arrays import Array
 from models.parts.marginals import REACH
 
-FINE = 0.1  # a combination is fine below this deviation; the features have deviation 1
+FINE = 0.1  # a combination of features with deviation 1 is fine if its deviation is below this
 MOST = 8  # the most combinations, the finest first
 LEAST = 1e-3  # the least deviation of a combination: smaller ones count as this one
 STILL = 0.01  # a feature with a smaller deviation is in no combination
@@ -43,9 +43,10 @@ class FineCombinations:
     def fit(
         cls, x: Array, *, enough: int = ROWS_A_FEATURE, among: NDArray[np.bool_] | None = None
     ) -> Self | None:
-        """Fit to scaled vectors x (n, d); None if nothing is fine or too few rows are distinct.
+        """Fit to scaled vectors x (n, d); None if nothing is fine.
 
-        The combinations are the last principal directions of the features, or of those `among` them
+        It is also None with fewer than `enough` distinct rows for each feature. The combinations
+        are the last principal directions of the features, or of the features in the mask `among`
         (d,), each divided by its deviation. Constants, flags and features that hardly vary are left
         out.
         """
@@ -66,8 +67,8 @@ class FineCombinations:
         inward = np.zeros((m, d))
         unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
         inward[:, used] = (axes[:, :m] / spread[:, None] / unit).T
-        # Only features whose values rarely repeat may move, so that whole numbers stay whole. A
-        # combination that consists of other features does not move, rather than by rounding errors.
+        # Only features whose values rarely repeat may move, so that whole numbers stay whole. With
+        # `rcond`, a combination of other features alone is not moved by rounding errors.
         moving = inward * continuous(x)
         strongest = max(float(np.linalg.norm(moving, 2)), WEAKEST)
         outward = np.linalg.pinv(moving, rcond=WEAKEST / strongest).T
@@ -102,18 +103,14 @@ class FineCombinations:
 
     def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, each beginning with `prefix`."""
-        return {
-            prefix + "origin": self.origin,
-            prefix + "inward": self.inward,
-            prefix + "outward": self.outward,
-        }
+        return {prefix + f.name: getattr(self, f.name) for f in fields(self)}
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self | None:
         """Return the combinations that `to_tensors` wrote; None if there are none."""
         if prefix + "inward" not in tensors:
             return None
-        return cls(*(tensors[prefix + name] for name in ("origin", "inward", "outward")))
+        return cls(*(tensors[prefix + f.name] for f in fields(cls)))
 
 
 def continuous(x: Array) -> NDArray[np.bool_]:

@@ -9,8 +9,8 @@ import numpy as np
 from models.arrays import LOG_2PI, Array, Float64
 from models.categories import slot_slices
 
-# Log variances are clipped here: beyond it they only mean "certain" or "unknown", and exp() would
-# overflow.
+# Log variances are clipped to this range. Beyond its ends they mean only "certain" or "unknown",
+# and exp() would overflow.
 LOG_VARIANCE_RANGE = (-12.0, 6.0)
 # A Bernoulli likelihood cannot produce a value outside of [low, high]. Such a value costs half the
 # square of its distance from the range, in this unit. A brightness that varies by a tenth costs

@@ -14,10 +14,10 @@ from models.parts.marginals import REACH, Marginals
 
 LEAST = 1e-6  # a feature with a smaller deviation is constant
 # Smaller deviations in the view `shrunk` count as this one. A pixel that is dark in nearly all
-# pictures would otherwise outweigh the rest, and more so after each experience: drawn vectors
-# hardly ever have such a value, so that its deviation falls and old components grow wide.
+# pictures would otherwise outweigh the rest, and more so after each experience: it is bright in
+# hardly any drawn vector, so that its deviation falls and old components grow wide.
 FAINT = 0.1
-# For pictures all smaller deviations do: pixels, which lie between 0 and 1, keep their common unit.
+# The same bound for pictures: pixels, which lie between 0 and 1, keep their common unit.
 COMMON_UNIT = 1.0
 KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
 _FURTHEST = float(np.arcsinh(REACH))
@@ -27,10 +27,10 @@ _FURTHEST = float(np.arcsinh(REACH))
 class Views:
     """Two views of scaled vectors, and a density of each.
 
-    The view `shrunk` is asinh(x), which shrinks the tails, times `unit` (d,), which gives each
-    feature a deviation of 1, or less if the feature hardly varies. It shows gaps between modes. The
+    The view `shrunk` is asinh(x) times `unit` (d,), and shows gaps between modes. asinh shrinks the
+    tails. `unit` gives each feature a deviation of 1, or less if the feature hardly varies. The
     combinations `fine`, if any, are further features of that view. The view `normal` consists of
-    normal scores. It shows anomalies in the tail of a skewed feature. Its own combinations,
+    normal scores, and shows anomalies in the tail of a skewed feature. Its own combinations,
     `fine_normal`, are nearly constant ratios of features that span decades.
     """
 
@@ -104,32 +104,26 @@ class Views:
     def from_normal(self, scores: Float64) -> Array:
         """Return the scaled vectors (n, d) whose view `normal` is `scores` (n, d or more)."""
         d = len(self.unit)
-        own = scores[:, :d]
+        own: NDArray[Any] = scores[:, :d]
         if self.fine_normal is not None:
             wanted = np.sinh(np.clip(scores[:, d:], -_FURTHEST, _FURTHEST))
-            own = self.fine_normal.with_combinations(own.astype(np.float32), wanted).astype(
-                np.float64
-            )
-        return self.marginals.inverse(own).astype(np.float32)
+            own = self.fine_normal.with_combinations(own.astype(np.float32), wanted)
+        return self.marginals.inverse(own.astype(np.float64)).astype(np.float32)
 
     def to_shrunk(self, x: Array) -> Array:
         """Return the features of scaled vectors x (n, d) in the view `shrunk`, (n, d or more)."""
         return _to_shrunk(x, self.unit, self.fine)
 
     def refitted(self, x: Array) -> Self:
-        """Return these views fitted to similar scaled vectors x (n, d), in one step.
+        """Return these views fitted in one step to similar scaled vectors x (n, d).
 
-        The folds use it, because only a quarter of a fold's vectors differ from the first fit's.
+        A fold needs no more, because only a quarter of the vectors differ from those of these
+        views.
         """
         marginals = Marginals.fit(x)
-        return replace(
-            self,
-            shrunk=self.shrunk.refitted(self.to_shrunk(x)),
-            marginals=marginals,
-            normal=self.normal.refitted(
-                _with_fine(marginals(x).astype(np.float32), self.fine_normal)
-            ),
-        )
+        shrunk = self.shrunk.refitted(self.to_shrunk(x))
+        again = replace(self, shrunk=shrunk, marginals=marginals)
+        return replace(again, normal=self.normal.refitted(again.to_normal(x)))
 
     def misfits(self, x: Array) -> tuple[Float64, ...]:
         """Return how badly scaled vectors x (n, d) fit both views: five or six arrays (n,).
@@ -147,10 +141,7 @@ class Views:
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
     def distance(self, x: Array) -> Float64:
-        """Return the distance of scaled vectors x (n, d) from the nearest centre, (n,).
-
-        It is the third array of `misfits`.
-        """
+        """Return the third array of `misfits` alone."""
         return self.shrunk.log_density_and_distance(self.to_shrunk(x))[1]
 
     def misfits_of_one(self, x: Array) -> tuple[float, ...]:
@@ -180,12 +171,10 @@ class Views:
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n scaled vectors, (n, d), from the view `normal`."""
-        scores = self.normal.sample(n, rng)[:, : len(self.unit)]
+        scores: NDArray[Any] = self.normal.sample(n, rng)[:, : len(self.unit)]
         if self.fine_normal is not None:
-            scores = self.fine_normal.with_drawn_combinations(
-                scores.astype(np.float32), rng
-            ).astype(np.float64)
-        x = self.marginals.inverse(scores).astype(np.float32)
+            scores = self.fine_normal.with_drawn_combinations(scores.astype(np.float32), rng)
+        x = self.marginals.inverse(scores.astype(np.float64)).astype(np.float32)
         if self.fine is None:
             return x
         restored = self.fine.with_drawn_combinations(x, rng)
