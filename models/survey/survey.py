@@ -9,6 +9,7 @@ the previous version finds nearest.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,13 @@ class Survey(NamedTuple):
     regimes: tuple[KnownRegime, ...]
     advice: Advice
     last: int
+
+    def recorded(self, version: Version) -> Version:
+        """Return the version with these regimes in its lineage and its memory."""
+        version = version.with_lineage(
+            regimes=self.regimes, advice=self.advice, last_regime=self.last
+        )
+        return replace(version, memory={**version.memory, **self.tensors})
 
 
 class VersionRegimes(NamedTuple):

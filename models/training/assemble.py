@@ -40,24 +40,19 @@ LEAST_CALIBRATING = 0.1
 
 def assemble(trained: Trained) -> Version:
     """Return the version whose network is `networks[0]`, calibrated on held-out vectors."""
-    score = trained.config.score
+    score, policy = trained.config.score, trained.config.threshold
     if score == base_score(score):
         calibrated = _calibrate(trained)
-        return _with_false_incidents(calibrated.version, calibrated, trained)
-    plain = replace(trained.config, score=base_score(score))
-    value = plain.threshold.get("value")
-    if isinstance(value, int | float):  # the value is a -log p, not a plain score
-        plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
-    calibrated = _calibrate(replace(trained, config=plain))
-    return _with_false_incidents(_with_score_by_regime(calibrated, trained), calibrated, trained)
-
-
-def _with_false_incidents(
-    version: Version, calibrated: "_CalibratedVersion", trained: Trained
-) -> Version:
-    policy, previous = trained.config.threshold, trained.previous
+        version = calibrated.version
+    else:
+        plain = replace(trained.config, score=base_score(score))
+        value = plain.threshold.get("value")
+        if isinstance(value, int | float):  # the value is a -log p, not a plain score
+            plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
+        calibrated = _calibrate(replace(trained, config=plain))
+        version = _with_score_by_regime(calibrated, trained)
     return with_incidents_on_held_out(
-        version, previous, calibrated.rows, calibrated.held_out, policy
+        version, trained.previous, calibrated.rows, calibrated.held_out, policy
     )
 
 
@@ -83,7 +78,9 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     network, config = trained.networks[0], trained.config
     least = _least_calibrating(trained)
     share_old = min(past.learned / (past.learned + len(trained.x)), 1.0 - least)
-    generated = _draw_old(trained, rng)
+    generated = trained.x[:0]
+    if previous:  # vectors in place of the old normals, that no training step has seen
+        generated = like_old_normals(previous, config.score, GENERATED, rng)
     x, folds = _code_sample(trained, rng)
     latents = Mixture.fit(_sample_codes(network, x, rng), plan.seed)
     champion = _champion_under(previous, config, generated) if previous else None
@@ -113,18 +110,12 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         scoring=scoring,
     )
     x_new = trained.scaler.transform(trained.new)
-    evidence = alarm_evidence(version, champion, x_new, held_out, (before, after))
-    surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
-    version = replace(
-        version.with_lineage(
-            evidence=evidence,
-            regimes=surveyed.regimes,
-            advice=surveyed.advice,
-            last_regime=surveyed.last,
-            notes=tuple(notes.on_calibration(differs)),
-        ),
-        memory=trained.memory | surveyed.tensors,
+    version = version.with_lineage(
+        evidence=alarm_evidence(version, champion, x_new, held_out, (before, after)),
+        notes=tuple(notes.on_calibration(differs)),
     )
+    surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
+    version = surveyed.recorded(version)
     return _CalibratedVersion(version, rows, held_out, generated, before, after)
 
 
@@ -252,14 +243,6 @@ def _held_out_scores(
         )
     rows_of_networks, scores = zip(*scored, strict=True)
     return np.concatenate(rows_of_networks), np.concatenate(scores)
-
-
-def _draw_old(trained: Trained, rng: np.random.Generator) -> Array:
-    """Draw vectors in place of the old normals, scaled (g, d), that no training step has seen."""
-    previous = trained.previous
-    if previous is None:
-        return trained.x[:0]
-    return like_old_normals(previous, trained.config.score, GENERATED, rng)
 
 
 def _code_sample(trained: Trained, rng: np.random.Generator) -> tuple[Array, NDArray[np.int64]]:

@@ -151,14 +151,14 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
         [MahalanobisScore(regimes(folds != m).tied())(x[folds == m]) for m in range(FOLDS)]
     )
     generated, old = _carried_scores(previous, tied, rng)
-    learned = before + n
+    share_old = before / (before + n)
     version = Version(
         config=config,
         scaler=scaler,
         network=Identity.of(d, categories),
         latents=tied,
-        calibration=mixed(old, held_out, before / learned),
-        reference=reference_of(previous, new, before / learned),
+        calibration=mixed(old, held_out, share_old),
+        reference=reference_of(previous, new, share_old),
         kept=x[:0],
         lineage=lineage_of(
             previous,
@@ -171,17 +171,9 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
         ),
         memory={LABELS: np.array(whole.labels, np.int64)},
     )
-    evidence = _evidence(version, previous, x, held_out, old)
-    surveyed = survey_regimes(
-        version, previous, _version_regimes(version, previous, whole, x, generated), rng
-    )
-    version = version.with_lineage(
-        evidence=evidence,
-        regimes=surveyed.regimes,
-        advice=surveyed.advice,
-        last_regime=surveyed.last,
-    )
-    return replace(version, memory={**version.memory, **surveyed.tensors})
+    version = version.with_lineage(evidence=_evidence(version, previous, x, held_out, old))
+    assignment = _version_regimes(version, previous, whole, x, generated)
+    return survey_regimes(version, previous, assignment, rng).recorded(version)
 
 
 def _version_regimes(
