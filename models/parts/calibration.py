@@ -23,6 +23,7 @@ from models.parts.statistics import binomial_at_most
 CAPACITY = 20_000  # the most scores kept: the 1 % quantile then has a standard error of 0.07 points
 FLOOR = 1e-300  # the least p-value: its logarithm is finite
 LARGEST = float(np.finfo(np.float32).max)
+CONFIDENCE = 0.95  # of the interval of a false-alarm rate
 COMMON = 0.02  # equal scores with at least this share of all are a common value, not copies
 FEWEST_FOR_TAIL = 100  # a tail is fitted to the largest tenth, which must have ten scores
 
@@ -129,11 +130,11 @@ class Calibration:
         alpha = value if name == "fpr" else 1.0 - value
         return Threshold(self._smallest_score(alpha), alpha, self._support(alpha))
 
-    def false_alarm_rate(self, threshold: float, confidence: float = 0.95) -> FalseAlarmRate:
+    def false_alarm_rate(self, threshold: float) -> FalseAlarmRate:
         """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
 
         Clopper & Pearson, 1934: k of n calibration scores lie at or above the threshold. At the
-        lower end of the interval, k or more have the chance (1 - confidence) / 2; at the upper end,
+        lower end of the interval, k or more have the chance (1 - CONFIDENCE) / 2; at the upper end,
         k or fewer have it. The interval is exact if the scores are independent draws from the
         future distribution. Equal scores count as copies, unless they make up the share COMMON of
         all: then they belong to a value that recurs. Copies reduce the effective number of scores
@@ -141,7 +142,7 @@ class Calibration:
         arrives again may well not alarm.
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
-        tail = (1.0 - confidence) / 2.0
+        tail = (1.0 - CONFIDENCE) / 2.0
         counts = self._copies()
         n = max(1, round(self.n * self.n / int(counts.sum())))
         single = int((counts[self.n - k :] == 1).sum())

@@ -1,59 +1,19 @@
 """Calls a version's functions when it is loaded, to reject a version that fails later."""
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.config import Config, Policy
 from models.errors import ArtifactError
-from models.parts.calibration import LARGEST, Calibration, Threshold
-from models.parts.regimes import Regime
-from models.version.judgement import Attribution, Judgement
+from models.parts.calibration import LARGEST
 
 
-class ExercisedVersion(Protocol):
-    """The parts of a version that are exercised; see `models.version.version`."""
-
-    @property
-    def config(self) -> Config:
-        """The config with which it was made."""
-
-    @property
-    def calibration(self) -> Calibration:
-        """The calibration scores of normals."""
-
-    @property
-    def dimension(self) -> int:
-        """The number of features of a vector."""
-
-    @property
-    def regimes(self) -> Sequence[Regime]:
-        """The modes of normal behaviour."""
-
-    def threshold_for(self, policy: Policy) -> Threshold:
-        """Return the threshold by a policy."""
-
-    def judge(self, X: NDArray[Any]) -> Judgement:
-        """Judge the rows of X (n, d)."""
-
-    def explain(self, X: NDArray[Any], k: int) -> list[list[Attribution]]:
-        """Explain each row of X (n, d) by k columns."""
-
-    def sample(self, n: int, seed: int) -> Array:
-        """Draw n vectors (n, d) in the client's units."""
-
-    def nearest_regime(self, X: Array) -> NDArray[np.int64]:
-        """Return the number of the regime nearest to each row of X (n, d), (n,)."""
-
-
-def exercise(version: ExercisedVersion, golden: Array) -> None:
+def exercise(version: Any, golden: Array) -> None:
     """Call once everything that scoring, explaining, status, metrics and replay use.
 
-    Raises ArtifactError if a result is not finite for the golden vectors `golden` (n, d) or for the
-    largest possible values.
+    `version` is a `Version`, whose module imports this one. Raises ArtifactError if a result is not
+    finite for the golden vectors `golden` (n, d) or for the largest possible values.
     """
     widest = np.full((3, version.dimension), [[-LARGEST], [0.0], [LARGEST]], np.float32)
     X = np.concatenate([golden, widest])
