@@ -69,7 +69,7 @@ def stream(n, length, seed):
 
 
 def first_true(alarms):
-    """Return how many scores it took until `found` (n,) was true, or None."""
+    """Return how many scores it took until `alarms` (n,) was true, or None."""
     places = np.flatnonzero(alarms)
     return int(places[0]) + 1 if len(places) else None
 

@@ -226,7 +226,8 @@ class _Attempt:
         """Verify the artifact and apply the gate. Raises TrainingError if it is not intact."""
         trained = time.monotonic() - self._began
         try:
-            # Verified here, not by the trainer that made it. The loop must stay free for the lease.
+            # The worker verifies what the trainer made. A thread does it, so that the event loop
+            # can renew the lease.
             version = await asyncio.to_thread(
                 Version.from_bytes, artifact, max_bytes=self.tools.artifact_max_bytes
             )

@@ -204,7 +204,7 @@ def test_imports_are_rewritten_and_nothing_else(source: str, rewritten: str) -> 
 
 
 def test_a_name_that_the_rewriting_would_break_ends_the_build() -> None:
-    """A module that is used by its package's old name is refused, because that name is gone."""
+    """The build fails if code uses `models.vae` after `import models.vae`."""
     with pytest.raises(ValueError, match="line 2"):
         setup.rewritten("import models.vae\nmodels.vae.VAE\n", {"models", "models.vae"})
 

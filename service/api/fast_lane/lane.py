@@ -108,7 +108,7 @@ class Lane:
         return ScoreRequest(name, data[end:], content_type, accept, "", None, part)
 
     def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
-        """Cache the head of `data` if `data` is that head and the body of `request`, no more."""
+        """Cache the head of `data` if nothing but the body of `request` follows the head."""
         end = data.find(b"\r\n\r\n") + 4
         # If the rest is not the body, the parser found the end of the head at another place.
         if end > _LONGEST_HEAD or data[end:] != request.body:
@@ -130,7 +130,8 @@ class Lane:
         if len(named) != len(headers) or not _is_plain(url, named):
             return None
         host = named.get(b"host")
-        # Once a key exists, keys are required for good. So a cached head stays valid.
+        # Any host is accepted while keys are required. Once a key exists, keys are required for
+        # good. So a head that was cached with any host stays valid.
         if host is None or not (self._access.guarded or self._hosts.knows(host)):
             return None
         name = url[len(_BEFORE) : -len(_AFTER)].decode("latin-1")

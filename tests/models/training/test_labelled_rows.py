@@ -15,7 +15,7 @@ CONFIG = Config(model=Model(epochs=40))
 def test_labelled_rows_are_at_most_a_fifth_of_the_training(
     n: int, labelled: int, w_new: float
 ) -> None:
-    """Labelled rows are repeated up to a fifth of the training and half of the new rows."""
+    """All copies together are at most a fifth of the training, and at most half of the new rows."""
     times = 1 + labelled_rows.copies(n, labelled, w_new)
     share = labelled * times / (n + labelled * (times - 1))
     assert w_new * share <= max(0.2, w_new * labelled / n) + 1e-9

@@ -134,7 +134,7 @@ def test_a_check_with_an_unusable_certificate_names_its_setting(run, monkeypatch
 
 
 def test_a_closed_standard_input_is_no_traceback():
-    """A closed standard input, as under a service manager, is no traceback."""
+    """A closed standard input, as under a service manager, is reported without a traceback."""
     code = "import sys; sys.stdin = None; sys.argv = ['anamnesis', 'score', '-', '-d', 'pump', "
     code += "'--url', 'http://127.0.0.1:1']; from service.cli.__main__ import main; main()"
     ended = subprocess.run(
@@ -146,7 +146,7 @@ def test_a_closed_standard_input_is_no_traceback():
 
 
 def test_closed_standard_streams(tmp_path):
-    """Without standard streams, no file takes their numbers, and a log can be written."""
+    """If the standard streams are closed, no opened file gets a descriptor from 0 to 2."""
     code = """
 import sys
 from service.cli.__main__ import main
