@@ -9,6 +9,7 @@ from service.cli.blank_cells import BlankCells
 from service.cli.progress import ShownProgress
 from service.cli.scored_file import ScoredFile
 from service.cli.sheet import Rows, Sheet
+from service.cli.still_cells import StillCells
 from service.cli.table_files import BadTable
 from service.cli.targets import Targets
 from service.client import Refused
@@ -22,13 +23,15 @@ def judged_file(
 ) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
     """Yield the rows of the file that `write` lacks, as `judged` does, and make them durable.
 
-    The rows that it has are remembered as context. The caller adds each row that it gets. At the
-    end a person is told which columns were blank.
+    The rows that it has are remembered as context. The caller adds each row that it gets. A person
+    is told which columns stand still, and at the end which were blank.
     """
-    passed, blank = 0, BlankCells()
+    passed, blank, still = 0, BlankCells(), StillCells(targets.first.columns)
     for chunk in sheet.rows(targets.first.columns, gaps=targets.first.gaps):
         passed += len(chunk.X)
         blank.count(chunk)
+        for note in still.begun(chunk):
+            console.complain(note)
         if passed <= write.done:  # an earlier command that was cut short wrote these rows
             targets.remember(chunk)
             continue

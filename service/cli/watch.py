@@ -78,10 +78,11 @@ def _scored(target: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[
     from service.cli import score_result
     from service.cli.blank_cells import BlankCells
     from service.cli.judged_rows import WHY, located
+    from service.cli.still_cells import StillCells
 
-    blank = BlankCells()
+    blank, still = BlankCells(), StillCells(target.columns)
     for rows in sheet.rows(target.columns, gaps=target.gaps):
-        for note in blank.begun(rows):
+        for note in (*blank.begun(rows), *still.begun(rows)):
             console.complain(note)
         if rows.places[0] <= sheet.lines_before and not from_start:
             target.stream.remember(rows.X, rows.times, rows.sources)

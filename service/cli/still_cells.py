@@ -1,0 +1,87 @@
+"""Notices columns that stand still: a sensor that repeats one reading has probably failed."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.context import groups
+from service.cli.sheet import Rows
+
+_LEAST = 10  # equal readings that are news
+_TIMES = 3  # a run of equal readings is news if it is more than so many times as long as any before
+_ENDED = 100  # runs that must have ended before: earlier, nothing is known of a column
+_LIVELY = 60  # a column whose reading came so often in succession stands still now and then
+_FORGIVEN = 1  # runs that were news and do not count as usual; more of them are a habit
+
+_Counts = NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class _Source:
+    """The latest reading (d,) of one source, how often each column repeated it, and from where."""
+
+    reading: NDArray[Any]
+    lengths: _Counts
+    since: _Counts
+
+
+class StillCells:
+    """Follows the readings of a file, source by source. The rows come in the order of the file.
+
+    What is usual in a column is learned from all sources, since their sensors are alike. Only
+    numbers count, for a state may last, and a blank cell is no reading. `columns` are the names and
+    types of the d columns, None if all are numbers.
+    """
+
+    def __init__(self, columns: Sequence[tuple[str, str]] | None) -> None:
+        self._numbers = np.array([kind == "number" for _, kind in columns or ()], bool)
+        self._sources: dict[str, _Source] = {}
+        self._longest = self._ended = self._told = np.zeros(0, np.int64)  # (d,) each
+
+    def begun(self, rows: Rows) -> Iterator[str]:
+        """Take rows. Yield a sentence about each column that has begun to stand still."""
+        n, d = rows.X.shape
+        if not self._longest.size:
+            self._longest, self._ended, self._told = np.zeros((3, d), np.int64)
+            self._numbers = self._numbers if self._numbers.size else np.ones(d, bool)
+        names = rows.sources or ("",) * n
+        repeated = self._repeated(rows, names)
+        for i, name in enumerate(names):
+            source = self._sources[name]
+            over = ~repeated[i]
+            # A run that was news is not usual, unless such runs are a habit.
+            usual = (source.lengths < self._news_at()) | (self._told > _FORGIVEN)
+            self._longest = np.maximum(self._longest, np.where(over & usual, source.lengths, 0))
+            self._ended += over
+            source.lengths = np.where(over, 1, source.lengths + 1)
+            source.since = np.where(over, rows.places[i], source.since)
+            told = (source.lengths == self._news_at()) & (self._ended >= _ENDED)
+            for j in np.flatnonzero(told & (self._longest < _LIVELY)).tolist():
+                self._told[j] += 1
+                whose = f" of {name}" if name else ""
+                yield (
+                    f"{rows.file}, {rows.unit} {source.since[j]}: from here on {rows.columns[j]}"
+                    f"{whose} reads {rows.X[i, j]:.6g}, {source.lengths[j]} times so far; "
+                    f"before, a reading came at most {self._longest[j]} times in succession: has "
+                    "the sensor failed?"
+                )
+
+    def _news_at(self) -> _Counts:
+        """Return from which length on a run is news, (d,)."""
+        return np.maximum(_LEAST, _TIMES * self._longest + 1)
+
+    def _repeated(self, rows: Rows, names: tuple[str, ...]) -> NDArray[np.bool_]:
+        """Return which readings repeat the one before of their source, (n, d); keep the latest."""
+        repeated = np.zeros(rows.X.shape, bool)
+        for own in groups(names, len(names)):
+            X = rows.X[own]
+            source = self._sources.setdefault(
+                names[own[0]], _Source(X[0], *np.zeros((2, X.shape[1]), np.int64))
+            )
+            repeated[own] = np.concatenate([source.reading[None], X[:-1]]) == X
+            source.reading = X[-1]
+        repeated &= ~rows.blank & self._numbers
+        return repeated
