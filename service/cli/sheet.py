@@ -255,7 +255,7 @@ class Sheet:
             return None
         held = dict(wanted)
         words = () if self.guessed is None else dict(self.guessed.columns).items()
-        # `learn` leaves a column with too many words out. A shorter file may have few of them.
+        # `learn` left a column out if it had too many words. A shorter file may have few words.
         left_out = [name for name, kind in words if kind == "category" and name not in held]
         if left_out:
             self.notes += (f"the detector has no column {quoted(left_out)}: left out",)
@@ -281,7 +281,7 @@ class Sheet:
         return ""
 
     def _is_left_out(self, name: str) -> bool:
-        """Return whether `learn` leaves the column out; here fewer rows show a counter."""
+        """Return whether `learn` leaves the column out. Here ten steps show a counter."""
         if self.guessed is None or self.first is None:
             return False
         return name in self.guessed.dropped or counts(self.first, name, fewest=10)

@@ -27,7 +27,7 @@ from service.domain.cells import (
 )
 
 _CHUNK_CELLS = 2**20
-_NEAR = 100  # lines into a file: the first row of a table
+_NEAR = 100  # a table's first row is in one of so many first lines of the file
 CHUNK_ROWS = 5000
 # The first rows decide the types of the columns: they are many, but are held in memory.
 _FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
@@ -71,8 +71,8 @@ class Chunk:
 
     `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
     local time exists twice, because clocks were set back. It is None if there is no such row.
-    `sums` are the numbers of the last lines of the file that were left out, since they have a word
-    in place of a time, such as the mean of all rows.
+    `sums` are the numbers of the last lines of the file that were left out, because they have a
+    word in place of a time. Such a line may hold the mean of all rows.
     `units[name]` is the unit of a column's numbers, "" without one. All chunks of a file share
     `units`.
     """
@@ -280,7 +280,7 @@ class _Reader:
             yield replace(chunk, sums=[line for line, _ in some[end:]])
 
     def _before_sums(self, some: Sequence[tuple[int, list[str]]]) -> int:
-        """Return how many of the last rows of a file come before rows with a word as their time."""
+        """Return how many rows come before the last rows that have a word as their time."""
         end, time = len(some), self.roles.time
         while time and end > 1 and _is_word(self._time_of(some[end - 1][1])):
             end -= 1

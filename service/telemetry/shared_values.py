@@ -98,7 +98,7 @@ class Numbers:
                 yield name, value
 
     def copy(self) -> None:
-        """Copy the changes to the files. Raises OSError. After that the next call copies all."""
+        """Copy the changes to the files. Raises OSError; the next call then copies all numbers."""
         forgotten, changed = len(self._forgotten), self._rewrite
         values, intact = self.values.tobytes(), self._intact()
         if values == self._copied and intact and not changed:
