@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
-from service.domain.detector import Detector
 from service.pacing import pause
 from service.problems import StoreUnavailable, TooManyRequests
 from service.store.detectors import Detectors
@@ -82,11 +81,7 @@ class Changes:
                 except StoreUnavailable:
                     detectors = None  # keep the states of the last poll
                 if detectors is not None:
-                    self._known = {detector.name: _state_hash(detector) for detector in detectors}
+                    self._known = {detector.name: hash(repr(detector)) for detector in detectors}
                 now = time.monotonic()
                 self._next = now + pause(now - start, _SHARE, SECONDS / 2)
         return self._known
-
-
-def _state_hash(detector: Detector) -> int:
-    return hash(repr(detector))

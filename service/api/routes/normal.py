@@ -1,8 +1,7 @@
 """The route that takes normal batches."""
 
 import asyncio
-from collections.abc import Callable
-from typing import TypeVar
+from functools import partial
 
 from fastapi import APIRouter, Request, Response
 
@@ -21,8 +20,6 @@ from service.scoring.request import parse_query
 from service.scoring.request_rows import normal_rows, not_learned
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
-
-T = TypeVar("T")
 
 
 @router.post(
@@ -61,9 +58,8 @@ async def normal(request: Request, name: Name) -> Response:
     config = await app.ingest.config(name)
     body = await request.body()
     at_once = fits_inline(kind, len(body), inline_bounds(config.dimension or 1))
-    rows = await _inline_or_not(
-        at_once, lambda: normal_rows(kind, body, config, roles, config.rules)
-    )
+    read = partial(normal_rows, kind, body, config, roles, config.rules)
+    rows = read() if at_once else await asyncio.to_thread(read)
     X, settings = rows.model.X, app.settings
     if X.nbytes > settings.buffer_max_bytes or len(X) > settings.buffer_max_vectors:
         raise TooLarge("The batch is larger than the buffer. Send it in parts.")
@@ -71,7 +67,3 @@ async def normal(request: Request, name: Name) -> Response:
     rows = rows._replace(vouched=flag(request, "vouch") or rows.vouched, trace=trace)
     stored = await app.ingest.store(name, rows, key, sender=caller(request).id)
     return answer(stored.to_dict() | not_learned(rows.model), 202)
-
-
-async def _inline_or_not(at_once: bool, work: Callable[[], T]) -> T:
-    return work() if at_once else await asyncio.to_thread(work)

@@ -75,7 +75,10 @@ def run(output: Path, url: str | None, seed: int, *, keep: bool, key: str | None
     with contextlib.ExitStack() as stack:
         folder = None
         if url is None:
-            folder = output / "data" if keep else _temporary(stack)
+            folder = output / "data"
+            if not keep:
+                temporary = tempfile.TemporaryDirectory(prefix="anamnesis-demo-")
+                folder = Path(stack.enter_context(temporary))
             url = stack.enter_context(own_service.running(folder, keep=keep))
         client = stack.enter_context(console.client(url, key))
         screen.print(
@@ -89,10 +92,6 @@ def run(output: Path, url: str | None, seed: int, *, keep: bool, key: str | None
         screen.print(f"took {time.monotonic() - start:.0f} s")
         if keep and folder is not None:
             screen.print(own_service.how_to_use(url, folder))
-
-
-def _temporary(stack: contextlib.ExitStack) -> Path:
-    return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anamnesis-demo-")))
 
 
 def _learn_all(client: Client, digits: Digits, seed: int) -> Iterator[Row]:
