@@ -208,7 +208,8 @@ class RequestReader(HttpToolsProtocol):
         if self._authorization is not None:
             super().on_header(b"authorization", self._authorization)
         if self.parser.get_http_version() == "1.0":
-            self.expect_100_continue = False  # such a client would take 100 for its answer
+            # HTTP/1.0 has no status 100, so the client would take it for the answer.
+            self.expect_100_continue = False
         super().on_headers_complete()
         if self.draining:
             self.cycle.keep_alive = False

@@ -17,8 +17,8 @@ from service.api.fast_lane import connection, request_reader
 
 # Attributes of one connection that uvicorn makes, and its methods that are called or replaced.
 CONNECTION = {
-    "connections", "cycle", "flow", "headers", "loop", "parser", "pipeline", "server_state",
-    "transport",
+    "connections", "cycle", "expect_100_continue", "flow", "headers", "loop", "parser", "pipeline",
+    "server_state", "transport",
 }  # fmt: skip
 METHODS = {
     "_start_asgi_task", "connection_lost", "connection_made", "data_received", "eof_received",
