@@ -1,17 +1,18 @@
 """Chooses the likelihood if the config says `auto`."""
 
-import math
-
 import numpy as np
+from numpy.typing import NDArray
 
-from models.arrays import Array
+from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.scaler import Scaler
 from models.training.prepared import PreparedExperience
 
 LOOKED_AT = 2_000  # the most vectors used to choose the likelihood
-# in all image sets tried, neighbours are at least this many times as alike as other columns
-ALIKE = 1.5
+# In all image sets tried, neighbours below are at least this many times as alike as other columns,
+# and neighbours beside this many times.
+ALIKE, ALIKE_BESIDE = 1.5, 0.5
+LEAST_SIDE = 8  # pixels: with fewer columns, groups of metrics would look like pictures
 
 
 def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[str, Scaler]:
@@ -27,41 +28,51 @@ def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[st
 def likelihood_of(X: Array, config: Config) -> str:
     """Return the configured likelihood; for `auto`, Bernoulli if the vectors look like images.
 
-    Intensities of images share one scale; many of them lie at its floor and many at its top, and
-    neighbours are alike. Ratings and percentages do not look like that.
+    Intensities of images share one scale, in any unit; many of them lie at one end of it, most
+    pixels come near the other end, and neighbours are alike. Ratings and percentages do not look
+    like that.
     """
     asked = config.network_choices.likelihood
     if asked != "auto":
         return asked
-    if config.words:
+    if config.words or X.shape[1] < LEAST_SIDE**2:
         return "gaussian"
     low, high = float(X.min()), float(X.max())
-    lit = X[:, X.max(axis=0) > low]  # columns that are not always dark
-    between = ((lit > low) & (lit < high)).mean(axis=0)
-    # One-hot columns reach the top too, but have no values in between.
-    shaded = (lit.max(axis=0) >= 0.9 * high) & (between > 0.05) if lit.size else np.zeros(1)
-    image = X.shape[1] >= 16 and low == 0.0 and np.mean(low >= X) > 0.1 and shaded.mean() > 0.3
+    lowest, highest = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
+    darkest, brightest = np.mean(low >= X), np.mean(high <= X)
+    # Drawings are bright on a dark ground, or reversed.
+    away = highest - low if darkest >= brightest else high - lowest
+    lit = away[away > 0.0]  # of the columns that are not always as the ground
+    reach = np.mean(lit >= 0.75 * (high - low)) if lit.size else 0.0
+    image = max(darkest, brightest) > 0.1 and reach > 0.3
     return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
 
 
 def _neighbours_alike(X: Array) -> bool:
-    """Return whether neighbouring columns of X (n, d) are more alike than other columns.
+    """Return whether neighbours of X (n, d), beside and below, are more alike than other columns.
 
-    It compares median absolute correlations. Among neighbouring pixels the median is at least three
-    times as high; if the order of the columns has no meaning, it is the same. If the columns may
-    form a square, the neighbours below count too, because two classes of pictures alone make many
-    pixels alike.
+    It compares the median correlation of neighbours with the median absolute correlation of others.
+    Metrics of a server often have neighbours beside them that are alike, but rarely below. Columns
+    that stand for the values of one category exclude each other, so their correlation is negative.
+    The width of the pictures is not known, so every divisor of d is tried.
     """
     z = X - X.mean(axis=0, dtype=np.float64)
     deviation = np.sqrt(np.square(z).mean(axis=0))
     lit = deviation > 0.0
     z[:, lit] /= deviation[lit]
     columns = np.random.default_rng(0).permutation(np.flatnonzero(lit))
-    side = math.isqrt(X.shape[1])
-    steps = (1, side) if side * side == X.shape[1] else (1,)
-    near = [(a, a + step) for step in steps for a in np.flatnonzero(lit[:-step] & lit[step:])]
-    alike, others = (
-        np.median(np.abs((z[:, a] * z[:, b]).mean(axis=0))) if len(a) else 0.0
-        for a, b in (np.array(near, int).reshape(-1, 2).T, (columns[:-1], columns[1:]))
-    )
-    return bool(alike > ALIKE * others)
+    others = np.abs(_correlations(z, columns[:-1], columns[1:]))
+
+    def times(step: int) -> float:
+        """Return how many times as alike as others are the columns that lie `step` apart."""
+        near = np.flatnonzero(lit[:-step] & lit[step:])
+        return float(np.median(_correlations(z, near, near + step)) / max(np.median(others), 1e-9))
+
+    d, beside = X.shape[1], times(1)
+    below = max((times(w) for w in range(LEAST_SIDE, d // LEAST_SIDE + 1) if d % w == 0), default=0)
+    return below > ALIKE and beside > ALIKE_BESIDE
+
+
+def _correlations(z: Array, a: NDArray[np.intp], b: NDArray[np.intp]) -> Float64:
+    """Return the correlations of the columns a (m,) of z (n, d) with the columns b; 0 for none."""
+    return (z[:, a] * z[:, b]).mean(axis=0) if len(a) else np.zeros(1)

@@ -1,8 +1,10 @@
+from collections.abc import Callable
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import zoom
 from sklearn.metrics import roc_auc_score
 
 from models import Config, Model, Replay, TrainingError, VectorError, Version, learn, train
@@ -10,6 +12,7 @@ from models.arrays import Array
 from models.parts.network import Shape
 from models.strategies.past import past_of
 from models.training.batches import batches
+from models.training.likelihood import likelihood_of
 from models.training.mixing import best_weight
 from models.training.plan import plan
 from models.vae.vae import VAE
@@ -137,6 +140,45 @@ def test_defaults_hold_the_rate_on_other_data(blob: Array, spoil) -> None:
     judged = version.judge(X[half:])
     assert np.isfinite(judged.scores).all()
     assert judged.is_anomaly.mean() < 0.15
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: x,
+        lambda x: 255.0 * x,
+        lambda x: 255.0 - 255.0 * x,
+        lambda x: (x - x.mean()) / x.std(),
+        lambda x: x > 0.5,
+        lambda x: x <= 0.5,
+    ],
+    ids=["as they are", "bytes", "inverted", "standardised", "binary", "inverted binary"],
+)
+@pytest.mark.parametrize("digit", range(10))
+def test_pictures_are_known_in_any_unit(
+    digits: dict[int, Array], digit: int, form: Callable[[Array], Array]
+) -> None:
+    """One digit's pictures are told from other vectors, whatever the unit of their pixels."""
+    pictures = zoom(digits[digit][:40].reshape(40, 8, 8), (1, 2, 2), order=1)  # 16 x 16 pixels
+    x = form(pictures.reshape(40, 256) / 16.0).astype(np.float32)
+    assert likelihood_of(x, Config()) == "bernoulli"
+    shuffled = x[:, np.random.default_rng(0).permutation(x.shape[1])]
+    assert likelihood_of(shuffled, Config()) == "gaussian"
+
+
+def test_metrics_in_groups_are_no_pictures() -> None:
+    """Metrics between 0 and 1, often 0, may be like those beside them, but not like those below."""
+    rng = np.random.default_rng(0)
+    groups = np.repeat(rng.normal(size=(500, 9)), 8, axis=1)
+    x = np.clip(0.4 * groups + 0.1 * rng.normal(size=(500, 72)), 0.0, 1.0).astype(np.float32)
+    assert likelihood_of(x, Config()) == "gaussian"
+
+
+def test_the_columns_of_a_category_are_no_pictures() -> None:
+    """Ones and zeros for the values of a category have neighbours, but these exclude each other."""
+    values = np.random.default_rng(0).integers(20, size=(400, 3))
+    x = (values[:, :, None] == np.arange(20)).reshape(400, 60).astype(np.float32)
+    assert likelihood_of(x, Config()) == "gaussian"
 
 
 @pytest.mark.parametrize("scale", [1.0, 255.0])
