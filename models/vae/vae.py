@@ -107,12 +107,15 @@ class VAE(nn.Module):
             nats = nats - (x[..., own] * log).sum(-1)
         return nats
 
-    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Return the negative ELBO of each row, (M, n), for x (M, n, d), noise (M, n, k)."""
+    def forward(self, x: Tensor, noise: Tensor, beta: float = 1.0) -> Tensor:
+        """Return the negative ELBO of each row, (M, n), for x (M, n, d), noise (M, n, k).
+
+        `beta` scales the KL term; it is below 1 only while a first training warms up.
+        """
         mean, log_variance = self.encode(x)
         z = mean + (0.5 * log_variance).exp() * noise  # (M, n, k)
         kl = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance).sum(-1)
-        return self.negative_log_likelihood(x, self.decoder(z)) + kl
+        return self.negative_log_likelihood(x, self.decoder(z)) + beta * kl
 
     def load(self, network: Network) -> None:
         """Set each of the M networks to one trained network's weights."""
