@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import Config, Model, VectorError, train
+from models import Config, Model, VectorError, Version, train
 from models.training import labelled_rows
 
 CONFIG = Config(model=Model(epochs=40))
@@ -23,40 +23,56 @@ def test_labelled_rows_are_at_most_a_fifth_of_the_training(
     assert share > 2 * labelled / n or times == 1
 
 
-def test_two_labelled_rows_stop_alarming() -> None:
-    """Two labelled rows far away stop alarming; rows far away elsewhere still alarm."""
-    rng = np.random.default_rng(0)
-    normals = rng.normal(size=(1500, 4)).astype(np.float32)
-    normals[:, 1] = normals[:, 0] + 0.1 * normals[:, 1]
-    first = train(None, normals[:1000], CONFIG)
-    odd = np.array([[6.0, 6.2, -5.0, 5.0], [6.3, 6.0, -5.2, 4.8]], np.float32)
-    assert first.is_anomaly(odd).all()
-    new = np.concatenate([normals[1000:], odd])
-    vouched = np.arange(len(new)) >= len(normals) - 1000
-    taught = train(first, new, CONFIG, vouched=vouched)
-    assert not taught.is_anomaly(odd).any()
-    elsewhere = odd * np.array([1.0, -1.0, -1.0, -1.0], np.float32)
-    assert taught.is_anomaly(elsewhere).all()
-    assert taught.is_anomaly(rng.normal(size=(2000, 4)) * [1, 0, 1, 1] + 0.0).mean() < 1.0
-    held_out = rng.normal(size=(2000, 4)).astype(np.float32)
-    held_out[:, 1] = held_out[:, 0] + 0.1 * held_out[:, 1]
-    assert taught.is_anomaly(held_out).mean() < 0.03
-    alone = train(first, odd, CONFIG, vouched=np.ones(2, bool))
-    assert not alone.is_anomaly(odd).any()
-    assert alone.is_anomaly(elsewhere).all()
-    assert alone.is_anomaly(held_out).mean() < 0.03
-    assert (alone.lineage.n_new, alone.lineage.learned) == (2, 1002)
-    many = (odd[0] + 0.1 * rng.normal(size=(58, 4))).astype(np.float32)
-    dismissed = train(first, many, CONFIG, vouched=np.ones(58, bool))
-    assert not dismissed.is_anomaly(many).any()
-    assert dismissed.is_anomaly(elsewhere).all()
-    assert dismissed.lineage.learned == 1058
-    regime = (odd[0] + 0.3 * rng.normal(size=(400, 4))).astype(np.float32)
+ODD = np.array([[6.0, 6.2, -5.0, 5.0], [6.3, 6.0, -5.2, 4.8]], np.float32)
+ELSEWHERE = ODD * np.array([1.0, -1.0, -1.0, -1.0], np.float32)
+
+
+def normals(n: int, seed: int) -> np.ndarray:
+    """Return normals (n, 4) whose first two features are nearly equal."""
+    rows = np.random.default_rng(seed).normal(size=(n, 4)).astype(np.float32)
+    rows[:, 1] = rows[:, 0] + 0.1 * rows[:, 1]
+    return rows
+
+
+@pytest.fixture(scope="module")
+def first() -> Version:
+    """Return a version that has learned 1,000 normals and alarms on the rows ODD."""
+    version = train(None, normals(1000, 0), CONFIG)
+    assert version.is_anomaly(ODD).all()
+    return version
+
+
+def test_two_labelled_rows_among_others_stop_alarming(first: Version) -> None:
+    """Two labelled rows among 500 others stop alarming; rows far away elsewhere still alarm."""
+    taught = train(
+        first, np.concatenate([normals(500, 1), ODD]), CONFIG, vouched=np.arange(502) >= 500
+    )
+    assert not taught.is_anomaly(ODD).any()
+    assert taught.is_anomaly(ELSEWHERE).all()
+    assert taught.is_anomaly(normals(2000, 2)).mean() < 0.03
+
+
+def test_labelled_rows_alone_are_enough(first: Version) -> None:
+    """Two labelled rows, or 58, are learned without other rows; without labels two are refused."""
+    rng = np.random.default_rng(3)
+    many = (ODD[0] + 0.1 * rng.normal(size=(58, 4))).astype(np.float32)
+    for rows in (ODD, many):
+        taught = train(first, rows, CONFIG, vouched=np.ones(len(rows), bool))
+        assert not taught.is_anomaly(rows).any()
+        assert taught.is_anomaly(ELSEWHERE).all()
+        assert taught.is_anomaly(normals(2000, 2)).mean() < 0.03
+        assert (taught.lineage.n_new, taught.lineage.learned) == (len(rows), 1000 + len(rows))
+    with pytest.raises(VectorError, match="a training needs 32"):
+        train(first, ODD, CONFIG)
+
+
+def test_a_labelled_regime_is_learned_like_any_other(first: Version) -> None:
+    """Of 400 labelled rows of a regime few alarm, and no more of the other normals than before."""
+    rng = np.random.default_rng(4)
+    regime = (ODD[0] + 0.3 * rng.normal(size=(400, 4))).astype(np.float32)
     taught = train(first, regime, CONFIG, vouched=np.ones(400, bool))
     assert taught.is_anomaly(regime).mean() < 0.05
-    assert taught.is_anomaly(held_out).mean() < 0.03
-    with pytest.raises(VectorError, match="a training needs 32"):
-        train(first, odd, CONFIG)
+    assert taught.is_anomaly(normals(2000, 2)).mean() < 0.03
 
 
 def test_without_labels_nothing_changes() -> None:
