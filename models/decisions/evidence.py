@@ -103,7 +103,8 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
     Many rows of a regime that comes for real are unusual to the champion, even if few of them
     alarm. If a regime moves in small steps, the champion has learned the step before, so the rows
     are usual. Unexplained rows are therefore those on which the anchor alarms and which are usual
-    to the champion. Each counts less, the more of its regime was unusual when it came.
+    to the champion. The larger the share of a row's regime that was unusual when the regime came,
+    the less the row counts.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
     by_anchor, by_champion = _p_values(anchor, new), _p_values(champion, new)
@@ -128,8 +129,8 @@ def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
 
     - `auroc`: the AUROC of normals against anomalies of both kinds.
     - `apart`: the share of `astray` anomalies that score above 95 % of the normals. It falls if a
-      version has forgotten which values occur together in old normals. (A higher share of the
-      normals would compare with the poorest of the drawn ones.)
+      version has forgotten which values occur together in old normals. The highest 1 % of the
+      normals would be the poorest of the drawn vectors, so they are no measure.
     - `found`: the share of `astray` anomalies with p <= FOUND. It falls if the calibration contains
       anomalies or noise.
     """
