@@ -156,7 +156,7 @@ def _has_repeated_field(body: bytes) -> bool:
     """Return whether an object in the JSON `body` has a field twice.
 
     Parsers keep the last of them in silence, so a part of a config or a decision would be lost.
-    What is no JSON is False: the parser of the body reports it.
+    Returns False for a body that is not JSON: its parser reports that.
     """
     try:
         json.loads(body, object_pairs_hook=_refuse_repeated)

@@ -23,8 +23,8 @@ def judged_file(
 ) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
     """Yield the rows of the file that `write` lacks, as `judged` does, and make them durable.
 
-    The rows that it has are remembered as context. The caller adds each row that it gets. A person
-    is told which columns stand still, and at the end which were blank.
+    The rows that `write` has are remembered as context. The caller adds each row that it gets. A
+    person is told which columns stand still, and at the end which were blank.
     """
     passed, blank, still = 0, BlankCells(), StillCells(targets.first.columns)
     for chunk in sheet.rows(targets.first.columns, gaps=targets.first.gaps):

@@ -21,7 +21,7 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
     """Retrain at once and return the outcome.
 
     If another retraining has taken all rows, its outcome is returned. Exits with a message if no
-    worker runs, or after `seconds`. The retraining stays queued.
+    worker runs, or after `seconds`. In both cases the retraining stays queued.
     """
     from service.cli.progress import ShownProgress
     from service.client import Refused

@@ -105,9 +105,10 @@ async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
 
 
 async def ask_each(redis: Redis, pipe: Any) -> list[Any]:
-    """Return the replies of a pipeline; a key of a wrong type is a ResponseError among them.
+    """Return the replies of a pipeline. For a key of a wrong type the reply is a ResponseError.
 
-    So one detector's damaged key leaves the others' replies. Raises StoreUnavailable.
+    So the damaged key of one detector does not hide the replies about others. Raises
+    StoreUnavailable.
     """
 
     async def replies() -> list[Any]:
