@@ -164,7 +164,7 @@ class Stream:
         why: int | None = None,
         **options: Any,
     ) -> ScoreAnswer:
-        """Score rows X (n, d) as `Client.score` does; the answer has one entry a row.
+        """Score rows X (n, d) as `Client.score` does; the answer has one entry for each row.
 
         With `why`, each row that alarms has so many attributions; other rows may have none. This is
         much faster than `explain`.
@@ -205,7 +205,7 @@ class Stream:
         return reasons_of_rows
 
     def _alarms(self, part: Part, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], int]]:
-        """Yield rows to explain in one request, after so many rows that are their context."""
+        """Yield the rows of each request for reasons, and how many of the first are context."""
         most = max(1, _EXPLAINED // part.X.shape[1])
         if not self._tails.needed:
             yield from ((rows[i : i + most], 0) for i in range(0, len(rows), most))
