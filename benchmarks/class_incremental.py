@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import data
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, runs_of_arm
 from benchmarks.runs import arguments as run_arguments
 from models import Config, train
 
@@ -132,7 +132,7 @@ def by_class(results, arms):
     """Return each arm's accuracy over the classes learned, after every class added."""
     rows = []
     for arm in arms:
-        own = [run["confusions"] for (name, _), run in results.items() if name == arm]
+        own = [run["confusions"] for run in runs_of_arm(results, arm)]
         row = {"arm": arm}
         for i, classes in enumerate(range(len(FIRST), 11)):
             row[f"{classes} classes"] = spread(accuracy(run[i], range(classes)) for run in own)
@@ -152,7 +152,7 @@ def picture(results, arms, path):
     figure = Figure(figsize=(13, 3.1 * -(-len(arms) // 5)), layout="constrained")
     panels = figure.subplots(-(-len(arms) // 5), 5, squeeze=False).ravel()
     for axes, arm in zip(panels, arms, strict=False):
-        own = [run["confusions"][-1] for (name, _), run in results.items() if name == arm]
+        own = [run["confusions"][-1] for run in runs_of_arm(results, arm)]
         total = np.sum(own, axis=0)
         axes.imshow(total / total.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
         axes.set_title(f"{arm}: {accuracy(total):.3f}", fontsize="small")
@@ -173,8 +173,8 @@ def main():
     results = kept.run(
         partial(job, args.images), keys, lambda run: f"{accuracy(run['confusions'][-1]):.3f}"
     )
-    arms = [arm for arm in args.arms if any(name == arm for name, _ in results)]
-    own = {arm: [run for (name, _), run in results.items() if name == arm] for arm in arms}
+    own = {arm: runs_of_arm(results, arm) for arm in args.arms}
+    arms = [arm for arm in args.arms if own[arm]]
     further = {"Accuracy over the classes learned": by_class(results, arms)} | {
         f"{arm}: what each digit is taken for, %": confusion(own[arm]) for arm in arms
     }

@@ -10,6 +10,7 @@ from benchmarks.arms import ARMS
 from benchmarks.learners import TARGET
 from benchmarks.pictures import two_curves
 from benchmarks.report import arguments, report, spread
+from benchmarks.runs import runs_of_arm
 from benchmarks.transfer import all_measures, forgetting
 
 HELD = (0.003, 0.025)  # a task holds its rate of 1 % if the measured rate lies between these
@@ -142,11 +143,6 @@ def by_policy(measured, arms):
             line[f"{policy}, worst task %"] = 100 * float(worst)
         lines.append(line)
     return lines
-
-
-def runs_of_arm(measured, arm):
-    """Return the runs of one arm."""
-    return [measure for (name, _), measure in measured.items() if name == arm]
 
 
 def false_alarms_by_task(run):

@@ -22,7 +22,7 @@ from benchmarks import data
 from benchmarks.continual import auroc
 from benchmarks.learners import TARGET, Ours
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, runs_of_arm
 from benchmarks.runs import arguments as run_arguments
 from models import Config, Model
 
@@ -117,7 +117,7 @@ def picture(results, arms, path):
     colours = [*WEIGHTS, "finetune"]
     for axes, key, factor in zip(figure.subplots(1, 2), ("auroc", "held"), (1, 100), strict=True):
         for arm in arms:
-            own = [run[key] for (name, _), run in results.items() if name == arm]
+            own = [run[key] for run in runs_of_arm(results, arm)]
             if own:
                 # Arms with the same weights have the same colour; a reservoir is dashed.
                 axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(own, axis=0), linewidth=1,
@@ -145,10 +145,8 @@ def main():
         partial(job, args.images), keys,
         lambda run: f"AUROC {run['auroc'][-1]:.3f}, held {100 * run['held'][-1]:.1f} %",
     )  # fmt: skip
-    present = [arm for arm in args.arms if any(name == arm for name, _ in results)]
-    lines = [
-        line(arm, [run for (name, _), run in results.items() if name == arm]) for arm in present
-    ]
+    present = [arm for arm in args.arms if runs_of_arm(results, arm)]
+    lines = [line(arm, runs_of_arm(results, arm)) for arm in present]
     figures = [{"arm": arm, "seed": seed} | run for (arm, seed), run in results.items()]
     report("memory", lines, args.output, lives=figures, images=args.images)
     if args.output:

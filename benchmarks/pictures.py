@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.learners import TARGET
+from benchmarks.runs import runs_of_arm
 
 
 def two_curves(measured, arms, names, path):
@@ -12,7 +13,7 @@ def two_curves(measured, arms, names, path):
     left, right = figure.subplots(1, 2)
     places = range(1, len(names) + 1)
     for i, arm in enumerate(arms):
-        own = [run["tasks"] for (name, _), run in measured.items() if name == arm]
+        own = [run["tasks"] for run in runs_of_arm(measured, arm)]
         style = {"marker": "o", "markersize": 3, "linestyle": ("-", "--", ":")[i // 10 % 3],
                  "color": f"C{i % 10}"}  # fmt: skip
         curves = np.array([[row["auroc"] for row in rows] for rows in own])

@@ -116,6 +116,11 @@ class Runs:
         return digest.hexdigest()[:12]
 
 
+def runs_of_arm(results, arm):
+    """Return the results of one arm, from results by (arm, seed)."""
+    return [result for (name, _), result in results.items() if name == arm]
+
+
 def few_threads(threads):
     """Keep networks on one core if there are many jobs: threads would wait for each other."""
     import torch
