@@ -1,5 +1,6 @@
 """Collects the rows scored with one champion and makes reports of them. Counts are exact."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.traffic import BucketCounts, Report, place_of
 from service.domain.words import SEEN
 
-EVENTS = 50  # most events of one detector in one report: its most severe anomalies
+EVENTS = 50  # most events of one detector in one report: the most severe rows of each source
 ATTRIBUTED = 5  # contributions in each event
 LISTED = 4096  # most alarming rows of one source that a report lists; further ones are only counted
 SOURCES = 256  # most sources in one report; those with alarms come first
@@ -52,7 +53,11 @@ class Collected:
         """Add an answer. Of a large one, only the most severe alarming rows are copied."""
         kept = None
         if len(X) > EVENTS:
-            kept = _severest(judgement, EVENTS)
+            rows = np.flatnonzero(judgement.is_anomaly)
+            sources = (
+                None if labels.sources is None else [labels.source(row) for row in rows.tolist()]
+            )
+            kept = rows[_severest(judgement.severities[rows], sources)]
             X = X[kept]
         self.chunks.append(_Chunk(X, judgement, at, labels, kept))
 
@@ -163,13 +168,23 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
     return times
 
 
-def _severest(judgement: Judgement, most: int) -> NDArray[np.intp]:
-    """Return the numbers of the alarming rows, ascending. At most `most`, the most severe ones."""
-    rows = np.flatnonzero(judgement.is_anomaly)
-    if len(rows) > most:
-        rows = rows[np.argsort(-judgement.severities[rows], kind="stable")[:most]]
-        rows.sort()
-    return rows
+def _severest(
+    severities: NDArray[np.float64], sources: Sequence[str | None] | None
+) -> NDArray[np.intp]:
+    """Return the places of at most EVENTS rows to keep, ascending, of rows with these severities.
+
+    The most severe row of each source comes first, then the second of each, and so on. So the fault
+    of one source leaves rows that explain the incident of another one.
+    """
+    order = np.argsort(-severities, kind="stable")
+    if sources is not None and len(order) > EVENTS:
+        rows_of: Counter[str | None] = Counter()
+        ranks = []
+        for row in order.tolist():
+            ranks.append(rows_of[sources[row]])
+            rows_of[sources[row]] += 1
+        order = order[np.argsort(ranks, kind="stable")]
+    return np.sort(order[:EVENTS])
 
 
 def _bucket_counts(
@@ -198,10 +213,11 @@ def _bucket_counts(
 
 def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Event]:
     """Return the most severe alarming rows as events, by row number, in order."""
-    severest = sorted(alarming, key=lambda row: -row.severity)[:EVENTS]
-    severest.sort(key=lambda row: row.number)
-    if not severest:
+    if not alarming:
         return {}
+    sources = [row.chunk.labels.source(row.own) for row in alarming]
+    places = _severest(np.array([row.severity for row in alarming]), sources)
+    severest = [alarming[place] for place in places.tolist()]
     X = np.stack([row.x for row in severest])
     attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
     words = _words_of(champion, X)

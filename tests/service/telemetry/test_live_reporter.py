@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from models.parts import incident_rule
 from service.domain.attribution import Attribution
 from service.domain.champion import Champion
 from service.domain.detector_config import parse
-from service.domain.row_labels import RowLabels
+from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.traffic import Report
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
@@ -43,11 +44,14 @@ class Observed:
         self.champions.install(serving)
         self.reporter = LiveReporter(stores, self.champions, Metrics(self.registry))
 
-    def score(self, X: np.ndarray, with_: Champion | None = None) -> None:
+    def score(
+        self, X: np.ndarray, with_: Champion | None = None, labels: RowLabels = NO_LABELS
+    ) -> None:
         """Give the reporter the answer to X."""
         used = with_ or self.serving
         X = X.astype(np.float32)
-        self.reporter.scored(Judged(used, X, used.version.judge(X, used.threshold)), 0.001)
+        judged = Judged(used, X, used.version.judge(X, used.threshold), labels=labels)
+        self.reporter.scored(judged, 0.001)
 
 
 @pytest.fixture
@@ -176,6 +180,20 @@ async def test_the_severest_anomalies_become_events(observed: Observed) -> None:
     assert len(events) == EVENTS
     assert {tuple(event.vector.tolist()) for event in events} == {(70.0, 70.0, 70.0)}
     assert isinstance(events[0].attributions[0], Attribution)
+
+
+@pytest.mark.parametrize("answers", [1, 20])
+async def test_each_source_has_events_in_a_second(observed: Observed, answers: int) -> None:
+    """A fault of one source leaves rows of another source's milder fault, in one answer or many."""
+    X = np.vstack([np.full((3 * EVENTS, 3), 70.0), np.full((30, 3), 40.0)])
+    sources = ("pump-a",) * (3 * EVENTS) + ("pump-b",) * 30
+    for places in np.array_split(np.arange(len(X)), answers):
+        labels = RowLabels(sources=tuple(sources[place] for place in places))
+        observed.score(X[places], labels=labels)
+    await observed.reporter.flush()
+    events = await observed.stores.events.latest("pump", limit=1000)
+    counts = Counter(event.source for event in events)
+    assert counts == {"pump-a": EVENTS // 2, "pump-b": EVENTS // 2}
 
 
 async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
