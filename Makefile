@@ -54,7 +54,7 @@ bench-nsl-kdd: $(STAMP) ## pyCLAD's concepts of NSL-KDD, with its own strategies
 bench-members: $(STAMP) ## how much a version reveals about its training data
 	$(BIN)/python -m benchmarks.membership --output benchmarks/results/membership.json $(ARGS)
 
-bench-gate: $(STAMP) ## what the gate lets through: half an hour
+bench-gate: $(STAMP) ## what the gate lets through: about two hours
 	$(BIN)/python -m benchmarks.gate --output benchmarks/results/gate.json $(ARGS)
 
 bench-tabular: $(STAMP) ## ADBench's sets, compared with scikit-learn, and with PyOD after `make peers`
