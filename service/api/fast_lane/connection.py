@@ -38,6 +38,7 @@ class HttpProtocol(RequestReader):
         super().__init__(config, server_state, app_state, _loop)
         self._outgoing: list[bytes] = []  # replies of the lane, sent together with the last one
         self._refusal_to_send: bytes | None = None  # the refusal to send after them, before the end
+        self._begun: Any = None  # uvicorn's object of the request that the application works on
         self._last_answer_sent = False  # whether the last answer of this connection has been sent
         self._unsent = 0
         self._unsent_since = 0.0
@@ -208,15 +209,35 @@ class HttpProtocol(RequestReader):
 
     def abort(self) -> None:
         """Drop the connection, and the answers that its peer has not received."""
+        self._give_up()
         self.transport.abort()
 
     def _sweep_unsent(self, unsent: int, now: float) -> None:
         if not self._unsent or unsent <= self._unsent - _PROGRESS:
             self._unsent, self._unsent_since = unsent, now
         elif now - self._unsent_since >= self.settings.body_seconds:
-            self.transport.abort()
+            self.abort()
 
     # The end
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._begun = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _give_up(self) -> None:
+        """Let the application write nothing more: nobody reads it, and the transport would raise.
+
+        uvicorn does so for the newest request alone, which may wait behind the one that has begun.
+        """
+        if self._begun is not None:
+            self._begun.disconnected = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up the request that the application works on."""
+        self._give_up()
+        if self._begun is not None:
+            self._begun.message_event.set()
+        super().connection_lost(exc)
 
     def shutdown(self) -> None:
         """Answer the open requests, tell the peer that the connection will close, and close it."""

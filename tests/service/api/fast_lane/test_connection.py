@@ -735,6 +735,23 @@ async def test_pipelined_requests_are_bounded(api: Served) -> None:
     assert 1000 <= len(statuses) <= 1003
 
 
+@pytest.mark.parametrize("anyio_backend", [("asyncio", {"use_uvloop": True})])
+async def test_a_dropped_connection_is_no_error(
+    api: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No answer is written to a dropped connection, also if further requests wait there."""
+    peer = await api.peer()
+    peer.send(request(path="/held") + request(path="/held"))
+    await api.echo.held.wait()
+    state = api.server.server_state
+    (connection,) = state.connections
+    await until(lambda: bool(connection.pipeline))
+    connection.abort()
+    api.echo.release.set()
+    await until(lambda: not state.tasks)
+    assert "Exception in ASGI application" not in caplog.text
+
+
 async def test_slow_peers_are_closed() -> None:
     """Silent, slow, stalled and idle connections are closed; one with progress is not."""
     async with served(**QUICK) as api:
