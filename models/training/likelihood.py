@@ -9,8 +9,8 @@ from models.parts.scaler import Scaler
 from models.training.prepared import PreparedExperience
 
 LOOKED_AT = 2_000  # the most vectors used to choose the likelihood
-# In all image sets tried, neighbours below are at least this many times as alike as other columns,
-# and neighbours beside this many times.
+# How many times as alike as other columns neighbours must be: the pixel below (ALIKE), and the
+# pixel beside (ALIKE_BESIDE). All image sets that were tried exceed both numbers.
 ALIKE, ALIKE_BESIDE = 1.5, 0.5
 LEAST_SIDE = 8  # pixels: with fewer columns, groups of metrics would look like pictures
 
@@ -28,9 +28,9 @@ def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[st
 def likelihood_of(X: Array, config: Config) -> str:
     """Return the configured likelihood; for `auto`, Bernoulli if the vectors look like images.
 
-    Intensities of images share one scale, in any unit; many of them lie at one end of it, most
-    pixels come near the other end, and neighbours are alike. Ratings and percentages do not look
-    like that.
+    Intensities of images share one scale, in any unit. Many of them lie at one end of the scale,
+    and enough pixels come near the other end. Neighbouring pixels are alike. Ratings and
+    percentages have not all of these properties.
     """
     asked = config.network_choices.likelihood
     if asked != "auto":
@@ -40,9 +40,9 @@ def likelihood_of(X: Array, config: Config) -> str:
     low, high = float(X.min()), float(X.max())
     lowest, highest = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
     darkest, brightest = np.mean(low >= X), np.mean(high <= X)
-    # Drawings are bright on a dark ground, or reversed.
+    # Drawings are bright on a dark ground, or dark on a bright one.
     away = highest - low if darkest >= brightest else high - lowest
-    lit = away[away > 0.0]  # of the columns that are not always as the ground
+    lit = away[away > 0.0]  # columns that always have the ground's value are left out
     reach = np.mean(lit >= 0.75 * (high - low)) if lit.size else 0.0
     image = max(darkest, brightest) > 0.1 and reach > 0.3
     return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
@@ -64,7 +64,7 @@ def _neighbours_alike(X: Array) -> bool:
     others = np.abs(_correlations(z, columns[:-1], columns[1:]))
 
     def times(step: int) -> float:
-        """Return how many times as alike as others are the columns that lie `step` apart."""
+        """Return the likeness of columns that lie `step` apart, divided by that of others."""
         near = np.flatnonzero(lit[:-step] & lit[step:])
         return float(np.median(_correlations(z, near, near + step)) / max(np.median(others), 1e-9))
 
