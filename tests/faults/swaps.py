@@ -107,8 +107,8 @@ async def rollback_during_a_retraining(runs: int) -> str:
             await stage.until(lambda: _running(stage))
             await stage.promote(1 if top != 1 else 2)
             await stage.until(stage.idle)
-            records = (await stage.ask("GET", "/v1/detectors/pump/versions")).json()["versions"]
-            newest = max(records, key=lambda record: record["version"])
+            versions = (await stage.ask("GET", "/v1/detectors/pump/versions")).json()["versions"]
+            newest = max(versions, key=lambda record: record["version"])
             assert newest["parent"] != top, (newest, top)
         await intact(stage, records)
     return f"{runs} retrainings fenced, each experience learned by the next, none lost"
