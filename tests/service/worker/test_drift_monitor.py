@@ -176,6 +176,13 @@ async def lease_is_over(watched: Stored) -> None:
     await until(over)
 
 
+async def end_lease(monitor: Monitor, watched: Stored) -> None:
+    """End the monitor's lease, as if its seconds were over, in the store and in the monitor."""
+    await watched.redis.delete(Keys("pump").lease("monitor"))
+    watch = monitor._watches["pump"]
+    watch.lease = replace(watch.lease, deadline=0.0)
+
+
 def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]:
     """Return the names of loaded versions, which grows; if `slow`, each load outlasts the lease."""
     names: list[str] = []
@@ -208,14 +215,14 @@ async def test_a_version_that_loads_slowly_is_watched(watched: Stored, version: 
 @pytest.mark.anyio
 async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored, version: Version):
     """After a long pause the monitor goes on from memory if no other one watched meanwhile."""
-    monitor = Monitor(Settings(lease_seconds=0.05), watched.redis)
+    monitor = Monitor(SETTINGS, watched.redis)
     loaded = loads(monitor, watched)
     await monitor.tick()
-    await lease_is_over(watched)
+    await end_lease(monitor, watched)
     await send(watched, version, 3.0)
     await monitor.tick()
     assert loaded == ["pump"]
-    await lease_is_over(watched)
+    await end_lease(monitor, watched)
     other = Monitor(SETTINGS, watched.redis)
     await other.tick()
     await other.close()
@@ -230,8 +237,7 @@ async def test_a_lease_outlasts_a_slow_round_and_its_pause(watched: Stored, vers
     monitor = Monitor(SETTINGS, watched.redis)
     await monitor.tick()
     monitor._began -= 20.0  # as if the round before had begun so long ago
-    await watched.redis.delete(Keys("pump").lease("monitor"))
-    monitor._watches["pump"].lease = replace(monitor.leases()[0], deadline=0.0)
+    await end_lease(monitor, watched)
     await monitor.tick()
     (lease,) = monitor.leases()
     assert 40.0 <= lease.seconds <= LONGEST
