@@ -161,6 +161,10 @@ class Version(NamesAndWords, Summarised):
         """Return the conformal p-value of each row, (n,) in [1e-300, 1]."""
         return self.judge(X).p_values
 
+    def severities(self, X: NDArray[Any]) -> Float64:
+        """Return log(p) / log(alpha) of each row, (n,): 1 at the threshold, more is rarer."""
+        return self.judge(X).severities
+
     def is_anomaly(self, X: NDArray[Any]) -> NDArray[np.bool_]:
         """Return `score >= threshold` for each row, (n,)."""
         return self.judge(X).is_anomaly
@@ -269,7 +273,6 @@ class Version(NamesAndWords, Summarised):
 
     @cached_property
     def _artifact(self) -> tuple[bytes, str]:
-        golden = self.sample(GOLDEN, seed=0)
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
             **{name: tensor_of(self, name) for name in PARTS},
@@ -278,7 +281,7 @@ class Version(NamesAndWords, Summarised):
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
             **{f"scoring.{name}": tensor for name, tensor in self.scoring.items()},
             **(self.gaps.to_tensors() if self.gaps else {}),
-            "golden.vectors": golden,
+            "golden.vectors": (golden := self.sample(GOLDEN, seed=0)),
             "golden.scores": self.score(golden),
         }
         about = {
@@ -315,8 +318,7 @@ class Version(NamesAndWords, Summarised):
         # The values may be anything, so every error from using them is the artifact's fault.
         except Exception as error:
             raise ArtifactError(f"artifact: it cannot be used: {error!r}") from error
-        stored = tensors["golden.scores"]
-        if not np.allclose(scores, stored, rtol=1e-4, atol=1e-3):
+        if not np.allclose(scores, tensors["golden.scores"], rtol=1e-4, atol=1e-3):
             raise ArtifactError("artifact: its golden vectors score differently here")
         return version
 

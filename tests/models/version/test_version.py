@@ -14,6 +14,15 @@ def test_an_artifact_gives_back_the_same_version(second: Version, blob: Array) -
     assert loaded.lineage == second.lineage
 
 
+def test_each_figure_of_a_judgement_has_a_method(second: Version, blob: Array) -> None:
+    """The methods that README names return what `judge` returns."""
+    judged = second.judge(blob)
+    np.testing.assert_array_equal(second.score(blob), judged.scores)
+    np.testing.assert_array_equal(second.p_values(blob), judged.p_values)
+    np.testing.assert_array_equal(second.severities(blob), judged.severities)
+    np.testing.assert_array_equal(second.is_anomaly(blob), judged.is_anomaly)
+
+
 def test_a_saved_version_can_be_loaded(first: Version, tmp_path) -> None:
     """`save` and `load` make the same checks as `to_bytes` and `from_bytes`."""
     first.save(tmp_path / "v1.safetensors")
