@@ -26,6 +26,7 @@ class _Source:
     reading: NDArray[Any]
     lengths: _Counts
     since: _Counts
+    stands: bool = False  # whether any column repeated its reading in the latest row
 
 
 class StillCells:
@@ -45,12 +46,19 @@ class StillCells:
         """Take rows. Yield a sentence about each column that has begun to stand still."""
         n, d = rows.X.shape
         if not self._longest.size:
-            self._longest, self._ended, self._told = np.zeros((3, d), np.int64)
+            self._ended, self._told = np.zeros((2, d), np.int64)
+            self._longest = np.ones(d, np.int64)
             self._numbers = self._numbers if self._numbers.size else np.ones(d, bool)
         names = rows.sources or ("",) * n
         repeated = self._repeated(rows, names)
+        some: list[bool] = np.any(repeated, axis=1).tolist()
         for i, name in enumerate(names):
-            source = self._sources[name]
+            source, stands = self._sources[name], some[i]
+            if not (stands or source.stands):  # as in most rows: each reading came once
+                self._ended += 1
+                source.since[:] = rows.places[i]
+                continue
+            source.stands = stands
             over = ~repeated[i]
             # A run that was news is not usual, unless such runs are a habit.
             usual = (source.lengths < self._news_at()) | (self._told > _FORGIVEN)
