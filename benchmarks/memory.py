@@ -12,6 +12,7 @@ experiences, its AUROC is more than 0.05 below that after the first one, or its 
 
 import os
 import time
+from dataclasses import replace
 from functools import partial
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
@@ -38,16 +39,17 @@ WEIGHTS = {
     "half-life 10": {"half_life": 10},
     "auto": "auto",
 }
+PICTURES = Model(likelihood="bernoulli")  # 49 pixels are too few for `auto` to know pictures
 STORE = f" + {ROWS} rows"
 STORES = {
-    "": {"strategy": "replay"},
-    STORE: {"strategy": "replay+reservoir", "model": Model(exemplars=ROWS)},
+    "": {"strategy": "replay", "model": PICTURES},
+    STORE: {"strategy": "replay+reservoir", "model": replace(PICTURES, exemplars=ROWS)},
 }
 ARMS = {
     f"{weights}{store}": {"weights": WEIGHTS[weights], **STORES[store]}
     for store in STORES
     for weights in WEIGHTS
-} | {"finetune": {"strategy": "finetune"}}
+} | {"finetune": {"strategy": "finetune", "model": PICTURES}}
 
 
 def pooled_images(X):
