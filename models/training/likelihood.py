@@ -61,12 +61,12 @@ def _neighbours_alike(X: Array) -> bool:
     lit = deviation > 0.0
     z[:, lit] /= deviation[lit]
     columns = np.random.default_rng(0).permutation(np.flatnonzero(lit))
-    others = np.abs(_correlations(z, columns[:-1], columns[1:]))
+    others = max(np.median(np.abs(_correlations(z, columns[:-1], columns[1:]))), 1e-9)
 
     def times(step: int) -> float:
         """Return the likeness of columns that lie `step` apart, divided by that of others."""
         near = np.flatnonzero(lit[:-step] & lit[step:])
-        return float(np.median(_correlations(z, near, near + step)) / max(np.median(others), 1e-9))
+        return float(np.median(_correlations(z, near, near + step)) / others)
 
     d, beside = X.shape[1], times(1)
     below = max((times(w) for w in range(LEAST_SIDE, d // LEAST_SIDE + 1) if d % w == 0), default=0)

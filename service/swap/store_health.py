@@ -69,11 +69,9 @@ class StoreHealth:
         if self.redis_up or self._why_away is None:
             _log.warning("store away", store=self._address, why=why)
         self._why_away = why
-        self.redis_up, self._deaf, self._next_check = (
-            False,
-            False,
-            0.0,
-        )  # another server may come back
+        # Another server may come back.
+        self.redis_up = self._deaf = False
+        self._next_check = 0.0
 
     def deaf(self, error: StoreUnavailable) -> None:
         """Log once that the store, which answers, refuses this process its notifications."""

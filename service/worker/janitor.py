@@ -32,7 +32,6 @@ class Janitor:
     def __init__(self, settings: Settings, redis: Connection) -> None:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
         self._kept_bytes = settings.buffer_max_bytes
-        self._redis = redis
         self._stores = Stores(settings, redis)
         # The state of each detector when it was last pruned, and that time.
         self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
@@ -91,7 +90,7 @@ class Janitor:
         if wait is None or time.monotonic() - last < _RELEASE_SECONDS:
             return
         self._released[name] = time.monotonic()
-        now = await store_time(self._redis)  # the store dates the rows
+        now = await store_time(self._stores.redis)  # the store dates the rows
         novel = [
             (entry.id, at)
             for entry in await self._stores.quarantine.list(name)

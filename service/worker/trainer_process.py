@@ -130,11 +130,8 @@ class Trainer:
         threads have had the time of the limit, or for a few times the limit by the clock.
         """
         assert self._child is not None
-        pid, began, reading = (
-            self._child.pid,
-            time.monotonic(),
-            asyncio.create_task(self._last_reply(report)),
-        )
+        pid, began = self._child.pid, time.monotonic()
+        reading = asyncio.create_task(self._last_reply(report))
         spent_before, left = processor_seconds(pid), self._seconds
         try:
             while left > 0:
