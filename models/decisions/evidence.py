@@ -100,11 +100,10 @@ def _alarm_rate(version: Version, X: Array) -> float:
 def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> Walked:
     """Return how often anchor and champion alarm on new normals (n, d), and `unexplained`.
 
-    Many rows of a regime that comes for real are unusual to the champion, even if few of them
-    alarm. If a regime moves in small steps, the champion has learned the step before, so the rows
-    are usual. Unexplained rows are therefore those on which the anchor alarms and which are usual
-    to the champion. The larger the share of a row's regime that was unusual when the regime came,
-    the less the row counts.
+    If a regime moves in small steps, the champion has learned the step before, so new rows are
+    usual to it although the anchor alarms on them. Such rows are unexplained. Most rows of a real
+    new regime are unusual to the champion, so they are explained. A row counts less, the more of
+    its regime was unusual when that regime came.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
     by_anchor, by_champion = _p_values(anchor, new), _p_values(champion, new)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -10,49 +10,36 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.components import Components, widened
-from models.parts.density_pass import DensityPass, Kernels, Space
+from models.parts.density_pass import RIDGE, DensityPass, Kernels, Space
 from models.parts.mixture import MODES, Density, Mixture
 
 DIRECTIONS = 40  # the number of principal directions in which the density is a mixture
 WHITENED = 256  # the number of directions with a variance of their own; the others share one
 NUMBERS = 16_384  # the most numbers in all covariances together: they bound the cost per vector
 KERNELS, ROWS_A_KERNEL = 400, 4  # the most kernels, and the fewest vectors for each
-RIDGE = 1e-6  # the least variance, in squared deviations of a feature
 SHRINK = 2.0  # the pooled covariance weighs like k plus this many vectors in each Gaussian
 DESCENTS = 5  # steps of k-means
+
+# The names of the arrays of each part in an artifact.
+SPACE, KERNEL = Space._fields, Kernels._fields
+MIXTURE = ("weights", "means", "factors")
 
 
 @dataclass(frozen=True)
 class DataDensity:
     """A density of vectors z (n, d) of one view: half of it Gaussians, half round kernels.
 
-    The codes are c = directions (k, d) (z - mean). `directions` are principal axes divided by
-    `scale`. `weights`, `means` and `factors` are those of a `Mixture` over c. The kernels are
-    N(centres_i, variances_i I), with the log weights `shares` (m,). `tail` (t, d) are the next
-    axes, with `tail_variances` (t,). All remaining directions share the variance `rest`.
+    The Gaussians of `mixture` and the `kernels` are over the codes of `space`.
     """
 
-    mean: Float64
-    directions: Array
-    scale: Float64
-    tail: Array
-    tail_variances: Float64
-    rest: Float64
-    weights: Float64
-    means: Array
-    factors: Array
-    centres: Float64
-    variances: Float64
-    shares: Float64
+    space: Space
+    mixture: Mixture
+    kernels: Kernels
     _prepared: DensityPass = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        space = Space(
-            self.mean, self.directions, self.scale, self.tail, self.tail_variances, self.rest
-        )
-        mixture = Mixture(self.weights, self.means, self.factors)
-        kernels = Kernels(self.centres, self.variances, self.shares)
-        object.__setattr__(self, "_prepared", DensityPass(space, mixture, kernels))
+        prepared = DensityPass(self.space, self.mixture, self.kernels)
+        object.__setattr__(self, "_prepared", prepared)
 
     @classmethod
     def fit(cls, z: Array, seed: int, within: Array | None = None) -> Self:
@@ -60,61 +47,31 @@ class DataDensity:
 
         If other vectors `within` (m, d) are given, the space of the codes is fitted to them.
         """
-        wide = (z if within is None else within).astype(np.float64)
-        n, d = wide.shape
-        mean = wide.mean(axis=0)
-        variances, axes = _principal_axes(wide - mean)
-        k = min(DIRECTIONS, len(axes.T), max(1, n // 10))
-        t = min(WHITENED, len(axes.T))
-        scale = math.sqrt(variances[0])
-        directions = np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32)
-        codes = (z - mean).astype(np.float32) @ directions.T
-        ridge = RIDGE / scale**2
-        mixture = Mixture.fit(codes, seed, most=_most_gaussians(k))
-        mixture = _with_pooled_covariance(mixture, codes, ridge)
-        kernels = _fit_kernels(codes, _kernel_centres(codes, seed), ridge)
-        rest = float(variances[t:].mean()) if t < d else 1.0
-        return cls(
-            mean,
-            directions,
-            np.array([scale]),
-            np.ascontiguousarray(axes[:, k:t].T).astype(np.float32),
-            variances[k:t],
-            np.array([rest]),
-            mixture.weights,
-            mixture.means,
-            mixture.factors,
-            *kernels,
-        )
+        space = _fit_space((z if within is None else within).astype(np.float64))
+        codes = space.codes(z)
+        mixture = Mixture.fit(codes, seed, most=_most_gaussians(codes.shape[1]))
+        mixture = _with_pooled_covariance(mixture, codes, space.ridge)
+        return cls(space, mixture, _fit_kernels(codes, _kernel_centres(codes, seed), space.ridge))
 
     def refitted(self, z: Array) -> Self:
         """Return the same components estimated from other vectors z (n, d) in one step."""
-        ridge = RIDGE / float(self.scale[0]) ** 2
-        codes = ((z - self.mean).astype(np.float32)) @ self.directions.T
-        fitted = Mixture(self.weights, self.means, self.factors)
-        mixture = _with_pooled_covariance(fitted.moved(codes, codes), codes, ridge)
-        centres, variances, shares = _fit_kernels(codes, self.centres.astype(np.float32), ridge)
-        return replace(
-            self,
-            weights=mixture.weights,
-            means=mixture.means,
-            factors=mixture.factors,
-            centres=centres,
-            variances=variances,
-            shares=shares,
-        )
+        codes, ridge = self.space.codes(z), self.space.ridge
+        mixture = _with_pooled_covariance(self.mixture.moved(codes, codes), codes, ridge)
+        kernels = _fit_kernels(codes, self.kernels.centres.astype(np.float32), ridge)
+        return replace(self, mixture=mixture, kernels=kernels)
 
     @property
     def components(self) -> Components:
         """Gaussians and kernels over this density's own codes."""
-        factors, shares = self.factors.astype(np.float64), np.exp(self.shares)
+        mixture, (centres, variances, log_shares) = self.mixture, self.kernels
+        factors, shares = mixture.factors.astype(np.float64), np.exp(log_shares)
         return Components(
-            self.weights / self.weights.sum(),
-            self.means.astype(np.float64),
+            mixture.weights / mixture.weights.sum(),
+            mixture.means.astype(np.float64),
             factors @ factors.transpose(0, 2, 1),
             shares / shares.sum(),
-            self.centres,
-            self.variances,
+            centres,
+            variances,
         )
 
     def components_in(self, other: Self, to: Callable[[Float64], Float64]) -> Components:
@@ -124,23 +81,19 @@ class DataDensity:
         """
 
         def coded(codes: Float64) -> Float64:
-            z = self.mean + (codes * self.scale[0] ** 2) @ self.directions
-            return (to(z) - other.mean) @ other.directions.T.astype(np.float64)
+            return other.space.wide_codes(to(self.space.vectors(codes)))
 
-        return self.components.mapped(coded, RIDGE / float(other.scale[0]) ** 2)
+        return self.components.mapped(coded, other.space.ridge)
 
     def joined_with(self, old: Components, share_old: float) -> Self:
         """Return the density that also has the components `old` of the same codes."""
         joined = old.joined_with(self.components, share_old)
-        joined = joined.merged(_most_gaussians(len(self.directions)), KERNELS)
+        joined = joined.merged(_most_gaussians(len(self.space.directions)), KERNELS)
+        factors = np.linalg.cholesky(widened(joined.covariances)).astype(np.float32)
         return replace(
             self,
-            weights=joined.weights,
-            means=joined.means.astype(np.float32),
-            factors=np.linalg.cholesky(widened(joined.covariances)).astype(np.float32),
-            centres=joined.centres,
-            variances=joined.variances,
-            shares=np.log(joined.shares),
+            mixture=Mixture(joined.weights, joined.means.astype(np.float32), factors),
+            kernels=Kernels(joined.centres, joined.variances, np.log(joined.shares)),
         )
 
     def log_density_and_distance(self, z: Array) -> tuple[Float64, Float64]:
@@ -163,56 +116,77 @@ class DataDensity:
         is how much more likely the mean is, in nats. A share is negative if the feature's value
         makes the values of other features plausible.
         """
-        wide = (z - self.mean) @ self.directions.T.astype(np.float64)  # (n, k)
+        space, (centres, variances, _) = self.space, self.kernels
+        wide = space.wide_codes(z)  # (n, k)
         codes = wide.astype(np.float32)
         kernels, joint = self._prepared.under_kernels(codes), self._prepared.gaussians.joint(codes)
         gaussian = joint.max(axis=1) > kernels.max(axis=1)
         gaussian_of, kernel_of = joint.argmax(axis=1), kernels.argmax(axis=1)
-        middle = np.where(gaussian[:, None], self.means[gaussian_of], self.centres[kernel_of])
-        pull = (wide - middle) / self.variances[kernel_of, None]
-        inverse = np.linalg.inv(self.factors.astype(np.float64))
+        middle = np.where(gaussian[:, None], self.mixture.means[gaussian_of], centres[kernel_of])
+        pull = (wide - middle) / variances[kernel_of, None]
+        inverse = np.linalg.inv(self.mixture.factors.astype(np.float64))
         for mode in np.unique(gaussian_of[gaussian]):
             mine = gaussian & (gaussian_of == mode)
             pull[mine] = (wide - middle)[mine] @ inverse[mode].T @ inverse[mode]
-        expected = self.mean + (middle * self.scale[0] ** 2) @ self.directions
-        pulls = pull @ self.directions
-        if len(self.tail):
-            pulls += (((z - self.mean) @ self.tail.T) / self.tail_variances) @ self.tail
+        expected, pulls = space.vectors(middle), pull @ space.directions
+        if len(space.tail):
+            pulls += (((z - space.mean) @ space.tail.T) / space.tail_variances) @ space.tail
         return 0.5 * (z - expected) * pulls, expected
 
     def sample(self, n: int, rng: np.random.Generator) -> Float64:
         """Draw n vectors, (n, d)."""
-        k, scale = len(self.directions), float(self.scale[0])
-        codes = Mixture(self.weights, self.means, self.factors).sample(n, rng).astype(np.float64)
-        share = np.exp(self.shares)
+        space, (centres, variances, log_shares) = self.space, self.kernels
+        codes = self.mixture.sample(n, rng).astype(np.float64)
+        share = np.exp(log_shares)
         kernel_of = rng.choice(len(share), size=n, p=share / share.sum())
-        spread = np.sqrt(self.variances[kernel_of])[:, None] * rng.standard_normal((n, k))
-        codes = np.where(rng.random((n, 1)) < 0.5, self.centres[kernel_of] + spread, codes)
-        z = self.mean + (codes * scale**2) @ self.directions
-        if len(self.tail):
-            z += (
-                rng.standard_normal((n, len(self.tail))) * np.sqrt(self.tail_variances)
-            ) @ self.tail
-        if len(self.directions) + len(self.tail) < len(self.mean):
-            noise = math.sqrt(self.rest[0]) * rng.standard_normal(z.shape)
-            for axes in (self.directions.astype(np.float64) * scale, self.tail):
+        spread = np.sqrt(variances[kernel_of])[:, None] * rng.standard_normal(codes.shape)
+        codes = np.where(rng.random((n, 1)) < 0.5, centres[kernel_of] + spread, codes)
+        z = space.vectors(codes)
+        if t := len(space.tail):
+            z += (rng.standard_normal((n, t)) * np.sqrt(space.tail_variances)) @ space.tail
+        if codes.shape[1] + t < len(space.mean):
+            noise = math.sqrt(space.rest[0]) * rng.standard_normal(z.shape)
+            for axes in (space.directions.astype(np.float64) * space.scale[0], space.tail):
                 noise -= (noise @ axes.T) @ axes
             z += noise
         return z
 
     def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, each beginning with `prefix`."""
-        return {prefix + f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        parts = (self.space, SPACE), (self.mixture, MIXTURE), (self.kernels, KERNEL)
+        return {prefix + name: getattr(part, name) for part, names in parts for name in names}
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self:
         """Return the density on which `to_tensors` was called."""
-        return cls(*(tensors[prefix + f.name] for f in fields(cls) if f.init))
+
+        def arrays(names: tuple[str, ...]) -> list[NDArray[Any]]:
+            return [tensors[prefix + name] for name in names]
+
+        return cls(Space(*arrays(SPACE)), Mixture(*arrays(MIXTURE)), Kernels(*arrays(KERNEL)))
 
 
 def _most_gaussians(k: int) -> int:
     """Return the most Gaussians over k dimensions."""
     return max(1, min(MODES, NUMBERS // k**2))
+
+
+def _fit_space(wide: Float64) -> Space:
+    """Return the space of the codes of vectors like `wide` (n, d)."""
+    n, d = wide.shape
+    mean = wide.mean(axis=0)
+    variances, axes = _principal_axes(wide - mean)
+    k = min(DIRECTIONS, len(axes.T), max(1, n // 10))
+    t = min(WHITENED, len(axes.T))
+    scale = math.sqrt(variances[0])
+    return Space(
+        mean,
+        np.ascontiguousarray(axes[:, :k].T / scale).astype(np.float32),
+        np.array([scale]),
+        np.ascontiguousarray(axes[:, k:t].T).astype(np.float32),
+        variances[k:t],
+        np.array([float(variances[t:].mean()) if t < d else 1.0]),
+    )
 
 
 def _principal_axes(apart: Float64) -> tuple[Float64, Float64]:
@@ -265,15 +239,15 @@ def _kernel_centres(codes: Array, seed: int) -> Array:
     return centres
 
 
-def _fit_kernels(codes: Array, centres: Array, ridge: float) -> tuple[Float64, Float64, Float64]:
-    """Return the kernels about `centres`: means (m, k), variances (m,) and log shares (m,)."""
+def _fit_kernels(codes: Array, centres: Array, ridge: float) -> Kernels:
+    """Return a kernel about the mean of the codes (n, k) nearest to each of `centres` (m, k)."""
     n, k = codes.shape
     means, group_of, counts = _group_means(codes, _nearest_centres(codes, centres))
     squares = np.square(codes - means[group_of]).sum(axis=1, dtype=np.float64)
     pooled = squares.sum() / max(1, n - len(means)) / k
     own = np.bincount(group_of, squares, len(means))
     variances = (own + 4.0 * k * pooled) / ((counts + 3.0) * k) + 10.0 * ridge
-    return means.astype(np.float64), variances, np.log(counts / n)
+    return Kernels(means.astype(np.float64), variances, np.log(counts / n))
 
 
 def _group_means(

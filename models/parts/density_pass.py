@@ -13,9 +13,15 @@ import numpy as np
 from models.arrays import LOG_2PI, Array, Float64
 from models.parts.mixture import Density, Mixture
 
+RIDGE = 1e-6  # the least variance, in squared deviations of a feature
+
 
 class Space(NamedTuple):
-    """The space of the codes c = directions (k, d) (z - mean (d,)); names as in `DataDensity`."""
+    """The space of the codes c = directions (k, d) (z - mean (d,)) of a view's vectors z.
+
+    `directions` are principal axes divided by `scale` (1,). `tail` (t, d) are the next axes, with
+    `tail_variances` (t,). All remaining directions share the variance `rest` (1,).
+    """
 
     mean: Float64
     directions: Array
@@ -23,6 +29,23 @@ class Space(NamedTuple):
     tail: Array
     tail_variances: Float64
     rest: Float64
+
+    @property
+    def ridge(self) -> float:
+        """The least variance of a code."""
+        return RIDGE / float(self.scale[0]) ** 2
+
+    def codes(self, z: Array) -> Array:
+        """Return the codes (n, k) of z (n, d)."""
+        return (z - self.mean).astype(np.float32) @ self.directions.T
+
+    def wide_codes(self, z: Array | Float64) -> Float64:
+        """Return the codes (n, k) of z (n, d) as float64."""
+        return (z - self.mean) @ self.directions.T.astype(np.float64)
+
+    def vectors(self, codes: Float64) -> Float64:
+        """Return the vectors z (n, d) in the plane of the axes that have the `codes` (n, k)."""
+        return self.mean + (codes * self.scale[0] ** 2) @ self.directions
 
 
 class Kernels(NamedTuple):

@@ -89,7 +89,7 @@ def count_openings(
     into the next. Without `runs` all rows are one run.
     """
     alarming = np.flatnonzero(severities >= 1.0)
-    # Far apart, two runs never lie in one window.
+    # A gap in the row numbers keeps two runs out of one window.
     if runs is not None and len(alarming):
         alarming = alarming + 10 * max(m for _, m in LADDER) * (runs[alarming] - runs[0])
     rows = alarming.tolist()
@@ -152,7 +152,7 @@ def choose(
         return ChosenRule(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
     most = rate * counts.rows
     allowed = int(most * SHARE_ALONE)
-    # A severity that calibration normals reach more often than that must not open an incident.
+    # At most `allowed` of the calibration's runs may reach the severity that opens alone.
     if allowed < len(counts.peaks):
         alone = max(alone, math.nextafter(counts.peaks[allowed], math.inf))
     by_one_row = sum(peak >= alone for peak in counts.peaks)

@@ -116,7 +116,7 @@ def is_lasting(rows: int, seconds: float, levels: Sequence[float]) -> bool:
 def severity_above_level(height: float, level: float) -> float:
     """Return the severity of a row relative to a lasting state at `level`, as input for `opens`.
 
-    A row of this height alarms from 1 on.
+    From 1 on, the row alarms.
 
     >>> severity_above_level(2.46, 2.0), severity_above_level(3.69, 2.0)
     (1.0, 1.5)

@@ -162,7 +162,7 @@ class KnownRegime(Part, frozen=True, kw_only=True):
     `typical` are the features by which its typical vector stands out. `replayed` vectors of it were
     drawn; `alarms` are the alarm rates on them, and `score_change` is the change of their mean
     score. A new regime has none of these three. `novel` is the share of the regime that was new
-    when it came: see `models.survey.novelty`. Earlier releases counted only vectors with p <= 1 %.
+    when it came: see `models.survey.novelty`.
     """
 
     alarms: Both | None = None

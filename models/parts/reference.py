@@ -18,11 +18,13 @@ class Reference:
     """A histogram of each feature in the client's units, and how far normals wandered from it.
 
     `edges` (d, B - 1) float32 ascend; bin b holds edges[b - 1] <= x < edges[b]. `expected` (d, B)
-    float64 is the share of normals in each bin; rows sum to 1. A window is `WINDOW` consecutive
-    normals. A feature may have seasons, and states that last for days. So `wander` (d,) float64 is
-    the largest distance of a window's distribution function from that of all normals, or from that
-    of the other half of its experience. `score_wander` (1,) is the largest distance of the p-values
-    of a window's scores from the uniform distribution function.
+    float64 is the share of normals in each bin; rows sum to 1.
+
+    A feature may have seasons, so parts of the normals differ from the whole. A window is `WINDOW`
+    consecutive normals. `wander` (d,) float64 is the largest distance between the distribution
+    function of a window and that of all normals, or of the half of the experience without the
+    window. `score_wander` (1,) is the largest distance between the p-values of a window and the
+    uniform distribution.
     """
 
     edges: Array

@@ -100,7 +100,7 @@ class Scaler:
             slots = slots.with_new_values(X)
             constant = np.pad(constant[slots.numbers], (0, len(slots.codes)))
             X = slots.encode(X)
-            X[:, slots.numbers.size :] = 0.0  # 0.5 lies between the ends of any slot
+            X[:, slots.numbers.size :] = 0.0  # within the learned range of any slot
         apart = X - self.location
         apart = np.clip(apart, *middle_range(apart))
         moves = np.sqrt(np.square(apart).mean(axis=0))

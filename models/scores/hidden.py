@@ -16,8 +16,8 @@ class Hidden(Scorer):
 
         sum_i || h_i(x) - h_i(f(m(x))) ||^2
 
-    It costs one pass and two more passes through the encoder's hidden layers. The unit is scaled
-    units squared.
+    It costs one pass through the network, and two through the encoder's hidden layers. The unit is
+    scaled units squared.
     """
 
     def __init__(self, network: Network) -> None:

@@ -68,11 +68,9 @@ def _best_mixture(z: Float64, most: int, seed: int) -> Any:
             # rejects such fits.
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(z)
-        bic = mixture.bic(z)
-        if bic < least:
+        vain += 1
+        if (bic := mixture.bic(z)) < least:
             best, least, vain = mixture, bic, 0
-        else:
-            vain += 1
         if vain == PATIENCE:
             break
     return best

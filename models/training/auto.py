@@ -94,8 +94,8 @@ def fit(
             for table, scores in labelled
         ]
     scoring = needs(views, tables)
-    # With folds, the rows' scores are those of networks and views that left them out, which are
-    # higher than those that serve. No correction is needed then.
+    # Networks and views of folds score rows that they left out, so their scores are higher than the
+    # serving ones. That makes up for a row's own score in the table.
     times = times if plan.networks == 1 else 0
     return FittedScore(scoring, rows, unseen(scoring["auto.tables"], parts, times), differs)
 

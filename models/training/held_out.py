@@ -46,7 +46,7 @@ class EqualRows(NamedTuple):
 
     @property
     def distinct(self) -> int:
-        """The number of rows if copies count once, but common values each time."""
+        """The number of rows, with copies counted once; common values are not copies."""
         once = self.first == np.arange(len(self.first))
         return int((once | self.common).sum())
 

@@ -27,12 +27,14 @@ FEW_FOLDS, LARGE = 2, 300_000
 ENOUGH = 1_000
 RUNS = 5  # contiguous runs of rows in each fold
 LONG_RUNS = 2  # the same if rows change slowly
-SLOW = 0.7  # slow rows: their distance at a lag is below this share of that at 2.5 times the lag
+# Rows change slowly if rows at some lag are closer than this share of the distance at 2.5 times the
+# lag.
+SLOW = 0.7
 HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # fewer steps do not bring a network near its optimum, however few the vectors
 SMALL = 100_000  # up to this many parameters a step is cheap, so there are THOROUGH times as many
-# a large network's retraining takes at least LEAST_STEPS times this many whole batches
+# a large network's retraining takes at least this many times LEAST_STEPS
 REPLAY_STEPS = 3.0
 # The training regime `stable`: how many times smaller the batches are, how many times higher the
 # first learning rate is, the factor of the rate with every experience, and the dropout.
@@ -151,11 +153,10 @@ def _steps(rows: _Rows, *, small: bool, has_past: bool) -> int:
     are fewer epochs.
     """
     passes = THOROUGH if small else 1.0
-    alone = rows.trained / rows.steps_per_epoch(1.0)  # new vectors in a step without replay
-    # A training with a past needs at least this many more steps. The bound counts whole batches,
-    # but never more vectors in a batch than there are new ones.
-    whole = passes if small else REPLAY_STEPS
-    least = whole * min(rows.batch_size, rows.trained) if has_past else passes * alone
+    if has_past:  # a step then counts as a whole batch, or as all new vectors if they are fewer
+        least = (passes if small else REPLAY_STEPS) * min(rows.batch_size, rows.trained)
+    else:
+        least = passes * rows.trained / rows.steps_per_epoch(1.0)
     budget = max(passes * auto_epochs(rows.distinct) * rows.distinct, LEAST_STEPS * least)
     per_epoch = rows.steps_per_epoch(rows.new_rows)
     return math.ceil(budget * per_epoch * rows.new_rows / rows.trained - 1e-9)

@@ -98,9 +98,8 @@ def _with_words(config: Config, new: Any, previous: Version | None) -> Config:
     """Return `config` with the words of its categories: the known ones, and those in `new`."""
     if not config.words:
         return config
-    before = {
-        column.name: column.values or () for column in (previous and previous.config.columns) or ()
-    }
+    earlier = previous.config.columns if previous is not None else None
+    before = {column.name: column.values or () for column in earlier or ()}
     table = table_names(new) or ()
     columns = []
     for column in config.columns or ():

@@ -69,10 +69,10 @@ def by_column(
 ) -> ScoreShares:
     """Return the shares of the columns, (n, d), from features derived by a context, (n, w).
 
-    The shares of `by_feature` are by `Context.owners`. The expected value of a column comes from
-    its feature with the larger of `gaps` (n, w), scaled: either the expected value itself, or the
-    mean of the rows before plus the expected deviation. The calendar is not a client's column, so
-    its share is left out.
+    `by_feature` has the shares of columns already, as `Context.owners` numbers them, but the values
+    of features. A column may have two features: its value and its deviation. The one that is
+    further from what was expected, by `gaps` (n, w) in scaled units, gives the column's expected
+    value. The calendar is not a client's column, so its share is left out.
     """
     n, d = len(by_feature.values), len(numbers)
     values, expected = (np.full((n, d), np.nan) for _ in range(2))

@@ -12,7 +12,7 @@ from models import Config, Model, Version, train
 from models.arrays import LOG_2PI, Array
 from models.parts.data_density import DataDensity
 from models.parts.marginals import KNOTS, REACH, Marginals
-from models.parts.mixture import Density, Mixture
+from models.parts.mixture import Density
 from models.parts.statistics import auroc
 from models.parts.views import Views
 from models.scores import auto, by_name
@@ -80,15 +80,15 @@ def test_a_data_density_equals_its_largest_component(skewed: Array) -> None:
     rng = np.random.default_rng(1)
     z = rng.normal(size=(400, 5)) @ rng.normal(size=(5, 5))
     density = DataDensity.fit(z, seed=0)
-    k, scale = len(density.directions), density.scale[0]
-    codes = (z - density.mean) @ density.directions.T
-    mixture = Mixture(density.weights, density.means, density.factors)
+    space, kernels, mixture = density.space, density.kernels, density.mixture
+    k, scale = len(space.directions), space.scale[0]
+    codes = (z - space.mean) @ space.directions.T
     gaussians = Density(mixture).joint(codes.astype(np.float32)).max(axis=1)
-    away = np.square(codes[:, None] - density.centres).sum(axis=2)
-    kernels = density.shares - 0.5 * (
-        away / density.variances + k * (np.log(density.variances) + LOG_2PI)
+    away = np.square(codes[:, None] - kernels.centres).sum(axis=2)
+    round_ = kernels.shares - 0.5 * (
+        away / kernels.variances + k * (np.log(kernels.variances) + LOG_2PI)
     )
-    expected = np.maximum(gaussians, kernels.max(axis=1)) - k * np.log(scale) - np.log(2)
+    expected = np.maximum(gaussians, round_.max(axis=1)) - k * np.log(scale) - np.log(2)
     np.testing.assert_allclose(
         density.log_density_and_distance(z)[0], expected, rtol=1e-3, atol=1e-2
     )
@@ -100,7 +100,7 @@ def test_a_density_has_the_distance_of_the_nearest_centre(d: int) -> None:
     rng = np.random.default_rng(6)
     z = (rng.normal(size=(500, d)) * np.linspace(2.0, 0.3, d)).astype(np.float32)
     density = DataDensity.fit(z, seed=0)
-    centres = density.mean + (density.centres * density.scale[0] ** 2) @ density.directions
+    centres = density.space.vectors(density.kernels.centres)
     expected = np.linalg.norm(z[:, None] - centres, axis=2).min(axis=1)
     far = density.log_density_and_distance(z)[1]
     np.testing.assert_allclose(far, expected, rtol=1e-3, atol=1e-3)
