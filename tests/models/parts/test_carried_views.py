@@ -123,8 +123,8 @@ def test_centres_stay_close_to_old_rows_over_nine_experiences() -> None:
     for i in range(1, 9):
         drawn = views.sample(200 * min(i, 5), rng)
         views = CarriedViews.fit(views, drawn, rows_of_regime(i % 3, 200, rng), i).views
-    assert len(views.normal.shares) == KERNELS
-    assert len(views.normal.weights) <= MODES
+    assert len(views.normal.kernels.shares) == KERNELS
+    assert len(views.normal.mixture.weights) <= MODES
     at_once = Views.fit(np.concatenate([rows_of_regime(i, 400, rng) for i in range(3)]), 0)
     now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
     # with components fitted to draws they are 1.3 to 1.7 times as far
