@@ -1,7 +1,7 @@
 """Parts of the OpenAPI document that FastAPI cannot derive: raw bodies, problems, examples."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -197,10 +197,12 @@ def _required_fields(kind: type[msgspec.Struct]) -> list[str]:
     ]
 
 
-def json_body(example: Any, *, required: bool = False) -> JsonObject:
+def json_body(
+    example: Any, *, required: bool = False, kinds: Sequence[str] = (payload.JSON,)
+) -> JsonObject:
     """Return the documentation of a JSON request body."""
     content = {"schema": {"type": "object"}, "example": example}
-    body: JsonObject = {"content": {"application/json": content}}
+    body: JsonObject = {"content": dict.fromkeys(kinds, content)}
     return {"requestBody": body | {"required": True} if required else body}
 
 
@@ -248,15 +250,13 @@ def header(name: str, description: str, example: str) -> JsonObject:
 
 
 # Of a request that changes a detector only if it still has the expected generation.
-IF_MATCH: JsonObject = {
-    "parameters": [
-        header(
-            "If-Match",
-            "The expected generation, as its ETag. If it has changed, the answer is 412.",
-            '"4"',
-        )
-    ]
-}
+_IF_MATCH = header(
+    "If-Match", "The expected generation, as its ETag. If it has changed, the answer is 412.", '"4"'
+)
+IF_MATCH: JsonObject = {"parameters": [_IF_MATCH]}
+_IF_NONE_MATCH = header("If-None-Match", "With `*` the answer is 412 if the name exists.", "*")
+IF_NONE_MATCH: JsonObject = {"parameters": [_IF_NONE_MATCH]}
+IF_MATCH_OR_NONE: JsonObject = {"parameters": [_IF_MATCH, _IF_NONE_MATCH]}
 ETAG = {"ETag": {"description": "The generation.", "schema": {"type": "string"}}}
 
 

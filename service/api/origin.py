@@ -89,7 +89,8 @@ class OriginCheck:
 
 
 # Headers that may appear only once: of two, a proxy might use one and this service the other.
-_ONCE = (b"host", b"content-type", b"content-encoding", b"idempotency-key", b"if-match")
+_ONCE = (b"host", b"content-type", b"content-encoding", b"idempotency-key", b"if-match",
+         b"if-none-match")  # fmt: skip
 _CHECKED = (*_ONCE, b"origin", b"sec-fetch-site", b"sec-fetch-mode", b"sec-fetch-dest")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -19,6 +20,8 @@ from service.scoring.vectors import JSON, essence
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Vector = Annotated[list[float], Meta(min_length=1, max_length=MAX_DIMENSION)]
+
+MERGE_PATCH = "application/merge-patch+json"
 
 MOST_LABELS = 1000  # labels in one request
 # Bodies without rows are parsed in the event loop. Their sizes bound how long that stops it: for
@@ -122,15 +125,15 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
 Body = TypeVar("Body", bound=msgspec.Struct)
 
 
-async def json_text(request: Request, most: int) -> bytes:
+async def json_text(request: Request, most: int, kinds: Sequence[str] = (JSON,)) -> bytes:
     """Return the bytes of a JSON body, at most `most`.
 
-    Raises UnsupportedMedia if the content type is not JSON, TooLarge, and Unprocessable if the
-    body is empty or has a field twice. An empty body does not mean all defaults: it may have been
-    lost on the way.
+    Raises UnsupportedMedia if the content type is none of `kinds`, TooLarge, and Unprocessable if
+    the body is empty or has a field twice. An empty body does not mean all defaults: it may have
+    been lost on the way.
     """
-    if essence(request.headers.get("content-type")) != JSON:
-        raise UnsupportedMedia(f"Send this body as {JSON}.", supported=[JSON])
+    if essence(request.headers.get("content-type")) not in kinds:
+        raise UnsupportedMedia(f"Send this body as {kinds[0]}.", supported=list(kinds))
     lower_body_bound(request.scope, most)
     body = (await request.body()).strip()
     if not body:

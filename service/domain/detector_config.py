@@ -159,18 +159,43 @@ def changed(stored: DetectorConfig, body: bytes | str) -> DetectorConfig:
     A field in MERGED is merged field by field. Every other field is replaced as a whole. A null
     sets the value null. Raises Unprocessable as `parse` does.
     """
+    values = stored.to_dict()
+    for name, value in _change(body).items():
+        before = values.get(name)
+        by_field = name in MERGED and isinstance(value, dict) and isinstance(before, dict)
+        values[name] = before | value if by_field else value
+    return parse(values)
+
+
+def merged(stored: DetectorConfig, body: bytes | str) -> DetectorConfig:
+    """Return `stored` changed by a JSON Merge Patch (RFC 7396).
+
+    Objects are merged at every depth, and a null gives a field its default. Raises Unprocessable as
+    `parse` does.
+    """
+    return parse(_merged(stored.to_dict(), _change(body)))
+
+
+def _change(body: bytes | str) -> dict[str, Any]:
     try:
         asked = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise Unprocessable("The change is not JSON.") from None
     if not isinstance(asked, dict):
         raise Unprocessable("The change of a config must be a JSON object.")
-    values = stored.to_dict()
-    for name, value in asked.items():
-        before = values.get(name)
-        by_field = name in MERGED and isinstance(value, dict) and isinstance(before, dict)
-        values[name] = before | value if by_field else value
-    return parse(values)
+    return asked
+
+
+def _merged(target: object, patch: object) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    values = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            values.pop(name, None)
+        else:
+            values[name] = _merged(values.get(name), value)
+    return values
 
 
 def check_rules(config: DetectorConfig) -> None:

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from models import MIN_VECTORS
 from service import log
 from service.domain.detector import NAME, Detector, Pointer, resolved
-from service.domain.detector_config import DetectorConfig, check_rules, with_fields_of
+from service.domain.detector_config import DetectorConfig, check_rules
 from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask, ask_each
 from service.store.detector_names import DetectorNames
@@ -51,53 +51,38 @@ class Detectors:
         self._names = DetectorNames(redis, max_detectors=max_detectors, max_entities=max_entities)
 
     async def put(
-        self,
-        name: str,
-        config: DetectorConfig,
-        kept: frozenset[str] = frozenset(),
-        *,
-        who: str = "",
+        self, name: str, config: DetectorConfig, *, who: str = ""
     ) -> tuple[bool, Detector]:
-        """Make the detector, or change its configuration; return whether it was made.
+        """Make the detector, or replace its config, as `write` does."""
+        return await self.write(name, lambda _: config, who=who)
 
-        If the detector exists, its config keeps the present values of the fields `kept`. An equal
-        configuration makes no new revision. Raises Unprocessable for an invalid name. Raises
-        Conflict if there are too many detectors, or if the dimension or the feature names
-        contradict the vectors that the detector holds.
+    async def write(
+        self, name: str, decide: Callable[[Detector | None], DetectorConfig], *, who: str = ""
+    ) -> tuple[bool, Detector]:
+        """Make the detector, or change its config; return whether it was made, and the detector.
+
+        `decide` gets the present detector, None if there is none, and returns the new config. It is
+        called again if another process changed the detector meanwhile. An equal config makes no new
+        revision. Raises the errors of `decide`, Unprocessable for an invalid name, and Conflict if
+        there are too many detectors, or if the dimension or the feature names contradict the
+        vectors that the detector holds.
         """
         if not NAME.fullmatch(name):
             raise Unprocessable(f"A detector's name must match {NAME.pattern}.")
         for _ in range(_ROUNDS):
             stored = await self.get(name)
+            config = decide(stored)
             if stored is None:
                 check_rules(config)
                 done = await self._create(name, config, who)
             else:
-                merged = _with_fixed_columns(stored, with_fields_of(config, stored.config, kept))
-                check_rules(merged)
-                done = await self._configure(stored, merged, who)
+                config = _with_fixed_columns(stored, config)
+                check_rules(config)
+                done = await self._configure(stored, config, who)
             detector = await self.get(name) if done else None
             if detector is not None:
                 await self._due.note(detector)
                 return stored is None, detector
-        raise Conflict(_CHANGING)
-
-    async def change(
-        self, name: str, change: Callable[[Detector], DetectorConfig], *, who: str = ""
-    ) -> Detector:
-        """Apply `change` to the detector's config, and return the detector.
-
-        `change` is called again if another process changed the config meanwhile. Raises the errors
-        of `change`, UnknownDetector, and Unprocessable and Conflict like `put`.
-        """
-        for _ in range(_ROUNDS):
-            stored = await self.get(name)
-            if stored is None:
-                raise UnknownDetector()
-            merged = _with_fixed_columns(stored, change(stored))
-            check_rules(merged)
-            if await self._configure(stored, merged, who):
-                return await self.get(name) or stored
         raise Conflict(_CHANGING)
 
     async def _create(self, name: str, config: DetectorConfig, who: str) -> bool:
@@ -134,6 +119,7 @@ class Detectors:
             "was_nonce": stored.config_nonce,
             "was_dimension": stored.dimension or "",
             "was_full": int(_holds_data(stored)),
+            "was_generation": stored.generation,
             "same": int(config == stored.config),
             "config": _json(config),
             "dimension": resolved(config, stored.chosen).width or "",
@@ -237,8 +223,12 @@ class Detectors:
         await self._due.refresh(name)
         return until
 
-    async def delete(self, name: str, *, who: str = "") -> None:
+    async def delete(
+        self, name: str, *, who: str = "", check: Callable[[int], None] = lambda _: None
+    ) -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.
+
+        `check` gets its generation, and may raise an error.
 
         The tombstone keeps the detector's uid for a week, so that a process can tell a deletion
         from a store that lost its data. The answers to Idempotency-Keys are deleted last. If a
@@ -247,16 +237,18 @@ class Detectors:
         keys, client = Keys(name), self._redis
         while True:
             pipe = client.pipeline(transaction=False)
-            pipe.hmget(keys.state, ["uid", "last_version"])
+            pipe.hmget(keys.state, ["uid", "last_version", "generation"])
             pipe.hvals(keys.artifacts)
-            (uid, last_version), digests = await ask(client, pipe.execute())
+            (uid, last_version, generation), digests = await ask(client, pipe.execute())
             if uid is None:
                 raise UnknownDetector()
+            check(int(generation) if (generation or b"").isdigit() else 0)  # it may be damaged
             await mark_erased(client)
             artifacts = (keys.artifact(digest.decode()) for digest in set(digests))
             args = {
                 "uid": uid,
                 "last_version": last_version,
+                "generation": generation or "",
                 "seconds": TOMBSTONE_SECONDS,
                 "channel": NOTIFY,
                 "name": name,

@@ -34,11 +34,12 @@ return 1
 CONFIGURE = NamedScript(
     """
 local held = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
-                  STATE.buffered, STATE.parked, STATE.last_version, STATE.config)
+                  STATE.buffered, STATE.parked, STATE.last_version, STATE.generation, STATE.config)
 local full = tonumber(held[STATE.buffered] or 0) + tonumber(held[STATE.parked] or 0)
   + tonumber(held[STATE.last_version] or 0) > 0
 if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
    or (held[STATE.config_nonce] or '') ~= ARGS.was_nonce
+   or held[STATE.generation] ~= ARGS.was_generation
    or held[STATE.dimension] ~= ARGS.was_dimension or (full and '1' or '0') ~= ARGS.was_full then
   return 0
 end
@@ -55,8 +56,8 @@ redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state audit",
-    args="uid was_revision was_nonce was_dimension was_full same config dimension nonce channel "
-    "name audited",
+    args="uid was_revision was_nonce was_dimension was_full was_generation same config dimension "
+    "nonce channel name audited",
 )
 
 REQUEST = NamedScript(
@@ -81,8 +82,9 @@ return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
 # key of its artifact is missing here. Then nothing is deleted, and the caller starts again.
 DELETE = NamedScript(
     """
-local held = read(KEYS.state, STATE.uid, STATE.last_version)
-if held[STATE.uid] ~= ARGS.uid or held[STATE.last_version] ~= ARGS.last_version then return 0 end
+local held = read(KEYS.state, STATE.uid, STATE.last_version, STATE.generation)
+if held[STATE.uid] ~= ARGS.uid or held[STATE.last_version] ~= ARGS.last_version
+   or (held[STATE.generation] or '') ~= ARGS.generation then return 0 end
 redis.call('UNLINK', KEYS.state)
 for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 redis.call('SET', KEYS.tombstone, ARGS.uid, 'EX', ARGS.seconds)
@@ -92,7 +94,7 @@ redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
     keys="state tombstone audit",
-    args="uid last_version seconds channel name audited",
+    args="uid last_version generation seconds channel name audited",
     flags="allow-oom",
 )
 

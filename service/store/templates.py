@@ -22,6 +22,7 @@ _SCANNED = 1000  # entities read in one round trip
 _SET = NamedScript(
     """
 local before = redis.call('HGET', KEYS.templates, ARGS.name)
+if before and ARGS.new == '1' then return 1 end
 if ARGS.after == 'null' then
   if not before then return 0 end
   redis.call('HDEL', KEYS.templates, ARGS.name)
@@ -32,7 +33,7 @@ audit(KEYS.audit, now, before or 'null', ARGS.after, before and ARGS.changed or 
 return before and 1 or 0
 """,
     keys="templates audit",
-    args="name after changed made",
+    args="name after new changed made",
 )
 _WHERE = {"templates": TEMPLATES, "audit": TEMPLATES_AUDIT}
 
@@ -50,22 +51,28 @@ class Templates:
     def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
 
-    async def put(self, name: str, config: DetectorConfig, *, who: str = "") -> bool:
-        """Store a template's config; return whether it is new. Existing entities keep their config.
+    async def put(
+        self, name: str, config: DetectorConfig, *, new: bool = False, who: str = ""
+    ) -> bool:
+        """Store a template's config; return whether it is new. Existing entities keep theirs.
 
-        Raises Unprocessable for an invalid name or config.
+        An existing template is not changed if it must be `new`. Raises Unprocessable for an invalid
+        name or config.
         """
         if not PLAIN_NAME.fullmatch(name):
             raise Unprocessable(f"A template's name must match {PLAIN_NAME.pattern}.")
         check_rules(config)
         text = orjson.dumps({"format": FORMAT, "config": config.to_dict()})
-        return not await self._set(name, text, "template configured", who)
+        return not await self._set(name, text, "template configured", who, new=new)
 
-    async def _set(self, name: str, after: bytes, action: str, who: str) -> bool:
+    async def _set(
+        self, name: str, after: bytes, action: str, who: str, *, new: bool = False
+    ) -> bool:
         """Store a template; `null` deletes it. Return whether the template existed."""
         args = {
             "name": name,
             "after": after,
+            "new": int(new),
             "changed": audit_fields(action, who, template=name),
             "made": audit_fields("template created", who, template=name),
         }

@@ -1,6 +1,7 @@
 """Detectors and retraining: the answers of the contract."""
 
 import asyncio
+import json
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,45 @@ async def test_patch_merges_nested_fields_and_replaces_others(api: Running) -> N
     assert (guarded.status_code, guarded.json()["seed"]) == (200, 2)
     assert (await api.http.get(PUMP)).json()["config_revision"] == revision + 1
     assert (await api.http.patch("/v1/detectors/other", json={})).status_code == 404
+
+
+async def test_preconditions_guard_every_change_of_a_detector(pump: Running) -> None:
+    """PUT, PATCH and DELETE with a stale tag change nothing, nor does a PUT of what must be new."""
+    before = (await pump.http.get(PUMP)).json()
+    present, stale = f'"{before["generation"]}"', '"99"'
+
+    async def put(name: str = "pump", **headers: str) -> int:
+        named = {key.replace("_", "-"): value for key, value in headers.items()}
+        answer = await pump.http.put(f"/v1/detectors/{name}", json={"seed": 7}, headers=named)
+        return answer.status_code
+
+    assert await put(if_none_match="*") == 412
+    assert await put(if_none_match=f'"88", W/{present}') == 412
+    assert await put(if_match=stale) == 412
+    assert await put("new", if_match="*") == 412
+    refused = await pump.http.delete(PUMP, headers={"if-match": stale})
+    assert (refused.status_code, refused.json()["generation"]) == (412, before["generation"])
+    twice = [("if-none-match", '"9"'), ("if-none-match", "*")]
+    assert (await pump.http.put(PUMP, json={"seed": 7}, headers=twice)).status_code == 400
+    assert (await pump.http.get(PUMP)).json() == before
+    assert (await pump.http.get("/v1/detectors/new")).status_code == 404
+    assert await put("new", if_none_match="*") == 201
+    assert await put(if_match=present, if_none_match=stale) == 200
+    assert (await pump.http.delete(PUMP, headers={"if-match": present})).status_code == 204
+
+
+async def test_a_merge_patch_follows_its_standard(api: Running) -> None:
+    """Objects are merged at every depth, and a null gives the default (RFC 7396)."""
+    await api.make(threshold={"fpr": 0.05}, seed=3, model={"epochs": 9, "dropout": 0.1})
+    patch = {"threshold": {"fpr": None, "quantile": 0.9}, "seed": None, "model": {"epochs": None}}
+    kind = {"content-type": "application/merge-patch+json; charset=utf-8"}
+    answer = await api.http.patch(PUMP, content=json.dumps(patch), headers=kind)
+    given = {"threshold": {"quantile": 0.9}, "model": {"dropout": 0.1}}
+    assert answer.json() == DetectorConfig.from_dict(given).to_dict()
+    for text, status in (("[]", 422), ("null", 422), ('{"retrain": 1}', 422), ("{}", 200)):
+        refused = await api.http.patch(PUMP, content=text, headers=kind)
+        assert refused.status_code == status, text
+    assert (await api.http.put(PUMP, content="{}", headers=kind)).status_code == 415
 
 
 def model(**given: Any) -> dict[str, Any]:

@@ -26,6 +26,8 @@ async def test_a_template_is_made_read_and_deleted(api: Running) -> None:
     made = await api.http.put(TEMPLATE, json=CONFIG)
     assert (made.status_code, made.json()) == (201, parse(CONFIG).to_dict())
     assert (await api.http.put(TEMPLATE, json=CONFIG)).status_code == 200
+    new = {"if-none-match": "*"}
+    assert (await api.http.put(TEMPLATE, json={}, headers=new)).status_code == 412
     assert (await api.http.get(TEMPLATE)).json() == made.json()
     assert (await api.http.delete(TEMPLATE)).status_code == 204
     assert (await api.http.delete(TEMPLATE)).status_code == 404

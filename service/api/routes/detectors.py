@@ -13,23 +13,26 @@ from models.steps import check_steps
 from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
-from service.api.request_bodies import MOST_CONFIG
+from service.api.request_bodies import MERGE_PATCH, MOST_CONFIG
 from service.api.responses import answer, etag
-from service.api.routes.parameters import Name, expected_generation
+from service.api.routes.parameters import Name, check_preconditions
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import current, describe, existing, show_own_change
 from service.api.worker_presence import no_worker
 from service.domain.detector import Detector, LastRetraining
-from service.domain.detector_config import DetectorConfig, changed, left_out, parse
+from service.domain.detector_config import (
+    DetectorConfig,
+    changed,
+    left_out,
+    merged,
+    parse,
+    with_fields_of,
+)
 from service.domain.detector_status import DetectorStatus
 from service.domain.scope import Scope
 from service.domain.trace import trace_id
-from service.problems import (
-    PreconditionFailed,
-    StoreUnavailable,
-    UnknownDetector,
-    Unprocessable,
-)
+from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
+from service.scoring.vectors import JSON, essence
 
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
 
@@ -43,24 +46,29 @@ _CATCH_UP = 50  # most detectors that a listing refreshes itself; polling refres
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Its config in full.", DetectorConfig)
     | openapi.answers(201, "Made; its config in full.", DetectorConfig)
-    | openapi.problems(409, 413, 415, 422, 503),
+    | openapi.problems(409, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
-    ),
+    )
+    | openapi.IF_MATCH_OR_NONE,
 )
 async def put(request: Request, name: Name) -> Response:
     """Make the detector with this config, or replace its config.
 
     The body is required. A field that the body leaves out gets its default, so `{}` is a config.
     An existing detector keeps its `score` and its `incident` if the body names none. An entity,
-    `t:entity`, needs the template `t`.
+    `t:entity`, needs the template `t`. `If-None-Match: *` changes no existing detector.
     """
     app = parts(request)
     app.writable()
     text = await request_bodies.json_text(request, MOST_CONFIG)
-    created, detector = await app.stores.detectors.put(
-        name, affordable(app, parse(text)), left_out(text), who=caller(request).who
-    )
+    config, kept = affordable(app, parse(text)), left_out(text)
+
+    def decide(stored: Detector | None) -> DetectorConfig:
+        check_preconditions(request.headers, None if stored is None else stored.generation)
+        return config if stored is None else with_fields_of(config, stored.config, kept)
+
+    created, detector = await app.stores.detectors.write(name, decide, who=caller(request).who)
     await show_own_change(app, name)
     return answer(detector.config.to_dict(), 201 if created else 200)
 
@@ -71,29 +79,30 @@ async def put(request: Request, name: Name) -> Response:
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Its config in full.", DetectorConfig)
     | openapi.problems(404, 409, 412, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body({"retrain": {"paused": True}}, required=True)
+    openapi_extra=openapi.json_body(
+        {"retrain": {"paused": True}}, required=True, kinds=(JSON, MERGE_PATCH)
+    )
     | openapi.IF_MATCH,
 )
 async def patch(request: Request, name: Name) -> Response:
     """Change the fields that the body names.
 
     `retrain`, `replay` and `model` are merged field by field. Every other field is replaced whole.
+    With the content type `application/merge-patch+json` all fields are merged, and a null gives a
+    field its default (RFC 7396).
     """
     app = parts(request)
     app.writable()
-    text = await request_bodies.json_text(request, MOST_CONFIG)
-    if_match = request.headers.get("if-match")
+    text = await request_bodies.json_text(request, MOST_CONFIG, (JSON, MERGE_PATCH))
+    change = merged if essence(request.headers.get("content-type")) == MERGE_PATCH else changed
 
-    def change(detector: Detector) -> DetectorConfig:
-        present = detector.generation
-        if expected_generation(if_match, present) not in {None, present}:
-            raise PreconditionFailed(
-                "The generation has changed. Read the detector again, then repeat the request.",
-                generation=present,
-            )
-        return affordable(app, changed(detector.config, text))
+    def decide(stored: Detector | None) -> DetectorConfig:
+        if stored is None:
+            raise UnknownDetector
+        check_preconditions(request.headers, stored.generation)
+        return affordable(app, change(stored.config, text))
 
-    detector = await app.stores.detectors.change(name, change, who=caller(request).who)
+    _, detector = await app.stores.detectors.write(name, decide, who=caller(request).who)
     await show_own_change(app, name)
     return answer(detector.config.to_dict())
 
@@ -158,14 +167,19 @@ async def get(request: Request, name: Name) -> Response:
     dependencies=[needs(Scope.ADMIN)],
     status_code=204,
     response_class=Response,
-    responses=openapi.problems(404, 503),
+    responses=openapi.problems(404, 412, 503),
+    openapi_extra=openapi.IF_MATCH,
 )
 async def delete(request: Request, name: Name) -> Response:
     """Delete the detector with its buffer, versions, events and labels."""
     app = parts(request)
     served, detectors = app.champions.get(name), app.stores.detectors
+
+    def check(generation: int) -> None:
+        check_preconditions(request.headers, generation)
+
     try:
-        await detectors.delete(name, who=caller(request).who)
+        await detectors.delete(name, who=caller(request).who, check=check)
     except UnknownDetector:
         if served is None:  # another process may still serve it
             await detectors.mark_deleted(name)

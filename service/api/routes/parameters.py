@@ -1,6 +1,7 @@
 """Path and header parameters that several routes share."""
 
 import re
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Path
@@ -37,6 +38,25 @@ def expected_generation(if_match: str | None, generation: int) -> int | None:
     if not asked:
         raise PreconditionFailed("If-Match names no generation.", generation=generation)
     return generation if generation in asked else asked[0]
+
+
+def check_preconditions(headers: Mapping[str, str], generation: int | None) -> None:
+    """Raise PreconditionFailed unless the headers `If-Match` and `If-None-Match` hold.
+
+    `generation` is that of the present detector, None if there is no detector.
+    """
+    if_match, if_none_match = headers.get("if-match"), headers.get("if-none-match", "")
+    if generation is None:
+        if if_match is not None:
+            raise PreconditionFailed("There is no such detector, so `If-Match` matches nothing.")
+        return
+    if expected_generation(if_match, generation) not in {None, generation}:
+        raise PreconditionFailed(
+            "The generation has changed. Read the detector again, then repeat the request.",
+            generation=generation,
+        )
+    if if_none_match.strip() == "*" or str(generation) in _TAG.findall(if_none_match):
+        raise PreconditionFailed("The detector exists already.", generation=generation)
 
 
 TemplateName = Annotated[str, Path(description="The template.", examples=["pump"])]

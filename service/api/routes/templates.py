@@ -11,7 +11,7 @@ from service.api.routes.detectors import affordable
 from service.api.routes.parameters import TemplateName
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.scope import Scope
-from service.problems import Unknown
+from service.problems import PreconditionFailed, Unknown
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"])
 
@@ -22,17 +22,21 @@ router = APIRouter(prefix="/v1/templates", tags=["templates"])
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Its config in full.", DetectorConfig)
     | openapi.answers(201, "Made; its config in full.", DetectorConfig)
-    | openapi.problems(413, 415, 422, 503),
+    | openapi.problems(412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
         {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
-    ),
+    )
+    | openapi.IF_NONE_MATCH,
 )
 async def put(request: Request, name: TemplateName) -> Response:
     """Store the config for entities that are made from now on. Existing ones keep their config."""
     app = parts(request)
     app.writable()
     config = affordable(app, parse(await request_bodies.json_text(request, MOST_CONFIG)))
-    created = await app.stores.templates.put(name, config, who=caller(request).who)
+    new = request.headers.get("if-none-match", "").strip() == "*"
+    created = await app.stores.templates.put(name, config, new=new, who=caller(request).who)
+    if new and not created:
+        raise PreconditionFailed("The template exists already.")
     app.champions.templates |= {name}
     return answer(config.to_dict(), 201 if created else 200)
 
