@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.parts.incident_rule import Rule
+from models.parts.incident_rule import WIDER, Rule
 from models.parts.lineage import FalseIncidents, Lineage
 
 # (k alarming rows, m latest rows) of each rule, from the rule that opens soonest to the last.
@@ -33,20 +33,20 @@ PEAKS = 64  # the severest row of this many runs is kept
 def incidents_opened(rows: Iterable[int], k: int, m: int) -> int:
     """Return how many incidents the rule `k` of `m` opens; the numbers of alarming rows ascend.
 
-    An open incident lasts until `m` consecutive rows did not alarm.
+    An open incident lasts until none of `m` consecutive rows belongs to it, as
+    `incident_rule.belongs` defines.
 
     >>> incidents_opened([0, 1, 2, 9, 30, 31], 2, 5)
     2
     """
-    opened, last, is_open = 0, -m - 1, False
+    opened, last = 0, -math.inf  # the latest row that belongs to an incident
     recent: list[int] = []
     for row in rows:
-        if row - last > m:
-            is_open, recent = False, []
-        last = row
         recent = [*recent[-(k - 1) :], row] if k > 1 else [row]
-        if not is_open and len(recent) >= k and row - recent[-k] < m:
-            opened, is_open = opened + 1, True
+        is_open = row - last <= m
+        if len(recent) >= k and row - recent[-k] < (WIDER * m if is_open else m):
+            opened += not is_open
+            last = row
     return opened
 
 

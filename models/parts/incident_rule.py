@@ -20,6 +20,9 @@ STANDS = (60, 3600.0)
 STEADY = 1.1
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
 LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
+# An alarming row belongs to an open incident if the rows before it alarm at least half as densely
+# as the rule asks to open one.
+WIDER = 2
 # Scores that are zero for the most normal rows, so that their ratios have a meaning.
 FROM_ZERO = frozenset({"auto"})
 
@@ -28,7 +31,7 @@ class Rule(NamedTuple):
     """`k` alarming rows among the latest `m` of a source, or one severe row, open an incident.
 
     One row is severe enough if its severity is at least `alone`. The incident closes after
-    `seconds`, and `m` rows, without an alarming row.
+    `seconds`, and `m` rows, without a row that belongs to it (see `belongs`).
     """
 
     k: int
@@ -50,6 +53,20 @@ def opens(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
     if severity >= rule.alone:
         return True
     return len(alarms) >= rule.k and alarms[-1] - alarms[-rule.k] < rule.m
+
+
+def belongs(rule: Rule, alarms: Sequence[int], severity: float) -> bool:
+    """Return whether the latest alarming row belongs to the open incident.
+
+    It does if `k` of the latest 2 `m` rows alarm, or if it is severe enough to open an incident.
+    A single false alarm therefore does not keep an incident open: in a fast stream there is one
+    every few seconds. The arguments are those of `opens`.
+
+    >>> rule = Rule(k=2, m=5, alone=4.0, seconds=300.0)
+    >>> belongs(rule, [1, 10], 1.2), belongs(rule, [0, 10], 1.2), belongs(rule, [10], 4.0)
+    (True, False, True)
+    """
+    return opens(rule._replace(m=WIDER * rule.m), alarms, severity)
 
 
 def heights(
@@ -125,7 +142,7 @@ def severity_above_level(height: float, level: float) -> float:
 
 
 def closes(rule: Rule, rows: float, seconds: float) -> bool:
-    """Return whether an open incident is over, `rows` and `seconds` after its last alarming row.
+    """Return whether an open incident is over, `rows` and `seconds` after the last row of it.
 
     Both bounds must be reached: a fast stream waits for the time, a slow one for the rows.
 

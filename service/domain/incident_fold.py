@@ -1,5 +1,6 @@
 """Turns judged rows into incidents: one pure fold over the reports of the API processes."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -7,8 +8,9 @@ import msgspec
 
 from models.parts.incident_rule import (
     LEVELS,
+    WIDER,
     Rule,
-    closes,
+    belongs,
     ends_in_silence,
     is_lasting,
     opens,
@@ -22,12 +24,11 @@ from service.domain.incident import (
     explains_better,
     leads,
 )
-from service.domain.incident_source import Source, StandingLevel
+from service.domain.incident_source import WAITING, Source, StandingLevel
 
 SOURCES = 1000  # followed at once; above that, the source that is silent for longest is dropped
 OLD_SECONDS = 3600.0  # an incident pages nobody if its rows are older than this at arrival
 _SMOOTH = 0.2  # weight of the latest interval in the usual interval between two rows
-_WAITING = 64  # alarming rows remembered of a source without an open incident, the latest
 
 
 class Block(msgspec.Struct, frozen=True, array_like=True):
@@ -136,26 +137,24 @@ class Fold(msgspec.Struct):
         ):
             row = source.rows + position
             yield from self._end_what_is_over(source, row, at, context)
-            if source.belongs_to_state(row, at, height):
+            if source.belongs_to_state(context.rule, row, at, severity, height):
                 continue
-            source.alarms = [*source.alarms[-_WAITING:], row]
-            source.times = [*source.times[-_WAITING:], at]
-            kept_row = kept.get(position)
-            if source.open is None:
-                measured = source.measured(severity, height)
-                if kept_row is not None:
-                    source.waiting = [*source.waiting[-_WAITING:], kept_row]
-                if opens(context.rule, source.alarms, measured):
-                    yield self._open(source, block.source, severity, context)
-            elif opens_another(height, source.levels):
+            another = source.open is not None and opens_another(height, source.levels)
+            if another:
                 yield self._close(source, context)
-                source.alarms, source.times = [row], [at]
-                source.waiting = [] if kept_row is None else [kept_row]
-                yield self._open(source, block.source, severity, context)
-            else:
+                source.alarms, source.times, source.waiting = [], [], []
+            source.alarms = [*source.alarms[-WAITING:], row]
+            source.times = [*source.times[-WAITING:], at]
+            if position in kept:
+                source.waiting = [*source.waiting[-WAITING:], kept[position]]
+            measured = source.measured(severity, height)
+            if source.open is not None:
                 source.levels = [*source.levels[1 - LEVELS :], height]
-                yield from self._extend_open(source, severity, kept_row, context)
-        if source.open and block.positions:
+                if belongs(context.rule, source.alarms, measured):
+                    yield from self._extend_open(source, severity, context)
+            elif another or opens(context.rule, source.alarms, measured):
+                yield self._open(source, block.source, severity, context)
+        if source.open and block.unlisted:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
             yield Change("extended", source.open)
@@ -168,20 +167,28 @@ class Fold(msgspec.Struct):
         `row` is the number of the row, and `at` its time.
         """
         rule = context.rule
-        if source.open and closes(rule, row - source.alarms[-1] - 1, at - source.times[-1]):
+        if source.open and source.is_over(rule, row, at):
             yield self._close(source, context)
         if source.level and source.level.is_over(rule, row, at):
             yield _end_state(source)
 
-    def _extend_open(
-        self, source: Source, severity: float, kept_row: KeptRow | None, context: Context
-    ) -> Iterator[Change]:
-        """Take an alarming row of the open incident."""
+    def _extend_open(self, source: Source, severity: float, context: Context) -> Iterator[Change]:
+        """Take the latest alarming row, and those that with it belong to the open incident."""
         assert source.open is not None, "only an open incident goes on"
-        at = source.times[-1]
-        source.open = _extended(source.open, at, severity, kept_row, context.alpha)
-        if kept_row is not None:
-            yield Change("extended", source.open, (kept_row,))
+        row, at = source.alarms[-1], source.times[-1]
+        first = bisect_left(source.alarms, max(source.row, row - WIDER * context.rule.m) + 1)
+        since = min(source.times[first:])
+        rows = tuple(row for row in source.waiting if row.at >= since)
+        for kept_row in rows:
+            source.open = _explained_by(source.open, kept_row)
+        if severity > source.open.peak:  # the row itself is not kept
+            p_value = context.alpha**severity
+            source.open = msgspec.structs.replace(source.open, peak=severity, p_value=p_value)
+        count = source.open.count + len(source.alarms) - first
+        end = max(source.open.end, *source.times[first:])
+        source.open = msgspec.structs.replace(source.open, count=count, end=end)
+        source.row, source.at, source.waiting = row, at, []
+        yield Change("extended", source.open, rows)
         if _pages_now(source.open, at, context):
             source.open = msgspec.structs.replace(source.open, pages=True)
             yield Change("paged", source.open)
@@ -223,23 +230,25 @@ class Fold(msgspec.Struct):
             pages=not (old or like or context.muted),
             like=like,
         )
+        source.row, source.at = row, source.times[-1]
         source.waiting, source.levels = [], []
         return Change("opened", source.open, rows)
 
     def _close(self, source: Source, context: Context) -> Change:
         assert source.open is not None, "only an open incident closes"
         over = msgspec.structs.replace(source.open, closed=context.now)
-        source.open, source.alarms, source.times, source.waiting = None, [], [], []
+        source.open = None
         return Change("closed", over)
 
     def _settle(self, source: Source, context: Context) -> Iterator[Change]:
         """Close the open incident as a lasting state; the source is at its level from now on."""
         if source.level is not None:
             yield _end_state(source)
-        row, at, levels = source.alarms[-1], source.times[-1], source.levels
+        row, at, levels = source.row, source.at, source.levels
         over = self._close(source, context).incident
         over = msgspec.structs.replace(over, settled=True)
-        source.level = StandingLevel(over, max(levels), levels, row, at)
+        source.level = StandingLevel(over, max(levels), levels, row, at, source.alarms)
+        source.alarms, source.times, source.waiting = [], [], []
         yield Change("settled", over)
 
     def _end_source(self, source: Source, context: Context) -> Iterator[Change]:
@@ -266,17 +275,14 @@ def _end_state(source: Source) -> Change:
     return Change("closed", over)
 
 
-def _extended(
-    incident: Incident, at: float, severity: float, kept_row: KeptRow | None, alpha: float
-) -> Incident:
-    """Return the incident with one more alarming row."""
-    news: dict[str, object] = {"end": max(incident.end, at), "count": incident.count + 1}
-    if severity > incident.peak:
-        p_value = alpha**severity if kept_row is None else kept_row.p_value
-        news |= {"peak": severity, "p_value": p_value}
-    if kept_row is not None and explains_better(kept_row, incident.explained):
-        leading = leads(kept_row.leading)
-        news |= {"leading": leading, "regime": kept_row.regime, "explained": severity}
+def _explained_by(incident: Incident, row: KeptRow) -> Incident:
+    """Return the incident with one more kept row, which may be its peak or explain it better."""
+    news: dict[str, object] = {}
+    if row.severity > incident.peak:
+        news |= {"peak": row.severity, "p_value": row.p_value}
+    if explains_better(row, incident.explained):
+        leading = leads(row.leading)
+        news |= {"leading": leading, "regime": row.regime, "explained": row.severity}
     return msgspec.structs.replace(incident, **news)
 
 

@@ -4,8 +4,10 @@ import statistics
 
 import msgspec
 
-from models.parts.incident_rule import AT_LEVEL, Rule, closes, severity_above_level
+from models.parts.incident_rule import AT_LEVEL, Rule, belongs, closes, severity_above_level
 from service.domain.incident import Incident, KeptRow
+
+WAITING = 64  # alarming rows remembered of a source, the latest
 
 
 class StandingLevel(msgspec.Struct, array_like=True):
@@ -14,7 +16,8 @@ class StandingLevel(msgspec.Struct, array_like=True):
     Rows at the level alarm but belong to no new incident, because people know of the state already.
     `incident` is the incident that became the state. `top` is the largest height of its latest rows
     at that time. `heights` are those of the latest rows at the level. `row` and `at` are
-    the number and the time of the latest alarming row.
+    the number and the time of the latest row that belongs to the state. `alarms` are the numbers of
+    the latest alarming rows.
     """
 
     incident: Incident
@@ -22,6 +25,7 @@ class StandingLevel(msgspec.Struct, array_like=True):
     heights: list[float]
     row: int
     at: float
+    alarms: list[int] = []
 
     @property
     def height(self) -> float:
@@ -36,12 +40,14 @@ class StandingLevel(msgspec.Struct, array_like=True):
         """Record an alarming row at the level."""
         self.heights = [*self.heights[1 - AT_LEVEL :], height]
 
-    def record_alarm(self, row: int, at: float) -> None:
-        """Record the number and the time of an alarming row, at the level or above it."""
-        self.row, self.at = row, at
+    def record_alarm(self, rule: Rule, row: int, at: float, severity: float) -> None:
+        """Record an alarming row, at the level or above it."""
+        self.alarms = [*self.alarms[-WAITING:], row]
+        if belongs(rule, self.alarms, severity):
+            self.row, self.at = row, at
 
     def is_over(self, rule: Rule, row: int, at: float) -> bool:
-        """Return whether the state is over: no alarm for long enough, in rows and in seconds."""
+        """Return whether the state is over: none of its rows for long enough, by rows and time."""
         return closes(rule, row - self.row - 1, at - self.at)
 
 
@@ -51,9 +57,10 @@ class Source(msgspec.Struct, array_like=True):
     `rows` counts its judged rows. `alarms` are the numbers of the latest alarming rows, and `times`
     their times; rows at the level of a lasting state are not among them. `last` is the time of
     the latest row, and `heard` is when that row arrived. `interval` is the usual time between two
-    rows in seconds. `waiting` are kept rows that may belong to the next incident. `levels` are the
-    heights of the latest alarming rows of the open incident. `level` is set while the source is
-    in a lasting state.
+    rows in seconds. `waiting` are kept rows that may still belong to the open incident or to the
+    next one. `levels` are the heights of the latest alarming rows of the open incident. `level` is
+    set while the source is in a lasting state. `row` and `at` are the number and the time of the
+    latest row that belongs to the open incident.
     """
 
     rows: int = 0
@@ -66,22 +73,32 @@ class Source(msgspec.Struct, array_like=True):
     waiting: list[KeptRow] = msgspec.field(default_factory=list)
     levels: list[float] = msgspec.field(default_factory=list)
     level: StandingLevel | None = None
+    row: int = -1
+    at: float = 0.0
 
     @property
     def latest(self) -> int | None:
         """The number of the latest alarming row, None if no row alarmed."""
-        alarms = [*self.alarms[-1:], *([self.level.row] if self.level else [])]
+        alarms = [*self.alarms[-1:], *(self.level.alarms[-1:] if self.level else [])]
         return max(alarms, default=None)
 
     def measured(self, severity: float, height: float) -> float:
         """Return a row's severity relative to the level, if any; 1 or more is above the level."""
         return severity_above_level(height, self.level.height) if self.level else severity
 
-    def belongs_to_state(self, row: int, at: float, height: float) -> bool:
+    def is_over(self, rule: Rule, row: int, at: float) -> bool:
+        """Return whether the open incident is over at a row with this number and time."""
+        if self.row < 0:  # stored by a release in which every alarming row belonged
+            self.row, self.at = self.alarms[-1], self.times[-1]
+        return closes(rule, row - self.row - 1, at - self.at)
+
+    def belongs_to_state(
+        self, rule: Rule, row: int, at: float, severity: float, height: float
+    ) -> bool:
         """Record an alarming row; return whether it belongs to the source's lasting state."""
         if self.level is None:
             return False
-        self.level.record_alarm(row, at)
+        self.level.record_alarm(rule, row, at, severity)
         belongs = severity_above_level(height, self.level.height) < 1.0
         if belongs:
             self.level.record_height(height)

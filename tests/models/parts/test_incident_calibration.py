@@ -28,6 +28,8 @@ def test_a_run_of_alarms_opens_once() -> None:
     assert incidents_opened([*range(5), *range(30, 35)], 3, 10) == 2
     assert incidents_opened([0, 20, 40], 3, 10) == 0
     assert incidents_opened([0, 20, 40], 1, 1) == 3
+    # Single alarms do not keep the first incident open.
+    assert incidents_opened([*range(5), 14, 24, 34, *range(44, 47)], 3, 10) == 2
 
 
 def test_no_window_spans_two_runs() -> None:

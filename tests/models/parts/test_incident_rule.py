@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.parts.incident_rule import Rule, closes, ends_in_silence, opens
+from models.parts.incident_rule import Rule, belongs, closes, ends_in_silence, opens
 
 RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
 
@@ -27,13 +27,30 @@ def test_enough_alarms_or_one_severe_row_open_an_incident(
 
 
 @pytest.mark.parametrize(
+    ("alarms", "severity", "expected"),
+    [
+        ([7], 1.0, False),
+        ([7], 4.0, True),  # one very severe row
+        ([1, 7], 1.0, False),  # two of three
+        ([1, 10, 20], 1.0, True),  # rows 1 to 20 are twenty rows: half as dense as at opening
+        ([0, 10, 20], 1.0, False),  # rows 0 to 20 are twenty-one
+    ],
+)
+def test_alarms_half_as_dense_belong_to_an_open_incident(
+    alarms: list[int], severity: float, expected: bool
+) -> None:
+    """Three alarming rows of twenty continue an incident; a single false alarm does not."""
+    assert belongs(RULE, alarms, severity) is expected
+
+
+@pytest.mark.parametrize(
     ("rows", "seconds", "over"),
     [(10, 300.0, True), (9, 300.0, False), (10, 299.9, False), (9, 1e9, False), (1e9, 0.0, False)],
 )
 def test_an_incident_closes_after_enough_rows_and_time(
     rows: float, seconds: float, over: bool
 ) -> None:
-    """An incident is over once enough rows and enough time passed without an alarm."""
+    """An incident is over once enough rows and enough time passed without a row of it."""
     assert closes(RULE, rows, seconds) is over
 
 

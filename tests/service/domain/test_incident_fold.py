@@ -93,7 +93,7 @@ def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     assert [row.event for row in opened.rows] == ["2460.0", "2520.0"]
     packed = msgspec.msgpack.encode(fold)  # rows of an earlier release have no levels
     old = msgspec.msgpack.decode(packed)
-    old["sources"][""] = old["sources"][""][:-2]
+    old["sources"][""] = old["sources"][""][:-4]
     assert msgspec.convert(old, Fold).open() == fold.open()
 
 
@@ -226,16 +226,58 @@ def test_single_alarms_open_nothing() -> None:
     assert run(Fold(), *(block(60.0 * i, 60.0, "x...........") for i in range(0, 1200, 12))) == []
 
 
-def test_single_alarms_keep_an_incident_open() -> None:
-    """An open incident lasts with single alarms, and closes after ten rows and 300 s without."""
+def test_sparser_alarms_keep_an_incident_open() -> None:
+    """An open incident lasts with three alarms of twenty, and closes ten rows and 300 s later."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxx"))
     (on,) = run(fold, block(180.0, 60.0, "......x"))
     assert (on.kind, on.incident.count, on.incident.end) == ("extended", 4, 540.0)
-    assert run(fold, block(600.0, 60.0, ".........")) == []
-    (over,) = run(fold, block(1140.0, 60.0, "."))
-    assert (over.kind, over.incident.state, over.incident.end) == ("closed", "closed", 540.0)
+    (on,) = run(fold, block(600.0, 60.0, "...x....."))  # rows 2, 9 and 13 are three of twenty
+    assert (on.kind, on.incident.count, on.incident.end) == ("extended", 5, 780.0)
+    (over,) = run(fold, block(1140.0, 60.0, "....."))
+    assert (over.kind, over.incident.state, over.incident.end) == ("closed", "closed", 780.0)
     assert fold.open() == []
+
+
+def test_single_alarms_do_not_keep_an_incident_open() -> None:
+    """At two rows a second, of which one in a hundred alarms, an incident closes in 300 s.
+
+    It ends with the last row that belongs to it. Its count and its rows leave later alarms out.
+    """
+    quiet = "." * 99 + "x"
+    for state in (False, True):
+        fold, rows = Fold(), "x" * (7201 if state else 20)
+        changes = run(fold, block(0.0, 0.5, rows))
+        assert kinds(changes) == ["opened", *(["settled"] if state else [])]
+        start = len(rows) * 0.5
+        changes = run(fold, *(block(start + 50.0 * i, 0.5, quiet) for i in range(5)))
+        assert changes == []
+        assert kinds(run(fold, block(start + 250.0, 0.5, quiet))) == ["closed"]
+        assert (fold.open(), fold.sources[""].level) == ([], None)
+    fold = Fold()
+    *_, over = run(fold, block(0.0, 0.5, "x" * 20 + "." * 5 + "x" + quiet * 6))
+    assert (over.incident.count, over.incident.end, over.rows) == (21, 12.5, ())
+
+
+def test_alarms_that_gather_belong_together() -> None:
+    """An alarm that turns out to be the first of several counts with them, and so does its row."""
+    fold = Fold()
+    run(fold, block(0.0, 1.0, "xxx" + "." * 20 + "x.x"))
+    assert fold.open()[0].count == 3
+    (on,) = run(fold, block(26.0, 1.0, ".x"))
+    assert (on.incident.count, on.incident.end) == (6, 27.0)
+    assert [row.event for row in on.rows] == ["23.0", "25.0", "27.0"]
+
+
+def test_an_open_incident_of_an_earlier_release_goes_on() -> None:
+    """A stored source without its last row counts from its last alarming row."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "xxx"))
+    old = msgspec.msgpack.decode(msgspec.msgpack.encode(fold))
+    old["sources"][""] = old["sources"][""][:-2]
+    fold = msgspec.convert(old, Fold)
+    assert run(fold, block(180.0, 60.0, "." * 9)) == []
+    assert kinds(run(fold, block(720.0, 60.0, ".."))) == ["closed"]
 
 
 def test_a_fast_stream_waits_for_the_time() -> None:
