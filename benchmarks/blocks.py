@@ -31,12 +31,12 @@ from sklearn.metrics import adjusted_mutual_info_score
 
 from benchmarks import data
 from benchmarks.arms import learner
-from benchmarks.continual import auroc
 from benchmarks.continual_nsl_kdd import concepts
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs
 from benchmarks.runs import arguments as run_arguments
 from benchmarks.telemetry import with_deviation
+from models.parts.statistics import auroc
 
 ARMS = ("replay, auto", "replay", "replay, by regime", "mahalanobis")
 WAYS = {"once": 1, "five rounds": 5}  # rounds

@@ -14,9 +14,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
 
 from benchmarks import data
-from benchmarks.continual import auroc
 from models import Config, train
 from models.columns import Column
+from models.parts.statistics import auroc
 
 WORDS = ("protocol_type", "service", "flag")
 TESTED = 4000

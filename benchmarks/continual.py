@@ -3,7 +3,6 @@
 import time
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from benchmarks import runs
 from benchmarks.arms import ARMS
@@ -12,6 +11,7 @@ from benchmarks.pictures import two_curves
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import runs_of_arm
 from benchmarks.transfer import all_measures, forgetting
+from models.parts.statistics import auroc
 
 HELD = (0.003, 0.025)  # a task holds its rate of 1 % if the measured rate lies between these
 
@@ -35,10 +35,10 @@ def run_tasks(learner, tasks, judged, watch=None):
         learner.learn(X)
         seconds = time.perf_counter() - start
         normal = [learner.score(normals) for normals, _ in judged]
-        cached = {id(a): learner.score(a) for a in {id(a): a for _, a in judged}.values()}
-        anomalous = [cached[id(a)] for _, a in judged]
-        R[i] = [auroc(n, a) for n, a in zip(normal, anomalous, strict=True)]
-        seen = {id(a): cached[id(a)] for _, a in judged[: i + 1]}
+        # Tasks may share one array of anomalies, which is scored once and counts once.
+        anomalous = {id(a): learner.score(a) for a in {id(a): a for _, a in judged}.values()}
+        R[i] = [auroc(n, anomalous[id(a)]) for n, (_, a) in zip(normal, judged, strict=True)]
+        seen = {id(a): anomalous[id(a)] for _, a in judged[: i + 1]}
         learned = normal[: i + 1]
         thresholds = learner.thresholds()
         rows.append(
@@ -60,11 +60,6 @@ def run_tasks(learner, tasks, judged, watch=None):
         if watch:
             watch(learner)
     return rows, R
-
-
-def auroc(normal, anomalous):
-    truth = np.repeat([0, 1], [len(normal), len(anomalous)])
-    return float(roc_auc_score(truth, np.concatenate([normal, anomalous])))
 
 
 def run_as_json(rows, R):

@@ -15,10 +15,11 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.arms import learner
-from benchmarks.continual import auroc, bench, nine_digits
+from benchmarks.continual import bench, nine_digits
 from benchmarks.pictures import grids
 from benchmarks.report import spread, table
 from benchmarks.runs import runs_of_arm
+from models.parts.statistics import auroc
 from models.scores.by_name import score_arrays, score_named, score_rows
 
 SHOWN = ("replay", "joint", "finetune")

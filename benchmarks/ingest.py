@@ -51,10 +51,13 @@ def xadd(socket, n, connections, requests, folder):
 def ingest(server, kind, n, connections, seconds, folder):
     """Load the service with batches of `n` vectors for a new detector."""
     server.call("PUT", "/v1/detectors/bench", CONFIG)
-    octets = kind == "octet-stream"
-    asked = replace(server, path=NORMAL, **({"body": np.ndarray.tobytes} if octets else {}))
-    headers = {**server.headers, "Content-Type": KINDS[kind]}
-    load = servers.load(replace(asked, headers=headers), connections, seconds, vectors(n), folder)
+    asked = replace(
+        server,
+        path=NORMAL,
+        headers={**server.headers, "Content-Type": KINDS[kind]},
+        body=np.ndarray.tobytes if kind == "octet-stream" else server.body,
+    )
+    load = servers.load(asked, connections, seconds, vectors(n), folder)
     server.call("DELETE", "/v1/detectors/bench")
     return load
 

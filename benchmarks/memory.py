@@ -20,12 +20,12 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks import data
-from benchmarks.continual import auroc
 from benchmarks.learners import TARGET, Ours
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs, runs_of_arm
 from benchmarks.runs import arguments as run_arguments
 from models import Config, Model
+from models.parts.statistics import auroc
 
 EXPERIENCES = 100
 ROWS = 50  # of a reservoir

@@ -22,12 +22,12 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.ablations import ablated
-from benchmarks.continual import auroc
 from benchmarks.learners import FITS
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs
 from benchmarks.runs import arguments as run_arguments
 from models import MIN_VECTORS, Config, Version, train
+from models.parts.statistics import auroc
 
 FILE = "oddbench_dev.npz"
 RATES = (0.01, 0.001)

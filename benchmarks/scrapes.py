@@ -25,7 +25,8 @@ while True:
 def measure(fill, artifact, detectors, seconds, rounds):
     """Return a row for a process alone and a row for one that shares its counts with others.
 
-    `p99 ms` is at 2,000 requests/s while scrapes follow one another, `quiet` without scrapes.
+    `fill` puts detectors with this artifact into the store. `p99 ms` is the latency at 2,000
+    requests/s while another process scrapes without a pause, `quiet p99 ms` without scrapes.
     """
     return [_measure_kind(fill, artifact, detectors, seconds, rounds, shared) for shared in (0, 1)]
 

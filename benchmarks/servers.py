@@ -434,7 +434,7 @@ def champion(score: str = "elbo", names: tuple[str, ...] | None = None) -> Any:
 
 
 def champion_of(tree: Path) -> bytes:
-    """Return the artifact of `champion` in another checkout, which may not read this one's."""
+    """Return the artifact of `champion`, made by another checkout: it may not read a newer one."""
     code = "import sys; from benchmarks import servers as s; "
     code += "sys.stdout.buffer.write(s.champion('elbo', s.NAMES).to_bytes())"
     env = {**os.environ, "PYTHONPATH": str(tree)}

@@ -16,11 +16,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
 from sklearn.covariance import EmpiricalCovariance
 
-from benchmarks.continual import auroc
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs
 from benchmarks.runs import arguments as run_arguments
 from models import Config, train
+from models.parts.statistics import auroc
 
 ARMS = ("auto", "elbo", "Mahalanobis")
 STATES, SENSORS, FAULTS = 12, 52, 12

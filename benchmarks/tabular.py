@@ -22,13 +22,13 @@ from matplotlib.figure import Figure
 
 from benchmarks import data
 from benchmarks.ablations import WITHOUT, ablated
-from benchmarks.continual import auroc
 from benchmarks.learners import FITS, Ours, Peer
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs
 from benchmarks.runs import arguments as run_arguments
 from models import Config
 from models.config import SCORES
+from models.parts.statistics import auroc
 
 RAW = ("IForest", "PyOD VAE")  # peers that get the rows as they are
 ARMS = (*SCORES, *(name for name in FITS if name != "PyOD VAE" or importlib.util.find_spec("pyod")))
@@ -80,12 +80,12 @@ def tables(results, sets, arms):
     for name in [*sets, None]:
         line = {"set": name or "mean"}
         for arm in arms:
-            own = [run["auroc"] for key, run in results.items() if of(key, name, arm)]
+            own = [run["auroc"] for key, run in results.items() if is_of(key, name, arm)]
             line[arm] = spread([np.mean(own)]) if own else None
         lines.append(line)
     costs = []
     for arm in arms:
-        own = {key: run for key, run in results.items() if of(key, None, arm)}
+        own = {key: run for key, run in results.items() if is_of(key, None, arm)}
         seeds = sorted({seed for *_, seed in own})
         rates = [run["alarms"]["fpr"] for run in own.values() if run["alarms"]]
         means = [[run["auroc"] for (*_, s), run in own.items() if s == seed] for seed in seeds]
@@ -113,11 +113,12 @@ def _mean(figures, name):
 
 def line_values(results, sets, arm):
     """Return an arm's mean AUROC on each set."""
-    own = [[run["auroc"] for key, run in results.items() if of(key, name, arm)] for name in sets]
+    own = [[run["auroc"] for key, run in results.items() if is_of(key, name, arm)] for name in sets]
     return [float(np.mean(values)) for values in own if values]
 
 
-def of(key, name, arm):
+def is_of(key, name, arm):
+    """Return whether a key belongs to the arm and to the set, or to any set if `name` is None."""
     return key[1] == arm and name in (key[0], None)
 
 

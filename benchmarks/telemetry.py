@@ -33,11 +33,11 @@ from matplotlib.figure import Figure
 
 from benchmarks import data
 from benchmarks.arms import KEEPING, learner
-from benchmarks.continual import auroc
 from benchmarks.report import arguments, report, spread
 from benchmarks.runs import Runs
 from benchmarks.runs import arguments as run_arguments
 from models.context import Context, derive
+from models.parts.statistics import auroc
 
 RATES = (0.01, 0.001)
 ARMS = ("replay", "replay, auto", "distillation + reservoir", "finetune", "joint", *KEEPING)

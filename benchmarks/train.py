@@ -237,7 +237,7 @@ def shorter_training(share, *, warm=True, decayed=True):
     from models.training import autoencoder as training
 
     # No setting changes what is compared, so the function is replaced.
-    plan, rate, replay = training.plan, training._rate, past.PASTS["replay"]  # noqa: SLF001
+    plan, rate, replay = training.plan, training._rate_factor, past.PASTS["replay"]  # noqa: SLF001
 
     def shorter(*args):
         chosen = plan(*args)
@@ -247,20 +247,19 @@ def shorter_training(share, *, warm=True, decayed=True):
         return replace(replay(previous, config), warm=False)
 
     training.plan = shorter
-    training._rate = rate if decayed else lambda done: rate(share * done)  # noqa: SLF001
+    training._rate_factor = rate if decayed else lambda done: rate(share * done)  # noqa: SLF001
     past.PASTS["replay"] = replay if warm else cold
     try:
         yield
     finally:
         training.plan, past.PASTS["replay"] = plan, replay
-        training._rate = rate  # noqa: SLF001
+        training._rate_factor = rate  # noqa: SLF001
 
 
 def short_trainings(tasks, seeds):
     """Return AUROC and seconds for scikit-learn's digits, by start and share of steps."""
-    from sklearn.metrics import roc_auc_score
-
     from models import Config, train
+    from models.parts.statistics import auroc
     from service.cli.demo.run import Digits
 
     kinds = {
@@ -283,9 +282,7 @@ def short_trainings(tasks, seeds):
                         version = train(version, digits.train[digit], config)
                 seconds.append(time.perf_counter() - start)
                 normal = np.concatenate([digits.test[i] for i in range(1, tasks + 1)])
-                scores = version.score(np.concatenate([normal, digits.test[ANOMALY]]))
-                truth = np.repeat([0, 1], [len(normal), len(digits.test[ANOMALY])])
-                finals.append(float(roc_auc_score(truth, scores)))
+                finals.append(auroc(version.score(normal), version.score(digits.test[ANOMALY])))
             rows.append(
                 {
                     "start": kind,

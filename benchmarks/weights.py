@@ -14,9 +14,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
 
 from benchmarks import runs
-from benchmarks.continual import auroc
 from benchmarks.report import arguments, report
 from models import Config, train
+from models.parts.statistics import auroc
 from service.cli.demo.run import ANOMALY, TARGET, TASKS, Digits
 
 ARMS = {

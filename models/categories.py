@@ -8,7 +8,7 @@ are free for values that come later. The last slot, the open one, stands for all
 
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -36,11 +36,6 @@ def code_of(word: str) -> float:
     """
     digest = hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=3).digest()
     return float(int.from_bytes(digest) or 1)
-
-
-def words_by_code(words: Iterable[str]) -> dict[float, str]:
-    """Return the words by their codes."""
-    return {code_of(word): word for word in words}
 
 
 def codes(words: Sequence[str | None]) -> NDArray[np.float64]:

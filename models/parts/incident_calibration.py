@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,12 +61,11 @@ def joined(counts: FalseIncidents, earlier: FalseIncidents | None) -> FalseIncid
     """Return the sums of these counts and of earlier ones on normals judged in the same way."""
     if earlier is None or (earlier.alpha, earlier.format) != (counts.alpha, counts.format):
         return counts
-    return FalseIncidents(
+    return msgspec.structs.replace(
+        counts,
         rows=counts.rows + earlier.rows,
         openings=tuple(a + b for a, b in zip(counts.openings, earlier.openings, strict=True)),
         peaks=tuple(sorted((*counts.peaks, *earlier.peaks), reverse=True)[:PEAKS]),
-        alpha=counts.alpha,
-        format=counts.format,
     )
 
 

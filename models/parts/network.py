@@ -82,19 +82,18 @@ class Network:
     shape: Shape
     tensors: dict[str, Array]
 
-    def _perceptron(self, part: str, x: Array) -> Array:
-        for i in range(len(self.shape.hidden) + 1):
-            if i:
-                x = np.maximum(x, 0.0, out=x)
-            x = x @ self.tensors[f"{part}.{i}.weight"]
-            x += self.tensors[f"{part}.{i}.bias"]
+    def _layer(self, part: str, i: int, x: Array) -> Array:
+        x = x @ self.tensors[f"{part}.{i}.weight"]
+        x += self.tensors[f"{part}.{i}.bias"]
         return x
 
-    def hidden(self, x: Array) -> Array:
-        """Return the encoder's last hidden layer, (n, h)."""
+    def _perceptron(self, part: str, x: Array) -> Array:
+        return self._layer(part, len(self.shape.hidden), self.hidden(x, part))
+
+    def hidden(self, x: Array, part: str = "encoder") -> Array:
+        """Return the last hidden layer of the encoder or the decoder, (n, h)."""
         for i in range(len(self.shape.hidden)):
-            x = x @ self.tensors[f"encoder.{i}.weight"]
-            x += self.tensors[f"encoder.{i}.bias"]
+            x = self._layer(part, i, x)
             x = np.maximum(x, 0.0, out=x)
         return x
 

@@ -246,7 +246,8 @@ def _evidence(
     Drawn vectors would not do: one Gaussian per regime has heavier tails than real, bounded
     normals, so more of them alarm.
     """
-    if previous is None:
-        return alarm_evidence(version, None, x, held_out, (old, old))
-    champion = previous.with_config(replace(previous.config, threshold=version.config.threshold))
-    return alarm_evidence(version, champion, x, held_out, (previous.calibration.scores, old))
+    champion = previous and previous.with_config(
+        replace(previous.config, threshold=version.config.threshold)
+    )
+    before = old if champion is None else champion.calibration.scores
+    return alarm_evidence(version, champion, x, held_out, (before, old))

@@ -95,6 +95,7 @@ def _checksum(tensors: Tensors, about: dict[str, Any]) -> str:
     return total.hexdigest()
 
 
+# The arrays of a version that every artifact has, by part and field.
 PARTS = (
     "scaler.location",
     "scaler.scale",
@@ -116,9 +117,3 @@ def tensors_under(prefix: str, tensors: Tensors) -> dict[str, NDArray[Any]]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def tensor_of(version: object, dotted: str) -> NDArray[Any]:
-    """Return the array named `dotted`: a part of the version and a field of that part."""
-    owner, name = dotted.split(".")
-    return getattr(getattr(version, owner), name)

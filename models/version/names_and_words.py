@@ -6,7 +6,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from models.categories import words_by_code
+from models.categories import code_of
 from models.config import Config
 from models.version.explanation import CategoryWords
 
@@ -30,21 +30,20 @@ class NamesAndWords:
     def words(self) -> dict[str, dict[float, str]]:
         """The words of each category by their codes."""
         return {
-            column.name: words_by_code(column.values or ())
+            column.name: {code_of(word): word for word in column.values or ()}
             for column in self.config.columns or ()
             if column.type == "category"
         }
 
-    def words_with(self, read: Callable[[float], str | None] | None) -> CategoryWords:
-        """Return these words, with `read` for codes that this version never learned."""
-        return CategoryWords(self.words, read)
-
     def rows_with_words(
         self, X: NDArray[Any], read: Callable[[float], str | None] | None = None
     ) -> list[list[Any]]:
-        """Return the values of rows X (n, d), with words in place of codes."""
+        """Return the values of rows X (n, d), with words in place of codes.
+
+        `read` finds words that this version never learned.
+        """
         rows: list[list[Any]] = X.tolist()
-        names, words = self.features, self.words_with(read)
+        names, words = self.features, CategoryWords(self.words, read)
         for place in self.config.categories(self.dimension):
             for row in rows:
                 row[place] = words.value(names[place], row[place])

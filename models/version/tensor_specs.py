@@ -177,14 +177,7 @@ def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[s
     yield "reference.edges do not rise", _rises(tensors["reference.edges"])
     shares = tensors["reference.expected"].sum(axis=1)
     yield "reference.expected does not sum to 1", bool((np.abs(shares - 1.0) < 1e-6).all())
-    weights = tensors["latents.weights"]
-    yield "latents.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
-    factors = tensors["latents.factors"]
-    least = np.diagonal(factors, axis1=1, axis2=2).min()
-    yield (
-        "latents.factors are no Cholesky factors",
-        bool(least >= LEAST_DEVIATION and not np.triu(factors, 1).any()),
-    )
+    yield from _mixture_requirements("latents", tensors, LEAST_DEVIATION)
     if "gaps.counts" in tensors:
         counts = tensors["gaps.counts"]
         whole_first = bool(counts[0] == 0 and len(counts) > 1 and (np.diff(counts) > 0).all())
@@ -208,12 +201,18 @@ def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[st
         knots = tensors[f"scoring.views.marginals.{name}"]
         yield f"scoring.views.marginals.{name} do not rise", _rises(knots)
     for view in ("scoring.views.drawn_in", "scoring.views.normal"):
-        weights = tensors[f"{view}.weights"]
-        yield f"{view}.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
-        factors = tensors[f"{view}.factors"]
-        least = np.diagonal(factors, axis1=1, axis2=2).min()
-        whole = bool(least >= SLIGHT and not np.triu(factors, 1).any())
-        yield f"{view}.factors are no Cholesky factors", whole
+        yield from _mixture_requirements(view, tensors, SLIGHT)
+
+
+def _mixture_requirements(
+    prefix: str, tensors: Mapping[str, NDArray[Any]], least: float
+) -> Iterator[tuple[str, bool]]:
+    """Yield the requirements on the mixture under `prefix`, with deviations of at least `least`."""
+    weights, factors = tensors[f"{prefix}.weights"], tensors[f"{prefix}.factors"]
+    yield f"{prefix}.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
+    wide = np.diagonal(factors, axis1=1, axis2=2).min() >= least
+    whole = bool(wide and not np.triu(factors, 1).any())
+    yield f"{prefix}.factors are no Cholesky factors", whole
 
 
 def _rises(values: NDArray[Any]) -> bool:

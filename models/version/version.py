@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,10 +27,10 @@ from models.scores.by_name import Score, base_score, score_rows
 from models.scores.elbo import row_blocks
 from models.version import artifact
 from models.version.ablation import Explainer, by_owner
-from models.version.artifact import PARTS, tensor_of, tensors_under
+from models.version.artifact import PARTS, tensors_under
 from models.version.description import Description, parse_description
 from models.version.exercise import exercise
-from models.version.explanation import ScoreShares, by_column, largest_contributions
+from models.version.explanation import CategoryWords, ScoreShares, by_column, largest_contributions
 from models.version.imputation import DRAWN, Fill, GapScale, filled_in
 from models.version.judgement import Attribution, Judgement, judge_one
 from models.version.kind import Kind, kind_of
@@ -77,8 +78,7 @@ class Version(NamesAndWords, Summarised):
         return self.scaler.width
 
     def _checked(self, X: Any, *, gaps: bool) -> Array:
-        names = self.config.names and self.features
-        words = self.config.words
+        names, words = self.config.names and self.features, self.config.words
         return check_vectors(X, self.dimension, gaps=gaps, names=names, words=words)
 
     @cached_property
@@ -189,7 +189,7 @@ class Version(NamesAndWords, Summarised):
         if context is not None:
             gaps = by_owner(np.abs(x - expected), owners, "max")
             score_shares = by_column(context, numbers, score_shares, gaps)
-        return largest_contributions(score_shares, columns, k, self.words_with(read))
+        return largest_contributions(score_shares, columns, k, CategoryWords(self.words, read))
 
     def filled(self, X: NDArray[Any]) -> Array:
         """Return X (n, d) with each NaN replaced by the value that this version expects."""
@@ -275,7 +275,7 @@ class Version(NamesAndWords, Summarised):
     def _artifact(self) -> tuple[bytes, str]:
         tensors = {
             **{f"network.{name}": tensor for name, tensor in self.network.tensors.items()},
-            **{name: tensor_of(self, name) for name in PARTS},
+            **{name: attrgetter(name)(self) for name in PARTS},
             **self.scaler.extension_tensors(),
             "kept": self.kept,
             **{f"memory.{name}": tensor for name, tensor in self.memory.items()},
