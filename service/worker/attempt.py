@@ -48,11 +48,11 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     It returns False if another worker has the lease, if the attempt was given up, and if the
     training failed but will be tried again. Raises StoreUnavailable.
     """
-    lease = await tools.stores.leases.acquire(detector.name, tools.lease_seconds)
+    lease = await tools.stores.leases.acquire(detector.name, tools.settings.lease_seconds)
     if lease is None:
         return False
     crash_points.passage("worker.leased")
-    keeper = LeaseKeeper(tools, lease)
+    keeper = LeaseKeeper(tools.stores, lease)
     try:
         return await _Attempt(tools, keeper, why).go()
     except Fenced as fenced:
@@ -171,7 +171,7 @@ class _Attempt:
             d=d,
             config=await self._config_with_words(detector, experience),
             weights=run.weights,
-            artifact_max_bytes=self.tools.artifact_max_bytes,
+            artifact_max_bytes=self.tools.settings.artifact_max_bytes,
             judged=labels.vectors.tobytes() if labels else b"",
             anomalous=labels.anomalous.tobytes() if labels else b"",
             anchor=anchor_artifact,
@@ -229,7 +229,7 @@ class _Attempt:
             # The worker verifies what the trainer made. A thread does it, so that the event loop
             # can renew the lease.
             version = await asyncio.to_thread(
-                Version.from_bytes, artifact, max_bytes=self.tools.artifact_max_bytes
+                Version.from_bytes, artifact, max_bytes=self.tools.settings.artifact_max_bytes
             )
         except ArtifactError as error:
             raise TrainingError(f"the trained version is not intact: {error}") from error
@@ -262,7 +262,7 @@ class _Attempt:
     ) -> ShadowResult:
         """Return how champion and candidate score live traffic, once there is enough of it."""
         X = await shadow_scoring.sample(self.tools.stores.live, detector)
-        artifact, most = await self._artifact(champion), self.tools.artifact_max_bytes
+        artifact, most = await self._artifact(champion), self.tools.settings.artifact_max_bytes
 
         def compared() -> ShadowResult:
             previous = Version.from_bytes(artifact, max_bytes=most)

@@ -23,7 +23,6 @@ from service.pacing import LONGEST
 from service.problems import StoreUnavailable
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.connection import Connection
 from service.store.labels import labels_for_threshold
 from service.store.leases import Lease
 from service.store.live_summaries import MonitorMemory
@@ -70,12 +69,12 @@ class Monitor:
     process can go on exactly there.
     """
 
-    def __init__(self, settings: Settings, redis: Connection) -> None:
+    def __init__(self, settings: Settings, stores: Stores) -> None:
         self._least_seconds = self._seconds = settings.lease_seconds  # how long a lease lasts
         self._began = time.monotonic()  # when the latest round began
         self._artifact_max_bytes = settings.artifact_max_bytes
-        self._stores = Stores(settings, redis)
-        self._incidents = IncidentMonitor(settings, self._stores)
+        self._stores = stores
+        self._incidents = IncidentMonitor(settings, stores)
         self._watches: dict[str, _Watch] = {}
         # When to try again (monotonic), for detectors that other processes watch.
         self._not_before: dict[str, float] = {}

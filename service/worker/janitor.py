@@ -13,7 +13,7 @@ from service.domain.incident import arrival
 from service.problems import Conflict, StoreUnavailable, Unknown
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.connection import Connection, store_time
+from service.store.connection import store_time
 from service.timestamps import unix_seconds
 
 _log = log.get(__name__)
@@ -29,10 +29,10 @@ _REWRITE_SHARE = 0.9
 class Janitor:
     """Erases learned vectors, prunes artifacts, completes decisions, repairs the due index."""
 
-    def __init__(self, settings: Settings, redis: Connection) -> None:
+    def __init__(self, settings: Settings, stores: Stores) -> None:
         self._rewrite_seconds = settings.rewrite_seconds * _REWRITE_SHARE
         self._kept_bytes = settings.buffer_max_bytes
-        self._stores = Stores(settings, redis)
+        self._stores = stores
         # The state of each detector when it was last pruned, and that time.
         self._pruned: dict[str, tuple[tuple[str, int, int], float]] = {}
         self._released: dict[str, float] = {}  # when novel rows were last checked, monotonic

@@ -8,10 +8,10 @@ from typing import Any
 
 from service.domain.experience import Experience
 from service.problems import StoreUnavailable
+from service.store.adapters import Stores
 from service.store.leases import Lease
 from service.store.lua import Fenced
 from service.store.retrainings import TrainingProgress
-from service.worker.toolbox import Tools
 
 _SHOWN_SECONDS = 5.0  # how long an entry of the due index shows the retraining as running
 _KEEP_SECONDS = 0.5  # between two renewals of the lease and writes of the progress
@@ -23,8 +23,8 @@ class LeaseKeeper:
     While the outcome is `settling`, the lease is renewed and nothing else is checked or written.
     """
 
-    def __init__(self, tools: Tools, lease: Lease) -> None:
-        self._tools = tools
+    def __init__(self, stores: Stores, lease: Lease) -> None:
+        self._stores = stores
         self.lease = lease
         self.progress = TrainingProgress(0.0)
         self.settling = False
@@ -50,10 +50,10 @@ class LeaseKeeper:
         while True:
             if time.monotonic() - shown_at > shown / 2:
                 shown_at = time.monotonic()
-                await self._tools.stores.due.begin(self.lease.name, shown)
+                await self._stores.due.begin(self.lease.name, shown)
             await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
             try:
-                renewed = await self._tools.stores.leases.renew(self.lease)
+                renewed = await self._stores.leases.renew(self.lease)
                 if renewed is None:
                     raise Fenced("the lease is lost")
                 self.lease = renewed
@@ -62,7 +62,7 @@ class LeaseKeeper:
                 await self._check_still_valid(experience)
                 if written != self.progress:
                     written = self.progress
-                    await self._tools.stores.retrainings.progress(self.lease, written)
+                    await self._stores.retrainings.progress(self.lease, written)
             except StoreUnavailable:
                 if self.lease.expired:
                     raise Fenced("the lease ran out while the store was away") from None
@@ -70,7 +70,7 @@ class LeaseKeeper:
     async def _check_still_valid(self, experience: Experience) -> None:
         """Raise Fenced if the store would refuse the promotion."""
         name = experience.name
-        pointer = (await self._tools.stores.detectors.poll([name])).get(name)
+        pointer = (await self._stores.detectors.poll([name])).get(name)
         if pointer is None or pointer.uid != experience.uid:
             raise Fenced("the detector was deleted")
         if pointer.generation != experience.generation and not self.settling:

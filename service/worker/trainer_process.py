@@ -7,12 +7,13 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from models import TrainingError
 from service import log
 from service.processes.process_table import processor_seconds, resident_bytes, wants_processor
 from service.processes.spawn import Spawn, python
+from service.settings import Settings
 from service.trainer.messages import Failed, Job, Progress, Ready, Reply, Trained, encode, receive
 
 _log = log.get(__name__)
@@ -53,6 +54,17 @@ class Trainer:
         self._seconds, self._threads = seconds, threads
         self._child: asyncio.subprocess.Process | None = None
         self._ready = False
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return the trainer that the settings describe."""
+        return cls(
+            threads=settings.training_threads,
+            device=settings.training_device,
+            memory_bytes=settings.training_memory_bytes,
+            stall_seconds=settings.training_stall_seconds,
+            seconds=settings.training_seconds,
+        )
 
     @property
     def pid(self) -> int | None:

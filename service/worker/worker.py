@@ -18,6 +18,8 @@ from service.addresses import shown
 from service.pacing import pause
 from service.problems import SILENT, StoreUnavailable
 from service.settings import Settings
+from service.signatures import Signer
+from service.store.adapters import Stores
 from service.store.connection import Connection, cause, check_durability, connect, notifications
 from service.worker.attempt import attempt
 from service.worker.drift_monitor import SECONDS as MONITOR_SECONDS
@@ -50,15 +52,15 @@ class Worker:
         self, settings: Settings, redis: Connection, url: str, trainer: Trainer | None = None
     ) -> None:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-        self.settings = settings
-        self.redis = redis
         self.url = url
-        self.janitor = Janitor(settings, redis)
-        self.monitor = Monitor(settings, redis)
+        stores = Stores(settings, redis)
+        trainer = trainer or Trainer.of(settings)
+        self.tools = Tools(self.id, settings, stores, trainer, Signer.of(settings))
+        self.janitor = Janitor(settings, stores)
+        self.monitor = Monitor(settings, stores)
         receiver = Receiver.of(settings)
         self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
-        self.tools = Tools.of(settings, redis, self.id, trainer)
-        self.due_detectors = DueDetectors(self.tools.stores, settings.tick_seconds)
+        self.due_detectors = DueDetectors(stores, settings.tick_seconds)
         self._exit = asyncio.Event()
         self._writable = True  # whether the store took the last heartbeat
         self._current: asyncio.Task[bool] | None = None
@@ -153,7 +155,7 @@ class Worker:
 
         At a second call, or after that time, the training is given up. Another worker repeats it.
         """
-        seconds = 0.0 if self._exit.is_set() else self.settings.training_drain_seconds
+        seconds = 0.0 if self._exit.is_set() else self.tools.settings.training_drain_seconds
         self._exit.set()
         self.due_detectors.woken.set()
         if self._current is None:
@@ -213,10 +215,10 @@ class Worker:
 
     async def _wait_for_store(self) -> None:
         """Wait until the store answers. Raises WeakStore if it could lose acknowledged writes."""
-        logged, weak = False, self.settings.allow_weak_store
+        logged, weak = False, self.tools.settings.allow_weak_store
         while not self._exit.is_set():
             try:
-                weaknesses = await check_durability(self.redis, allow_weak=weak)
+                weaknesses = await check_durability(self.tools.stores.redis, allow_weak=weak)
             except StoreUnavailable as error:
                 if not logged:
                     _log.warning("waiting for the store", store=shown(self.url), why=cause(error))

@@ -15,6 +15,7 @@ from service.store.connection import connect
 from service.store.redis_keys import Keys
 from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running
+from tests.service.stored import monitor_over
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.anyio
@@ -26,7 +27,7 @@ ODD = [70.0, 70.0, 70.0]
 async def monitor(pump: Running, store_url: str) -> Any:
     """Follow the running service, as a worker does."""
     async with await connect(store_url, deadline=20.0) as redis:
-        made = Monitor(Settings(lease_seconds=30.0), redis)
+        made = monitor_over(redis, Settings(lease_seconds=30.0))
         yield made
         await made.close()
 

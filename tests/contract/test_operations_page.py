@@ -18,8 +18,8 @@ from service.cli import __main__ as cli
 from service.cli.console import Exit
 from service.settings import Settings
 from service.store.connection import connect
-from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running, running
+from tests.service.stored import monitor_over
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -97,7 +97,7 @@ async def examples(pump: Running, store_url: str) -> dict[str, Any]:
     await pump.http.post(f"{PUMP}/score", json={"vectors": [[1.0] * 3] * 20 + [ODD] * 4})
     await pump.parts.reporter.flush()
     async with await connect(store_url, deadline=20.0) as redis:
-        monitor = Monitor(Settings(lease_seconds=30.0), redis)
+        monitor = monitor_over(redis, Settings(lease_seconds=30.0))
         await monitor.tick()
         await monitor.close()
     (incident,) = (await pump.http.get(f"{PUMP}/incidents")).json()["incidents"]

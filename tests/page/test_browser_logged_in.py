@@ -16,6 +16,7 @@ from tests.contract.test_contract_admission import scattered, send
 from tests.contract.test_contract_incidents import ODD, incidents, score
 from tests.contract.test_contract_keys import PUMP, guarded, key
 from tests.page.test_browser import SLOW, accessible, scheme, tab
+from tests.service.stored import monitor_over
 
 __all__ = ["guarded", "scheme", "tab", "versions"]
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def monitor(guarded: Running, store_url: str) -> AsyncIterator[Monitor]:
     """Follow the service, as a worker does."""
     async with await connect(store_url, deadline=20.0) as redis:
-        made = Monitor(Settings(lease_seconds=30.0), redis)
+        made = monitor_over(redis, Settings(lease_seconds=30.0))
         yield made
         await made.close()
 

@@ -11,6 +11,8 @@ from service.domain.detector import Detector
 from service.domain.detector_config import parse
 from service.domain.experience import Experience
 from service.domain.version_record import GateRecord, NewRecord
+from service.settings import Settings
+from service.store.adapters import Stores
 from service.store.audit_trail import Audit
 from service.store.buffer import Buffer
 from service.store.detectors import Detectors
@@ -20,6 +22,7 @@ from service.store.quarantine import Quarantine
 from service.store.registry import Registry
 from service.store.retrainings import Retrainings
 from service.store.revocations import Revocations
+from service.worker.drift_monitor import Monitor
 
 GOOD = NewRecord(gate=GateRecord(passed=True))
 BAD = NewRecord(gate=GateRecord(passed=False, reasons=("worse on old normals",)))
@@ -28,6 +31,11 @@ BAD = NewRecord(gate=GateRecord(passed=False, reasons=("worse on old normals",))
 def matrix(n: int, d: int = 3, seed: int = 0) -> NDArray[np.float32]:
     """Return `(n, d)` float32."""
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+
+
+def monitor_over(redis: Redis, settings: Settings) -> Monitor:
+    """Return a monitor of the detectors in the store `redis`."""
+    return Monitor(settings, Stores(settings, redis))
 
 
 @dataclass

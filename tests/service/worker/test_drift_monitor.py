@@ -21,7 +21,7 @@ from service.store.live_summaries import LiveSummaries
 from service.store.redis_keys import Keys
 from service.timestamps import rfc3339, unix_seconds
 from service.worker.drift_monitor import Monitor
-from tests.service.stored import Stored, matrix
+from tests.service.stored import Stored, matrix, monitor_over
 from tests.waiting import until
 
 SETTINGS = Settings(lease_seconds=5.0)
@@ -79,7 +79,7 @@ def martingale(drift: Drift) -> Finding:
 @pytest.mark.anyio
 async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     """Shifted traffic turns the state to new_regime, which says what moved, and since when."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await send(watched, version, 0.0)
     await monitor.tick()
     drift = (await watched.get()).drift
@@ -95,7 +95,7 @@ async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     assert drift.since == drift.at != before
     await send(watched, version, 3.0, times=1)
     await monitor.close()
-    second = Monitor(SETTINGS, watched.redis)
+    second = monitor_over(watched.redis, SETTINGS)
     await second.tick()
     later = (await watched.get()).drift
     assert later.since == drift.since != later.at
@@ -107,7 +107,7 @@ async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
 @pytest.mark.anyio
 async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, version: Version):
     """One fault is listed once: drift is listed beside its incident only after an hour."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await send(watched, version, 0.0)
     await send(watched, version, 3.0, times=6)
     await monitor.tick()
@@ -131,7 +131,7 @@ async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, vers
 @pytest.mark.anyio
 async def test_each_summary_is_counted_by_one_monitor(watched: Stored, version: Version):
     """Of two monitors one counts each summary; a later one continues exactly there."""
-    first, second = Monitor(SETTINGS, watched.redis), Monitor(SETTINGS, watched.redis)
+    first, second = (monitor_over(watched.redis, SETTINGS) for _ in range(2))
     await send(watched, version, 0.0)
     await first.tick()
     await second.tick()
@@ -140,13 +140,13 @@ async def test_each_summary_is_counted_by_one_monitor(watched: Stored, version: 
     await first.tick()
     await first.close()
     await send(watched, version, 0.5, times=1)
-    third = Monitor(SETTINGS, watched.redis)
+    third = monitor_over(watched.redis, SETTINGS)
     await third.tick()
     await third.close()
     continued = martingale((await watched.get()).drift)
 
     await watched.redis.delete(Keys("pump").monitor)
-    await Monitor(SETTINGS, watched.redis).tick()
+    await monitor_over(watched.redis, SETTINGS).tick()
     assert martingale((await watched.get()).drift) == continued
     assert continued.statistic != 0
 
@@ -155,9 +155,9 @@ async def test_each_summary_is_counted_by_one_monitor(watched: Stored, version: 
 async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
     """After the lease of a dead monitor is over, another one continues."""
     short = Settings(lease_seconds=0.3)
-    await Monitor(short, watched.redis).tick()
+    await monitor_over(watched.redis, short).tick()
     await send(watched, version, 3.0)
-    second = Monitor(short, watched.redis)
+    second = monitor_over(watched.redis, short)
 
     async def shift_is_found() -> bool:
         await second.tick()
@@ -201,7 +201,7 @@ def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]
 @pytest.mark.anyio
 async def test_a_version_that_loads_slowly_is_watched(watched: Stored, version: Version):
     """On a busy machine a large version takes longer to load than a lease lasts."""
-    monitor = Monitor(Settings(lease_seconds=0.3), watched.redis)
+    monitor = monitor_over(watched.redis, Settings(lease_seconds=0.3))
     loads(monitor, watched, slow=True)
     await send(watched, version, 3.0)
 
@@ -215,7 +215,7 @@ async def test_a_version_that_loads_slowly_is_watched(watched: Stored, version: 
 @pytest.mark.anyio
 async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored, version: Version):
     """After a long pause the monitor goes on from memory if no other one watched meanwhile."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     loaded = loads(monitor, watched)
     await monitor.tick()
     await end_lease(monitor, watched)
@@ -223,7 +223,7 @@ async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored
     await monitor.tick()
     assert loaded == ["pump"]
     await end_lease(monitor, watched)
-    other = Monitor(SETTINGS, watched.redis)
+    other = monitor_over(watched.redis, SETTINGS)
     await other.tick()
     await other.close()
     await monitor.tick()  # finds that another one watched
@@ -234,7 +234,7 @@ async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored
 @pytest.mark.anyio
 async def test_a_lease_outlasts_a_slow_round_and_its_pause(watched: Stored, version: Version):
     """With many detectors a round is slow, and no other worker may take them in the pause."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await monitor.tick()
     monitor._began -= 20.0  # as if the round before had begun so long ago
     await end_lease(monitor, watched)
@@ -246,7 +246,7 @@ async def test_a_lease_outlasts_a_slow_round_and_its_pause(watched: Stored, vers
 @pytest.mark.anyio
 async def test_a_new_version_starts_anew(watched: Stored, version: Version):
     """The bound holds for each version, so the drift test starts again with a new version."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await send(watched, version, 3.0)
     await monitor.tick()
     assert (await watched.get()).drift.state == "new_regime"
@@ -264,7 +264,7 @@ async def test_a_new_version_starts_anew(watched: Stored, version: Version):
 @pytest.mark.anyio
 async def test_a_detector_created_again_has_no_drift(watched: Stored, version: Version):
     """A detector that is created again has no drift and no version to watch."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await send(watched, version, 3.0)
     await monitor.tick()
     await watched.detectors.delete("pump")
@@ -281,7 +281,7 @@ async def test_a_detector_created_again_has_no_drift(watched: Stored, version: V
 @pytest.mark.anyio
 async def test_a_new_policy_changes_the_share_that_is_a_burst(watched: Stored, version: Version):
     """After a change of the threshold's policy another share of anomalies is a burst."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await send(watched, version, 0.0)
     await monitor.tick()
     await watched.detectors.put("pump", parse({"threshold": {"fpr": 0.1}}))
@@ -300,7 +300,7 @@ async def test_labels_change_the_share_that_is_a_burst(watched: Stored, version:
     uid = (await watched.make(threshold=policy)).uid
     labels = [Label("anomaly" if out else "normal", x) for out, x in zip(outer, rows, strict=True)]
     assert await LabelStore(watched.redis).add("pump", uid, labels)
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     await send(watched, version, 0.0)
     await monitor.tick()
     burst = (await watched.get()).drift.statistics.anomalies
@@ -313,19 +313,19 @@ async def test_labels_change_the_share_that_is_a_burst(watched: Stored, version:
 async def test_an_unreadable_artifact_does_not_stop_the_monitor(stored: Stored):
     """If an artifact cannot be read, the detector has no drift and the monitor continues."""
     await stored.learn(artifact=b"no version")
-    await Monitor(SETTINGS, stored.redis).tick()
+    await monitor_over(stored.redis, SETTINGS).tick()
     assert (await stored.get()).drift == NO_DRIFT
 
 
 @pytest.mark.anyio
 async def test_the_saved_state_is_small(watched: Stored, version: Version):
     """The saved state has tens of kilobytes, however many rows were scored."""
-    monitor = Monitor(SETTINGS, watched.redis)
+    monitor = monitor_over(watched.redis, SETTINGS)
     for times in range(1, 30):
         await send(watched, version, 0.0, times=times)
         await monitor.tick()
     await monitor.close()
-    await Monitor(SETTINGS, watched.redis).tick()
+    await monitor_over(watched.redis, SETTINGS).tick()
     packed = await watched.redis.get(Keys("pump").monitor)
     assert len(packed) < 200_000
     assert msgspec.msgpack.decode(packed)[0] != "0-0"
@@ -341,7 +341,7 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
     )
     (made,) = await Events(watched.redis).append("pump", uid, [odd])
     await send(watched, version, 0.0)
-    await Monitor(SETTINGS, watched.redis).tick()
+    await monitor_over(watched.redis, SETTINGS).tick()
     drift = (await watched.get()).drift
     regimes = drift.statistics.regimes
     (only,) = regimes.known

@@ -22,8 +22,7 @@ from service.store.messages import Messages
 from service.store.redis_keys import Keys
 from service.store.traffic import TrafficStore
 from service.worker import incident_monitor
-from service.worker.drift_monitor import Monitor
-from tests.service.stored import Stored
+from tests.service.stored import Stored, monitor_over
 
 pytestmark = pytest.mark.anyio
 SETTINGS = Settings(lease_seconds=5.0, webhook_url="http://127.0.0.1:9/")
@@ -102,7 +101,7 @@ async def traffic(stored: Stored, version: Version) -> Traffic:
 
 async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> None:
     """Alarming rows of two processes are one incident, with rows, status and messages."""
-    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("..x")
     await traffic.send("xx", process="p2")
     await monitor.tick()
@@ -129,7 +128,7 @@ async def test_a_dead_worker_s_reports_are_counted_once(
     traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If a worker dies before it saves, the next one counts the same reports once."""
-    monitor = Monitor(Settings(lease_seconds=0.2), traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, Settings(lease_seconds=0.2))
     await traffic.send("...x....")
     monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 1e9)
     await monitor.tick()  # it has counted and not saved
@@ -138,13 +137,13 @@ async def test_a_dead_worker_s_reports_are_counted_once(
     monkeypatch.setattr(incident_monitor, "SAVE_SECONDS", 0.0)
     await traffic.send("xx")
     await traffic.stored.redis.delete(Keys("pump").lease("monitor"))
-    second = Monitor(SETTINGS, traffic.stored.redis)
+    second = monitor_over(traffic.stored.redis, SETTINGS)
     await second.tick()
     assert (await traffic.rows_by_bucket())[history.MINUTE] == (10, 3)
     assert len(await traffic.open_incidents()) == 1
     assert await traffic.stored.redis.xlen(Keys("pump").traffic) <= 1  # what was counted is gone
     await second.close()
-    third = Monitor(SETTINGS, traffic.stored.redis)
+    third = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("x")
     await third.tick()
     await third.close()
@@ -155,7 +154,7 @@ async def test_a_dead_worker_s_reports_are_counted_once(
 
 async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic) -> None:
     """Such an incident pages nobody, and counts as unreported until newer rows report it."""
-    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("xxx", ago=7200.0)
     await monitor.tick()
     counts = (await traffic.stored.get()).incidents
@@ -168,7 +167,7 @@ async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic)
 
 async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     """After a dismissal the incident pages nobody, and neither do similar rows."""
-    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("xxx", source="m1")
     await monitor.tick()
     ((incident, _),) = await traffic.open_incidents()
@@ -193,7 +192,7 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
 async def test_with_incidents_off_the_history_goes_on(traffic: Traffic) -> None:
     """With incidents turned off a detector has a history and no incidents."""
     await traffic.stored.make(incident=None)
-    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("xxxxxx")
     await monitor.tick()
     await monitor.close()
@@ -207,7 +206,7 @@ async def test_the_oldest_incidents_are_deleted(
     """A bounded number of incidents is kept, and rows of fewer."""
     monkeypatch.setattr("service.store.incidents.INCIDENTS_KEPT", 6)
     monkeypatch.setattr("service.store.incidents.INCIDENTS_WITH_ROWS", 2)
-    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
     for i in range(8):
         await traffic.send("xxx", source=f"m{i}")
     await monitor.tick()
@@ -226,16 +225,16 @@ async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Versio
     traffic = Traffic(stored)
     await traffic.send("." * 2000, ago=7000.0)
     await traffic.send("." * 2000)
-    monitor = Monitor(SETTINGS, stored.redis)
+    monitor = monitor_over(stored.redis, SETTINGS)
     await monitor.tick()
     await monitor.close()
     await traffic.send("." * 100)
-    await Monitor(SETTINGS, stored.redis).tick()
+    await monitor_over(stored.redis, SETTINGS).tick()
     rule = (await stored.get()).incident_rule
     assert rule is not None
     assert rule.calibration == "insufficient"  # 50,000 rows a day, and 50,000 calibration rows
     await stored.make(incident={"false_per_day": 40.0})
-    third = Monitor(SETTINGS, stored.redis)
+    third = monitor_over(stored.redis, SETTINGS)
     await stored.redis.delete(Keys("pump").lease("monitor"))
     await traffic.send("." * 100)
     await third.tick()
@@ -257,7 +256,7 @@ async def test_rows_that_no_worker_read_are_known(traffic: Traffic) -> None:
     unread = await traffic.store.unread_since(names)
     assert unread.keys() == {"pump"}
     assert unread["pump"] == pytest.approx(began, abs=60.0)
-    monitor = Monitor(SETTINGS, traffic.stored.redis)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await monitor.tick()
     await monitor.close()
     assert await traffic.store.unread_since(names) == {}

@@ -12,6 +12,7 @@ from service.domain.admission import NOVEL, Verdict
 from service.domain.incident import Incident, IncidentDecision, KeptRow
 from service.domain.incident_fold import Fold
 from service.settings import Settings
+from service.store.adapters import Stores
 from service.store.connection import connect
 from service.store.incidents import FollowedState, Incidents, StepChanges
 from service.store.redis_keys import Keys
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 def _janitor(redis: Redis, **settings) -> Janitor:
-    return Janitor(Settings(**settings), redis)
+    return Janitor(made := Settings(**settings), Stores(made, redis))
 
 
 async def test_learned_vectors_are_erased_and_buffered_ones_stay(redis: Redis, stored: Stored):
