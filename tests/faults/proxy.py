@@ -46,12 +46,20 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # `cut` may be called before this begins, or while the store is being reached.
+        if self._server is None:
+            writer.transport.abort()
+            return
+        self._open.add(writer)
         try:
             to_store = await asyncio.open_unix_connection(str(self.upstream))
         except OSError:
             writer.transport.abort()
+            self._open.discard(writer)
             return
-        self._open |= {writer, to_store[1]}
+        self._open.add(to_store[1])
+        if writer.transport.is_closing():
+            to_store[1].transport.abort()
         for source, target, replies in (
             (reader, to_store[1], False),
             (to_store[0], writer, True),
