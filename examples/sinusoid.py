@@ -2,8 +2,8 @@
 
 A noisy sinusoid arrives in three pieces: the middle, the left, the right. Every piece is learned
 by generative replay: earlier pieces are drawn from the previous version, not stored. The weights
-are (w_prev, w_new). With (.5, .5) the weight of a piece halves with each later piece. With
-(n_prev/n, n_new/n) all pieces weigh the same. (.2, .8) forgets on purpose. (.8, .2) learns new
+are (w_prev, w_new). With (0.5, 0.5) the weight of a piece halves with each later piece. With
+(n_prev/n, n_new/n) all pieces weigh the same. (0.2, 0.8) forgets on purpose. (0.8, 0.2) learns new
 pieces slowly. The picture has a column for each pair of weights: the learned density after every
 piece, and the line beyond which the detector alarms.
 
@@ -26,10 +26,10 @@ from models import Config, Model, Version, train
 PIECES = {"middle": 1, "left": 0, "right": 2}  # in the order of arrival; which third it is
 NOISE = 0.12
 WEIGHTS = {
-    "(.5, .5)": "equal",
+    "(0.5, 0.5)": "equal",
     "(n_prev/n, n_new/n)": "proportional",
-    "(.2, .8)": {"w_prev": 0.2, "w_new": 0.8},
-    "(.8, .2)": {"w_prev": 0.8, "w_new": 0.2},
+    "(0.2, 0.8)": {"w_prev": 0.2, "w_new": 0.8},
+    "(0.8, 0.2)": {"w_prev": 0.8, "w_new": 0.2},
 }
 BOX = (-0.6, 2 * math.pi + 0.6, -2.2, 2.2)  # left, right, bottom, top of the picture
 

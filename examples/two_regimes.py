@@ -145,7 +145,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict[str, Any]]:
     torch.set_num_threads(1)  # a small network is slower with more threads
     start = time.perf_counter()
     rng = np.random.default_rng(0)
-    versions = learn(*((150, Model(epochs=250)) if args.quick else (600, Model(epochs=300))), rng)
+    n, epochs = (150, 250) if args.quick else (600, 300)
+    versions = learn(n, Model(epochs=epochs), rng)
     test = {
         "first": first_regime(2_000, rng),
         "second": second_regime(2_000, rng),

@@ -49,9 +49,9 @@ def test_the_weights_decide_how_much_of_each_piece_is_left(tmp_path: Path) -> No
     """The share drawn of the oldest piece grows with w_prev."""
     table = rows("sinusoid", tmp_path / "sinusoid.png")
     oldest = {name: row["middle drawn"] for name, row in table.items()}
-    assert oldest["(.2, .8)"] < oldest["(.5, .5)"] < oldest["(.8, .2)"]
+    assert oldest["(0.2, 0.8)"] < oldest["(0.5, 0.5)"] < oldest["(0.8, 0.2)"]
     assert oldest["(n_prev/n, n_new/n)"] > 20
-    assert table["(.2, .8)"]["right drawn"] > 45
+    assert table["(0.2, 0.8)"]["right drawn"] > 45
     assert table["(n_prev/n, n_new/n)"]["middle alarms"] < 6
 
 

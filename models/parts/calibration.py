@@ -133,13 +133,13 @@ class Calibration:
     def false_alarm_rate(self, threshold: float) -> FalseAlarmRate:
         """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
 
-        Clopper & Pearson, 1934: k of n calibration scores lie at or above the threshold. At the
-        lower end of the interval, k or more have the chance (1 - CONFIDENCE) / 2; at the upper end,
-        k or fewer have it. The interval is exact if the scores are independent draws from the
-        future distribution. Equal scores count as copies, unless they make up the share COMMON of
-        all: then they belong to a value that recurs. Copies reduce the effective number of scores
-        (Kish, 1965). For the lower end copies count as no alarms, because a learned copy that
-        arrives again may well not alarm.
+        Clopper & Pearson, 1934: k of n calibration scores lie at or above the threshold. The lower
+        end is the rate under which k or more such scores have the chance (1 - CONFIDENCE) / 2, the
+        upper end the rate under which k or fewer have it. The interval is exact if the scores are
+        independent draws from the future distribution. Equal scores count as copies, unless they
+        make up the share COMMON of all: then they belong to a value that recurs. Copies reduce the
+        effective number of scores (Kish, 1965). For the lower end copies count as no alarms,
+        because a learned copy that arrives again may well not alarm.
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - CONFIDENCE) / 2.0
