@@ -65,7 +65,7 @@ def _store_parts(url: str) -> SplitResult:
         return parts
     try:
         parts = urlsplit(url)
-        _ = parts.port
+        _ = parts.port  # raises ValueError if the port is not a number
     except ValueError:
         raise ValueError("its host or port cannot be read") from None
     if parts.scheme == "unix":

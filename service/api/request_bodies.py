@@ -64,7 +64,7 @@ class DecideIncident(msgspec.Struct, forbid_unknown_fields=True):
     seen: Literal["dismissed", "confirmed"] | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Silence(msgspec.Struct, forbid_unknown_fields=True):
+class Mute(msgspec.Struct, forbid_unknown_fields=True):
     """A mute: its duration in seconds, and its reason."""
 
     seconds: Annotated[float, Meta(gt=0, le=30 * 86_400)]

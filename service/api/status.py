@@ -4,8 +4,7 @@ import time
 
 import msgspec
 
-from models.drift.finding import RegimeShare
-from models.parts.lineage import KnownRegime, Lineage
+from models.parts.lineage import Lineage
 from service import log
 from service.api.context import Parts
 from service.api.worker_presence import no_worker
@@ -102,20 +101,19 @@ def _regimes(lineage: Lineage, drift: Drift) -> tuple[RegimeStatus, ...]:
     mix = drift.statistics.regimes if drift.statistics else None
     live = {share.regime: share for share in mix.known} if mix else {}
     learned = sum(regime.size for regime in lineage.regimes)
-    return tuple(_regime(regime, live.get(regime.number), learned) for regime in lineage.regimes)
-
-
-def _regime(about: KnownRegime, live: RegimeShare | None, learned: int) -> RegimeStatus:
-    return RegimeStatus(
-        regime=about.number,
-        size=about.size,
-        learned=about.size / learned,
-        seen=about.seen,
-        live=live.live if live else None,
-        state=live.state if live else "unknown",
-        forgetting=about.forgetting,
-        score_change=about.score_change,
-        typical=about.typical,
+    return tuple(
+        RegimeStatus(
+            regime=about.number,
+            size=about.size,
+            learned=about.size / learned,
+            seen=about.seen,
+            live=share.live if (share := live.get(about.number)) else None,
+            state=share.state if share else "unknown",
+            forgetting=about.forgetting,
+            score_change=about.score_change,
+            typical=about.typical,
+        )
+        for about in lineage.regimes
     )
 
 

@@ -85,7 +85,7 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
             raise BadTable(f"{sheet.file}: the newest rows come first; sort the file by time")
         zone, times = ZoneInfo(timezone), sheet.first.times
         ends = " to ".join(local_time(float(at), zone) for at in (times.min(), times.max()))
-        days = " (days of a spreadsheet? --time-format excel)" * _are_days(times)
+        days = " (days of a spreadsheet? --time-format excel)" if _are_days(times) else ""
         notes.append(f"times of the first {len(times)} rows: {ends} {zone}{days}")
         context, why = _context(sheet.first, dict(guessed.columns), timezone)
         config["context"] = context

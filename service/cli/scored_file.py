@@ -48,12 +48,12 @@ class ScoredFile:
         self._kind = _kind(out, sheet)
         if out is None:
             return
-        # A path that is no regular file, such as a pipe, is written directly.
-        self._whole = out.exists() and not out.is_file()
-        self._part = out if self._whole else out.with_name(out.name + ".part")
+        # A path that is no regular file, such as a pipe, is written directly, without a part file.
+        self._direct = out.exists() and not out.is_file()
+        self._part = out if self._direct else out.with_name(out.name + ".part")
         self._about = self._part.with_name(self._part.name + ".json")
         self._of = "" if scored_by is None else _digest(sheet.file, *scored_by)
-        self._rows, size = (0, 0) if self._whole or not self._of else self._completed_before()
+        self._rows, size = (0, 0) if self._direct or not self._of else self._completed_before()
         self.done = self._rows
         self._file = self._part.open("r+b" if size else "wb")
         if size:
@@ -80,7 +80,7 @@ class ScoredFile:
 
     def keep(self) -> None:
         """Store how far the part is, so that a later command need not write these rows again."""
-        if self._out is None or self._whole:
+        if self._out is None or self._direct:
             return
         self._file.flush()
         beside = self._about.with_name(self._about.name + ".new")
@@ -93,8 +93,9 @@ class ScoredFile:
         try:
             about = json.loads(self._about.read_text())
             size = int(about["bytes"])
-            if (about["format"], about["of"]) == (FORMAT, self._of) and size > 0:
-                return (int(about["rows"]), size) if self._part.stat().st_size >= size else (0, 0)
+            same = (about["format"], about["of"]) == (FORMAT, self._of)
+            if same and 0 < size <= self._part.stat().st_size:
+                return int(about["rows"]), size
         except (OSError, ValueError, LookupError, TypeError):
             pass
         return 0, 0
@@ -106,7 +107,7 @@ class ScoredFile:
         if self._out is None:
             return
         self._file.close()
-        if kind is not None or self._whole:
+        if kind is not None or self._direct:
             return
         made = self._part
         if self._kind in (".npy", ".parquet"):

@@ -66,7 +66,8 @@ def _joined(first: Sequence[str], second: Sequence[str]) -> list[str]:
     if not any(name in twice and below[i] for i, name in enumerate(above)):
         return []
     for i in range(1, len(above)):
-        above[i] = above[i] or above[i - 1] * bool(below[i])
+        if below[i] and not above[i]:
+            above[i] = above[i - 1]
     return [f"{name} {below[i]}".strip() for i, name in enumerate(above)]
 
 

@@ -137,7 +137,9 @@ class Chunk:
             except BadCell as error:
                 cell = quoted([self.cells[name][error.row]])
                 place = f"{self.where(error.row)}, column {name}"
-                hint = ": leave the cell blank, or --drop the column" * (str(error) == NO_NUMBER)
+                hint = ""
+                if str(error) == NO_NUMBER:
+                    hint = ": leave the cell blank, or --drop the column"
                 raise BadTable(f"{place}: {cell} {error}{hint}") from None
             if not gaps and (blank := np.isnan(values)).any():
                 raise BadTable(
@@ -235,7 +237,7 @@ def _roles(file: str, names: list[str], options: Options) -> _Roles:
         if not places and wanted.isdigit() and 1 <= int(wanted) <= len(names):
             places = [int(wanted) - 1]
         if not places:
-            hint = "; cells are split by commas, semicolons, tabs or bars" * (len(names) == 1)
+            hint = "" if len(names) > 1 else "; cells are split by commas, semicolons, tabs or bars"
             raise BadTable(
                 f"{file}: there is no column {quoted([wanted])} ({option}); it has "
                 f"{quoted(names)}{hint}"

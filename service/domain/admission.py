@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The reasons why rows wait in quarantine. The store keeps these texts. Rows whose reason is in
-# UNDECIDED are searched by the text, so those three texts must not change: rows that are already
-# in quarantine would no longer be found.
+# UNDECIDED are found by the text. So those three texts must not change: rows that are already in
+# quarantine would no longer be found.
 APART = "anomalous under the champion, and not similar to the rest of the batch"
 NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
 NOVEL_OR_APART = f"{NOVEL}; some rows stand apart from the rest of the batch"

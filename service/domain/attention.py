@@ -80,7 +80,7 @@ def of_detector(
         Item(
             "incident",
             name,
-            _told(incident, now),
+            _sentence(incident, now),
             f"{path}/incidents/{incident.id}",
             incident.start,
         )
@@ -158,9 +158,10 @@ def _of_learning(detector: Detector, buffer_bound: int, now: float) -> Iterator[
         )
 
 
-def _told(incident: Incident, now: float) -> str:
-    ahead = incident.start > now + _AHEAD_SECONDS
-    return sentence(incident) + ("; that is in the future: check the client's clock" * ahead)
+def _sentence(incident: Incident, now: float) -> str:
+    if incident.start > now + _AHEAD_SECONDS:
+        return f"{sentence(incident)}; that is in the future: check the client's clock"
+    return sentence(incident)
 
 
 def worst_first(items: Iterable[Item]) -> list[Item]:

@@ -241,8 +241,8 @@ class Clock:
             return datetime(1970, 1, 1) + days  # noqa: DTZ001 - the zone is put in later
         if self.form is not None:
             form = self.form
-            read = lambda text: datetime.strptime(text, form)  # noqa: DTZ007, E731
-            return moment(in_english(cell, form), self.zone, read)
+            text = in_english(cell, form)
+            return moment(text, self.zone, lambda text: datetime.strptime(text, form))  # noqa: DTZ007
         try:
             value = float(cell)
         except ValueError:

@@ -21,7 +21,8 @@ from service.problems import Conflict
 class RevocationRequest:
     """What to revoke, who asked and why; `unserved` allows that no version serves afterwards.
 
-    If it takes back a `decision` on an incident, the audit trail's hourly bound of a sender holds.
+    `decision` says that the request takes back a decision about an incident. Then its entry in the
+    audit trail counts against the hourly bound of the sender.
     """
 
     target: RevocationTarget
@@ -78,7 +79,7 @@ class RevocationPlan:
                 "version first, or send `without_champion` to serve none until one is learned."
             )
 
-    def foreseen(self) -> "Revoked":
+    def foreseen(self) -> Revoked:
         """Return the answer to a dry run."""
         return Revoked(
             dry_run=True,

@@ -127,13 +127,13 @@ class DataDirectory:
 
     def _acquire(self, patience: float) -> None:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.lock = _open(self.path / "lock")
+        self.lock = open_lock(self.path / "lock")
         holder = os.pread(self.lock, 300, 0).decode(errors="replace")
         if not _HOLDER.fullmatch(holder):
             raise StoreFailed(
                 f"{self.path / 'lock'} is not a lock of `anamnesis up`: choose another --data-dir"
             )
-        if not _try_lock(self.lock):
+        if not try_lock(self.lock):
             raise DirectoryInUse(
                 f"the data directory {self.path} is in use by another `anamnesis up` "
                 f"(process {holder.replace(' ', ' on ')}); stop it, or choose another --data-dir"
@@ -141,9 +141,9 @@ class DataDirectory:
         os.ftruncate(self.lock, 0)
         os.pwrite(self.lock, f"{os.getpid()} {socket.gethostname()}".encode(), 0)
         # No other supervisor holds the directory. The store of a killed one may still write to it.
-        self.store_lock = _open(self.path / "store.lock")
+        self.store_lock = open_lock(self.path / "store.lock")
         deadline = time.monotonic() + patience
-        while not _try_lock(self.store_lock):
+        while not try_lock(self.store_lock):
             if time.monotonic() > deadline:
                 raise DirectoryInUse(
                     f"the store of an `anamnesis up` that was killed still holds {self.path} "
@@ -160,11 +160,13 @@ class DataDirectory:
         self.lock = self.store_lock = None
 
 
-def _open(file: Path) -> int:
+def open_lock(file: Path) -> int:
+    """Return the descriptor of a file for a lock. Make the file if it is missing."""
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
 
-def _try_lock(lock: int) -> bool:
+def try_lock(lock: int) -> bool:
+    """Lock an open file. Return False if another process holds the lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,12 +1,12 @@
 """The folder through which the API processes of one supervisor share their metrics."""
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from pathlib import Path
 
 from service import log, metric_files
+from service.processes.data_directory import open_lock, try_lock
 
 _log = log.get(__name__)
 _PREFIX = "anamnesis-metrics-"
@@ -39,7 +39,7 @@ class MetricsFolder:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             _remove_abandoned(parent)
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        self._lock = _try_lock(path)
+        self._lock = _locked(path)
         self.path = path
 
     def ended(self, place: int) -> None:
@@ -58,22 +58,20 @@ class MetricsFolder:
             self._lock = None
 
 
-def _try_lock(folder: Path) -> int | None:
+def _locked(folder: Path) -> int | None:
     """Lock `folder` and return the lock, or None if another process holds it."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+    lock = open_lock(folder / "lock")
+    if try_lock(lock):
+        return lock
+    os.close(lock)
+    return None
 
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the folders of supervisors that were killed."""
     for folder in parent.glob(f"{_PREFIX}*/"):
         with contextlib.suppress(OSError):
-            if (lock := _try_lock(folder)) is not None:
+            if (lock := _locked(folder)) is not None:
                 _remove(folder)
                 os.close(lock)
 

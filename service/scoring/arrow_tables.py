@@ -108,10 +108,9 @@ def _column_values(column: Any, kind: str) -> npt.NDArray[np.float64]:
 
     if kind == "category":
         return _word_codes(_as_objects(column, LONGEST_WORD))
-    kinds = pa.types
-    right = [kinds.is_integer, kinds.is_floating, kinds.is_decimal]
-    right += [kinds.is_boolean] * (kind == "flag")
-    if not any(is_right(column.type) for is_right in right):
+    kinds, own = pa.types, column.type
+    number = kinds.is_integer(own) or kinds.is_floating(own) or kinds.is_decimal(own)
+    if not (number or (kind == "flag" and kinds.is_boolean(own))):
         raise BadCell(0, "has an Arrow type that is not numeric")
     whole = column.cast(pa.float64(), safe=False)
     return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
@@ -143,8 +142,9 @@ def _as_objects(column: Any, longest: int) -> Iterator[Any]:
     sizes = _text_sizes(column)
     if sizes is not None and len(long := np.flatnonzero(sizes > _BYTES_OF_A_CHARACTER * longest)):
         raise BadCell(int(long[0]), f"has more than {longest} characters")
-    plain = (kinds.is_integer, kinds.is_floating, kinds.is_boolean, kinds.is_null)
-    if sizes is None and not any(is_plain(column.type) for is_plain in plain):
+    own = column.type
+    number = kinds.is_integer(own) or kinds.is_floating(own)
+    if sizes is None and not (number or kinds.is_boolean(own) or kinds.is_null(own)):
         raise BadCell(0, "has an Arrow type that is neither text nor numeric")
     starts = range(0, len(column), _SLICE)
     return chain.from_iterable(column.slice(start, _SLICE).to_pylist() for start in starts)

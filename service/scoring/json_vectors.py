@@ -24,13 +24,11 @@ try:
 except ImportError:  # simdjson has no wheel for this platform: msgspec reads everything
     simdjson = None  # type: ignore[assignment]
 
-
 QUICK = simdjson is not None
 
 # A piece has PIECE bytes and the rest of its last row. At most every second of the PIECE bytes is a
 # comma. So a piece with more commas than this has a last row of more than MAX_DIMENSION numbers.
 _MOST_COMMAS = PIECE // 2 + MAX_DIMENSION
-
 
 # The most bytes that simdjson reads. A parser keeps up to ten bytes of memory for each.
 _QUICK_BYTES = 2 * 2**20

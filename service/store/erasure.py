@@ -119,14 +119,14 @@ class Erasure:
         if not await self._has_erasable(keys, keep_seconds, max_bytes):
             return 0
         await mark_erased(client)
-        looked = True
-        while looked and not gone:
-            args = {
-                "milliseconds": round(keep_seconds * 1000),
-                "most_bytes": max_bytes,
-                "most": ENTRIES_AT_ONCE,
-            }
-            looked, gone = await _ERASE(client, keys, args)
+        args = {
+            "milliseconds": round(keep_seconds * 1000),
+            "most_bytes": max_bytes,
+            "most": ENTRIES_AT_ONCE,
+        }
+        more = True
+        while more and not gone:  # the first range may have no entries left
+            more, gone = await _ERASE(client, keys, args)
         return int(gone)
 
     async def _has_erasable(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:

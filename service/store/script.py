@@ -73,7 +73,7 @@ class NamedScript:
             for name in self._keys
             if name not in self._optional or name in more
         ]
-        return places, [*([packed(args)] if self._args else []), *data]
+        return places, [*([_packed_args(args)] if self._args else []), *data]
 
     def _numbered(self, source: str) -> str:
         first = 2 if self._args else 1
@@ -107,7 +107,7 @@ def _with_library(source: str) -> str:
     return source
 
 
-def packed(args: Mapping[str, object]) -> bytes:
+def _packed_args(args: Mapping[str, object]) -> bytes:
     """Return a MessagePack map of names to values, all as text; 65,535 values at most.
 
     Bytes are also packed as text: the store's MessagePack reader supports no other type.

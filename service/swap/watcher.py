@@ -131,17 +131,14 @@ class Watcher:
             await self.refresh(name)
 
     def _changed_names(self, pointers: Mapping[str, Pointer]) -> set[str]:
-        changed = set()
-        for name, pointer in pointers.items():
-            detector = self.champions.detector(name)
-            if detector is None:
-                unread = not self.champions.on_demand  # else `_read_states` reads all of them
-            else:
-                unread = detector.pointer != pointer
-            # A champion that lags could not be loaded: try again.
-            if unread or (detector is not None and self.champions.lags(name, pointer)):
-                changed.add(name)
-        return changed
+        return {name for name, pointer in pointers.items() if self._has_changed(name, pointer)}
+
+    def _has_changed(self, name: str, pointer: Pointer) -> bool:
+        detector = self.champions.detector(name)
+        if detector is None:
+            return not self.champions.on_demand  # `_read_states` reads all of them
+        # A champion that lags could not be loaded: try again.
+        return detector.pointer != pointer or self.champions.lags(name, pointer)
 
     async def _read_states(self, names: Collection[str]) -> None:
         """Read the detectors' states again, for metrics and for the 409 before a first version."""

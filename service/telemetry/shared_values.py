@@ -45,50 +45,50 @@ class Numbers:
     def __init__(self, stem: Path) -> None:
         self._names_file = stem.with_name(stem.name + ".names")
         self._values_file = stem.with_name(stem.name + ".values")
-        self.names: list[Name | None] = []  # None: the number was forgotten, its place is free
+        self.names: list[Name | None] = []  # None: the number was forgotten, its index is free
         self.values = array.array("d")
-        self._places: dict[Name, int] = {}
-        self._labelled: dict[tuple[str, str], list[Name]] = {}  # places by first label
+        self._indices: dict[Name, int] = {}
+        self._labelled: dict[tuple[str, str], list[Name]] = {}  # by first label
         self._named = 0  # how many names are in the file
         self._written = 0  # bytes of these lines
         self._rewrite = False  # whether a name in the file changed
-        # A place is used again only after its zero was copied, so no sibling reads an old number.
+        # An index is used again only after its zero was copied, so no sibling reads an old number.
         self._forgotten: list[int] = []
         self._free: list[int] = []
         self._copied = b""
         for name, value in _read(self._names_file, self._values_file):
-            self.values[self.place(name)] = value
+            self.values[self.index_of(name)] = value
 
-    def place(self, name: Name) -> int:
+    def index_of(self, name: Name) -> int:
         """Return the index of the number `name` in `values`. A new number is created."""
-        number = self._places.get(name)
-        if number is not None:
-            return number
+        index = self._indices.get(name)
+        if index is not None:
+            return index
         if name.labels:
             self._labelled.setdefault(name.labels[0], []).append(name)
         if self._free:
-            number = self._places[name] = self._free.pop()
-            self._set_name(number, name)
+            index = self._indices[name] = self._free.pop()
+            self._set_name(index, name)
         else:
-            number = self._places[name] = len(self.names)
+            index = self._indices[name] = len(self.names)
             self.names.append(name)
             self.values.append(0.0)
-        return number
+        return index
 
     def forget(self, label: tuple[str, str], kind: str | None = None) -> None:
         """Drop every number with this first label, of one kind of metric or of all kinds."""
         names = self._labelled.get(label, [])
         for name in [name for name in names if kind in (None, name.kind)]:
             names.remove(name)
-            place = self._places.pop(name)
-            self.values[place] = 0.0
-            self._set_name(place, None)
-            self._forgotten.append(place)
+            index = self._indices.pop(name)
+            self.values[index] = 0.0
+            self._set_name(index, None)
+            self._forgotten.append(index)
         if not names:
             self._labelled.pop(label, None)
 
-    def _set_name(self, place: int, name: Name | None) -> None:
-        self.names[place] = name
+    def _set_name(self, index: int, name: Name | None) -> None:
+        self.names[index] = name
         self._rewrite = True
 
     def held(self) -> Iterator[tuple[Name, float]]:
@@ -171,17 +171,17 @@ class Shared:
             ) -> None:  # fmt: skip
                 name = Name(kind, metric, sample, tuple(zip(labels, given, strict=True)), text)
                 self._numbers = shared.numbers[LIVE if kind == "gauge" else TOTAL]
-                self._place = self._numbers.place(name)
+                self._index = self._numbers.index_of(name)
 
             def inc(self, amount: float) -> None:
-                self._numbers.values[self._place] += amount
+                self._numbers.values[self._index] += amount
 
             def set(self, value: float, timestamp: float | None = None) -> None:
                 del timestamp
-                self._numbers.values[self._place] = value
+                self._numbers.values[self._index] = value
 
             def get(self) -> float:
-                return self._numbers.values[self._place]
+                return self._numbers.values[self._index]
 
             def set_exemplar(self, exemplar: object) -> None:
                 """Do nothing, since our metrics have no exemplars."""

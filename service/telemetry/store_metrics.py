@@ -21,6 +21,7 @@ from service.timestamps import unix_seconds
 
 _log = log.get(__name__)
 T = TypeVar("T")
+Named = TypeVar("Named", Detector, Champion)
 
 _TOGETHER = 8  # detectors in one piece of the page: at most half a millisecond
 
@@ -98,7 +99,7 @@ class StateMetrics(Collector):
 
 def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
     """Yield the families of the detectors' states in the store."""
-    yield from _detector_gauges(detectors)
+    yield from _gauges(_OF_DETECTORS, detectors)
     yield _live_regimes(detectors)
     yield _counter(
         detectors, "retrains", "outcome", "Retrainings by outcome.",
@@ -117,12 +118,7 @@ def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
 
 def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
     """Yield the families of the champions that this process serves."""
-    for name, (text, read) in _OF_CHAMPIONS.items():
-        family = _gauge(name, text)
-        for champion in champions:
-            if (value := _read_safely(champion.name, partial(read, champion))) is not None:
-                family.add_metric([champion.name], value)
-        yield family
+    yield from _gauges(_OF_CHAMPIONS, champions)
     forgetting = _gauge(
         "regime_forgetting_ratio",
         "Share of a regime's replayed vectors that the champion alarms on, minus its parent's.",
@@ -248,13 +244,16 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
 }  # fmt: skip
 
 
-def _detector_gauges(detectors: Sequence[Detector]) -> Iterator[Metric]:
-    for name, (text, read) in _OF_DETECTORS.items():
+def _gauges(
+    table: Mapping[str, tuple[str, Callable[[Named], float | None]]], subjects: Sequence[Named]
+) -> Iterator[Metric]:
+    """Yield the gauges of `table`, with one series for each subject that has a value."""
+    for name, (text, read) in table.items():
         family = _gauge(name, text)
-        for detector in detectors:
-            value = _read_safely(detector.name, partial(read, detector))
+        for subject in subjects:
+            value = _read_safely(subject.name, partial(read, subject))
             if value is not None:
-                family.add_metric([detector.name], float(value))
+                family.add_metric([subject.name], float(value))
         yield family
 
 

@@ -79,7 +79,7 @@ class Worker:
         await self.tools.trainer.warm()
         await self._wait_for_store()
         self._helpers = [
-            asyncio.create_task(self._listen(self.url)),
+            asyncio.create_task(self._listen()),
             asyncio.create_task(self._repeat(_BEAT_SECONDS, self.beat)),
             asyncio.create_task(self._repeat(JANITOR_SECONDS, self.janitor.tick)),
             asyncio.create_task(self._repeat(MONITOR_SECONDS, self.monitor.tick)),
@@ -188,18 +188,15 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waited_for.wait(), seconds)
 
-    async def _listen(self, url: str) -> None:
+    async def _listen(self) -> None:
         """Wake the main loop at every notification. Reconnect if the connection breaks."""
         while True:
             with contextlib.suppress(StoreUnavailable):  # polling reports that the store is away
-                await self._wake_at_notifications(url)
+                # A subscription waits longer than the bound on calls, so it has its own connection.
+                async with await connect(self.url, deadline=_LISTEN_SECONDS) as redis:
+                    async for name in notifications(redis):
+                        self.due_detectors.changed(name)
             await asyncio.sleep(_AWAY_SECONDS)
-
-    async def _wake_at_notifications(self, url: str) -> None:
-        # A subscription waits longer than the bound on calls, so it has its own connection.
-        async with await connect(url, deadline=_LISTEN_SECONDS) as redis:
-            async for name in notifications(redis):
-                self.due_detectors.changed(name)
 
     async def _repeat(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` again and again. An error is logged, and the next run tries again."""

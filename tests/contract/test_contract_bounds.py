@@ -39,9 +39,9 @@ class Part:
     before: bytes
     piece: bytes
     after: bytes
-    within: int  # this many bytes of it are served
-    served: int  # with this status
-    floods: int = FLOODS  # connections; a part of complete requests costs more
+    within: int  # a request with this many bytes of the part is served
+    served: int  # the status of the answer to that request
+    floods: int = FLOODS  # connections that offer it; a part of whole requests costs more
 
     def wire(self, size: int) -> bytes:
         """Return a request with `size` bytes of this part."""
@@ -130,7 +130,7 @@ async def flood(stage: Stage, part: Part) -> bytes:
         writer.transport.abort()
 
 
-COSTLY = {"pipelined offers", "pipelined expectations"}  # for parts like `pipelined`
+COSTLY = {"pipelined offers", "pipelined expectations"}  # slow, and bounded as `pipelined` is
 
 
 @pytest.mark.parametrize(
@@ -195,8 +195,8 @@ async def test_bodies_in_flight_share_a_bounded_number_of_bytes(stage: Stage) ->
     await stage.until(served)  # the memory of aborted requests is released
 
 
-@pytest.mark.parametrize("came", [0, 100_000])
-async def test_an_announced_body_takes_no_memory_until_it_comes(stage: Stage, came: int) -> None:
+@pytest.mark.parametrize("sent", [0, 100_000])
+async def test_an_announced_body_takes_no_memory_until_it_comes(stage: Stage, sent: int) -> None:
     """A body that is announced and does not come reserves room, not memory; without room it is 503.
 
     Scoring and health continue beside a hundred such bodies, and an aborted request gives its room
@@ -210,7 +210,7 @@ async def test_an_announced_body_takes_no_memory_until_it_comes(stage: Stage, ca
     try:
         for _ in range(100):
             reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
-            writer.write(head + b" " * came)
+            writer.write(head + b" " * sent)
             promised.append((reader, writer))
 
         async def refused() -> bool:

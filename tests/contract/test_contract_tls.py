@@ -1,4 +1,4 @@
-"""HTTPS for clients, TLS and a restricted user for the store, with certificates of the test."""
+"""Tests HTTPS for clients, TLS to the store, and a store user with only the needed rights."""
 
 import asyncio
 import shutil
@@ -53,8 +53,7 @@ async def test_https_is_served_to_clients_that_trust_the_certificate(
     ) as api:
         await exercise(api, versions)
         port = api.port
-        for wrong in (str(other), True):
-            verify = wrong if wrong is True else ssl.create_default_context(cafile=wrong)
+        for verify in (ssl.create_default_context(cafile=other), True):
             async with httpx.AsyncClient(verify=verify, trust_env=False) as http:
                 with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
                     await http.get(f"https://localhost:{port}/healthz")
@@ -103,8 +102,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        check = lambda: process.poll() is not None or _answers(port, cert)  # noqa: E731
-        wait(check, "the store", log)
+        wait(lambda: process.poll() is not None or _answers(port, cert), "the store", log)
         if process.poll() is not None:
             pytest.skip(f"this redis-server does not start with TLS: {log.read_text()}")
         yield port, cert

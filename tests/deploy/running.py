@@ -87,5 +87,4 @@ def learn(
     wait_for(lambda: call("PUT", where, config, key=key)[0] in {200, 201}, "config", *logs)
     assert call("POST", f"{where}/normal", {"vectors": vectors}, key=key)[0] == 202
     assert call("POST", f"{where}/retrain", {}, key=key)[0] == 202
-    learned = lambda: call("GET", where, key=key)[1]["champion"] == 1  # noqa: E731
-    wait_for(learned, "the first version", *logs)
+    wait_for(lambda: call("GET", where, key=key)[1]["champion"] == 1, "the first version", *logs)

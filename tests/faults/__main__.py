@@ -1,8 +1,8 @@
 """The long form: every fault of the catalogue, many times, and a table of the results.
 
-`python -m tests.faults [--share 0.1] [--output FILE] [NAME...]`: `--share` sets the share of the
-long form's runs. The output file keeps finished runs, which are not repeated if the same file is
-given again.
+`python -m tests.faults [--share 0.1] [--output FILE] [NAME...]`: with `--share 0.1` each fault is
+tried a tenth as often. The output file keeps finished runs, which are not repeated if the same file
+is given again.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 import traceback
 from pathlib import Path
 
-from tests.faults import artifacts, crashes, going_back, learning, peers, schema, stores, swaps  # noqa: F401 - they enter theirs
+from tests.faults import artifacts, crashes, going_back, learning, peers, schema, stores, swaps  # noqa: F401 - each adds its faults to FAULTS
 from tests.faults.catalogue import FAULTS, Fault
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     """Run the chosen faults; return 1 if a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("names", nargs="*", help="faults to try (all)")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the runs (1)")
+    parser.add_argument("--share", type=float, default=1.0, help="share of each fault's tries (1)")
     parser.add_argument("--output", type=Path, help="JSON of results, continued where it exists")
     parser.add_argument("--list", action="store_true", help="name the faults and end")
     asked = parser.parse_args()
@@ -33,8 +33,8 @@ def main() -> int:
         return 0
     if unknown := set(asked.names) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    kept = asked.output.exists() if asked.output else False
-    results = json.loads(asked.output.read_text()) if kept else {}
+    continued = asked.output is not None and asked.output.exists()
+    results = json.loads(asked.output.read_text()) if continued else {}
     for name in asked.names or FAULTS:
         if name not in results:
             results[name] = _try(FAULTS[name], asked.share)

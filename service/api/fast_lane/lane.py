@@ -29,8 +29,6 @@ _LONGEST = len(_BEFORE) + 64 + 1 + 64 + len(_AFTER)  # bytes of the path with th
 # Bounds on the requests of one turn: about a millisecond of work, then other connections are read.
 _MOST_REQUESTS = 256
 _MOST_BYTES = 256 * 1024
-
-
 # Parsed heads are cached, since a client mostly sends the same head again.
 _HEADS = 4096
 _LONGEST_HEAD = 1024

@@ -19,10 +19,7 @@ class _Problem(msgspec.Struct):
 
 
 class Answer(NamedTuple, Generic[T]):
-    """An answer of the API: its status, and either the document or the text of the problem.
-
-    One of `document` and `problem` is None.
-    """
+    """An answer of the API. It has either a `document` or the text of a `problem`, never both."""
 
     status: int
     document: T | None
@@ -50,7 +47,7 @@ class OwnApi:
     async def get(self, kind: type[T], path: str, **query: str | int | None) -> Answer[T]:
         """Return the answer of `GET path`, parsed as `kind`. A `query` that is None is left out.
 
-        `path` is not quoted: a name in it is as the person wrote it, whatever its characters.
+        This method quotes `path`: the caller writes names in it with all their characters.
         """
         given = {name: value for name, value in query.items() if value is not None}
         response = await self._client.get(quote(path), params=given)

@@ -31,7 +31,7 @@ async def post(request: Request, name: Name) -> Response:
     """
     app = parts(request)
     app.writable()
-    asked = await request_bodies.read(request, request_bodies.Silence)
+    asked = await request_bodies.read(request, request_bodies.Mute)
     who = caller(request).who
     until = await app.stores.detectors.mute(name, asked.seconds, asked.why, who)
     await show_own_change(app, name)

@@ -1,4 +1,4 @@
-"""Cells of text tables: times."""
+"""The times in the cells of text tables."""
 
 from zoneinfo import ZoneInfo
 

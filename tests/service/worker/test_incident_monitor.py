@@ -82,7 +82,7 @@ class Traffic:
         ]
 
     async def rows_by_bucket(self) -> dict[int, tuple[int, int]]:
-        """Return the rows and alarms so far, by buckets of these seconds."""
+        """Return the numbers of rows and of alarms so far, by the seconds of a bucket."""
         counted = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
         for chunk, buckets in (await self.incidents.buckets("pump")).items():
             step = history.step_of(chunk)
@@ -153,7 +153,7 @@ async def test_a_dead_worker_s_reports_are_counted_once(
 
 
 async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic) -> None:
-    """Such an incident pages nobody, and counts as unreported until newer rows report it."""
+    """An incident of old rows pages nobody. It counts as unreported until newer rows alarm."""
     monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("xxx", ago=7200.0)
     await monitor.tick()
@@ -203,7 +203,7 @@ async def test_with_incidents_off_the_history_goes_on(traffic: Traffic) -> None:
 async def test_the_oldest_incidents_are_deleted(
     traffic: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bounded number of incidents is kept, and rows of fewer."""
+    """Only the latest incidents are kept, and only the latest of these keep their rows."""
     monkeypatch.setattr("service.store.incidents.INCIDENTS_KEPT", 6)
     monkeypatch.setattr("service.store.incidents.INCIDENTS_WITH_ROWS", 2)
     monitor = monitor_over(traffic.stored.redis, SETTINGS)
