@@ -33,7 +33,7 @@ class Sentinels:
     master: subprocess.Popen
     ports: tuple[int, int]
     url: str
-    restart: Callable[[], object]  # the first master, as a replica of the second
+    restart: Callable[[], object]  # starts the first master again, as a replica of the second
 
     def role(self, port: int) -> str:
         """Return `master` or `slave`, empty if nobody answers."""

@@ -249,7 +249,7 @@ def header(name: str, description: str, example: str) -> JsonObject:
     }
 
 
-# Of a request that changes a detector only if it still has the expected generation.
+# Headers of a request that changes a detector only if it has the expected generation.
 _IF_MATCH = header(
     "If-Match", "The expected generation, as its ETag. If it has changed, the answer is 412.", '"4"'
 )

@@ -16,9 +16,9 @@ from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number
 
 _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
-_LEAST_WORDS = 0.05  # of the cells of a column of text: with fewer it holds remarks, not states
-# Of the cells of a column of numbers. A detector fills in what is blank; it can do so where most
-# values are known.
+_LEAST_WORDS = 0.05  # share of filled cells; a column of text with fewer holds remarks, not states
+# The least share of filled cells in a column of numbers. A detector fills in blank ones, and it can
+# do so where most values are known.
 _LEAST_NUMBERS = 0.2
 _MOST_SHOWN = 12
 _MOST_UNITS = 5  # of the numbers of a column; with more, they are digits of codes

@@ -15,7 +15,7 @@ LEADING = 3  # features that an incident names
 _LEADS = 0.2  # share of the largest contribution that a leading feature needs
 _ENOUGH = 3.0  # once the explaining row has this severity, no later row replaces it
 _CLEARLY = 2.0  # a later row explains better only if it is this many times as severe
-_TODAY = 3600.0  # difference in seconds up to which the client's clock agrees with the store's
+_AGREEING = 3600.0  # seconds by which the client's times may differ from the store's clock
 _SLACK = 5.0  # seconds that an API process may take to report scored rows
 _ROUNDED = 4  # significant digits of a value in a sentence
 _MOST = 9  # significant digits that tell any two numbers of float32 apart
@@ -203,7 +203,7 @@ def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
     """
     times = [(int(row.event.partition("-")[0]) / 1000, row.at) for row in rows if row.event]
     since = min((here for here, _ in times), default=math.inf)
-    if times and all(abs(here - sent) < _TODAY for here, sent in times):
+    if times and all(abs(here - sent) < _AGREEING for here, sent in times):
         since = min(since, incident.start)
     return since - _SLACK, math.inf if incident.closed is None else incident.closed + _SLACK
 

@@ -76,19 +76,19 @@ class TrafficStore:
         Returns False if the report's detector was deleted. Raises StoreUnavailable: then the
         outcome is unknown, and the caller sends the report again.
         """
-        keys, counts = Keys(name), encode(report)
+        keys, body = Keys(name), encode(report)
         entries = list(map(packed, events))
         args = {
             "uid": report.uid,
             "number": number,
             "most_events": bounded(self._events_kept, max(map(len, entries), default=1)),
-            "most_reports": bounded(REPORTS_KEPT, len(counts)),
+            "most_reports": bounded(REPORTS_KEPT, len(body)),
             "seconds": SEEN_SECONDS,
             "digests": " ".join(alarmed),
             "most_digests": ALARMED_KEPT,
         }
         seen = keys.traffic_seen(process)
-        return bool(await _REPORT(self._redis, keys, args, (counts, *entries), seen=seen))
+        return bool(await _REPORT(self._redis, keys, args, (body, *entries), seen=seen))
 
     async def recorded(self, name: str, digests: Sequence[str]) -> dict[str, float]:
         """Return the digests of vectors that alarmed recently, with the time (unix seconds)."""

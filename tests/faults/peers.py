@@ -11,9 +11,10 @@ import time
 import numpy as np
 import orjson
 
+from service.processes.process_table import processor_seconds
 from tests.faults.catalogue import fault, intact
 from tests.faults.load import batch, p99
-from tests.faults.stage import DIMENSION, Stage, processor_seconds
+from tests.faults.stage import DIMENSION, Stage
 from tests.faults.stores import scored_all, serving
 from tests.faults.wire import Answer, Connection, Reset
 from tests.waiting import PATIENCE

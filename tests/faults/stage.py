@@ -8,7 +8,6 @@ killed one, and clients that connect meanwhile wait instead of being refused.
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.processes.embedded_store import find_server
+from service.processes.process_table import resident_bytes
 from service.settings import Settings
 from service.store.connection import connect
 from tests.conftest import StoreProcess
@@ -227,11 +227,4 @@ async def staged(
 
 def resources(pid: int) -> tuple[int, int]:
     """Return a process's resident bytes and open files."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE"), len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return resident_bytes(pid), len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -74,10 +74,12 @@ async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
     listed = detectors.document.detectors if detectors.document else ()
     read = [status_of(entry) for entry in listed]
     statuses = [status for status in read if isinstance(status, DetectorStatus)]
-    order = {item.detector: place for place, item in reversed(list(enumerate(waiting)))}
+    order: dict[str | None, int] = {}
+    for place, item in enumerate(waiting):
+        order.setdefault(item.detector, place)  # the place of its worst item
     statuses.sort(
         key=lambda status: (
-            order.get(status.name, len(order)), _BAD.get(status.drift.state, 3), status.name,
+            order.get(status.name, len(waiting)), _BAD.get(status.drift.state, 3), status.name,
         ),
     )  # fmt: skip
     rows = await asyncio.gather(*(_row(api, status, asked, now) for status in statuses[:SHOWN]))

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 def test_an_older_generation_never_replaces_a_newer_one() -> None:
-    """An older generation or config never replaces a newer one; a new detector's does."""
+    """An older generation or config never replaces a newer one of the same detector."""
     champions = Champions(2)
     assert champions.install(champion(2))
     assert not champions.install(champion(1))

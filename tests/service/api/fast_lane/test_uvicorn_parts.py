@@ -49,7 +49,7 @@ def attributes(function: object) -> set[str]:
 
 
 def used(module: object, owner: str) -> set[str]:
-    """Return the attributes of `owner` (a name or its last part) that a module uses."""
+    """Return the attributes of `owner` that a module uses, as `owner.x` or as `self.owner.x`."""
     attributes = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Attribute):
