@@ -87,14 +87,9 @@ def _old_normals(version: Version, n: int) -> Array:
     return version.in_client_units(like_old_normals(version, version.config.score, n, rng))
 
 
-def _p_values(version: Version, X: Array) -> Float64:
-    """Return the p-value (n,) of each row of X (n, d)."""
-    return version.calibration.p_values(version.score(X))
-
-
 def _alarm_rate(version: Version, X: Array) -> float:
     """Return the share of the rows of X (n, d) on which the version alarms."""
-    return float((_p_values(version, X) <= ALPHA).mean())
+    return float((version.p_values(X) <= ALPHA).mean())
 
 
 def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) -> Walked:
@@ -106,7 +101,7 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
     its regime was unusual when that regime came.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
-    by_anchor, by_champion = _p_values(anchor, new), _p_values(champion, new)
+    by_anchor, by_champion = anchor.p_values(new), champion.p_values(new)
     unexplained = (by_anchor <= ALPHA) & (by_champion > UNUSUAL)
     counts = _came_usual(champion, new) * _came_usual(candidate, new)
     return Walked(
@@ -185,7 +180,7 @@ def _labelled(versions: Mapping[str, Version], labels: Labels) -> Labelled:
     found_by: dict[str, NDArray[np.bool_]] = {}
     alarms: dict[str, OwnAlarms] = {}
     for key, version in versions.items():
-        p = _p_values(version, labels.vectors)
+        p = version.p_values(labels.vectors)
         found_by[key] = (p <= FOUND) & labels.anomalous
         if normals.any():
             alarms[key] = OwnAlarms(alarms=float((p[normals] <= ALPHA).mean()))

@@ -114,9 +114,8 @@ class TiedGaussians(Mixture):
                 continue
             apart = np.where(m, 0.0, x[rows][:, None] - means)  # (r, C, d)
             pulled = (apart @ precision[:, m]).reshape(-1, int(m.sum()))
-            apart[:, :, m] = -np.linalg.solve(precision[np.ix_(m, m)], pulled.T).T.reshape(
-                *apart.shape[:2], -1
-            )
+            missing = -np.linalg.solve(precision[np.ix_(m, m)], pulled.T).T
+            apart[:, :, m] = missing.reshape(*apart.shape[:2], -1)
             nearest = (apart @ precision * apart).sum(axis=2).argmin(axis=1)
             own = apart[np.arange(len(rows)), nearest]
             filled[np.ix_(rows, m)] = means[nearest][:, m] + own[:, m]

@@ -93,8 +93,7 @@ class Gradient:
         returns an empty tensor, because the gradient does not need the loss.
         """
         shape, (_, n, _) = self._vae.shape, x.shape
-        encoded = self._encoder.forward(x)
-        mean, raw = encoded.chunk(2, dim=-1)  # (M, n, k) each
+        mean, raw = self._encoder.forward(x).chunk(2, dim=-1)  # (M, n, k) each
         log_variance = raw.clamp(*LOG_VARIANCE_RANGE)
         deviation = (0.5 * log_variance).exp_()
         noise = torch.randn(mean.shape, generator=rng).to(mean.device)
