@@ -10,7 +10,7 @@ Hosking & Wallis, Parameter and quantile estimation for the generalized Pareto d
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,6 +86,13 @@ class Calibration:
     def n(self) -> int:
         """The number of calibration normals."""
         return len(self.scores)
+
+    def without(self, some: slice) -> Self:
+        """Return this calibration without some of its scores, with the tail fitted to all."""
+        others = type(self)(np.delete(self.scores, some))
+        for name in ("gamma", "sigma"):
+            object.__setattr__(others, name, getattr(self, name))
+        return others
 
     def p_values(self, scores: Float64) -> Float64:
         """Return the p-value of each score, (m,), in [1e-300, 1]; it falls as the score rises."""

@@ -170,16 +170,18 @@ def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
     new row may exceed all scores of a part's table, and with few scores that happens often. A row
     whose own score is in the table never exceeds all of them. The FOREMOST rows of a part are
     therefore compared with the table without their own score. For other rows the own score makes
-    hardly any difference.
+    hardly any difference. The tail stays that of the whole table: a tail without the furthest of
+    few heavy-tailed scores would be so light that this row would raise a low threshold by itself.
     """
     surprises = np.empty_like(parts)
     for i, (table, scores) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):
-        surprises[i] = Surprise(Calibration(table))(scores)
+        calibration = Calibration(table)
+        surprises[i] = Surprise(calibration)(scores)
         for j in scores.argsort()[-FOREMOST:]:
             first, last = table.searchsorted(scores[j]), table.searchsorted(scores[j], "right")
             if own := min(int(last - first), times):
-                others = np.delete(table, slice(first, first + own))
-                surprises[i, j] = Surprise(Calibration(others))(scores[j : j + 1])[0]
+                others = calibration.without(slice(first, first + own))
+                surprises[i, j] = Surprise(others)(scores[j : j + 1])[0]
     return representable(joined(surprises))
 
 

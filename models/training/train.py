@@ -20,9 +20,9 @@ from models.errors import VectorError
 from models.parts.reference import WINDOW
 from models.progress import finish
 from models.training import labelled_rows
+from models.training.gaps import filled, with_gaps_compared
 from models.training.learner import Learn, Progress
 from models.training.prepared import Features, prepare
-from models.version.imputation import filled_from_nearest
 from models.version.kind import learner_of
 from models.version.version import Version
 
@@ -70,7 +70,8 @@ def learn(
     if weights is not None:
         check_weights(weights)
     categories = config.categories(new.shape[1])
-    new = previous.filled(new) if previous else filled_from_nearest(new, categories)
+    missing = np.isnan(new)
+    new = filled(new, previous, categories)
     config = replace(config, dimension=config.columns_in(new.shape[1]))
     features = Features(config.feature_names(new.shape[1]), categories)
     classes = _checked_labels(labels, len(new))
@@ -82,7 +83,9 @@ def learn(
     if len(given.new) >= WINDOW:  # enough rows to show how far scores wander over time
         reference = version.reference.with_scores(version.p_values(given.new))
         version = replace(version, reference=reference)
-    return given.recorded(version.with_gaps_compared(), previous)
+    if config.missing == "impute":
+        version = with_gaps_compared(version, new, missing)
+    return given.recorded(version, previous)
 
 
 def _with_names(config: Config, new: Any, previous: Version | None) -> Config:

@@ -27,6 +27,11 @@ from models.parts.network import Network
 from models.parts.scaler import Scaler
 
 PASSES = 5
+DONORS = 2_000  # rows from which the values of the first experience's gaps come
+BLOCK = 500  # rows compared at once with the donors
+FURTHEST = 20.0  # deviations: values further out do not decide which rows are similar
+FEW = 20  # columns with at most this many distinct values are not moved
+RIDGE = 1e-3  # added to each variance, so that equal columns have a regression
 DRAWN = 2_000  # vectors with which the two scales are compared
 PATTERNS = 100  # random sets of hidden features for each share
 # shares of hidden features; other shares are interpolated
@@ -67,38 +72,82 @@ def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
     return X
 
 
-def filled_from_nearest(X: Array, categories: Sequence[int]) -> Array:
-    """Return X (n, d) with each NaN filled in from the nearest complete row.
+def filled_from_similar(X: Array, categories: Sequence[int]) -> Array:
+    """Return X (n, d) with each NaN filled in from the most similar row that has this value.
 
-    The distance is over the columns that both rows have, each in units of its own deviation; two
-    different values of a category are one deviation apart. If no row is complete, a gap takes its
-    column's median, or a category's most frequent value. Rows filled in before the first model thus
-    keep the spread and the dependence of the observed values.
+    Rows are compared in the columns that both have. A filled-in number then moves by what the
+    other columns of its own row explain linearly; of the similar row only the rest stays.
+    Otherwise rows would become near copies of each other in a column that few rows have. So the
+    spread and the dependence of the observed values stay. Categories and columns of few distinct
+    values are not moved. A column without any observed value becomes 0.
     """
     hidden = np.isnan(X)
     if not hidden.any():
         return X
-    whole = X[~hidden.any(axis=1)]
-    # A column without any observed value becomes 0.
-    empty = hidden.all(axis=0)
-    medians = np.zeros(X.shape[1])
-    medians[~empty] = np.nanmedian(X[:, ~empty], axis=0)
-    for j in categories:
-        values, counts = np.unique(X[~hidden[:, j], j], return_counts=True)
-        medians[j] = values[counts.argmax()] if len(values) else 0.0
-    filled = np.where(hidden, medians, X).astype(np.float32)
-    if not len(whole):
-        return filled
-    whole = whole[np.linspace(0, len(whole) - 1, min(len(whole), DRAWN)).astype(int)]
-    deviation = whole.std(axis=0, dtype=np.float64)
-    scale = np.where(deviation > 0, deviation, 1.0)
     words = np.isin(np.arange(X.shape[1]), categories)
-    for row in np.flatnonzero(hidden.any(axis=1)):
-        seen = ~hidden[row]
-        apart = (whole[:, seen] - X[row, seen].astype(np.float64)) / scale[seen]
-        apart = np.where(words[seen], apart != 0, apart)
-        filled[row, ~seen] = whole[np.square(apart).sum(axis=1).argmin(), ~seen]
+    middle, unit = _middle_and_unit(X, words)
+    x = np.where(words, X, np.clip((X - middle) / unit, -FURTHEST, FURTHEST))
+    giver = _most_similar(x, words)
+    every = np.arange(X.shape[1])
+    given = X[giver, every]
+    filled = np.where(np.isnan(given), middle, given).astype(np.float32)
+    moved = ~words & np.array([len(np.unique(own)) > FEW for own in filled.T])
+    hidden &= moved & ~np.isnan(given)
+    if not hidden.any():
+        return filled
+    x = np.clip((filled - middle) / unit, -FURTHEST, FURTHEST)[:, moved]
+    hidden, giver, middle, unit = hidden[:, moved], giver[:, moved], middle[moved], unit[moved]
+    low = x.min(axis=0, where=~hidden, initial=np.inf)
+    high = x.max(axis=0, where=~hidden, initial=-np.inf)
+    for _ in range(PASSES):
+        apart = x - x.mean(axis=0)
+        # The inverse of the covariance has the regression of each column on all others.
+        inverse = np.linalg.inv(apart.T @ apart / len(x) + RIDGE * np.eye(x.shape[1]))
+        rest = apart @ inverse / np.diag(inverse)
+        moving = x - rest + rest[giver, np.arange(x.shape[1])]
+        x = np.where(hidden, np.clip(moving, low, high), x)
+    filled[:, moved] = np.where(hidden, middle + unit * x, filled[:, moved])
     return filled
+
+
+def _middle_and_unit(X: Array, words: NDArray[np.bool_]) -> tuple[Float64, Float64]:
+    """Return the median and a robust deviation of each column of X (n, d), (d,) each.
+
+    For categories, `words` (d,), and for columns without any value they are 0 and 1.
+    """
+    values = np.where(words | np.isnan(X).all(axis=0), 0.0, X.astype(np.float64))
+    low, middle, high = np.nanquantile(values, (0.25, 0.5, 0.75), axis=0)
+    unit = np.where(high > low, (high - low) / 1.35, np.nanstd(values, axis=0))
+    return middle, np.where(unit > 0.0, unit, 1.0)
+
+
+def _most_similar(x: Float64, words: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return for each value of x (n, d) the row from which it comes, (n, d).
+
+    A value that is there comes from its own row, and so does one that no row has. The rows that
+    give values are DONORS rows spread over x.
+    """
+    n, d = x.shape
+    seen = ~np.isnan(x)
+    donors = np.linspace(0, n - 1, min(n, DONORS)).astype(int)
+    has = seen[donors].astype(np.float64)
+    numbers = np.where(seen & ~words, x, 0.0)
+    theirs = numbers[donors]
+    giver = np.repeat(np.arange(n)[:, None], d, axis=1)
+    with_gaps = np.flatnonzero(~seen.all(axis=1))
+    for rows in np.array_split(with_gaps, len(with_gaps) // BLOCK + 1):
+        own, mine = numbers[rows], seen[rows].astype(np.float64)
+        # Squared differences in the columns that both rows have. Columns that one of them lacks
+        # count as those of unrelated rows, whose squared difference is 2.
+        apart = (own**2) @ has.T - 2.0 * own @ theirs.T + mine @ (theirs**2).T - 2.0 * mine @ has.T
+        for j in np.flatnonzero(words):
+            apart += (x[rows, j, None] != x[donors, j]) * mine[:, j, None] * has[:, j]
+        for j in np.flatnonzero(~seen[rows].all(axis=0)):
+            some = np.flatnonzero(seen[donors, j])
+            if len(some):
+                gap = ~seen[rows, j]
+                giver[rows[gap], j] = donors[some[apart[gap][:, some].argmin(axis=1)]]
+    return giver
 
 
 class GapScale(NamedTuple):
@@ -113,17 +162,25 @@ class GapScale(NamedTuple):
 
     @classmethod
     def of(
-        cls, x: Array, fill: Fill, score: Callable[[Array], Float64], owners: NDArray[np.intp]
+        cls,
+        x: Array,
+        fill: Fill,
+        score: Callable[[Array], Float64],
+        owners: NDArray[np.intp],
+        missing: NDArray[np.bool_] | None = None,
     ) -> "GapScale":
-        """Score x (g, d), scaled, complete and with features hidden at random.
+        """Score x (g, d), scaled, complete and with features hidden.
 
-        `owners` (d,) is the feature of each number of x.
+        `owners` (d,) is the feature of each number of x. The features that were `missing` (g, w)
+        in a row are hidden first, in random order, then others at random.
         """
         d = int(owners.max()) + 1
         rng = np.random.default_rng(0)
         counts = np.unique([0, *(min(d - 1, max(1, round(share * d))) for share in SHARES)])
-        order = rng.random((PATTERNS, d)).argsort(axis=1).argsort(axis=1)
-        order = order[np.arange(len(x)) % PATTERNS][:, owners]
+        place = rng.random((PATTERNS, d))[np.arange(len(x)) % PATTERNS]
+        if missing is not None:
+            place -= missing
+        order = place.argsort(axis=1).argsort(axis=1)[:, owners]
         rows = [
             np.sort(score(fill(np.where(order < count, np.float32(np.nan), x)))) for count in counts
         ]

@@ -126,12 +126,11 @@ class Version(NamesAndWords, Summarised):
 
     @cached_property
     def _gap_scale(self) -> GapScale:
-        normals, owners = self._typical_normals, self.scaler.owners
-        return self.gaps or GapScale.of(normals, self._fill, self.score_scaled, owners)
+        return self.gaps or self.gap_scale(self._typical_normals)
 
-    def with_gaps_compared(self) -> Self:
-        """Return this version with `gaps` computed, if its config allows missing values."""
-        return replace(self, gaps=self._gap_scale) if self._imputes and self.dimension > 1 else self
+    def gap_scale(self, x: Array, missing: NDArray[np.bool_] | None = None) -> GapScale:
+        """Compare scores of x (g, d), scaled, with and without gaps; see `GapScale.of`."""
+        return GapScale.of(x, self._fill, self.score_scaled, self.scaler.owners, missing)
 
     @cached_property
     def _scorer(self) -> Score:

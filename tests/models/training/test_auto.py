@@ -26,11 +26,21 @@ def test_a_repeated_row_is_compared_with_the_others_alone() -> None:
     rng = np.random.default_rng(1)
     others = representable(rng.gamma(2.0, size=(6, 300)))
     row = representable(others.max(axis=1, keepdims=True) + 1.0)
+    tables = np.concatenate([others, np.repeat(row, 5, axis=1)], axis=1)
+    whole = [Calibration(np.sort(table)) for table in tables]
     alone = joined(
         np.stack(
-            [Surprise(Calibration(np.sort(t)))(own) for t, own in zip(others, row, strict=True)]
+            [Surprise(t.without(slice(300, 305)))(own) for t, own in zip(whole, row, strict=True)]
         )
     )
-    tables = np.concatenate([others, np.repeat(row, 5, axis=1)], axis=1)
     assert unseen(tables, row, times=5) == representable(alone)
     assert unseen(tables, row, times=4) < alone
+
+
+def test_one_far_row_does_not_raise_a_low_threshold() -> None:
+    """With 800 heavy-tailed rows and 1e-3 asked, the largest row decides, not its own distance."""
+    tables = np.random.default_rng(2).gamma(2.0, size=(6, 800))
+    tables[2, 5] = 500.0
+    tables = representable(tables)
+    calibration = Calibration(np.sort(unseen(np.sort(tables), tables, times=1)))
+    assert calibration.threshold({"fpr": 1e-3}).value < 30.0

@@ -8,7 +8,7 @@ from models.arrays import Array
 from models.errors import ArtifactError
 from models.parts.tied_gaussians import RIDGE, MahalanobisScore, TiedGaussians
 from models.version import artifact
-from models.version.imputation import GapScale
+from models.version.imputation import GapScale, filled_from_similar
 
 NAN = np.float32(np.nan)
 
@@ -119,7 +119,7 @@ def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, mo
 
 
 def test_an_artifact_of_format_3_gets_the_map_for_gaps(version, parts, monkeypatch) -> None:
-    """A version of format 3 has no map for gaps; it is computed when read, and scores agree."""
+    """A version of format 3 has no map for gaps; it is computed when read, from drawn vectors."""
     X = with_gaps(parts[1][:50], 0.3)
     tensors, about = artifact.decode(version.to_bytes())
     monkeypatch.setattr(artifact, "FORMAT", 3)
@@ -127,7 +127,7 @@ def test_an_artifact_of_format_3_gets_the_map_for_gaps(version, parts, monkeypat
     about = {name: value for name, value in about.items() if name != "format"}
     loaded = Version.from_bytes(artifact.encode(of_before, about))
     assert loaded.gaps is None
-    np.testing.assert_array_equal(loaded.score(X), version.score(X))
+    assert np.corrcoef(loaded.score(X), version.score(X))[0, 1] > 0.95
 
 
 def test_another_score_computes_its_own_map_for_gaps(version) -> None:
@@ -144,3 +144,45 @@ def test_a_map_for_gaps_that_does_not_ascend_is_refused(version) -> None:
         altered = {**tensors, name: tensors[name][..., ::-1].copy()}
         with pytest.raises(ArtifactError, match=f"{name} do not rise"):
             Version.from_bytes(artifact.encode(altered, about))
+
+
+def rarely_measured(rng: np.random.Generator, n: int) -> Array:
+    """Return n rows of 6 columns with 3 causes; of two columns 95 % of the values are missing."""
+    mix = np.random.default_rng(1).normal(size=(3, 6))
+    X = rng.normal(size=(n, 3)) @ mix + 0.1 * rng.normal(size=(n, 6))
+    X[:, 4:][rng.random((n, 2)) < 0.95] = np.nan
+    return X.astype(np.float32)
+
+
+def test_filled_values_follow_the_other_columns() -> None:
+    """Fifty values fill a thousand gaps: no two alike, and all with the noise of the observed."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1_000, 3)).astype(np.float32)
+    X[:, 2] = X[:, 0] - X[:, 1] + 0.1 * rng.normal(size=1_000)
+    X[rng.random(1_000) < 0.95, 2] = np.nan
+    filled = filled_from_similar(X, ())
+    assert len(np.unique(filled[:, 2])) > 800
+    assert 0.05 < np.std(filled[:, 2] - filled[:, 0] + filled[:, 1]) < 0.3
+
+
+def test_a_category_and_an_empty_column_are_filled() -> None:
+    """A missing word comes from the most similar row; a column without a value becomes 0."""
+    X = np.zeros((40, 3), np.float32)
+    X[:, 0], X[:, 1], X[:, 2] = np.arange(40), np.where(np.arange(40) < 20, 7, 9), np.nan
+    X[[3, 30], 1] = np.nan
+    filled = filled_from_similar(X, (1,))
+    assert filled[[3, 30], 1].tolist() == [7, 9]
+    assert not filled[:, 2].any()
+
+
+def test_rows_that_have_a_rarely_measured_value_seldom_alarm() -> None:
+    """At 1 % asked, few of the normals alarm, and few of those with a value that is mostly missing.
+
+    Filled in from the only complete rows, a third of the latter alarmed.
+    """
+    rng = np.random.default_rng(0)
+    version = train(None, rarely_measured(rng, 1_000), Config(missing="impute"))
+    X = rarely_measured(rng, 4_000)
+    alarms = version.is_anomaly(X)
+    assert alarms.mean() < 0.02
+    assert alarms[~np.isnan(X[:, 4:]).all(axis=1)].mean() < 0.05
