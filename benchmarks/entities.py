@@ -24,7 +24,7 @@ from benchmarks.on_demand import Asker, memory, quantile
 
 TEMPLATE, LEAST = "pump", 200  # LEAST: vectors of a training
 SHARE = 20_000  # the entity of rank r sends SHARE / r vectors
-CLIENTS, HEIGHTS = 8, 5  # HEIGHTS: times that memory is read while vectors are scored
+CLIENTS, READINGS = 8, 5  # READINGS: times that memory is read while vectors are scored
 IDLE_SECONDS = 10.0
 
 Row = dict[str, object]
@@ -48,8 +48,8 @@ def measure(entities: int, requests: int, artifact: bytes) -> tuple[Row, list[Ro
         used, began = server.cpu(), time.monotonic()
         time.sleep(IDLE_SECONDS)
         row["idle cpu %"] = round(100 * (server.cpu() - used) / (time.monotonic() - began), 1)
-        scored, heights = _score(server, names, requests)
-        return row | scored, heights
+        scored, readings = _score(server, names, requests)
+        return row | scored, readings
 
 
 def _template(server: servers.Server, artifact: bytes) -> None:
@@ -102,18 +102,18 @@ def _score(server: servers.Server, names: list[str], requests: int) -> tuple[Row
     popularity = 1.0 / np.arange(1, len(names) + 1)
     drawn = rng.choice(len(names), size=requests, p=popularity / popularity.sum())
     took: list[float] = []
-    heights: list[Row] = [{"requests": 0, "MiB": memory(server)}]
-    for part in np.array_split(drawn, HEIGHTS):
+    readings: list[Row] = [{"requests": 0, "MiB": memory(server)}]
+    for part in np.array_split(drawn, READINGS):
         took += [ask(names[rank]) for rank in part]
-        heights.append({"requests": len(took), "MiB": memory(server)})
+        readings.append({"requests": len(took), "MiB": memory(server)})
     row: Row = {
         "asked": len(np.unique(drawn)),
         "p50 ms": quantile(took, 50),
         "p99 ms": quantile(took, 99),
         "refused": ask.refused,
-        "end MiB": heights[-1]["MiB"],
+        "end MiB": readings[-1]["MiB"],
     }
-    return row, heights
+    return row, readings
 
 
 def main() -> None:
@@ -123,8 +123,8 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=20_000)
     given = parser.parse_args()
     servers.begin()
-    row, heights = measure(given.entities, given.requests, servers.champion().to_bytes())
-    report.report("Entities", [row], given.output, {"Memory over time": heights})
+    row, readings = measure(given.entities, given.requests, servers.champion().to_bytes())
+    report.report("Entities", [row], given.output, {"Memory over time": readings})
 
 
 if __name__ == "__main__":

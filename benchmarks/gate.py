@@ -312,7 +312,7 @@ def main():
         for key, done in worlds.items()
         for run in done
     ]
-    if not rows:  # the report needs a first table
+    if not rows and titled:  # the report needs a first table
         rows = titled.pop(next(iter(titled)))
     report("gate", rows, options.output, titled, figures=figures)
 

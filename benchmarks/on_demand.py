@@ -2,9 +2,9 @@
 
 A hot detector is scored often, a cold one rarely. First every hot detector and some cold ones are
 scored once, which loads each from the store. Then hot ones are scored at random, and sometimes a
-cold one. A cold champion is loaded from this machine's
-disk, where the first load cached it, and another champion is unloaded. After the bound is reached
-and the states of all detectors were read (200 a second), the process's memory should not grow.
+cold one. A cold champion is loaded from this machine's disk, where the first load cached it, and
+another champion is unloaded. After the bound is reached and the states of all detectors were read
+(200 a second), the process's memory should not grow.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from benchmarks import servers
 
 ROOM = 1.05  # in multiples of the memory of the hot ones
 COLD = 5  # one request in so many is for a cold detector
-HEIGHTS = 10  # how often memory is read
+READINGS = 10  # how often memory is read
 
 
 def measure(fill, artifact, stored, hot, requests, clients):
@@ -47,8 +47,8 @@ def measure(fill, artifact, stored, hot, requests, clients):
             }
             with servers.api(env, None) as server:
                 with Askers(server, clients) as ask:
-                    row, heights = _ask_for_all(server, ask, names, hot, requests)
-                return {"stored": stored, **row}, heights
+                    row, readings = _ask_for_all(server, ask, names, hot, requests)
+                return {"stored": stored, **row}, readings
 
 
 def _ask_for_all(server, ask, names, many, requests):
@@ -57,17 +57,17 @@ def _ask_for_all(server, ask, names, many, requests):
     row = {"hot": many, "start MiB": memory(server)}
     first = ask((*cold, *hot))
     row["full MiB"] = memory(server)
-    warm, again, heights = [], [], [_memory_now(server, since, 0)]
-    for part in np.array_split(range(requests), HEIGHTS):
+    warm, again, readings = [], [], [_memory_now(server, since, 0)]
+    for part in np.array_split(range(requests), READINGS):
         wanted = [rng.choice(hot) if i % COLD else cold[i // COLD % many] for i in part]
         for i, took in zip(part, ask(wanted), strict=True):
             (warm if i % COLD else again).append(took)
-        heights.append(_memory_now(server, since, int(part[-1]) + 1))
+        readings.append(_memory_now(server, since, int(part[-1]) + 1))
         # An interrupted run then still shows what it has measured.
-        print(heights[-1], file=sys.stderr)
+        print(readings[-1], file=sys.stderr)
     counted = counters(server)
     return row | {
-        "end MiB": heights[-1]["MiB"],
+        "end MiB": readings[-1]["MiB"],
         "store p50 ms": quantile(first, 50),
         "store p99 ms": quantile(first, 99),
         "disk p50 ms": quantile(again, 50),
@@ -78,7 +78,7 @@ def _ask_for_all(server, ask, names, many, requests):
         "refused": ask.refused,
         "evicted": counted["anamnesis_champion_evictions_total"],
         "seconds": round(time.monotonic() - since),
-    }, heights
+    }, readings
 
 
 def _memory_now(server, since, asked):

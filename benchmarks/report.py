@@ -117,6 +117,8 @@ def report(
 
     With `output`, save all of it and `more` as JSON.
     """
+    if not rows:
+        raise SystemExit("nothing is measured yet")
     where = machine()
     versions = ", ".join(f"{library} {version}" for library, version in where["libraries"].items())
     print(f"{name}: {where['processor']}, {where['cores']} cores, {where['date']}")

@@ -106,7 +106,7 @@ def on_demand_rows(requests, clients, *, quick):
         return fill(url, names, 1, artifact)
 
     less = 10 if quick else 1
-    rows, heights = [], []
+    rows, readings = [], []
     X = np.random.default_rng(0).normal(size=(4000, servers.DIMENSION)).astype(np.float32)
     auto = train(None, X, Config()).to_bytes()
     small = train(None, X, Config(kind="mahalanobis")).to_bytes()
@@ -115,8 +115,8 @@ def on_demand_rows(requests, clients, *, quick):
         asked = stored // less, hot // less, requests // less, clients
         row, over_time = on_demand.measure(filled, data, *asked)
         rows.append({"what": name, "artifact kB": round(len(data) / 1000)} | row)
-        heights += [{"what": name} | height for height in over_time]
-    return rows, heights
+        readings += [{"what": name} | reading for reading in over_time]
+    return rows, readings
 
 
 def draw(rows, path):
@@ -144,8 +144,8 @@ def main():
     servers.begin()
     artifact = servers.champion().to_bytes()
     if given.only == "demand":
-        rows, heights = on_demand_rows(given.requests, given.clients, quick=given.quick)
-        report.report("On demand", rows, given.output, {"Memory over time": heights})
+        rows, readings = on_demand_rows(given.requests, given.clients, quick=given.quick)
+        report.report("On demand", rows, given.output, {"Memory over time": readings})
         return
     counted, rounds = (100, 2) if given.quick else (1000, 5)
     if given.only == "scrape":
