@@ -200,9 +200,9 @@ class Clock:
     nanoseconds since 1970. Months may be named in one of several languages.
 
     A time without a time zone is in `zone`. When clocks are set back, the local times of one hour
-    exist twice. The order of a source's rows tells which one is meant. A row belongs to the second
-    hour if an earlier row of its source does. It also does if its time in the second hour is nearer
-    to the time at which the next row is expected. A source's first row belongs to the first hour.
+    exist twice. The order of a source's rows tells which one is meant. A source's first row belongs
+    to the first hour. A later row belongs to the second hour if an earlier row of the source does,
+    or if that time is nearer to the time at which the source's next row is expected.
     """
 
     form: str | None = None

@@ -1,6 +1,7 @@
 """A store that is restored from an older copy gives numbers a second time; they are told apart."""
 
 import hashlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -244,14 +245,10 @@ async def test_a_training_on_a_lost_champion_is_fenced(
     assert lease is not None
     await Retrainings(stores.redis).start(lease)
     artifact = versions[1].to_bytes()
-    stale = again.__class__(**_fields(again) | {"champion_nonce": experience.champion_nonce})
+    stale = replace(again, champion_nonce=experience.champion_nonce)
     with pytest.raises(Fenced):
         await stores.registry.promote(lease, stale, artifact, GOOD, seconds=1)
     assert await stores.registry.promote(lease, again, artifact, GOOD, seconds=1) == 3
     detector = await stores.detectors.get("pump")
     assert detector is not None
     assert detector.champion_sha256 == hashlib.sha256(artifact).hexdigest()
-
-
-def _fields(struct: Any) -> dict[str, Any]:
-    return {name: getattr(struct, name) for name in struct.__slots__}

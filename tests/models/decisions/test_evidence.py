@@ -23,7 +23,7 @@ def _normals(n: int, seed: int) -> np.ndarray:
 
 
 def _similar_anomalies(n: int, seed: int) -> np.ndarray:
-    """Return n similar anomalies."""
+    """Return n anomalies that are similar to each other: normals moved by the same vector."""
     return _normals(n, seed) + np.array([4.0, 4.0, 0.0, 0.0], np.float32)
 
 
@@ -91,7 +91,7 @@ def test_evidence_is_finite_whatever_people_labelled(champion) -> None:
     """With only normals, only anomalies or no labels, the evidence has finite numbers."""
     for n in (0, 3):
         some = Labels(
-            np.concatenate([_normals(3 - n, 1), _similar_anomalies(n, 2)]), np.ones(3, bool) * n > 0
+            np.concatenate([_normals(3 - n, 1), _similar_anomalies(n, 2)]), np.full(3, n > 0)
         )
         evidence = gather(champion, champion, some).labelled
         assert (evidence.anomalies, evidence.normals) == (n, 3 - n)
