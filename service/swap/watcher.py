@@ -7,12 +7,12 @@ cannot be loaded, or is older than the one that serves, is not swapped in.
 
 import asyncio
 import time
-from collections.abc import Collection, Mapping
+from zlib import crc32
 
 from models import AnamnesisError
 from service import log
 from service.domain.champion import Champion
-from service.domain.detector import Detector, Pointer, older
+from service.domain.detector import Detector, older
 from service.domain.swap_outcome import SwapOutcome
 from service.problems import Gone, NoVersion, StoreUnavailable
 from service.scoring.champions import Champions
@@ -29,10 +29,9 @@ _log = log.get(__name__)
 
 _UNKNOWN_SECONDS = 1.0  # seconds before the store is asked again for a name that it did not know
 _UNKNOWN_NAMES = 10_000  # most such names that are remembered
-# With more detectors than this, whole states are read only at every fifth poll: 1,000 take 0.1 s.
-_READ_FULLY, _READ_RARELY = 200, 5
-# States that are read at every poll, in turns, if champions are loaded on demand.
+# With more detectors than this, a poll reads some of them. Reading 1,000 takes 0.1 s.
 _READ_AT_ONCE = 200
+_TURNS = 4  # polls in which each of many detectors is read once
 # Between two repairs of the due index, while no worker's janitor repairs it.
 _REPAIR_SECONDS = 60.0
 
@@ -93,17 +92,18 @@ class Watcher:
     # Polling the store
 
     async def poll(self) -> None:
-        """Read every detector once. Raises StoreUnavailable, or WeakStore at the first poll."""
+        """Read the detectors whose turn it is, and follow their changes.
+
+        Raises StoreUnavailable, or WeakStore at the first poll.
+        """
         try:
             await self.health.check(self.stores.redis)
             names = await self.stores.detectors.names()
             in_memory = {detector.name for detector in self.champions.detectors()}
-            in_memory |= {champion.name for champion in self.champions.loaded()}
-            # The others are read from the store before they are loaded.
-            watched = names | in_memory
-            if self.champions.on_demand:
-                watched = {champion.name for champion in self.champions.loaded()}
-            pointers = await self.stores.detectors.poll(watched)
+            loaded = {champion.name for champion in self.champions.loaded()}
+            in_memory |= loaded
+            due = self._due(names | in_memory, loaded)
+            states = {state.name: state for state in await self.stores.detectors.some(due)}
             ages = await self.stores.leases.workers()
             self.champions.templates = await self.stores.templates.names()
             self.health.work = await self.stores.due.work()
@@ -113,15 +113,34 @@ class Watcher:
         if self.health.note_answer():
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
-        gone = (in_memory & watched) - pointers.keys() | (in_memory - names)
-        for name in self._changed_names(pointers) | gone:
+        gone = (in_memory & due) - states.keys() | (in_memory - names)
+        for name in {name for name, state in states.items() if self._changed(state)} | gone:
             await self.follow(name)
-        await self._read_states(names)
+        for state in states.values():
+            self._remember_state(state)
+        await self._repair()
         await self._pins.check()
         if not self._pruned:
             self._pruned = True
             self._metrics.keep_only(names | in_memory)
             await self._swapper.prune(names)
+
+    def _due(self, names: set[str], loaded: set[str]) -> set[str]:
+        """Return the detectors that this poll reads: all when there are few or the store returns.
+
+        Of many, each is read at every fourth poll. If champions are loaded on demand, those that
+        are not loaded are read two hundred at a poll.
+        """
+        if len(names) <= _READ_AT_ONCE or not self.health.redis_up:
+            return names
+        self._turn += 1
+        watched = loaded if self.champions.on_demand else names
+        others = names - watched
+        return self._share(watched, _TURNS) | self._share(others, -(-len(others) // _READ_AT_ONCE))
+
+    def _share(self, names: set[str], turns: int) -> set[str]:
+        """Return the names whose turn it is, if each is due once in `turns` polls."""
+        return {name for name in names if (crc32(name.encode()) - self._turn) % turns == 0}
 
     async def follow(self, name: str) -> None:
         """Refresh one detector. An error is only logged, so that the others are refreshed too."""
@@ -130,28 +149,20 @@ class Watcher:
         with log.tolerated(_log, failed, StoreUnavailable, detector=name):
             await self.refresh(name)
 
-    def _changed_names(self, pointers: Mapping[str, Pointer]) -> set[str]:
-        return {name for name, pointer in pointers.items() if self._has_changed(name, pointer)}
-
-    def _has_changed(self, name: str, pointer: Pointer) -> bool:
-        detector = self.champions.detector(name)
+    def _changed(self, state: Detector) -> bool:
+        """Whether memory differs from a state that was read."""
+        detector = self.champions.detector(state.name)
         if detector is None:
-            return not self.champions.on_demand  # `_read_states` reads all of them
+            return not self.champions.on_demand  # else remembering the state is enough
         # A champion that lags could not be loaded: try again.
-        return detector.pointer != pointer or self.champions.lags(name, pointer)
+        return detector.pointer != state.pointer or self.champions.lags(state.name, state.pointer)
 
-    async def _read_states(self, names: Collection[str]) -> None:
-        """Read the detectors' states again, for metrics and for the 409 before a first version."""
-        self._turn += 1
-        if self.champions.on_demand and len(names) > _READ_AT_ONCE:
-            turns = -(-len(names) // _READ_AT_ONCE)
-            names = sorted(names)[self._turn % turns :: turns]
-        elif len(names) > _READ_FULLY and self._turn % _READ_RARELY:
-            return
-        for detector in await self.stores.detectors.some(names):
-            self._remember_state(detector)
-        # An autoscaler that reads `GET /v1/work` would start no worker for detectors that the
-        # index lacks.
+    async def _repair(self) -> None:
+        """Repair the due index while no worker does.
+
+        An autoscaler that reads `GET /v1/work` would start no worker for detectors that the index
+        lacks.
+        """
         if self.health.lacks_worker and time.monotonic() >= self._next_repair:
             self._next_repair = time.monotonic() + _REPAIR_SECONDS
             await self.stores.due.repair(self.champions.detectors())

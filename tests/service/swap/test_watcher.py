@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from models import Version
+from service.domain.detector_config import DetectorConfig
 from service.domain.event import Label
 from service.problems import StoreUnavailable, Unknown
 from service.scoring.champions import Champions
@@ -75,6 +76,32 @@ async def test_a_poll_follows_the_champion_pointer(watched: Watched) -> None:
     assert watched.serving() == (1, 3, 2)
     # a version that was loaded before is reused
     assert watched.count("swap_duration_seconds_count") == 1
+
+
+async def test_many_detectors_are_polled_in_turns(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A poll reads a part of many detectors; four polls find every change and every deletion."""
+    monkeypatch.setattr("service.swap.watcher._READ_AT_ONCE", 4)
+    watcher, detectors = watched.watcher, watched.stored.detectors
+    names = [f"pump-{number}" for number in range(40)]
+    for name in names:
+        await detectors.put(name, DetectorConfig())
+    await watcher.poll()  # the first reads all
+    for name in names[1:]:
+        await detectors.put(name, DetectorConfig(threshold={"fpr": 0.02}))
+    await detectors.delete(names[0])
+
+    def followed() -> int:
+        return sum(state.config_revision == 2 for state in watcher.champions.detectors())
+
+    counts = [followed()]
+    for _ in range(4):
+        await watcher.poll()
+        counts.append(followed())
+    assert counts == sorted(counts)
+    assert counts[0] == 0 < counts[1] < counts[2] < counts[4] == 39
+    assert watcher.champions.detector(names[0]) is None
 
 
 async def test_a_notification_is_followed_before_the_next_poll(watched: Watched) -> None:
