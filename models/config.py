@@ -116,11 +116,13 @@ class Config:
     missing: str = "refuse"
     model: Literal["auto"] | Model = "auto"
     seed: int = 0
+    shape: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.context, Context) or self.context in (None, "auto")):
             raise ConfigError("context: give null, 'auto', or an object")
         self._check_columns()
+        self._check_shape()
         check_choice("kind", self.kind, tuple(KINDS))
         check_strategy(self.strategy)
         check_score(self.score)
@@ -163,6 +165,25 @@ class Config:
             object.__setattr__(self, "dimension", len(names))
         elif len(names) != self.dimension:
             raise ConfigError(f"{part}: {len(names)} names for dimension {self.dimension}")
+
+    def _check_shape(self) -> None:
+        """Check the shape of pictures, and set the dimension to the number of their pixels."""
+        if self.shape is None:
+            return
+        object.__setattr__(self, "shape", tuple(self.shape))
+        height, width = self.shape
+        if not (min(self.shape) >= 1 and height * width <= MAX_DIMENSION):
+            raise ConfigError(
+                f"shape: a picture has at most {MAX_DIMENSION} pixels, and at least one"
+            )
+        if self.context is not None or self.words:
+            raise ConfigError("shape: a picture has neither a context nor categories")
+        if self.dimension is None:
+            object.__setattr__(self, "dimension", height * width)
+        elif self.dimension != height * width:
+            raise ConfigError(
+                f"shape: {height} by {width} are {height * width} pixels, not {self.dimension}"
+            )
 
     @property
     def names(self) -> tuple[str, ...] | None:

@@ -30,12 +30,14 @@ def likelihood_of(X: Array, config: Config) -> str:
 
     Intensities of images share one scale, in any unit. Many of them lie at one end of the scale,
     and enough pixels come near the other end. Neighbouring pixels are alike. Ratings and
-    percentages have not all of these properties.
+    percentages have not all of these properties. A config with a `shape` says itself that the
+    vectors are pictures; then the intensities alone decide.
     """
     asked = config.network_choices.likelihood
     if asked != "auto":
         return asked
-    if config.words or X.shape[1] < LEAST_SIDE**2:
+    declared = config.shape is not None
+    if config.words or not (declared or X.shape[1] >= LEAST_SIDE**2):
         return "gaussian"
     low, high = float(X.min()), float(X.max())
     lowest, highest = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
@@ -45,7 +47,7 @@ def likelihood_of(X: Array, config: Config) -> str:
     lit = away[away > 0.0]  # columns that always have the ground's value are left out
     reach = np.mean(lit >= 0.75 * (high - low)) if lit.size else 0.0
     image = max(darkest, brightest) > 0.1 and reach > 0.3
-    return "bernoulli" if image and _neighbours_alike(X[:LOOKED_AT]) else "gaussian"
+    return "bernoulli" if image and (declared or _neighbours_alike(X[:LOOKED_AT])) else "gaussian"
 
 
 def _neighbours_alike(X: Array) -> bool:

@@ -39,6 +39,7 @@ class DetectorConfig(TypedDict):
     missing: NotRequired[str]
     model: NotRequired[Literal["auto"] | Model]
     seed: NotRequired[int]
+    shape: NotRequired[list[Any] | None]
     gate: NotRequired[Literal["enforce", "report"]]
     admission: NotRequired[Literal["quarantine", "triage", "hold_novel", "accept"]]
     release_after_seconds: NotRequired[float | None]
@@ -47,7 +48,6 @@ class DetectorConfig(TypedDict):
     incident: NotRequired[IncidentConfig | None]
     off: NotRequired[Off | None]
     ignore: NotRequired[list[Ignore] | None]
-    shape: NotRequired[list[Any] | None]
 
 
 class Ignore(TypedDict):

@@ -70,22 +70,6 @@ class DetectorConfig(Config):
     ignore: Annotated[tuple[Ignore, ...], Field(max_length=100)] | None = None
     shape: tuple[_Side, _Side] | None = None
 
-    def __post_init__(self) -> None:
-        Config.__post_init__(self)
-        if self.shape is None:
-            return
-        height, width = self.shape
-        if height * width > MAX_DIMENSION:
-            raise ConfigError(f"shape: a picture has at most {MAX_DIMENSION} pixels")
-        if self.context is not None or self.words:
-            raise ConfigError("shape: a picture has neither a context nor categories")
-        if self.dimension is None:
-            object.__setattr__(self, "dimension", height * width)
-        elif self.dimension != height * width:
-            raise ConfigError(
-                f"shape: {height} by {width} are {height * width} pixels, not {self.dimension}"
-            )
-
     @property
     def rules(self) -> RowRules:
         """The rules for rows."""

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from itertools import islice
 
@@ -7,7 +8,17 @@ import torch
 from scipy.ndimage import zoom
 from sklearn.metrics import roc_auc_score
 
-from models import Config, Model, Replay, TrainingError, VectorError, Version, learn, train
+from models import (
+    Config,
+    ConfigError,
+    Model,
+    Replay,
+    TrainingError,
+    VectorError,
+    Version,
+    learn,
+    train,
+)
 from models.arrays import Array
 from models.parts.network import Shape
 from models.strategies.past import past_of
@@ -164,6 +175,27 @@ def test_pictures_are_known_in_any_unit(
     assert likelihood_of(x, Config()) == "bernoulli"
     shuffled = x[:, np.random.default_rng(0).permutation(x.shape[1])]
     assert likelihood_of(shuffled, Config()) == "gaussian"
+
+
+def test_a_shape_declares_small_pictures(digits: dict[int, Array]) -> None:
+    """Pictures of 36 pixels are known by their shape, but not measurements without a ground."""
+    small = Config(shape=(6, 6))
+    pictures = (digits[3].reshape(-1, 8, 8)[:, 1:7, 1:7].reshape(-1, 36) / 16).astype(np.float32)
+    assert likelihood_of(pictures, Config()) == "gaussian"
+    assert likelihood_of(pictures, small) == "bernoulli"
+    warm = np.random.default_rng(0).normal(300.0, 5.0, size=(200, 36)).astype(np.float32)
+    assert likelihood_of(warm, small) == "gaussian"
+
+
+def test_a_shape_is_kept_and_checked() -> None:
+    """A shape gives the dimension, survives JSON, and must fit the vectors."""
+    config = Config(shape=(7, 5))
+    assert config.dimension == 35
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(ConfigError, match="7 by 5 are 35 pixels, not 34"):
+        Config(shape=(7, 5), dimension=34)
+    with pytest.raises(ConfigError, match="pixels and at least one"):
+        Config(shape=(0, 5))
 
 
 def test_metrics_in_groups_are_no_pictures() -> None:
