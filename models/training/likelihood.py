@@ -31,7 +31,7 @@ def likelihood_of(X: Array, config: Config) -> str:
     Intensities of images share one scale, in any unit. Many of them lie at one end of the scale,
     and enough pixels come near the other end. Neighbouring pixels are alike. Ratings and
     percentages have not all of these properties. A config with a `shape` says itself that the
-    vectors are pictures; then the intensities alone decide.
+    vectors are pictures; then the intensities alone decide, and fewer pixels need to come near.
     """
     asked = config.network_choices.likelihood
     if asked != "auto":
@@ -46,7 +46,8 @@ def likelihood_of(X: Array, config: Config) -> str:
     away = highest - low if darkest >= brightest else high - lowest
     lit = away[away > 0.0]  # columns that always have the ground's value are left out
     reach = np.mean(lit >= 0.75 * (high - low)) if lit.size else 0.0
-    image = max(darkest, brightest) > 0.1 and reach > 0.3
+    # Few of the pixels of one digit, pooled to 7 x 7, come near the other end.
+    image = max(darkest, brightest) > 0.1 and reach > (0.1 if declared else 0.3)
     return "bernoulli" if image and (declared or _neighbours_alike(X[:LOOKED_AT])) else "gaussian"
 
 

@@ -178,13 +178,15 @@ def test_pictures_are_known_in_any_unit(
 
 
 def test_a_shape_declares_small_pictures(digits: dict[int, Array]) -> None:
-    """Pictures of 36 pixels are known by their shape, but not measurements without a ground."""
+    """Pictures of 36 pixels are known by their shape, but not temperatures or counts in a grid."""
     small = Config(shape=(6, 6))
     pictures = (digits[3].reshape(-1, 8, 8)[:, 1:7, 1:7].reshape(-1, 36) / 16).astype(np.float32)
     assert likelihood_of(pictures, Config()) == "gaussian"
     assert likelihood_of(pictures, small) == "bernoulli"
-    warm = np.random.default_rng(0).normal(300.0, 5.0, size=(200, 36)).astype(np.float32)
-    assert likelihood_of(warm, small) == "gaussian"
+    rng = np.random.default_rng(0)
+    warm = rng.normal(300.0, 5.0, size=(200, 36)).astype(np.float32)
+    counts = (rng.lognormal(2.0, 1.5, size=(200, 36)) * (rng.random((200, 36)) > 0.3)).astype(int)
+    assert likelihood_of(warm, small) == likelihood_of(counts, small) == "gaussian"
 
 
 def test_a_shape_is_kept_and_checked() -> None:
