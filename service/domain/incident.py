@@ -252,7 +252,7 @@ def sentence(incident: Incident) -> str:
     if incident.like is not None:
         parts.append("like rows that were dismissed")
     elif not incident.pages:
-        parts.append("nobody was told: rows over an hour old at arrival, or a mute")
+        parts.append("nobody was told")
     return "; ".join(parts)
 
 

@@ -206,15 +206,13 @@ class Incidents:
         packs = await ask(self._redis, self._redis.hvals(Keys(name).pardons))
         return [msgspec.msgpack.decode(packed, type=DismissedPattern) for packed in packs]
 
-    async def dismissed(self, name: str, incidents: Sequence[str]) -> set[str]:
-        """Return the dismissed ones of `incidents`."""
+    async def decided(self, name: str, incidents: Sequence[str]) -> set[str]:
+        """Return those of `incidents` that are dismissed or confirmed."""
         if not incidents:
             return set()
         packs = await ask(self._redis, self._redis.hmget(Keys(name).rulings, list(incidents)))
         pairs = zip(incidents, map(_decision, packs), strict=True)
-        return {
-            incident for incident, decision in pairs if decision and decision.verdict == "dismissed"
-        }
+        return {incident for incident, decision in pairs if decision and decision.verdict}
 
     async def decisions(self, name: str) -> Decisions:
         """Return a value that changes with every decision and every mute."""

@@ -214,7 +214,7 @@ _OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
         lambda detector: detector.quarantined,
     ),
     "incident_open": (
-        "Incidents that are open, not dismissed and not muted.",
+        "Incidents that are open and page somebody: no person has decided, and no mute is on.",
         lambda detector: detector.incidents.open,
     ),
     "incident_unreported": (

@@ -49,7 +49,7 @@ class _Followed:
     decisions: int = -1
     muted_until: float = 0.0
     dismissed_patterns: tuple[DismissedPattern, ...] = ()
-    dismissed: frozenset[str] = frozenset()
+    decided: frozenset[str] = frozenset()
     buckets: dict[tuple[int, int], Bucket] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
@@ -117,7 +117,7 @@ class IncidentMonitor:
             return
         followed.dismissed_patterns = tuple(await self._stores.incidents.dismissed_patterns(name))
         open_ids = [incident.id for incident in followed.fold.open()]
-        followed.dismissed = frozenset(await self._stores.incidents.dismissed(name, open_ids))
+        followed.decided = frozenset(await self._stores.incidents.decided(name, open_ids))
         followed.urgent = followed.decisions >= 0
         followed.decisions = decisions.number
 
@@ -152,7 +152,7 @@ class IncidentMonitor:
         gone = history.expired(await self._stores.incidents.fields(name), now) if fields else ()
         buckets = await asyncio.to_thread(_joined_chunks, saved, followed.buckets)
         undecided = [
-            incident for incident in followed.fold.open() if incident.id not in followed.dismissed
+            incident for incident in followed.fold.open() if incident.id not in followed.decided
         ]
         paging = [incident for incident in undecided if incident.pages]
         silent = [

@@ -166,7 +166,7 @@ async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic)
 
 
 async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
-    """After a dismissal the incident pages nobody, and neither do similar rows."""
+    """An incident that a person decided pages nobody; nor do rows like dismissed ones."""
     monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("xxx", source="m1")
     await monitor.tick()
@@ -182,10 +182,14 @@ async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
     assert (first.source, first.pages, first.like) == ("m2", False, incident.id)
     counts = (await traffic.stored.get()).incidents
     assert (counts.open, counts.unreported) == (0, 0)
+    confirmed = IncidentDecision("confirmed", "a fault", "key:k", time.time())
     withdrawn = IncidentDecision(None, "no wash", "key:k", time.time())
     assert await traffic.incidents.decide("pump", incident.id, withdrawn, None)
     await monitor.tick()
     assert (await traffic.stored.get()).incidents.open == 1
+    assert await traffic.incidents.decide("pump", incident.id, confirmed, None)
+    await monitor.tick()
+    assert (await traffic.stored.get()).incidents.open == 0, "a person knows of it"
     assert not await traffic.incidents.decide("pump", "i99-0", withdrawn, None)
 
 
