@@ -260,7 +260,7 @@ _PAGE = """\
 
 def operations_page() -> str:
     """Return the operations guide as a template of the page, to which the alerts link."""
-    markdown = MarkdownIt()
+    markdown = MarkdownIt().enable("table")
     tokens = markdown.parse((DOCS / "operations.md").read_text())
     for heading, inline in pairwise(tokens):
         if heading.type == "heading_open":
