@@ -44,6 +44,7 @@ class Access:
         self._insecure = insecure
         self._state: State | None = None  # None until the store has been read
         self._went_back: State | None = None
+        self._ended_sessions = frozenset[str]()
         self._buckets: dict[str, Bucket] = {}
         # The grant of each whole header; None stands for a missing header. Python's hash of bytes
         # is seeded at random in each process, and bytes are compared only if all 64 bits of the
@@ -99,19 +100,24 @@ class Access:
         """
         grant = self.known(authorization)
         if grant is not None:
-            return self._with_rate_token(grant)
+            return self.with_rate_token(grant)
         if not self.informed and (authorization is not None or not self._guarded):
             raise StoreUnavailable("The store holds the API keys, and it has not answered yet.")
         raise Unauthenticated(sent=authorization is not None)
 
-    def of_session(self, cookie: str) -> Grant:
-        """Return what the key of a session's cookie allows. Raises the errors of `authenticate`."""
+    def of_session(self, cookie: str) -> Grant | None:
+        """Return what the key of a session's cookie allows, None if no such session is open."""
         grant = self._grants.get(session.holder(cookie) or "")
-        if grant is None or not session.is_valid(cookie, grant, time.time()):
-            return self.authenticate(None)
-        return self._with_rate_token(grant)
+        if (
+            grant is None
+            or not session.is_valid(cookie, grant, time.time())
+            or session.name(cookie) in self._ended_sessions
+        ):
+            return None
+        return grant
 
-    def _with_rate_token(self, grant: Grant) -> Grant:
+    def with_rate_token(self, grant: Grant) -> Grant:
+        """Count a request of the key, and return `grant`. Raises TooManyRequests."""
         if wait := self.wait(grant):
             seconds = {"Retry-After": str(math.ceil(wait))}
             raise TooManyRequests(
@@ -179,7 +185,10 @@ class Access:
                 "the store lost API keys; the keys in memory stay valid", revision=state.revision
             )
             return
-        self.adopt(*await keys.read())
+        state, grants = await keys.read()
+        # Read after the state: a logout in between changes the state, so that it is read again.
+        self._ended_sessions = await keys.ended_sessions()
+        self.adopt(state, grants)
 
     def replace_fixed(self, fixed: Iterable[Grant]) -> None:
         """Replace the keys from files by `fixed`."""
@@ -190,7 +199,7 @@ class Access:
 
     def adopt(self, state: State, grants: Iterable[Grant]) -> None:
         """Replace the keys in memory by `grants` and the keys from files."""
-        first = not self.informed
+        first, before = not self.informed, self._grants
         self._grants = {grant.id: grant for grant in grants} | self._fixed
         self._state, self._went_back = state, None
         self._guarded = self._guarded or bool(self._grants)
@@ -198,7 +207,7 @@ class Access:
         self._remembered.clear()
         if not self._guarded and first:
             _log.warning("no API keys: every client that reaches the port may do everything")
-        elif self._guarded:
+        elif self._guarded and (first or self._grants != before):
             _log.info("API keys read", keys=len(self._grants))
 
 

@@ -46,10 +46,12 @@ class Guard:
 
     def _grant_of(self, request: Request, scope: Scope) -> Grant:
         access, presented = parts(request).access, _presented_key(request)
-        cookie = request.cookies.get(session.COOKIE)
-        if presented is not None or cookie is None or not access.guarded:
+        found = None if presented is not None else open_session(request)
+        if found is None:
             return access.authenticate(presented)
-        grant = access.of_session(cookie)
+        cookie, grant = found
+        request.state.session = cookie
+        access.with_rate_token(grant)
         sent = request.headers.get(session.CSRF_HEADER, "")
         if request.method not in _READING and not hmac.compare_digest(
             sent.encode(), session.csrf(cookie, grant).encode()
@@ -68,13 +70,31 @@ class LoggedIn(NamedTuple):
 
 
 def logged_in(request: Request) -> LoggedIn | None:
-    """Return the session of the request, None if it has no session cookie."""
-    cookie = request.cookies.get(session.COOKIE)
+    """Return the session of the request, None if it has none."""
+    found = open_session(request)
+    return found and LoggedIn(session.csrf(*found), found[1].scopes)
+
+
+def open_session(request: Request) -> tuple[str, Grant] | None:
+    """Return the cookie of the request's session and what its key allows, None if it has none.
+
+    A browser sends several cookies of one name if their paths differ. The first valid one counts.
+    """
     access = parts(request).access
-    if cookie is None or not access.guarded:
-        return None
-    grant = access.of_session(cookie)
-    return LoggedIn(session.csrf(cookie, grant), grant.scopes)
+    for header in request.headers.getlist("cookie") if access.guarded else ():
+        for pair in header.split(";"):
+            name, _, cookie = pair.strip().partition("=")
+            if name == session.COOKIE and (grant := access.of_session(cookie)) is not None:
+                return cookie, grant
+    return None
+
+
+def still_allowed(request: Request) -> bool:
+    """Return whether the key or the session that the guard let pass is still valid."""
+    access, cookie = parts(request).access, getattr(request.state, "session", None)
+    if cookie is not None:
+        return access.of_session(cookie) is not None
+    return access.holds(caller(request))
 
 
 def needs(scope: Scope, *others: Scope, whole: bool = False) -> Any:

@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
+from service.domain import session
 from service.domain.api_key import Grant, allowed
 from service.domain.scope import Scope
 from service.problems import Conflict, Unknown
 from service.store.connection import ask, connect
 from service.store.lua import audit_fields
-from service.store.redis_keys import API_KEYS, KEYS_AUDIT, KEYS_NONCE
+from service.store.redis_keys import API_KEYS, ENDED_SESSIONS, KEYS_AUDIT, KEYS_NONCE
 from service.store.script import NamedScript
 
 _REVISION = b"revision"  # a field beside the keys; no key has this id
@@ -44,7 +45,24 @@ return redis.call('HINCRBY', KEYS.keys, 'revision', 1)
     flags="allow-oom",
 )
 
-_WHERE = {"keys": API_KEYS, "audit": KEYS_AUDIT, "nonce": KEYS_NONCE}
+_END_SESSION = NamedScript(
+    """
+redis.call('SET', KEYS.nonce, string.format('%.0f', now) .. '-' .. ARGS.nonce)
+local names = (redis.call('HGET', KEYS.ended, ARGS.id) or '') .. ARGS.name .. ','
+redis.call('HSET', KEYS.ended, ARGS.id, string.sub(names, -ARGS.most))
+redis.call('EXPIRE', KEYS.ended, ARGS.seconds)
+""",
+    keys="ended nonce",
+    args="id name nonce most seconds",
+    flags="allow-oom",
+)
+
+_WHERE = {
+    "keys": API_KEYS, "audit": KEYS_AUDIT, "nonce": KEYS_NONCE, "ended": ENDED_SESSIONS
+}  # fmt: skip
+# Bytes of the names of a key's ended sessions: its latest 100. A session that ended before these is
+# valid again until its time is over, but only the key itself can log in and out so often.
+_MOST_ENDED = 1700
 
 
 class State(NamedTuple):
@@ -99,6 +117,22 @@ class ApiKeys:
         }
         if identity == _REVISION.decode() or not await _REVOKE(self._redis, _WHERE, args):
             raise Unknown("There is no such API key.")
+
+    async def end_session(self, identity: str, name: str) -> None:
+        """End the session `name` of a key, for every copy of its cookie."""
+        args = {
+            "id": identity,
+            "name": name,
+            "nonce": secrets.token_hex(8),
+            "most": _MOST_ENDED,
+            "seconds": session.SECONDS,
+        }
+        await _END_SESSION(self._redis, _WHERE, args)
+
+    async def ended_sessions(self) -> frozenset[str]:
+        """Return the names of the sessions that a logout ended."""
+        listed = await ask(self._redis, self._redis.hvals(ENDED_SESSIONS))
+        return frozenset(name for names in listed for name in names.decode().split(",") if name)
 
     async def state(self) -> State:
         """Return the present state of the key table."""

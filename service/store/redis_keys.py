@@ -25,6 +25,7 @@ KEYS_AUDIT = "anamnesis:{anamnesis:api-keys}:audit"
 # The hash tag is the name TEMPLATES: so both keys are in the same cluster slot.
 TEMPLATES_AUDIT = "anamnesis:{anamnesis:templates}:audit"
 KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
+ENDED_SESSIONS = "anamnesis:{anamnesis:api-keys}:ended"
 NOTIFY = "anamnesis:notify"
 # In a cluster both keys of a bucket are in one slot. The buckets are spread over many slots.
 DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
@@ -49,7 +50,9 @@ OF_THE_SERVICE = {
     KEYS_AUDIT: "Stream: the audit trail of the API keys.",
     TEMPLATES_AUDIT: "Stream: the audit trail of the templates.",
     KEYS_NONCE: "String: the time in milliseconds and a nonce, both new at every change of the "
-    "API keys.",
+    "API keys, and at every logout.",
+    ENDED_SESSIONS: "Hash: API key id to the names of its latest sessions that a logout ended; it "
+    "expires.",
     "anamnesis:{due:BUCKET}": "Sorted set: detector to the time when it is due for a retraining; a "
     "hint. A hash of its name assigns a detector to one of 64 buckets.",
     "anamnesis:{due:BUCKET}:running": "Sorted set: detector to the time when the lease of its "

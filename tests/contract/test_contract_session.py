@@ -8,8 +8,12 @@ import pytest
 
 from models import Version
 from service.domain.scope import Scope
-from tests.contract.running import Running
+from service.domain.session import COOKIE, SECONDS
+from service.store.connection import Connection
+from service.store.redis_keys import ENDED_SESSIONS
+from tests.contract.running import Running, running
 from tests.contract.test_contract_keys import PUMP, guarded, key
+from tests.waiting import until
 
 __all__ = ["guarded"]
 pytestmark = pytest.mark.anyio
@@ -49,6 +53,58 @@ async def test_a_session_has_the_rights_of_its_key(
         assert done.status_code == 200, done.text
         assert (await client.delete("/v1/session")).status_code == 204
         assert (await client.get(PUMP)).status_code == 401
+
+
+async def test_a_logout_ends_every_copy_of_the_cookie_in_every_process(
+    guarded: Running, store_url: str
+):
+    """Another session of the same key stays, and streams of the ended one end."""
+    secret = await key(guarded, {Scope.READ}, None)
+    async with running(store_url, poll_seconds=0.1) as other, logged_in(guarded, secret) as (
+        stays, _,
+    ), logged_in(guarded, secret) as (client, _):  # fmt: skip
+        copy = {"cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+        assert (await other.http.get(PUMP, headers=copy)).status_code == 200
+        async with other.http.stream("GET", "/v1/stream", headers=copy) as stream:
+            assert (await client.delete("/v1/session")).status_code == 204
+
+            async def refused() -> bool:
+                return (await other.http.get(PUMP, headers=copy)).status_code == 401
+
+            await until(refused)
+            async for _ in stream.aiter_lines():
+                pass  # it ends
+        assert (
+            await guarded.http.get(PUMP, headers=copy | {"authorization": ""})
+        ).status_code == 401
+        again = await guarded.http.delete("/v1/session", headers=copy)
+        assert again.status_code == 204, "an ended session may be logged out again"
+        assert (await stays.get(PUMP)).status_code == 200
+
+
+async def test_ended_sessions_are_bounded_and_expire(guarded: Running, redis: Connection):
+    """A key keeps the names of its latest hundred ended sessions, for as long as one lasts."""
+    keys = guarded.parts.stores.api_keys
+    for number in range(150):
+        await keys.end_session("ada", f"{number:016x}")
+    await keys.end_session("bob", "f" * 16)
+    assert len(await keys.ended_sessions()) == 101
+    assert f"{50:016x}" in await keys.ended_sessions()
+    assert 0 < await redis.ttl(ENDED_SESSIONS) <= SECONDS
+
+
+async def test_a_foreign_cookie_of_the_same_name_is_ignored(guarded: Running):
+    """Another path or another service on this host may set one, before or after ours."""
+    secret = await key(guarded, {Scope.READ}, None)
+    async with logged_in(guarded, secret) as (client, _):
+        ours = f"{COOKIE}={client.cookies[COOKIE]}"
+    junk = f"{COOKIE}=junk; other=1; {COOKIE}={'.'.join('abcd')}; {COOKIE}"
+    async with httpx.AsyncClient(base_url=str(guarded.http.base_url)) as client:
+        for cookie in (f"{junk}; {ours}", f"{ours}; {junk}"):
+            assert (await client.get(PUMP, headers={"cookie": cookie})).status_code == 200
+        split = [("cookie", junk), ("cookie", ours)]
+        assert (await client.get(PUMP, headers=split)).status_code == 200
+        assert (await client.get(PUMP, headers={"cookie": junk})).status_code == 401
 
 
 async def test_wrong_keys_and_bodies_open_no_session(guarded: Running):

@@ -22,7 +22,7 @@ from service.api.routes.parameters import Name
 from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.detector_status import BrokenStatus
 from service.domain.scope import Scope
-from service.problems import Problem, Unknown
+from service.problems import Unknown
 
 router = APIRouter(include_in_schema=False, dependencies=[])
 
@@ -55,10 +55,7 @@ def _templates() -> jinja2.Environment:
 
 
 def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -> Response:
-    try:
-        session = logged_in(request)
-    except Problem:
-        session = None
+    session = logged_in(request)
     root = root_path(request)
     path = root + request.url.path
     csrf, scopes = session or (None, frozenset(Scope))  # without a session nothing is hidden

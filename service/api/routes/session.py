@@ -6,10 +6,10 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi, request_bodies
 from service.api.context import parts, root_path
-from service.api.guard import open_to_all
-from service.api.responses import answer
+from service.api.guard import open_session, open_to_all
+from service.api.responses import answer, problem_response
 from service.domain import session
-from service.problems import Unprocessable
+from service.problems import StoreUnavailable, Unprocessable
 
 router = APIRouter(prefix="/v1/session", tags=["keys"])
 
@@ -51,11 +51,18 @@ async def post(request: Request) -> Response:
     status_code=204,
     dependencies=[open_to_all()],
     response_class=Response,
-    responses={204: {"description": "Logged out. The cookie is removed."}},
+    responses={204: {"description": "Logged out. The cookie is removed."}} | openapi.problems(503),
 )
 async def delete(request: Request) -> Response:
-    """Remove the cookie."""
-    response = Response(status_code=204)
+    """Remove the cookie, and end the session for every copy of it."""
+    app, response = parts(request), Response(status_code=204)
+    try:
+        if (found := open_session(request)) is not None:
+            cookie, grant = found
+            await app.stores.api_keys.end_session(grant.id, session.name(cookie))
+            await app.access.refresh(app.stores.api_keys)
+    except StoreUnavailable as problem:
+        response = problem_response(problem)  # this browser at least is logged out
     response.delete_cookie(
         session.COOKIE, path=f"{root_path(request)}/", httponly=True, samesite="lax"
     )

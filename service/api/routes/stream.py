@@ -7,7 +7,7 @@ from fastapi.responses import StreamingResponse
 
 from service.api import openapi
 from service.api.context import parts
-from service.api.guard import caller, needs
+from service.api.guard import caller, needs, still_allowed
 from service.domain.scope import Scope
 
 router = APIRouter(prefix="/v1", tags=["service"])
@@ -30,10 +30,11 @@ _STREAM: openapi.Responses = {
 async def stream(request: Request) -> Response:
     """Send an event for each change of a detector that the API key covers.
 
-    The stream ends when the client closes it, or when the API key is revoked.
+    The stream ends when the client closes it, or when the API key is revoked or the
+    session is over.
     """
     app, grant = parts(request), caller(request)
-    events = app.changes.follow(grant.covers, lambda: app.access.holds(grant))
+    events = app.changes.follow(grant.covers, lambda: still_allowed(request))
     first = await anext(events)
 
     async def all_events() -> AsyncIterator[bytes]:

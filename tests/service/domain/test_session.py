@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from service.domain.api_key import Grant
 from service.domain.scope import Scope
-from service.domain.session import SECONDS, csrf, holder, is_valid, issue
+from service.domain.session import SECONDS, csrf, holder, is_valid, issue, name
 
 GRANT = Grant.of(b"x" * 40, "ada", frozenset({Scope.READ}))
 OTHER = Grant.of(b"y" * 40, "bob", frozenset({Scope.READ}))
@@ -30,6 +30,14 @@ def test_a_changed_cookie_is_no_session():
         assert not is_valid(odd, GRANT, 0.0)
     assert holder("x" * 10_000) is None
     assert holder("a.b") is None
+    assert holder("a.1.signature") is None, "a session of an earlier release has no name"
+
+
+def test_each_session_has_its_own_name():
+    """Two sessions of a key that begin in the same second are told apart."""
+    first, two = issue(GRANT, 1000.0), issue(GRANT, 1000.0)
+    assert name(first) != name(two)
+    assert len(name(first)) == 16
 
 
 def test_the_csrf_token_belongs_to_one_session():
