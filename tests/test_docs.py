@@ -101,6 +101,13 @@ def test_every_alert_has_a_section_in_the_runbook():
     assert set(re.findall(r"^### (Anamnesis\w+)$", read("operations"), re.MULTILINE)) == alerts
 
 
+def test_the_page_of_operations_shows_its_tables():
+    """The service's page has each table of the guide as a table, not as text with bars."""
+    page = generate.operations_page()
+    assert page.count("<table>") == read("operations").count("|---|---|")
+    assert "|---" not in page
+
+
 def test_commands_that_are_shown_exist():
     """Every `anamnesis ...` on a page is a command with those options; each command is shown."""
     commands = dict(generate.every_command())
