@@ -258,6 +258,10 @@ _PAGE = """\
 """
 
 
+# On a small screen a wide table scrolls by itself, also with the keyboard.
+_SCROLL = '<div class="scroll" tabindex="0" role="region" aria-label="Table of alerts">'
+
+
 def operations_page() -> str:
     """Return the operations guide as a template of the page, to which the alerts link."""
     markdown = MarkdownIt().enable("table")
@@ -269,6 +273,7 @@ def operations_page() -> str:
     for token in tokens:
         token.children = _without_links_to_files(token.children)
     body = markdown.renderer.render(tokens, markdown.options, {})
+    body = body.replace("<table>", f"{_SCROLL}<table>").replace("</table>", "</table></div>")
     return f"{_PAGE}{body}{{% endraw %}}\n{{% endblock %}}\n"
 
 

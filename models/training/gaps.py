@@ -38,7 +38,7 @@ def with_gaps_compared(version: Version, new: Array, missing: NDArray[np.bool_])
         return version
     rng = np.random.default_rng([version.lineage.seed, 14])
     if version.lineage.experiences == 1 and missing.any():
-        some = rng.permutation(len(new))[:DRAWN]
+        some = np.resize(rng.permutation(len(new)), DRAWN)  # fewer rows repeat
         x = version.scaler.transform(new[some])
     else:
         some = rng.integers(len(new), size=DRAWN)

@@ -175,6 +175,15 @@ def test_a_category_and_an_empty_column_are_filled() -> None:
     assert not filled[:, 2].any()
 
 
+@pytest.mark.parametrize("rows", [100, 2_500])
+def test_a_version_that_learned_gaps_can_be_loaded(rows: int) -> None:
+    """Its artifact is accepted, however many rows had the gaps, and gives the same scores."""
+    X = rarely_measured(np.random.default_rng(0), rows)
+    version = train(None, X, Config(missing="impute", kind="mahalanobis"))
+    loaded = Version.from_bytes(version.to_bytes())
+    np.testing.assert_array_equal(loaded.score(X), version.score(X))
+
+
 def test_rows_that_have_a_rarely_measured_value_seldom_alarm() -> None:
     """At 1 % asked, few of the normals alarm, and few of those with a value that is mostly missing.
 
