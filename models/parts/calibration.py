@@ -89,9 +89,8 @@ class Calibration:
 
     def without(self, some: slice) -> Self:
         """Return this calibration without some of its scores, with the tail fitted to all."""
-        others = type(self)(np.delete(self.scores, some))
-        for name in ("gamma", "sigma"):
-            object.__setattr__(others, name, getattr(self, name))
+        others = object.__new__(type(self))  # the constructor would fit another tail
+        vars(others).update(vars(self), scores=np.delete(self.scores, some))
         return others
 
     def p_values(self, scores: Float64) -> Float64:
