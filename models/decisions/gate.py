@@ -8,7 +8,7 @@ from models.decisions.admission import ALPHA
 from models.decisions.shadow_result import ShadowResult
 from models.parts.lineage import (
     Anchored,
-    Both,
+    ComparedAlarms,
     Evidence,
     Figures,
     Labelled,
@@ -80,11 +80,12 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
       find.
     - A figure of the evidence is not a finite number.
 
-    >>> from models.parts.lineage import Alarms, Both
+    >>> from models.parts.lineage import Alarms, ComparedAlarms
     >>> new = Alarms(candidate=0.01, champion=0.9)
     >>> gate(Evidence(n_new=100, new=new))
     Verdict(passed=True, reasons=[])
-    >>> gate(Evidence(n_new=100, new=new, old=Both(candidate=0.40, champion=0.01))).reasons
+    >>> old = ComparedAlarms(candidate=0.40, champion=0.01)
+    >>> gate(Evidence(n_new=100, new=new, old=old)).reasons
     ['old normals: the candidate alarms on 40.0 %, the champion on 1.0 % (tolerance 5.0 points)']
     """
     evidence_fields = evidence.to_dict() | ({"shadow": shadow.to_dict()} if shadow else {})
@@ -124,7 +125,7 @@ def _alarms_more(
         )
 
 
-def _alarms_more_on_old(old: Both) -> Iterator[str]:
+def _alarms_more_on_old(old: ComparedAlarms) -> Iterator[str]:
     # If the champion alarms on a fifth of the vectors, they stand in poorly for its old normals: so
     # many lie near its threshold that a sound candidate may alarm on another fifth.
     tolerance = max(TOLERANCE, old.champion)

@@ -36,7 +36,7 @@ class Alarms(Part, frozen=True, kw_only=True):
     champion: Rate | None = None
 
 
-class Both(Part, frozen=True, kw_only=True):
+class ComparedAlarms(Part, frozen=True, kw_only=True):
     """The share of vectors on which the candidate alarms, and the champion's share."""
 
     candidate: Rate
@@ -126,7 +126,7 @@ class Evidence(Part, frozen=True, kw_only=True):
     n_new: Count
     n_old: Count | None = None
     new: Alarms
-    old: Both | None = None
+    old: ComparedAlarms | None = None
     synthetic: Synthetic | None = None
     unlearned: Rate | None = None
     vouched: Vouched | None = None
@@ -165,7 +165,7 @@ class KnownRegime(Part, frozen=True, kw_only=True):
     when it came: see `models.survey.novelty`.
     """
 
-    alarms: Both | None = None
+    alarms: ComparedAlarms | None = None
     curve: LearningCurve | None
     novel: Rate | None = None
     number: Number

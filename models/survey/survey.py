@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.parts.lineage import Advice, Ask, Both, KnownRegime, Typical
+from models.parts.lineage import Advice, Ask, ComparedAlarms, KnownRegime, Typical
 from models.parts.regimes import Boundaries
 from models.survey.learning_curves import allocate, learning_curve
 from models.survey.modes import modes, separated
@@ -239,7 +239,7 @@ class _Change(NamedTuple):
     """How two versions judge the replayed vectors of a regime; the fields are of `KnownRegime`."""
 
     replayed: int
-    alarms: Both
+    alarms: ComparedAlarms
     score_change: float
 
 
@@ -257,7 +257,7 @@ def _changes(
     return {
         number: _Change(
             int(mine.sum()),
-            Both(
+            ComparedAlarms(
                 champion=float(was.is_anomaly[mine].mean()),
                 candidate=float(now.is_anomaly[mine].mean()),
             ),

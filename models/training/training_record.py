@@ -2,7 +2,7 @@
 
 from models.arrays import Array, Float64
 from models.config import Config
-from models.parts.lineage import NO_EVIDENCE, Alarms, Both, Evidence, Lineage, Training
+from models.parts.lineage import NO_EVIDENCE, Alarms, ComparedAlarms, Evidence, Lineage, Training
 from models.parts.reference import Reference
 from models.training.mixing import RARE
 from models.version.version import Version
@@ -70,7 +70,7 @@ def alarm_evidence(
         ),
         unlearned=float((version.calibration.p_values(held_out) <= RARE).mean()),
         n_old=len(before),
-        old=Both(
+        old=ComparedAlarms(
             champion=float((before >= champion.threshold).mean()),
             candidate=float((after >= threshold).mean()),
         ),

@@ -120,13 +120,6 @@ class BesideAnchor(TypedDict):
     candidate: float
 
 
-class Both(TypedDict):
-    """The share of vectors on which the candidate alarms, and the champion's share."""
-
-    candidate: float
-    champion: float
-
-
 class CalibrationRecord(TypedDict):
     """The calibration of the threshold: its kind, the number of scores, and the rate it holds."""
 
@@ -141,6 +134,13 @@ class ChosenContext(TypedDict):
     context: Context | None
     why: str
     format: int
+
+
+class ComparedAlarms(TypedDict):
+    """The share of vectors on which the candidate alarms, and the champion's share."""
+
+    candidate: float
+    champion: float
 
 
 class ContextStatus(TypedDict):
@@ -298,7 +298,7 @@ class GateEvidence(TypedDict):
     n_new: int
     n_old: NotRequired[int | None]
     new: Alarms
-    old: NotRequired[Both | None]
+    old: NotRequired[ComparedAlarms | None]
     synthetic: NotRequired[Synthetic | None]
     unlearned: NotRequired[float | None]
     vouched: NotRequired[Vouched | None]
@@ -414,7 +414,7 @@ class JudgedRow(TypedDict):
 class KnownRegime(TypedDict):
     """What a lineage says of one regime."""
 
-    alarms: NotRequired[Both | None]
+    alarms: NotRequired[ComparedAlarms | None]
     curve: LearningCurve | None
     novel: NotRequired[float | None]
     number: int

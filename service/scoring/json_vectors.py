@@ -229,11 +229,21 @@ def _as_matrix(rows: Sequence[Sequence[float | None]], base: int, dimension: int
     raise BadVectors("The vector is empty.", row=base, column=0)
 
 
-def _located_problem(error: Exception, body: bytes, base: int) -> BadVectors:  # noqa: PLR0911 - a table
+def _located_problem(error: Exception, body: bytes, base: int) -> BadVectors:
     """Return the problem that a decoder's `error` about `body` means, with row and column."""
-    text = str(error)
+    if isinstance(error, msgspec.ValidationError):
+        return _type_problem(str(error), base)
     if isinstance(error, RecursionError):
         return BadVectors("The JSON is nested too deeply.")
+    if not body.strip():
+        return BadVectors("The body is empty.")
+    if (words := foreign_encoding(body)) is not None:
+        return BadVectors(words)
+    return _syntax_problem(str(error), body, base)
+
+
+def _type_problem(text: str, base: int) -> BadVectors:
+    """Return the problem for valid JSON that is not a matrix of numbers."""
     if text.startswith("Object contains unknown field"):
         return BadVectors(
             "Unknown field; the fields are vectors, records, timestamps, sources, ids, "
@@ -241,12 +251,22 @@ def _located_problem(error: Exception, body: bytes, base: int) -> BadVectors:  #
         )
     if "missing required field" in text:
         return BadVectors("There are no vectors: `vectors` is missing.")
-    if isinstance(error, msgspec.ValidationError):
-        return _type_problem(text, base)
-    if not body.strip():
-        return BadVectors("The body is empty.")
-    if (words := foreign_encoding(body)) is not None:
-        return BadVectors(words)
+    path, got = _PATH.search(text), _GOT.search(text)
+    if path is None or path[1] is None:
+        return BadVectors(_FORM)
+    row = int(path[1]) + base
+    if path[2] is None:
+        return BadVectors("A vector is a list of numbers.", row=row)
+    problem = (
+        f"The value is not a number but has the JSON type {got[1]}."
+        if got
+        else "The value is not a finite float32 number."
+    )
+    return BadVectors(problem, row=row, column=int(path[2]))
+
+
+def _syntax_problem(text: str, body: bytes, base: int) -> BadVectors:
+    """Return the problem for a body that is not valid JSON. `text` is the decoder's message."""
     opening = _OPENING.match(body)
     begin = opening.end() if opening else 1 if body.startswith(b"[") else None
     if begin is None:
@@ -265,22 +285,6 @@ def _located_problem(error: Exception, body: bytes, base: int) -> BadVectors:  #
         "The value is not a finite number." if column is not None else "The JSON is malformed."
     )
     return BadVectors(problem, row=None if row is None else row + base, column=column)
-
-
-def _type_problem(text: str, base: int) -> BadVectors:
-    """Return the problem for valid JSON that is not a matrix of numbers."""
-    path, got = _PATH.search(text), _GOT.search(text)
-    if path is None or path[1] is None:
-        return BadVectors(_FORM)
-    row = int(path[1]) + base
-    if path[2] is None:
-        return BadVectors("A vector is a list of numbers.", row=row)
-    column = int(path[2])
-    if got is None:
-        return BadVectors("The value is not a finite float32 number.", row=row, column=column)
-    return BadVectors(
-        f"The value is not a number but has the JSON type {got[1]}.", row=row, column=column
-    )
 
 
 def _place_after(before: bytes) -> tuple[int | None, int | None]:

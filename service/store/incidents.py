@@ -140,7 +140,7 @@ class Incidents:
         pipe = self._redis.pipeline(transaction=False)
         pipe.zrevrange(keys.incident_order, 0, -1)
         pipe.hgetall(keys.incidents)
-        pipe.hgetall(keys.rulings)
+        pipe.hgetall(keys.incident_decisions)
         order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
             IncidentWithDecision(
@@ -155,7 +155,7 @@ class Incidents:
         keys = Keys(name)
         pipe = self._redis.pipeline(transaction=False)
         pipe.hget(keys.incidents, incident)
-        pipe.hget(keys.rulings, incident)
+        pipe.hget(keys.incident_decisions, incident)
         packed, decision = await ask(self._redis, pipe.execute())
         return IncidentWithDecision(_incident(packed), _decision(decision)) if packed else None
 
@@ -203,14 +203,16 @@ class Incidents:
 
     async def dismissed_patterns(self, name: str) -> list[DismissedPattern]:
         """Return the patterns of dismissed incidents and of events labelled normal."""
-        packs = await ask(self._redis, self._redis.hvals(Keys(name).pardons))
+        packs = await ask(self._redis, self._redis.hvals(Keys(name).dismissed_patterns))
         return [msgspec.msgpack.decode(packed, type=DismissedPattern) for packed in packs]
 
     async def decided(self, name: str, incidents: Sequence[str]) -> set[str]:
         """Return those of `incidents` that are dismissed or confirmed."""
         if not incidents:
             return set()
-        packs = await ask(self._redis, self._redis.hmget(Keys(name).rulings, list(incidents)))
+        packs = await ask(
+            self._redis, self._redis.hmget(Keys(name).incident_decisions, list(incidents))
+        )
         pairs = zip(incidents, map(_decision, packs), strict=True)
         return {incident for incident, decision in pairs if decision and decision.verdict}
 

@@ -39,7 +39,7 @@ end
 if many > tonumber(ARGS.incidents_kept) then
   local old = oldest(ARGS.incidents_kept)
   redis.call('HDEL', KEYS.incidents, unpack(old))
-  redis.call('HDEL', KEYS.rulings, unpack(old))
+  redis.call('HDEL', KEYS.incident_decisions, unpack(old))
   redis.call('ZREM', KEYS.incident_order, unpack(old))
 end
 redis.call('HSET', state, STATE.incidents_open, ARGS.paging, STATE.incident_rule, ARGS.rule)
@@ -49,8 +49,8 @@ redis.call('HINCRBY', state, STATE.incidents_closed, ARGS.closed)
 if ARGS.after ~= '0-0' then redis.call('XTRIM', KEYS.traffic, 'MINID', ARGS.after) end
 return {'saved'}
 """,
-    keys="state lease followed incidents incident_order incident_rows rulings buckets messages "
-    "traffic",
+    keys="state lease followed incidents incident_order incident_rows incident_decisions buckets "
+    "messages traffic",
     args="holder changes rule paging unreported opened closed after incidents_kept rows_kept "
     "messages_kept",
     data="followed *payload",
@@ -59,11 +59,11 @@ return {'saved'}
 # Stores a dismissed pattern. Above the bound the oldest patterns are deleted.
 _ADD_PATTERN = """
 local function add_pattern(id, packed)
-  redis.call('HSET', KEYS.pardons, id, packed)
-  redis.call('ZADD', KEYS.pardon_order, now, id)
-  for _, old in ipairs(redis.call('ZRANGE', KEYS.pardon_order, 0, -ARGS.most - 1)) do
-    redis.call('HDEL', KEYS.pardons, old)
-    redis.call('ZREM', KEYS.pardon_order, old)
+  redis.call('HSET', KEYS.dismissed_patterns, id, packed)
+  redis.call('ZADD', KEYS.dismissed_order, now, id)
+  for _, old in ipairs(redis.call('ZRANGE', KEYS.dismissed_order, 0, -ARGS.most - 1)) do
+    redis.call('HDEL', KEYS.dismissed_patterns, old)
+    redis.call('ZREM', KEYS.dismissed_order, old)
   end
 end
 """
@@ -72,16 +72,16 @@ DECIDE = NamedScript(
     _ADD_PATTERN
     + """
 if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
-redis.call('HSET', KEYS.rulings, ARGS.incident, DATA.decision)
-redis.call('HDEL', KEYS.pardons, ARGS.incident)
-redis.call('ZREM', KEYS.pardon_order, ARGS.incident)
+redis.call('HSET', KEYS.incident_decisions, ARGS.incident, DATA.decision)
+redis.call('HDEL', KEYS.dismissed_patterns, ARGS.incident)
+redis.call('ZREM', KEYS.dismissed_order, ARGS.incident)
 if DATA.pattern ~= '' then add_pattern(ARGS.incident, DATA.pattern) end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
 redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
 return 1
 """,
-    keys="state incidents rulings pardons pardon_order audit spoken",
+    keys="state incidents incident_decisions dismissed_patterns dismissed_order audit spoken",
     args="incident most channel name who audited",
     data="decision pattern",
 )
@@ -94,7 +94,7 @@ if redis.call('EXISTS', KEYS.state) == 0 then return 0 end
 for i = DATA.pairs, #ARGV, 2 do add_pattern(ARGV[i], ARGV[i + 1]) end
 return redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 """,
-    keys="state pardons pardon_order",
+    keys="state dismissed_patterns dismissed_order",
     args="most",
     data="*pairs",
 )

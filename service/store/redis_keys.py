@@ -72,17 +72,19 @@ def running(due_key: str) -> str:
 
 
 class OwnKey:
-    """A key of a detector. Its suffix is the name of the attribute, and `about` its documentation.
+    """A key of a detector. `about` is its documentation.
 
-    It is deleted with the detector unless it `stays`.
+    The suffix is the name of the attribute unless `suffix` is given. The key is deleted with the
+    detector unless it `stays`.
     """
 
-    def __init__(self, about: str, *, stays: bool = False) -> None:
+    def __init__(self, about: str, *, suffix: str = "", stays: bool = False) -> None:
         self.about = about
         self.stays = stays
+        self._suffix = suffix
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._suffix = name
+        self._suffix = self._suffix or name
 
     def __get__(self, keys: "Keys", owner: type) -> str:
         return keys.of(self._suffix)
@@ -155,9 +157,16 @@ class Keys:
     incidents = OwnKey("Hash: incident id to the incident.")
     incident_order = OwnKey("Sorted set: incident ids in the order in which the incidents opened.")
     incident_rows = OwnKey("Hash: incident id to its worst rows, for the latest incidents.")
-    rulings = OwnKey("Hash: incident id to a person's decision about the incident.")
-    pardons = OwnKey("Hash: id to a dismissed pattern; rows that the pattern covers page nobody.")
-    pardon_order = OwnKey("Sorted set: ids of dismissed patterns, sorted by time.")
+    incident_decisions = OwnKey(
+        "Hash: incident id to a person's decision about the incident.", suffix="rulings"
+    )
+    dismissed_patterns = OwnKey(
+        "Hash: id to a dismissed pattern; rows that the pattern covers page nobody.",
+        suffix="pardons",
+    )
+    dismissed_order = OwnKey(
+        "Sorted set: ids of dismissed patterns, sorted by time.", suffix="pardon_order"
+    )
     buckets = OwnKey("Hash: the history of scored rows, in chunks of minutes and of hours.")
     messages = OwnKey("Stream: messages that are not yet delivered to the webhook's receiver.")
     tombstone = OwnKey(

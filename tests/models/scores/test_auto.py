@@ -154,12 +154,6 @@ def test_values_between_modes_and_in_a_tail_are_found(version: Version, skewed: 
         assert attributions[0].feature == column
 
 
-def test_a_lone_vector_scores_as_it_does_among_others(version: Version, skewed: Array) -> None:
-    """A vector alone scores as in a batch."""
-    alone = [version.judge(row[None]).scores[0] for row in skewed[:40]]
-    np.testing.assert_allclose(alone, version.score(skewed[:40]), rtol=1e-5, atol=1e-4)
-
-
 def test_a_version_with_the_default_score_is_read_back_equal(
     version: Version, skewed: Array
 ) -> None:
