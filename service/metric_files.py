@@ -24,7 +24,7 @@ def remove(folder: Path, *, place: int | None = None, lifetime: str | None = Non
 
     No other file is touched. Raises OSError.
     """
-    wanted = f"anamnesis-{'*' if place is None else place}-{lifetime or '*'}.*"
-    for file in folder.glob(wanted):
+    pattern = f"anamnesis-{'*' if place is None else place}-{lifetime or '*'}.*"
+    for file in folder.glob(pattern):
         if _OURS.fullmatch(file.name):
             file.unlink(missing_ok=True)

@@ -88,8 +88,8 @@ def _private(settings: Settings, setting: str) -> Any:
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key
     file = getattr(settings, setting)
-    wanted = "an Ed25519 private key (PEM, without a password)"
-    raise BadSettings(f"{variable(setting)}: {file}: not {wanted}")
+    expected = "an Ed25519 private key (PEM, without a password)"
+    raise BadSettings(f"{variable(setting)}: {file}: not {expected}")
 
 
 def _public(settings: Settings, setting: str) -> tuple[Any, ...]:
@@ -102,8 +102,8 @@ def _public(settings: Settings, setting: str) -> tuple[Any, ...]:
     if keys and all(isinstance(key, ed25519.Ed25519PublicKey) for key in keys):
         return keys
     file = getattr(settings, setting)
-    wanted = "Ed25519 public keys (PEM, one after the other)"
-    raise BadSettings(f"{variable(setting)}: {file}: not {wanted}")
+    expected = "Ed25519 public keys (PEM, one after the other)"
+    raise BadSettings(f"{variable(setting)}: {file}: not {expected}")
 
 
 def _cryptography(setting: str) -> tuple[Any, Any]:

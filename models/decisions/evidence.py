@@ -54,14 +54,14 @@ def gather(
     Each version judges by its own calibration, not by its threshold. A normal alarms at p <= ALPHA.
     An anomaly is found at p <= FOUND, because many labelled anomalies lie close to ALPHA.
     """
-    ours, theirs = _synthetic(candidate, champion)
+    of_candidate, of_champion = _synthetic(candidate, champion)
     labelled = None
     if labels is not None and len((labels := _complete(labels)).vectors):
         versions = {"candidate": candidate, "champion": champion, "anchor": anchor or champion}
         labelled = _labelled(versions, labels)
     return msgspec.structs.replace(
         candidate.lineage.evidence,
-        synthetic=Synthetic(n=ROWS, candidate=ours, champion=theirs),
+        synthetic=Synthetic(n=ROWS, candidate=of_candidate, champion=of_champion),
         labelled=labelled,
         anchor=anchor and _anchored(candidate, champion, anchor, new),
     )
@@ -70,12 +70,12 @@ def gather(
 def _anchored(
     candidate: Version, champion: Version, anchor: Version, new: Array | None
 ) -> Anchored:
-    ours, theirs = _synthetic(candidate, anchor)
+    of_candidate, of_anchor = _synthetic(candidate, anchor)
     old = _old_normals(anchor, ROWS)
     return Anchored(
         n=ROWS,
-        candidate=ours,
-        anchor=theirs,
+        candidate=of_candidate,
+        anchor=of_anchor,
         old=BesideAnchor(anchor=_alarm_rate(anchor, old), candidate=_alarm_rate(candidate, old)),
         walked=None if new is None else _walked(candidate, champion, anchor, new),
     )

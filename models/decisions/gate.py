@@ -186,11 +186,11 @@ def _lower_figures(
     name: str, candidate: Figures, other: Figures, tolerances: Mapping[str, float]
 ) -> Iterator[str]:
     for figure, tolerance in tolerances.items():
-        mine, theirs = getattr(candidate, figure), getattr(other, figure)
-        if mine < theirs - tolerance:
+        own, others = getattr(candidate, figure), getattr(other, figure)
+        if own < others - tolerance:
             yield (
-                f"synthetic anomalies: {_FIGURES[figure]} is {mine:.3f} under the candidate and "
-                f"{theirs:.3f} under the {name} (tolerance {tolerance:g}){_CAUSES[figure]}"
+                f"synthetic anomalies: {_FIGURES[figure]} is {own:.3f} under the candidate and "
+                f"{others:.3f} under the {name} (tolerance {tolerance:g}){_CAUSES[figure]}"
             )
 
 

@@ -20,10 +20,10 @@ def farthest(wander: Floats, least: float, rows: int) -> Floats:
     `wander` is how far a window of `ROWS` learned normals was from all of them. For fewer rows that
     distance is unknown.
     """
-    far = np.minimum(BEYOND * wander, FARTHEST)
+    distance = np.minimum(BEYOND * wander, FARTHEST)
     if rows < ROWS:
-        far = np.where(far > least, FARTHEST, 0.0)
-    return np.maximum(least, far)
+        distance = np.where(distance > least, FARTHEST, 0.0)
+    return np.maximum(least, distance)
 
 
 class WanderCheck(Windows):
@@ -55,6 +55,6 @@ class WanderCheck(Windows):
             return False
         counts = self.counts
         rows = int(counts.sum())
-        far = farthest(self._wander, SMALLEST_SHIFT, rows)
+        bound = farthest(self._wander, SMALLEST_SHIFT, rows)
         uniform = np.arange(1, _BINS + 1) / _BINS
-        return bool(np.abs(np.cumsum(counts) / max(rows, 1) - uniform).max() < far) or not rows
+        return bool(np.abs(np.cumsum(counts) / max(rows, 1) - uniform).max() < bound) or not rows

@@ -41,17 +41,17 @@ def resembling(
     get the same shares between the p-values `LEVELS`. Without raking, generated vectors change
     differently from real vectors with the same score.
     """
-    groups, wanted = [], []
+    groups, shares = [], []
     # A version of an earlier release may have one table fewer.
     for own, table in zip(parts, tables, strict=False):
         edges = np.quantile(table, 1.0 - LEVELS)
         groups.append(edges.searchsorted(own, "right"))
         counts = np.bincount(edges.searchsorted(table, "right"), minlength=len(LEVELS) + 1)
-        wanted.append(counts / len(table))
+        shares.append(counts / len(table))
     n = parts.shape[1]
     weights = np.full(n, 1.0 / n)
     for _ in range(ROUNDS):
-        for group, share in zip(groups, wanted, strict=True):
+        for group, share in zip(groups, shares, strict=True):
             has = np.bincount(group, weights, len(share))
             weights *= np.divide(share, has, out=np.ones_like(has), where=has > 0.0)[group]
         weights = np.minimum(weights / weights.sum(), MOST_OFTEN / n)
@@ -104,8 +104,8 @@ def repeated(new: Float64, share: float, olds: int) -> Float64:
 
     `mixed` would otherwise leave out most old scores to give a few new ones a large share.
     """
-    wanted = share / (1.0 - share) * min(olds, CAPACITY * (1.0 - share))
-    return np.repeat(new, max(1, math.ceil(wanted / max(1, new.shape[-1]))), axis=-1)
+    rows = share / (1.0 - share) * min(olds, CAPACITY * (1.0 - share))
+    return np.repeat(new, max(1, math.ceil(rows / max(1, new.shape[-1]))), axis=-1)
 
 
 def mixed(old: Float64, new: Float64, share_old: float) -> Calibration:

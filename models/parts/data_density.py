@@ -126,8 +126,8 @@ class DataDensity:
         pull = (wide - middle) / variances[kernel_of, None]
         inverse = np.linalg.inv(self.mixture.factors.astype(np.float64))
         for mode in np.unique(gaussian_of[gaussian]):
-            mine = gaussian & (gaussian_of == mode)
-            pull[mine] = (wide - middle)[mine] @ inverse[mode].T @ inverse[mode]
+            rows = gaussian & (gaussian_of == mode)
+            pull[rows] = (wide - middle)[rows] @ inverse[mode].T @ inverse[mode]
         expected, pulls = space.vectors(middle), pull @ space.directions
         if len(space.tail):
             pulls += (((z - space.mean) @ space.tail.T) / space.tail_variances) @ space.tail
@@ -218,9 +218,9 @@ def _with_pooled_covariance(mixture: Mixture, codes: Array, ridge: float) -> Mix
     shares = Density(mixture).shares(codes)[0]
     counts = shares.sum(axis=0)
     own = np.empty((len(counts), k, k))
-    for mine, share, mean in zip(own, shares.T, mixture.means, strict=True):
+    for covariance, share, mean in zip(own, shares.T, mixture.means, strict=True):
         apart = codes - mean.astype(np.float64)
-        mine[:] = (share[:, None] * apart).T @ apart / max(share.sum(), 1e-9)
+        covariance[:] = (share[:, None] * apart).T @ apart / max(share.sum(), 1e-9)
     pooled = (own * (counts / counts.sum())[:, None, None]).sum(axis=0)
     weight = k + SHRINK
     mixed = (own * counts[:, None, None] + weight * pooled) / (counts + weight)[:, None, None]

@@ -83,8 +83,8 @@ class FineCombinations:
 
     def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x (n, d), drawn from another model, moved to the learned range of combinations."""
-        wanted = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
-        return self.with_combinations(x, wanted)
+        combinations = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
+        return self.with_combinations(x, combinations)
 
     def with_combinations(self, x: Array, wanted: Array) -> Array:
         """Return x (n, d) moved so that its combinations, before asinh, are `wanted` (n, m)."""

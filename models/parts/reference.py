@@ -91,10 +91,10 @@ class Reference:
 
         `whole` (d, B) are distribution functions at the bins' ends.
         """
-        far = np.zeros(len(whole))
+        distance = np.zeros(len(whole))
         for window in _windows(len(X)):
-            far = np.maximum(far, np.abs(self._cumulative(X[window]) - whole).max(axis=1))
-        return far
+            distance = np.maximum(distance, np.abs(self._cumulative(X[window]) - whole).max(axis=1))
+        return distance
 
     def _cumulative(self, X: Array) -> NDArray[np.float64]:
         """Return the distribution function (d, B) of each feature of X, at the bins' ends."""

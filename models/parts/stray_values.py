@@ -44,7 +44,7 @@ def find_strays(X: Array) -> StrayValues:
         apart[: int((1.0 - MOST) * len(X)) - 1] = False
         if not apart.any():
             continue
-        mine = distance >= ordered[1:][apart.argmax()]
+        strays = distance >= ordered[1:][apart.argmax()]
         columns.append(int(j))
-        rows |= mine
+        rows |= strays
     return StrayValues(rows, columns)

@@ -94,8 +94,8 @@ class Views:
         x = np.sinh(np.clip(features[:, :d] / self.unit, -_FURTHEST, _FURTHEST)).astype(np.float32)
         if self.fine is None:
             return x
-        wanted = np.sinh(np.clip(features[:, d:], -_FURTHEST, _FURTHEST))
-        return self.fine.with_combinations(x, wanted)
+        combinations = np.sinh(np.clip(features[:, d:], -_FURTHEST, _FURTHEST))
+        return self.fine.with_combinations(x, combinations)
 
     def to_normal(self, x: Array) -> Array:
         """Return the features of scaled vectors x (n, d) in the view `normal`, (n, d or more)."""
@@ -106,8 +106,8 @@ class Views:
         d = len(self.unit)
         own: NDArray[Any] = scores[:, :d]
         if self.fine_normal is not None:
-            wanted = np.sinh(np.clip(scores[:, d:], -_FURTHEST, _FURTHEST))
-            own = self.fine_normal.with_combinations(own.astype(np.float32), wanted)
+            combinations = np.sinh(np.clip(scores[:, d:], -_FURTHEST, _FURTHEST))
+            own = self.fine_normal.with_combinations(own.astype(np.float32), combinations)
         return self.marginals.inverse(own.astype(np.float64)).astype(np.float32)
 
     def to_shrunk(self, x: Array) -> Array:
@@ -135,9 +135,9 @@ class Views:
         """
         normal = self.marginals(x).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
-        log_shrunk, far_shrunk = self.shrunk.log_density_and_distance(self.to_shrunk(x))
-        log, far = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
-        misfits = -log_shrunk, -log, far_shrunk, far, apart
+        log_shrunk, distance_shrunk = self.shrunk.log_density_and_distance(self.to_shrunk(x))
+        log, distance = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
+        misfits = -log_shrunk, -log, distance_shrunk, distance, apart
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
     def distance(self, x: Array) -> Float64:
@@ -147,9 +147,9 @@ class Views:
     def misfits_of_one(self, x: Array) -> tuple[float, ...]:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
         normal = self.marginals.of_one(x)
-        log_shrunk, far_shrunk = self.shrunk.of_one(_near_to_shrunk(x, self.unit, self.fine))
-        log, far = self.normal.of_one(_with_fine(normal, self.fine_normal))
-        misfits = -log_shrunk, -log, far_shrunk, far, 0.5 * float(normal.dot(normal))
+        log_shrunk, distance_shrunk = self.shrunk.of_one(_near_to_shrunk(x, self.unit, self.fine))
+        log, distance = self.normal.of_one(_with_fine(normal, self.fine_normal))
+        misfits = -log_shrunk, -log, distance_shrunk, distance, 0.5 * float(normal.dot(normal))
         return (*misfits, float(np.abs(normal).max())) if self.has_many_features else misfits
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:

@@ -47,8 +47,8 @@ class ScoreByRegime:
         scores, regimes = self._score(x), self._boundaries.nearest(self._network, x)
         relative = np.empty(len(x))
         for regime in np.unique(regimes):
-            mine = regimes == regime
-            relative[mine] = self._surprises[regime](scores[mine])
+            rows = regimes == regime
+            relative[rows] = self._surprises[regime](scores[rows])
         return representable(relative)
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
@@ -110,30 +110,30 @@ def tables_of(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
 
 def carried_tables(
     tables: Tables | None,
-    was: NDArray[np.int64],
-    now: NDArray[np.int64],
+    regime_before: NDArray[np.int64],
+    regime_after: NDArray[np.int64],
     before: Float64,
     after: Float64,
 ) -> Tables:
     """Return the scores of old normals under the new version, grouped by their new regime.
 
-    The previous version generated g vectors. `was` and `now` (g,) are their regimes, `before` and
-    `after` (g,) their scores, under the previous and the new version. An old normal is assumed to
-    change as the generated vectors of its regime with similar scores did: see
+    The previous version generated g vectors. `regime_before` and `regime_after` (g,) are their
+    regimes, `before` and `after` (g,) their scores, under the previous and the new version. An old
+    normal is assumed to change as the generated vectors of its regime with similar scores did: see
     `carried_calibration.carried`. Some of these vectors are in another regime now; the old normal's
     scores are divided between the regimes in the same ratio. A regime into which almost no vector
     moved gets no score. If the previous version had no `tables`, the generated vectors' new scores
     are used.
     """
     if tables is None:
-        return tables_of(after, now)
-    scores, regimes = [np.empty(0)], [now[:0]]
+        return tables_of(after, regime_after)
+    scores, regimes = [np.empty(0)], [regime_after[:0]]
     for number, table in tables.items():
-        mine = np.flatnonzero(was == number)
-        if len(mine) >= 3:
-            like = mine[alike(table, before[mine])]  # (n, CHANGES)
+        rows = np.flatnonzero(regime_before == number)
+        if len(rows) >= 3:
+            like = rows[alike(table, before[rows])]  # (n, CHANGES)
             scores.append((table[:, None] + (after - before)[like]).ravel())
-            regimes.append(now[like].ravel())
+            regimes.append(regime_after[like].ravel())
     moved = tables_of(np.concatenate(scores), np.concatenate(regimes))
     return {number: middles(own) for number, own in moved.items()}
 

@@ -79,11 +79,11 @@ class Past:
         """Join two pasts: take each field from the past that sets it, and concatenate tuples."""
         joined = {}
         for f in fields(self):
-            mine, theirs = getattr(self, f.name), getattr(other, f.name)
-            if isinstance(mine, tuple):
-                joined[f.name] = mine + theirs
+            own, others = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(own, tuple):
+                joined[f.name] = own + others
             else:
-                joined[f.name] = theirs if mine is f.default else mine
+                joined[f.name] = others if own is f.default else own
         return Past(**joined)
 
 

@@ -76,9 +76,9 @@ def allocate(curves: Sequence[LearningCurve], sizes: Sequence[float], budget: in
     low, high = -700.0, float(np.log(slopes.max() + 1.0)) + 1.0  # the log of the equal gain
     for _ in range(80):
         middle = 0.5 * (low + high)
-        wanted = np.maximum((slopes * np.exp(-middle)) ** roots - n, 0.0)
-        low, high = (middle, high) if wanted.sum() > budget else (low, middle)
-    return [round(float(more)) for more in wanted]
+        counts = np.maximum((slopes * np.exp(-middle)) ** roots - n, 0.0)
+        low, high = (middle, high) if counts.sum() > budget else (low, middle)
+    return [round(float(more)) for more in counts]
 
 
 def _loss(x: Float64, held_out: Float64, axes: int) -> float:

@@ -92,9 +92,9 @@ def separated(codes: Array, group_of: NDArray[np.int64]) -> NDArray[np.bool_]:
     # The covariance of a small group is shrunk towards the pooled covariance of all groups.
     covariances = np.stack(
         [
-            (within[mine].T @ within[mine] + k * tied) / (size + k)
+            (within[rows].T @ within[rows] + k * tied) / (size + k)
             for group, size in enumerate(sizes)
-            for mine in [group_of == group]
+            for rows in [group_of == group]
         ]
     ) + IDLE * np.eye(k)
     enough = sizes >= FEWEST

@@ -29,9 +29,9 @@ def with_novelty(version: Version, parent: Version | None, new: Array) -> tuple[
     share[before == numbers] = 0.0
     share[parent.judge(new).p_values <= UNUSUAL] = 1.0
     for number in {regime.number for regime in regimes}:
-        mine = numbers == number
-        if mine.sum() >= FEWEST:
-            novel[number] = max(novel.get(number) or 0.0, float(share[mine].mean()))
+        rows = numbers == number
+        if rows.sum() >= FEWEST:
+            novel[number] = max(novel.get(number) or 0.0, float(share[rows].mean()))
     return tuple(
         msgspec.structs.replace(regime, novel=novel.get(regime.number)) for regime in regimes
     )

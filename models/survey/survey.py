@@ -107,15 +107,15 @@ def survey_regimes(
     regimes = []
     for number, typical in zip(assignment.numbers.tolist(), typicals, strict=True):
         before = assignment.known.get(number)
-        mine = assignment.of_x == number
-        count = int(mine.sum())
-        present = count >= PRESENT * len(mine)
-        curve = learning_curve(assignment.x[mine], version.network.shape.latent, rng)
+        rows = assignment.of_x == number
+        count = int(rows.sum())
+        present = count >= PRESENT * len(rows)
+        curve = learning_curve(assignment.x[rows], version.network.shape.latent, rng)
         change = changes.get(number)
         regimes.append(
             KnownRegime(
                 number=number,
-                size=(before.size if before else 0) + round(count * n / len(mine)),
+                size=(before.size if before else 0) + round(count * n / len(rows)),
                 seen=before.seen if before and not present else version.lineage.experiences,
                 typical=typical,
                 curve=curve or (before.curve if before else None),
@@ -227,11 +227,11 @@ def _numbers_of_new(
     rare, numbers = previous.judge(new).p_values <= RARE, before.new.copy()
     last, added = max(_last_number(previous), *before.known), 0
     for mode in range(mode_of_new.max() + 1):
-        mine = mode_of_new == mode
+        rows = mode_of_new == mode
         bound = UNUSUAL if separate[mode] else UNKNOWN
-        if rare[mine].mean() >= bound and len(before.known) + added < MOST:
+        if rare[rows].mean() >= bound and len(before.known) + added < MOST:
             added += 1
-            numbers[mine] = last + added
+            numbers[rows] = last + added
     return numbers
 
 
@@ -252,17 +252,17 @@ def _changes(
     """
     if previous is None:
         return {}
-    was = previous.with_config(version.config).judge(old)
-    now = version.judge(old)
+    before = previous.with_config(version.config).judge(old)
+    after = version.judge(old)
     return {
         number: _Change(
-            int(mine.sum()),
+            int(rows.sum()),
             ComparedAlarms(
-                champion=float(was.is_anomaly[mine].mean()),
-                candidate=float(now.is_anomaly[mine].mean()),
+                champion=float(before.is_anomaly[rows].mean()),
+                candidate=float(after.is_anomaly[rows].mean()),
             ),
-            float((now.scores - was.scores)[mine].mean()),
+            float((after.scores - before.scores)[rows].mean()),
         )
         for number in np.unique(labels).tolist()
-        for mine in [labels == number]
+        for rows in [labels == number]
     }

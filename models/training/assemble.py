@@ -143,12 +143,12 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
     old: by_regime.Tables = {}
     if previous and trained.past.learned:
         generated = trained.scaler.inverse(plain.generated)
-        was, now = (either.nearest_regime(generated) for either in (previous, version))
+        before, after = (either.nearest_regime(generated) for either in (previous, version))
         tables = _regime_tables(previous, version.config.score)
         if tables is None and previous.config.score == version.config.score:
             # all regimes have one table
-            tables, was = {0: previous.calibration.scores}, np.zeros_like(was)
-        old = by_regime.carried_tables(tables, was, now, plain.before, plain.after)
+            tables, before = {0: previous.calibration.scores}, np.zeros_like(before)
+        old = by_regime.carried_tables(tables, before, after, plain.before, plain.after)
     numbers = [regime.number for regime in version.lineage.regimes]
     joined = by_regime.joined_tables(old, new, numbers)
     return replace(

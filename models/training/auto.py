@@ -117,8 +117,8 @@ def _fit_and_score(
     serving, refitted = views_of(learned_by(0))
     rows, scores = [], []
     for m, network in enumerate(trained.networks):
-        mine = np.flatnonzero(plan.left_out(m))
-        if not len(mine):
+        left_out = np.flatnonzero(plan.left_out(m))
+        if not len(left_out):
             continue
         views = serving
         if m:
@@ -130,8 +130,8 @@ def _fit_and_score(
             distinct = EqualRows.of(known).distinct
             few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
             views = views_of(others, serving)[0] if few else refitted(others)
-        rows.append(mine)
-        scores.append(parts_of(uncalibrated(network, views), x[mine]))
+        rows.append(left_out)
+        scores.append(parts_of(uncalibrated(network, views), x[left_out]))
     return serving, np.concatenate(rows), np.concatenate(scores, axis=1)
 
 

@@ -33,9 +33,9 @@ def likelihood_of(X: Array, config: Config) -> str:
     percentages have not all of these properties. A config with a `shape` says itself that the
     vectors are pictures; then the intensities alone decide, and fewer pixels need to come near.
     """
-    asked = config.network_choices.likelihood
-    if asked != "auto":
-        return asked
+    choice = config.network_choices.likelihood
+    if choice != "auto":
+        return choice
     declared = config.shape is not None
     if config.words or not (declared or X.shape[1] >= LEAST_SIDE**2):
         return "gaussian"

@@ -66,13 +66,13 @@ class _Regimes:
         self.shares = [w_prev * share for share in self.shares]
         self.covariance = w_prev * self.covariance
         for label in [UNNAMED] if labels is None else np.unique(labels).tolist():
-            mine = np.ones(len(x), bool) if labels is None else labels == label
-            own = x[mine]
+            rows = np.ones(len(x), bool) if labels is None else labels == label
+            own = x[rows]
             mean = own.mean(axis=0, dtype=np.float64)
             apart = own - mean
             share = w_new * len(own) / len(x)
             self.covariance += share / len(own) * (apart.T @ apart)
-            self.regime_of_new[mine] = self._add_or_join(
+            self.regime_of_new[rows] = self._add_or_join(
                 self._matching(label, mean, known), label, mean, share
             )
 

@@ -24,8 +24,8 @@ class Adam:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Take one step with the learning rate `rate`; every parameter must have a gradient."""
-        for taken in self._steps:
-            taken.add_(1.0)
+        for count in self._steps:
+            count.add_(1.0)
         gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
         torch._fused_adam_(
             self._parameters, gradients, self._means, self._squares, [], self._steps,

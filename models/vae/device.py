@@ -12,20 +12,20 @@ from models.errors import ConfigError
 _chosen = torch.device("cpu")
 
 
-def use_device(wanted: str) -> str:
-    """Train on `wanted` from now on, and return the name of the device: `cpu` or `cuda`.
+def use_device(device: str) -> str:
+    """Train on `device` from now on, and return the name of the device: `cpu` or `cuda`.
 
-    `wanted` is one of these, or `auto`: a GPU if torch can use one, else the processor. Raises
+    `device` is one of these, or `auto`: a GPU if torch can use one, else the processor. Raises
     ConfigError for `cuda` if torch cannot use a GPU, and for any other name.
     """
     global _chosen  # noqa: PLW0603 - torch's number of threads belongs to the process too
-    if wanted not in ("cpu", "auto", "cuda"):
-        raise ConfigError(f"device: {wanted!r} is none of cpu, auto, cuda")
+    if device not in ("cpu", "auto", "cuda"):
+        raise ConfigError(f"device: {device!r} is none of cpu, auto, cuda")
     has_gpu = torch.cuda.is_available()
-    if wanted == "cuda" and not has_gpu:
+    if device == "cuda" and not has_gpu:
         why = "finds none" if torch.version.cuda else "was built without CUDA"
         raise ConfigError(f"device: cuda needs a GPU, and torch {torch.__version__} {why}")
-    _chosen = torch.device("cuda" if has_gpu and wanted != "cpu" else "cpu")
+    _chosen = torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
     return _chosen.type
 
 

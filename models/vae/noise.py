@@ -30,6 +30,6 @@ class RunningNoise:
         self._mean.lerp_(squares, self._rate)
         self._rate = max(RATE, self._rate / (1.0 + self._rate))
         if self._noise.requires_grad:
-            wanted = torch.log(self._mean).clamp_(min=self._floor)
+            best = torch.log(self._mean).clamp_(min=self._floor)
             noise = self._noise.data[..., : self._numbers]
-            torch.minimum(wanted, noise + self._rise, out=noise)
+            torch.minimum(best, noise + self._rise, out=noise)

@@ -132,16 +132,21 @@ def _most_similar(x: Float64, words: NDArray[np.bool_]) -> NDArray[np.intp]:
     donors = np.linspace(0, n - 1, min(n, DONORS)).astype(int)
     has = seen[donors].astype(np.float64)
     numbers = np.where(seen & ~words, x, 0.0)
-    theirs = numbers[donors]
+    given = numbers[donors]
     giver = np.repeat(np.arange(n)[:, None], d, axis=1)
     with_gaps = np.flatnonzero(~seen.all(axis=1))
     for rows in np.array_split(with_gaps, len(with_gaps) // BLOCK + 1):
-        own, mine = numbers[rows], seen[rows].astype(np.float64)
+        block, block_seen = numbers[rows], seen[rows].astype(np.float64)
         # Squared differences in the columns that both rows have. Columns that one of them lacks
         # count as those of unrelated rows, whose squared difference is 2.
-        apart = (own**2) @ has.T - 2.0 * own @ theirs.T + mine @ (theirs**2).T - 2.0 * mine @ has.T
+        apart = (
+            (block**2) @ has.T
+            - 2.0 * block @ given.T
+            + block_seen @ (given**2).T
+            - 2.0 * block_seen @ has.T
+        )
         for j in np.flatnonzero(words):
-            apart += (x[rows, j, None] != x[donors, j]) * mine[:, j, None] * has[:, j]
+            apart += (x[rows, j, None] != x[donors, j]) * block_seen[:, j, None] * has[:, j]
         for j in np.flatnonzero(~seen[rows].all(axis=0)):
             some = np.flatnonzero(seen[donors, j])
             if len(some):

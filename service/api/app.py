@@ -114,11 +114,11 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
-        made = _wired_parts(settings, access, await Stores.open(settings, url), metrics)
-        app.state.parts = made
+        parts = _wired_parts(settings, access, await Stores.open(settings, url), metrics)
+        app.state.parts = parts
         # The connections serve some requests themselves, with the lane and the settings.
-        lane = Lane(made.champions, made.scoring, access, hosts, budget)
-        async with _lifetime(made, in_files):
+        lane = Lane(parts.champions, parts.scoring, access, hosts, budget)
+        async with _lifetime(parts, in_files):
             yield {"lane": lane, "settings": settings}
 
     app = FastAPI(
@@ -147,24 +147,24 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
 
 
 @contextlib.asynccontextmanager
-async def _lifetime(made: Parts, in_files: Reread[list[Grant]]) -> AsyncIterator[None]:
+async def _lifetime(parts: Parts, in_files: Reread[list[Grant]]) -> AsyncIterator[None]:
     """Load the champions and run the tasks of the process. At the end, close what is open."""
     tasks: list[asyncio.Task[None]] = []
-    keys, seconds = made.stores.api_keys, made.settings.poll_seconds
+    keys, seconds = parts.stores.api_keys, parts.settings.poll_seconds
     try:
         # If the store does not answer, the process starts anyway: it serves the versions on its
         # disk and polls. If the store could lose acknowledged writes, the start fails.
         try:
             async with asyncio.timeout(_FIRST_POLL_SECONDS):
-                await made.access.refresh(keys)
-                await made.watcher.poll()
+                await parts.access.refresh(keys)
+                await parts.watcher.poll()
         except (StoreUnavailable, TimeoutError):
-            await made.watcher.restore()
+            await parts.watcher.restore()
         runs = (
-            made.access.run(keys, in_files, seconds),
-            made.watcher.run(),
-            made.reporter.run(),
-            made.metrics.run(),
+            parts.access.run(keys, in_files, seconds),
+            parts.watcher.run(),
+            parts.reporter.run(),
+            parts.metrics.run(),
         )
         tasks.extend(asyncio.create_task(run) for run in runs)
         yield
@@ -172,9 +172,9 @@ async def _lifetime(made: Parts, in_files: Reread[list[Grant]]) -> AsyncIterator
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await made.reporter.close()
-        await made.stores.close()
-        made.metrics.close()
+        await parts.reporter.close()
+        await parts.stores.close()
+        parts.metrics.close()
 
 
 def _wired_parts(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:

@@ -62,7 +62,7 @@ async def decide(
     app: Parts,
     detector: Detector,
     known: IncidentWithDecision,
-    asked: DecideIncident,
+    body: DecideIncident,
     caller: Grant,
 ) -> IncidentWithDecision:
     """Write the decision of `caller`. Return the incident with the decision.
@@ -71,11 +71,11 @@ async def decide(
     `deciding`. Raises Conflict if the incident's verdict is not the one that the caller saw.
     """
     incident, before = known
-    verdict = VERDICTS[asked.decision]
+    verdict = VERDICTS[body.decision]
     standing = before.verdict if before else None
     if before is not None and standing == verdict:
         return known
-    if asked.seen not in {msgspec.UNSET, standing}:
+    if body.seen not in {msgspec.UNSET, standing}:
         raise Conflict(f"{_since_then(before)} Look at the incident again, then decide.")
     name = detector.name
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
@@ -95,13 +95,13 @@ async def decide(
         await app.stores.labels.add(name, detector.uid, labels, who=who)
     released = 0
     if verdict == "dismissed":
-        released = await _release(app, name, incident, rows, who=who, why=asked.why)
+        released = await _release(app, name, incident, rows, who=who, why=body.why)
     effect = _effect(verdict, len(rows), pattern, detector, taken_back)
     if standing and verdict:
         effect = f"Until now the incident was {standing}. {effect}"
     if released:
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
-    decision = IncidentDecision(verdict, asked.why, who, time.time(), effect, released)
+    decision = IncidentDecision(verdict, body.why, who, time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, decision, pattern):
         raise Unknown("The incident is no longer stored.")
     return IncidentWithDecision(incident, decision)
@@ -146,9 +146,9 @@ async def _release(
             if X is None:
                 continue
             known = known or await _kept_rows_by_verdict(app, name, incident.id)
-            mine = await asyncio.to_thread(_nearer_to_ours, X, *known)
-            if mine.any():
-                its = await app.stores.quarantine.split(name, entry.id, mine)
+            nearer_rows = await asyncio.to_thread(_nearer_to_ours, X, *known)
+            if nearer_rows.any():
+                its = await app.stores.quarantine.split(name, entry.id, nearer_rows)
                 total += await app.stores.quarantine.decide(name, its, "release", who=who, why=why)
     return total
 
@@ -183,8 +183,8 @@ async def _kept_rows_by_verdict(
     for listed_incident, decision in listed:
         verdict = decision.verdict if decision else None
         spared = verdict == "dismissed" or (verdict is None and listed_incident.like is not None)
-        mine = listed_incident.id == incident or spared
-        (ours if mine else others).extend(rows[listed_incident.id])
+        is_ours = listed_incident.id == incident or spared
+        (ours if is_ours else others).extend(rows[listed_incident.id])
     return ours, others
 
 
@@ -200,8 +200,8 @@ def _nearer_to_ours(
             -1, d
         )
 
-    mine = stacked(ours)
-    return nearer(X, mine, stacked(others)) if len(mine) else np.zeros(len(X), np.bool_)
+    our_rows = stacked(ours)
+    return nearer(X, our_rows, stacked(others)) if len(our_rows) else np.zeros(len(X), np.bool_)
 
 
 async def _take_back(
@@ -217,12 +217,12 @@ async def _take_back(
     for batch in {label.batch for label in labels if label.batch}:
         try:
             why = "the decision was withdrawn"
-            asked = RevocationRequest(RevocationTarget("batch", batch), who, why, decision=True)
-            plan = await app.stores.revocations.plan(name, asked.target)
+            request = RevocationRequest(RevocationTarget("batch", batch), who, why, decision=True)
+            plan = await app.stores.revocations.plan(name, request.target)
             if plan.marked:
                 learned = batch
             else:
-                await app.stores.revocations.revoke(name, asked)
+                await app.stores.revocations.revoke(name, request)
         except (Unknown, Conflict):
             pass  # the batch is discarded already, or no version could serve without it
     await store.delete(name, labels)

@@ -163,20 +163,20 @@ def revoke(
     target = {"batch": batch} if sender is None else {"key": sender}
     options = {"why": why, "dry_run": dry_run, "without_champion": without_champion}
     with console.client(url, key) as client:
-        done: Any = client.revoke(detector, **target, **options)
+        revoked: Any = client.revoke(detector, **target, **options)
     if as_json:
-        console.show_json(done)
+        console.show_json(revoked)
         return
-    champion, gone = done["champion"], done["discarded"]
+    champion, discarded = revoked["champion"], revoked["discarded"]
     served = "no version" if champion is None else f"version {champion}"
     typer.echo(
         f"{'would be done: ' if dry_run else ''}{detector} serves {served}; revoked: "
-        + (", ".join(map(str, done["versions"])) or "none")
+        + (", ".join(map(str, revoked["versions"])) or "none")
     )
-    waiting = sum(gone[place] for place in ("buffered", "quarantined", "parked"))
+    waiting = sum(discarded[place] for place in ("buffered", "quarantined", "parked"))
     typer.echo(f"discarded before they were learned: {waiting} vectors")
     for what_became, name in (("learned again", "relearned"), ("lost with them", "lost")):
-        counts = done[name]
+        counts = revoked[name]
         senders = f" of {', '.join(counts['senders'])}" if counts["vectors"] else ""
         console.show(
             f"{what_became}: {counts['vectors']} vectors of others, in "

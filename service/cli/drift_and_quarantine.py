@@ -128,9 +128,9 @@ def _decide(
     as_json: bool,
 ) -> None:
     with console.client(url, key) as client:
-        done = client.decide_quarantine(detector, entry, decision)
+        decided = client.decide_quarantine(detector, entry, decision)
     if as_json:
-        console.show_json(done)
+        console.show_json(decided)
         return
     became = "are buffered" if decision == "release" else "are deleted"
-    typer.echo(f"{done['vectors']} vectors of {entry} {became}")
+    typer.echo(f"{decided['vectors']} vectors of {entry} {became}")

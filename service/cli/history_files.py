@@ -151,13 +151,13 @@ def _table(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
         words = [name for name, kind in columns if kind == "category"]
         if words:
             console.complain(f"{quoted(words)}: columns of words are left out of a backtest")
-        taken = [(name, kind) for name, kind in columns if kind != "category"]
-        if not taken:
+        used = [(name, kind) for name, kind in columns if kind != "category"]
+        if not used:
             raise BadTable(f"{file}: there is no column of numbers beside time and label")
-        features = tuple(name for name, _ in taken)
-        numbers = tuple(kind == "number" for _, kind in taken)
+        features = tuple(name for name, _ in used)
+        numbers = tuple(kind == "number" for _, kind in used)
         place = None if label is None else sheet.place(label)
-        for rows in sheet.rows(taken, gaps=True):
+        for rows in sheet.rows(used, gaps=True):
             labels = None if place is None else [cells[place] for cells in rows.cells]
             yield _Part(
                 features,
@@ -176,14 +176,14 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
     time, clock = options.time, options.clock()
     matrix, beside = table_files.arrays(file)
     names = [*(str(column) for column in range(1, matrix.shape[1] + 1)), *beside]
-    asked = [("--time", time), ("--source", options.source), ("--label", label)]
-    asked += [("--drop", name) for name in options.drop]
-    for option, wanted in asked:
-        if wanted is not None and wanted not in names:
+    named = [("--time", time), ("--source", options.source), ("--label", label)]
+    named += [("--drop", name) for name in options.drop]
+    for option, name in named:
+        if name is not None and name not in names:
             raise BadTable(
-                f"{file}: there is no column {quoted([wanted])} ({option}); it has {quoted(names)}"
+                f"{file}: there is no column {quoted([name])} ({option}); it has {quoted(names)}"
             )
-    left = [name for name in names[: matrix.shape[1]] if name not in {taken for _, taken in asked}]
+    left = [name for name in names[: matrix.shape[1]] if name not in {taken for _, taken in named}]
     if not left:
         raise BadTable(f"{file}: there is no column of numbers beside time and label")
     columns = [int(name) - 1 for name in left]

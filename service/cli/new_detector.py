@@ -32,12 +32,12 @@ _MOST_AWAITED, _MOST_ROWS = 2**25, 100_000
 
 
 def ensured(
-    client: "Client", detector: str, sheet: Sheet, timezone: str, made: ExitStack, *, quiet: bool
+    client: "Client", detector: str, sheet: Sheet, timezone: str, waiting: ExitStack, *, quiet: bool
 ) -> "tuple[DetectorStatus, bool]":
     """Return the detector's status. A missing detector is made with the columns of the file.
 
     The second value says whether it was made. If so, it is not retrained for its number of rows
-    until `made` is closed.
+    until `waiting` is closed.
     """
     try:
         return client.detector(detector), False
@@ -49,11 +49,11 @@ def ensured(
     if colon:
         wanted = template_config(client, template, wanted)
     config = client.create(detector, wanted)
-    asked = config["retrain"]["min_vectors"]
+    min_vectors = config["retrain"]["min_vectors"]
     rows = min(_MOST_ROWS, _MOST_AWAITED // max(1, config["dimension"] or 1))
-    if asked is not None and asked < rows:
+    if min_vectors is not None and min_vectors < rows:
         client.change(detector, {"retrain": {"min_vectors": rows}})
-        made.callback(client.change, detector, {"retrain": {"min_vectors": asked}})
+        waiting.callback(client.change, detector, {"retrain": {"min_vectors": min_vectors}})
     for note in () if quiet else (*sheet.notes, *notes):
         console.complain(f"{sheet.file}: {note}")
     console.complain(f"created the detector {detector}")

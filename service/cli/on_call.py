@@ -78,9 +78,9 @@ def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str
     for name in (
         detector["name"] for detector in detectors if detector.get("champion") is not None
     ):
-        asked: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
+        period: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
         try:
-            moves, buckets = client.generations(name), client.history(name, **asked)
+            moves, buckets = client.generations(name), client.history(name, **period)
         except Refused:  # the detector was deleted since the list was read; the others are shown
             continue
         rows = sum(bucket["rows"] for bucket in buckets)

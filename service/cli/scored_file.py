@@ -109,15 +109,15 @@ class ScoredFile:
         self._file.close()
         if kind is not None or self._direct:
             return
-        made = self._part
+        file = self._part
         if self._kind in (".npy", ".parquet"):
-            made = self._out.with_name(self._out.name + ".new")
-            (_to_npy if self._kind == ".npy" else self._to_parquet)(self._part, made)
-        made.replace(self._out)
+            file = self._out.with_name(self._out.name + ".new")
+            (_to_npy if self._kind == ".npy" else self._to_parquet)(self._part, file)
+        file.replace(self._out)
         self._part.unlink(missing_ok=True)
         self._about.unlink(missing_ok=True)
 
-    def _to_parquet(self, part: Path, made: Path) -> None:
+    def _to_parquet(self, part: Path, target: Path) -> None:
         import pyarrow as pa
 
         names, numbers = self._names, set(self._sheet.names or ())
@@ -134,7 +134,7 @@ class ScoredFile:
             given |= {"anamnesis_is_anomaly": pa.bool_(), "anamnesis_why": pa.string()}
             given |= {"anamnesis_state": pa.string()}
             try:
-                _parquet(part, made, names, given, headed=bool(self._sheet.header))
+                _parquet(part, target, names, given, headed=bool(self._sheet.header))
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
                 if own_types is plain:
                     raise
@@ -177,7 +177,7 @@ def _digest(file: str, *scored_by: str) -> str:
 
 
 def _parquet(
-    part: Path, made: Path, names: list[str], types: dict[str, Any], *, headed: bool
+    part: Path, target: Path, names: list[str], types: dict[str, Any], *, headed: bool
 ) -> None:
     from pyarrow import csv as arrow_csv
     from pyarrow import parquet
@@ -188,15 +188,15 @@ def _parquet(
         arrow_csv.ParseOptions(newlines_in_values=True),
         arrow_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
     )
-    with reader, parquet.ParquetWriter(made, reader.schema) as writer:
+    with reader, parquet.ParquetWriter(target, reader.schema) as writer:
         for batch in reader:
             writer.write_batch(batch)
 
 
-def _to_npy(part: Path, made: Path) -> None:
+def _to_npy(part: Path, target: Path) -> None:
     """Write the numbers of a part as a matrix (n, d + 4) of float64. A blank cell is NaN."""
     rows = width = 0
-    with part.open(encoding="utf-8", newline="") as text, made.open("wb") as file:
+    with part.open(encoding="utf-8", newline="") as text, target.open("wb") as file:
         for some in _matrices(csv.reader(text)):
             if not rows:
                 width = some.shape[1]

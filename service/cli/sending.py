@@ -66,13 +66,13 @@ class Sender:
                     self._send(sheet, shown)
 
     def _send(self, sheet: Sheet, progress: Callable[[float | None], None]) -> None:
-        made = len(self.made)
+        made_before = len(self.made)
         first = None if sheet.first is None else sheet.first.times
         if first is None or first.min() <= self._latest:
             self._streams = {}  # the rows of this file do not follow those of the files before
         known = (self._found(sheet), self._streams)
         targets = Targets(self.client, self.detector, sheet, self.group_by, *known)
-        if len(self.made) == made:
+        if len(self.made) == made_before:
             tell(sheet, targets.first.columns)
         elif self.group_by is None and (apart := sources_note(sheet, self.options.source)):
             console.complain(f"{sheet.file}: {apart}")

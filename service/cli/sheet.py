@@ -217,8 +217,8 @@ class Sheet:
                 origin = (batch.file, batch.unit, batch.places)
                 yield Rows(batch.vectors, None, None, *origin, cells, names)
             return
-        taken = columns or [(name, "number") for name in self._table.names]
-        names = [name for name, _ in taken]
+        wanted = columns or [(name, "number") for name in self._table.names]
+        names = [name for name, _ in wanted]
         noted = told_of_empty = False
         for chunk in self._table.chunks:
             if chunk.twice is not None and not noted:
@@ -232,7 +232,7 @@ class Sheet:
                     f"{self.file}: the last {len(chunk.sums)} rows, from line {chunk.sums[0]} on, "
                     "have a word as their time, like a row of sums: left out"
                 )
-            X = chunk.values(taken, gaps=gaps)
+            X = chunk.values(wanted, gaps=gaps)
             origin = (chunk.file, "line", chunk.lines)
             rows = Rows(X, chunk.times, chunk.sources, *origin, chunk.rows, names)
             empty = rows.blank.all(axis=1)

@@ -66,8 +66,8 @@ class StillCells:
             self._ended += over
             source.lengths = np.where(over, 1, source.lengths + 1)
             source.since = np.where(over, rows.places[i], source.since)
-            told = (source.lengths == self._news_at()) & (self._ended >= _ENDED)
-            for j in np.flatnonzero(told & (self._longest < _LIVELY)).tolist():
+            reported = (source.lengths == self._news_at()) & (self._ended >= _ENDED)
+            for j in np.flatnonzero(reported & (self._longest < _LIVELY)).tolist():
                 self._told[j] += 1
                 whose = f" of {name}" if name else ""
                 yield (

@@ -125,8 +125,8 @@ def learn(
         reached = {name: client.detector(name) for name in names}
         buffered = {name: status["buffered"] for name, status in reached.items()}
         # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
-        wanted = [name for name in names if buffered[name]] if now else []
-        outcomes = retrain_all(client, wanted, wait)
+        due = [name for name in names if buffered[name]] if now else []
+        outcomes = retrain_all(client, due, wait)
         notes = {name: client.detector(name).get("notes", []) for name in outcomes}
     tell_results(reached, notes)
     if as_json:

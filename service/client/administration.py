@@ -56,8 +56,8 @@ class Administration:
 
         `bounds` may hold `requests_per_second` and `max_body_bytes`.
         """
-        asked = {"name": name, "scopes": list(scopes), **bounds}
-        sent = {"json": asked | present(detectors=detectors)}
+        fields = {"name": name, "scopes": list(scopes), **bounds}
+        sent = {"json": fields | present(detectors=detectors)}
         return Call("POST", "/v1/keys", as_json(ApiKey), sent, repeatable=False)
 
     @sends

@@ -79,7 +79,7 @@ class Incidents:
         return Call("DELETE", path(name, "labels", label_id), nothing)
 
     @sends
-    def history(self, /, name: str, **asked: str | int) -> Call[list[HistoryBucket]]:
-        """Return the history of scored rows; `asked` may hold `from`, `to` and `points`."""
+    def history(self, /, name: str, **period: str | int) -> Call[list[HistoryBucket]]:
+        """Return the history of scored rows; `period` may hold `from`, `to` and `points`."""
         read = listed("buckets", HistoryBucket)
-        return Call("GET", path(name, "history"), read, {"params": asked})
+        return Call("GET", path(name, "history"), read, {"params": period})

@@ -172,9 +172,9 @@ class Stream:
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
             later = why is not None and not (self._tails.needed and part.X.size <= _EXPLAINED)
-            asked = options if later or why is None else {**options, "explain": why}
+            sent_options = options if later or why is None else {**options, "explain": why}
             answer = self._client.score(
-                self._name, self._rows_to_send(part), **_fields(part), **asked
+                self._name, self._rows_to_send(part), **_fields(part), **sent_options
             )
             if later:
                 answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)

@@ -130,5 +130,5 @@ def _object(answer: httpx.Response) -> dict[str, Any]:
 
 def _retry_after(answer: httpx.Response) -> float:
     """Return the seconds that the service asks to wait, up to a limit."""
-    asked = answer.headers.get("retry-after", "")
-    return min(float(asked) if asked.isdecimal() else 1.0, _LONGEST_PAUSE_SECONDS)
+    seconds = answer.headers.get("retry-after", "")
+    return min(float(seconds) if seconds.isdecimal() else 1.0, _LONGEST_PAUSE_SECONDS)

@@ -38,8 +38,8 @@ def older(pointer: Pointer, other: Pointer) -> bool:
     A store that was restored from a copy gives the numbers of lost changes a second time. So lower
     numbers are not enough: by the store's clock, `pointer` must not be the later change.
     """
-    mine = (pointer.generation, pointer.config_revision)
-    return mine < (other.generation, other.config_revision) and pointer.changed <= other.changed
+    own = (pointer.generation, pointer.config_revision)
+    return own < (other.generation, other.config_revision) and pointer.changed <= other.changed
 
 
 class Retraining(Struct, frozen=True):

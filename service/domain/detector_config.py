@@ -162,12 +162,12 @@ def merged(stored: DetectorConfig, body: bytes | str) -> DetectorConfig:
 
 def _change(body: bytes | str) -> dict[str, Any]:
     try:
-        asked = from_json(body, allow_inf_nan=False)
+        change = from_json(body, allow_inf_nan=False)
     except ValueError:
         raise Unprocessable("The change is not JSON.") from None
-    if not isinstance(asked, dict):
+    if not isinstance(change, dict):
         raise Unprocessable("The change of a config must be a JSON object.")
-    return asked
+    return change
 
 
 def _merged(target: object, patch: object) -> Any:

@@ -241,7 +241,7 @@ def by_minute(at: float, now: float) -> bool:
 
 def expired(fields: Iterable[str], now: float) -> list[str]:
     """Return the names of the chunks that are too old to be kept at `now`."""
-    gone = []
+    too_old = []
     for name in fields:
         start = int(name[1:]) * SPAN * step_of(name)
         if step_of(name) == MINUTE:
@@ -249,8 +249,8 @@ def expired(fields: Iterable[str], now: float) -> list[str]:
         else:
             kept = start + SPAN * HOUR >= now - HOURS_KEPT
         if not kept:
-            gone.append(name)
-    return gone
+            too_old.append(name)
+    return too_old
 
 
 def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:

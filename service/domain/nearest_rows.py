@@ -37,5 +37,5 @@ def nearer(
         (lengths - 2.0 * placed(block) @ there.T).argmin(axis=1)
         for block in np.array_split(X, len(X) // _BLOCK + 1)
     ]
-    mine: NDArray[np.bool_] = np.concatenate(nearest) < len(ours)
-    return mine
+    is_nearer: NDArray[np.bool_] = np.concatenate(nearest) < len(ours)
+    return is_nearer

@@ -42,14 +42,14 @@ class VersionOrigin:
     @classmethod
     def of(cls, record: VersionRecord) -> "VersionOrigin":
         """Return the origin that a version's record states."""
-        taken = record.experience or BufferRange()
+        experience = record.experience or BufferRange()
         return cls(
             record.version,
             record.parent,
             record.sha256,
             record.parent_sha256,
-            taken.first,
-            taken.last,
+            experience.first,
+            experience.last,
         )
 
 

@@ -71,9 +71,9 @@ class RevocationPlan:
     others: VectorCounts
     relearned: VectorCounts
 
-    def check(self, asked: RevocationRequest) -> None:
+    def check(self, request: RevocationRequest) -> None:
         """Raise Conflict if no version could serve afterwards, unless the request allows that."""
-        if self.champion is not None and self.next_champion is None and not asked.unserved:
+        if self.champion is not None and self.next_champion is None and not request.unserved:
             raise Conflict(
                 "Every stored version learned from the revoked data. Import and promote a clean "
                 "version first, or send `without_champion` to serve none until one is learned."
@@ -121,9 +121,11 @@ class DetectorVersions:
         because their data was relearned then.
         """
         learned = {n for n, source in self.sources.items() if any(map(target.includes, source))}
-        mine = {n for n, mark in self.marks.items() if getattr(mark, target.kind) == target.id}
-        marked = descended(self.origins, learned | mine)
-        return marked, (marked - set(self.marks) | mine) & set(self.promoted)
+        marked_before = {
+            n for n, mark in self.marks.items() if getattr(mark, target.kind) == target.id
+        }
+        marked = descended(self.origins, learned | marked_before)
+        return marked, (marked - set(self.marks) | marked_before) & set(self.promoted)
 
     def clean(self, marked: set[int]) -> int | None:
         """Return the champion after `marked` are revoked: the present or the latest clean one."""

@@ -45,5 +45,5 @@ def csrf(cookie: str, grant: Grant) -> str:
 
 def _signature(grant: Grant, purpose: str, text: str) -> str:
     # The digest is secret, because only the store holds it. A revoked key has no digest any more.
-    made = hmac.digest(grant.digest, f"{purpose}:{text}".encode(), sha256)
-    return base64.urlsafe_b64encode(made).decode().rstrip("=")
+    signature = hmac.digest(grant.digest, f"{purpose}:{text}".encode(), sha256)
+    return base64.urlsafe_b64encode(signature).decode().rstrip("=")

@@ -72,8 +72,8 @@ class DataDirectory:
 
         Raises StoreFailed if the store's files are incomplete. Call it while no server runs.
         """
-        if (gone := self.lost()) is not None:
-            raise StoreFailed(gone)
+        if (why_lost := self.lost()) is not None:
+            raise StoreFailed(why_lost)
         if self._store is None:
             self.store.mkdir(mode=0o700, exist_ok=True)
             self._store = self.store.stat()

@@ -47,14 +47,14 @@ class StoreKeeper:
         if time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + _LOOK_SECONDS
-        gone = self.store.directory.lost()
+        why_lost = self.store.directory.lost()
         # A rewrite moves files, so a single check may miss one.
-        if gone is not None and gone == self._gone:
+        if why_lost is not None and why_lost == self._gone:
             _log.error(
                 "the data directory was deleted or replaced; the store is stopped, scoring goes "
                 "on from memory. Put the directory back, or start `anamnesis up` again",
-                directory=str(self.store.directory.path), why=gone,
+                directory=str(self.store.directory.path), why=why_lost,
             )  # fmt: skip
             self.store.abandon()
-            raise StoreFailed(gone)
-        self._gone = gone
+            raise StoreFailed(why_lost)
+        self._gone = why_lost

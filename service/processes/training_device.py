@@ -17,13 +17,13 @@ def unusable_device(settings: Settings) -> str | None:
         return None
     command = python("service.trainer.check_device", settings.training_device)
     try:
-        done = subprocess.run(
+        answer = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
             timeout=_SECONDS, **Spawn().options(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"ANAMNESIS_TRAINING_DEVICE: torch did not answer within {_SECONDS:g} s"
-    if done.returncode == 0:
+    if answer.returncode == 0:
         return None
-    lines = done.stderr.strip().splitlines() or [f"torch ended with status {done.returncode}"]
+    lines = answer.stderr.strip().splitlines() or [f"torch ended with status {answer.returncode}"]
     return f"ANAMNESIS_TRAINING_DEVICE: {lines[-1]}"

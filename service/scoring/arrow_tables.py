@@ -68,8 +68,8 @@ def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]
         _check_sizes(ipc.MessageReader.open_stream(pa.py_buffer(body)), len(columns.names))
         schema = ipc.open_stream(body).schema
         roles.check(schema.names, columns)
-        taken = {schema.get_field_index(name) for name in (*columns.names, *roles.label_columns)}
-        options = ipc.IpcReadOptions(included_fields=sorted(taken))
+        fields = {schema.get_field_index(name) for name in (*columns.names, *roles.label_columns)}
+        options = ipc.IpcReadOptions(included_fields=sorted(fields))
         for batch in ipc.open_stream(body, options=options):
             batch.validate(full=True)
             yield batch

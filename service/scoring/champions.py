@@ -122,11 +122,11 @@ class Champions:
         """
         if self._loaded_bytes is None:
             return []
-        gone: list[str] = []
+        unloaded: list[str] = []
         while self.loaded_bytes > self._loaded_bytes and len(self._used) > 1:
-            gone.append(next(iter(self._used)))
-            self.unload(gone[-1])
-        return gone
+            unloaded.append(next(iter(self._used)))
+            self.unload(unloaded[-1])
+        return unloaded
 
     def unload(self, name: str) -> None:
         """Unload the champion of a detector. The detector serves again after `install`."""

@@ -222,8 +222,8 @@ def _as_matrix(rows: Sequence[Sequence[float | None]], base: int, dimension: int
         return X
     for row, values in enumerate(rows, base):
         if len(values) != width:
-            wanted = "the detector takes" if dimension else "the vectors before it have"
-            text = f"The vector has {len(values)} numbers; {wanted} {width}."
+            whose = "the detector takes" if dimension else "the vectors before it have"
+            text = f"The vector has {len(values)} numbers; {whose} {width}."
             column = min(len(values), width)
             raise BadVectors(text if values else "The vector is empty.", row=row, column=column)
     raise BadVectors("The vector is empty.", row=base, column=0)
@@ -251,15 +251,15 @@ def _type_problem(text: str, base: int) -> BadVectors:
         )
     if "missing required field" in text:
         return BadVectors("There are no vectors: `vectors` is missing.")
-    path, got = _PATH.search(text), _GOT.search(text)
+    path, json_type = _PATH.search(text), _GOT.search(text)
     if path is None or path[1] is None:
         return BadVectors(_FORM)
     row = int(path[1]) + base
     if path[2] is None:
         return BadVectors("A vector is a list of numbers.", row=row)
     problem = (
-        f"The value is not a number but has the JSON type {got[1]}."
-        if got
+        f"The value is not a number but has the JSON type {json_type[1]}."
+        if json_type
         else "The value is not a finite float32 number."
     )
     return BadVectors(problem, row=row, column=int(path[2]))

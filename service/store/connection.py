@@ -94,14 +94,14 @@ async def ask(redis: Redis, question: Awaitable[Answer]) -> Answer:
     moment makes redis-py lose a connection of its pool for good. The time-outs of redis-py end the
     call soon after.
     """
-    asked = asyncio.ensure_future(question)
-    asked.add_done_callback(_retrieve_exception)
+    reply = asyncio.ensure_future(question)
+    reply.add_done_callback(_retrieve_exception)
     deadline = redis.connection_pool.connection_kwargs.get("socket_timeout")
-    done, _ = await asyncio.wait((asked,), timeout=deadline)
-    if not done:
+    answered, _ = await asyncio.wait((reply,), timeout=deadline)
+    if not answered:
         raise StoreUnavailable
     async with store_errors():
-        return asked.result()
+        return reply.result()
 
 
 async def ask_each(redis: Redis, pipe: Any) -> list[Any]:
@@ -155,10 +155,10 @@ async def unreachable(url: str) -> str | None:
         return None
 
 
-def _retrieve_exception(asked: "asyncio.Future[Any]") -> None:
+def _retrieve_exception(reply: "asyncio.Future[Any]") -> None:
     # The caller may be gone. asyncio logs an exception that nobody has retrieved.
-    if not asked.cancelled():
-        asked.exception()
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _is_unavailable(error: ResponseError) -> bool:

@@ -140,10 +140,10 @@ class Detectors:
 
     async def some(self, names: Iterable[str]) -> Sequence[Detector]:
         """Return the existing detectors among `names`, sorted by name."""
-        wanted, detectors = sorted(names), dict[str, Detector]()
-        for start in range(0, len(wanted), _AT_ONCE):
-            detectors |= await read(self._redis, wanted[start : start + _AT_ONCE])
-        return [detectors[name] for name in wanted if name in detectors]
+        ordered, detectors = sorted(names), dict[str, Detector]()
+        for start in range(0, len(ordered), _AT_ONCE):
+            detectors |= await read(self._redis, ordered[start : start + _AT_ONCE])
+        return [detectors[name] for name in ordered if name in detectors]
 
     async def names(self) -> set[str]:
         """Return the names of all detectors; one that is being made or deleted may be included."""

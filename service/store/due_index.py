@@ -218,10 +218,10 @@ class DueIndex:
 
         A worker corrects an entry that should not be there. Raises StoreUnavailable.
         """
-        now, wanted = time.time(), dict[str, tuple[Detector, float]]()
+        now, due = time.time(), dict[str, tuple[Detector, float]]()
         for seen, state in enumerate(detectors, 1):
             if (at := due_at(state, now)) is not None:
-                wanted[state.name] = state, at
+                due[state.name] = state, at
             if seen % _AT_ONCE == 0:
                 await asyncio.sleep(0)  # an API process also has to answer requests
         pipe = self._redis.pipeline(transaction=False)
@@ -235,7 +235,7 @@ class DueIndex:
         busy = {name.decode() for rows in replies[1::2] for name in rows}
         late = [
             detector
-            for name, (detector, at) in wanted.items()
+            for name, (detector, at) in due.items()
             if name not in shown_until
             or (shown_until[name] > at + _EARLIER_SECONDS and name not in busy)
         ]

@@ -115,7 +115,7 @@ class Erasure:
         Call it again until it returns 0. If the learned vectors take more than `max_bytes`, newer
         ones are deleted too, oldest first.
         """
-        keys, client, gone = Keys(name), self._redis, 0
+        keys, client, erased = Keys(name), self._redis, 0
         if not await self._has_erasable(keys, keep_seconds, max_bytes):
             return 0
         await mark_erased(client)
@@ -125,9 +125,9 @@ class Erasure:
             "most": ENTRIES_AT_ONCE,
         }
         more = True
-        while more and not gone:  # the first range may have no entries left
-            more, gone = await _ERASE(client, keys, args)
-        return int(gone)
+        while more and not erased:  # the first range may have no entries left
+            more, erased = await _ERASE(client, keys, args)
+        return int(erased)
 
     async def _has_erasable(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:
         pipe = self._redis.pipeline(transaction=False)
@@ -180,11 +180,11 @@ class Erasure:
         if store is None or store.rewriting:
             return None
         _, run, rewrites = noted.decode().split()
-        done = store.run == run and store.rewrites > int(rewrites) and store.ended_well
-        await _END(client, _WHERE, {"noted": noted, "done": int(done)})
-        if not done:
+        succeeded = store.run == run and store.rewrites > int(rewrites) and store.ended_well
+        await _END(client, _WHERE, {"noted": noted, "done": int(succeeded)})
+        if not succeeded:
             self._not_before = time.monotonic() + AGAIN_SECONDS
-        return done
+        return succeeded
 
     async def _rewrite_state(self) -> "_Rewriting | None":
         """Return the state of the store's rewrites; None if the store has no append-only file."""

@@ -166,8 +166,8 @@ class LabelStore:
         labels: list[Label] = []
         latest = "+"
         while True:
-            asked = self._redis.xrevrange(Keys(name).labels, max=latest, count=_PAGE)
-            rows = await ask(self._redis, asked)
+            question = self._redis.xrevrange(Keys(name).labels, max=latest, count=_PAGE)
+            rows = await ask(self._redis, question)
             labels += [replace(_read(entry[b"e"]), id=row.decode()) for row, entry in rows]
             if len(rows) < _PAGE:
                 return labels

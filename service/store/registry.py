@@ -231,8 +231,8 @@ class Registry:
 
     async def digests(self, name: str, numbers: Sequence[int]) -> dict[int, str | None]:
         """Return the sha256 of each version's artifact; None for an artifact that is not kept."""
-        asked = self._redis.hmget(Keys(name).artifacts, [str(number) for number in numbers])
-        stored = await ask(self._redis, asked)
+        question = self._redis.hmget(Keys(name).artifacts, [str(number) for number in numbers])
+        stored = await ask(self._redis, question)
         return {
             number: digest.decode() if digest else None
             for number, digest in zip(numbers, stored, strict=True)
@@ -308,10 +308,10 @@ class Registry:
         pruned = sorted(set(digests) - kept)
         if pruned:  # with some strategies an artifact holds learned vectors
             await mark_erased(self._redis)
-        gone = [number for number in pruned if await self._prune(keys, number, digests[number])]
+        removed = [number for number in pruned if await self._prune(keys, number, digests[number])]
         if int(last or 0) > RECORDS_KEPT:
             await FORGET(self._redis, keys, {"latest": int(last) - RECORDS_KEPT})
-        return gone
+        return removed
 
     async def _prune(self, keys: Keys, number: int, digest: str) -> bool:
         args = {"version": number, "sha256": digest, "seconds": PIN_SECONDS}

@@ -89,8 +89,8 @@ class Revocations:
             tuple(sorted(marked)), tuple(again), discarded, others, relearned,
         )  # fmt: skip
 
-    async def revoke(self, name: str, asked: RevocationRequest) -> Revoked:
-        """Revoke the target that `asked` names; return the result.
+    async def revoke(self, name: str, request: RevocationRequest) -> Revoked:
+        """Revoke the target that `request` names; return the result.
 
         Raises UnknownDetector, and Unknown if no row of the target is stored or was learned.
         Raises Conflict if no clean version is left, and if another process took the lease.
@@ -100,8 +100,8 @@ class Revocations:
             raise UnknownDetector()
         try:
             await mark_erased(self._redis)
-            plan, generation = await self._mark_versions(lease, asked)
-            discarded, relearned = await self._move_vectors(lease, asked.target, plan)
+            plan, generation = await self._mark_versions(lease, request)
+            discarded, relearned = await self._move_vectors(lease, request.target, plan)
         except Fenced:
             raise Conflict(
                 "Another process took the detector's lease. Repeat the request; it continues."
@@ -119,16 +119,16 @@ class Revocations:
         )
 
     async def _mark_versions(
-        self, lease: Lease, asked: RevocationRequest
+        self, lease: Lease, request: RevocationRequest
     ) -> tuple[RevocationPlan, int]:
         """Mark the versions and move the champion; return the plan used, and the generation."""
-        keys, target = Keys(lease.name), asked.target
-        mark = {target.kind: target.id, "who": asked.who, "why": asked.why}
+        keys, target = Keys(lease.name), request.target
+        mark = {target.kind: target.id, "who": request.who, "why": request.why}
         for _ in range(_ROUNDS):
             plan = await self.plan(lease.name, target)
-            plan.check(asked)
+            plan.check(request)
             foreseen = plan.foreseen()
-            why = {"who": asked.who, "why": f"revoked {target.kind} {target.id}"}
+            why = {"who": request.who, "why": f"revoked {target.kind} {target.id}"}
             about = {
                 "versions": foreseen.versions,
                 "discarded": foreseen.discarded,
@@ -147,10 +147,10 @@ class Revocations:
                 "nonce": secrets.token_hex(8),
                 "channel": NOTIFY,
                 "name": lease.name,
-                "decision": int(asked.decision),
-                "who": asked.who,
+                "decision": int(request.decision),
+                "who": request.who,
                 "audited": audit_fields(
-                    "revoked", asked.who, asked.why, **{target.kind: target.id}, **about
+                    "revoked", request.who, request.why, **{target.kind: target.id}, **about
                 ),
             }
             crash_points.passage(_POINT)
@@ -164,7 +164,7 @@ class Revocations:
         self, lease: Lease, target: RevocationTarget, plan: RevocationPlan
     ) -> tuple[dict[str, int], VectorCounts]:
         """Discard the target's rows; move the other stored rows of the plan to the buffer."""
-        keys, gone, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), VectorCounts()
+        keys, discarded, relearned = Keys(lease.name), dict.fromkeys(PLACES, 0), VectorCounts()
         # Held rows come first: if a person releases one meanwhile, it is found at the stream's end.
         for kind, entries in (("held", keys.held), ("stream", keys.stream)):
             at: bytes | str = "0-0"
@@ -188,11 +188,11 @@ class Revocations:
                 )
                 done, at = reply[0] == b"done", reply[1]
                 for place, vectors in zip(PLACES, reply[2:6], strict=True):
-                    gone[place] += vectors
+                    discarded[place] += vectors
                 for batch, sender, vectors in reply[6]:
                     relearned.add(_source(batch, sender, vectors))
         crash_points.passage(_POINT)
-        return gone, relearned
+        return discarded, relearned
 
     async def _versions_now(self, keys: Keys) -> DetectorVersions:
         pipe = self._redis.pipeline(transaction=True)

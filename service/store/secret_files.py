@@ -82,6 +82,6 @@ class _SharedContext:
 
 def share_context(pool: ConnectionPool) -> None:
     """Let the TLS connections of `pool` share one context."""
-    made = pool.connection_class
-    if issubclass(made, SSLConnection):
-        pool.connection_class = type("SharedContext", (_SharedContext, made), {})
+    connection_class = pool.connection_class
+    if issubclass(connection_class, SSLConnection):
+        pool.connection_class = type("SharedContext", (_SharedContext, connection_class), {})

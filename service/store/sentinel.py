@@ -45,14 +45,14 @@ def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
     if tls and (authorities := query.get("ssl_ca_certs")):
         tls["ssl_ca_certs"] = authorities
     brief = {"socket_timeout": deadline * _SHARE, "socket_connect_timeout": deadline * _SHARE}
-    asked = {part: query.get(f"sentinel_{part}") for part in ("username", "password")}
+    credentials = {part: query.get(f"sentinel_{part}") for part in ("username", "password")}
     pool: Any = MasterPool  # redis-py has no types here
     watchers: Any = Sentinel
-    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **asked, **tls})
-    made: MasterPool = pool(
+    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **credentials, **tls})
+    master: MasterPool = pool(
         address.name, sentinels, db=address.database, **_user(parts), **tls, **options
     )
-    return made
+    return master
 
 
 def _user(parts: SplitResult) -> dict[str, str]:

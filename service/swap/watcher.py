@@ -113,8 +113,8 @@ class Watcher:
         if self.health.note_answer():
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
-        gone = (in_memory & due) - states.keys() | (in_memory - names)
-        for name in {name for name, state in states.items() if self._changed(state)} | gone:
+        deleted = (in_memory & due) - states.keys() | (in_memory - names)
+        for name in {name for name, state in states.items() if self._changed(state)} | deleted:
             await self.follow(name)
         for state in states.values():
             self._remember_state(state)

@@ -140,13 +140,13 @@ class LiveReporter:
         if not self._champions.on_demand:
             return
         async with self._making:
-            gone = [
+            unloaded = [
                 champion
                 for champion in self._pending
                 if self._champions.get(champion.name) is not champion
             ]
-            if sum(champion.bytes for champion in gone) > UNLOADED_BYTES:
-                await self._make({champion: self._pending.pop(champion) for champion in gone})
+            if sum(champion.bytes for champion in unloaded) > UNLOADED_BYTES:
+                await self._make({champion: self._pending.pop(champion) for champion in unloaded})
 
     async def _make(self, noted: dict[Champion, _Pending]) -> None:
         """Make the reports of noted rows. Release each champion as soon as its report is made."""
@@ -169,10 +169,10 @@ class LiveReporter:
     def _queue_summary(self, name: str, summary: LiveSummary, X: Array) -> None:
         """Queue a summary for the store, with some vectors if the config has a shadow stage."""
         detector = self._champions.detector(name)
-        asked = detector.config.retrain.shadow if detector else None
-        rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED if asked else 0)).astype(np.intp)
+        shadow = detector.config.retrain.shadow if detector else None
+        rows = np.linspace(0, len(X) - 1, min(len(X), SHADOWED if shadow else 0)).astype(np.intp)
         self._sender.queue_summary(
-            name, WaitingSummary(summary, X[rows], asked.vectors if asked else 0)
+            name, WaitingSummary(summary, X[rows], shadow.vectors if shadow else 0)
         )
 
     def alarmed(self, name: str) -> set[str]:

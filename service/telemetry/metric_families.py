@@ -79,27 +79,27 @@ class MetricFamilies:
 
     def counter(self, name: str, text: str, labels: tuple[str, ...] = OF_DETECTOR) -> Counter:
         """Make a counter."""
-        made = _SlicedCounter(f"anamnesis_{name}", text, labels, registry=self._registry)
-        return self._added(made, labels)
+        counter = _SlicedCounter(f"anamnesis_{name}", text, labels, registry=self._registry)
+        return self._added(counter, labels)
 
     def gauge(self, name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
         """Make a gauge."""
-        made = _SlicedGauge(f"anamnesis_{name}", text, labels, registry=self._registry)
-        return self._added(made, labels)
+        gauge = _SlicedGauge(f"anamnesis_{name}", text, labels, registry=self._registry)
+        return self._added(gauge, labels)
 
     def histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> SlicedHistogram:
         """Make a histogram for each detector."""
-        made = SlicedHistogram(
+        histogram = SlicedHistogram(
             f"anamnesis_{name}", text, OF_DETECTOR, registry=self._registry, buckets=buckets
         )
-        self._histograms.append(made)
-        return self._added(made, OF_DETECTOR)
+        self._histograms.append(histogram)
+        return self._added(histogram, OF_DETECTOR)
 
-    def _added(self, made: M, labels: tuple[str, ...]) -> M:
-        self._all.append(made)
+    def _added(self, family: M, labels: tuple[str, ...]) -> M:
+        self._all.append(family)
         if "detector" in labels:
-            self._of_detectors.append(made)
-        return made
+            self._of_detectors.append(family)
+        return family
 
     def label(self, name: str) -> str:
         """Return the value of the label `detector` for this detector."""

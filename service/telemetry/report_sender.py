@@ -47,7 +47,16 @@ class UnsentReport(NamedTuple):
     """A report that the store has not taken yet, under its number."""
 
     number: int
-    made: ReportWithEvents
+    content: ReportWithEvents
+
+    def can_join(self, other: "UnsentReport") -> bool:
+        """Return whether both reports are about the same champion at the same generation."""
+        own, others = self.content.report, other.content.report
+        return (own.uid, own.version, own.generation) == (
+            others.uid,
+            others.version,
+            others.generation,
+        )
 
 
 class Outbox:
@@ -60,27 +69,21 @@ class Outbox:
     def __init__(self) -> None:
         self.waiting: deque[UnsentReport] = deque()
 
-    def put(self, number: int, made: ReportWithEvents) -> None:
+    def put(self, number: int, content: ReportWithEvents) -> None:
         """Add a report under the next higher number. Join older ones if too many wait."""
-        self.waiting.append(UnsentReport(number, made))
+        self.waiting.append(UnsentReport(number, content))
         if len(self.waiting) <= UNSENT:
             return
         first, *rest = self.waiting
         half = len(rest) // 2
-        old, recent = rest[:half], rest[half:]
         joined: list[UnsentReport] = []
-        for unsent in old:
-            report = unsent.made.report
-            same = (report.uid, report.version, report.generation)
-            before = joined[-1].made.report if joined else None
-            if before and (before.uid, before.version, before.generation) == same:
-                counts = counts_alone((before, report))
-                joined[-1] = UnsentReport(unsent.number, ReportWithEvents(counts, [], []))
-            else:
-                joined.append(
-                    UnsentReport(unsent.number, ReportWithEvents(counts_alone((report,)), [], []))
-                )
-        self.waiting = deque([first, *joined, *recent])
+        for unsent in rest[:half]:
+            reports = [unsent.content.report]
+            if joined and joined[-1].can_join(unsent):
+                reports.insert(0, joined.pop().content.report)
+            counts = ReportWithEvents(counts_alone(reports), [], [])
+            joined.append(UnsentReport(unsent.number, counts))
+        self.waiting = deque([first, *joined, *rest[half:]])
 
 
 class ReportSender:
@@ -115,8 +118,8 @@ class ReportSender:
 
     def alarmed(self, name: str) -> set[str]:
         """Return the digests of the alarming vectors in reports that wait."""
-        unsent = self._outboxes[name].waiting if name in self._outboxes else ()
-        return {row for report in unsent for row in report.made.alarmed}
+        waiting = self._outboxes[name].waiting if name in self._outboxes else ()
+        return {row for unsent in waiting for row in unsent.content.alarmed}
 
     async def beat(self, loaded: Collection[Champion]) -> None:
         """Report that this process is alive, and which generations it serves."""

@@ -237,8 +237,8 @@ class _Attempt:
         evidence, policy = version.lineage.evidence, detector.config.gate
         live = None
         verdict = gate(evidence)
-        asked, champion = detector.config.retrain.shadow, experience.champion
-        if asked and champion is not None and verdict.passed:
+        shadow, champion = detector.config.retrain.shadow, experience.champion
+        if shadow and champion is not None and verdict.passed:
             live = await self._shadow(detector, champion, version, labels)
             verdict = gate(evidence, shadow=live)
         shown = GateEvidence(**msgspec.structs.asdict(evidence), shadow=live)

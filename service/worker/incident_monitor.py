@@ -84,13 +84,13 @@ class IncidentMonitor:
         followed.version = version
         reads = await self._stores.traffic.read(name, followed.after, REPORTS)
         await self._refresh(followed, name)
-        wanted = detector.config.incident is not None
-        if wanted:
+        has_rule = detector.config.incident is not None
+        if has_rule:
             await self._choose(followed, detector, version, threshold)
         now = time.time()
         if reads:
             await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
-        if wanted and followed.chosen is not None:
+        if has_rule and followed.chosen is not None:
             followed.changes += followed.fold.sweep(_context(followed, threshold.alpha, now))
         any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
         due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
@@ -125,8 +125,8 @@ class IncidentMonitor:
         self, followed: _Followed, detector: Detector, version: Version, threshold: Threshold
     ) -> None:
         """Choose the incident rule from the version's calibration and the present traffic."""
-        asked = detector.config.incident
-        assert asked is not None, "only where incidents are asked for"
+        settings = detector.config.incident
+        assert settings is not None, "only where incidents are asked for"
         now = time.monotonic()
         chosen_for = (detector.champion or 0, detector.config_revision)
         fresh = now - followed.rate_at < RATE_SECONDS
@@ -136,10 +136,10 @@ class IncidentMonitor:
         rate = await asyncio.to_thread(_rows_per_day, chunks, dict(followed.buckets), time.time())
         followed.chosen = choose(
             false_incidents(version.lineage),
-            asked.false_per_day,
+            settings.false_per_day,
             rate,
             threshold.alpha,
-            asked.close_after_seconds,
+            settings.close_after_seconds,
         )
         followed.chosen_for, followed.rate_at = chosen_for, now
 
@@ -149,7 +149,7 @@ class IncidentMonitor:
         incidents = await asyncio.to_thread(_with_regimes, followed, incidents)
         fields = {history.chunk_of(step, place) for step, place in followed.buckets}
         saved = await self._stores.incidents.buckets(name, sorted(fields))
-        gone = history.expired(await self._stores.incidents.fields(name), now) if fields else ()
+        too_old = history.expired(await self._stores.incidents.fields(name), now) if fields else ()
         buckets = await asyncio.to_thread(_joined_chunks, saved, followed.buckets)
         undecided = [
             incident for incident in followed.fold.open() if incident.id not in followed.decided
@@ -165,7 +165,7 @@ class IncidentMonitor:
             FollowedState(followed.after, followed.fold),
             StepChanges(
                 incidents=incidents,
-                buckets={**dict.fromkeys(gone), **buckets},
+                buckets={**dict.fromkeys(too_old), **buckets},
                 messages=self._messages(lease, followed.changes, now),
                 rule=_rule_document(followed.chosen),
                 opened=kinds.count("opened"),

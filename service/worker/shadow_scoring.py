@@ -30,9 +30,9 @@ async def sample(live: LiveSummaries, detector: Detector) -> NDArray[np.float32]
 
     If the time is over first, there are fewer. The time includes waiting for a store that is away.
     """
-    asked, d = detector.config.retrain.shadow, detector.dimension or 0
-    assert asked is not None, "called only if the config has a shadow stage"
-    most, until = live_vectors_kept(asked.vectors, d), time.monotonic() + asked.seconds
+    shadow, d = detector.config.retrain.shadow, detector.dimension or 0
+    assert shadow is not None, "called only if the config has a shadow stage"
+    most, until = live_vectors_kept(shadow.vectors, d), time.monotonic() + shadow.seconds
     while True:
         try:
             if await live.sampled(detector.name) >= most or time.monotonic() >= until:
@@ -56,9 +56,9 @@ def compare(
     `disagree` is the number of vectors on which only one of them alarms. `rows` has some of these
     vectors: those whose severities differ most.
     """
-    asked = detector.config.retrain.shadow
-    assert asked is not None, "called only if the config has a shadow stage"
-    most_asked = live_vectors_kept(asked.vectors, X.shape[1])
+    shadow = detector.config.retrain.shadow
+    assert shadow is not None, "called only if the config has a shadow stage"
+    most_asked = live_vectors_kept(shadow.vectors, X.shape[1])
     if not len(X):
         return ShadowResult(asked=most_asked, n=0)
     judgements = {}

@@ -190,10 +190,10 @@ class Trainer:
         try:
             while True:
                 await asyncio.wait({waiting}, timeout=_LOOK_SECONDS)
-                taken = resident_bytes(pid)
-                if taken > self._memory_bytes:
+                memory = resident_bytes(pid)
+                if memory > self._memory_bytes:
                     raise TrainingError(
-                        f"the training took {taken} bytes of memory; the limit is "
+                        f"the training took {memory} bytes of memory; the limit is "
                         f"{self._memory_bytes}"
                     )
                 if waiting.done():

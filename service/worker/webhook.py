@@ -127,10 +127,10 @@ class Webhook:
             self._pause = 0.0
             return True
         if status >= 500 or status in {408, 429}:
-            asked = retry_after(answer.headers, time.time())
+            wait = retry_after(answer.headers, time.time())
             # The message must be tried once more before it is dropped as too old.
             left = message.at + self._receiver.seconds - time.time() - _LONGEST_PAUSE
-            self._wait_for_receiver(f"status {status}", min(asked, left))
+            self._wait_for_receiver(f"status {status}", min(wait, left))
         else:  # the receiver refuses this message; it may take others
             self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
             refused = "the webhook's receiver refused a message"
@@ -166,10 +166,10 @@ def retry_after(headers: Mapping[str, str], now: float) -> float:
     >>> retry_after({"retry-after": "Thu, 01 Jan 1970 00:01:00 GMT"}, 20.0)
     40.0
     """
-    asked = headers.get("retry-after", "")
-    if asked.isascii() and asked.isdecimal():
-        return float(asked)
+    value = headers.get("retry-after", "")
+    if value.isascii() and value.isdecimal():
+        return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - now)
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
     except (ValueError, OverflowError):
         return 0.0

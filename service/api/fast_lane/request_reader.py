@@ -169,14 +169,14 @@ class RequestReader(HttpToolsProtocol):
         self._reading = Reading.BODY
         self._received = 0
         if not self._is_last and self.parser.get_method() == b"POST" and self._lane_is_next():
-            asked = self.lane.plain_request(self.url, self.headers)
+            lane_request = self.lane.plain_request(self.url, self.headers)
             if (
-                asked is not None
+                lane_request is not None
                 and self.parser.get_http_version() == "1.1"
                 # If the key is not valid, the application answers with the reason.
-                and (grant := self.lane.admit(self._authorization, asked.name)) is not None
+                and (grant := self.lane.admit(self._authorization, lane_request.name)) is not None
             ):
-                self._lane_request = asked
+                self._lane_request = lane_request
                 self._lane_body.begin(grant.id)
                 self._is_last = not self.parser.should_keep_alive()
                 self._lane_cycle.response_complete = False

@@ -92,7 +92,7 @@ class DetectorPage(NamedTuple):
 
 
 async def detector(
-    api: OwnApi, name: str, status: DetectorStatus, asked: TimeRange
+    api: OwnApi, name: str, status: DetectorStatus, period: TimeRange
 ) -> DetectorPage:
     """Return the data that the page shows, all but the `status` itself."""
     path, champion, config = f"/v1/detectors/{name}", status.champion, parse(status.config)
@@ -102,8 +102,8 @@ async def detector(
         (quarantine, labels),
     ) = await asyncio.gather(
         asyncio.gather(
-            api.get(History, f"{path}/history", **asked.query, points=_POINTS),
-            api.get(Incidents, f"{path}/incidents", **asked.query, limit=_INCIDENTS),
+            api.get(History, f"{path}/history", **period.query, points=_POINTS),
+            api.get(Incidents, f"{path}/incidents", **period.query, limit=_INCIDENTS),
             api.get(Incidents, f"{path}/incidents", state="open", limit=_INCIDENTS),
         ),
         asyncio.gather(
@@ -122,7 +122,7 @@ async def detector(
     return DetectorPage(
         headline=headline(status, faults, buckets),
         history=history,
-        latest=None if buckets else await _latest_day(api, path, asked),
+        latest=None if buckets else await _latest_day(api, path, period),
         incidents=incidents,
         faults=faults,
         versions=versions,
@@ -138,16 +138,16 @@ async def detector(
         words=sorted(config.words),
         example=_example_row(config, memory),
         asked_rate=asked_rate(config.threshold),
-        chart=_chart(buckets, faults, asked),
+        chart=_chart(buckets, faults, period),
     )
 
 
-async def _latest_day(api: OwnApi, path: str, asked: TimeRange) -> TimeRange | None:
-    """Return the day that ends with the latest row before the end of the range `asked`.
+async def _latest_day(api: OwnApi, path: str, period: TimeRange) -> TimeRange | None:
+    """Return the day that ends with the latest row before the end of the range `period`.
 
     None if the history has no such row.
     """
-    kept = TimeRange(asked.end - SPANS["90d"], asked.end, None)
+    kept = TimeRange(period.end - SPANS["90d"], period.end, None)
     history = await api.get(History, f"{path}/history", **kept.query, points=POINTS)
     if history.document is None or not history.document.buckets:
         return None
@@ -163,7 +163,7 @@ async def _drawn_rows(api: OwnApi, path: str, champion: int | None) -> Answer[Sa
 
 
 def _chart(
-    buckets: Sequence[HistoryBucket], faults: Sequence[Incident], asked: TimeRange
+    buckets: Sequence[HistoryBucket], faults: Sequence[Incident], period: TimeRange
 ) -> dict[str, object]:
     return {
         "at": [bucket.at for bucket in buckets],
@@ -173,7 +173,7 @@ def _chart(
         "alarms": [bucket.alarms for bucket in buckets],
         "generation": [bucket.generation for bucket in buckets],
         "incidents": [[fault.start, fault.end] for fault in faults],
-        **asked.query,
+        **period.query,
     }
 
 
@@ -215,9 +215,9 @@ def headline(
     if not buckets:
         return "The detector is ready. No row was scored in this time range."
     rows, alarms = sum(bucket.rows for bucket in buckets), sum(bucket.alarms for bucket in buckets)
-    asked = asked_rate(parse(status.config).threshold)
-    if asked is not None and alarms > max(_FEW, _MANY * asked * rows):
-        share = words.percent(asked)
+    rate = asked_rate(parse(status.config).threshold)
+    if rate is not None and alarms > max(_FEW, _MANY * rate * rows):
+        share = words.percent(rate)
         many = f"Many rows alarm: {alarms:,} of {rows:,} in this time range."
         return f"{many} The threshold asks for {share}."
     return f"All is normal: {alarms:,} of {rows:,} rows alarmed, and no incident is open."

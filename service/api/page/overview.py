@@ -63,7 +63,7 @@ class Overview(NamedTuple):
     service: Answer[ServiceAnswer]
 
 
-async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
+async def overview(api: OwnApi, period: TimeRange, now: float) -> Overview:
     """Return what needs a person, the detectors worst first, and the state of the service."""
     detectors, attention, service = await asyncio.gather(
         api.get(ListedDetectors, "/v1/detectors"),
@@ -82,7 +82,7 @@ async def overview(api: OwnApi, asked: TimeRange, now: float) -> Overview:
             order.get(status.name, len(waiting)), _BAD.get(status.drift.state, 3), status.name,
         ),
     )  # fmt: skip
-    rows = await asyncio.gather(*(_row(api, status, asked, now) for status in statuses[:SHOWN]))
+    rows = await asyncio.gather(*(_row(api, status, period, now) for status in statuses[:SHOWN]))
     return Overview(
         attention=attention,
         items=[Link(item, _page_of(item)) for item in waiting],
@@ -111,10 +111,10 @@ def _page_of(item: AttentionItem) -> str:
     return f"{head}#{last}" if last in {"drift", "quarantine"} else path
 
 
-async def _row(api: OwnApi, status: DetectorStatus, asked: TimeRange, now: float) -> DetectorRow:
+async def _row(api: OwnApi, status: DetectorStatus, period: TimeRange, now: float) -> DetectorRow:
     path = f"/v1/detectors/{status.name}"
     history, moves = await asyncio.gather(
-        api.get(History, f"{path}/history", **asked.query, points=_SPARKS),
+        api.get(History, f"{path}/history", **period.query, points=_SPARKS),
         api.get(Generations, f"{path}/generations", limit=1),
     )
     buckets = history.document.buckets if history.document else []
@@ -123,7 +123,7 @@ async def _row(api: OwnApi, status: DetectorStatus, asked: TimeRange, now: float
     return DetectorRow(
         status=status,
         spark=words.sparkline(
-            [asked.place(bucket.at) for bucket in buckets],
+            [period.place(bucket.at) for bucket in buckets],
             [bucket.severity_p99 for bucket in buckets],
             1 / _SPARKS,
         ),

@@ -219,20 +219,20 @@ async def retrain(request: Request, name: Name) -> Response:
     time is over first.
     """
     app = parts(request)
-    asked = await request_bodies.read(request, request_bodies.Retrain, optional=True)
+    body = await request_bodies.read(request, request_bodies.Retrain, optional=True)
     try:
-        if asked.weights is not None:
-            check_weights(asked.weights)
+        if body.weights is not None:
+            check_weights(body.weights)
     except ConfigError as error:
         raise Unprocessable(f"{error}.") from None
     started = time.monotonic()
     ticket = await app.stores.detectors.request_retrain(
         name,
-        asked.weights,
+        body.weights,
         who=caller(request).who,
         trace=trace_id(request.headers.getlist("traceparent")),
     )
-    last = await _outcome(app, name, ticket, started + asked.wait)
+    last = await _outcome(app, name, ticket, started + body.wait)
     if last is not None:
         await show_own_change(app, name)
         return answer(msgspec.to_builtins(last) | {"last_retraining": last})

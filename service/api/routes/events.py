@@ -36,14 +36,14 @@ router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
 async def index(request: Request, name: Name) -> Response:
     """Return the anomalies with vector, score, p-value, version and largest contributions."""
     app = parts(request)
-    asked, limit = time_range(request), whole_number(request, "limit", PAGE)
-    wanted = request.query_params.get("incident")
+    period, limit = time_range(request), whole_number(request, "limit", PAGE)
+    incident_id = request.query_params.get("incident")
     await existing(app, name)
     incidents = [stored.incident for stored in await app.stores.incidents.all(name)]
     events = []
     for event in await app.stores.events.latest(name, limit=app.settings.events_kept):
         incident = incident_of(event, incidents)
-        if asked.holds(event.time) and wanted in {None, incident}:
+        if period.holds(event.time) and incident_id in {None, incident}:
             events.append((event, incident))
     shown, last = page(events, lambda entry: entry[0].id, request, limit, "no event")
     return answer({"events": [event.to_dict(own) for event, own in shown]} | more(last))

@@ -53,10 +53,10 @@ async def get(request: Request, name: Name) -> Response:
     A bucket is a minute for the last two days, and an hour before that.
     """
     app = parts(request)
-    asked = time_range(request)
+    period = time_range(request)
     most = whole_number(request, "points", history.POINTS, history.POINTS)
-    end = time.time() + history.MINUTE if asked.end is None else asked.end
-    start = end - _DAY if asked.start is None else asked.start
+    end = time.time() + history.MINUTE if period.end is None else period.end
+    start = end - _DAY if period.start is None else period.start
     if end <= start:
         raise Unprocessable("`from` in the query must be before now.")
     await existing(app, name)

@@ -50,7 +50,7 @@ _RANGE = [
 async def index(request: Request, name: Name) -> Response:
     """Return the incidents that overlap the time range."""
     app = parts(request)
-    asked, limit = time_range(request), whole_number(request, "limit", PAGE)
+    period, limit = time_range(request), whole_number(request, "limit", PAGE)
     state = request.query_params.get("state")
     if state not in {None, "open", "closed"}:
         raise Unprocessable('`state` in the query must be "open" or "closed".')
@@ -59,7 +59,7 @@ async def index(request: Request, name: Name) -> Response:
         stored
         for stored in await app.stores.incidents.all(name)
         if state in {None, stored.incident.state}
-        and asked.holds(stored.incident.start, stored.incident.end)
+        and period.holds(stored.incident.start, stored.incident.end)
     ]
     shown, last = page(incidents, lambda entry: entry.incident.id, request, limit, "no incident")
     return answer({"incidents": [document(*entry) for entry in shown]} | more(last))
@@ -104,11 +104,11 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     """Decide the incident. The decision labels its kept rows. `effect` says what follows."""
     app = parts(request)
     app.writable()
-    asked = await request_bodies.read(request, request_bodies.DecideIncident)
+    body = await request_bodies.read(request, request_bodies.DecideIncident)
     detector = await existing(app, name)
     async with deciding(app, name):
         stored = await known(app, name, incident)
-        decided = await decide(app, detector, stored, asked, caller(request))
+        decided = await decide(app, detector, stored, body, caller(request))
     if "labels" in detector.config.threshold:
         await show_own_change(app, name)
     effect = decided.decision.effect if decided.decision else ""

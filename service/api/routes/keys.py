@@ -48,11 +48,11 @@ async def post(request: Request) -> Response:
     """Make a key. Without `detectors` it covers all detectors."""
     app = parts(request)
     app.writable()
-    asked = await request_bodies.read(request, request_bodies.NewKey)
-    if not asked.scopes:
+    new_key = await request_bodies.read(request, request_bodies.NewKey)
+    if not new_key.scopes:
         raise Unprocessable(f"scopes: give at least one of {', '.join(Scope)}.")
     secret = new_secret()
-    grant = asked.grant(secret.encode())
+    grant = new_key.grant(secret.encode())
     if not app.access.guarded and (Scope.ADMIN not in grant.scopes or grant.detectors is not None):
         raise Conflict("The first key must have the scope admin and cover all detectors.")
     created = await app.stores.api_keys.create(grant, who=caller(request).who)

@@ -55,10 +55,10 @@ async def feedback(request: Request, name: Name) -> Response:
     app = parts(request)
     app.writable()
     key, sender = idempotency_key(request.headers.get("idempotency-key")), caller(request)
-    asked = (await request_bodies.read(request, request_bodies.Feedback)).labels
-    _check_scope(sender, asked)
+    labelled = (await request_bodies.read(request, request_bodies.Feedback)).labels
+    _check_scope(sender, labelled)
     detector = await existing(app, name)
-    labels, normal_events = await _labels(app, detector, asked, sender.id)
+    labels, normal_events = await _labels(app, detector, labelled, sender.id)
     stored, batch = await _buffer(app, detector, labels, key, sender.id)
     labels = [_of_batch(label, batch) for label in labels]
     body = hashlib.sha256(sender.id.encode() + b"\n" + await request.body()).hexdigest()
@@ -79,28 +79,28 @@ async def feedback(request: Request, name: Name) -> Response:
     return answer({"labels": len(labels), **counted, **stored, "effect": effect})
 
 
-def _check_scope(sender: Grant, asked: list[Labelled]) -> None:
+def _check_scope(sender: Grant, labelled: list[Labelled]) -> None:
     """Raise Forbidden if a key without the scope `label` labels anomalies."""
-    if Scope.LABEL not in sender.scopes and any(label.label == "anomaly" for label in asked):
+    if Scope.LABEL not in sender.scopes and any(label.label == "anomaly" for label in labelled):
         raise Forbidden(Scope.LABEL, "A label `anomaly` needs an API key with the scope label.")
 
 
 async def _labels(
-    app: Parts, detector: Detector, asked: list[Labelled], sender: str
+    app: Parts, detector: Detector, labelled: list[Labelled], sender: str
 ) -> tuple[list[Label], list[Event]]:
     """Return the labels with their vectors, and the events that are labelled normal.
 
     The `row` of a problem is the position of the label in the request.
     """
-    for row, label in enumerate(asked):
+    for row, label in enumerate(labelled):
         if (label.event is None) == (label.vector is None):
             raise BadVectors("A label must have either `event` or `vector`.", row=row)
-    wanted = [label.event for label in asked if label.event is not None]
+    event_ids = [label.event for label in labelled if label.event is not None]
     stored_events: dict[str, Event] = (
-        await app.stores.events.get(detector.name, wanted) if wanted else {}
+        await app.stores.events.get(detector.name, event_ids) if event_ids else {}
     )
     vectors: list[Array] = []
-    for row, label in enumerate(asked):
+    for row, label in enumerate(labelled):
         if label.event is None and (detector.config.words or detector.undecided):
             why = "has categories" if detector.config.words else "has no context yet"
             raise BadVectors(
@@ -121,10 +121,10 @@ async def _labels(
     X, now = payload.check(np.stack(vectors), detector.dimension), time.time()
     labels = [
         Label(label.label, vector, label.event, now, sender=sender)
-        for label, vector in zip(asked, X, strict=True)
+        for label, vector in zip(labelled, X, strict=True)
     ]
     normal_events = [
-        stored_events[label.event] for label in asked if label.event and label.label == "normal"
+        stored_events[label.event] for label in labelled if label.event and label.label == "normal"
     ]
     return labels, normal_events
 

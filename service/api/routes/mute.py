@@ -31,11 +31,11 @@ async def post(request: Request, name: Name) -> Response:
     """
     app = parts(request)
     app.writable()
-    asked = await request_bodies.read(request, request_bodies.Mute)
+    body = await request_bodies.read(request, request_bodies.Mute)
     who = caller(request).who
-    until = await app.stores.detectors.mute(name, asked.seconds, asked.why, who)
+    until = await app.stores.detectors.mute(name, body.seconds, body.why, who)
     await show_own_change(app, name)
-    return answer(documents.MuteAnswer(MuteStatus(rfc3339(until), asked.why, who)))
+    return answer(documents.MuteAnswer(MuteStatus(rfc3339(until), body.why, who)))
 
 
 @router.delete(

@@ -36,22 +36,22 @@ _FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 
 @cache
 def _templates() -> jinja2.Environment:
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("service.api.page"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    made.globals |= {
+    environment.globals |= {
         "asset": assets.address, "spans": list(SPANS), "drift_needs": DRIFT_NEEDS,
         "drift_kind": drift_kind,
     }  # fmt: skip
-    made.filters |= {
+    environment.filters |= {
         "number": words.number, "percent": words.percent, "duration": words.duration,
         "moment": words.moment,
     }  # fmt: skip
-    return made
+    return environment
 
 
 def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -> Response:
@@ -76,8 +76,8 @@ def _failed(request: Request, answer: Answer[Any]) -> Response:
     """Return the page to show instead of one that failed. A 401 redirects to the login."""
     if answer.status == 401:
         root = root_path(request)
-        asked = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
-        return Response(status_code=303, headers={"location": f"{root}/login?next={quote(asked)}"})
+        here = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return Response(status_code=303, headers={"location": f"{root}/login?next={quote(here)}"})
     passing = answer.status in _PASSING
     return _page(request, "failed.html", code=answer.status, problem=answer.problem, again=passing)
 
@@ -86,17 +86,17 @@ def _failed(request: Request, answer: Answer[Any]) -> Response:
 async def root(request: Request) -> Response:
     """Show the work that waits for a person, the detectors and the service."""
     now = time.time()
-    asked = parse(request.query_params.get("range"), None, None, now)
-    shown = await overview_page.overview(OwnApi(request), asked, now)
+    period = parse(request.query_params.get("range"), None, None, now)
+    shown = await overview_page.overview(OwnApi(request), period, now)
     failed = _unless_shown(request, shown.detectors)
-    return failed or _page(request, "overview.html", asked=asked, **shown._asdict())
+    return failed or _page(request, "overview.html", asked=period, **shown._asdict())
 
 
 @router.get("/detectors/{name}", dependencies=[open_to_all()])
 async def detector(request: Request, name: Name) -> Response:
     """Show one detector in one time range."""
     query = request.query_params
-    asked = parse(query.get("range"), query.get("from"), query.get("to"), time.time())
+    period = parse(query.get("range"), query.get("from"), query.get("to"), time.time())
     api = OwnApi(request)
     answer = await api.get(msgspec.Raw, f"/v1/detectors/{name}")
     if answer.document is None:
@@ -104,8 +104,8 @@ async def detector(request: Request, name: Name) -> Response:
     status = overview_page.status_of(answer.document)
     if isinstance(status, BrokenStatus):
         return _page(request, "failed.html", problem=status.broken, again=False)
-    shown = await detector_page.detector(api, name, status, asked)
-    return _page(request, "detector.html", name=name, asked=asked, it=status, **shown._asdict())
+    shown = await detector_page.detector(api, name, status, period)
+    return _page(request, "detector.html", name=name, asked=period, it=status, **shown._asdict())
 
 
 @router.get("/detectors/{name}/incidents/{incident}", dependencies=[open_to_all()])

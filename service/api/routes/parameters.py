@@ -34,10 +34,10 @@ def expected_generation(if_match: str | None, generation: int) -> int | None:
     """
     if if_match is None or if_match.strip() == "*":
         return None
-    asked = [int(tag) for tag in _TAG.findall(if_match)]
-    if not asked:
+    generations = [int(tag) for tag in _TAG.findall(if_match)]
+    if not generations:
         raise PreconditionFailed("If-Match names no generation.", generation=generation)
-    return generation if generation in asked else asked[0]
+    return generation if generation in generations else generations[0]
 
 
 def check_preconditions(headers: Mapping[str, str], generation: int | None) -> None:

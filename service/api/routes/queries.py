@@ -48,10 +48,10 @@ def time_range(request: Request) -> Range:
 
     Raises Unprocessable if one is not a time, or if `to` is not after `from`.
     """
-    asked = Range(_time(request, "from"), _time(request, "to"))
-    if asked.start is not None and asked.end is not None and asked.end <= asked.start:
+    period = Range(_time(request, "from"), _time(request, "to"))
+    if period.start is not None and period.end is not None and period.end <= period.start:
         raise Unprocessable("`to` in the query must be after `from`.")
-    return asked
+    return period
 
 
 def whole_number(

@@ -36,28 +36,28 @@ async def revoke(request: Request, name: Name) -> Response:
     """
     app = parts(request)
     app.writable()
-    asked = await request_bodies.read(request, request_bodies.Revoke)
-    if (asked.batch is None) == (asked.key is None):
+    body = await request_bodies.read(request, request_bodies.Revoke)
+    if (body.batch is None) == (body.key is None):
         raise Unprocessable("Give either `batch` or `key`.")
     target = (
-        RevocationTarget("key", asked.key)
-        if asked.key
-        else RevocationTarget("batch", asked.batch or "")
+        RevocationTarget("key", body.key)
+        if body.key
+        else RevocationTarget("batch", body.batch or "")
     )
     await existing(app, name)
     plan = await app.stores.revocations.plan(name, target)
-    if asked.dry_run:
-        labels = [label for label in await app.stores.labels.all(name) if label.sender == asked.key]
-        return answer(replace(plan.foreseen(), labels=len(labels) if asked.key else UNSET))
+    if body.dry_run:
+        labels = [label for label in await app.stores.labels.all(name) if label.sender == body.key]
+        return answer(replace(plan.foreseen(), labels=len(labels) if body.key else UNSET))
     who = caller(request).who
-    revocation = RevocationRequest(target, who, asked.why, unserved=asked.without_champion)
+    revocation = RevocationRequest(target, who, body.why, unserved=body.without_champion)
     plan.check(revocation)
     if plan.next_champion is not None and plan.next_champion != plan.champion:
         # Load and verify the version before the champion pointer moves to it.
         await app.watcher.refresh(name)
         await app.watcher.pinned(name, plan.next_champion)
-    done = await app.stores.revocations.revoke(name, revocation)
-    if asked.key:
-        done = replace(done, labels=await app.stores.labels.sweep(name, asked.key, who=who))
+    revoked = await app.stores.revocations.revoke(name, revocation)
+    if body.key:
+        revoked = replace(revoked, labels=await app.stores.labels.sweep(name, body.key, who=who))
     await show_own_change(app, name)
-    return answer(done)
+    return answer(revoked)

@@ -73,7 +73,7 @@ async def score(request: Request, name: Name) -> Response:
         champion: Champion | None = await app.watcher.pinned(name, query.version)
     else:
         champion = await stand_in(app, name)
-    asked = ScoreRequest(
+    score_request = ScoreRequest(
         name,
         await request.body(),
         request.headers.get("content-type"),
@@ -83,12 +83,12 @@ async def score(request: Request, name: Name) -> Response:
     )
     serving = champion or app.champions.get(name)
     # Attributions need a gradient for each row, and make the answer longer.
-    size = len(asked.body) * (_EXPLAIN_COST if query.explain else 1)
-    kind = media_type(asked.content_type)
+    size = len(score_request.body) * (_EXPLAIN_COST if query.explain else 1)
+    kind = media_type(score_request.content_type)
     if serving is None or fits_inline(kind, size, serving.inline):
-        return respond(app.scoring.score(asked))
+        return respond(app.scoring.score(score_request))
     started = time.perf_counter()
-    turn = await asyncio.to_thread(app.scoring.compute, (asked,))
+    turn = await asyncio.to_thread(app.scoring.compute, (score_request,))
     app.scoring.record(turn, time.perf_counter() - started)
     return respond(turn.replies[0])
 

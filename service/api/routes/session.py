@@ -26,10 +26,10 @@ router = APIRouter(prefix="/v1/session", tags=["keys"])
 async def post(request: Request) -> Response:
     """Check an API key and set a cookie that replaces it for eight hours."""
     app = parts(request)
-    asked = await request_bodies.read(request, request_bodies.Login)
+    login = await request_bodies.read(request, request_bodies.Login)
     if not app.access.guarded:
         raise Unprocessable("The service has no API keys, so nobody needs to log in.")
-    grant = app.access.authenticate(b"Bearer " + asked.key.encode())
+    grant = app.access.authenticate(b"Bearer " + login.key.encode())
     cookie = session.issue(grant, time.time())
     document = {"csrf": session.csrf(cookie, grant), "scopes": sorted(grant.scopes)}
     response = answer(document, 201)

@@ -217,10 +217,10 @@ async def _infer(request: Request, name: str, number: str | None) -> Response:
     body, length = await request.body(), request.headers.get(HEADER_LENGTH)
 
     def work() -> tuple[Reply, Judged]:
-        asked = open_inference.parse(body, length, champion)
-        judgement = judge(champion, asked.X)
-        return open_inference.reply(champion, asked, judgement), Judged(
-            champion, asked.X, judgement
+        inputs = open_inference.parse(body, length, champion)
+        judgement = judge(champion, inputs.X)
+        return open_inference.reply(champion, inputs, judgement), Judged(
+            champion, inputs.X, judgement
         )
 
     started = time.perf_counter()

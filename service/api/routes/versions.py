@@ -245,8 +245,8 @@ async def champion(request: Request, name: Name) -> Response:
     """
     app = parts(request)
     app.writable()
-    asked = await request_bodies.read(request, request_bodies.Promote)
-    number, why = asked.version, asked.why or "by hand"
+    body = await request_bodies.read(request, request_bodies.Promote)
+    number, why = body.version, body.why or "by hand"
     before = await existing(app, name)
     expected = expected_generation(request.headers.get("if-match"), before.generation)
     # Load and verify the version before the champion pointer moves to it.

@@ -370,7 +370,7 @@ async def test_in_a_long_outage_reports_are_joined(observed: Observed) -> None:
         collected = observed.reporter._pending.pop(observed.serving).collected
         outbox.put(number, make_report(observed.serving, collected, (), time.time()))
     assert len(outbox.waiting) <= UNSENT
-    rows = sum(tally.rows for unsent in outbox.waiting for tally in unsent.made.report.tallies)
+    rows = sum(tally.rows for unsent in outbox.waiting for tally in unsent.content.report.tallies)
     assert rows == 3 * UNSENT
     numbers = [unsent.number for unsent in outbox.waiting]
     assert (numbers, numbers[-1]) == (sorted(numbers), 3 * UNSENT)
