@@ -136,9 +136,12 @@ class Martingale:
         return path
 
     def _step(self, stakes: Floats) -> float:
+        """Bet all capital by these stakes (8,) on one score; return the log capital afterwards."""
         weights = self._weights
         others = len(weights) - 1
-        woken = weights[0] / (self.seen + 20)  # all weights were fixed before this score arrived
+        # Before the bet, capital moves: some of the capital at rest joins the other columns, and
+        # each of these gives away the share _SWITCH, which all columns get in equal parts.
+        woken = weights[0] / (self.seen + 20)
         switched = _SWITCH * float(weights[1:].sum())
         weights[1:] *= 1 - _SWITCH
         weights[1:] += (woken + switched * others / (others + 1)) / others

@@ -17,12 +17,12 @@ Floats = NDArray[np.float64]
 def farthest(wander: Floats, least: float, rows: int) -> Floats:
     """Return the distance from which `rows` live rows count as moved; it is at least `least`.
 
-    `wander` is how far a window of `ROWS` learned normals was from all of them. For fewer rows that
-    distance is unknown.
+    `wander` is how far a window of `ROWS` learned normals was from all of them. How far fewer rows
+    wander is unknown: if normals wander at all, fewer rows count only from `FARTHEST` on.
     """
     distance = np.minimum(BEYOND * wander, FARTHEST)
     if rows < ROWS:
-        distance = np.where(distance > least, FARTHEST, 0.0)
+        distance = np.where(distance > least, FARTHEST, least)
     return np.maximum(least, distance)
 
 
@@ -55,6 +55,8 @@ class WanderCheck(Windows):
             return False
         counts = self.counts
         rows = int(counts.sum())
-        bound = farthest(self._wander, SMALLEST_SHIFT, rows)
+        if not rows:
+            return True
         uniform = np.arange(1, _BINS + 1) / _BINS
-        return bool(np.abs(np.cumsum(counts) / max(rows, 1) - uniform).max() < bound) or not rows
+        distance = np.abs(np.cumsum(counts) / rows - uniform).max()
+        return bool(distance < farthest(self._wander, SMALLEST_SHIFT, rows))

@@ -49,14 +49,11 @@ class UnsentReport(NamedTuple):
     number: int
     content: ReportWithEvents
 
-    def can_join(self, other: "UnsentReport") -> bool:
-        """Return whether both reports are about the same champion at the same generation."""
-        own, others = self.content.report, other.content.report
-        return (own.uid, own.version, own.generation) == (
-            others.uid,
-            others.version,
-            others.generation,
-        )
+    @property
+    def champion(self) -> tuple[str, int, int]:
+        """The detector's uid, the champion's version, and its generation."""
+        report = self.content.report
+        return report.uid, report.version, report.generation
 
 
 class Outbox:
@@ -79,7 +76,7 @@ class Outbox:
         joined: list[UnsentReport] = []
         for unsent in rest[:half]:
             reports = [unsent.content.report]
-            if joined and joined[-1].can_join(unsent):
+            if joined and joined[-1].champion == unsent.champion:
                 reports.insert(0, joined.pop().content.report)
             counts = ReportWithEvents(counts_alone(reports), [], [])
             joined.append(UnsentReport(unsent.number, counts))

@@ -28,7 +28,8 @@ _ROW_NUMBERS = 1000  # most numbers in these vectors together, so fewer wide vec
 async def sample(live: LiveSummaries, detector: Detector) -> NDArray[np.float32]:
     """Return the latest live vectors, (n, d), once there are as many as the config asks for.
 
-    If the time is over first, there are fewer. The time includes waiting for a store that is away.
+    If the configured time ends first, it returns fewer. The time includes waiting for a store that
+    is away.
     """
     shadow, d = detector.config.retrain.shadow, detector.dimension or 0
     assert shadow is not None, "called only if the config has a shadow stage"
@@ -50,7 +51,7 @@ def compare(
     labels: Labels | None,
     X: NDArray[np.float32],
 ) -> ShadowResult:
-    """Return the evidence on live vectors X (n, d), each version at its threshold by the config.
+    """Return the evidence on live vectors X (n, d); the config sets the threshold of each version.
 
     In the result, `candidate` and `champion` are the shares of alarms of the two versions, and
     `disagree` is the number of vectors on which only one of them alarms. `rows` has some of these
@@ -61,36 +62,34 @@ def compare(
     most_asked = live_vectors_kept(shadow.vectors, X.shape[1])
     if not len(X):
         return ShadowResult(asked=most_asked, n=0)
-    judgements = {}
-    for name, version in (("candidate", candidate), ("champion", champion)):
+
+    def judged(version: Version) -> Judgement:
         serving = configured(version, detector.config)
-        judgements[name] = serving.judge(
-            X, serving.threshold_for(detector.config.threshold, labels)
-        )
-    disagree = np.flatnonzero(
-        judgements["candidate"].is_anomaly != judgements["champion"].is_anomaly
-    )
-    apart = np.abs(judgements["candidate"].severities - judgements["champion"].severities)[disagree]
+        return serving.judge(X, serving.threshold_for(detector.config.threshold, labels))
+
+    by_candidate, by_champion = judged(candidate), judged(champion)
+    disagree = np.flatnonzero(by_candidate.is_anomaly != by_champion.is_anomaly)
+    apart = np.abs(by_candidate.severities - by_champion.severities)[disagree]
     most = min(ROWS, _ROW_NUMBERS // X.shape[1])
     rows = disagree[np.argsort(-apart, kind="stable")[:most]]
     return ShadowResult(
         asked=most_asked,
         n=len(X),
-        candidate=float(judgements["candidate"].is_anomaly.mean()),
-        champion=float(judgements["champion"].is_anomaly.mean()),
+        candidate=float(by_candidate.is_anomaly.mean()),
+        champion=float(by_champion.is_anomaly.mean()),
         disagree=len(disagree),
         rows=tuple(
             DisputedRow(
                 vector=tuple(X[row].tolist()),
-                candidate=_judged(judgements["candidate"], row),
-                champion=_judged(judgements["champion"], row),
+                candidate=_judged_row(by_candidate, row),
+                champion=_judged_row(by_champion, row),
             )
             for row in rows.tolist()
         ),
     )
 
 
-def _judged(judgement: Judgement, row: int) -> JudgedRow:
+def _judged_row(judgement: Judgement, row: int) -> JudgedRow:
     return JudgedRow(
         score=float(judgement.scores[row]),
         p_value=float(judgement.p_values[row]),
