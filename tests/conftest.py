@@ -154,6 +154,13 @@ def own_store() -> Iterator[StoreProcess]:
 
 
 @pytest.fixture
+async def own_redis(own_store: StoreProcess) -> AsyncIterator[Redis]:
+    """Connect to the server that the test may break."""
+    async with await connect(own_store.url) as client:
+        yield client
+
+
+@pytest.fixture
 def store_url(store_process: StoreProcess) -> str:
     """Empty the session's store and return its URL."""
     with BlockingRedis.from_url(store_process.url) as client:

@@ -214,7 +214,7 @@ class Sheet:
                 self._read = batch.share
                 cells = [[f"{value:.9g}" for value in row] for row in batch.vectors.tolist()]
                 names = numbered(batch.vectors.shape[1])
-                origin = (batch.file, batch.unit, batch.places)
+                origin = (self.file, "row", batch.places)
                 yield Rows(batch.vectors, None, None, *origin, cells, names)
             return
         wanted = columns or [(name, "number") for name in self._table.names]

@@ -30,15 +30,9 @@ class Batch:
     been read, from 0 to 1.
     """
 
-    file: str
     vectors: np.ndarray
     places: Sequence[int]
-    unit: str
-    share: float = 1.0
-
-    def where(self, row: int) -> str:
-        """Return where a row of this batch stands: `readings.csv, line 17`."""
-        return f"{self.file}, {self.unit} {self.places[row]}"
+    share: float
 
 
 def read(file: Path) -> Iterator[Batch]:
@@ -46,18 +40,12 @@ def read(file: Path) -> Iterator[Batch]:
 
     Raises BadTable, which names the place, and OSError.
     """
-    if str(file) == "-":
-        yield from _npy("-", io.BytesIO(sys.stdin.buffer.read()))
-    else:
-        yield from _npy(str(file), file)
+    source = io.BytesIO(sys.stdin.buffer.read()) if str(file) == "-" else file
+    yield from _slices(str(file), _mapped(str(file), source))
 
 
 def _batch_rows(dimension: int) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * dimension)))
-
-
-def _npy(file: str, source: Path | BinaryIO) -> Iterator[Batch]:
-    yield from _slices(file, _mapped(file, source))
 
 
 def _mapped(file: str, source: Path | BinaryIO) -> NDArray[Any]:
@@ -148,7 +136,7 @@ def _slices(file: str, matrix: NDArray[Any]) -> Iterator[Batch]:
         with np.errstate(over="ignore"):
             part = some.astype(np.float32)
         places = range(start, start + len(part))
-        yield Batch(file, part, places, "row", places.stop / len(matrix))
+        yield Batch(part, places, places.stop / len(matrix))
 
 
 def pieces(file: str | Path, matrix: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -252,11 +252,11 @@ def stored_version(
 ) -> StoredVersion:
     """Return a stored version. `moved` is not None if the version ever was champion."""
     record = read_record(text)
-    if revoked is not None:
-        return StoredVersion(record, "revoked", digest is None, text, revoked)
-    if record.version == champion:
-        return StoredVersion(record, "champion", digest is None, text, None)
-    if moved is not None:
-        return StoredVersion(record, "retired", digest is None, text, None)
     state: State = "rejected" if record.outcome == "rejected" else "candidate"
-    return StoredVersion(record, state, digest is None, text, None)
+    if revoked is not None:
+        state = "revoked"
+    elif record.version == champion:
+        state = "champion"
+    elif moved is not None:
+        state = "retired"
+    return StoredVersion(record, state, digest is None, text, revoked)

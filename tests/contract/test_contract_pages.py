@@ -65,10 +65,12 @@ async def test_quarantine_and_keys_are_paged_newest_first(
     assert [*chain(*trail)] == sorted([*chain(*trail)])
 
 
-@pytest.mark.parametrize("path", ["", "/pump/versions", "/pump/quarantine", "/pump/audit"])
-@pytest.mark.parametrize("limit", ["0", "1001", "x", "-1"])
+@pytest.mark.parametrize(
+    "path", ["", "/pump/versions", "/pump/quarantine", "/pump/audit", "/pump/events"]
+)
+@pytest.mark.parametrize("limit", ["0", "1001", "x", "-1", "99999999999999"])
 async def test_a_limit_is_a_whole_number(pump: Running, path: str, limit: str) -> None:
-    """`limit` is a whole number up to a thousand."""
+    """`limit` is a whole number from 1 to 1000."""
     answer = await pump.http.get(f"/v1/detectors{path}", params={"limit": limit})
     assert answer.status_code == 422
     assert "`limit`" in answer.json()["detail"]

@@ -298,7 +298,7 @@ def test_a_part_of_a_batch_keeps_the_places_of_its_rows(tmp_path):
 
 
 def test_standard_input_is_read_as_a_file_is(monkeypatch):
-    """`-` reads CSV or NPY from standard input."""
+    """`-` reads CSV from standard input."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"a\n1\n"))))
     from pathlib import Path
 

@@ -21,7 +21,7 @@ def test_npy_is_read_in_batches(tmp_path):
     vectors, batches = _read(tmp_path / "x.npy")
     np.testing.assert_array_equal(vectors, matrix)
     assert [len(b.vectors) for b in batches] == [5000, 5000, 2000]
-    assert batches[2].where(1).endswith("row 10001")
+    assert batches[2].places[1] == 10001
 
 
 @pytest.mark.parametrize("array", [np.zeros(3), np.array([["a"]]), np.zeros((0, 3))])

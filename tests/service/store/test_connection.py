@@ -50,30 +50,26 @@ async def test_a_frozen_store_is_unavailable_within_a_second(own_store):
     await fresh.aclose()
 
 
-async def test_a_write_whose_outcome_is_unknown_is_not_repeated(own_store):
+async def test_a_write_whose_outcome_is_unknown_is_not_repeated(own_store, own_redis):
     """A frozen store that received the command executes it once, later."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     await stored.buffer.ingest("pump", matrix(1))
     own_store.signal(signal.SIGSTOP)
     await fails_in_time(stored.buffer.ingest("pump", matrix(40)))
     own_store.signal(signal.SIGCONT)
     assert (await stored.get()).buffered in (1, 41)
-    await redis.aclose()
 
 
-async def test_a_restarted_store_is_used_without_a_failure(own_store):
+async def test_a_restarted_store_is_used_without_a_failure(own_store, own_redis):
     """Old connections are replaced and scripts are sent again, without an error."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     await stored.buffer.ingest("pump", matrix(40))
     own_store.kill()
     await fails_in_time(stored.detectors.get("pump"))
     own_store.start()
     assert (await stored.buffer.ingest("pump", matrix(2))).buffered == 42
-    await redis.aclose()
 
 
 async def test_an_absent_store_is_unavailable_at_once(tmp_path):
@@ -99,14 +95,12 @@ async def test_a_refused_write_leaves_the_store_unchanged(stored, redis, setting
     assert (await stored.buffer.ingest("pump", matrix(1))).buffered == 41
 
 
-async def test_a_read_only_replica_is_unavailable(own_store):
+async def test_a_read_only_replica_is_unavailable(own_redis):
     """READONLY is an error of the store, not of the request."""
-    redis = await connect(own_store.url)
-    await Stored(redis).make()
-    await redis.replicaof("127.0.0.1", "1")
+    await Stored(own_redis).make()
+    await own_redis.replicaof("127.0.0.1", "1")
     with pytest.raises(StoreUnavailable, match="READONLY"):
-        await Stored(redis).buffer.ingest("pump", matrix(1))
-    await redis.aclose()
+        await Stored(own_redis).buffer.ingest("pump", matrix(1))
 
 
 @pytest.mark.parametrize(
@@ -117,49 +111,44 @@ async def test_a_read_only_replica_is_unavailable(own_store):
         ("requirepass", "x", "refuses the command: NOAUTH."),
     ],
 )
-async def test_the_answer_names_why_the_store_refuses(own_store, setting, value, words):
+async def test_the_answer_names_why_the_store_refuses(own_redis, setting, value, words):
     """A single command, a transaction, a pipeline and a long command name the server's code."""
-    redis = await connect(own_store.url)
-    await Stored(redis).make()
-    await redis.config_set(setting, value)
-    await redis.connection_pool.disconnect()  # a connection that needed no password keeps its right
+    await Stored(own_redis).make()
+    await own_redis.config_set(setting, value)
+    # A connection that needed no password keeps its right.
+    await own_redis.connection_pool.disconnect()
 
     def pipelines():
         for transaction in (False, True):
-            pipe = redis.pipeline(transaction=transaction)
+            pipe = own_redis.pipeline(transaction=transaction)
             pipe.set("its name", "its secret value")
             yield pipe.execute()
 
-    for call in (redis.set("a", "b"), *pipelines()):
+    for call in (own_redis.set("a", "b"), *pipelines()):
         with pytest.raises(StoreUnavailable, match=words) as caught:
-            await ask(redis, call)
+            await ask(own_redis, call)
         assert "secret" not in cause(caught.value)
-    await redis.aclose()
 
 
 @pytest.mark.parametrize("right", ["-evalsha -eval", "-time", "-xadd", "-@all +@read"])
-async def test_a_user_with_few_rights_is_an_outage(own_store, right):
+async def test_a_user_with_few_rights_is_an_outage(own_redis, right):
     """A command that the user may not use, also inside a script, is refused by the store."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
-    await redis.execute_command("ACL", "SETUSER", "default", *right.split())
+    await own_redis.execute_command("ACL", "SETUSER", "default", *right.split())
     with pytest.raises(StoreUnavailable, match="refuses the command") as caught:
         await stored.buffer.ingest("pump", matrix(4))
     assert "user" in cause(caught.value).lower()
-    await redis.aclose()
 
 
 @pytest.mark.parametrize("right", ["-publish -subscribe", "resetchannels"])
-async def test_a_change_without_its_notification_is_kept(own_store, right):
+async def test_a_change_without_its_notification_is_kept(own_redis, right):
     """A user who may not publish changes the store; others find the change by polling."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
-    await redis.execute_command("ACL", "SETUSER", "default", *right.split())
+    stored = Stored(own_redis)
+    await own_redis.execute_command("ACL", "SETUSER", "default", *right.split())
     await stored.make()
     await stored.learn(40)
     assert (await stored.get()).champion == 1
-    await redis.aclose()
 
 
 @pytest.mark.parametrize(
@@ -189,15 +178,13 @@ async def test_a_server_without_scripts_is_an_outage(words):
         await redis.aclose()
 
 
-async def test_a_long_command_without_a_password_is_an_outage(own_store):
+async def test_a_long_command_without_a_password_is_an_outage(own_redis):
     """Without a password a server refuses the length of a command before it reads the command."""
-    redis = await connect(own_store.url)
-    await Stored(redis).make()
-    await redis.config_set("requirepass", "x")
-    await redis.connection_pool.disconnect()
+    await Stored(own_redis).make()
+    await own_redis.config_set("requirepass", "x")
+    await own_redis.connection_pool.disconnect()
     with pytest.raises(StoreUnavailable, match="unauthenticated"):
-        await ask(redis, redis.mset({str(i): i for i in range(20)}))
-    await redis.aclose()
+        await ask(own_redis, own_redis.mset({str(i): i for i in range(20)}))
 
 
 async def test_a_busy_store_is_unavailable(own_store):
@@ -252,10 +239,9 @@ async def test_an_unanswered_call_is_abandoned_not_cancelled(store_url):
     await redis.aclose()
 
 
-async def test_an_outage_leaves_the_pool_as_large_as_before(own_store):
+async def test_an_outage_leaves_the_pool_as_large_as_before(own_store, own_redis):
     """After hundreds of failed calls the pool has as many connections as before."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     own_store.signal(signal.SIGSTOP)
     for _ in range(2):
         failed = await asyncio.gather(
@@ -263,7 +249,7 @@ async def test_an_outage_leaves_the_pool_as_large_as_before(own_store):
         )
         assert all(isinstance(problem, StoreUnavailable) for problem in failed)
     own_store.signal(signal.SIGCONT)
-    pool = redis.connection_pool
+    pool = own_redis.connection_pool
 
     async def all_calls_are_answered() -> bool:
         answers = await asyncio.gather(
@@ -275,7 +261,6 @@ async def test_an_outage_leaves_the_pool_as_large_as_before(own_store):
 
     await until(all_calls_are_answered)
     assert len(pool._available_connections) <= POOL
-    await redis.aclose()
 
 
 async def test_the_errors_of_a_subscription_are_translated():
@@ -289,24 +274,20 @@ async def test_the_errors_of_a_subscription_are_translated():
     ("setting", "value"),
     [("appendonly", "no"), ("appendfsync", "everysec"), ("maxmemory-policy", "allkeys-lru")],
 )
-async def test_a_weak_store_is_refused_with_the_name_of_its_setting(own_store, setting, value):
+async def test_a_weak_store_is_refused_with_the_name_of_its_setting(own_redis, setting, value):
     """A store that can lose writes is refused by the setting's name, unless that is allowed."""
-    redis = await connect(own_store.url)
-    assert await check_durability(redis) == ()
-    await redis.config_set(setting, value)
+    assert await check_durability(own_redis) == ()
+    await own_redis.config_set(setting, value)
     with pytest.raises(WeakStore, match=f"{setting} is {value}"):
-        await check_durability(redis)
-    assert len(await check_durability(redis, allow_weak=True)) == 1
-    await redis.aclose()
+        await check_durability(own_redis)
+    assert len(await check_durability(own_redis, allow_weak=True)) == 1
 
 
-async def test_a_store_that_hides_its_settings_counts_as_weak(own_store):
+async def test_a_store_that_hides_its_settings_counts_as_weak(own_redis):
     """A store that hides its settings counts as weak."""
-    redis = await connect(own_store.url)
-    await redis.acl_setuser("default", commands=["-config"])
+    await own_redis.acl_setuser("default", commands=["-config"])
     with pytest.raises(WeakStore, match="hidden"):
-        await check_durability(redis)
-    await redis.aclose()
+        await check_durability(own_redis)
 
 
 async def test_durability_is_not_judged_while_the_store_is_away(tmp_path):

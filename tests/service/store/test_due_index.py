@@ -6,7 +6,6 @@ import pytest
 from redis.asyncio import Redis
 
 from service.domain.drift_report import Drift
-from service.store.connection import connect
 from service.store.due_index import HEADS, DueIndex, Work
 from service.store.live_summaries import LiveSummaries, MonitorMemory
 from service.store.redis_keys import DUE, due, running
@@ -162,15 +161,13 @@ async def test_a_deleted_detector_leaves_the_index(stored: Stored, index: DueInd
     assert await index.work() == Work(0, 0, 0.0)
 
 
-async def test_a_failed_write_to_the_index_fails_no_change(own_store):
+async def test_a_failed_write_to_the_index_fails_no_change(own_store, own_redis):
     """If the hint cannot be written, the change still succeeds."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     detector = await stored.make(**SOON)
     own_store.kill()
-    index = DueIndex(redis)
+    index = DueIndex(own_redis)
     await index.note(detector)
     await index.refresh("pump")
     await index.ingested("pump", 0, 70)
     await index.retraining_over("pump")
-    await redis.aclose()

@@ -8,7 +8,6 @@ import pytest
 from service.domain.version_record import NewRecord
 from service.problems import StoreUnavailable
 from service.store import erasure
-from service.store.connection import connect
 from service.store.redis_keys import Keys
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
@@ -25,10 +24,9 @@ def on_disk(folder: Path) -> bool:
     )
 
 
-async def test_a_learned_vector_leaves_the_disk(own_store):
+async def test_a_learned_vector_leaves_the_disk(own_store, own_redis):
     """A learned vector leaves the stream at once, and the append-only file by the rewrite."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     await stored.buffer.ingest("pump", MARKER)
     await stored.buffer.ingest("pump", matrix(40, 2))
@@ -50,7 +48,6 @@ async def test_a_learned_vector_leaves_the_disk(own_store):
     assert not await stored.erasure.rewrite_due(0)
     assert await stored.erasure.rewrite_result() is None
     assert (await stored.get()).learned == 44
-    await redis.aclose()
 
 
 async def rewrite_is_over(stored: Stored, *, well: bool) -> bool:
@@ -88,42 +85,36 @@ async def assert_erased_later(stored: Stored, folder: Path) -> None:
     assert not await again.erasure.rewrite_due(0)
 
 
-async def test_after_a_killed_rewrite_another_is_due(own_store):
+async def test_after_a_killed_rewrite_another_is_due(own_store, own_redis):
     """After a killed rewrite the vector is on disk, and another rewrite is due."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await start_slow_rewrite(stored)
     (child,) = psutil.Process(own_store.pid).children()
     child.kill()
     await until(partial(rewrite_is_over, stored, well=False))
     assert not await stored.erasure.rewrite()  # not again at once
     await assert_erased_later(stored, own_store.folder)
-    await redis.aclose()
 
 
-async def test_after_a_store_died_in_a_rewrite_another_is_due(own_store):
+async def test_after_a_store_died_in_a_rewrite_another_is_due(own_store, own_redis):
     """A restarted store has no rewrite under way, whatever its counters say."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await start_slow_rewrite(stored)
     own_store.kill()
     own_store.start()
     await until(partial(rewrite_is_over, stored, well=False))
     await assert_erased_later(stored, own_store.folder)
-    await redis.aclose()
 
 
-async def test_a_deletion_during_a_rewrite_waits_for_the_next(own_store):
+async def test_a_deletion_during_a_rewrite_waits_for_the_next(own_redis):
     """A deletion during a rewrite waits for the next rewrite, because this one may hold it."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await start_slow_rewrite(stored)
-    await erasure.mark_erased(redis)
+    await erasure.mark_erased(own_redis)
     assert not await stored.erasure.rewrite()
-    await redis.config_set("rdb-key-save-delay", 0)
+    await own_redis.config_set("rdb-key-save-delay", 0)
     await until(partial(rewrite_is_over, stored, well=True))
     assert await stored.erasure.rewrite_due(0)
-    await redis.aclose()
 
 
 async def test_learned_vectors_are_kept_as_long_as_asked(stored):
@@ -163,9 +154,7 @@ async def test_a_long_range_is_erased_in_pieces(stored, redis, monkeypatch):
     assert (await stored.get()).kept_bytes == 0
 
 
-async def test_without_an_append_only_file_nothing_is_rewritten(own_store):
+async def test_without_an_append_only_file_nothing_is_rewritten(own_redis):
     """A store without an append-only file reports that nothing was rewritten."""
-    redis = await connect(own_store.url)
-    await redis.config_set("appendonly", "no")
-    assert not await Stored(redis).erasure.rewrite()
-    await redis.aclose()
+    await own_redis.config_set("appendonly", "no")
+    assert not await Stored(own_redis).erasure.rewrite()

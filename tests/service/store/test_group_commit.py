@@ -8,7 +8,7 @@ import pytest
 
 from service.problems import BadVectors, BufferFull, StoreUnavailable
 from service.store.buffer import Buffer
-from service.store.connection import Script, connect
+from service.store.connection import Script
 from service.store.group_commit import MOST_CALLS, GroupCommit
 from tests.service.stored import Stored, matrix
 from tests.waiting import until
@@ -83,10 +83,9 @@ async def test_batches_posted_together_each_get_their_own_answer(stored):
     assert np.array_equal(experience.vectors, np.concatenate(kept))
 
 
-async def test_calls_to_a_hanging_store_fail_for_good(own_store):
+async def test_calls_to_a_hanging_store_fail_for_good(own_store, own_redis):
     """All callers fail within a second, and a call that was not sent is not written later."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     sent = await stored.buffer.ingest("pump", matrix(1))
     own_store.signal(signal.SIGSTOP)
@@ -106,13 +105,11 @@ async def test_calls_to_a_hanging_store_fail_for_good(own_store):
         sent.buffered,
         sent.buffered + 2,
     )  # the outcome of the one in flight is unknown
-    await redis.aclose()
 
 
-async def test_every_acknowledged_batch_survives_a_kill_of_the_store(own_store):
+async def test_every_acknowledged_batch_survives_a_kill_of_the_store(own_store, own_redis):
     """After a kill and a restart every acknowledged batch is there."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     acknowledged = []
 
@@ -135,4 +132,3 @@ async def test_every_acknowledged_batch_survives_a_kill_of_the_store(own_store):
     experience = await stored.take()
     assert set(acknowledged) <= set(experience.batch_ids)
     assert len(set(acknowledged)) == len(acknowledged)
-    await redis.aclose()

@@ -16,7 +16,6 @@ from service.problems import (
     Unprocessable,
 )
 from service.store.buffer import Buffer
-from service.store.connection import connect
 from service.store.lua import Fenced
 from service.store.redis_keys import Keys
 from tests.service.stored import BAD, GOOD, Stored, matrix
@@ -412,10 +411,9 @@ class Ledger:
         assert detector.learned == int(lineage or 0)
 
 
-async def test_a_promotion_is_atomic_if_the_store_is_killed(own_store):
+async def test_a_promotion_is_atomic_if_the_store_is_killed(own_store, own_redis):
     """After a kill at any moment the store has all of a promotion or nothing."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     for turns in (1, 3, 10, 30, 100, 300):
         await stored.buffer.ingest("pump", matrix(40))
@@ -442,4 +440,3 @@ async def test_a_promotion_is_atomic_if_the_store_is_killed(own_store):
         assert after.generation == before.generation + moved
         assert len(await stored.registry.history("pump")) == after.generation
         assert await stored.leases.release(lease)
-    await redis.aclose()

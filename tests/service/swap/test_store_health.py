@@ -8,7 +8,7 @@ from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.connection import WeakStore, connect, notifications
+from service.store.connection import WeakStore, notifications
 from service.swap import store_health
 from service.swap.store_health import StoreHealth
 from service.swap.watcher import Watcher
@@ -17,21 +17,21 @@ from service.telemetry.metrics import Metrics
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_store_that_becomes_weak_while_it_runs_is_refused(own_store, monkeypatch):
+async def test_a_store_that_becomes_weak_while_it_runs_is_refused(
+    own_store, own_redis, monkeypatch
+):
     """An eviction policy that is set at run time would delete vectors without an error."""
-    redis = await connect(own_store.url)
     monkeypatch.setattr(store_health, "_CHECK_SECONDS", 0.0)
     health = StoreHealth(Settings(redis_url=own_store.url))
-    await health.check(redis)
-    await redis.config_set("maxmemory-policy", "allkeys-lru")
+    await health.check(own_redis)
+    await own_redis.config_set("maxmemory-policy", "allkeys-lru")
     with pytest.raises(WeakStore, match="maxmemory-policy is allkeys-lru"):
-        await health.check(redis)
+        await health.check(own_redis)
     with pytest.raises(StoreUnavailable, match="store is refused"):
         health.writable()
-    await redis.config_set("maxmemory-policy", "noeviction")
-    await health.check(redis)
+    await own_redis.config_set("maxmemory-policy", "noeviction")
+    await health.check(own_redis)
     health.writable()
-    await redis.aclose()
 
 
 async def test_refused_notifications_are_logged_once(own_store):

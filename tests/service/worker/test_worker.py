@@ -25,7 +25,7 @@ from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.connection import WeakStore, connect
+from service.store.connection import WeakStore
 from service.store.due_index import Work
 from service.store.labels import LabelStore
 from service.store.lua import Fenced
@@ -632,16 +632,15 @@ async def test_only_a_living_worker_has_a_heartbeat(make_worker, stored: Stored)
     assert not await has_heartbeat()
 
 
-async def test_a_worker_logs_once_that_the_store_refuses_writes(own_store, trainer):
+async def test_a_worker_logs_once_that_the_store_refuses_writes(own_store, own_redis, trainer):
     """A store that is out of memory answers reads; the heartbeat shows that it refuses writes."""
-    redis = await connect(own_store.url)
-    worker = Worker(Settings(), redis, own_store.url, trainer)
+    worker = Worker(Settings(), own_redis, own_store.url, trainer)
     with capture_logs() as lines:
-        await redis.config_set("maxmemory", "1")
+        await own_redis.config_set("maxmemory", "1")
         for _ in range(3):
             with pytest.raises(StoreUnavailable):
                 await worker.beat()
-        await redis.config_set("maxmemory", "0")
+        await own_redis.config_set("maxmemory", "0")
         await worker.beat()
         await worker.beat()
     assert [line["event"] for line in lines] == [
@@ -650,7 +649,6 @@ async def test_a_worker_logs_once_that_the_store_refuses_writes(own_store, train
     ]
     assert "maxmemory" in lines[0]["why"]
     await worker.shutdown()
-    await redis.aclose()
 
 
 async def test_a_worker_that_was_frozen_soon_goes_on(make_worker, monkeypatch):
@@ -713,14 +711,13 @@ async def test_a_worker_that_may_drain_ends_after_its_training(
         await stored.detectors.delete(name)
 
 
-async def test_a_worker_continues_within_5_s_after_an_outage(own_store, trainer):
+async def test_a_worker_continues_within_5_s_after_an_outage(own_store, own_redis, trainer):
     """A worker survives an outage of the store, and learns soon after its end."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     await stored.buffer.ingest("pump", matrix(40))
     settings = Settings(redis_url=own_store.url)
-    async with running(Worker(settings, redis, own_store.url, trainer)) as life:
+    async with running(Worker(settings, own_redis, own_store.url, trainer)) as life:
 
         async def beats() -> bool:
             return bool(await stored.leases.workers())
@@ -738,17 +735,15 @@ async def test_a_worker_continues_within_5_s_after_an_outage(own_store, trainer)
         await until(learned)
         assert time.monotonic() - back < 60
         assert not life.done()
-    await redis.aclose()
 
 
-async def test_a_short_outage_during_a_training_costs_nothing(own_store, trainer):
+async def test_a_short_outage_during_a_training_costs_nothing(own_store, own_redis, trainer):
     """A lease outlives a short outage, and the outcome is written when the store is back."""
-    redis = await connect(own_store.url)
-    stored = Stored(redis)
+    stored = Stored(own_redis)
     await stored.make()
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
-    worker = Worker(Settings(redis_url=own_store.url), redis, own_store.url, trainer)
+    worker = Worker(Settings(redis_url=own_store.url), own_redis, own_store.url, trainer)
     ticking = await _training(worker, trainer)
     own_store.kill()
     trainer.go.set()
@@ -757,16 +752,13 @@ async def test_a_short_outage_during_a_training_costs_nothing(own_store, trainer
     assert await asyncio.wait_for(ticking, 10)
     assert len(trainer.jobs) == 1
     assert (await stored.get()).champion == 1
-    await redis.aclose()
 
 
-async def test_a_weak_store_is_refused_at_start(own_store, trainer):
+async def test_a_weak_store_is_refused_at_start(own_store, own_redis, trainer):
     """The message names the setting that can lose acknowledged writes."""
-    redis = await connect(own_store.url)
-    await redis.config_set("appendfsync", "everysec")
+    await own_redis.config_set("appendfsync", "everysec")
     with pytest.raises(WeakStore, match="appendfsync"):
-        await Worker(Settings(redis_url=own_store.url), redis, own_store.url, trainer).run()
-    await redis.aclose()
+        await Worker(Settings(redis_url=own_store.url), own_redis, own_store.url, trainer).run()
 
 
 async def test_the_same_seed_data_and_parent_give_the_same_version(
