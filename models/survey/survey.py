@@ -221,8 +221,8 @@ def _numbers_of_new(
 ) -> Labels:
     """Return the regime number of each new vector, (n,); `mode_of_new` (n,) are their modes.
 
-    Even a separate mode is new only if more of it is rare than of normals. A quiet day, for
-    example, is no new regime.
+    A mode that a valley separates is new only if a larger share of it is rare than of normals: a
+    quiet day is no new regime.
     """
     rare, numbers = previous.judge(new).p_values <= RARE, before.new.copy()
     last, added = max(_last_number(previous), *before.known), 0

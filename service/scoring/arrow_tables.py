@@ -123,9 +123,7 @@ def _column_labels(column: Any) -> Iterable[Any]:
     if not pa.types.is_timestamp(column.type):
         return _as_objects(column, LONGEST)
     whole = column.cast(pa.timestamp("us", tz=column.type.tz), safe=False).cast(pa.int64())
-    return (
-        None if as_object is None else as_object / 1e6 for as_object in _as_objects(whole, LONGEST)
-    )
+    return (None if micros is None else micros / 1e6 for micros in _as_objects(whole, LONGEST))
 
 
 def _as_objects(column: Any, longest: int) -> Iterator[Any]:

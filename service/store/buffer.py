@@ -169,8 +169,8 @@ class Buffer:
             )
         if outcome == "share":
             raise SenderShareExceeded
-        again = n if outcome == "duplicate" else 0
-        return Ingested(**orjson.loads(reply[1]), duplicate=again, buffered=reply[2])
+        duplicate = n if outcome == "duplicate" else 0
+        return Ingested(**orjson.loads(reply[1]), duplicate=duplicate, buffered=reply[2])
 
     async def take(self, name: str) -> Experience | None:
         """Return the buffered batches as an experience, oldest first; None if there are none.

@@ -40,10 +40,11 @@ if held_back > 0 and (quarantined + held_back > tonumber(ARGS.most_held)
       > tonumber(ARGS.most_held_bytes)) then
   return {'quarantine full', quarantined}
 end
-local mine, others = false, 0
+-- `latest` is the cursor at the sender's latest batch, and its novel rows since that cursor.
+local latest, others = false, 0
 if ARGS.sender ~= '' then
-  mine = redis.call('HGET', KEYS.senders, ARGS.sender)
-  others = redis.call('HLEN', KEYS.senders) - (mine and 1 or 0)
+  latest = redis.call('HGET', KEYS.senders, ARGS.sender)
+  others = redis.call('HLEN', KEYS.senders) - (latest and 1 or 0)
 end
 -- If several senders send, none may use more than its share of the quarantine.
 if held_back > 0 and others > 0 then
@@ -54,13 +55,13 @@ if held_back > 0 and others > 0 then
 end
 local novel, cursor = tonumber(ARGS.novel), held[STATE.cursor]
 if ARGS.sender ~= '' then
-  local at, so_far = string.match(mine or '', '^(%S+) (%d+)$')
+  local at, so_far = string.match(latest or '', '^(%S+) (%d+)$')
   if at == cursor then novel = novel + tonumber(so_far) end
   if tonumber(ARGS.novel) > 0 and others > 0
      and novel > tonumber(ARGS.share) * (buffered + n) then
     return {'share'}
   end
-  if mine or others < 1000 then
+  if latest or others < 1000 then
     redis.call('HSET', KEYS.senders, ARGS.sender, cursor .. ' ' .. novel)
   end
 end

@@ -58,7 +58,7 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
                 detector=keys.name,
                 why=problem.detail,
             )
-        except Exception:  # noqa: BLE001 - nor for a state that is damaged
+        except Exception:  # noqa: BLE001 - a damaged state must not hide the other detectors
             _log.exception("a detector is left out: its state cannot be read", detector=keys.name)
     return detectors
 
@@ -133,10 +133,9 @@ POINTER = [
 
 def pointer(values: Sequence[bytes | None]) -> Pointer:
     """Build a Pointer from the fields `POINTER`; raises ValueError if a number is malformed."""
-    uid, champion, generation, revision, *marks, sha256, changed = (
+    uid, champion, generation, revision, champion_nonce, config_nonce, sha256, changed = (
         (value or b"").decode() for value in values
     )
-    champion_nonce, config_nonce = marks
     return Pointer(
         uid,
         int(champion or 0) or None,

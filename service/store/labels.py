@@ -57,11 +57,11 @@ if KEYS.known then
   if redis.call('GET', KEYS.former) == ARGS.uid then return 'kept' end
 end
 local from = '[' .. ARGS.sender .. '\\n'
-local mine = redis.call('ZLEXCOUNT', KEYS.label_senders, from, from .. '\\255')
+local own = redis.call('ZLEXCOUNT', KEYS.label_senders, from, from .. '\\255')
 local more = #ARGV - DATA.entries + 1
-local over = math.max(mine + more - tonumber(ARGS.most_of_sender),
+local over = math.max(own + more - tonumber(ARGS.most_of_sender),
                       redis.call('XLEN', KEYS.labels) + more - tonumber(ARGS.most))
-if over > mine then return 'full' end
+if over > own then return 'full' end
 if over > 0 then
   for _, one in ipairs(redis.call('ZRANGEBYLEX', KEYS.label_senders, from, from .. '\\255',
                                   'LIMIT', 0, over)) do
