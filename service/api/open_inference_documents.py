@@ -1,6 +1,6 @@
 """The types of the answers of the Open Inference Protocol. See `documents`."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,6 +11,38 @@ class InferenceError(msgspec.Struct):
     """An error in the form of the Open Inference Protocol."""
 
     error: str
+
+
+class InferenceInput(msgspec.Struct):
+    """The input tensor `vectors`, with its numbers in `data` or in bytes after the document."""
+
+    name: Literal["vectors"]
+    shape: Annotated[list[int], msgspec.Meta(min_length=2, max_length=2)]
+    datatype: str
+    data: list[float | list[float | None] | None] | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Parameter] | msgspec.UnsetType = msgspec.UNSET
+
+
+class WantedOutput(msgspec.Struct):
+    """An output tensor that the answer shall have."""
+
+    name: Literal["score", "p_value", "severity", "is_anomaly"]
+    parameters: dict[str, Parameter] | msgspec.UnsetType = msgspec.UNSET
+
+
+class InferenceRequest(msgspec.Struct):
+    """A request for scores. Without `outputs` the answer has all output tensors."""
+
+    inputs: Annotated[list[InferenceInput], msgspec.Meta(min_length=1, max_length=1)]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    parameters: dict[str, Parameter] | msgspec.UnsetType = msgspec.UNSET
+    outputs: list[WantedOutput] | msgspec.UnsetType = msgspec.UNSET
+
+
+class IndexRequest(msgspec.Struct):
+    """With `ready`, only models that have a champion are listed."""
+
+    ready: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class InferenceServer(msgspec.Struct):

@@ -1,7 +1,7 @@
 """Parts of the OpenAPI document that FastAPI cannot derive: raw bodies, problems, examples."""
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ import orjson
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
-from service.api import documents, incident_documents, open_inference_documents
+from service.api import documents, incident_documents, open_inference_documents, request_bodies
 from service.domain.detector_config import DetectorConfig
 from service.json_value import JsonObject, JsonValue
 from service.problems import (
@@ -42,6 +42,8 @@ EXAMPLES: dict[str, JsonObject] = orjson.loads(
 )
 EXAMPLES["DetectorConfig"] = EXAMPLES["DetectorStatus"]["config"] = DetectorConfig().to_dict()
 
+ANY_OBJECT: JsonObject = {"type": "object"}
+BINARY: JsonObject = {"type": "string", "format": "binary"}
 _REFERENCE = "#/components/schemas/"
 _PROBLEM = {"$ref": f"{_REFERENCE}Problem"}
 
@@ -66,20 +68,6 @@ _DETAILS: dict[type[Problem], str] = {
 }
 # The usual problem of each status is the last one in the list.
 _USUAL = {kind.status: kind for kind in _DETAILS}
-
-_VECTORS_SCHEMA: JsonObject = {
-    "type": "object",
-    "required": ["vectors"],
-    "additionalProperties": False,
-    "properties": {
-        "vectors": {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
-            "description": "n rows of d finite numbers within float32.",
-        }
-    },
-}
 
 
 def problems(*statuses: int, instead: type[Problem] | None = None) -> Responses:
@@ -151,7 +139,7 @@ def components() -> JsonObject:
     kinds = list(documents.ANSWERS)
     kinds += [
         kind
-        for module in (documents, incident_documents, open_inference_documents)
+        for module in (documents, incident_documents, open_inference_documents, request_bodies)
         for kind in vars(module).values()
         if isinstance(kind, type)
         and issubclass(kind, msgspec.Struct)
@@ -164,7 +152,8 @@ def components() -> JsonObject:
         schema["required"] = _required_fields(kind)
         for name in schema["required"]:
             schema["properties"][name].pop("default", None)
-        schema.pop("additionalProperties", None)  # a later release may add fields
+        if not _is_request(kind):
+            schema.pop("additionalProperties", None)  # a later release may add fields to an answer
     config = TypeAdapter(DetectorConfig).json_schema(
         mode="validation", ref_template=_REFERENCE + "{model}"
     )
@@ -189,7 +178,7 @@ def _with_parts(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
 
 def _required_fields(kind: type[msgspec.Struct]) -> list[str]:
     """Return the names of the fields that every document of this type has."""
-    omitted = kind.__struct_config__.omit_defaults
+    omitted = kind.__struct_config__.omit_defaults or _is_request(kind)
     return [
         field.encode_name
         for field in msgspec.structs.fields(kind)
@@ -197,43 +186,67 @@ def _required_fields(kind: type[msgspec.Struct]) -> list[str]:
     ]
 
 
+def _is_request(kind: type) -> bool:
+    return kind.__module__ == request_bodies.__name__
+
+
 def json_body(
-    example: Any, *, required: bool = False, kinds: Sequence[str] = (payload.JSON,)
+    kind: type | None,
+    example: Any,
+    others: Mapping[str, JsonValue] | None = None,
+    *,
+    required: bool = True,
 ) -> JsonObject:
-    """Return the documentation of a JSON request body."""
-    content = {"schema": {"type": "object"}, "example": example}
-    body: JsonObject = {"content": dict.fromkeys(kinds, content)}
+    """Return the documentation of a request body that is JSON of type `kind`, with an example.
+
+    Without `kind` the body is any object. `others` has the body's schemas in other media types.
+    """
+    content: JsonObject = {
+        payload.JSON: {"schema": reference(kind) if kind else ANY_OBJECT, "example": example}
+    }
+    content |= {media: {"schema": schema} for media, schema in (others or {}).items()}
+    body: JsonObject = {"content": content}
     return {"requestBody": body | {"required": True} if required else body}
 
 
-def vectors_body() -> JsonObject:
-    """Return the documentation of a request body with a matrix, in JSON and binary types."""
-    binary = {"type": "string", "format": "binary"}
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                payload.JSON: {
-                    "schema": _VECTORS_SCHEMA,
-                    "example": {"vectors": [[0.2, 1.5, 3.1], [0.1, 1.4, 9.9]]},
-                },
-                payload.OCTETS: {
-                    "schema": binary | {"description": "Little-endian float32, row-major."}
-                },
-                payload.NPY: {"schema": binary | {"description": "What numpy.save writes."}},
-            },
-        }
-    }
+_ROWS_BY_TYPE: JsonObject = {
+    payload.OCTETS: BINARY | {"description": "Little-endian float32, row-major."},
+    payload.NPY: BINARY | {"description": "What numpy.save writes."},
+    payload.NDJSON: {
+        "type": "string",
+        "description": 'A line for each row: `{"record": {...}, "timestamp", "source", "id"}`.',
+    },
+    payload.CSV: {"type": "string", "description": "The first line has the column names."},
+    payload.ARROW: BINARY | {"description": "An Arrow IPC stream."},
+}
+_COLUMN_ROLES: dict[str, str] = {
+    "time": "The column of a table (CSV, Arrow) that has the times.",
+    "source": "The column of a table that has the sources.",
+    "id": "The column of a table that has the client's ids.",
+    "drop": "The columns of a table to leave out, with commas between them.",
+}
+
+
+def rows_body(kind: type, *parameters: JsonObject) -> JsonObject:
+    """Return the documentation of a request with rows, and of its parameters.
+
+    `kind` is the type of a JSON body. The body may be binary or a table too.
+    """
+    roles = [query(name, text, type="string") for name, text in _COLUMN_ROLES.items()]
+    unknown = "With `drop`, names that are no column of the detector are left out."
+    extra = query("extra", unknown, type="string", enum=["drop"])
+    body = json_body(kind, {"vectors": [[0.2, 1.5, 3.1], [0.1, 1.4, 9.9]]}, _ROWS_BY_TYPE)
+    return {**body, "parameters": [*parameters, *roles, extra]}
 
 
 def query(name: str, description: str, **schema: Any) -> JsonObject:
-    """Return the documentation of an optional query parameter."""
+    """Return the documentation of an optional query parameter, by default a number from 1."""
     return {
         "name": name,
         "in": "query",
         "required": False,
         "description": description,
-        "schema": {"type": "integer", "minimum": 1, **schema},
+        "schema": schema if "type" in schema else {"type": "integer", "minimum": 1, **schema},
     }
 
 

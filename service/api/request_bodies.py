@@ -15,6 +15,7 @@ from service.domain.api_key import Grant
 from service.domain.detector import NAME
 from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.problems import Unprocessable, UnsupportedMedia
+from service.scoring.request_rows import MOST_CONTEXT_ROWS
 from service.scoring.text_encoding import foreign_encoding
 from service.scoring.vectors import JSON, essence
 
@@ -32,7 +33,7 @@ MOST_CONFIG = 8 * 2**20  # 65,536 columns with names of 64 characters have 6 MiB
 LONGEST_WAIT = 300  # seconds
 
 
-class Retrain(msgspec.Struct, forbid_unknown_fields=True):
+class RetrainOptions(msgspec.Struct, forbid_unknown_fields=True):
     """Options of one retraining by hand."""
 
     weights: str | dict[str, float] | None = None
@@ -81,7 +82,7 @@ class Revoke(msgspec.Struct, forbid_unknown_fields=True):
     without_champion: bool = False
 
 
-class Labelled(msgspec.Struct, forbid_unknown_fields=True):
+class NewLabel(msgspec.Struct, forbid_unknown_fields=True):
     """A person's label of a recorded anomaly, or of a vector."""
 
     label: Literal["normal", "anomaly"]
@@ -92,7 +93,7 @@ class Labelled(msgspec.Struct, forbid_unknown_fields=True):
 class Feedback(msgspec.Struct, forbid_unknown_fields=True):
     """The labels of one request."""
 
-    labels: Annotated[list[Labelled], Meta(min_length=1, max_length=MOST_LABELS)]
+    labels: Annotated[list[NewLabel], Meta(min_length=1, max_length=MOST_LABELS)]
 
 
 class Login(msgspec.Struct, forbid_unknown_fields=True):
@@ -120,6 +121,31 @@ class NewKey(msgspec.Struct, forbid_unknown_fields=True):
             requests_per_second=self.requests_per_second,
             max_body_bytes=self.max_body_bytes,
         )
+
+
+ContextRows = Annotated[int, Meta(ge=0, le=MOST_CONTEXT_ROWS)]
+
+
+class ScoreBody(msgspec.Struct, forbid_unknown_fields=True):
+    """Rows by position (`vectors`) or by column name (`records`), one of the two.
+
+    Every other list has one entry for each row. The first `context_rows` rows of each source are
+    context: they are not judged. This type is for the OpenAPI document alone:
+    `service.scoring.request_rows` reads rows.
+    """
+
+    vectors: list[list[float | None]] | msgspec.UnsetType = msgspec.UNSET
+    records: list[dict[str, float | str | bool | None]] | msgspec.UnsetType = msgspec.UNSET
+    timestamps: list[str | float] | msgspec.UnsetType = msgspec.UNSET
+    sources: list[str] | msgspec.UnsetType = msgspec.UNSET
+    ids: list[str] | msgspec.UnsetType = msgspec.UNSET
+    context_rows: ContextRows | msgspec.UnsetType = msgspec.UNSET
+
+
+class NormalBody(ScoreBody, forbid_unknown_fields=True):
+    """Rows as in a request for scores. With `vouch` a person vouches for all of them."""
+
+    vouch: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 Body = TypeVar("Body", bound=msgspec.Struct)

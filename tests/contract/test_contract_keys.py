@@ -553,10 +553,10 @@ def test_no_route_takes_a_url_or_a_path() -> None:
     names = set(fields(DetectorConfig().to_dict()))
     for kind in (
         request_bodies.NewKey,
-        request_bodies.Retrain,
+        request_bodies.RetrainOptions,
         request_bodies.Promote,
         request_bodies.Decide,
-        request_bodies.Labelled,
+        request_bodies.NewLabel,
         request_bodies.Revoke,
     ):
         names |= {field.name for field in msgspec.structs.fields(kind)}

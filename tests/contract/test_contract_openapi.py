@@ -14,6 +14,8 @@ import pytest
 
 from models import Version
 from service.api.app import create_app
+from service.scoring import vectors
+from service.scoring.request_rows import FIELDS, NORMAL_FIELDS
 from service.settings import Settings
 from service.store.connection import connect
 from tests.contract.running import Running, running
@@ -86,6 +88,28 @@ def test_every_json_answer_has_a_type(name: str):
             for example in examples:
                 errors = [error.message for error in validator(named).iter_errors(example)]
                 assert not errors, (name, status)
+
+
+@pytest.mark.parametrize("name", operations())
+def test_every_json_body_has_a_type(name: str):
+    """A JSON body of a request names a component schema, and its example fits the schema."""
+    body = operations()[name].get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None and name != "patch":  # the changes may be part of a config
+        named = body["schema"]["$ref"].rpartition("/")[2]
+        assert not [error.message for error in validator(named).iter_errors(body["example"])]
+
+
+def test_bodies_with_rows_document_every_field_and_type():
+    """The document has every field and media type of rows, and every parameter of the query."""
+    for name, fields in (("score", FIELDS), ("normal", NORMAL_FIELDS)):
+        operation = operations()[name]
+        content = operation["requestBody"]["content"]
+        assert set(content) == set(vectors.BUILT)
+        body = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert set(DOCUMENT["components"]["schemas"][body]["properties"]) == set(fields)
+        asked = {asked["name"] for asked in operation["parameters"]}
+        assert {"time", "source", "id", "drop", "extra"} <= asked
+    assert "record" in {asked["name"] for asked in operations()["score"]["parameters"]}
 
 
 def test_only_routes_that_store_document_a_full_buffer():
@@ -194,19 +218,31 @@ async def test_a_generated_client_reads_a_status(
     generate(*command, "none", "--output-path", "generated", cwd=tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     from generated import Client  # type: ignore[import-not-found]
-    from generated.api.detectors import get_detector
+    from generated.api.detectors import get_detector, patch
     from generated.api.vectors import score
-    from generated.models import DetectorStatus, ScoreAnswer, ScoreJsonBody
+    from generated.models import (
+        DetectorConfig,
+        DetectorStatus,
+        PatchJsonBody,
+        ScoreAnswer,
+        ScoreBody,
+    )
 
     base = str(detector_with_all_data.http.base_url)
     client = Client(base_url=base, httpx_args={"trust_env": False})
     status = await get_detector.asyncio("pump", client=client)
     assert isinstance(status, DetectorStatus)
     assert (status.champion, status.config.threshold.to_dict()) == (1, {"fpr": 0.01})
-    body = ScoreJsonBody(vectors=X)
-    answer = await score.asyncio("pump", client=client, body=body)
+    body = ScoreBody(vectors=X)
+    answer = await score.asyncio("pump", client=client, body=body, record=False)
     assert isinstance(answer, ScoreAnswer)
     assert answer.is_anomaly == [False, True]
+    body.timestamps, body.sources = [0.0, "1970-01-01T00:00:01Z"], ["press", "press"]
+    assert isinstance(await score.asyncio("pump", client=client, body=body), ScoreAnswer)
+    changes = PatchJsonBody.from_dict({"retrain": {"paused": True}})
+    config = await patch.asyncio("pump", client=client, body=changes)
+    assert isinstance(config, DetectorConfig)
+    assert (config.retrain.paused, config.retrain.min_vectors) == (True, 1000)
     await client.get_async_httpx_client().aclose()
 
 

@@ -26,7 +26,7 @@ _KEY_ENTRY: JsonObject = openapi.EXAMPLES["AuditEntry"] | {
     "why": "",
     "key": "9f86d081884c7d65",
 }
-_AFTER = openapi.query("after", "Return only entries with a greater number.", default=0)
+_AFTER = openapi.query("after", "Return only entries with a greater number.", minimum=0, default=0)
 _LIMIT = openapi.query("limit", "The largest number of entries.", maximum=PAGE, default=PAGE)
 _OF = openapi.query("of", "Whose audit trail.", type="string", enum=list(OF), default="keys")
 

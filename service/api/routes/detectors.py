@@ -48,7 +48,7 @@ _CATCH_UP = 50  # most detectors that a listing refreshes itself; polling refres
     | openapi.answers(201, "Made; its config in full.", DetectorConfig)
     | openapi.problems(409, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
-        {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
+        DetectorConfig, {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}
     )
     | openapi.IF_MATCH_OR_NONE,
 )
@@ -80,7 +80,10 @@ async def put(request: Request, name: Name) -> Response:
     responses=openapi.answers(200, "Its config in full.", DetectorConfig)
     | openapi.problems(404, 409, 412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
-        {"retrain": {"paused": True}}, required=True, kinds=(JSON, MERGE_PATCH)
+        # A typed client would send the defaults of all fields that the caller leaves out.
+        None,
+        {"retrain": {"paused": True}},
+        others={MERGE_PATCH: openapi.ANY_OBJECT},
     )
     | openapi.IF_MATCH,
 )
@@ -210,7 +213,11 @@ async def delete(request: Request, name: Name) -> Response:
         | {"last_retraining": openapi.EXAMPLES["LastRetraining"]},
     )
     | openapi.problems(404, 409, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body({"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30}),
+    openapi_extra=openapi.json_body(
+        request_bodies.RetrainOptions,
+        {"weights": {"w_prev": 0.2, "w_new": 0.8}, "wait": 30},
+        required=False,
+    ),
 )
 async def retrain(request: Request, name: Name) -> Response:
     """Queue a retraining.
@@ -219,7 +226,7 @@ async def retrain(request: Request, name: Name) -> Response:
     time is over first.
     """
     app = parts(request)
-    body = await request_bodies.read(request, request_bodies.Retrain, optional=True)
+    body = await request_bodies.read(request, request_bodies.RetrainOptions, optional=True)
     try:
         if body.weights is not None:
             check_weights(body.weights)

@@ -40,7 +40,7 @@ _RANGE = [
     | openapi.problems(404, 422, 503),
     openapi_extra={
         "parameters": [
-            openapi.query("state", "`open` or `closed`.", type="string"),
+            openapi.query("state", "Only these.", type="string", enum=["open", "closed"]),
             *_RANGE,
             openapi.query("after", "The `next` of the page before.", type="string"),
             openapi.query("limit", "The largest number of incidents.", maximum=1000, default=PAGE),
@@ -98,7 +98,9 @@ async def get(request: Request, name: Name, incident: str) -> Response:
         200, "Decided.", documents.Incident, openapi.EXAMPLES["Incident"] | {"effect": _EFFECT}
     )
     | openapi.problems(404, 409, 413, 415, 422, 429, 503, instead=BufferFull),
-    openapi_extra=openapi.json_body({"decision": "dismiss", "why": "a wash"}, required=True),
+    openapi_extra=openapi.json_body(
+        request_bodies.DecideIncident, {"decision": "dismiss", "why": "a wash"}
+    ),
 )
 async def post(request: Request, name: Name, incident: str) -> Response:
     """Decide the incident. The decision labels its kept rows. `effect` says what follows."""

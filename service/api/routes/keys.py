@@ -42,7 +42,7 @@ async def index(request: Request) -> Response:
         {"key": "anm_...", **openapi.EXAMPLES["ApiKey"]},
     )
     | openapi.problems(409, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body(_ASKED, required=True),
+    openapi_extra=openapi.json_body(request_bodies.NewKey, _ASKED),
 )
 async def post(request: Request) -> Response:
     """Make a key. Without `detectors` it covers all detectors."""

@@ -13,7 +13,7 @@ from service.api import openapi, request_bodies
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.incident_decisions import at_next_retraining
-from service.api.request_bodies import Labelled
+from service.api.request_bodies import NewLabel
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import MOST, PAGE, more, page, whole_number
@@ -37,13 +37,13 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
     responses=openapi.answers(200, "Stored.", documents.FeedbackAnswer)
     | openapi.problems(400, 404, 413, 415, 422, 429, 503, instead=BufferFull),
     openapi_extra=openapi.json_body(
+        request_bodies.Feedback,
         {
             "labels": [
                 {"label": "normal", "event": "1763726400000-0"},
                 {"label": "anomaly", "vector": [0.1, 1.4, 9.9]},
             ]
         },
-        required=True,
     )
     | {"parameters": [openapi.header("Idempotency-Key", "As for `normal`.", "review-17")]},
 )
@@ -79,14 +79,14 @@ async def feedback(request: Request, name: Name) -> Response:
     return answer({"labels": len(labels), **counted, **stored, "effect": effect})
 
 
-def _check_scope(sender: Grant, labelled: list[Labelled]) -> None:
+def _check_scope(sender: Grant, labelled: list[NewLabel]) -> None:
     """Raise Forbidden if a key without the scope `label` labels anomalies."""
     if Scope.LABEL not in sender.scopes and any(label.label == "anomaly" for label in labelled):
         raise Forbidden(Scope.LABEL, "A label `anomaly` needs an API key with the scope label.")
 
 
 async def _labels(
-    app: Parts, detector: Detector, labelled: list[Labelled], sender: str
+    app: Parts, detector: Detector, labelled: list[NewLabel], sender: str
 ) -> tuple[list[Label], list[Event]]:
     """Return the labels with their vectors, and the events that are labelled normal.
 

@@ -22,7 +22,9 @@ router = APIRouter(prefix="/v1/detectors/{name}/mute", tags=["incidents"])
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "The end of the mute.", documents.MuteAnswer)
     | openapi.problems(404, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body({"seconds": 7200, "why": "planned service"}, required=True),
+    openapi_extra=openapi.json_body(
+        request_bodies.Mute, {"seconds": 7200, "why": "planned service"}
+    ),
 )
 async def post(request: Request, name: Name) -> Response:
     """Mute the detector: it pages nobody and learns nothing by itself until the time is over.

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import caller, needs
+from service.api.request_bodies import NormalBody
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import flag
@@ -29,22 +30,20 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
     status_code=202,
     responses=openapi.answers(202, "Stored durably.", documents.NormalAnswer)
     | openapi.problems(400, 404, 409, 413, 415, 422, 429, 503, instead=BufferFull),
-    openapi_extra=openapi.vectors_body()
-    | {
-        "parameters": [
-            openapi.header(
-                "Idempotency-Key",
-                "1 to 255 visible ASCII characters. A retry with the same key within 24 hours "
-                "stores nothing twice.",
-                "2026-11-21T12:00:00Z/pump-7",
-            ),
-            openapi.query(
-                "vouch",
-                "A person vouches for these rows, also for rows that alarm.",
-                type="boolean",
-            ),
-        ]
-    },
+    openapi_extra=openapi.rows_body(
+        NormalBody,
+        openapi.header(
+            "Idempotency-Key",
+            "1 to 255 visible ASCII characters. A retry with the same key within 24 hours "
+            "stores nothing twice.",
+            "2026-11-21T12:00:00Z/pump-7",
+        ),
+        openapi.query(
+            "vouch",
+            "A person vouches for these rows, also for rows that alarm.",
+            type="boolean",
+        ),
+    ),
 )
 async def normal(request: Request, name: Name) -> Response:
     """Store the batch in the buffer. The answer comes once the store has written it durably.

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Path
 
+from service.domain.detector import NAME, PLAIN_NAME
 from service.problems import BadRequest, PreconditionFailed
 
 KEY_MAX = 255
@@ -59,5 +60,18 @@ def check_preconditions(headers: Mapping[str, str], generation: int | None) -> N
         raise PreconditionFailed("The detector exists already.", generation=generation)
 
 
-TemplateName = Annotated[str, Path(description="The template.", examples=["pump"])]
-Name = Annotated[str, Path(description="The detector.", examples=["pump-7"])]
+def _pattern(name: re.Pattern[str]) -> dict[str, str]:
+    """Return a pattern for the OpenAPI document alone: the routes themselves check names."""
+    return {"pattern": f"^{name.pattern}$"}
+
+
+TemplateName = Annotated[
+    str,
+    Path(
+        description="The template.", examples=["pump"], json_schema_extra={**_pattern(PLAIN_NAME)}
+    ),
+]
+Name = Annotated[
+    str,
+    Path(description="The detector.", examples=["pump-7"], json_schema_extra={**_pattern(NAME)}),
+]

@@ -63,7 +63,7 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "Decided.", documents.Decided)
     | openapi.problems(404, 409, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body({"decision": "release"}, required=True),
+    openapi_extra=openapi.json_body(request_bodies.Decide, {"decision": "release"}),
 )
 async def decide(request: Request, name: Name, entry: str) -> Response:
     """Send the entry's vectors to the buffer (release), or delete them (discard)."""

@@ -25,7 +25,8 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
     responses=openapi.answers(200, "What was revoked, or with `dry_run` what would be.", Revoked)
     | openapi.problems(404, 409, 410, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
-        {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True}, required=True
+        request_bodies.Revoke,
+        {"key": "9f86d081884c7d65", "why": "press 7 was broken", "dry_run": True},
     ),
 )
 async def revoke(request: Request, name: Name) -> Response:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from service.api import documents, openapi
 from service.api.context import Parts, parts
 from service.api.guard import needs
+from service.api.request_bodies import ScoreBody
 from service.api.responses import respond
 from service.api.routes.parameters import Name
 from service.domain.champion import Champion
@@ -54,15 +55,16 @@ _SCORED = openapi.answers(
     summary="Score vectors with the champion",
     dependencies=[needs(Scope.SCORE)],
     responses=_SCORED | openapi.problems(404, 409, 410, 413, 415, 422, 503),
-    openapi_extra=openapi.vectors_body()
-    | {
-        "parameters": [
-            openapi.query("version", "The version that scores, instead of the champion."),
-            openapi.query(
-                "explain", "How many largest contributions to add to each row (JSON only)."
-            ),
-        ]
-    },
+    openapi_extra=openapi.rows_body(
+        ScoreBody,
+        openapi.query("version", "The version that scores, instead of the champion."),
+        openapi.query("explain", "How many largest contributions to add to each row (JSON only)."),
+        openapi.query(
+            "record",
+            "With `false` the rows enter no event, no incident, no drift and no history.",
+            type="boolean",
+        ),
+    ),
 )
 async def score(request: Request, name: Name) -> Response:
     """Return score, p-value, severity and verdict of every row."""

@@ -21,7 +21,7 @@ router = APIRouter(prefix="/v1/session", tags=["keys"])
     dependencies=[open_to_all()],
     responses=openapi.answers(201, "Logged in. A cookie is set.", documents.SessionAnswer)
     | openapi.problems(401, 413, 415, 422, 429, 503),
-    openapi_extra=openapi.json_body({"key": "anm_..."}, required=True),
+    openapi_extra=openapi.json_body(request_bodies.Login, {"key": "anm_..."}),
 )
 async def post(request: Request) -> Response:
     """Check an API key and set a cookie that replaces it for eight hours."""

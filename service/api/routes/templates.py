@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/templates", tags=["templates"])
     | openapi.answers(201, "Made; its config in full.", DetectorConfig)
     | openapi.problems(412, 413, 415, 422, 503),
     openapi_extra=openapi.json_body(
-        {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}, required=True
+        DetectorConfig, {"threshold": {"fpr": 0.001}, "retrain": {"min_vectors": 500}}
     )
     | openapi.IF_NONE_MATCH,
 )

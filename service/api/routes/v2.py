@@ -25,7 +25,7 @@ from service.scoring.answers import Reply
 from service.scoring.core import Judged, ScoredTurn, judge
 from service.scoring.cost import fits_inline
 from service.scoring.open_inference import HEADER_LENGTH
-from service.scoring.vectors import JSON, NPY, essence
+from service.scoring.vectors import JSON, NPY, OCTETS, essence
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _INFER = {
@@ -35,10 +35,21 @@ _READY = openapi.answers(200, "It is.", documents.InferenceReady, {"name": "pump
 _DESCRIBED = openapi.answers(200, "Its tensors.", documents.InferenceModel) | openapi.problems(
     404, 409, 410, 503
 )
+_WITH_BYTES = openapi.BINARY | {"description": "The JSON document, and raw tensors after it."}
+_LENGTH = "The length of the JSON document, if raw tensors follow it."
 _SCORED: dict[str, Any] = {
-    "responses": openapi.answers(200, "The outputs.", documents.InferenceAnswer)
+    "responses": openapi.answers(
+        200,
+        "The outputs.",
+        documents.InferenceAnswer,
+        others={OCTETS: {"schema": _WITH_BYTES}},
+        headers={HEADER_LENGTH: {"description": _LENGTH, "schema": {"type": "integer"}}},
+    )
     | openapi.problems(400, 404, 409, 410, 413, 415, 422, 503),
-    "openapi_extra": openapi.json_body(_INFER, required=True),
+    "openapi_extra": openapi.json_body(
+        documents.InferenceRequest, _INFER, others={OCTETS: _WITH_BYTES}
+    )
+    | {"parameters": [openapi.header(HEADER_LENGTH, _LENGTH, "132")]},
 }
 
 _TYPES = ("", "application/json", "application/octet-stream")
@@ -93,7 +104,7 @@ async def ready(request: Request) -> Response:
         [{"name": "pump-7", "version": "3", "state": "READY"}],
     )
     | openapi.problems(413, 422),
-    openapi_extra=openapi.json_body({"ready": True}),
+    openapi_extra=openapi.json_body(documents.IndexRequest, {"ready": True}, required=False),
 )
 async def index(request: Request) -> Response:
     """Return every detector that the API key covers.

@@ -236,7 +236,7 @@ def _context(detector: Detector, version: Version) -> ChosenContext | UnsetType:
     dependencies=[needs(Scope.ADMIN)],
     responses=openapi.answers(200, "It serves.", documents.Promoted, headers=openapi.ETAG)
     | openapi.problems(404, 409, 410, 412, 413, 415, 422, 503),
-    openapi_extra=openapi.json_body({"version": 2}, required=True) | openapi.IF_MATCH,
+    openapi_extra=openapi.json_body(request_bodies.Promote, {"version": 2}) | openapi.IF_MATCH,
 )
 async def champion(request: Request, name: Name) -> Response:
     """Make a version champion by hand: promote or roll back.
