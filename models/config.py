@@ -256,11 +256,14 @@ class Config:
         columns = self.column_names(width)
         if self.derived_by is None:
             return columns
+
+        def name(j: int, how: str) -> str:
+            if how == "value":
+                return columns[j]
+            return how if j < 0 else f"{columns[j]}, {how}"
+
         origins = self.derived_by.origins(self.numbers(len(columns)))
-        return tuple(
-            how if j < 0 else columns[j] if how == "value" else f"{columns[j]}, {how}"
-            for j, how in origins
-        )
+        return tuple(name(*origin) for origin in origins)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the whole configuration as JSON-able values."""
