@@ -16,7 +16,7 @@ import traceback
 from pathlib import Path
 
 from tests.faults import artifacts, crashes, going_back, learning, peers, schema, stores, swaps  # noqa: F401 - each adds its faults to FAULTS
-from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.catalogue import FAULTS, LONG_FORM, Fault
 
 
 def main() -> int:
@@ -35,6 +35,7 @@ def main() -> int:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     continued = asked.output is not None and asked.output.exists()
     results = json.loads(asked.output.read_text()) if continued else {}
+    LONG_FORM.set(True)
     for name in asked.names or FAULTS:
         if name not in results:
             results[name] = _try(FAULTS[name], asked.share)

@@ -9,7 +9,8 @@ I3  the champion's artifact exists, is the one that its record names, and loads;
 I4  every answer names a version that was champion in the generation that it names; generations
     never go back on one connection; every score is the one that the artifact gives;
 I5  the only 5xx is the documented 503 with Retry-After (the clients check each answer);
-I6  the memory and the open files of processes and store are bounded.
+I6  the memory and the open files of the API processes are bounded;
+I7  no process outlives its parent (`staged` checks this at the end of each stage).
 
 The checker reads the store directly, because it checks the adapters too.
 """

@@ -9,7 +9,7 @@ import psutil
 
 from models import Version
 from service.store.erasure import Erasure, mark_erased
-from tests.faults.catalogue import fault
+from tests.faults.catalogue import fault, within
 from tests.faults.stage import DIMENSION, Stage, staged
 from tests.restored import copied, put_back
 from tests.service.stored import GOOD, Stored
@@ -53,7 +53,7 @@ async def _seconds_until_served(stage: Stage, version: Version) -> float:
         )  # fmt: skip
         return answer.status == 200 and np.allclose(answer.json()["scores"], expected, rtol=1e-6)
 
-    return await stage.until(answers_new_scores)
+    return within(5.0, await stage.until(answers_new_scores))
 
 
 @fault(

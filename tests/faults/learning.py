@@ -14,7 +14,7 @@ import numpy as np
 
 from models import ArtifactError, Version
 from service.store.redis_keys import Keys
-from tests.faults.catalogue import fault, intact
+from tests.faults.catalogue import LONG_FORM, fault, intact
 from tests.faults.load import ClientRecords, Load
 from tests.faults.stage import DIMENSION, ROOT, Stage, staged
 from tests.faults.stores import serving, shimmed_store
@@ -261,4 +261,5 @@ async def _race(runs: int, command: tuple[str, ...], clock: Callable[[int], obje
     promoted, refused = (sum(int(words[n]) for words in replies if words) for n in (0, 1))
     # If a racer ends before the answer to its promotion comes, nobody counts that promotion.
     assert 0 <= status["generation"] - promoted <= len(racers), (status["generation"], promoted)
+    assert refused or not LONG_FORM.get(), "no promotion was stale"
     return f"{status['generation']} promotions, {refused} stale ones refused, 0 duplicates"

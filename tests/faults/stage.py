@@ -223,6 +223,26 @@ async def staged(
             store.kill()
             if stage.redis is not None:
                 await stage.redis.aclose()
+        left: list[int] = []
+
+        def no_process_is_left() -> bool:
+            left[:] = _processes_of(folder)
+            return not left
+
+        try:
+            await until(no_process_is_left)
+        except AssertionError:
+            raise AssertionError(f"I7: these processes outlived their parents: {left}") from None
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Return the processes that were started with the stage's settings, or by one of these."""
+    settings, running = f"ANAMNESIS_CACHE_DIR={folder}/".encode(), []
+    for variables in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile, or is another user's
+            if settings in variables.read_bytes():
+                running.append(int(variables.parent.name))
+    return running
 
 
 def resources(pid: int) -> tuple[int, int]:

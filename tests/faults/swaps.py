@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from tests.faults.catalogue import fault, intact
+from tests.faults.catalogue import LONG_FORM, fault, intact, within
 from tests.faults.load import ClientRecords, Load, p99
 from tests.faults.stage import Stage, resources, staged
 from tests.faults.stores import scored_all, serving
@@ -11,7 +11,6 @@ from tests.faults.stores import scored_all, serving
 RATE = 200.0
 QUIET_SECONDS = 5.0
 SWAP_SECONDS = 0.3
-MEASURED = 100  # from this many swaps on it is the long form
 # The p99 beside swaps is at most this many times the quiet one, or this many seconds above it.
 SLOWER, SLOWER_SECONDS = 1.5, 0.3e-3
 
@@ -44,7 +43,7 @@ async def swaps_under_load(runs: int) -> str:
         f"{busy * 1e3:.2f} ms swapping; memory +{grown / 2**20:.1f} MiB"
     )
     # Beside other work the comparison means nothing, so only the long form makes it.
-    if runs >= MEASURED:
+    if LONG_FORM.get():
         assert busy <= max(SLOWER * quiet, quiet + SLOWER_SECONDS), summary
     return summary
 
@@ -73,10 +72,9 @@ async def rollback_under_load(runs: int) -> str:
                 began = time.monotonic()
                 await stage.promote(1)
                 await stage.until(lambda: _all_serve(records, 1))
-                slowest = max(slowest, time.monotonic() - began)
+                slowest = max(slowest, within(2.0, time.monotonic() - began))
         await intact(stage, records)
     scored_all(records)
-    assert slowest < 2.0, slowest
     return f"{runs} rollbacks, back within {slowest:.2f} s; {len(records.scored)} scored, 0 failed"
 
 

@@ -4,6 +4,8 @@ The tests switch rules off in the store's scripts, in their own process, and run
 real store. Then the checker reads that store.
 """
 
+import asyncio
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,10 +16,11 @@ from service.store import buffer, held_rows, registry, revocations
 from service.store.lua import Fenced
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
-from tests.faults import stores
+from tests.faults import checker, stores
 from tests.faults.checker import violations
 from tests.faults.load import Ack, ClientRecords, Scored, batch, probe
 from tests.faults.stage import CONFIG, Stage, staged
+from tests.faults.wire import Answer
 from tests.service.store.test_held_rows import verdict
 from tests.service.stored import GOOD, Stored
 from tests.service.trained import versions
@@ -276,6 +279,36 @@ async def test_the_checker_finds_wrong_answers(stage):
     assert any("generation 1 after 2" in violation for violation in violated)
     assert any("version 7 answered as generation 2" in violation for violation in violated)
     assert sum("scored" in violation for violation in violated) == 1
+
+
+def test_the_clients_find_an_undocumented_5xx():
+    """A 500 is a violation, and so is a 503 that does not say when to try again."""
+    records = ClientRecords()
+    for status, headers in ((503, {"retry-after": "1"}), (503, {}), (500, {"retry-after": "1"})):
+        records.judge(Answer(status, headers, b""), records.score_statuses)
+    assert [violation[:7] for violation in records.violations] == ["I5: 503", "I5: 500"]
+
+
+@pytest.mark.parametrize("bound", ["API_BYTES", "API_FILES"])
+async def test_the_checker_finds_a_bound_that_is_exceeded(stage, monkeypatch, bound):
+    """An API process with more memory or more open files than the bound is a violation."""
+    stage.start_api()
+    await stage.ready()
+    assert await violations(stage, ClientRecords()) == []
+    monkeypatch.setattr(checker, bound, 1)
+    assert ["I6" in violation for violation in await violations(stage, ClientRecords())] == [True]
+
+
+async def test_a_stage_finds_a_process_that_outlives_its_parent(monkeypatch):
+    """A process with the settings of the stage that is not its own is found at the end."""
+    stage_made = staged(apis=0)
+    stage = await stage_made.__aenter__()
+    variables = stage.settings().environment()
+    orphan = await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE, env=variables)
+    monkeypatch.setattr("tests.waiting.PATIENCE", 0.1)
+    with pytest.raises(AssertionError, match=f"I7.*{orphan.pid}"):
+        await stage_made.__aexit__(None, None, None)
+    await orphan.communicate(b"")
 
 
 async def test_losing_power_loses_writes_that_are_not_synced():
