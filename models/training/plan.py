@@ -30,6 +30,12 @@ LONG_RUNS = 2  # the same if rows change slowly
 # Rows change slowly if rows at some lag are closer than this share of the distance at 2.5 times the
 # lag.
 SLOW = 0.7
+# Shorter runs are enough if rows a quarter of them apart are at least this share as far from each
+# other as rows a quarter of the longer runs apart.
+ALIKE = 0.9
+# A jump is a step between the means of STEADY rows of more than JUMP times the median of all steps.
+STEADY, JUMP = 25, 10.0
+SHORTEST = 100  # rows in a shortened run, so that it holds the windows that count false incidents
 HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # fewer steps do not bring a network near its optimum, however few the vectors
@@ -247,15 +253,36 @@ def _runs(x: Array, folds: int) -> int:
     """Return the number of runs of each fold of x (n, d).
 
     A held-out row lies on average a quarter of a run away from the learned rows. If it is still
-    like them there, the runs are too short. Rows that are sorted by regime are no reason for longer
-    runs: a median ignores the few pairs of rows between which the regime changes.
+    like them there, the runs are too short. A run that is longer than needed can hold out a whole
+    regime, and the threshold would be too high for later rows of that regime.
     """
+    regime = _regimes_in_time(x)
 
     def apart(lag: int) -> float:
-        return float(np.median(np.square(x[lag:] - x[:-lag]).sum(axis=1)))
+        """Return the median squared distance of rows at this lag in one regime; NaN if none are."""
+        pairs = np.flatnonzero(regime[lag:] == regime[:-lag])
+        between = np.square(x[pairs + lag] - x[pairs]).sum(axis=1)
+        return float(np.median(between)) if len(pairs) else math.nan
 
-    lag = max(1, len(x) // (4 * RUNS * folds))
-    return LONG_RUNS if apart(lag) < SLOW * apart(5 * lag // 2) else RUNS
+    quarter = max(1, len(x) // (4 * RUNS * folds))
+    if apart(quarter) < SLOW * apart(5 * quarter // 2):
+        return LONG_RUNS
+    runs, alike = RUNS, ALIKE * apart(quarter)
+    while len(x) >= 2 * SHORTEST * runs * folds:
+        # Compared with NaN, because a regime is shorter than a quarter of a run, this is false.
+        if apart(len(x) // (8 * runs * folds)) < alike:
+            break
+        runs *= 2
+    return runs
+
+
+def _regimes_in_time(x: Array) -> Labels:
+    """Return for each row of x (n, d) the number of the stretch between two jumps it lies in."""
+    blocks = np.arange(len(x)) // STEADY
+    means = np.add.reduceat(x, np.arange(0, len(x), STEADY)) / np.bincount(blocks)[:, None]
+    steps = np.square(np.diff(means, axis=0)).sum(axis=1)
+    jumps = steps > JUMP * np.median(steps) if len(steps) else np.zeros(0, bool)
+    return np.r_[0, np.cumsum(jumps)][blocks]
 
 
 def _experiences(previous: Version | None) -> int:

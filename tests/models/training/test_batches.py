@@ -10,7 +10,7 @@ from models import Config, Model, Version
 from models.arrays import Array
 from models.strategies.past import Past, past_of
 from models.training.batches import batches
-from models.training.plan import LONG_RUNS, RUNS, Outputs, Plan, folds_of_runs, plan
+from models.training.plan import LONG_RUNS, RUNS, SHORTEST, Outputs, Plan, folds_of_runs, plan
 
 
 def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
@@ -107,6 +107,17 @@ def test_a_fold_of_rows_that_change_slowly_is_two_long_runs() -> None:
 
     assert runs(slow) <= 4 * LONG_RUNS < runs(noise)
     assert runs(by_regime) == runs(noise)
+
+
+@pytest.mark.parametrize("apart", [1, 3, 10])
+def test_no_fold_holds_out_a_whole_short_regime(apart: int) -> None:
+    """Of forty regimes of 400 rows in order, a run holds out only a part."""
+    rng = np.random.default_rng(0)
+    centres = np.repeat(apart * rng.normal(size=(40, 4)), 400, axis=0)
+    x = (centres + rng.normal(size=(16_000, 4))).astype(np.float32)
+    folds = folds_of_runs(x, 5, np.random.default_rng(1))
+    lengths = np.diff(np.flatnonzero(np.diff(folds)))
+    assert SHORTEST <= lengths.min() < 200
 
 
 def test_equal_rows_share_a_fold() -> None:
