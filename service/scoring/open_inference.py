@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from models.arrays import Array
+from models.config import Config
 from models.version.judgement import Judgement
 from service.domain.champion import Champion
 from service.json_value import JsonObject
@@ -39,6 +40,7 @@ _NUMBERS = {
 _TENSORS = 16  # the most tensors; a million would block the process for too long
 _QUOTES = 4096  # the most quotes: numbers have none, and names and parameters need some dozens
 _ONE = f"Send exactly one input tensor, `{INPUT}`."
+_NOT_JSON = re.compile(rb"[\[,:]\s*-?(?:NaN|Infinity)")
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT_BYTES = 2**22  # decoding holds the interpreter lock for up to 10 ms a MiB
 
@@ -47,21 +49,21 @@ Parameters = dict[str, bool | int | float | str]
 
 class _Input(msgspec.Struct):
     name: str
-    shape: tuple[int, int]
+    shape: list[int]
     datatype: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
     data: msgspec.Raw = msgspec.Raw()
 
 
 class _Output(msgspec.Struct):
     name: str
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
 
 
 class _Request(msgspec.Struct):
     inputs: list[_Input]
     id: str | None = None
-    parameters: Parameters = {}
+    parameters: Parameters | None = None
     outputs: list[_Output] | None = None
 
 
@@ -78,6 +80,15 @@ class Inference(NamedTuple):
     outputs: dict[str, bool]
 
 
+def not_by_tensor(config: Config) -> str | None:
+    """Return why a detector with this config takes no tensors, None if it takes them."""
+    if config.words:
+        return "A detector with a category takes its rows by name, at /v1."
+    if config.derived_by is not None:
+        return "A detector with a context needs earlier rows too: send them to /v1."
+    return None
+
+
 def parse(body: bytes, header_length: str | None, champion: Champion) -> Inference:
     """Return the inference request in the body. Raises Problem if it does not fit `champion`.
 
@@ -91,6 +102,10 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
     try:
         request = _request.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        if _NOT_JSON.search(document):
+            raise BadRequest(
+                "JSON has no NaN and no Infinity: send the tensor in binary."
+            ) from None
         raise BadRequest("The body is not an inference request of the protocol.") from None
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         raise BadRequest(_ONE)
@@ -156,13 +171,13 @@ def _split_binary(body: bytes, header_length: str | None) -> tuple[bytes, bytes 
 
 def _wanted_outputs(request: _Request) -> dict[str, bool]:
     """Return the names of the wanted outputs, each with True if it is wanted in binary."""
-    binary = request.parameters.get("binary_data_output") is True
+    binary = (request.parameters or {}).get("binary_data_output") is True
     if request.outputs is None:
         return dict.fromkeys(OUTPUTS, binary)
     if not request.outputs or not all(output.name in OUTPUTS for output in request.outputs):
         raise BadRequest(f"`outputs` must name one or more of {', '.join(OUTPUTS)}.")
     return {
-        output.name: output.parameters.get("binary_data", binary) is True
+        output.name: (output.parameters or {}).get("binary_data", binary) is True
         for output in request.outputs
     }
 
@@ -172,21 +187,17 @@ def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> A
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:
         raise BadRequest(f"The datatype of `{INPUT}` must be one of {', '.join(_NUMBERS)}.")
-    if not all(0 <= size < 2**31 for size in tensor.shape):
+    if len(tensor.shape) != 2 or not all(0 <= size < 2**31 for size in tensor.shape):
         raise BadRequest(f"The shape of `{INPUT}` must be [rows, features].")
     n, d = tensor.shape
     gaps = champion.version.config.missing == "impute"
-    size = tensor.parameters.get("binary_data_size")
+    size = (tensor.parameters or {}).get("binary_data_size")
     if size is not None:
         X = _from_bytes(size, binary, (n, d), np.dtype(dtype))
     else:
         if binary:
             raise BadRequest(f"Bytes follow the document, but `{INPUT}` has no binary_data_size.")
         X = _from_json(bytes(tensor.data), n, d, gaps)
-    if champion.version.config.words:
-        raise BadRequest("A detector with a category takes its rows by name, at /v1.")
-    if champion.version.config.derived_by is not None:
-        raise BadRequest("A detector with a context needs earlier rows too: send them to /v1.")
     return vectors.check(X, champion.version.dimension, gaps=gaps)
 
 

@@ -78,8 +78,8 @@ def records_with_words(n: int) -> list[dict[str, object]]:
     ]
 
 
-async def test_a_category_works_in_every_content_type(api: Running) -> None:
-    """A category works by name in every content type, and its words return in the answers."""
+async def learn_words(api: Running) -> None:
+    """Make a detector with a category, and serve a version that learned records with words."""
     await api.make(columns=WORDED, kind="mahalanobis", off={"column": "status", "in": ["off"]})
     stored = await api.http.post(
         "/v1/detectors/pump/normal", json={"records": records_with_words(200)}
@@ -94,6 +94,22 @@ async def test_a_category_works_in_every_content_type(api: Running) -> None:
     await api.learn(train(None, experience.vectors, Config.from_dict(config.to_dict())))
     await api.serving(1)
 
+
+async def test_a_detector_with_categories_is_no_ready_model(api: Running) -> None:
+    """A detector that takes rows by name alone is no model of /v2 that is ready, and says why."""
+    await learn_words(api)
+    (listed,) = (await api.http.post("/v2/repository/index")).json()
+    why = "A detector with a category takes its rows by name, at /v1."
+    assert listed == {"name": "pump", "state": "UNAVAILABLE", "reason": why}
+    assert (await api.http.post("/v2/repository/index", json={"ready": True})).json() == []
+    for method, path in (("GET", ""), ("GET", "/ready"), ("POST", "/infer")):
+        answer = await api.http.request(method, f"/v2/models/pump{path}", json={})
+        assert (answer.status_code, answer.json()) == (409, {"error": why})
+
+
+async def test_a_category_works_in_every_content_type(api: Running) -> None:
+    """A category works by name in every content type, and its words return in the answers."""
+    await learn_words(api)
     rows = [
         *records_with_words(4),
         {"speed": 50.0, "status": "jammed"},

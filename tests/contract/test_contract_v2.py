@@ -203,6 +203,8 @@ BAD: dict[str, tuple[int, Any]] = {
     "another name": (400, json_request(name="x")),
     "a type of text": (400, json_request(datatype="BYTES")),
     "one dimension": (400, json_request(shape=[6])),
+    "three dimensions": (400, json_request(shape=[1, 2, 3])),
+    "not a number": (400, b'{"inputs": [{"name": "vectors", "data": [NaN, 1, 2]}]}'),
     "a negative shape": (400, json_request(shape=[-1, 3])),
     "a huge shape": (400, json_request(shape=[2**31 - 1, 2**31 - 1], data=[1])),
     "another shape": (400, json_request(shape=[3, 3])),
@@ -316,6 +318,25 @@ async def test_missing_values_are_accepted_if_the_config_imputes(
     answers: list[httpx.Response] = [in_bytes, nested, flat]
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert in_bytes.json()["outputs"] == nested.json()["outputs"] == flat.json()["outputs"]
+
+
+@pytest.mark.parametrize("shape", [[6], [1, 2, 3]])
+async def test_an_error_names_the_shape(pump: Running, shape: list[int]):
+    """A tensor of one or three dimensions is refused with the shape that the model takes."""
+    answer = await pump.http.post(f"{MODEL}/infer", json=json_request(shape=shape))
+    assert answer.json()["error"] == "The shape of `vectors` must be [rows, features]."
+
+
+async def test_nulls_stand_for_fields_that_are_left_out(pump: Running):
+    """Clients that write every field send null for those without a value."""
+    request = json_request(parameters=None)
+    request["inputs"][0]["parameters"] = None
+    nulls = {"id": None, "parameters": None, "outputs": None}
+    answer = await pump.http.post(f"{MODEL}/infer", json=request | nulls)
+    assert answer.status_code == 200, answer.text
+    wanted = {"outputs": [{"name": "score", "parameters": None}]}
+    answer = await pump.http.post(f"{MODEL}/infer", json=request | nulls | wanted)
+    assert [output["name"] for output in answer.json()["outputs"]] == ["score"]
 
 
 async def test_many_tensors_are_refused_before_they_are_decoded(pump: Running) -> None:

@@ -19,7 +19,7 @@ from service.api.routes.scoring import ensure_known
 from service.api.routes.versions import Number, version_number
 from service.domain.champion import Champion
 from service.domain.scope import Scope
-from service.problems import Unprocessable, Unready, UnsupportedMedia
+from service.problems import Conflict, Unprocessable, Unready, UnsupportedMedia
 from service.scoring import open_inference
 from service.scoring.answers import Reply
 from service.scoring.core import Judged, ScoredTurn, judge
@@ -109,7 +109,7 @@ async def ready(request: Request) -> Response:
 async def index(request: Request) -> Response:
     """Return every detector that the API key covers.
 
-    A detector with a champion is READY. One without is UNAVAILABLE.
+    A detector with a champion is READY. One without is UNAVAILABLE, and one that takes no tensors.
     """
     app, grant = parts(request), caller(request)
     lower_body_bound(request.scope, MOST_WORDS)
@@ -119,11 +119,12 @@ async def index(request: Request) -> Response:
         champion = app.champions.get(detector.name)
         cold = detector.champion if app.champions.on_demand else None
         number = champion.number if champion else cold
-        if not grant.covers(detector.name) or (only_ready and number is None):
+        why = None if number else "There is no version yet."
+        why = why or open_inference.not_by_tensor(detector.row_config)
+        if not grant.covers(detector.name) or (only_ready and why):
             continue
-        ready = {"version": str(number), "state": "READY"} if number else None
-        waiting = {"state": "UNAVAILABLE", "reason": "there is no version yet"}
-        models.append({"name": detector.name, **(ready or waiting)})
+        state = {"reason": why} if why else {"version": str(number)}
+        models.append({"name": detector.name, "state": "UNAVAILABLE" if why else "READY", **state})
     return answer(models)
 
 
@@ -204,10 +205,15 @@ async def infer_version(request: Request, name: Name, number: Number) -> Respons
 
 
 async def _champion_or_version(app: Parts, name: str, number: str | None) -> Champion:
+    """Return the champion or a version. Raises Conflict if the detector takes no tensors."""
     await ensure_known(app, name)
     if number is None:
-        return app.champions.serving(name)
-    return await app.watcher.pinned(name, version_number(number))
+        champion = app.champions.serving(name)
+    else:
+        champion = await app.watcher.pinned(name, version_number(number))
+    if (why := open_inference.not_by_tensor(champion.version.config)) is not None:
+        raise Conflict(why)
+    return champion
 
 
 def _described(champion: Champion) -> Response:
