@@ -228,9 +228,11 @@ class Sheet:
                     "the order of the rows decides; times in UTC or with their offset are exact"
                 )
             if chunk.sums:
+                several = len(chunk.sums) > 1
+                last = f"{len(chunk.sums)} lines, from line" if several else "line,"
                 console.complain(
-                    f"{self.file}: the last {len(chunk.sums)} rows, from line {chunk.sums[0]} on, "
-                    "have a word as their time, like a row of sums: left out"
+                    f"{self.file}: the last {last} {chunk.sums[0]}{' on' * several}, "
+                    f"{'are no rows' if several else 'is no row'}, like sums or a note: left out"
                 )
             X = chunk.values(wanted, gaps=gaps)
             origin = (chunk.file, "line", chunk.lines)

@@ -1,5 +1,6 @@
 """Reads a text table in chunks, by the names of its columns: times, sources and values."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -27,6 +28,7 @@ from service.domain.cells import (
 )
 
 _CHUNK_CELLS = 2**20
+_WORD = re.compile(r"[^\W\d_]{3}")  # no cut-off time and no cut-off number has three letters
 _NEAR = 100  # a table's first row is in one of so many first lines of the file
 CHUNK_ROWS = 5000
 # The first rows decide the types of the columns: they are many, but are held in memory.
@@ -71,8 +73,8 @@ class Chunk:
 
     `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
     local time exists twice, because clocks were set back. It is None if there is no such row.
-    `sums` are the numbers of the last lines of the file that were left out, because they have a
-    word in place of a time. Such a line may hold the mean of all rows.
+    `sums` are the numbers of the last lines of the file that were left out. Such a line has a word
+    in place of a time, and may hold the mean of all rows, or it is a note of one cell.
     `units[name]` is the unit of a column's numbers, "" without one. All chunks of a file share
     `units`.
     """
@@ -282,11 +284,16 @@ class _Reader:
             yield replace(chunk, sums=[line for line, _ in some[end:]])
 
     def _before_sums(self, some: Sequence[tuple[int, list[str]]]) -> int:
-        """Return how many rows come before the last rows that have a word as their time."""
-        end, time = len(some), self.roles.time
-        while time and end > 1 and _is_word(self._time_of(some[end - 1][1])):
+        """Return how many rows come before the last lines that are sums or a note."""
+        end = len(some)
+        while end > 1 and self._is_no_row(some[end - 1][1]):
             end -= 1
         return end
+
+    def _is_no_row(self, cells: list[str]) -> bool:
+        if len(cells) == 1 < len(self.names):  # a note, such as `(17 rows)`
+            return _WORD.search(cells[0]) is not None
+        return bool(self.roles.time) and _is_word(self._time_of(cells))
 
     def _row(self, line: int, cells: list[str]) -> list[str]:
         width = len(self.names)

@@ -137,7 +137,7 @@ REFUSED = {
     "a line of sums between rows": (
         PLAIN + "Total,,4,5,\n" + LINES[0], "line 5, column when: .*delete the line"
     ),
-    "a last line of words": (PLAIN + "3 rows\n", "line 5 has 1 cells, but there are 5 columns"),
+    "a cut-off last line": (PLAIN + "2026\n", "line 5 has 1 cells, but there are 5 columns"),
     "one unit of three": (PLAIN.replace("20.5", "20.5 K"), 'column temp: "20.5 K" is not a num'),
     "a web page": ("<!DOCTYPE html>\n<p>Log in", "a web page, perhaps a login"),
     "JSON": ('[{"speed": 1}]', "is JSON: export the table"),
@@ -580,7 +580,19 @@ def test_what_is_left_out_around_a_table_is_told(tmp_path, capsys):
     content = GERMAN.replace("\n", "\n;;1/min;C;\n", 1) + "Mittel;;1,5;2,5;\n"
     _, sheet = opened(tmp_path, content)
     assert 'the line below the header has units, "1/min", "C": skipped' in sheet.notes
-    assert "the last 1 rows, from line 6 on, have a word as their time" in capsys.readouterr().err
+    assert "the last line, 6, is no row, like sums or a note: left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("note", ["(3 rows)", "3 vehicles exported"])
+def test_a_note_below_a_table_is_left_out(tmp_path, capsys, note):
+    """A note of one cell is no row, whether it has digits or not; a cut-off row is refused."""
+    content = GERMAN + f"{note}\n\n{note}\n"
+    opened(tmp_path, content)
+    lines = len(GERMAN.splitlines())
+    said = f"the last 2 lines, from line {lines + 1} on, are no rows"
+    assert said in capsys.readouterr().err
+    with pytest.raises(BadTable, match=f"line {lines + 1} has 1 cells"):
+        opened(tmp_path, GERMAN + "01.03.2026 1\n")
 
 
 def test_the_columns_of_parquet_may_be_named_by_numbers(tmp_path):

@@ -68,3 +68,27 @@ def test_words_and_numbers_may_be_mixed() -> None:
     X[7, 0] = None
     (note,) = StillCells([("temp", "number"), ("door", "category")]).begun(rows_of(X))
     assert "temp reads 20.5" in note
+
+
+def test_a_machine_that_rests_is_named_once() -> None:
+    """One sentence names the columns of a source that stand still; later ones are not named."""
+    X = np.column_stack([lively(400)[:, :1], lively(400)[:, :1] + 1, lively(400, longest=4)[:, :1]])
+    X[300:360] = 0.0
+    three = [("speed", "number"), ("rpm", "number"), ("riders", "number")]
+    cells = [[""] * 3] * 400
+    rows = Rows(X, None, None, "x.csv", "line", range(2, 402), cells, ["speed", "rpm", "riders"])
+    assert list(StillCells(three).begun(rows)) == [
+        "x.csv, line 302: from here on speed and rpm stand still, 10 times so far; before, a "
+        "reading came at most 3 times in succession: does the machine rest, or does its "
+        "logger hang?"
+    ]
+
+
+def test_sources_that_rest_at_one_reading_are_named_once() -> None:
+    """A column that stands still at one reading in each source is no failed sensor in each."""
+    X = np.repeat(lively(400), 3, axis=0)
+    X[900:1080, 0] = 0.0
+    (note,) = StillCells(COLUMNS).begun(rows_of(X, "abc" * 400))
+    assert "temp of a reads 0" in note
+    X[901:1080:3, 0] = 5.0
+    assert len(list(StillCells(COLUMNS).begun(rows_of(X, "abc" * 400)))) == 2
