@@ -129,6 +129,9 @@ def descriptors(listener: socket.socket, settings: Settings) -> list[socket.sock
     descriptor. With one descriptor, 256 clients that connect at once to a busy process wait for
     seconds. Several API processes have one descriptor each: connections spread over them better.
     """
+    # A copy of a blocking socket makes the listener blocking for every process that shares it. One
+    # that answers clients would then wait for the next one.
+    listener.settimeout(0.0)
     more = _ACCEPTED_AT_ONCE - 1 if settings.workers == 1 else 0
     return [listener, *(listener.dup() for _ in range(more))]
 

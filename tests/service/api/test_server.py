@@ -1,6 +1,7 @@
 """A process accepts many connections in one turn of the event loop."""
 
 import asyncio
+import os
 import socket
 
 import uvloop
@@ -54,3 +55,13 @@ def test_one_process_accepts_many_connections_in_a_turn() -> None:
 def test_several_processes_accept_one_connection_in_a_turn() -> None:
     """An idle process does not take the connections that the others could serve."""
     assert turns_to_accept(Settings(workers=2)) == CLIENTS
+
+
+def test_a_shared_listener_stays_non_blocking() -> None:
+    """A process that starts does not let another one, which serves already, wait for clients."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        os.set_blocking(listener.fileno(), False)
+        inherited = socket.socket(fileno=os.dup(listener.fileno()))
+        for accepting in descriptors(inherited, Settings(workers=1)):
+            assert not os.get_blocking(listener.fileno())
+            accepting.close()
