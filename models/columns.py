@@ -73,16 +73,16 @@ def quoted(names: Iterable[str]) -> str:
 
 
 def _escaped(name: str) -> str:
-    cut = name[:_SHOWN_CHARACTERS]
-    safe = "".join(
-        char
-        if char.isprintable() and char not in '"\\'
-        else char.encode("ascii", "backslashreplace").decode()
-        if ord(char) > 126
-        else f"\\x{ord(char):02x}"
-        for char in cut
-    )
-    return safe + "..." * (len(name) > len(cut))
+    shown = "".join(map(_escaped_character, name[:_SHOWN_CHARACTERS]))
+    return shown if len(name) <= _SHOWN_CHARACTERS else shown + "..."
+
+
+def _escaped_character(char: str) -> str:
+    if char.isprintable() and char not in '"\\':
+        return char
+    if ord(char) > 126:
+        return char.encode("ascii", "backslashreplace").decode()
+    return f"\\x{ord(char):02x}"
 
 
 def order(header: Sequence[str], names: Sequence[str], *, extra: bool = False) -> list[int]:

@@ -126,7 +126,8 @@ class Context:
     def columns_in(self, width: int) -> int:
         """Return how many columns, all of them numbers, give `width` features."""
         times = len({"value", "deviation"} & set(self.derive))
-        columns, left = divmod(width - len(CALENDAR) * ("calendar" in self.derive), times)
+        calendar = len(CALENDAR) if "calendar" in self.derive else 0
+        columns, left = divmod(width - calendar, times)
         if left or columns < 1:
             raise VectorError(f"vectors: {width} features are not derived by this context")
         return columns

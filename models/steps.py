@@ -19,7 +19,9 @@ def auto_epochs(n: int) -> int:
 
 def auto_batch_size(n: int) -> int:
     """Return the default batch size: how many vectors a step learns from."""
-    return 64 if n < 1_000 else 128 if n < 20_000 else 256
+    if n < 1_000:
+        return 64
+    return 128 if n < 20_000 else 256
 
 
 def check_steps(config: Config, rows: int) -> None:

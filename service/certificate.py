@@ -48,7 +48,6 @@ def own(settings: Settings) -> ssl.SSLContext | bool:
             f"ANAMNESIS_TLS_CERT: {settings.tls_cert} is not a certificate (PEM)"
         ) from None
     context.check_hostname = False
-    context.verify_flags |= (
-        ssl.VERIFY_X509_PARTIAL_CHAIN
-    )  # the file may lack the issuer's certificate
+    # The file may lack the issuer's certificate.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context

@@ -61,8 +61,12 @@ class RegimeTest(Windows):
 
 
 def _share(regime: LearnedRegime, live: float | None) -> RegimeShare:
-    state: Presence = "unknown"
-    if live is not None:
-        state = ("present" if regime.recent else "returning") if live >= PRESENT else "absent"
+    state: Presence
+    if live is None:
+        state = "unknown"
+    elif live < PRESENT:
+        state = "absent"
+    else:
+        state = "present" if regime.recent else "returning"
     share = None if live is None else round(float(live), 6)
     return RegimeShare(regime.number, round(float(regime.share), 6), share, state)

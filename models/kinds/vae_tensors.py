@@ -62,9 +62,7 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
     d = shape.dimension
     m, fine = _fine("scoring.views.fine.", d, rows)
     m_normal, fine_normal = _fine("scoring.views.fine_normal.", d, rows)
-    parts = min(max(rows["scoring.auto.tables"], OF_MANY), len(PARTS) if d > WHITENED else OF_MANY)
-    if shape.likelihood == "bernoulli" and rows["scoring.auto.tables"] == len(OF_PICTURES):
-        parts = len(OF_PICTURES)
+    parts = _parts_of_auto(shape, rows["scoring.auto.tables"])
     return {
         **fine,
         **fine_normal,
@@ -76,6 +74,14 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
         **_density("scoring.views.normal.", d + m_normal, rows),
         "scoring.auto.tables": TensorSpec("float64", (parts, -1), -LARGEST, LARGEST),
     }
+
+
+def _parts_of_auto(shape: Shape, stored: int) -> int:
+    """Return how many parts the score `auto` may have, as near to `stored` as possible."""
+    if shape.likelihood == "bernoulli" and stored == len(OF_PICTURES):
+        return stored
+    most = len(PARTS) if shape.dimension > WHITENED else OF_MANY
+    return min(max(stored, OF_MANY), most)
 
 
 def _fine(prefix: str, d: int, rows: Lengths) -> tuple[int, Specs]:

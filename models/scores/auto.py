@@ -148,7 +148,7 @@ def least_deviation(network: Network) -> float:
 
 
 def joined(surprises: Float64) -> Float64:
-    """Return S (n,) from the surprises of each part, (6, n)."""
+    """Return S (n,) from the surprises of the counted parts, (6, n), (7, n) or (2, n)."""
     score: Float64 = _rivals(surprises).max(axis=0)
     beside = list(counted_parts(len(surprises))[:OF_MANY])
     score += BESIDE[beside].dot(surprises[:OF_MANY])

@@ -13,10 +13,10 @@ class Summarised:
     lineage: Lineage
 
     def _summary(self) -> dict[str, str]:
-        columns = self.config.names
-        named = (
-            "" if columns is None else f" ({', '.join(columns[:4])}{', ...' * (len(columns) > 4)})"
-        )
+        columns, named = self.config.names, ""
+        if columns is not None:
+            shown = [*columns[:4], "..."] if len(columns) > 4 else columns
+            named = f" ({', '.join(shown)})"
         return {
             "kind": self.config.kind,
             "columns": f"{self.config.dimension}{named}",

@@ -279,7 +279,9 @@ def operation_id(route: APIRoute) -> str:
     if noun == "v2":
         return f"v2_{route.name}"
     verb = _VERBS.get(route.name)
-    return f"{verb}_{noun if verb == 'list' else noun.removesuffix('s')}" if verb else route.name
+    if verb is None:
+        return route.name
+    return f"{verb}_{noun}" if verb == "list" else f"{verb}_{noun.removesuffix('s')}"
 
 
 _VERBS = {"index": "list", "get": "get", "put": "put", "post": "create", "delete": "delete"}

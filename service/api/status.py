@@ -51,7 +51,11 @@ def _status(
 ) -> DetectorStatus:
     if champion is not None and champion.uid != detector.uid:
         champion = None
-    cold = on_demand and champion is None
+    number, generation = None, 0
+    if champion is not None:
+        number, generation = champion.number, champion.generation
+    elif on_demand:
+        number, generation = detector.champion, detector.generation
     threshold = champion.threshold if champion else None
     lineage = champion.version.lineage if champion else None
     moved = NO_DRIFT
@@ -65,8 +69,8 @@ def _status(
         config=detector.config.to_dict(),
         config_revision=champion.config_revision if champion else detector.config_revision,
         dimension=detector.config.dimension,
-        champion=champion.number if champion else detector.champion if cold else None,
-        generation=champion.generation if champion else detector.generation if cold else 0,
+        champion=number,
+        generation=generation,
         loaded=champion is not None,
         threshold=threshold.value if threshold else None,
         calibration=threshold.calibration if threshold else None,

@@ -117,8 +117,10 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     lines, delimiter = begun.lines, begun.delimiter
     notes += begun.notes
     comma = delimiter != "," and _has_decimal_commas(lines, delimiter)
-    split = any(delimiter in line for line in lines)
-    notes += [DELIMITERS[delimiter]] * (split and delimiter != ",") + ["decimal commas"] * comma
+    if delimiter != "," and any(delimiter in line for line in lines):
+        notes.append(DELIMITERS[delimiter])
+    if comma:
+        notes.append("decimal commas")
     text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
     return TextTable(
         file,

@@ -173,10 +173,12 @@ class ScoreResult:
             typer.echo(f"and {more} milder incidents")
         waiting, count = self.rows - self.judged, len(self.incidents)
         inside = sum(incident.count for incident in worst)
+        unshown = self.anomalies - len(shown)
+        incidents = "1 incident" if count == 1 else f"{count} incidents"
         typer.echo(
             f"{self.anomalies} of {self.judged} vectors are anomalies"
-            + (f" ({self.anomalies - len(shown)} more than shown)" * (self.anomalies > len(shown)))
-            + (f", {inside} of them in {count} incident{'s' * (count > 1)}" if count else "")
+            + (f" ({unshown} more than shown)" if unshown > 0 else "")
+            + (f", {inside} of them in {incidents}" if count else "")
             + (f"; {self.ignored} more are ignored by the config" if self.ignored else "")
             + (f"; {waiting} rows were not judged ({self._states()})" if waiting else "")
         )
@@ -223,7 +225,7 @@ def sentence(incident: Incident, row: ScoredRow, zone: tzinfo) -> str:
         when = f"{row.unit} {incident.start:.0f} to {incident.end:.0f}"
     whose = f" of {incident.source}" if incident.source else ""
     because = f": {why(incident.leading)}" if incident.leading else ""
-    rows = f"{incident.count} row{'s' * (incident.count > 1)}"
+    rows = "1 row" if incident.count == 1 else f"{incident.count} rows"
     settled = "; it went on at that level" if incident.settled else ""
     return f"incident{whose}, {when}: {rows}, severity up to {incident.peak:.3g}{because}{settled}"
 

@@ -267,9 +267,11 @@ def _type_problem(text: str, base: int) -> BadVectors:
 
 def _syntax_problem(text: str, body: bytes, base: int) -> BadVectors:
     """Return the problem for a body that is not valid JSON. `text` is the decoder's message."""
-    opening = _OPENING.match(body)
-    begin = opening.end() if opening else 1 if body.startswith(b"[") else None
-    if begin is None:
+    if opening := _OPENING.match(body):
+        begin = opening.end()
+    elif body.startswith(b"["):
+        begin = 1
+    else:
         return BadVectors('The body is not JSON of the form {"vectors": [[...], ...]}.')
     # Before the first foreign character the text has only brackets, commas and numbers. Counting
     # them gives the row and the column of this character.

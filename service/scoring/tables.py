@@ -143,7 +143,7 @@ def _blocks_of_cells(body: bytes, columns: Columns, roles: ColumnRoles) -> Itera
     reader = csv.reader(lines)
     header: list[str] | None = None
     rows: list[list[str]] = []
-    base = 0
+    yielded = 0
     try:
         for cells in reader:
             lines.cells = 0
@@ -151,13 +151,13 @@ def _blocks_of_cells(body: bytes, columns: Columns, roles: ColumnRoles) -> Itera
                 header = _header(cells, columns, roles)
             elif cells:
                 if len(cells) != len(header):
-                    raise _uneven_line(cells, header, base + len(rows))
+                    raise _uneven_line(cells, header, yielded + len(rows))
                 rows.append(cells)
                 if len(rows) * len(header) >= _BLOCK_CELLS:
                     yield dict(zip(header, zip(*rows, strict=True), strict=True))
-                    base, rows = base + len(rows), []
+                    yielded, rows = yielded + len(rows), []
     except csv.Error:
-        raise BadVectors("The CSV is malformed.", row=base + len(rows)) from None
+        raise BadVectors("The CSV is malformed.", row=yielded + len(rows)) from None
     if header is None:
         header = _header([], columns, roles)
     if rows:

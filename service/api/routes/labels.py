@@ -145,11 +145,12 @@ async def _buffer(
         ]
         if not rows:
             continue
-        own = key and f"{key}\n{'events' if recorded else 'vectors'}"
+        # One request stores two batches, so each needs a key of its own.
+        batch_key = key and f"{key}\n{'events' if recorded else 'vectors'}"
         stored = await app.ingest.store(
             detector.name,
             labelled_rows(np.stack(rows)),
-            own,
+            batch_key,
             sender=sender,
             judged=not recorded,
         )
