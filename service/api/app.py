@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -137,8 +138,11 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
     for _ in guard.guarded_routes(app):
         pass  # this raises if a route declares no scope, and the process does not start
     described = app.openapi
-    # Made once: it takes the event loop 40 ms or more, and anyone may ask for it.
+    # Made once, as a document and as bytes: anyone may ask for it.
     app.openapi = functools.cache(lambda: openapi.completed(guard.document(app, described())))  # type: ignore[method-assign]
+    root = settings.root_path.rstrip("/")
+    servers = {"servers": [{"url": root}]} if root else {}
+    app.state.openapi = functools.cache(lambda: orjson.dumps(app.openapi() | servers))
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(ProtocolErrors)

@@ -14,7 +14,7 @@ from service.api.middleware import lower_body_bound
 from service.domain import session
 from service.domain.api_key import Grant
 from service.domain.scope import Scope
-from service.problems import Forbidden, Unauthenticated
+from service.problems import Forbidden, Unauthenticated, Unprocessable
 
 _READING = {"GET", "HEAD"}  # methods that change nothing
 
@@ -32,7 +32,7 @@ class Guard:
         self.whole = whole
 
     async def __call__(self, request: Request) -> None:
-        """Raise Unauthenticated, TooManyRequests, Forbidden or UnknownDetector."""
+        """Raise Unauthenticated, TooManyRequests, Forbidden, UnknownDetector or Unprocessable."""
         if self.scope is None:
             return
         grant = self._grant_of(request, self.scope)
@@ -40,6 +40,9 @@ class Guard:
         allow(grant, scope, request.path_params.get("name"))
         if self.whole and grant.detectors is not None:
             raise Forbidden(self.scope, "This request needs an API key that covers all detectors.")
+        asked = [parameter for parameter, _ in request.query_params.multi_items()]
+        if len(asked) > len(set(asked)):
+            raise Unprocessable("A parameter of the query is given more than once.")
         if grant.max_body_bytes is not None:
             lower_body_bound(request.scope, grant.max_body_bytes)
         request.state.grant = grant

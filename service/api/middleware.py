@@ -50,6 +50,8 @@ class Headers:
         request_id = _request_id(scope["headers"])
         log.add(request_id=request_id.decode())
 
+        head_only = scope["method"] == "HEAD"
+
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = [*message.get("headers", ()), (b"x-request-id", request_id)]
@@ -57,10 +59,15 @@ class Headers:
                 message["headers"] = [
                     *given, *(pair for pair in (*ADDED, _POLICY) if pair[0] not in own)
                 ]  # fmt: skip
-            await send(message)
+                await send(message)
+                if head_only:
+                    # The end of the answer also ends a stream, which would go on for nobody.
+                    await send({"type": "http.response.body"})
+            elif not head_only:
+                await send(message)
 
-        if scope["method"] == "HEAD":
-            # Every GET route answers HEAD too. The server then sends no body.
+        if head_only:
+            # Every GET route answers HEAD too.
             scope = {**scope, "method": "GET"}
         await self.app(scope, receive, sending)
 

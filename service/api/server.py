@@ -8,6 +8,7 @@ import socket
 import ssl
 from collections.abc import Generator, Iterable
 from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -51,7 +52,22 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start. Objects made so far live as long as the process: garbage collection skips them."""
-        await super().startup(sockets)
+        await super().startup([])
+        # uvicorn would give every peer a minute for its TLS handshake. `connection.sweep` cannot
+        # see a connection before its handshake has ended.
+        config = self.config
+        protocol: Any = config.http_protocol_class
+        make = partial(
+            protocol,
+            config=config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        how: Any = {"backlog": config.backlog, "ssl": config.ssl}
+        if config.ssl is not None:
+            how["ssl_handshake_timeout"] = self._settings.header_seconds
+        loop = asyncio.get_running_loop()
+        self.servers = [await loop.create_server(make, sock=sock, **how) for sock in sockets or ()]
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -110,6 +110,20 @@ async def test_a_field_that_is_given_twice_is_refused(pump: Running) -> None:
         assert "twice" in answer.json()["detail"], (method, path)
 
 
+async def test_a_parameter_that_is_given_twice_is_refused(pump: Running) -> None:
+    """A query with a parameter twice is refused on every route, because one would be lost."""
+    rows = {"vectors": [[1, 2, 3]]}
+    for method, path, body in [
+        ("POST", f"{PUMP}/normal?vouch=false&vouch=true", rows),
+        ("POST", f"{PUMP}/score?version=1&version=2", rows),
+        ("GET", f"{PUMP}/audit?limit=1&limit=2", None),
+        ("GET", "/v1/detectors?after=a&after=b", None),
+    ]:
+        answer = await pump.http.request(method, path, json=body)
+        assert answer.status_code == 422, path
+        assert "more than once" in answer.json()["detail"], path
+
+
 async def test_bodies_without_rows_have_a_smaller_limit(pump: Running) -> None:
     """Bodies that hold no rows have a smaller limit, because the event loop reads them."""
     names = b",".join(b'"f%d"' % i for i in range(65_537))

@@ -1,5 +1,6 @@
 """Health, metrics, documentation, errors, and service without the store."""
 
+import asyncio
 import signal
 import time
 from typing import Any
@@ -35,6 +36,19 @@ async def test_a_process_with_a_store_is_alive_and_ready(api: Running) -> None:
     root = await api.http.get("/")
     assert (root.status_code, root.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert (await api.http.get("/docs")).status_code == 200
+
+
+async def test_head_of_a_stream_ends(api: Running) -> None:
+    """`HEAD` of a stream answers as `GET` does, without a body, and leaves no stream open."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    for path in ("/v1/stream", "/healthz"):
+        writer.write(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    async with asyncio.timeout(60):
+        heads = [await reader.readuntil(b"\r\n\r\n") for _ in range(2)]
+    writer.close()
+    assert all(head.startswith(b"HTTP/1.1 200 ") for head in heads)
+    assert b"text/event-stream" in heads[0]
+    await until(lambda: api.parts.changes.following == 0)
 
 
 async def test_unknown_paths_are_404_and_methods_405(api: Running) -> None:

@@ -138,6 +138,14 @@ async def test_an_unknown_detector_is_404(api: Running) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def test_several_accept_headers_are_one_list(pump: Running) -> None:
+    """The order of several `Accept` headers does not decide, as in one list of the same types."""
+    headers = [("accept", "application/json"), ("accept", "application/octet-stream")]
+    for fields in (headers, headers[::-1]):
+        answer = await pump.http.post(PATH, json={"vectors": X.tolist()}, headers=fields)
+        assert answer.headers["content-type"] == "application/json"
+
+
 @pytest.mark.parametrize("accept", ["application/json", "*/*", "text/html", "application/*;q=0.1"])
 async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
     """The answer is JSON unless the client prefers octet-stream."""

@@ -61,6 +61,7 @@ async def test_https_is_served_to_clients_that_trust_the_certificate(
             with pytest.raises(httpx.TransportError):
                 await http.get(f"http://localhost:{port}/healthz")
         await too_slow(port, cert)
+        await silent(port)
         for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
             context = ssl.create_default_context(cafile=cert)
             context.minimum_version = context.maximum_version = version
@@ -76,6 +77,14 @@ async def too_slow(port: int, cert: Path) -> None:
     async with asyncio.timeout(10):
         reply = await reader.read()
     assert reply.startswith(b"HTTP/1.1 408 ")
+    writer.close()
+
+
+async def silent(port: int) -> None:
+    """Never begin the handshake; expect a close long before a minute is over."""
+    reader, writer = await asyncio.open_connection("localhost", port)
+    async with asyncio.timeout(40):
+        assert await reader.read() == b""
     writer.close()
 
 

@@ -12,7 +12,9 @@ from service.problems import BadRequest, PreconditionFailed
 KEY_MAX = 255
 # A proxy that compresses an answer turns its tag into a weak one, or adds the coding to it (Apache:
 # `"4-gzip"`). Both are accepted, since a generation does not depend on the bytes of the answer.
-_TAG = re.compile(r'"(\d{1,15})(?:[-;:](?:br|deflate|gzip|zstd))?"')
+_CODING = "(?:[-;:](?:br|deflate|gzip|zstd))?"
+_TAG = re.compile(rf'"(\d{{1,15}}){_CODING}"')
+_ANY_TAG = re.compile(rf'"([^"]*?){_CODING}"')
 
 
 def idempotency_key(value: str | None) -> str | None:
@@ -58,6 +60,12 @@ def check_preconditions(headers: Mapping[str, str], generation: int | None) -> N
         )
     if if_none_match.strip() == "*" or str(generation) in _TAG.findall(if_none_match):
         raise PreconditionFailed("The detector exists already.", generation=generation)
+
+
+def is_known(if_none_match: str | None, tag: str) -> bool:
+    """Return whether the client has what `tag` names already, by the header `If-None-Match`."""
+    asked = (if_none_match or "").strip()
+    return bool(tag) and (asked == "*" or tag in _ANY_TAG.findall(asked))
 
 
 def _pattern(name: re.Pattern[str]) -> dict[str, str]:

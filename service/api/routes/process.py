@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
-from service.api.context import parts, root_path
+from service.api.context import parts
 from service.api.guard import needs, open_to_all
 from service.api.responses import answer
 from service.api.worker_presence import no_worker
@@ -18,9 +18,7 @@ _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 @router.get("/openapi.json", include_in_schema=False, dependencies=[open_to_all()])
 async def document(request: Request) -> Response:
     """Return the OpenAPI document."""
-    document = request.app.openapi()
-    root = root_path(request)
-    return answer(document | {"servers": [{"url": root}]} if root else document)
+    return Response(request.app.state.openapi(), media_type="application/json")
 
 
 @router.get(

@@ -79,7 +79,7 @@ async def score(request: Request, name: Name) -> Response:
         name,
         await request.body(),
         request.headers.get("content-type"),
-        request.headers.get("accept"),
+        ", ".join(request.headers.getlist("accept")) or None,
         request.url.query,
         champion,
     )

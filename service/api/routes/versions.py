@@ -13,7 +13,7 @@ from service.api import documents, openapi, request_bodies
 from service.api.context import Parts, parts, root_path
 from service.api.guard import caller, needs
 from service.api.responses import answer, etag
-from service.api.routes.parameters import Name, expected_generation
+from service.api.routes.parameters import Name, expected_generation, is_known
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import existing, show_own_change
 from service.domain.chosen_context import ChosenContext
@@ -43,7 +43,8 @@ Number = Annotated[str, Path(description="The version's number.", examples=["3"]
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _ARTIFACT: openapi.Responses = {
-    200: {"description": "safetensors with metadata.", "content": {SAFETENSORS: _BINARY}}
+    200: {"description": "safetensors with metadata.", "content": {SAFETENSORS: _BINARY}},
+    304: {"description": "The client has it already."},
 }
 
 
@@ -112,7 +113,7 @@ async def _record(app: Parts, name: str, number: str) -> StoredVersion:
     responses=_ARTIFACT | openapi.problems(404, 410, 503),
 )
 async def artifact(request: Request, name: Name, number: Number) -> Response:
-    """Return the artifact. The ETag is its sha256."""
+    """Return the artifact. The ETag is its sha256; with it in `If-None-Match` the answer is 304."""
     app = parts(request)
     record = (await _record(app, name, number)).record
     data = await app.stores.registry.artifact(name, version_number(number))
@@ -123,6 +124,8 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
         "ETag": etag(record.sha256 or ""),
         "Content-Disposition": f'attachment; filename="{file}"',
     }
+    if is_known(request.headers.get("if-none-match"), record.sha256 or ""):
+        return Response(status_code=304, headers=headers)
     return Response(data, 200, headers, SAFETENSORS)
 
 
