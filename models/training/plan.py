@@ -33,8 +33,10 @@ SLOW = 0.7
 # Shorter runs are enough if rows a quarter of them apart are at least this share as far from each
 # other as rows a quarter of the longer runs apart.
 ALIKE = 0.9
-# A jump is a step between the means of STEADY rows of more than JUMP times the median of all steps.
-STEADY, JUMP = 25, 10.0
+# A jump is a step between the means of STEADY rows: it is more than JUMP times the median of all
+# steps, and more than the share APART of the mean distance between rows.
+STEADY, JUMP, APART = 25, 10.0, 0.1
+SEEN = 0.1  # rows at a lag are compared if at least this share has such a row in its regime
 SHORTEST = 100  # rows in a shortened run, so that it holds the windows that count false incidents
 HELD_OUT = 0.2  # the share of new vectors held out from training if folds would cost too much
 MOST_HELD_OUT = 4_000
@@ -259,18 +261,18 @@ def _runs(x: Array, folds: int) -> int:
     regime = _regimes_in_time(x)
 
     def apart(lag: int) -> float:
-        """Return the median squared distance of rows at this lag in one regime; NaN if none are."""
+        """Return the median squared distance of rows at this lag in one regime; NaN if few are."""
         pairs = np.flatnonzero(regime[lag:] == regime[:-lag])
         between = np.square(x[pairs + lag] - x[pairs]).sum(axis=1)
-        return float(np.median(between)) if len(pairs) else math.nan
+        return float(np.median(between)) if len(pairs) >= SEEN * len(x) else math.nan
 
     quarter = max(1, len(x) // (4 * RUNS * folds))
     if apart(quarter) < SLOW * apart(5 * quarter // 2):
         return LONG_RUNS
     runs, alike = RUNS, ALIKE * apart(quarter)
     while len(x) >= 2 * SHORTEST * runs * folds:
-        # Compared with NaN, because a regime is shorter than a quarter of a run, this is false.
-        if apart(len(x) // (8 * runs * folds)) < alike:
+        # Compared with NaN, because few regimes are longer than that, this is false.
+        if apart(len(x) // (8 * runs * folds)) <= alike:
             break
         runs *= 2
     return runs
@@ -281,7 +283,8 @@ def _regimes_in_time(x: Array) -> Labels:
     blocks = np.arange(len(x)) // STEADY
     means = np.add.reduceat(x, np.arange(0, len(x), STEADY)) / np.bincount(blocks)[:, None]
     steps = np.square(np.diff(means, axis=0)).sum(axis=1)
-    jumps = steps > JUMP * np.median(steps) if len(steps) else np.zeros(0, bool)
+    least = APART * 2.0 * x.var(axis=0).sum()
+    jumps = steps > max(least, JUMP * np.median(steps)) if len(steps) else np.zeros(0, bool)
     return np.r_[0, np.cumsum(jumps)][blocks]
 
 

@@ -106,6 +106,8 @@ def test_a_fold_of_rows_that_change_slowly_is_two_long_runs() -> None:
         return int((np.diff(folds_of_runs(x, 4, np.random.default_rng(1))) != 0).sum()) + 1
 
     assert runs(slow) <= 4 * LONG_RUNS < runs(noise)
+    day = 4.0 * np.sin(np.linspace(0.0, 24.0, 6_000))
+    assert runs(np.round(day)[:, None].astype(np.float32)) <= 4 * LONG_RUNS
     assert runs(by_regime) == runs(noise)
 
 
