@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from service.client.answers import ApiKey, AuditPage, Health, ServiceAnswer, Work
 from service.client.connection import sends
-from service.client.encoding import path, present
+from service.client.encoding import page, path, present
 from service.client.transport import Call, as_json, listed, nothing
 
 
@@ -39,9 +39,12 @@ class Administration:
         return Call("GET", "/metrics", lambda answer: answer.text)
 
     @sends
-    def keys(self) -> Call[list[ApiKey]]:
-        """Return every stored API key with what it allows."""
-        return Call("GET", "/v1/keys", listed("keys", ApiKey))
+    def keys(self, *, limit: int | None = None, after: str | None = None) -> Call[list[ApiKey]]:
+        """Return every stored API key with what it allows; with `limit`, a page, newest first.
+
+        `after` is the id of the last key of the page before.
+        """
+        return Call("GET", "/v1/keys", listed("keys", ApiKey), page(limit, after))
 
     @sends
     def create_key(

@@ -9,7 +9,7 @@ import httpx
 import stamina
 
 from service.client.address import address_of, without_secret
-from service.client.transport import Call, checked, options, pause, unreachable
+from service.client.transport import Call, options, pause, unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Connection:
             for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
                 with attempt:
                     answer = self.http.request(call.method, call.path, **call.sent)
-                    return call.read(checked(answer))
+                    return call.read_answer(answer, attempt.num)
         except httpx.RequestError as error:
             raise unreachable(self.url, error) from None
         raise AssertionError("every try returns or raises")
@@ -82,7 +82,7 @@ class AsyncConnection:
             async for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
                 with attempt:
                     answer = await self.http.request(call.method, call.path, **call.sent)
-                    return call.read(checked(answer))
+                    return call.read_answer(answer, attempt.num)
         except httpx.RequestError as error:
             raise unreachable(self.url, error) from None
         raise AssertionError("every try returns or raises")

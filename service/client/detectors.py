@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from service.client.answers import DetectorStatus, Drift
 from service.client.configs import DetectorConfig
 from service.client.connection import sends
-from service.client.encoding import path, present, template_path
+from service.client.encoding import only_if, page, path, template_path
 from service.client.transport import Call, as_json, listed, nothing
 
 
@@ -17,8 +17,8 @@ class Detectors:
         self, limit: int | None = None, after: str | None = None
     ) -> Call[list[DetectorStatus]]:
         """Return statuses in the order of names, at most `limit`, from the name after `after`."""
-        sent = {"params": present(limit=limit, after=after)}
-        return Call("GET", "/v1/detectors", listed("detectors", DetectorStatus), sent)
+        read = listed("detectors", DetectorStatus)
+        return Call("GET", "/v1/detectors", read, page(limit, after))
 
     @sends
     def detector(self, name: str) -> Call[DetectorStatus]:
@@ -26,19 +26,33 @@ class Detectors:
         return Call("GET", path(name), as_json(DetectorStatus))
 
     @sends
-    def create(self, name: str, config: Mapping[str, object]) -> Call[DetectorConfig]:
-        """Create a detector, or set its config; return the config in full."""
-        return Call("PUT", path(name), as_json(DetectorConfig), {"json": config})
+    def create(
+        self,
+        name: str,
+        config: Mapping[str, object],
+        *,
+        new: bool = False,
+        generation: int | None = None,
+    ) -> Call[DetectorConfig]:
+        """Create a detector, or set its config; return the config in full.
+
+        With `new` the call changes no existing detector, with `generation` no other generation.
+        """
+        sent = {"json": config, "headers": only_if(generation, new=new)}
+        return Call("PUT", path(name), as_json(DetectorConfig), sent, repeatable=not new)
 
     @sends
-    def change(self, name: str, changes: Mapping[str, object]) -> Call[DetectorConfig]:
+    def change(
+        self, name: str, changes: Mapping[str, object], *, generation: int | None = None
+    ) -> Call[DetectorConfig]:
         """Change some fields of a detector's config; return the config in full."""
-        return Call("PATCH", path(name), as_json(DetectorConfig), {"json": changes})
+        sent = {"json": changes, "headers": only_if(generation)}
+        return Call("PATCH", path(name), as_json(DetectorConfig), sent)
 
     @sends
-    def delete(self, name: str) -> Call[None]:
+    def delete(self, name: str, *, generation: int | None = None) -> Call[None]:
         """Delete a detector with all its data."""
-        return Call("DELETE", path(name), nothing)
+        return Call("DELETE", path(name), nothing, {"headers": only_if(generation)})
 
     @sends
     def drift(self, name: str) -> Call[Drift]:
@@ -51,9 +65,13 @@ class Detectors:
         return Call("GET", template_path(name), as_json(DetectorConfig))
 
     @sends
-    def create_template(self, name: str, config: Mapping[str, object]) -> Call[DetectorConfig]:
+    def create_template(
+        self, name: str, config: Mapping[str, object], *, new: bool = False
+    ) -> Call[DetectorConfig]:
         """Create a template, or set its config; return the config in full."""
-        return Call("PUT", template_path(name), as_json(DetectorConfig), {"json": config})
+        sent = {"json": config, "headers": only_if(new=new)}
+        where = template_path(name)
+        return Call("PUT", where, as_json(DetectorConfig), sent, repeatable=not new)
 
     @sends
     def delete_template(self, name: str) -> Call[None]:

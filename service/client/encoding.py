@@ -27,6 +27,20 @@ def present(**values: Any) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def page(limit: int | None, after: str | int | None) -> dict[str, Any]:
+    """Return the query of a request for a page of a list."""
+    return {"params": present(limit=limit, after=after)}
+
+
+def only_if(generation: int | None = None, *, new: bool = False) -> dict[str, str]:
+    """Return the headers of a change that is refused (412) if its condition does not hold.
+
+    With `generation` this generation must be the current one, with `new` the name must be free.
+    """
+    tag = None if generation is None else f'"{generation}"'
+    return present(**{"if-match": tag, "if-none-match": "*" if new else None})
+
+
 def npy(vectors: np.ndarray) -> dict[str, Any]:
     """Return the body and the headers of a request that sends a matrix as float32 npy."""
     body = io.BytesIO()

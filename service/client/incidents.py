@@ -10,7 +10,7 @@ from service.client.answers import (
     MuteAnswer,
 )
 from service.client.connection import sends
-from service.client.encoding import path, present
+from service.client.encoding import page, path, present
 from service.client.transport import Call, as_json, listed, nothing
 
 
@@ -24,10 +24,20 @@ class Incidents:
 
     @sends
     def incidents(
-        self, name: str, *, state: str | None = None, limit: int = 100
+        self,
+        /,
+        name: str,
+        *,
+        state: str | None = None,
+        limit: int = 100,
+        after: str | None = None,
+        **times: str | float,
     ) -> Call[list[Incident]]:
-        """Return the latest incidents, newest first; with `state`, only the open or closed ones."""
-        sent = {"params": present(limit=limit, state=state)}
+        """Return the latest incidents, newest first; with `state`, only the open or closed ones.
+
+        `after` is the id of the last one of the page before. `times` may hold `from` and `to`.
+        """
+        sent = {"params": present(limit=limit, state=state, after=after, **times)}
         read = listed("incidents", Incident)
         return Call("GET", path(name, "incidents"), read, sent)
 
@@ -69,9 +79,13 @@ class Incidents:
         return Call("GET", path(name, "events", event), as_json(Event))
 
     @sends
-    def labels(self, name: str) -> Call[list[Label]]:
-        """Return the labels that people gave, with the person and the time of each."""
-        return Call("GET", path(name, "labels"), listed("labels", Label))
+    def labels(self, name: str, *, limit: int = 100, after: str | None = None) -> Call[list[Label]]:
+        """Return the latest labels that people gave, with the person and the time of each.
+
+        `after` is the id of the last one of the page before.
+        """
+        where = path(name, "labels")
+        return Call("GET", where, listed("labels", Label), page(limit, after))
 
     @sends
     def delete_label(self, name: str, label_id: str) -> Call[None]:

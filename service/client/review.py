@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from service.client.answers import Decided, Event, QuarantinedRows, QuarantineEntry, Revoked
 from service.client.connection import sends
-from service.client.encoding import path, present
+from service.client.encoding import page, path, present
 from service.client.transport import Call, as_json, listed
 
 _REVOKE_SECONDS = 120  # the service reads a full buffer twice, 4 MiB at a time
@@ -15,16 +15,32 @@ class Review:
 
     @sends
     def events(
-        self, name: str, limit: int | None = None, *, incident: str | None = None
+        self,
+        /,
+        name: str,
+        limit: int | None = None,
+        *,
+        incident: str | None = None,
+        after: str | None = None,
+        **times: str | float,
     ) -> Call[list[Event]]:
-        """Return the latest events, newest first; with `incident`, only those of this incident."""
-        sent = {"params": present(limit=limit, incident=incident)}
+        """Return the latest events, newest first; with `incident`, only those of this incident.
+
+        `after` is the id of the last one of the page before. `times` may hold `from` and `to`.
+        """
+        sent = {"params": present(limit=limit, incident=incident, after=after, **times)}
         return Call("GET", path(name, "events"), listed("events", Event), sent)
 
     @sends
-    def quarantine(self, name: str) -> Call[list[QuarantineEntry]]:
-        """Return the entries of the quarantine, oldest first."""
-        return Call("GET", path(name, "quarantine"), listed("quarantine", QuarantineEntry))
+    def quarantine(
+        self, name: str, *, limit: int | None = None, after: str | None = None
+    ) -> Call[list[QuarantineEntry]]:
+        """Return the entries of the quarantine, oldest first; with `limit`, a page, newest first.
+
+        `after` is the id of the last one of the page before.
+        """
+        read = listed("quarantine", QuarantineEntry)
+        return Call("GET", path(name, "quarantine"), read, page(limit, after))
 
     @sends
     def quarantined(self, name: str, entry: str) -> Call[QuarantinedRows]:

@@ -33,6 +33,15 @@ class Call(Generic[T]):
         """The most times that the request is sent."""
         return TRIES if self.repeatable else 1
 
+    def read_answer(self, answer: httpx.Response, attempt: int) -> T:
+        """Return what the answer to the given attempt (from 1) holds. Raises Refused.
+
+        If a repeated DELETE finds nothing, an earlier attempt has deleted it.
+        """
+        if attempt > 1 and self.method == "DELETE" and answer.status_code == httpx.codes.NOT_FOUND:
+            return self.read(answer)
+        return self.read(checked(answer))
+
 
 def options(
     url: str, timeout: float, key: str | None, ca_file: Path | None, transport: Any

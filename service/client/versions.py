@@ -2,7 +2,7 @@
 
 from service.client.answers import Generation, Promoted, Sample, VersionRecord
 from service.client.connection import sends
-from service.client.encoding import path, present
+from service.client.encoding import only_if, page, path
 from service.client.transport import Call, as_bytes, as_json, listed
 
 _SAFETENSORS = "application/vnd.safetensors"
@@ -12,9 +12,15 @@ class Versions:
     """Shows versions, exports and imports them, and chooses the champion."""
 
     @sends
-    def versions(self, name: str) -> Call[list[VersionRecord]]:
-        """Return every version's record."""
-        return Call("GET", path(name, "versions"), listed("versions", VersionRecord))
+    def versions(
+        self, name: str, *, limit: int | None = None, after: int | None = None
+    ) -> Call[list[VersionRecord]]:
+        """Return every version's record; with `limit`, those of a page, newest first.
+
+        `after` is the number of the last one of the page before.
+        """
+        read = listed("versions", VersionRecord)
+        return Call("GET", path(name, "versions"), read, page(limit, after))
 
     @sends
     def version(self, name: str, number: int) -> Call[VersionRecord]:
@@ -39,14 +45,20 @@ class Versions:
         return Call("POST", path(name, "versions"), as_json(VersionRecord), sent, repeatable=False)
 
     @sends
-    def promote(self, name: str, number: int, generation: int | None = None) -> Call[Promoted]:
+    def promote(
+        self, name: str, number: int, generation: int | None = None, *, why: str = ""
+    ) -> Call[Promoted]:
         """Make a version the champion; with `generation`, only if this generation is current."""
-        tag = None if generation is None else f'"{generation}"'
-        sent = {"json": {"version": number}, "headers": present(**{"if-match": tag})}
+        sent = {"json": {"version": number, "why": why}, "headers": only_if(generation)}
         return Call("PUT", path(name, "champion"), as_json(Promoted), sent, repeatable=False)
 
     @sends
-    def generations(self, name: str) -> Call[list[Generation]]:
-        """Return every change of the champion, with its time, person and reason."""
+    def generations(
+        self, name: str, *, limit: int = 100, after: int | None = None
+    ) -> Call[list[Generation]]:
+        """Return the latest changes of the champion, each with its time, person and reason.
+
+        `after` is the generation of the last one of the page before.
+        """
         read = listed("generations", Generation)
-        return Call("GET", path(name, "generations"), read)
+        return Call("GET", path(name, "generations"), read, page(limit, after))
