@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
 from service.client.answers import ApiKey, AuditPage, Health, ServiceAnswer, Work
 from service.client.connection import sends
-from service.client.encoding import page, path, present
+from service.client.encoding import page, path, present, segment
 from service.client.transport import Call, as_json, listed, nothing
 
 
@@ -66,7 +65,7 @@ class Administration:
     @sends
     def revoke_key(self, key_id: str) -> Call[None]:
         """Revoke an API key: the service accepts it no longer."""
-        return Call("DELETE", f"/v1/keys/{quote(key_id, safe='')}", nothing)
+        return Call("DELETE", f"/v1/keys/{segment(key_id)}", nothing)
 
     @sends
     def audit_page(

@@ -1,6 +1,7 @@
 """Connections to one service: one for callers that wait, one for callers that await."""
 
 import functools
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
@@ -37,10 +38,17 @@ class Connection:
         ca_file: Path | None = None,
     ) -> None:
         self.url = without_secret(address_of(url))
-        self.http = httpx.Client(**options(url, timeout, key, ca_file, transport))
+        self._options = options(url, timeout, key, ca_file, transport)
+        self._connect()
+
+    def _connect(self) -> None:
+        self.http, self._process = httpx.Client(**self._options), os.getpid()
 
     def send(self, call: Call[T]) -> T:
         """Send a call and return its answer; a failed call is repeated if that is safe."""
+        if self._process != os.getpid():
+            # After a fork both processes have the sockets: each would read answers of the other.
+            self._connect()
         try:
             for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
                 with attempt:

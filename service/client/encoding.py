@@ -8,18 +8,32 @@ from urllib.parse import quote
 import numpy as np
 import orjson
 
-SentRows = np.ndarray | Sequence[Mapping[str, object]]
+from service.client.errors import Unusable
+
+SentRows = np.ndarray | Sequence[Sequence[float]] | Sequence[Mapping[str, object]]
 """Rows as a matrix (n, d), or as records: by the names of the detector's columns."""
 
 
 def path(name: str, *rest: object) -> str:
     """Return the path of a detector, or of the resource `rest` of the detector."""
-    return "/".join(("/v1/detectors", *(quote(str(part), safe="") for part in (name, *rest))))
+    return "/".join(("/v1/detectors", *map(segment, (name, *rest))))
 
 
 def template_path(name: str) -> str:
     """Return the path of a template."""
-    return f"/v1/templates/{quote(name, safe='')}"
+    return f"/v1/templates/{segment(name)}"
+
+
+def segment(part: object) -> str:
+    """Return a name, an id or a number as a segment of a path. Raises Unusable.
+
+    A path without the segment, or with `..`, would name another resource: that of the label `..` is
+    the detector.
+    """
+    text = str(part)
+    if text in ("", ".", ".."):
+        raise Unusable(f"{text!r} is no name and no id")
+    return quote(text, safe="")
 
 
 def present(**values: Any) -> dict[str, Any]:
@@ -41,10 +55,10 @@ def only_if(generation: int | None = None, *, new: bool = False) -> dict[str, st
     return present(**{"if-match": tag, "if-none-match": "*" if new else None})
 
 
-def npy(vectors: np.ndarray) -> dict[str, Any]:
+def npy(vectors: Any) -> dict[str, Any]:
     """Return the body and the headers of a request that sends a matrix as float32 npy."""
     body = io.BytesIO()
-    np.save(body, np.ascontiguousarray(vectors, dtype="<f4"), allow_pickle=False)
+    np.save(body, _float32(vectors), allow_pickle=False)
     return {"content": body.getvalue(), "headers": {"content-type": "application/x-npy"}}
 
 
@@ -53,11 +67,21 @@ def body_of(vectors: SentRows, fields: Mapping[str, object]) -> dict[str, Any]:
 
     A matrix without such fields is sent as npy, everything else as JSON.
     """
-    if isinstance(vectors, np.ndarray):
-        if not fields:
-            return npy(vectors)
-        document = {"vectors": np.ascontiguousarray(vectors, dtype=np.float32), **fields}
+    rows = vectors if hasattr(vectors, "__array__") else list(vectors)
+    if isinstance(rows, list) and rows and isinstance(rows[0], Mapping):
+        document = {"records": rows, **fields}
+    elif not fields:
+        return npy(rows)
     else:
-        document = {"records": list(vectors), **fields}
+        X = _float32(rows)
+        if np.isinf(X).any():
+            raise Unusable("a number is infinite, or beyond float32; JSON cannot carry it")
+        document = {"vectors": X, **fields}
     body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)  # NaN becomes null
     return {"content": body, "headers": {"content-type": "application/json"}}
+
+
+def _float32(rows: Any) -> np.ndarray:
+    """Return rows as float32. A number beyond float32 becomes infinite: the service refuses it."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, dtype="<f4")

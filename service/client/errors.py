@@ -12,7 +12,7 @@ class Unreachable(ServiceError):  # noqa: N818 - it states what happened
 
 
 class Unusable(ServiceError):  # noqa: N818 - it states what is wrong
-    """The address, the API key or the file of certificate authorities is not valid."""
+    """The address, the API key, the file of authorities or an argument of a call is not valid."""
 
 
 class Refused(ServiceError):  # noqa: N818 - it states what happened

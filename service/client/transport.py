@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar, cast
 import httpx
 
 from service.client.address import address_of, secret, trust
-from service.client.errors import Refused, Unreachable
+from service.client.errors import Refused, Unreachable, Unusable
 
 T = TypeVar("T")
 
@@ -83,11 +83,14 @@ def pause(error: Exception) -> float | bool:
     """
     if isinstance(error, Refused):
         return False if error.pause is None else error.pause
-    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.ConnectError)
+    never = (httpx.ConnectError, httpx.LocalProtocolError)
+    return isinstance(error, httpx.TransportError) and not isinstance(error, never)
 
 
-def unreachable(url: str, error: httpx.RequestError) -> Unreachable:
-    """Return the error for a connection that failed in every try."""
+def unreachable(url: str, error: httpx.RequestError) -> Unreachable | Unusable:
+    """Return the error for a request that could not be sent, or that failed in every try."""
+    if isinstance(error, httpx.LocalProtocolError):
+        return Unusable(f"the request cannot be sent: {error}")
     if not isinstance(error, httpx.TransportError):
         return Unreachable(f"the server at {url} is not this service: {error}")
     if isinstance(error, httpx.ConnectError):

@@ -32,6 +32,10 @@ from tests.waiting import wait_for
 HERE = Path(__file__).parents[2]
 WRITTEN = "9d5a4cf"  # tests/fixtures/released_9d5a4cf.json.gz
 RUN = """
+import os, service
+from pathlib import Path
+# A path file in the environment may come before PYTHONPATH: then this would not be that release.
+assert Path(service.__path__[0]).parent == Path(os.environ["PYTHONPATH"]), service.__path__
 try:
     from service.cli.__main__ import main
 except ModuleNotFoundError:  # the command line was one module

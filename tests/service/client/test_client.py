@@ -2,12 +2,14 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy as np
+import orjson
 import pytest
 
-from service.client import Client, Refused, Unreachable
+from service.client import Client, Refused, Unreachable, Unusable
 from service.client.address import address_of
 
 X = np.array([[1.0, 2.0]])
@@ -110,3 +112,66 @@ def test_promote_sends_if_match():
         return httpx.Response(200, json={"champion": 2, "generation": 5})
 
     assert _client(handler).promote("a/b", 2, generation=4)["generation"] == 5
+
+
+@pytest.mark.parametrize("id_", ["", ".", ".."])
+def test_an_id_never_names_another_resource(id_: str):
+    """A name or an id that a path would drop is refused: the label `..` would be the detector."""
+    asked: list[httpx.Request] = []
+    client = _client(lambda request: asked.append(request) or httpx.Response(204))
+    for call in (
+        lambda: client.delete_label("pump", id_),
+        lambda: client.delete_template(id_),
+        lambda: client.revoke_key(id_),
+        lambda: client.delete(id_),
+    ):
+        with pytest.raises(Unusable):
+            call()
+    assert not asked
+
+
+@pytest.mark.parametrize("fields", [{}, {"sources": ["press"]}])
+@pytest.mark.parametrize("rows", [[[1.0, 2.0]], [(1, 2)], [np.array([1.0, 2.0])]])
+def test_rows_as_lists_are_a_matrix(rows: Any, fields: dict[str, Any]):
+    """Lists of numbers are sent as a matrix, mappings as records."""
+
+    def handler(request):
+        if fields:
+            assert orjson.loads(request.content) == {"vectors": [[1.0, 2.0]], **fields}
+        else:
+            assert np.load(io.BytesIO(request.content)).tolist() == [[1.0, 2.0]]
+        return httpx.Response(200, json={"scores": [1.0]})
+
+    assert _client(handler).score("a", rows, **fields) == {"scores": [1.0]}
+
+
+def test_an_infinite_number_is_not_sent_as_a_missing_one():
+    """JSON has no infinite number; null would mean a missing value."""
+    client = _client(lambda _: httpx.Response(500))
+    for value in (np.inf, 1e300):
+        with pytest.raises(Unusable, match="infinite"):
+            client.score("a", np.array([[value, 1.0]]), sources=["press"])
+
+
+def test_a_key_that_no_header_can_carry_is_refused_at_once():
+    """A request that HTTP cannot carry is not repeated, and the error says so."""
+
+    def handler(request):
+        raise httpx.LocalProtocolError("Illegal header value b'a\\n'", request=request)
+
+    with pytest.raises(Unusable, match="cannot be sent: Illegal header"):
+        _client(handler).learn("a", X, key="a\n")
+
+
+def test_a_forked_process_connects_anew(monkeypatch: pytest.MonkeyPatch):
+    """After a fork a client has connections of its own: answers of the parent are not its own."""
+    client = _client(lambda _: httpx.Response(200, json={}))
+    parent = client.http
+    client.health()
+    assert client.http is parent
+    monkeypatch.setattr("service.client.connection.os.getpid", lambda: -1)
+    client.health()
+    child = client.http
+    client.health()
+    assert child is not parent
+    assert client.http is child
