@@ -39,8 +39,7 @@ def main() -> int:
         return 2
     try:
         asyncio.run(work(settings, url))
-    except WeakStore as error:
-        _log.error("store refused", why=str(error))
+    except WeakStore:  # it was logged
         return 1
     return 0
 

@@ -20,7 +20,8 @@ from service.problems import SILENT, StoreUnavailable
 from service.settings import Settings
 from service.signatures import Signer
 from service.store.adapters import Stores
-from service.store.connection import Connection, cause, check_durability, connect, notifications
+from service.store.connection import Connection, WeakStore, cause, connect, notifications
+from service.store.durability import Durability
 from service.worker.attempt import attempt
 from service.worker.drift_monitor import SECONDS as MONITOR_SECONDS
 from service.worker.drift_monitor import Monitor
@@ -61,6 +62,7 @@ class Worker:
         receiver = Receiver.of(settings)
         self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
         self.due_detectors = DueDetectors(stores, settings.tick_seconds)
+        self.durability = Durability(allow_weak=settings.allow_weak_store)
         self._exit = asyncio.Event()
         self._writable = True  # whether the store took the last heartbeat
         self._current: asyncio.Task[bool] | None = None
@@ -95,8 +97,13 @@ class Worker:
         away = False
         while not self._exit.is_set():
             try:
+                await self.durability.check(self.tools.stores.redis)
                 worked = await self.tick()
+            except WeakStore:  # it was logged
+                await self._wait_for_work(_AWAY_SECONDS, wakeable=False)
+                continue
             except StoreUnavailable as error:
+                self.durability.check_at_once()
                 if not away:
                     _log.warning("store away", store=shown(self.url), why=cause(error))
                 away = True
@@ -212,16 +219,14 @@ class Worker:
 
     async def _wait_for_store(self) -> None:
         """Wait until the store answers. Raises WeakStore if it could lose acknowledged writes."""
-        logged, weak = False, self.tools.settings.allow_weak_store
+        logged = False
         while not self._exit.is_set():
             try:
-                weaknesses = await check_durability(self.tools.stores.redis, allow_weak=weak)
+                await self.durability.check(self.tools.stores.redis)
             except StoreUnavailable as error:
                 if not logged:
                     _log.warning("waiting for the store", store=shown(self.url), why=cause(error))
                 logged = True
                 await self._wait_for_work(_AWAY_SECONDS, wakeable=False)
             else:
-                for weakness in weaknesses:
-                    _log.warning("a weak store is allowed", why=weakness)
                 return

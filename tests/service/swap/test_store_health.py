@@ -7,9 +7,9 @@ from structlog.testing import capture_logs
 from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.settings import Settings
+from service.store import durability
 from service.store.adapters import Stores
 from service.store.connection import WeakStore, notifications
-from service.swap import store_health
 from service.swap.store_health import StoreHealth
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
@@ -21,7 +21,7 @@ async def test_a_store_that_becomes_weak_while_it_runs_is_refused(
     own_store, own_redis, monkeypatch
 ):
     """An eviction policy that is set at run time would delete vectors without an error."""
-    monkeypatch.setattr(store_health, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(durability, "_CHECK_SECONDS", 0.0)
     health = StoreHealth(Settings(redis_url=own_store.url))
     await health.check(own_redis)
     await own_redis.config_set("maxmemory-policy", "allkeys-lru")

@@ -24,8 +24,9 @@ from service.problems import StoreUnavailable
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.settings import Settings
+from service.store import durability
 from service.store.adapters import Stores
-from service.store.connection import WeakStore
+from service.store.connection import WeakStore, check_durability
 from service.store.due_index import Work
 from service.store.labels import LabelStore
 from service.store.lua import Fenced
@@ -35,6 +36,7 @@ from service.telemetry.live_reporter import LiveReporter
 from service.telemetry.metrics import Metrics
 from service.trainer.messages import Progress
 from service.worker import attempt
+from service.worker import worker as worker_module
 from service.worker.shadow_scoring import ROWS
 from service.worker.worker import Worker
 from tests.service.stored import Stored, matrix
@@ -759,6 +761,37 @@ async def test_a_weak_store_is_refused_at_start(own_store, own_redis, trainer):
     await own_redis.config_set("appendfsync", "everysec")
     with pytest.raises(WeakStore, match="appendfsync"):
         await Worker(Settings(redis_url=own_store.url), own_redis, own_store.url, trainer).run()
+
+
+async def test_a_worker_learns_nothing_while_its_store_is_weak(
+    own_store, own_redis, trainer, monkeypatch
+):
+    """A store that gets an eviction policy while a worker runs pauses the learning."""
+    checks = 0
+
+    async def counted(*args, **options) -> tuple[str, ...]:
+        nonlocal checks
+        checks += 1
+        return await check_durability(*args, **options)
+
+    monkeypatch.setattr(durability, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(durability, "check_durability", counted)
+    monkeypatch.setattr(worker_module, "_AWAY_SECONDS", 0.05)
+    stored = Stored(own_redis)
+    await stored.make()
+    await stored.buffer.ingest("pump", matrix(40))
+    worker = Worker(Settings(redis_url=own_store.url), own_redis, own_store.url, trainer)
+    async with running(worker) as life:
+        await until(lambda: checks > 1)  # the start was allowed
+        await own_redis.config_set("maxmemory-policy", "allkeys-lru")
+        await until(lambda: worker.durability.weak is not None)
+        await stored.detectors.request_retrain("pump")
+        before = checks
+        await until(lambda: checks > before + 3)
+        assert not trainer.jobs
+        await own_redis.config_set("maxmemory-policy", "noeviction")
+        await until(lambda: bool(trainer.jobs))
+        assert not life.done()
 
 
 async def test_the_same_seed_data_and_parent_give_the_same_version(
