@@ -23,6 +23,7 @@ OF_A_KIND = {
     "store_out_of_memory",
     "store_paused",
     "store_read_only",
+    "store_weakened",
     "store_too_weak",
     "swaps_under_load",
     "terminated_under_load",

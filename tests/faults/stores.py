@@ -24,6 +24,7 @@ from tests.faults.stage import DIMENSION, Stage, staged
 
 # The time that the tests themselves may add on a machine that runs all processes at once.
 _SLACK_SECONDS = 0.5
+_CHECKED_SECONDS = 35.0  # an API process checks the store's settings every 30 s, when it polls
 
 
 @asynccontextmanager
@@ -37,6 +38,14 @@ async def serving(**settings: Any) -> AsyncIterator[tuple[Stage, ClientRecords, 
         assert (await stage.retrained())["outcome"] == "promoted"
         await stage.kill(stage.workers[0])
         yield stage, records, load
+
+
+async def second_version(stage: Stage, load: Load) -> None:
+    """Let a worker learn version 2, and kill it."""
+    worker = stage.start_worker()
+    await load.send(100)
+    assert (await stage.retrained())["version"] == 2
+    await stage.kill(worker)
 
 
 def scored_all(records: ClientRecords) -> None:
@@ -265,14 +274,16 @@ async def _champion_serves(stage: Stage) -> bool:
 
 
 @fault(
-    "store absent when an API process starts", "it scores from its disk; ingestion back within 5 s",
+    "store absent when an API process starts",
+    "it scores from its disk; ingestion back within 5 s; then it follows the store again",
     short=1, long=20,
 )  # fmt: skip
 async def store_absent_at_start(runs: int) -> str:
     """Start API processes while the store is down."""
     async with serving() as (stage, records, load):
+        await second_version(stage, load)
         slowest = 0.0
-        for _ in range(runs):
+        for run in range(runs):
             stage.store.kill()
             await stage.kill(stage.apis[0])
             stage.start_api()
@@ -285,10 +296,45 @@ async def store_absent_at_start(runs: int) -> str:
                 await stage.until(lambda: records.ingest_statuses[503] > 0)
                 await asyncio.to_thread(stage.store.start)
                 slowest = max(slowest, await _acknowledged_more(stage, records))
+                champion = 1 + run % 2
+                await stage.promote(champion)
+                await stage.until(lambda champion=champion: _serves(records, champion))
             records.ingest_statuses[503] = 0
         await intact(stage, records)
     scored_all(records)
     return f"{runs} starts: {_scores(records)} from disk, ingestion back after {slowest:.1f} s"
+
+
+def _serves(records: ClientRecords, version: int) -> bool:
+    """Return whether the latest 20 answers are from `version`."""
+    return {version} == {answer.version for answer in records.scored[-20:]}
+
+
+@fault(
+    "store that gets an eviction policy while it is in use",
+    "503 within 35 s, nothing acknowledged is lost; scoring goes on; back within 5 s",
+    short=1, long=5,
+)  # fmt: skip
+async def store_weakened(runs: int) -> str:
+    """Let the running store evict keys, which loses batches in silence, and set it back."""
+    refused = back = 0.0
+    async with serving(buffer_max_vectors=10_000_000) as (stage, records, load):
+        async with load.ingesting(), load.scoring(rate=100):
+            for _ in range(runs):
+                await stage.redis.config_set("maxmemory-policy", "allkeys-lru")
+                refusals = records.ingest_statuses[503] + 1
+                took = await stage.until(
+                    lambda refusals=refusals: records.ingest_statuses[503] > refusals
+                )
+                refused = max(refused, within(_CHECKED_SECONDS, took))
+                await stage.redis.config_set("maxmemory-policy", "noeviction")
+                back = max(back, await _acknowledged_more(stage, records))
+        await intact(stage, records)
+    scored_all(records)
+    return (
+        f"{runs} times: 503 after {refused:.1f} s, {records.vectors} vectors acknowledged, 0 lost; "
+        f"{_scores(records)}; back after {back:.1f} s"
+    )
 
 
 @fault(
@@ -348,15 +394,13 @@ async def store_restored_from_a_backup(runs: int) -> str:
             await load.send(100)
             assert (await stage.retrained())["version"] == 2
             async with load.scoring(rate=100):
-                await stage.until(
-                    lambda: {2} == {answer.version for answer in records.scored[-20:]}
-                )
+                await stage.until(lambda: _serves(records, 2))
                 stage.store.kill()
                 shutil.rmtree(stage.store.folder / "appendonlydir")
                 shutil.copytree(backup, stage.store.folder / "appendonlydir")
                 await asyncio.to_thread(stage.store.start)
                 slowest = max(slowest, await _until_alarmed(stage))
-            assert {answer.version for answer in records.scored[-20:]} == {2}
+            assert _serves(records, 2)
             scored_all(records)
     return f"{runs} times: version 2 continued to serve, the metric rose within {slowest:.1f} s"
 

@@ -3,12 +3,15 @@
 import asyncio
 import time
 
+import psutil
+
 from tests.faults.catalogue import LONG_FORM, fault, intact, within
 from tests.faults.load import ClientRecords, Load, p99
 from tests.faults.stage import Stage, resources, staged
-from tests.faults.stores import scored_all, serving
+from tests.faults.stores import scored_all, second_version, serving
 
 RATE = 200.0
+_MANY = 16  # connections, so that each of two processes has some of them
 QUIET_SECONDS = 5.0
 SWAP_SECONDS = 0.3
 # The p99 beside swaps is at most this many times the quiet one, or this many seconds above it.
@@ -23,7 +26,7 @@ SLOWER, SLOWER_SECONDS = 1.5, 0.3e-3
 async def swaps_under_load(runs: int) -> str:
     """Move the champion between two versions, and compare with the time before."""
     async with serving() as (stage, records, load):
-        await _second_version(stage, load)
+        await second_version(stage, load)
         async with load.scoring(rate=RATE, connections=8):
             await asyncio.sleep(QUIET_SECONDS)  # a measurement takes this time on any machine
             quiet = p99(records.scored)
@@ -48,13 +51,6 @@ async def swaps_under_load(runs: int) -> str:
     return summary
 
 
-async def _second_version(stage: Stage, load: Load) -> None:
-    worker = stage.start_worker()
-    await load.send(100)
-    assert (await stage.retrained())["version"] == 2
-    await stage.kill(worker)
-
-
 @fault(
     "rollback under load, in two API processes",
     "old answers back in every process within 2 s", short=2, long=50,
@@ -62,10 +58,9 @@ async def _second_version(stage: Stage, load: Load) -> None:
 async def rollback_under_load(runs: int) -> str:
     """Roll back, and wait until no connection gets answers of the newer version any more."""
     slowest = 0.0
-    async with serving() as (stage, records, load):
-        stage.start_api()
-        await _second_version(stage, load)
-        async with load.scoring(rate=RATE, connections=8):
+    async with serving(apis=2) as (stage, records, load):
+        await second_version(stage, load)
+        async with load.scoring(rate=RATE, connections=_MANY):
             for _ in range(runs):
                 await stage.promote(2)
                 await stage.until(lambda: _all_serve(records, 2))
@@ -73,15 +68,23 @@ async def rollback_under_load(runs: int) -> str:
                 await stage.promote(1)
                 await stage.until(lambda: _all_serve(records, 1))
                 slowest = max(slowest, within(2.0, time.monotonic() - began))
+            spread = [_connections(api.pid) for api in stage.apis]
+            assert all(spread) or not LONG_FORM.get(), spread
         await intact(stage, records)
     scored_all(records)
     return f"{runs} rollbacks, back within {slowest:.2f} s; {len(records.scored)} scored, 0 failed"
 
 
+def _connections(pid: int) -> int:
+    """Return how many clients are connected to a process."""
+    connections = psutil.Process(pid).net_connections("tcp")
+    return sum(connection.status == psutil.CONN_ESTABLISHED for connection in connections)
+
+
 def _all_serve(records: ClientRecords, version: int) -> bool:
     """Return whether the last answers on every connection are from `version`."""
     latest = {answer.connection: answer.version for answer in records.scored[-64:]}
-    return len(latest) >= 8 and set(latest.values()) == {version}
+    return len(latest) == _MANY and set(latest.values()) == {version}
 
 
 @fault(
