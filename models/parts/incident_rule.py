@@ -20,6 +20,9 @@ STANDS = (60, 3600.0)
 STEADY = 1.1
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
 LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
+# It also belongs to it if it is not above this share of so many earlier alarming rows. The heights
+# of some states spread over far more than LIFT.
+USUAL, USUAL_ROWS = 0.98, 128
 # An alarming row belongs to an open incident if the rows before it alarm at least half as densely
 # as the rule asks to open one.
 WIDER = 2
@@ -130,15 +133,17 @@ def is_lasting(rows: int, seconds: float, levels: Sequence[float]) -> bool:
     return rows >= STANDS[0] and seconds >= STANDS[1] and keeps_level(levels, STEADY)
 
 
-def severity_above_level(height: float, level: float) -> float:
+def severity_above_level(height: float, level: float, usual: float = 0.0) -> float:
     """Return the severity of a row relative to a lasting state at `level`, as input for `opens`.
 
-    From 1 on, the row alarms.
+    From 1 on, the row alarms. `usual` is a height that the rows of the state seldom exceed.
 
     >>> severity_above_level(2.46, 2.0), severity_above_level(3.69, 2.0)
     (1.0, 1.5)
+    >>> severity_above_level(3.69, 2.0, usual=3.69) < 1.0
+    True
     """
-    return round(height / (LIFT * level), 12)
+    return round(height / max(LIFT * level, 1.01 * usual), 12)
 
 
 def closes(rule: Rule, rows: float, seconds: float) -> bool:

@@ -247,7 +247,7 @@ class Fold(msgspec.Struct):
         row, at, levels = source.row, source.at, source.levels
         over = self._close(source, context).incident
         over = msgspec.structs.replace(over, settled=True)
-        source.level = StandingLevel(over, max(levels), levels, row, at, source.alarms)
+        source.level = StandingLevel(over, max(levels), levels, row, at, source.alarms, levels)
         source.alarms, source.times, source.waiting = [], [], []
         yield Change("settled", over)
 

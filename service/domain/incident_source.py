@@ -4,7 +4,15 @@ import statistics
 
 import msgspec
 
-from models.parts.incident_rule import AT_LEVEL, Rule, belongs, closes, severity_above_level
+from models.parts.incident_rule import (
+    AT_LEVEL,
+    USUAL,
+    USUAL_ROWS,
+    Rule,
+    belongs,
+    closes,
+    severity_above_level,
+)
 from service.domain.incident import Incident, KeptRow
 
 WAITING = 64  # alarming rows remembered of a source, the latest
@@ -17,7 +25,8 @@ class StandingLevel(msgspec.Struct, array_like=True):
     `incident` is the incident that became the state. `top` is the largest height of its latest rows
     at that time. `heights` are those of the latest rows at the level. `row` and `at` are
     the number and the time of the latest row that belongs to the state. `alarms` are the numbers of
-    the latest alarming rows.
+    the latest alarming rows. `recent` are the heights of all latest alarming rows, at the level or
+    above it. Rows of the state are seldom higher than `usual`.
     """
 
     incident: Incident
@@ -26,6 +35,8 @@ class StandingLevel(msgspec.Struct, array_like=True):
     row: int
     at: float
     alarms: list[int] = []
+    recent: list[float] = []
+    usual: float = 0.0
 
     @property
     def height(self) -> float:
@@ -40,11 +51,21 @@ class StandingLevel(msgspec.Struct, array_like=True):
         """Record an alarming row at the level."""
         self.heights = [*self.heights[1 - AT_LEVEL :], height]
 
-    def record_alarm(self, rule: Rule, row: int, at: float, severity: float) -> None:
+    def record_alarm(self, rule: Rule, row: int, at: float, severity: float, height: float) -> None:
         """Record an alarming row, at the level or above it."""
         self.alarms = [*self.alarms[-WAITING:], row]
+        self.recent = [*self.recent[1 - USUAL_ROWS - rule.m :], height]
         if belongs(rule, self.alarms, severity):
             self.row, self.at = row, at
+
+    def learn_usual(self, rule: Rule) -> None:
+        """Learn what is usual. The latest `m` alarming rows do not count: they may be a fault."""
+        if earlier := sorted(self.recent[: -rule.m]):
+            self.usual = earlier[int(USUAL * len(earlier))]
+
+    def severity(self, height: float) -> float:
+        """Return the severity of a row relative to the state."""
+        return severity_above_level(height, self.height, self.usual)
 
     def is_over(self, rule: Rule, row: int, at: float) -> bool:
         """Return whether the state is over: none of its rows for long enough, by rows and time."""
@@ -84,7 +105,7 @@ class Source(msgspec.Struct, array_like=True):
 
     def measured(self, severity: float, height: float) -> float:
         """Return a row's severity relative to the level, if any; 1 or more is above the level."""
-        return severity_above_level(height, self.level.height) if self.level else severity
+        return self.level.severity(height) if self.level else severity
 
     def is_over(self, rule: Rule, row: int, at: float) -> bool:
         """Return whether the open incident is over at a row with this number and time."""
@@ -98,8 +119,10 @@ class Source(msgspec.Struct, array_like=True):
         """Record an alarming row; return whether it belongs to the source's lasting state."""
         if self.level is None:
             return False
-        self.level.record_alarm(rule, row, at, severity)
-        belongs = severity_above_level(height, self.level.height) < 1.0
+        self.level.record_alarm(rule, row, at, severity, height)
+        if self.open is None:  # a fault that lasts does not become usual
+            self.level.learn_usual(rule)
+        belongs = self.level.severity(height) < 1.0
         if belongs:
             self.level.record_height(height)
         return belongs

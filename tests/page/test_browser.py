@@ -223,6 +223,9 @@ async def test_a_later_person_sees_the_earlier_decision(
     await expect(tab.locator("#message")).to_contain_text("in the meantime (a leak)", timeout=SLOW)
     await expect(tab.locator("#verdict")).to_contain_text("confirmed", timeout=SLOW)
     await expect(tab.locator("#verdict")).to_contain_text("Decided by", timeout=SLOW)
+    await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
+    row = tab.locator("#incidents tr", has_text="is expected").first
+    await expect(row.locator("td").first).to_have_text(f"{incident['state']} confirmed")
 
 
 async def test_a_page_that_stays_open_shows_a_new_version(

@@ -135,6 +135,21 @@ def test_a_state_does_not_rise_with_a_fault_that_grows() -> None:
     assert by_hour == [[]] * 8 + [["opened", "closed", "settled"]]
 
 
+def test_a_state_with_scattered_heights_opens_few_incidents() -> None:
+    """Rows as high as the state's own highest rows open nothing; higher rows do."""
+    fold = Fold()
+    run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
+    opened = []
+    for turn in range(12):  # every 33rd row and the next one are twice as high as the others
+        at = 3660.0 + turn * 33 * 60.0
+        high = run(fold, block(at + 31 * 60.0, 60.0, "xxx", severity=4.0)) if turn else []
+        low = run(fold, block(at, 60.0, "x" * 31, severity=2.0)) if not turn else []
+        opened.append(kinds(high + low).count("opened"))
+        run(fold, block(at + 34 * 60.0, 60.0, "x" * 30, severity=2.0))
+    assert opened[-4:] == [0] * 4, opened
+    assert "opened" in kinds(run(fold, block(40_000.0, 60.0, "xxx", severity=4.5)))
+
+
 def test_heights_tell_a_fault_from_the_state_under_it() -> None:
     """A fault in a state whose severities are as large as the fault's own is another incident."""
 
