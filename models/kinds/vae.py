@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array
 from models.kinds import vae_tensors
+from models.parts.fine_combinations import FineCombinations
 from models.parts.mixture import Mixture
 from models.parts.network import Network, Shape
 from models.scores.by_name import Score, score_arrays, score_named
@@ -46,7 +47,8 @@ class Autoencoder:
 
     def fill(self, parts: VersionParts, drawn: Callable[[], Array]) -> Fill:
         """Return a function that fills gaps with the network's own reconstruction."""
-        return fill_by_reconstruction(parts.network, drawn())
+        fine = FineCombinations.from_tensors("views.fine.", parts.scoring)
+        return fill_by_reconstruction(parts.network, drawn(), fine)
 
     def codes(self, parts: VersionParts) -> Mixture:
         """Return the fitted mixture, or the prior if the config's `replay` draws from the prior."""

@@ -51,7 +51,7 @@ class FineCombinations:
         out.
         """
         n, d = x.shape
-        near = np.clip(x, -REACH, REACH).astype(np.float64)
+        near = _within_reach(x).astype(np.float64)
         flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
         flag |= near.std(axis=0) < STILL
         used = np.flatnonzero(~flag if among is None else ~flag & among)
@@ -91,6 +91,20 @@ class FineCombinations:
         combinations = np.dot(x - self.origin, self.inward.T)
         return x + np.dot(wanted - combinations, self.outward)
 
+    def filled(self, x: Array, hidden: NDArray[np.bool_], variances: Array) -> Array:
+        """Return x (n, d) whose `hidden` (n, d) values agree with the combinations, too.
+
+        The hidden values are estimates with the `variances` (d,). A Kalman update moves them to the
+        learned range of the combinations, in which the other values stay.
+        """
+        m, d = self.inward.shape
+        free = hidden * variances
+        pairs = (self.inward[:, None] * self.inward).reshape(m * m, d)
+        spread = (free @ pairs.T).reshape(-1, m, m) + np.eye(m)
+        combinations = np.dot(_within_reach(x) - self.origin, self.inward.T)
+        update = np.linalg.solve(spread, combinations[:, :, None])[:, :, 0] @ self.inward
+        return (x - free * update).astype(np.float32)
+
     @property
     def moving(self) -> NDArray[np.bool_]:
         """Which features `with_drawn_combinations` moves, (d,)."""
@@ -111,6 +125,11 @@ class FineCombinations:
         if prefix + "inward" not in tensors:
             return None
         return cls(*(tensors[prefix + f.name] for f in fields(cls)))
+
+
+def _within_reach(x: Array) -> Array:
+    """Return scaled vectors x with each value clipped to REACH."""
+    return np.clip(x, np.float32(-REACH), np.float32(REACH))
 
 
 def continuous(x: Array) -> NDArray[np.bool_]:

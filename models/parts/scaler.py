@@ -20,8 +20,9 @@ from models.parts.piecewise_map import PiecewiseMap
 # and its slope is continuous.
 KNEE = 60.0
 REACH = 20.0  # in ranges of the middle half: values further out do not decide the scale
-# The scale of a constant feature, relative to its value: then any change is large, in any unit.
-OF_CONSTANT = 1e-3
+# The scale of a constant feature, relative to its value: then any change is large, in any unit, but
+# float32's rounding, 1e-7, is not. A constant 0 has no unit: it is measured in the client's.
+OF_CONSTANT, OF_ZERO = 3e-5, 1e-3
 
 
 def squash(x: Float64) -> Float64:
@@ -73,8 +74,8 @@ class Scaler:
         Location and scale are mean and deviation of a feature's middle values. Values beyond the
         middle 99.8 %, or further from the median than REACH ranges of the middle half, are first
         pulled in, so that a few extreme values among the normals cannot flatten a feature. The
-        scale of a constant feature is a thousandth of its value, or 1. With `unit`, all features
-        share one map onto [0, 1], as a Bernoulli likelihood needs.
+        scale of a constant feature is OF_CONSTANT of its value; for 0 it is OF_ZERO. With `unit`,
+        all features share one map onto [0, 1], as a Bernoulli likelihood needs.
         """
         if not categories:
             return cls(*_location_and_scale(X, unit))
@@ -178,7 +179,7 @@ def _location_and_scale(X: Array, unit: bool) -> tuple[Float64, Float64]:
     location, scale = inner.mean(axis=0), inner.std(axis=0)
     # A deviation below float32's resolution at these values is rounding, not variation.
     constant = scale <= 1e-6 * np.abs(inner).max(axis=0)
-    value = np.where(location == 0.0, 1.0, OF_CONSTANT * np.abs(location))
+    value = np.where(location == 0.0, OF_ZERO, OF_CONSTANT * np.abs(location))
     return location, np.where(constant, value, scale)
 
 

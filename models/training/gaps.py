@@ -26,21 +26,26 @@ def filled(new: Array, previous: Version | None, categories: Sequence[int]) -> A
     return filled_from_similar(rows, categories)[: len(new)]
 
 
-def with_gaps_compared(version: Version, new: Array, missing: NDArray[np.bool_]) -> Version:
+def with_gaps_compared(
+    version: Version, previous: Version | None, new: Array, missing: NDArray[np.bool_]
+) -> Version:
     """Return the version with its scale of vectors with gaps, `Version.gaps`.
 
     It was trained on `new` (n, d), in the client's units, where the values `missing` (n, d) were
-    filled in. Later vectors lack the same columns, so the scores are compared with these gaps: of
-    the rows themselves in a first experience with gaps, otherwise of drawn vectors, which stand for
-    all normals.
+    filled in. Later vectors lack the same columns, so the scores of these rows are compared with
+    and without their gaps. The scale of the `previous` version counts as much as its rows.
     """
     if version.dimension < 2:
         return version
+    x, calibration = version.scaler.transform(new), version.calibration.scores
+    learned = np.flatnonzero(version.score_scaled(x) <= calibration[-1])  # without strays
+    if not len(learned):
+        learned = np.arange(len(x))
     rng = np.random.default_rng([version.lineage.seed, 14])
-    if version.lineage.experiences == 1 and missing.any():
-        some = np.resize(rng.permutation(len(new)), DRAWN)  # fewer rows repeat
-        x = version.scaler.transform(new[some])
-    else:
-        some = rng.integers(len(new), size=DRAWN)
-        x = like_old_normals(version, version.config.score, DRAWN, rng)
-    return replace(version, gaps=version.gap_scale(x, missing[some]))
+    some = np.resize(rng.permutation(learned), DRAWN)  # fewer rows repeat
+    scale = version.gap_scale(x[some], missing[some])
+    old = previous.with_config(version.config).gaps if previous is not None else None
+    if old is not None:
+        old = old.on(calibration, version.dimension)
+        scale = old.joined(scale, len(new) / version.lineage.learned)
+    return replace(version, gaps=scale)

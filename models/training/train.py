@@ -84,7 +84,7 @@ def learn(
         reference = version.reference.with_scores(version.p_values(given.new))
         version = replace(version, reference=reference)
     if config.missing == "impute":
-        version = with_gaps_compared(version, new, missing)
+        version = with_gaps_compared(version, previous, new, missing)
     return given.recorded(version, previous)
 
 

@@ -6,8 +6,9 @@ reconstruction given the observed values (Rezende, Mohamed & Wierstra, Stochasti
 the nearest regime; the distance is then exactly that of the observed features.
 
 A score is smaller if fewer features are observed, so it is mapped back to the scale of complete
-vectors. Let F be the distribution function of the scores of drawn vectors, and M that of the same
-vectors with as many features hidden at random. Then
+vectors. Let F be the distribution function of the calibration scores, and M that of learned or
+drawn vectors with as many features hidden. M is corrected by how the scores of these vectors, when
+complete, differ from F. Then
 
     s -> F^-1(M(s)),
 
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.calibration import representable
+from models.parts.fine_combinations import FineCombinations
 from models.parts.network import Network
 from models.parts.scaler import Scaler
 
@@ -43,19 +45,24 @@ Fill = Callable[[Array], Array]
 """Scaled vectors with NaN (n, d) -> the same with all filled in."""
 
 
-def fill_by_reconstruction(network: Network, drawn: Array) -> Fill:
+def fill_by_reconstruction(network: Network, drawn: Array, fine: FineCombinations | None) -> Fill:
     """Return a function that fills gaps with the VAE's reconstruction.
 
     It begins with the mean of generated normals `drawn` (m, d), and stays in their range: beside a
-    value far outside, the reconstruction of the other values grows without bound.
+    value far outside, the reconstruction of the other values grows without bound. The network is
+    less precise than the combinations `fine`. They decide the rest.
     """
     start, low, high = drawn.mean(axis=0), drawn.min(axis=0), drawn.max(axis=0)
+    variances = np.exp(network.tensors["noise"][0])
 
     def fill(x: Array) -> Array:
         hidden = np.isnan(x)
         filled = np.where(hidden, start, x)
         for _ in range(PASSES):
             expected = np.clip(network.decode(network.encode(filled)[0]), low, high)
+            filled = np.where(hidden, expected, filled)
+        if fine is not None:
+            expected = np.clip(fine.filled(filled, hidden, variances), low, high)
             filled = np.where(hidden, expected, filled)
         return filled
 
@@ -189,9 +196,31 @@ class GapScale(NamedTuple):
         rows = [
             np.sort(score(fill(np.where(order < count, np.float32(np.nan), x)))) for count in counts
         ]
-        # Scores are rounded as in an artifact, so that a version scores the same before and after
-        # saving.
-        return cls(counts, representable(np.stack(rows)).astype(np.float32).astype(np.float64))
+        return cls(counts, _rounded(np.stack(rows)))
+
+    def on(self, calibration: Float64, features: int) -> "GapScale":
+        """Return the scale on which complete vectors have the scores `calibration` (c,).
+
+        These are the scores of normals that were not learned. The vectors of this scale were
+        learned or drawn, or another version scored them. The scores of complete vectors of the same
+        rank show the difference. With a share of the `features` hidden, the rest of the difference
+        remains.
+        """
+        g = self.scores.shape[1]
+        complete = np.quantile(calibration, (np.arange(g) + 0.5) / g)
+        seen = 1.0 - self.counts / features
+        moved = self.scores + seen[:, None] * (complete - self.scores[0])
+        return self._replace(scores=_rounded(np.sort(moved, axis=1)))
+
+    def joined(self, other: "GapScale", share: float) -> "GapScale":
+        """Return the scale of both scales' vectors, of which `other` has the share `share`."""
+        g = self.scores.shape[1]
+        own = round(g * (1.0 - share))
+        parts = [
+            scale.scores[:, np.linspace(0, g - 1, n).round().astype(int)]
+            for scale, n in ((self, own), (other, g - own))
+        ]
+        return self._replace(scores=np.sort(np.concatenate(parts, axis=1), axis=1))
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, NDArray[Any]]) -> "GapScale | None":
@@ -216,6 +245,11 @@ class GapScale(NamedTuple):
             from_high = _equally_rare(scores[own], self.scores[upper], self.scores[0])
             moved[own] = (1.0 - share) * from_low + share * from_high
         return moved
+
+
+def _rounded(scores: Float64) -> Float64:
+    """Return scores as an artifact stores them, so that saving a version does not change them."""
+    return representable(scores).astype(np.float32).astype(np.float64)
 
 
 def _equally_rare(scores: Float64, hidden: Float64, whole: Float64) -> Float64:

@@ -130,7 +130,8 @@ class Version(NamesAndWords, Summarised):
 
     def gap_scale(self, x: Array, missing: NDArray[np.bool_] | None = None) -> GapScale:
         """Compare scores of x (g, d), scaled, with and without gaps; see `GapScale.of`."""
-        return GapScale.of(x, self._fill, self.score_scaled, self.scaler.owners, missing)
+        scale = GapScale.of(x, self._fill, self.score_scaled, self.scaler.owners, missing)
+        return scale.on(self.calibration.scores, self.dimension)
 
     @cached_property
     def _scorer(self) -> Score:

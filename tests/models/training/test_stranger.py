@@ -156,6 +156,22 @@ def test_anomalies_of_a_far_regime_are_found(
     assert again.scaler.piecewise is not None
 
 
+def test_a_constant_that_moves_a_little_alarms(machine: Machine) -> None:
+    """A constant that moves by a hundredth, or by a millionth of its value, alarms.
+
+    A constant 0 was measured in whole units of the client, others in thousandths of their value.
+    """
+    still = machine.rows(400)
+    still[:, :3] = [0.0, 1e6, -5.0]
+    version = Version.from_bytes(train(None, still, Config(model=QUICK)).to_bytes())
+    for column, by in enumerate((0.01, 1.0, 1e-3)):
+        moved = machine.rows(200)
+        moved[:, :3] = [0.0, 1e6, -5.0]
+        assert version.is_anomaly(moved).mean() < 0.1
+        moved[:, column] += by
+        assert version.is_anomaly(moved).mean() > 0.9, column
+
+
 @pytest.mark.parametrize("kind", ["vae", "mahalanobis"])
 def test_a_constant_that_begins_to_vary_is_learned(kind: str, machine: Machine) -> None:
     """A constant that begins to vary is learned: normals pass, and values far away alarm."""
