@@ -13,12 +13,13 @@ from service.api.incident_documents import HistoryBucket
 from service.api.page.detector import headline
 from service.api.page.overview import status_of
 from service.domain.drift_report import Drift
+from service.domain.incident import Incident
 from service.domain.scope import Scope
 from service.store.redis_keys import Keys
 from service.timestamps import rfc3339
 from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running
-from tests.contract.test_contract_incidents import ODD, monitor, score
+from tests.contract.test_contract_incidents import ODD, incidents, monitor, score
 from tests.contract.test_contract_keys import guarded, key
 from tests.contract.test_contract_session import logged_in
 
@@ -64,6 +65,31 @@ async def test_an_open_incident_is_shown_in_every_time_range(pump: Running, moni
         page = (await pump.http.get("/detectors/pump", params=query)).text
         assert "One incident is open since" in page
         assert "No incident in this time range" not in page
+
+
+async def test_an_incident_without_kept_rows_has_no_known_reason(pump: Running, monitor: Monitor):
+    """If no row was kept, the page does not say that the rows are rare as a whole."""
+    await score(pump, monitor, [ODD] * 4)
+    (listed,) = await incidents(pump)
+    path, keys, redis = (
+        f"/detectors/pump/incidents/{listed['id']}",
+        Keys("pump"),
+        pump.parts.stores.redis,
+    )
+    packed = await redis.hget(keys.incidents, listed["id"])
+    bare = msgspec.structs.replace(msgspec.msgpack.decode(packed, type=Incident), leading=())
+    await redis.hset(keys.incidents, listed["id"], msgspec.msgpack.encode(bare))
+    assert "the rows are rare as a whole" in (await pump.http.get(path)).text
+    await redis.delete(keys.incident_rows)
+    page = (await pump.http.get(path)).text
+    assert "Not known, because no row of this incident is kept" in page
+    assert "rare as a whole" not in page
+
+
+async def test_the_overview_has_no_drift_of_a_detector_that_has_not_learned(api: Running):
+    """Nothing was learned, so nothing can have drifted, and no green word says that all is well."""
+    await api.http.put("/v1/detectors/new", json={"features": ["a", "b"]})
+    assert 'class="state none"' not in (await api.http.get("/")).text
 
 
 def bucket(rows: int, alarms: int) -> HistoryBucket:
