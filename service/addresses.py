@@ -10,6 +10,8 @@ SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _STORES = ("redis", "rediss", "unix", *SENTINELS)
 _SENTINEL_PORT = 26379
 PASSWORD_FILE, URL_FILE = "anamnesis_password_file", "anamnesis_url_file"
+SENTINEL_FILE = "anamnesis_sentinel_file"
+_FILES = (PASSWORD_FILE, URL_FILE, SENTINEL_FILE)
 
 
 class Watched(NamedTuple):
@@ -24,6 +26,7 @@ def store(url: str, files: Mapping[str, Path], authorities: Path | None = None) 
     """Return the store's address with the names of files added to its query.
 
     `files` may have PASSWORD_FILE or URL_FILE: each new connection reads its password there.
+    SENTINEL_FILE holds the whole address too; connections to the sentinels read it.
     Raises ValueError if a client could not use the address. The message repeats nothing of it.
     """
     parts = _store_parts(url)
@@ -31,8 +34,9 @@ def store(url: str, files: Mapping[str, Path], authorities: Path | None = None) 
         return url
     user, _, place = parts.netloc.rpartition("@")
     query = dict(parse_qsl(parts.query))
-    if files:
+    if PASSWORD_FILE in files or URL_FILE in files:
         user = user.partition(":")[0]
+    if files:
         query |= {name: str(file.absolute()) for name, file in files.items()}
     if authorities is not None and parts.scheme.startswith("rediss"):
         query["ssl_ca_certs"] = str(authorities)
@@ -48,11 +52,16 @@ def has_password(url: str) -> bool:
         return False
 
 
+def has_sentinel_password(url: str) -> bool:
+    """Return whether an address holds a password for the sentinels."""
+    return "sentinel_password" in dict(parse_qsl(url.partition("?")[2]))
+
+
 def without_files(url: str) -> tuple[str, dict[str, str]]:
     """Return the address without the names of files that `store` added, and those names."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
-    files = {name: query.pop(name) for name in (PASSWORD_FILE, URL_FILE) if name in query}
+    files = {name: query.pop(name) for name in _FILES if name in query}
     return parts._replace(query=urlencode(query)).geturl() if files else url, files
 
 

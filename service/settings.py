@@ -88,13 +88,15 @@ class Settings(SettingsFields, BaseSettings):
             url = self.text("redis_url_file")
             if addresses.has_password(url):
                 files = {addresses.URL_FILE: self.redis_url_file}
+            if addresses.has_sentinel_password(url):
+                files[addresses.SENTINEL_FILE] = self.redis_url_file
         if url is None:
             return None
         if self.redis_password_file is not None:
             if not self.text("redis_password_file"):
                 name = variable("redis_password_file")
                 raise BadSettings(f"{name}: {self.redis_password_file} is empty")
-            files = {addresses.PASSWORD_FILE: self.redis_password_file}
+            files[addresses.PASSWORD_FILE] = self.redis_password_file
         try:
             return addresses.store(url, files, self.redis_ca_file)
         except ValueError as error:

@@ -21,7 +21,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, RedisError, Respo
 
 from service.problems import SILENT, StoreUnavailable
 from service.store.redis_keys import NOTIFY, REPLICATED
-from service.store.secret_files import credentials, share_context
+from service.store.secret_files import credentials, sentinel_credentials, share_context
 from service.store.sentinel import is_watched, master_pool
 
 Connection = Redis  # other subpackages use this name in type annotations
@@ -54,6 +54,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
     Every single call answers or fails within `deadline` seconds. Blocking reads and subscriptions
     need their own client with a longer deadline.
     """
+    of_sentinels = sentinel_credentials(url)
     url, named = credentials(url)
     options: dict[str, Any] = named | {
         "max_connections": POOL,
@@ -67,7 +68,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
         "driver_info": None,  # saves two round trips for each connection
     }
     if is_watched(url):
-        pool: Any = master_pool(url, deadline=deadline, **options)
+        pool: Any = master_pool(url, of_sentinels, deadline=deadline, **options)
     else:
         pool = BlockingConnectionPool.from_url(url, **options)
     share_context(pool)

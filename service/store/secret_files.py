@@ -4,23 +4,24 @@
 of the whole address. These parameters are removed before redis-py gets the address.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from redis.asyncio.connection import ConnectionPool, SSLConnection
 from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's class
 
-from service.addresses import PASSWORD_FILE, URL_FILE, without_files
+from service.addresses import PASSWORD_FILE, SENTINEL_FILE, URL_FILE, without_files
 from service.settings_file import content
 
 
 class FileCredentials(CredentialProvider):
-    """The user's name and password for a new connection; `password` reads the password."""
+    """The user's name and password for a new connection, from `file`."""
 
-    def __init__(self, user: str, file: Path, *, holds_url: bool) -> None:
-        self._user, self._file, self._holds_url = user, file, holds_url
+    def __init__(self, file: Path, read: Callable[[str], tuple[str, str]]) -> None:
+        self._file, self._read = file, read  # `read` finds user and password in the file's text
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Return what the file holds. Raises ConnectionError of redis-py if it holds no password.
@@ -28,11 +29,7 @@ class FileCredentials(CredentialProvider):
         After any other error redis-py would keep the connection, which is not authenticated.
         """
         try:
-            text = content(self._file).decode().strip()
-            user, password = self._user, text
-            if self._holds_url:
-                user, _, quoted = urlsplit(text).netloc.rpartition("@")[0].partition(":")
-                user, password = unquote(user), unquote(quoted)
+            user, password = self._read(content(self._file).decode().strip())
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not text, or no address"
             raise ConnectionError(f"{self._file} cannot be read: {why}") from None
@@ -48,14 +45,36 @@ class FileCredentials(CredentialProvider):
 def credentials(url: str) -> tuple[str, dict[str, Any]]:
     """Return the address without names of files, and the options that make redis-py read them."""
     plain, files = without_files(url)
-    if not files:
-        return url, {}
+    if not files.keys() & {PASSWORD_FILE, URL_FILE}:
+        return plain, {}
     parts = urlsplit(plain)
-    user, _, place = parts.netloc.rpartition("@")
-    name = unquote(user.partition(":")[0])
-    file = Path(files.get(PASSWORD_FILE) or files[URL_FILE])
-    provider = FileCredentials(name, file, holds_url=PASSWORD_FILE not in files)
+    place = parts.netloc.rpartition("@")[2]
+    if PASSWORD_FILE in files:
+        user = _user_of_address(plain)[0]
+        provider = FileCredentials(Path(files[PASSWORD_FILE]), lambda password: (user, password))
+    else:
+        provider = FileCredentials(Path(files[URL_FILE]), _user_of_address)
     return parts._replace(netloc=place).geturl(), {"credential_provider": provider}
+
+
+def sentinel_credentials(url: str) -> dict[str, Any]:
+    """Return the options of connections to the sentinels of the address `url`."""
+    user, password = _user_of_sentinels(url)
+    _, files = without_files(url)
+    if SENTINEL_FILE in files:
+        file = Path(files[SENTINEL_FILE])
+        return {"credential_provider": FileCredentials(file, _user_of_sentinels)}
+    return {"username": user or None, "password": password or None}
+
+
+def _user_of_address(url: str) -> tuple[str, str]:
+    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+    return unquote(user), unquote(password)
+
+
+def _user_of_sentinels(url: str) -> tuple[str, str]:
+    query = dict(parse_qsl(urlsplit(url).query))
+    return query.get("sentinel_username", ""), query.get("sentinel_password", "")
 
 
 class _SharedContext:

@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
+from redis.backoff import NoBackoff
 
 from service.addresses import SENTINELS, watched
 
@@ -33,22 +35,29 @@ def is_watched(url: str) -> bool:
     return url.startswith(tuple(f"{scheme}://" for scheme in SENTINELS))
 
 
-def master_pool(url: str, *, deadline: float, **options: Any) -> MasterPool:
+def master_pool(
+    url: str, of_sentinels: dict[str, Any], *, deadline: float, **options: Any
+) -> MasterPool:
     """Return a pool for the master that `url` names; nothing connects yet.
 
     After a failover the connections to the old master break, and new connections go to the new
-    master. `options` are for the connections to the master.
+    master. `of_sentinels` has the credentials of connections to the sentinels, and `options` are
+    for those to the master.
     """
     parts = urlsplit(url)
     address, query = watched(parts), dict(parse_qsl(parts.query))
     tls: dict[str, Any] = {"ssl": True} if parts.scheme == "rediss+sentinel" else {}
     if tls and (authorities := query.get("ssl_ca_certs")):
         tls["ssl_ca_certs"] = authorities
-    brief = {"socket_timeout": deadline * _SHARE, "socket_connect_timeout": deadline * _SHARE}
-    credentials = {part: query.get(f"sentinel_{part}") for part in ("username", "password")}
+    brief = {
+        "socket_timeout": deadline * _SHARE,
+        "socket_connect_timeout": deadline * _SHARE,
+        # redis-py would ask a sentinel that is gone four times, with pauses of seconds.
+        "retry": Retry(backoff=NoBackoff(), retries=0),
+    }
     pool: Any = MasterPool  # redis-py has no types here
     watchers: Any = Sentinel
-    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **credentials, **tls})
+    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **of_sentinels, **tls})
     master: MasterPool = pool(
         address.name, sentinels, db=address.database, **_user(parts), **tls, **options
     )

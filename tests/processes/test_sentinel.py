@@ -1,6 +1,8 @@
 """A store that Sentinel watches: its master dies during scoring, ingestion and training."""
 
 import asyncio
+import contextlib
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +12,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from redis import Redis as BlockingRedis
 
+from service.problems import StoreUnavailable
+from service.settings import Settings
+from service.store.connection import ask, connect
 from tests.contract.running import Running, running
 from tests.deploy.running import running as process
 from tests.sentinels import Sentinels, sentinels
@@ -45,6 +51,39 @@ async def repeated_until_answered(
                 assert answer.is_success, answer.text
                 return answer
             await asyncio.sleep(0.1)  # shorter than Retry-After asks
+
+
+async def test_a_rotated_password_of_the_sentinels_is_used(tmp_path: Path):
+    """The next connection to a sentinel reads the new password; no restart is needed."""
+    file = tmp_path / "address"
+    with sentinels(tmp_path) as store:
+        ports = [int(port) for port in re.findall(r":(\d+)", store.url)]
+
+        def require(password: str, before: str | None = None) -> None:
+            for port in ports:
+                with BlockingRedis(port=port, password=before) as sentinel:
+                    rule = ("on", "resetpass", f">{password}", "~*", "&*", "+@all")
+                    sentinel.execute_command("ACL", "SETUSER", "default", *rule)
+                    sentinel.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+        require("one")
+        file.write_text(f"{store.url}?sentinel_password=one")
+        redis = await connect(Settings(redis_url_file=file).store_url() or "")
+        assert await ask(redis, redis.ping())
+        require("two", before="one")
+        with BlockingRedis(port=store.ports[0]) as master:
+            master.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        with pytest.raises(StoreUnavailable):
+            await ask(redis, redis.ping())
+        file.write_text(f"{store.url}?sentinel_password=two")
+
+        async def answers() -> bool:
+            with contextlib.suppress(StoreUnavailable):  # a busy machine answers late
+                return bool(await ask(redis, redis.ping()))
+            return False
+
+        await until(answers)
+        await redis.aclose()
 
 
 @pytest.mark.thorough
