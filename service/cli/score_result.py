@@ -15,7 +15,7 @@ from models.parts.incident_rule import Rule, heights
 from service.cli import console
 from service.cli.sheet import Rows, named_columns
 from service.domain.attribution import Attribution
-from service.domain.incident import Incident, KeptRow, number
+from service.domain.incident import Incident, KeptRow, leads, number
 from service.domain.incident_fold import Block, Change, Context, Fold
 from service.json_value import JsonObject
 
@@ -107,9 +107,9 @@ def _attribution(names: Sequence[str], feature: str, **more: Any) -> Attribution
 
 def why(leading: Sequence[Attribution]) -> str:
     """Return the largest contribution to a score in words, '' if none is known."""
-    if not leading:
+    first = next(iter(leads(leading)), None)
+    if first is None:
         return ""
-    first = leading[0]
     seen, expected = first.value, first.expected
     shown = number(seen, beside=expected), number(expected, beside=seen)
     return f"{first.feature} {shown[0]}, expected {shown[1]}"

@@ -211,17 +211,23 @@ def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
 def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
     """Return the leading contributions: at most LEADING, each at least a fifth of the largest.
 
-    The result is empty if no feature by itself raised the score, only their combination.
+    The result is empty if no feature by itself raised the score, only their combination. A value
+    that is the expected one leads nothing: "state Run, expected Run" would explain nothing.
 
     >>> leading = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
     >>> [lead.feature for lead in leading]
     ['a']
+    >>> leads([Attribution("state", 9.0, "Run", "Run"), Attribution("b", 1.0, 2.0, 1.0)])
+    ()
     """
     if not contributions:
         return ()
     most = max(contribution.contribution for contribution in contributions)
     return tuple(
-        contribution for contribution in contributions if contribution.contribution >= _LEADS * most
+        contribution
+        for contribution in contributions
+        if contribution.contribution >= _LEADS * most
+        and contribution.value != contribution.expected
     )[:LEADING]
 
 

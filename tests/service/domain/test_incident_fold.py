@@ -455,7 +455,7 @@ def test_the_sentence_says_what_was_seen_and_expected() -> None:
 
 def test_at_most_three_features_lead() -> None:
     """At most three features lead, and none that contributes far less than the first."""
-    leading = leads([Attribution(str(i), c, 0.0, 0.0) for i, c in enumerate((9, 5, 2, 1.9))])
+    leading = leads([Attribution(str(i), c, 0.0, 1.0) for i, c in enumerate((9, 5, 2, 1.9))])
     assert [lead.feature for lead in leading] == ["0", "1", "2"]
     assert leads([]) == ()
 
