@@ -360,7 +360,7 @@ def test_rollback_promotes_the_parent_of_this_generation(run, stub):
     assert status == Exit.OK
     assert "pump serves version 2 (generation 5)" in out
     _, _, headers, body = stub.asked[-1]
-    assert json.loads(body) == {"version": 2}
+    assert json.loads(body) == {"version": 2, "why": ""}
     assert headers["if-match"] == '"4"'
 
 
