@@ -78,8 +78,8 @@ class State(NamedTuple):
 
     def older(self, other: "State") -> bool:
         """Return whether this state is older than `other`, by the store's clock if known."""
-        mine, theirs = (int(state.nonce.partition("-")[0] or 0) for state in (self, other))
-        return self.revision < other.revision and mine <= theirs
+        time, other_time = (int(state.nonce.partition("-")[0] or 0) for state in (self, other))
+        return self.revision < other.revision and time <= other_time
 
 
 class ApiKeys:

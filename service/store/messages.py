@@ -16,9 +16,11 @@ from service.store.script import NamedScript
 _DONE = NamedScript(
     FENCED
     + """
-local gone = 0
-for i = DATA.ids, #ARGV do gone = gone + redis.call('XDEL', KEYS.messages, ARGV[i]) end
-redis.call('HINCRBY', state, STATE.messages_sent, gone - tonumber(ARGS.dropped))
+local deleted = 0
+for i = DATA.ids, #ARGV do
+  deleted = deleted + redis.call('XDEL', KEYS.messages, ARGV[i])
+end
+redis.call('HINCRBY', state, STATE.messages_sent, deleted - tonumber(ARGS.dropped))
 redis.call('HINCRBY', state, STATE.messages_dropped, ARGS.dropped)
 return {'done'}
 """,
@@ -53,5 +55,5 @@ class Messages:
         """Delete messages that were delivered or `dropped`; raises Fenced if the lease is lost."""
         keys = Keys(lease.name)
         args = {"holder": lease.holder, "dropped": len(ids) if dropped else 0}
-        places = [entry_id.encode() for entry_id in ids]
-        unfenced(await _DONE(self._redis, keys, args, places, lease=keys.lease(lease.role)))
+        entries = [entry_id.encode() for entry_id in ids]
+        unfenced(await _DONE(self._redis, keys, args, entries, lease=keys.lease(lease.role)))

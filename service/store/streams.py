@@ -3,8 +3,7 @@
 from service.store.script import NamedScript
 
 MAX_BYTES = 64 * 2**20  # the most bytes of one detector's events, and as many of its labels
-
-LEAST_KEPT = 16
+LEAST_KEPT = 16  # entries that are kept however large they are
 
 # Appends only if the detector still has this `uid`: a late write must not recreate deleted keys.
 APPEND = NamedScript(

@@ -47,7 +47,7 @@ class OwnApi:
     async def get(self, kind: type[T], path: str, **query: str | int | None) -> Answer[T]:
         """Return the answer of `GET path`, parsed as `kind`. A `query` that is None is left out.
 
-        This method quotes `path`: the caller writes names in it with all their characters.
+        `path` is quoted here, so names in it are given unquoted.
         """
         given = {name: value for name, value in query.items() if value is not None}
         response = await self._client.get(quote(path), params=given)
