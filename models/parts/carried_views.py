@@ -7,7 +7,7 @@ import numpy as np
 
 from models.arrays import Array, Float64
 from models.parts.components import Components
-from models.parts.views import FAINT, Views
+from models.parts.views import FAINT, Inherited, Views
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +38,21 @@ class CarriedViews:
 
         The drawn vectors determine only the deviations of the features and the directions of the
         codes. Components or knots fitted to drawn vectors would be wider than the earlier ones.
-        `faint` is the least deviation, as in `Views.fit`.
+        Vectors of whole numbers cannot be drawn with a fine combination, such as a total and its
+        parts. So the earlier combinations are kept if they hold in the new vectors. `faint` is the
+        least deviation, as in `Views.fit`.
         """
         share_old = len(drawn) / (len(drawn) + len(new))
-        marginals = before.marginals.joined(new, share_old)
-        fresh = Views.fit(new, seed, like, among=drawn, marginals=marginals, faint=faint)
+        d = new.shape[1]
+        fine = before.fine if before.fine and before.fine.holds(new) else None
+        inherited = Inherited(drawn, before.marginals.joined(new, share_old), fine)
+        fresh = Views.fit(new, seed, like, inherited, faint)
 
         def to_fresh_shrunk(z: Float64) -> Float64:
-            return fresh.to_shrunk(before.from_shrunk(z)).astype(np.float64)
+            features = fresh.to_shrunk(before.from_shrunk(z)).astype(np.float64)
+            if fine:
+                features[:, d:] = z[:, d:]
+            return features
 
         def to_fresh_normal(z: Float64) -> Float64:
             return fresh.to_normal(before.from_normal(z)).astype(np.float64)

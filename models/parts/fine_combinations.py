@@ -24,6 +24,7 @@ NARROW = 0.5  # a feature spans decades if its middle half is narrower, in devia
 # A drawn vector is moved along a combination only if the features that may move change it by at
 # least this many of its deviations when they move by 1.
 WEAKEST = 1.0
+HOLDS = 2.0  # the largest root mean square of a combination in vectors in which it holds
 ROWS_A_FEATURE = 10  # with fewer rows the finest combinations are chance
 
 
@@ -80,6 +81,11 @@ class FineCombinations:
         asinh shrinks their tails.
         """
         return np.arcsinh(np.dot(near - self.origin, self.inward.T))
+
+    def holds(self, x: Array) -> bool:
+        """Return whether scaled vectors x (n, d) have the combinations, too."""
+        combinations = np.dot(_within_reach(x) - self.origin, self.inward.T)
+        return bool((np.sqrt(np.square(combinations).mean(axis=0)) < HOLDS).all())
 
     def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
         """Return x (n, d), drawn from another model, moved to the learned range of combinations."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,17 @@ FAINT = 0.1
 COMMON_UNIT = 1.0
 KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
 _FURTHEST = float(np.arcsinh(REACH))
+
+
+class Inherited(NamedTuple):
+    """What new views take from earlier ones: drawn vectors (m, d), normal scores, combinations.
+
+    Without combinations, those of the drawn and the new vectors are fitted.
+    """
+
+    drawn: Array
+    marginals: Marginals
+    fine: FineCombinations | None
 
 
 @dataclass(frozen=True)
@@ -52,24 +63,25 @@ class Views:
         x: Array,
         seed: int,
         like: Self | None = None,
-        among: Array | None = None,
-        marginals: Marginals | None = None,
+        inherited: Inherited | None = None,
         faint: float = FAINT,
     ) -> Self:
         """Fit to scaled vectors x (n, d).
 
-        If other views `like` are given, fine combinations are fitted only if `like` has some. If
-        other vectors `among` (m, d) are given, the features' scales and the space of the codes are
-        fitted to x and `among` together. `marginals` gives the normal scores, if it is given. In
-        the view `shrunk`, a deviation below `faint` counts as `faint`.
+        If other views `like` are given, there are fine combinations only if `like` has some. The
+        features' scales and the space of the codes are fitted to x and the `inherited` vectors
+        together. In the view `shrunk`, a deviation below `faint` counts as `faint`.
         """
-        wide = x if among is None else np.concatenate([among, x])
+        wide = np.concatenate([inherited.drawn, x]) if inherited else x
         enough = ROWS_A_FEATURE if like is None else 0
-        fine = FineCombinations.fit(wide, enough=enough) if like is None or like.fine else None
+        fine = None
+        if like is None or like.fine:
+            kept = inherited.fine if inherited else None
+            fine = kept or FineCombinations.fit(wide, enough=enough)
         spread = np.arcsinh(_near(wide)).std(axis=0)
         spread = np.where(spread < LEAST, 1.0, np.maximum(spread, faint))
         unit = (1.0 / spread).astype(np.float32)
-        scores = Marginals.fit(wide) if marginals is None else marginals
+        scores = inherited.marginals if inherited else Marginals.fit(wide)
         fine_normal = None
         if like is None or like.fine_normal:
             decades = over_decades(_near(wide))
@@ -77,7 +89,7 @@ class Views:
             fine_normal = FineCombinations.fit(normal, enough=enough, among=decades)
 
         def density(view: Callable[[Array], Array]) -> DataDensity:
-            return DataDensity.fit(view(x), seed, within=None if among is None else view(wide))
+            return DataDensity.fit(view(x), seed, within=view(wide) if inherited else None)
 
         return cls(
             unit,

@@ -129,3 +129,29 @@ def test_centres_stay_close_to_old_rows_over_nine_experiences() -> None:
     now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
     # with components fitted to draws they are 1.3 to 1.7 times as far
     assert (now[2:4] < 1.25 * then[2:4]).all()
+
+
+def rows_with_total(n: int, rng: np.random.Generator) -> Array:
+    """Return n rows of four counts and their total."""
+    counts = rng.poisson(np.exp(2.5 + 0.5 * rng.normal(size=(n, 1))), (n, 4))
+    return np.column_stack([counts, counts.sum(axis=1)]).astype(np.float32)
+
+
+def test_a_total_of_whole_numbers_is_kept() -> None:
+    """Drawn rows do not have the total; it is kept while new rows have it, and lost if not."""
+    rng = np.random.default_rng(3)
+    mean, deviation = (f(rows_with_total(2_000, rng), axis=0) for f in (np.mean, np.std))
+
+    def scaled_rows(n: int) -> Array:
+        return ((rows_with_total(n, rng) - mean) / deviation).astype(np.float32)
+
+    views = Views.fit(scaled_rows(400), 0)
+    for seed in range(1, 4):
+        views = CarriedViews.fit(views, views.sample(400 * seed, rng), scaled_rows(400), seed).views
+    later = scaled_rows(1_000)
+    off = later + np.float32(8.0 / deviation[4]) * np.eye(5, dtype=np.float32)[4]
+    usual = np.quantile(views.misfits(later)[0], 0.99)
+    assert (views.misfits(off)[0] > usual).mean() > 0.95
+    without = rng.permuted(scaled_rows(400), axis=0)
+    assert views.fine
+    assert not views.fine.holds(without)
