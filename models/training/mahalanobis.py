@@ -59,19 +59,34 @@ class _Regimes:
         self.labels = labels.tolist()
         self.covariance = tied.covariance(slots) if tied else np.zeros((d, d))
 
-    def add(self, x: Array, labels: NDArray[np.int64] | None, w_prev: float, w_new: float) -> None:
-        """Learn x (n, d), scaled, as one regime, or as one regime for each of its labels (n,)."""
+    def add(
+        self,
+        x: Array,
+        labels: NDArray[np.int64] | None,
+        w_prev: float,
+        w_new: float,
+        vouched: NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Learn x (n, d), scaled, as one regime, or as one regime for each of its labels (n,).
+
+        Without labels, the `vouched` (n,) rows, which a person labelled normal, are a regime of
+        their own: they may be far from the others.
+        """
         known = MahalanobisScore(self.tied()) if self.shares and labels is None else None
         self.shares_before, self.regime_of_new = self.shares, np.empty(len(x), np.int64)
         self.shares = [w_prev * share for share in self.shares]
         self.covariance = w_prev * self.covariance
-        for label in [UNNAMED] if labels is None else np.unique(labels).tolist():
-            rows = np.ones(len(x), bool) if labels is None else labels == label
+        if labels is None:
+            apart = np.zeros(len(x), bool) if vouched is None else vouched
+            groups = [(UNNAMED, rows) for rows in (~apart, apart) if rows.any()]
+        else:
+            groups = [(label, labels == label) for label in np.unique(labels).tolist()]
+        for label, rows in groups:
             own = x[rows]
             mean = own.mean(axis=0, dtype=np.float64)
-            apart = own - mean
+            residuals = own - mean
             share = w_new * len(own) / len(x)
-            self.covariance += share / len(own) * (apart.T @ apart)
+            self.covariance += share / len(own) * (residuals.T @ residuals)
             self.regime_of_new[rows] = self._add_or_join(
                 self._matching(label, mean, known), label, mean, share
             )
@@ -138,15 +153,18 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
         raise VectorError(f"vectors: {d} columns; kind mahalanobis takes at most {WIDEST}")
     before = previous.lineage.learned if previous else 0
     w_prev, w_new = mixing.weights(weights or config.weights, before, n)
+    vouched = np.zeros(n, bool) if given.vouched is None else given.vouched
 
     def regimes(rows: NDArray[np.bool_]) -> _Regimes:
         known = _known_regimes(previous, d, sum(categories), rng)
-        known.add(x[rows], None if labels is None else labels[rows], w_prev, w_new)
+        own = None if labels is None else labels[rows]
+        known.add(x[rows], own, w_prev, w_new, vouched[rows])
         return known
 
     whole = regimes(np.ones(n, bool))
     tied = whole.tied()
-    folds = folds_of_runs(x, FOLDS, rng)
+    # Rows that a person labelled normal do not calibrate, unless there are no others.
+    folds = np.where(vouched & ~vouched.all(), FOLDS, folds_of_runs(x, FOLDS, rng))
     held_out = np.concatenate(
         [MahalanobisScore(regimes(folds != m).tied())(x[folds == m]) for m in range(FOLDS)]
     )

@@ -34,10 +34,10 @@ def normals(n: int, seed: int) -> np.ndarray:
     return rows
 
 
-@pytest.fixture(scope="module")
-def first() -> Version:
+@pytest.fixture(scope="module", params=[CONFIG, Config(kind="mahalanobis")], ids=["vae", "mahal"])
+def first(request: pytest.FixtureRequest) -> Version:
     """Return a version that has learned 1,000 normals and alarms on the rows ODD."""
-    version = train(None, normals(1000, 0), CONFIG)
+    version = train(None, normals(1000, 0), request.param)
     assert version.is_anomaly(ODD).all()
     return version
 
@@ -45,7 +45,7 @@ def first() -> Version:
 def test_two_labelled_rows_among_others_stop_alarming(first: Version) -> None:
     """Two labelled rows among 500 others stop alarming; rows far away elsewhere still alarm."""
     taught = train(
-        first, np.concatenate([normals(500, 1), ODD]), CONFIG, vouched=np.arange(502) >= 500
+        first, np.concatenate([normals(500, 1), ODD]), first.config, vouched=np.arange(502) >= 500
     )
     assert not taught.is_anomaly(ODD).any()
     assert taught.is_anomaly(ELSEWHERE).all()
@@ -57,20 +57,20 @@ def test_labelled_rows_alone_are_enough(first: Version) -> None:
     rng = np.random.default_rng(3)
     many = (ODD[0] + 0.1 * rng.normal(size=(58, 4))).astype(np.float32)
     for rows in (ODD, many):
-        taught = train(first, rows, CONFIG, vouched=np.ones(len(rows), bool))
+        taught = train(first, rows, first.config, vouched=np.ones(len(rows), bool))
         assert not taught.is_anomaly(rows).any()
         assert taught.is_anomaly(ELSEWHERE).all()
         assert taught.is_anomaly(normals(2000, 2)).mean() < 0.03
         assert (taught.lineage.n_new, taught.lineage.learned) == (len(rows), 1000 + len(rows))
     with pytest.raises(VectorError, match="a training needs 32"):
-        train(first, ODD, CONFIG)
+        train(first, ODD, first.config)
 
 
 def test_a_labelled_regime_is_learned_like_any_other(first: Version) -> None:
     """Of 400 labelled rows of a regime few alarm, and no more of the other normals than before."""
     rng = np.random.default_rng(4)
     regime = (ODD[0] + 0.3 * rng.normal(size=(400, 4))).astype(np.float32)
-    taught = train(first, regime, CONFIG, vouched=np.ones(400, bool))
+    taught = train(first, regime, first.config, vouched=np.ones(400, bool))
     assert taught.is_anomaly(regime).mean() < 0.05
     assert taught.is_anomaly(normals(2000, 2)).mean() < 0.03
 
