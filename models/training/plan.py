@@ -30,9 +30,9 @@ LONG_RUNS = 2  # the same if rows change slowly
 # Rows change slowly if rows at some lag are closer than this share of the distance at 2.5 times the
 # lag.
 SLOW = 0.7
-# Shorter runs are enough if rows a quarter of them apart are at least this share as far from each
-# other as rows a quarter of the longer runs apart.
-ALIKE = 0.9
+# Rows do not change slowly at all if, at three lags, those closer in time are at least this share
+# as far apart. Then shorter runs are enough.
+ALIKE = 0.95
 # A jump is a step between the means of STEADY rows: it is more than JUMP times the median of all
 # steps, and more than the share APART of the mean distance between rows.
 STEADY, JUMP, APART = 25, 10.0, 0.1
@@ -267,12 +267,15 @@ def _runs(x: Array, folds: int) -> int:
         return float(np.median(between)) if len(pairs) >= SEEN * len(x) else math.nan
 
     quarter = max(1, len(x) // (4 * RUNS * folds))
-    if apart(quarter) < SLOW * apart(5 * quarter // 2):
+    near, far = apart(quarter), apart(5 * quarter // 2)
+    if near < SLOW * far:
         return LONG_RUNS
-    runs, alike = RUNS, ALIKE * apart(quarter)
+    if near < ALIKE * far:
+        return RUNS
+    runs = RUNS
     while len(x) >= 2 * SHORTEST * runs * folds:
         # Compared with NaN, because few regimes are longer than that, this is false.
-        if apart(len(x) // (8 * runs * folds)) <= alike:
+        if apart(len(x) // (8 * runs * folds)) <= ALIKE * near:
             break
         runs *= 2
     return runs
