@@ -217,7 +217,7 @@ class GapScale(NamedTuple):
         g = self.scores.shape[1]
         own = round(g * (1.0 - share))
         parts = [
-            scale.scores[:, np.linspace(0, g - 1, n).round().astype(int)]
+            scale.scores[:, np.linspace(0, scale.scores.shape[1] - 1, n).round().astype(int)]
             for scale, n in ((self, own), (other, g - own))
         ]
         return self._replace(scores=np.sort(np.concatenate(parts, axis=1), axis=1))
