@@ -118,8 +118,8 @@ def _pca(X, seed):
 
 def _mahalanobis(X, seed):
     del seed
-    mean, spread = X.mean(axis=0), np.linalg.pinv(np.cov(X, rowvar=False), hermitian=True)
-    return lambda rows: np.einsum("ni,ij,nj->n", rows - mean, spread, rows - mean)
+    mean, precision = X.mean(axis=0), np.linalg.pinv(np.cov(X, rowvar=False), hermitian=True)
+    return lambda rows: np.einsum("ni,ij,nj->n", rows - mean, precision, rows - mean)
 
 
 def _pyod_vae(X, seed):

@@ -150,7 +150,7 @@ def quantile(values, percent):
 
 def memory(server):
     """Return the resident memory of the API process, MiB."""
-    lines = Path(f"/proc/{server.api()}/status").read_text().splitlines()
+    lines = Path(f"/proc/{server.api_process()}/status").read_text().splitlines()
     return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**10)
 
 

@@ -54,7 +54,7 @@ def _processor() -> str:
 
 
 def _kernels() -> list[str]:
-    # OPENBLAS_CORETYPE may ask for those of an older processor than there is.
+    # OPENBLAS_CORETYPE may ask for the kernels of an older processor than this machine has.
     named = [library for library in threadpool_info() if "architecture" in library]
     return sorted({f"{kernel['internal_api']} {kernel['architecture']}" for kernel in named})
 

@@ -57,7 +57,7 @@ async def fill(url, names, versions, artifact):
 
 def memory(server):
     """Return the resident memory of the API process, MiB."""
-    lines = Path(f"/proc/{server.api()}/status").read_text().splitlines()
+    lines = Path(f"/proc/{server.api_process()}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**10
 
 

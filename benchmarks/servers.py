@@ -137,7 +137,7 @@ class Server:
                     ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 
-    def api(self) -> int:
+    def api_process(self) -> int:
         """Return the id of the first API process."""
         for line in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
@@ -347,7 +347,7 @@ def _authorized() -> dict[str, str]:
 
 def _serving(server: Server, artifact: bytes | None, names: bool = False) -> Server:
     if artifact is not None:
-        _answering(server)
+        _wait_for_answer(server)
         base = "/v1/detectors/bench"
         config = {"features": NAMES} if names else {"dimension": DIMENSION}
         server.call("PUT", base, json.dumps(config).encode())
@@ -356,7 +356,7 @@ def _serving(server: Server, artifact: bytes | None, names: bool = False) -> Ser
     return ready(server)
 
 
-def _answering(server: Server) -> None:
+def _wait_for_answer(server: Server) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:

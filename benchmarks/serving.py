@@ -6,7 +6,8 @@ mlserver==1.7.1`) in an environment of its own, and name the Python of that envi
 
     python -m benchmarks.serving --mlserver peers/bin/python --output results/serving.json
 
-The cost of a change, in ratios of pairs of loads by turns (`x before`):
+To measure the cost of a change, it is loaded by turns with the commit before it. The column
+`x before` is the median ratio of two successive loads:
 
     git worktree add ../before HEAD~1
     python -m benchmarks.serving --before ../before
@@ -66,7 +67,7 @@ def _row(name: str, connections: int, seen: dict[str, list[Load]]) -> dict:
     }
 
 
-def thousand(running: dict[str, Server], version: Any, rounds: int = 60) -> list[dict]:
+def request_times(running: dict[str, Server], version: Any) -> list[dict]:
     """Time requests of a thousand vectors, one connection, beside the kernel's own time."""
     X = np.random.default_rng(2).normal(size=(ROWS, DIMENSION)).astype(np.float32)
     threshold = version.threshold_for({"fpr": 0.01})
@@ -82,7 +83,7 @@ def thousand(running: dict[str, Server], version: Any, rounds: int = 60) -> list
         },
     }
     times: dict[str, list[float]] = {name: [] for name in asks}
-    for _ in range(rounds):
+    for _ in range(60):
         for name, ask in asks.items():
             started = time.perf_counter()
             ask()
@@ -100,8 +101,8 @@ def thousand(running: dict[str, Server], version: Any, rounds: int = 60) -> list
     ]
 
 
-def judged(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
-    """Time the judging of one vector, of a turn's vectors and of a thousand, in this process.
+def judging_times(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
+    """Time the judging of one, of 64 and of a thousand vectors, in this process.
 
     The figure is the least processor time of all turns, which other work disturbs least.
     """
@@ -210,9 +211,9 @@ def main() -> None:
         # A request with any query takes the FastAPI route.
         running["anamnesis, route"] = replace(ours, path=f"{servers.SCORE}?via=route")
         rows = one_vector(running, connections, given, folder)
-        many = thousand(running, version)
+        many = request_times(running, version)
         rates = json_rates(running, given, folder)
-    alone = judged({"elbo": version, "auto": default})
+    alone = judging_times({"elbo": version, "auto": default})
     found = {"many": many, "json": rates, "judged": alone}
     report.report("Serving, an API key in every request", rows, given.output, **found)
     for table in found.values():

@@ -273,7 +273,7 @@ def _beside(what: str, loads: dict[str, list[servers.Load]], other: str) -> list
 
 def memory(server: Server) -> list[dict]:
     """Return the most memory that requests of 16 MiB add to the API process."""
-    status = Path(f"/proc/{server.api()}/status")
+    status = Path(f"/proc/{server.api_process()}/status")
     rng = np.random.default_rng(4)
     rows = [{"memory": "one detector", "body MiB": 0.0, "MiB": _mib(status, "VmRSS"), "x body": 0}]
     for kind, n in ((OCTETS, 131_072), (JSON, 25_000)):

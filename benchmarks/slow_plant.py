@@ -1,9 +1,10 @@
 """A simulated plant whose states change slowly: held rate and AUROC for few and for many rows.
 
 Twelve hidden states move 52 sensors, each with a delay of its own, and each sensor has noise. A
-state lasts 3 rows to twice `lasts`. A version learns the first rows of one run. It judges 960
-normals of a later run and the rows of twelve faults: steps, ramps, wider variation, and sensors
-that lose their relation to the others. `held` is the share of the normals that alarms at 1 % asked.
+state lasts 3 rows to twice the column `states last`. A version learns the first rows of one run. It
+judges 960 normals of a later run and the rows of twelve faults: steps, ramps, wider variation, and
+sensors that lose their relation to the others. `held` is the share of the normals that alarms at 1
+% asked.
 
     python -m benchmarks.slow_plant --seeds 2 --output benchmarks/results/slow_plant.json
 """
@@ -48,16 +49,21 @@ def rows(n, lasts, seed, fault=None):
 
 def faulty(X, fault, rng):
     """Return X (n, d) with a fault in one to four sensors."""
-    own = np.random.default_rng(50 + fault)
-    which = own.choice(SENSORS, own.integers(1, 5), replace=False)
-    size = X[:, which].std(axis=0) * own.choice([-1, 1], len(which)) * own.uniform(1.5, 3.0)
-    middle = X[:, which].mean(axis=0)
-    X[:, which] = (
-        lambda x: x + size,
-        lambda x: x + size * np.linspace(0.0, 1.0, len(x))[:, None],
-        lambda x: middle + (x - middle) * own.uniform(2.0, 3.0),
-        rng.permutation,
-    )[fault % 4](X[:, which])
+    of_fault = np.random.default_rng(50 + fault)
+    sensors = of_fault.choice(SENSORS, of_fault.integers(1, 5), replace=False)
+    x = X[:, sensors]
+    signs = of_fault.choice([-1, 1], len(sensors))
+    size = x.std(axis=0) * signs * of_fault.uniform(1.5, 3.0)
+    match fault % 4:
+        case 0:  # a step
+            x = x + size
+        case 1:  # a ramp
+            x = x + size * np.linspace(0.0, 1.0, len(x))[:, None]
+        case 2:  # wider variation
+            x = x.mean(axis=0) + (x - x.mean(axis=0)) * of_fault.uniform(2.0, 3.0)
+        case _:  # no relation to the other sensors
+            x = rng.permutation(x)
+    X[:, sensors] = x
     return X
 
 

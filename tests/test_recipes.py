@@ -132,8 +132,8 @@ class Greeting(msgspec.Struct):
 
     text: str
 '''
-# The report of a copy with all five changes.
-ASKED = """
+# Prints what the copy can do after all five changes.
+REPORT = """
 import json
 import numpy as np
 from prometheus_client import CollectorRegistry, generate_latest
@@ -245,9 +245,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict:
         "        self._greetings.labels(name).inc()\n\n"
         "    def scored(self",
     )
-    write("asked.py", ASKED)
+    write("report.py", REPORT)
     done = subprocess.run(
-        [sys.executable, "asked.py"], cwd=copy, capture_output=True, text=True, timeout=600,
+        [sys.executable, "report.py"], cwd=copy, capture_output=True, text=True, timeout=600,
         env={"PYTHONPATH": str(copy), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         check=False,
     )  # fmt: skip

@@ -48,12 +48,12 @@ PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one
 OF_MANY = 6  # the index of the part that exists for many features only
 OF_PICTURES = (0, 3)  # the indices of the parts that count for pictures
 MOST = 5_000  # the most calibration scores kept of each part
-BESIDE_ALONE = 5  # the index of the part that is not in the maximum
-WEIGHT = 0.5  # nats that are subtracted from the network's surprise in the maximum
+ONLY_ADDED = 5  # the index of the part that is added, but not in the maximum
+HANDICAP = 0.5  # nats that are subtracted from the network's surprise in the maximum
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
-BESIDE = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
-_BESIDE = tuple(BESIDE.tolist())
+ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
+_ADDED = tuple(ADDED.tolist())
 EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2])  # 0 is the network, 1 and 2 are the views
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
@@ -110,10 +110,10 @@ class Auto:
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have one part more than an earlier version calibrated.
         each = [surprise.of_one(own) for surprise, own in zip(self._surprises, parts, strict=False)]
-        more = sum(map(mul, _BESIDE, each))
-        each[0] -= WEIGHT
-        each[BESIDE_ALONE] = 0.0
-        return float(np.float32(max(each) + more))
+        added = sum(map(mul, _ADDED, each))
+        each[0] -= HANDICAP
+        each[ONLY_ADDED] = 0.0
+        return float(np.float32(max(each) + added))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
@@ -150,17 +150,17 @@ def least_deviation(network: Network) -> float:
 def joined(surprises: Float64) -> Float64:
     """Return S (n,) from the surprises of the counted parts, (6, n), (7, n) or (2, n)."""
     score: Float64 = _rivals(surprises).max(axis=0)
-    beside = list(counted_parts(len(surprises))[:OF_MANY])
-    score += BESIDE[beside].dot(surprises[:OF_MANY])
+    counted = list(counted_parts(len(surprises))[:OF_MANY])
+    score += ADDED[counted].dot(surprises[:OF_MANY])
     return score
 
 
 def _rivals(surprises: Float64) -> Float64:
     """Return the surprises of which the maximum is taken, (6, n), (7, n) or (2, n)."""
     rivals = surprises.copy()
-    rivals[0] -= WEIGHT
-    if len(rivals) > BESIDE_ALONE:
-        rivals[BESIDE_ALONE] = 0.0
+    rivals[0] -= HANDICAP
+    if len(rivals) > ONLY_ADDED:
+        rivals[ONLY_ADDED] = 0.0
     return rivals
 
 

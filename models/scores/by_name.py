@@ -79,7 +79,7 @@ def score_rows(score: Score, x: Array) -> Float64:
 
 
 def judges_pictures(name: str, network: Network) -> bool:
-    """Return whether `auto` judges pictures: the decoder's noise raises the distance in it."""
+    """Return whether `auto` judges pictures: then the decoder's noise raises one of its parts."""
     return base_score(name) == "auto" and learned_pictures(network)
 
 

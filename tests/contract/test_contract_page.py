@@ -50,7 +50,7 @@ async def test_data_is_in_the_html_before_scripts_run(
 
 
 async def test_the_overview_says_which_detector_is_muted(pump: Running):
-    """A muted detector needs nobody, so the overview says that it is muted."""
+    """A muted detector calls nobody, so the overview says that it is muted."""
     assert "muted until" not in (await pump.http.get("/")).text
     await pump.http.post("/v1/detectors/pump/mute", json={"seconds": 600})
     assert "muted until" in (await pump.http.get("/")).text
@@ -71,11 +71,8 @@ async def test_an_incident_without_kept_rows_has_no_known_reason(pump: Running, 
     """If no row was kept, the page does not say that the rows are rare as a whole."""
     await score(pump, monitor, [ODD] * 4)
     (listed,) = await incidents(pump)
-    path, keys, redis = (
-        f"/detectors/pump/incidents/{listed['id']}",
-        Keys("pump"),
-        pump.parts.stores.redis,
-    )
+    path = f"/detectors/pump/incidents/{listed['id']}"
+    keys, redis = Keys("pump"), pump.parts.stores.redis
     packed = await redis.hget(keys.incidents, listed["id"])
     bare = msgspec.structs.replace(msgspec.msgpack.decode(packed, type=Incident), leading=())
     await redis.hset(keys.incidents, listed["id"], msgspec.msgpack.encode(bare))
@@ -141,7 +138,7 @@ async def test_names_are_shown_as_text(api: Running):
 
 @pytest.mark.parametrize("name", ["%00", "pump%00", "pump%0A", "pump%3Flimit=1", "pump%23", "%25"])
 async def test_a_name_that_no_detector_has_is_not_found(pump: Running, name: str):
-    """Characters that mean something in an address, or that no address has, are part of a name."""
+    """Escaped characters such as `?` and NUL belong to the name, so no such detector is found."""
     for path in (f"/detectors/{name}", f"/detectors/pump/incidents/{name}"):
         assert (await pump.http.get(path)).status_code == 404
 

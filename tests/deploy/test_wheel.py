@@ -60,14 +60,14 @@ def project(tmp_path: Path) -> Path:
 
 def environment(unpacked_wheel: Path, *absent: str) -> dict[str, str]:
     """Return the variables of a process that finds the wheel, and no module of `absent`."""
-    words = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
+    variables = {k: v for k, v in os.environ.items() if not k.startswith("ANAMNESIS_")}
     if absent:
         refusing = unpacked_wheel.parent / f"without-{'-'.join(absent)}"
         refusing.mkdir(exist_ok=True)
         names = {MODULES.get(name, name) for name in absent}
         (refusing / "sitecustomize.py").write_text(REFUSING.format(names=names))
-        return words | {"PYTHONPATH": f"{refusing}{os.pathsep}{unpacked_wheel}"}
-    return words | {"PYTHONPATH": str(unpacked_wheel)}
+        return variables | {"PYTHONPATH": f"{refusing}{os.pathsep}{unpacked_wheel}"}
+    return variables | {"PYTHONPATH": str(unpacked_wheel)}
 
 
 def python(project: Path, env: dict[str, str], code: str) -> str:
@@ -161,9 +161,9 @@ def test_an_api_process_needs_no_training_library(unpacked_wheel: Path, project:
 @pytest.fixture
 def running(unpacked_wheel: Path, project: Path) -> Iterator[Path]:
     """Run `anamnesis up` in the user's project; return the file with its output."""
-    words = project / "words"
+    log = project / "up.log"
     command = [sys.executable, "-P", "-m", "anamnesis", "up", "--port", "0"]
-    with words.open("wb") as out:
+    with log.open("wb") as out:
         up = subprocess.Popen(
             command,
             cwd=project,
@@ -172,9 +172,9 @@ def running(unpacked_wheel: Path, project: Path) -> Iterator[Path]:
             stdout=out,
             stderr=out,
         )
-    yield words
+    yield log
     up.send_signal(signal.SIGINT)
-    assert up.wait(30) == 0, words.read_text()
+    assert up.wait(30) == 0, log.read_text()
 
 
 def test_up_runs_in_a_project_with_names_like_ours(running: Path) -> None:

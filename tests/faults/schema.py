@@ -35,7 +35,7 @@ def _statuses_of_all_operations(port: int, runs: int) -> tuple[Counter[int], int
     """Return the number of answers with each status, and the number of operations."""
     url = f"http://127.0.0.1:{port}"
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
-    operations = [get_all_operation.ok() for get_all_operation in schema.get_all_operations()]
+    operations = [operation.ok() for operation in schema.get_all_operations()]
     statuses: Counter[int] = Counter()
     # The first API key that is made closes the service to requests without one.
     operations.sort(

@@ -132,7 +132,7 @@ def test_a_missing_word_is_filled_in_from_the_other_columns():
 
 
 def test_a_cell_that_is_no_word_is_named():
-    """A wrong cell is named with row and column; for a word among numbers, with what to do."""
+    """The error names the row and column of a wrong cell, and what to do about words."""
     with pytest.raises(VectorError, match='row 1, column "status" is not a word'):
         train(None, Frame(speed=[0.0] * 40, status=["a", 0.5] * 20, flow=[0.0] * 40), config("vae"))
     with pytest.raises(VectorError, match='column "status" does not hold numbers'):

@@ -9,9 +9,9 @@ from models.parts.statistics import binomial_tail
 RNG = np.random.default_rng(5)
 
 
-def normals_around(centre, n, d=6, scale=1.0):
-    """Return n normals (n, d) of the regime at `centre`."""
-    return RNG.normal(centre, scale, size=(n, d)).astype(np.float32)
+def normals_around(centre, n):
+    """Return n normals (n, 6) of the regime at `centre`."""
+    return RNG.normal(centre, size=(n, 6)).astype(np.float32)
 
 
 def scattered(n, d=6):

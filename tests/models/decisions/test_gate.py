@@ -63,7 +63,7 @@ def test_an_experience_that_was_not_learned_does_not_pass(share: float, passed: 
     assert passed or "was not learned" in verdict.reasons[0]
 
 
-def _told(**figures: float) -> dict:
+def _figures(**figures: float) -> dict:
     return {"auroc": 0.98, "apart": 0.9, "found": 0.9} | figures
 
 
@@ -81,22 +81,24 @@ def test_synthetic_anomalies_must_be_found_nearly_as_often(
     candidate: dict, beside_champion: int, beside_anchor: int
 ) -> None:
     """A candidate must find nearly as many synthetic anomalies as champion and anchor."""
-    evidence = {"candidate": _told(**candidate)}
-    verdict = gate({"synthetic": evidence | {"champion": _told()}})
+    evidence = {"candidate": _figures(**candidate)}
+    verdict = gate({"synthetic": evidence | {"champion": _figures()}})
     assert len(verdict.reasons) == beside_champion
     assert all("under the champion" in reason for reason in verdict.reasons)
-    verdict = gate({"anchor": evidence | {"anchor": _told()}})
+    verdict = gate({"anchor": evidence | {"anchor": _figures()}})
     assert len(verdict.reasons) == beside_anchor
     assert all("under the anchor" in reason for reason in verdict.reasons)
 
 
-@pytest.mark.parametrize(("news", "reasons"), [(0.9, 2), (0.4, 1)])
-def test_a_range_that_does_not_fit_is_named_with_what_to_do(news: float, reasons: int) -> None:
+@pytest.mark.parametrize(("alarms_on_new", "reasons"), [(0.9, 2), (0.4, 1)])
+def test_a_range_that_does_not_fit_is_named_with_what_to_do(
+    alarms_on_new: float, reasons: int
+) -> None:
     """If most of the experience was new and the candidate finds less, a reason gives advice."""
-    blurred = {"candidate": _told(found=0.8), "champion": _told()}
-    verdict = gate({"synthetic": blurred, "new": {"candidate": 0.01, "champion": news}})
+    blurred = {"candidate": _figures(found=0.8), "champion": _figures()}
+    verdict = gate({"synthetic": blurred, "new": {"candidate": 0.01, "champion": alarms_on_new}})
     assert len(verdict.reasons) == reasons
-    assert ("+regime" in verdict.reasons[-1]) is (news > 0.5)
+    assert ("+regime" in verdict.reasons[-1]) is (alarms_on_new > 0.5)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +153,7 @@ def test_rows_labelled_normal_stop_alarming() -> None:
 def test_small_steps_away_from_the_anchor_are_stopped(more: dict, reason: str | None) -> None:
     """The gate bounds alarms on the anchor's normals, and rows that only the anchor finds rare."""
     walked = {"anchor": 0.3, "champion": 0.02} | more.get("walked", {})
-    evidence = {"anchor": _told(), "candidate": _told()} | more
+    evidence = {"anchor": _figures(), "candidate": _figures()} | more
     if "walked" in more:
         evidence["walked"] = walked
     reasons = gate({"anchor": evidence}).reasons

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from models.drift.finding import MixFinding
 from models.drift.regimes import LearnedRegime, RegimeTest
 from models.drift.state import state_of
 
@@ -11,7 +12,7 @@ KNOWN = (
 )
 
 
-def verdict_on(*counts: int) -> dict:
+def verdict_on(*counts: int) -> MixFinding:
     """Return the verdict on counts of anomalies and of three regimes."""
     test = RegimeTest(KNOWN)
     test.update(np.array(counts))

@@ -80,7 +80,7 @@ def test_the_fitted_tail_is_right_for_known_distributions() -> None:
 
 @pytest.mark.parametrize("gamma", [0.3, 0.8, 1.2])
 def test_a_threshold_beyond_the_scores_is_right_for_heavy_tails(gamma: float) -> None:
-    """For one in 10,000 of a thousand scores, the median of 60 is right within a factor of two."""
+    """A rate of 1e-4 from a thousand scores is met within a factor of two, by the median of 60."""
     rng, shares = np.random.default_rng(0), []
     for _ in range(60):
         calibration = Calibration(np.sort(rng.random(1_000) ** -gamma))
@@ -145,7 +145,7 @@ def test_a_few_scores_with_a_large_share_are_repeated() -> None:
     calibration = mixed(old, repeated(few, 0.3, len(old)), share_old=0.7)
     assert (calibration.scores <= 1.0).sum() >= 799
     assert (calibration.scores >= 2.0).mean() == pytest.approx(0.3, abs=0.001)
-    # 50 distinct scores claim no more than their number allows: the interval is wider than theirs
+    # The interval is as wide as that of 50 scores, however often they are repeated.
     assert calibration.false_alarm_rate(2.95).high - calibration.false_alarm_rate(2.95).rate > 0.01
     assert len(repeated(few, 0.01, 800)) == len(repeated(few, 0.0, 800)) == 50
 

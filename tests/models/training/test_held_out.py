@@ -52,12 +52,10 @@ def test_repeated_rows_have_the_folds_of_distinct_rows() -> None:
 def test_repeated_scores_give_the_interval_of_distinct_scores() -> None:
     """Fifty copies of each of a hundred scores give the interval of a hundred scores."""
     scores = np.sort(np.repeat(np.arange(100.0), 50))
-    interval, once = (
-        Calibration(scores).false_alarm_rate(95.0),
-        Calibration(np.arange(100.0)).false_alarm_rate(95.0),
-    )
-    assert (interval.rate, interval.high) == (once.rate, once.high)
-    assert once.low > interval.low == 0.0
+    repeated = Calibration(scores).false_alarm_rate(95.0)
+    distinct = Calibration(np.arange(100.0)).false_alarm_rate(95.0)
+    assert (repeated.rate, repeated.high) == (distinct.rate, distinct.high)
+    assert distinct.low > repeated.low == 0.0
     levels = Calibration(np.repeat([0.0, 1.0, 2.0], [300, 190, 10]))
     assert levels.false_alarm_rate(2.0) == Calibration(np.arange(500.0)).false_alarm_rate(490.0)
 

@@ -63,7 +63,7 @@ def test_sentinels_are_left_out_and_anomalies_found(
 
 
 def test_clean_normals_are_learned_without_a_note(machine: Machine) -> None:
-    """Clean normals are all learned without a note; of heavy tails the note names the clipping."""
+    """Clean normals are all learned, without a note; with heavy tails a note says `clipped`."""
     clean = train(None, machine.rows(400), Config(features=NAMES, model=QUICK))
     assert clean.lineage.notes == ()
     heavy = np.exp(2.0 * machine.rng.normal(size=(400, 8))).astype(np.float32)
@@ -94,9 +94,10 @@ def test_numbers_that_float32_cannot_tell_apart_are_named(machine: Machine) -> N
 
 
 def test_whole_numbers_that_float32_makes_equal_are_named(machine: Machine) -> None:
-    """A minute of epoch seconds is one number in float32, which is named; a small constant is not.
+    """A note names a column of seconds since 1970 that are all equal as float32.
 
-    Its next day would alarm without a word.
+    Without the note, all rows of the next day would alarm and nobody would know why. A constant
+    that is small enough for float32 gets no note.
     """
     first = machine.rows(300).astype(np.float64)
     first[:, 2] = 1.78e9 + np.arange(300) % 60
@@ -157,10 +158,7 @@ def test_anomalies_of_a_far_regime_are_found(
 
 
 def test_a_constant_that_moves_a_little_alarms(machine: Machine) -> None:
-    """A constant that moves by a hundredth, or by a millionth of its value, alarms.
-
-    A constant 0 was measured in whole units of the client, others in thousandths of their value.
-    """
+    """A constant 0 that becomes 0.01 alarms, and so does another that moves by a ten thousandth."""
     still = machine.rows(400)
     still[:, :3] = [0.0, 1e6, -5.0]
     version = Version.from_bytes(train(None, still, Config(model=QUICK)).to_bytes())

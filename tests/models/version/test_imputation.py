@@ -29,7 +29,7 @@ def version(request, parts) -> Version:
 
 
 def with_gaps(X: Array, share: float) -> Array:
-    """Return X with a share of random values missing in each row, except at most one row."""
+    """Return X with this share of its values missing at random; each row keeps at least one."""
     rng = np.random.default_rng(11)
     hidden = rng.random(X.shape) < share
     hidden[:, 0] &= ~hidden.all(axis=1)
@@ -38,7 +38,7 @@ def with_gaps(X: Array, share: float) -> Array:
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3, 0.5])
 def test_the_asked_rate_holds_with_missing_values(version, parts, share: float) -> None:
-    """At 5 % asked, 3 to 8 % alarm, with no to half of the values missing."""
+    """At 5 % asked, 3 to 8 % alarm, whether none or half of the values are missing."""
     assert 0.03 <= version.is_anomaly(with_gaps(parts[1], share)).mean() <= 0.08
 
 
@@ -94,7 +94,7 @@ def test_a_fill_solves_for_the_missing_features_alone(monkeypatch) -> None:
 
 
 def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:
-    """Halved scores are doubled, beyond the largest too; between gap counts it interpolates."""
+    """If gaps halve all scores, the map doubles them; between counts of gaps it interpolates."""
     whole = np.linspace(0, 100, 101)
     scale = GapScale(np.array([0, 2]), np.stack([whole, whole / 2]))
     moved = scale.as_complete(np.array([10.0, 10.0, 60.0]), np.array([2, 1, 2]))

@@ -5,6 +5,7 @@ import io
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,6 +39,14 @@ def opened(tmp_path, content, options=OPTIONS, name="x.csv"):
     return rows, sheet
 
 
+def with_numbers_for_times(units):
+    """Return the plain file with its times as numbers since 1970, of so many units a second."""
+    text = PLAIN
+    for line, at in zip(LINES, TIMES, strict=True):
+        text = text.replace(line.split(",")[0], str(int(at) * units))
+    return text
+
+
 JSON_LINES = """\
 {"machine": "a", "when": "2026-01-01T00:00:00Z", "speed": 1.5, "temp": 20.25, "status": "run"}
 {"temp": 20.5, "status": null, "when": "2026-01-01T00:01:00Z", "machine": "a", "speed": "1.75"}
@@ -69,13 +78,8 @@ READ_RIGHT = {
     "an index without a name": "\n".join(
         f"{'' if i == 0 else i},{line}" for i, line in enumerate([HEADER, *LINES])
     ),
-    "seconds since 1970": PLAIN.replace("2026-01-01T00:0", "176722").replace(":00Z", "00")
-    and PLAIN.replace("2026-01-01T00:00:00Z", "1767225600")
-    .replace("2026-01-01T00:01:00Z", "1767225660")
-    .replace("2026-01-01T00:02:00Z", "1767225720"),
-    "milliseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000")
-    .replace("2026-01-01T00:01:00Z", "1767225660000")
-    .replace("2026-01-01T00:02:00Z", "1767225720000"),
+    "seconds since 1970": with_numbers_for_times(1),
+    "milliseconds since 1970": with_numbers_for_times(10**3),
     "sep= of Excel": "sep=;\r\n" + GERMAN.replace("\n", "\r\n"),
     "sep= before commas": "sep=,\n" + PLAIN,
     "a title and a blank line": "Pump 7, hall 2\n\n" + PLAIN,
@@ -97,12 +101,8 @@ READ_RIGHT = {
     "below and above a limit": PLAIN.replace(",1.5,", ",<1.5,").replace("20.5", "> 20.5"),
     "lines of JSON": JSON_LINES,
     "lines of JSON with gzip": gzip.compress(JSON_LINES.encode()),
-    "microseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000000")
-    .replace("2026-01-01T00:01:00Z", "1767225660000000")
-    .replace("2026-01-01T00:02:00Z", "1767225720000000"),
-    "nanoseconds since 1970": PLAIN.replace("2026-01-01T00:00:00Z", "1767225600000000000")
-    .replace("2026-01-01T00:01:00Z", "1767225660000000000")
-    .replace("2026-01-01T00:02:00Z", "1767225720000000000"),
+    "microseconds since 1970": with_numbers_for_times(10**6),
+    "nanoseconds since 1970": with_numbers_for_times(10**9),
     "times as digits": PLAIN.replace("2026-01-01T00:0", "20260101000").replace(":00Z", ""),
     "times with a name of the zone": PLAIN.replace("T", " ").replace("Z", " UTC"),
     "an exponent of Fortran": PLAIN.replace("1.5", "0.15D+01").replace("20.5", "2050d-2"),
@@ -183,11 +183,9 @@ def test_an_unreadable_file_is_refused_with_line_and_column(tmp_path, variant):
 
 def test_cp1252_is_recognised_late_in_a_file(tmp_path):
     """A letter of cp1252 is read even if it comes long after the first bytes."""
-    lines = PLAIN.encode() + LINES[0].encode().replace(b"Z,a", b"Z,gr\xf6\xdfe") * 1
-    rows, sheet = opened(tmp_path, PLAIN.encode() + b"".join(
-        f"2026-01-02T{i // 60:02}:{i % 60:02}:00Z,a,1,2,run\n".encode() for i in range(1000)
-    ) + "2026-01-03T00:00:00Z,größe,1,2,run\n".encode("cp1252"))  # fmt: skip
-    assert lines
+    lines = [f"2026-01-02T{i // 60:02}:{i % 60:02}:00Z,a,1,2,run\n" for i in range(1000)]
+    text = PLAIN + "".join(lines) + "2026-01-03T00:00:00Z,größe,1,2,run\n"
+    rows, sheet = opened(tmp_path, text.encode("cp1252"))
     assert rows[0].sources[-1] == "größe"
     assert sheet.names == ("speed", "temp")
 
@@ -300,8 +298,6 @@ def test_a_part_of_a_batch_keeps_the_places_of_its_rows(tmp_path):
 def test_standard_input_is_read_as_a_file_is(monkeypatch):
     """`-` reads CSV from standard input."""
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(b"a\n1\n"))))
-    from pathlib import Path
-
     with Sheet(Path("-"), Options()) as sheet:
         (rows,) = sheet.rows(None, gaps=False)
     assert rows.X.tolist() == [[1.0]]
@@ -408,7 +404,7 @@ def test_a_counter_is_left_out_of_a_short_file_too(tmp_path):
 
 
 def test_sources_of_different_levels_are_named(tmp_path):
-    """If sources differ in level, one detector takes the level of one for normal in another."""
+    """For a common detector, the usual level of one source is normal for all of them."""
     rng = np.random.default_rng(0)
     path = tmp_path / "x.csv"
     for apart in (0.0, 3.0):
@@ -470,7 +466,7 @@ def test_a_row_without_any_value_is_left_out_and_named(tmp_path, capsys):
 
 
 def test_columns_that_become_blank_are_named(tmp_path):
-    """A blank cell is news after ten filled ones of its source; blank cells are counted."""
+    """A column of a source that was filled ten times and is now blank is reported, and counted."""
     lines = [
         f"{s},{i},{'' if s == 'y' and i in {4, 15, 16, 18} else i}" for i in range(20) for s in "xy"
     ]
@@ -555,7 +551,7 @@ def test_each_source_has_an_order_of_its_own(tmp_path):
 
 
 def test_names_of_nested_json_are_joined(tmp_path):
-    """A column exists if one of the first lines has it; a name that comes too late is told."""
+    """A column exists if one of the first lines has it; later names are reported."""
     path = tmp_path / "x.ndjson"
     first = '{"db": {"ms": 1.5, "q": {"n": 2}}, "ok": true}'
     path.write_text(first + '\n{"db": {"ms": 2}, "more": 3}\n')
@@ -565,7 +561,7 @@ def test_names_of_nested_json_are_joined(tmp_path):
 
 
 def test_a_name_that_comes_late_in_lines_of_json_is_left_out(tmp_path, capsys):
-    """A person is told once which name is left out, and in which line it came."""
+    """One message says which name is left out, and in which line it came."""
     path = tmp_path / "x.ndjson"
     path.write_text('{"a": 1}\n' * 40_000 + '{"a": 2, "b": 3}\n' * 2)
     with Sheet(path, Options()) as sheet:
@@ -575,8 +571,8 @@ def test_a_name_that_comes_late_in_lines_of_json_is_left_out(tmp_path, capsys):
     assert 'line 40001: "b" is in none of the first lines: left out' in err
 
 
-def test_what_is_left_out_around_a_table_is_told(tmp_path, capsys):
-    """A person is told of a line of units, and of the last lines without times."""
+def test_what_is_left_out_around_a_table_is_reported(tmp_path, capsys):
+    """Messages name a line of units, and the last lines without times."""
     content = GERMAN.replace("\n", "\n;;1/min;C;\n", 1) + "Mittel;;1,5;2,5;\n"
     _, sheet = opened(tmp_path, content)
     assert 'the line below the header has units, "1/min", "C": skipped' in sheet.notes
@@ -606,7 +602,7 @@ def test_the_columns_of_parquet_may_be_named_by_numbers(tmp_path):
     assert np.array_equal(rows.X, X)
 
 
-def test_limits_and_constants_are_told(tmp_path):
+def test_limits_and_constants_are_noted(tmp_path):
     """The notes name columns with values beyond a limit, and all constant columns at once."""
     rows = "".join(f"{i},1,2,<0.05\n{i + 0.5},1,2,0.0{i % 9}\n" for i in range(9))
     path = tmp_path / "x.csv"

@@ -116,7 +116,7 @@ def test_promote_sends_if_match():
 
 @pytest.mark.parametrize("id_", ["", ".", ".."])
 def test_an_id_never_names_another_resource(id_: str):
-    """A name or an id that a path would drop is refused: the label `..` would be the detector."""
+    """An id that changes the path is refused: `labels/..` would be the detector's own path."""
     asked: list[httpx.Request] = []
     client = _client(lambda request: asked.append(request) or httpx.Response(204))
     for call in (
@@ -164,7 +164,7 @@ def test_a_key_that_no_header_can_carry_is_refused_at_once():
 
 
 def test_a_forked_process_connects_anew(monkeypatch: pytest.MonkeyPatch):
-    """After a fork a client has connections of its own: answers of the parent are not its own."""
+    """After a fork the child opens connections of its own, and gets no answer to its parent."""
     client = _client(lambda _: httpx.Response(200, json={}))
     parent = client.http
     client.health()

@@ -60,9 +60,9 @@ def test_almost_valid_json_gives_a_matrix_or_a_problem(text: str) -> None:
         assert outcome(payload.JSON, sent, None) in {200, 422}
 
 
-def big(rows: int = 20_000) -> bytes:
+def big() -> bytes:
     """Return a body that is read in pieces."""
-    body = json.dumps({"vectors": [[0.125] * 8] * rows}).encode()
+    body = json.dumps({"vectors": [[0.125] * 8] * 20_000}).encode()
     assert len(body) > 4 * json_vectors.PIECE
     return body
 

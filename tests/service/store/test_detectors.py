@@ -159,7 +159,7 @@ async def test_every_change_is_announced(stored, redis):
         assert await next_notification() == b"pump"
         await stored.detectors.delete("new")
         assert await next_notification() == b"new"
-        await stored.make(seed=1)  # the same config: a process may serve a lost one
+        await stored.make(seed=1)  # the same config again, in case a process missed the first
         assert await next_notification() == b"pump"
         await stored.registry.set_champion("pump", 1)
         assert await next_notification() == b"pump"

@@ -1,4 +1,4 @@
-"""The due index is written when a detector becomes due, and repaired if that was lost."""
+"""The due index is written when a detector becomes due; the janitor repairs a lost write."""
 
 import time
 
@@ -44,7 +44,7 @@ async def _ask_to_retrain(stored: Stored) -> None:
     await stored.detectors.request_retrain("pump")
 
 
-async def _muted_and_not(stored: Stored) -> None:
+async def _mute_and_unmute(stored: Stored) -> None:
     await stored.detectors.mute("pump", 3600, "", "")
     await stored.buffer.ingest("pump", matrix(70))
     await stored.detectors.mute("pump", 0, "", "")
@@ -66,7 +66,7 @@ async def _drift(stored: Stored) -> None:
 
 @pytest.mark.parametrize(
     "happens",
-    [_fill_buffer, _lower_trigger, _ask_to_retrain, _muted_and_not, _release_rows, _drift],
+    [_fill_buffer, _lower_trigger, _ask_to_retrain, _mute_and_unmute, _release_rows, _drift],
 )
 async def test_every_cause_enters_the_detector_into_the_index(
     stored: Stored, index: DueIndex, happens

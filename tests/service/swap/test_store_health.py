@@ -35,7 +35,7 @@ async def test_a_store_that_becomes_weak_while_it_runs_is_refused(
 
 
 async def test_refused_notifications_are_logged_once(own_store):
-    """A user who may not subscribe is told once; the poll finds changes."""
+    """If the store refuses to let a process subscribe, that is logged once; polls find changes."""
     stores = await Stores.open(settings := Settings(redis_url=own_store.url), own_store.url)
     await stores.redis.execute_command("ACL", "SETUSER", "default", "-subscribe")
     metrics = Metrics(CollectorRegistry())

@@ -220,7 +220,7 @@ def test_a_deleted_detector_leaves_no_series(tmp_path: Path, shared: bool) -> No
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: bool) -> None:
-    """Of unloaded detectors a hundred histograms at a time are removed; counters stay."""
+    """Histograms of unloaded detectors are removed, a hundred at a time; counters stay."""
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
     for number in range(101):
         _count_everything(metrics, f"cold-{number}")

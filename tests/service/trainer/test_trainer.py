@@ -44,8 +44,8 @@ def _fake(folder: Path, body: str) -> tuple[str, ...]:
     return (sys.executable, str(program))
 
 
-def _job(n: int = 40, d: int = 3, seed: int = 0) -> Job:
-    rows = np.random.default_rng(seed).normal(size=(n, d)).astype("<f4")
+def _job(n: int = 40, d: int = 3) -> Job:
+    rows = np.random.default_rng(0).normal(size=(n, d)).astype("<f4")
     return Job(previous=None, vectors=bytearray(rows.tobytes()), n=n, d=d, config={})
 
 

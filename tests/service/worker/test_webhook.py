@@ -35,12 +35,12 @@ def secrets(*given: bytes) -> Reread[tuple[bytes, ...]]:
     return Reread("secrets", lambda: given)
 
 
-class Post:
-    """A receiver in memory: its messages and its answers."""
+class FakeReceiver:
+    """A webhook's receiver in memory: it keeps what it accepts, and answers as a test says."""
 
     def __init__(self, stored: Stored, lease: Lease) -> None:
         self.stored, self.lease = stored, lease
-        self.got: list[tuple[str, str]] = []
+        self.delivered: list[tuple[str, str]] = []
         self.requests: list[httpx.Request] = []
         self.answer: Callable[[str], int] = lambda _: 204
         self.headers: dict[str, str] = {}
@@ -53,7 +53,7 @@ class Post:
             raise httpx.ConnectError("nobody there", request=request)
         if status < 300:
             _, incident, kind = name.split(".")
-            self.got.append((incident, kind))
+            self.delivered.append((incident, kind))
         return httpx.Response(status, headers=self.headers)
 
     def sender(self, **more: Any) -> Webhook:
@@ -84,11 +84,11 @@ class Post:
 
 
 @pytest.fixture
-async def post(stored: Stored) -> Post:
-    """Follow the detector `pump`."""
+async def post(stored: Stored) -> FakeReceiver:
+    """Return a receiver of messages about `pump`, with the lease under which they are sent."""
     lease = await stored.leases.acquire("pump", 30.0, "monitor")
     assert lease is not None
-    return Post(stored, lease)
+    return FakeReceiver(stored, lease)
 
 
 @pytest.fixture
@@ -99,13 +99,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
+async def test_messages_are_delivered_once_and_signed(post: FakeReceiver) -> None:
     """Waiting messages are sent in order with a signature, and then deleted."""
     await post.store_messages(("i1", "opened"), ("i2", "opened"), ("i1", "closed"))
     sender = post.sender()
     await sender.tick()
     await sender.tick()
-    assert post.got == [("i1", "opened"), ("i2", "opened"), ("i1", "closed")]
+    assert post.delivered == [("i1", "opened"), ("i2", "opened"), ("i1", "closed")]
     assert await post.messages_waiting() == 0
     sent = post.requests[0]
     assert sent.headers["content-type"] == "application/cloudevents+json"
@@ -116,7 +116,7 @@ async def test_messages_are_delivered_once_and_signed(post: Post) -> None:
 
 
 async def test_without_a_receiver_messages_wait_in_order(
-    post: Post, clock: SimpleNamespace
+    post: FakeReceiver, clock: SimpleNamespace
 ) -> None:
     """Without an answer all messages wait in order, and the pauses grow."""
     await post.store_messages(("i1", "opened"), ("i1", "closed"))
@@ -132,7 +132,7 @@ async def test_without_a_receiver_messages_wait_in_order(
     clock.now = 60.0
     while await post.messages_waiting():
         await sender.tick()
-    assert post.got == [("i1", "opened"), ("i1", "closed")]
+    assert post.delivered == [("i1", "opened"), ("i1", "closed")]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ async def test_without_a_receiver_messages_wait_in_order(
     ],
 )
 async def test_a_busy_receiver_says_when_to_come_back(
-    post: Post, clock: SimpleNamespace, asked: str, status: int, tried: list[int]
+    post: FakeReceiver, clock: SimpleNamespace, asked: str, status: int, tried: list[int]
 ) -> None:
     """`Retry-After` delays the next try, up to a minute before the message is dropped."""
     await post.store_messages(("i1", "opened"))
@@ -172,19 +172,19 @@ def test_retry_after_may_be_a_date() -> None:
     assert webhook.retry_after({}, then) == 0.0
 
 
-async def test_a_refused_message_delays_only_its_incident(post: Post) -> None:
+async def test_a_refused_message_delays_only_its_incident(post: FakeReceiver) -> None:
     """A refused message delays only later messages of its own incident."""
     await post.store_messages(
         ("i1", "opened"), ("i2", "opened"), ("i1", "closed"), ("i2", "closed")
     )
     post.answer = lambda name: 400 if ".i1." in name else 200
     await post.sender().tick()
-    assert post.got == [("i2", "opened"), ("i2", "closed")]
+    assert post.delivered == [("i2", "opened"), ("i2", "closed")]
     assert await post.messages_waiting() == 2
 
 
 async def test_a_refused_message_takes_no_turn_of_others(
-    post: Post, clock: SimpleNamespace
+    post: FakeReceiver, clock: SimpleNamespace
 ) -> None:
     """A message that waits after a refusal does not use up the bound on messages a minute."""
     await post.store_messages(("i1", "opened"))
@@ -195,30 +195,30 @@ async def test_a_refused_message_takes_no_turn_of_others(
         await sender.tick()
     await post.store_messages(("i2", "opened"))
     await sender.tick()
-    assert post.got == [("i2", "opened")]
+    assert post.delivered == [("i2", "opened")]
 
 
-async def test_old_messages_are_dropped_and_counted(post: Post) -> None:
+async def test_old_messages_are_dropped_and_counted(post: FakeReceiver) -> None:
     """A message that could not be delivered in time is dropped; later ones are sent."""
     await post.store_messages(("i1", "opened"), age=61.0)
     await post.store_messages(("i2", "opened"))
     await post.sender().tick()
-    assert post.got == [("i2", "opened")]
+    assert post.delivered == [("i2", "opened")]
     assert await post.messages_waiting() == 0
     assert (await post.stored.get()).messages == (1, 1)
 
 
-async def test_messages_a_minute_are_bounded(post: Post) -> None:
+async def test_messages_a_minute_are_bounded(post: FakeReceiver) -> None:
     """The number of messages a minute is bounded; the others wait."""
     await post.store_messages(*((f"i{i}", "opened") for i in range(9)))
     sender = post.sender(per_minute=5)
     await sender.tick()
     await sender.tick()
-    assert len(post.got) == 5
+    assert len(post.delivered) == 5
     assert await post.messages_waiting() == 4
 
 
-async def test_a_worker_without_its_lease_deletes_no_message(post: Post) -> None:
+async def test_a_worker_without_its_lease_deletes_no_message(post: FakeReceiver) -> None:
     """A worker without its lease deletes no message, so that another one sends them."""
     await post.store_messages(("i1", "opened"))
     assert await post.stored.leases.release(post.lease)
@@ -256,7 +256,7 @@ async def receiver(
         try:
             await answer(writer)
         except ConnectionError:
-            pass  # the sender has heard enough
+            pass  # the sender closed the connection without reading everything
         finally:
             writer.close()
 
@@ -267,13 +267,13 @@ async def receiver(
         server.close()
 
 
-def sender_to(post: Post, url: str, *given: bytes) -> Webhook:
+def sender_to(post: FakeReceiver, url: str, *given: bytes) -> Webhook:
     """Return a sender with its own client."""
     receiver = Receiver(url, secrets(*given), 600, 60.0)
     return Webhook(receiver, post.stored.redis, lambda: [post.lease])
 
 
-async def test_a_replaced_secret_signs_the_next_message(post: Post, tmp_path: Path) -> None:
+async def test_a_replaced_secret_signs_the_next_message(post: FakeReceiver, tmp_path: Path) -> None:
     """A worker reads its secrets again; while they cannot be used, the old ones sign."""
     file = tmp_path / "secrets"
     file.write_bytes(SECRET)
@@ -291,7 +291,7 @@ async def test_a_replaced_secret_signs_the_next_message(post: Post, tmp_path: Pa
         assert sent.headers["webhook-signature"] == f"v1,{signature(copy, signed_by, at)}"
 
 
-async def test_a_receiver_verifies_a_message_by_the_specification(post: Post) -> None:
+async def test_a_receiver_verifies_a_message_by_the_specification(post: FakeReceiver) -> None:
     """While the secret is replaced, receivers with the old and with the new one accept."""
     old, new = (f"whsec_{base64.b64encode(text).decode()}" for text in (b"o" * 24, b"n" * 24))
 
@@ -344,7 +344,9 @@ def says(text: bytes) -> Callable[[asyncio.StreamWriter], Any]:
     ids=["drip", "nothing", "garbage", "500", "redirect"],
 )
 async def test_a_message_that_is_not_accepted_waits(
-    post: Post, monkeypatch: pytest.MonkeyPatch, answer: Callable[[asyncio.StreamWriter], Any]
+    post: FakeReceiver,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[asyncio.StreamWriter], Any],
 ) -> None:
     """Whatever a receiver does, one try ends, is not repeated at once, and loses nothing."""
     monkeypatch.setattr(webhook, "_TIMEOUT_SECONDS", 0.5)
@@ -359,7 +361,7 @@ async def test_a_message_that_is_not_accepted_waits(
     assert await post.messages_waiting() == 1
 
 
-async def test_the_body_of_an_answer_is_not_read(post: Post) -> None:
+async def test_the_body_of_an_answer_is_not_read(post: FakeReceiver) -> None:
     """A receiver that accepts and then writes for ever does not fill the worker's memory."""
 
     async def endless(writer: asyncio.StreamWriter) -> None:
