@@ -89,8 +89,8 @@ class SettingsFields(BaseModel):
     )
     admin_key_file: Path | None = Field(
         None,
-        description="File with an API key that has every scope, for the start and for a lost "
-        "store. The key has at least 32 characters.",
+        description="File with an API key that has every scope, also while the store has no keys "
+        "or has lost them. The key has at least 32 characters.",
     )
     metrics_key_file: Path | None = Field(
         None, description="File with an API key that has the scope `metrics`, for Prometheus."
@@ -127,7 +127,7 @@ class SettingsFields(BaseModel):
     )
     webhook_secret_file: Path | None = Field(
         None,
-        description="File with the secret that signs messages (Standard Webhooks); one a line.",
+        description="File with the secrets that sign messages (Standard Webhooks), one per line.",
     )
     public_url: str | None = Field(
         None,
@@ -228,7 +228,9 @@ class SettingsFields(BaseModel):
     training_drain_seconds: float = Field(
         0.0, ge=0, description="How long a worker that has to end goes on with its training."
     )
-    training_memory_bytes: int = Field(8 * 2**30, ge=2**28, description="Memory of a training.")
+    training_memory_bytes: int = Field(
+        8 * 2**30, ge=2**28, description="Most memory of a training."
+    )
     training_threads: int = Field(1, ge=1, description="Threads that the trainer computes with.")
     training_device: Literal["cpu", "auto", "cuda"] = Field(
         "cpu", description="Where networks are trained; `auto` is a GPU if torch can use one."

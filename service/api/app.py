@@ -183,7 +183,7 @@ async def _lifetime(parts: Parts, in_files: Reread[list[Grant]]) -> AsyncIterato
 
 def _wired_parts(settings: Settings, access: Access, stores: Stores, metrics: Metrics) -> Parts:
     champions = Champions(settings.pinned_loaded, settings.loaded_bytes)
-    metrics.used = champions.touch
+    metrics.on_scored = champions.touch
     watcher = Watcher(stores, champions, settings, metrics)
     reporter = LiveReporter(stores, champions, metrics)
     alarmed = AlarmedRows(reporter, stores.traffic, stores.incidents)

@@ -23,13 +23,13 @@ class BlankCells:
         counts = rows.blank.sum(axis=0).tolist()
         self._rows.update({name: n for name, n in zip(rows.columns, counts, strict=True) if n})
 
-    def counted(self) -> Iterator[str]:
+    def summary(self) -> Iterator[str]:
         """Yield a sentence about each column that was blank in some row, the blankest first."""
         for name, n in self._rows.most_common():
             some = "1 row" if n == 1 else f"{n} rows"
             yield f"{name} is blank in {some}: judged on the other columns"
 
-    def begun(self, rows: Rows) -> Iterator[str]:
+    def new_blanks(self, rows: Rows) -> Iterator[str]:
         """Yield a sentence about each cell that is blank after many rows in which it was filled."""
         for i, blank in enumerate(rows.blank):
             source = rows.sources[i] if rows.sources is not None else ""

@@ -27,8 +27,9 @@ _COUNTER = (
     "outside the learned range; its increase can be learned"
 )
 _CONSTANT = "constant so far: kept, since any change is an anomaly"
-MOST_VALUES = 50  # a text column with more different values is no category but names or remarks
-EACH = 2  # the fewest rows of a value, on average: with fewer, the column is no category
+# A text column is a category if it has at most so many different values, each in at least so many
+# rows on average. Other text is names or remarks.
+_MOST_WORDS, _LEAST_ROWS_OF_WORD = 50, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
             dropped.append(name)
             continue
         kind, note = _kind(name, filled, comma=chunk.comma)
-        if kind == "number" and counts(chunk, name):
+        if kind == "number" and is_counter_column(chunk, name):
             kind, note = None, f"{_named(name)} {_COUNTER}"
         if kind and (why := _too_blank(kind, len(filled) / len(cells))):
             kind, note = None, f"{_named(name)} {why}"
@@ -113,7 +114,7 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
         note = _numeric_note(name, units.without(filled, unit), comma=comma)
         return "number", note or f"{_named(name)} holds numbers in {quoted([unit])}"
     values = len({cell.strip() for cell in filled})
-    few = values <= MOST_VALUES and values * EACH <= len(filled)
+    few = values <= _MOST_WORDS and values * _LEAST_ROWS_OF_WORD <= len(filled)
     if few and max(map(len, filled)) <= LONGEST_WORD:
         return "category", None
     own_units = {units.split(cell)[1] for cell in filled}
@@ -165,7 +166,7 @@ def _numeric_note(name: str, filled: Sequence[str], *, comma: bool) -> str | Non
     return None
 
 
-def counts(chunk: Chunk, name: str, fewest: int = FEWEST) -> bool:
+def is_counter_column(chunk: Chunk, name: str, fewest: int = FEWEST) -> bool:
     """Return whether a column only rises, or only falls, from row to row of each source.
 
     At least `fewest` steps must show it.

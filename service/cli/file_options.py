@@ -36,7 +36,7 @@ Drop = Annotated[
 Pivot = Annotated[
     str | None,
     typer.Option(
-        help="Column that says what a row's one value measures: each gets a column of its own."
+        help="Column that names what the one value of a row measures. Each name becomes a column."
     ),
 ]
 TimeFormat = Annotated[

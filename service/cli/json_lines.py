@@ -28,9 +28,9 @@ def json_lines(file: str, source: BinaryIO, head: bytes) -> Iterator[tuple[int, 
     """Yield the header, and then each line, each as the number of the line and its cells.
 
     A line is an object, or `{"record": {...}, "timestamp", "source", "id"}`. The member `ms` of an
-    object in `db` has the name `db.ms`. The header has the names of the whole lines in `head`, with
-    which the file begins, at least those of the first line. A person is told which names come
-    later and are left out. Raises BadTable.
+    object in `db` has the name `db.ms`. `head` is the beginning of the file. The header has the
+    names of the first line and of all other whole lines in `head`. Names that only later lines
+    have are left out, and a message on stderr says so. Raises BadTable.
     """
     objects = _objects(file, source)
     line, first = next(objects, (0, {}))

@@ -30,7 +30,7 @@ def judged_file(
     for chunk in sheet.rows(targets.first.columns, gaps=targets.first.gaps):
         passed += len(chunk.X)
         blank.count(chunk)
-        for note in still.begun(chunk):
+        for note in still.new_stills(chunk):
             console.complain(note)
         if passed <= write.done:  # an earlier command that was cut short wrote these rows
             targets.remember(chunk)
@@ -39,7 +39,7 @@ def judged_file(
             yield from judged(targets, rows, record=record)
             progress.at(sheet.share(), passed)
         write.keep()
-    for note in blank.counted():
+    for note in blank.summary():
         console.complain(f"{sheet.file}: {note}")
 
 

@@ -39,7 +39,7 @@ def worker(settings: Settings) -> int:
     Signer.of(_with_store(settings))  # raises BadSettings before anything runs
     Receiver.of(settings)
     log.configure(settings, "worker")
-    _name_the_misspelt()
+    _warn_of_unknown_settings()
     return main()
 
 
@@ -64,7 +64,7 @@ def _with_store(settings: Settings) -> Settings:
 
 def _supervise(settings: Settings, store: EmbeddedStore | None, *, worker: bool) -> None:
     log.configure(settings, "up" if worker else "api")
-    _name_the_misspelt()
+    _warn_of_unknown_settings()
 
     def announce(url: str) -> None:
         typer.echo(summary(settings, url, store))
@@ -95,6 +95,6 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
     return f"\nanamnesis {release()} {state} (Ctrl-C stops it)\n\n{lines}\n"
 
 
-def _name_the_misspelt() -> None:
+def _warn_of_unknown_settings() -> None:
     if misspelt := Settings.misspelt():
         _log.warning("unknown settings are ignored", found="; ".join(misspelt))

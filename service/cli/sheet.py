@@ -17,7 +17,7 @@ from models.columns import order, quoted
 from models.context import groups
 from models.errors import VectorError
 from service.cli import console, table_files
-from service.cli.column_guess import Guess, counts, guess
+from service.cli.column_guess import Guess, guess, is_counter_column
 from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
 from service.cli.growing_file import GrowingFile
 from service.cli.pivot import pivoted
@@ -286,7 +286,7 @@ class Sheet:
         """Return whether `learn` leaves the column out. Here ten steps show a counter."""
         if self.guessed is None or self.first is None:
             return False
-        return name in self.guessed.dropped or counts(self.first, name, fewest=10)
+        return name in self.guessed.dropped or is_counter_column(self.first, name, fewest=10)
 
 
 def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:

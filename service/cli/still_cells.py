@@ -10,21 +10,25 @@ from numpy.typing import NDArray
 from models.context import groups
 from service.cli.sheet import Rows
 
-_LEAST = 10  # equal readings that are news
-_TIMES = 3  # a run of equal readings is news if it is more than so many times as long as any before
-_ENDED = 100  # runs that must have ended before: earlier, nothing is known of a column
-_LIVELY = 60  # a column whose reading came so often in succession stands still now and then
-_RESTS = 2  # a source of which so many columns were named and still stand rests as a whole
-_FORGIVEN = 1  # runs that were news and do not count as usual; more of them are a habit
+# A run is a reading that comes several times in succession. A run is reported if it has at least
+# _LEAST_RUN rows and more than _TIMES_LONGEST times as many as the longest usual run of its column.
+_LEAST_RUN = 10
+_TIMES_LONGEST = 3
+_ENDED_RUNS = 100  # runs of a column that must have ended before one is reported
+_STANDS_OFTEN = 60  # a column with a usual run of so many rows often stands still: never reported
+_RESTING_COLUMNS = 2  # a source rests as a whole if so many of its reported columns still stand
+_FORGIVEN = 1  # reported runs of a column that do not count as usual; with more, all of them count
 
 _Counts = NDArray[np.int64]
 
 
 @dataclass(slots=True)
 class _Source:
-    """The latest reading (d,) of one source, how often each column repeated it, and from where.
+    """The present run of each column of one source.
 
-    `named` has the columns that have become news since they last moved, and their readings.
+    `reading` (d,) is the latest row. `lengths` (d,) has the rows of each run so far, and `since`
+    (d,) the place of its first row. `named` has the reported columns that have not moved since,
+    with their readings.
     """
 
     reading: NDArray[Any]
@@ -37,11 +41,12 @@ class _Source:
 class StillCells:
     """Follows the readings of a file, source by source. The rows come in the order of the file.
 
-    What is usual in a column is learned from all sources, since their sensors are alike. If a
-    column stands still in several sources at one reading, the machines rest: only the first of them
-    is named. If several columns of a source stand still, the machine rests or its logger hangs:
-    later columns of it are not named. Only numbers count, for a state may last, and a blank cell is
-    no reading. `columns` are the names and types of the d columns, None if all are numbers.
+    The usual runs of a column are learned from all sources, since their sensors are alike. If a
+    column stands still in several sources at one reading, their machines rest: only the first
+    source is named. If several columns of a source stand still, its machine rests or its logger
+    hangs: no further column of the source is named. Categories and flags are left out, because a
+    state may last. A blank cell is no reading. `columns` are the names and types of the d columns,
+    None if all are numbers.
     """
 
     def __init__(self, columns: Sequence[tuple[str, str]] | None) -> None:
@@ -49,8 +54,8 @@ class StillCells:
         self._sources: dict[str, _Source] = {}
         self._longest = self._ended = self._told = np.zeros(0, np.int64)  # (d,) each
 
-    def begun(self, rows: Rows) -> Iterator[str]:
-        """Take rows. Yield a sentence about the columns of a source that begin to stand still."""
+    def new_stills(self, rows: Rows) -> Iterator[str]:
+        """Take rows. Yield a sentence about the columns of a source whose runs are now too long."""
         n, d = rows.X.shape
         if not self._longest.size:
             self._ended, self._told = np.zeros((2, d), np.int64)
@@ -67,20 +72,22 @@ class StillCells:
                 continue
             source.stands = stands
             over = ~repeated[i]
-            # A run that was news is not usual, unless such runs are a habit.
-            usual = (source.lengths < self._news_at()) | (self._told > _FORGIVEN)
+            # A reported run is not usual, unless the column has had several of them.
+            usual = (source.lengths < self._too_long()) | (self._told > _FORGIVEN)
             self._longest = np.maximum(self._longest, np.where(over & usual, source.lengths, 0))
             self._ended += over
             source.lengths = np.where(over, 1, source.lengths + 1)
             source.since = np.where(over, rows.places[i], source.since)
             source.named = {j: at for j, at in source.named.items() if not over[j]}
-            reported = (source.lengths == self._news_at()) & (self._ended >= _ENDED)
-            news = np.flatnonzero(reported & (self._longest < _LIVELY)).tolist()
-            self._told[news] += 1
+            reported = (source.lengths == self._too_long()) & (self._ended >= _ENDED_RUNS)
+            still = np.flatnonzero(reported & (self._longest < _STANDS_OFTEN)).tolist()
+            self._told[still] += 1
             shown = [
-                j for j in news if len(source.named) < _RESTS and not self._rests(rows.X[i, j], j)
+                j
+                for j in still
+                if len(source.named) < _RESTING_COLUMNS and not self._rests(rows.X[i, j], j)
             ]
-            source.named |= {j: rows.X[i, j] for j in news}
+            source.named |= {j: rows.X[i, j] for j in still}
             if shown:
                 yield self._sentence(rows, i, source, shown)
 
@@ -88,27 +95,27 @@ class StillCells:
         """Return whether the column was named at this reading and still stands at it."""
         return any(source.named.get(column) == reading for source in self._sources.values())
 
-    def _sentence(self, rows: Rows, i: int, source: _Source, news: list[int]) -> str:
-        """Return what to say of columns `news` that stand still in row i of its source."""
-        first = news[0]
+    def _sentence(self, rows: Rows, i: int, source: _Source, still: list[int]) -> str:
+        """Return what to say of the columns `still` that stand still in row i of its source."""
+        first = still[0]
         whose = f" of {rows.sources[i]}" if rows.sources else ""
-        if len(news) == 1:
+        if len(still) == 1:
             reads = f"{rows.columns[first]}{whose} reads {rows.X[i, first]:.6g}"
             ask = "has the sensor failed?"
         else:
-            names = [rows.columns[j] for j in news]
+            names = [rows.columns[j] for j in still]
             reads = f"{', '.join(names[:-1])} and {names[-1]}{whose} stand still"
             ask = "does the machine rest, or does its logger hang?"
-        longest = max(self._longest[news])
+        longest = max(self._longest[still])
         return (
-            f"{rows.file}, {rows.unit} {min(source.since[news])}: from here on {reads}, "
+            f"{rows.file}, {rows.unit} {min(source.since[still])}: from here on {reads}, "
             f"{source.lengths[first]} times so far; before, a reading came at most {longest} times "
             f"in succession: {ask}"
         )
 
-    def _news_at(self) -> _Counts:
-        """Return from which length on a run is news, (d,)."""
-        return np.maximum(_LEAST, _TIMES * self._longest + 1)
+    def _too_long(self) -> _Counts:
+        """Return from which length on a run is reported, (d,)."""
+        return np.maximum(_LEAST_RUN, _TIMES_LONGEST * self._longest + 1)
 
     def _repeated(self, rows: Rows, names: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which readings repeat the one before of their source, (n, d); keep the latest."""

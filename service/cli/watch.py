@@ -82,7 +82,7 @@ def _scored(target: "Target", sheet: "Sheet", *, from_start: bool) -> "Iterator[
 
     blank, still = BlankCells(), StillCells(target.columns)
     for rows in sheet.rows(target.columns, gaps=target.gaps):
-        for note in (*blank.begun(rows), *still.begun(rows)):
+        for note in (*blank.new_blanks(rows), *still.new_stills(rows)):
             console.complain(note)
         if rows.places[0] <= sheet.lines_before and not from_start:
             target.stream.remember(rows.X, rows.times, rows.sources)

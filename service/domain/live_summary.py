@@ -9,10 +9,10 @@ class LiveSummary(Struct, frozen=True):
     """The rows that one version scored in one process since the last summary.
 
     `anomalies` is the number of anomalies among all `n` rows. `scores` and `p_values` belong to
-    `rows` sampled rows, as little-endian float32. `counts` counts the sampled rows in the bins of
-    the version's reference. `regimes` counts anomalies and the rows of each regime in a sample.
-    `counts` and `regimes` are little-endian int64. Earlier releases sent no `sha256` and no
-    `regimes`.
+    `rows` sampled rows, as little-endian float32. `counts` has the sampled rows in each bin of the
+    version's reference. `regimes` has the number of anomalies in a sample, then the rows of each
+    regime in it. `counts` and `regimes` are little-endian int64. Earlier releases sent no `sha256`
+    and no `regimes`.
     """
 
     uid: str
@@ -29,7 +29,7 @@ class LiveSummary(Struct, frozen=True):
     regimes: bytes = b""
     t: float = 0.0
 
-    def counted(self, features: int) -> NDArray[np.int64]:
+    def bin_counts(self, features: int) -> NDArray[np.int64]:
         """Return `counts` by feature and bin, (d, B); an empty array if the features differ."""
         counts = np.frombuffer(self.counts, "<i8").astype(np.int64)
         if len(counts) % features:
@@ -37,6 +37,6 @@ class LiveSummary(Struct, frozen=True):
         return counts.reshape(features, -1)
 
     @property
-    def placed(self) -> NDArray[np.int64]:
+    def regime_counts(self) -> NDArray[np.int64]:
         """Return `regimes` as numbers, (R + 1,)."""
         return np.frombuffer(self.regimes, "<i8").astype(np.int64)

@@ -22,13 +22,13 @@ class MetricsFolder:
     def __init__(self, parent: Path | None) -> None:
         self.path: Path | None = None
         self._lock: int | None = None
-        for place in dict.fromkeys((parent, None)):
+        for folder in dict.fromkeys((parent, None)):  # None: the folder of temporary files
             try:
-                self._make(place)
+                self._make(folder)
             except OSError as error:
                 _log.warning(
                     "making a folder for metrics failed",
-                    parent=str(place or "temporary files"),
+                    parent=str(folder or "temporary files"),
                     why=str(error),
                 )
             else:
@@ -43,7 +43,7 @@ class MetricsFolder:
         self.path = path
 
     def ended(self, place: int) -> None:
-        """Remove the gauges of a process that has ended."""
+        """Remove the gauges of the process with number `place`, which has ended."""
         if self.path is not None:
             # If this fails, the gauges are outdated until the next process starts.
             with contextlib.suppress(OSError):

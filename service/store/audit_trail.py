@@ -17,7 +17,10 @@ from service.store.connection import ask
 from service.store.redis_keys import KEYS_AUDIT, TEMPLATES_AUDIT, Keys
 
 PAGE = 1000
-OF = {"keys": KEYS_AUDIT, "templates": TEMPLATES_AUDIT}  # trails that belong to no detector
+SHARED_TRAILS = {
+    "keys": KEYS_AUDIT,
+    "templates": TEMPLATES_AUDIT,
+}  # trails that belong to no detector
 
 
 class Audit:
@@ -33,7 +36,7 @@ class Audit:
 
         The trail is that of detector `name`. Without `name`, `of` selects API keys or templates.
         """
-        client, key = self._redis, OF[of] if name is None else Keys(name).audit
+        client, key = self._redis, SHARED_TRAILS[of] if name is None else Keys(name).audit
         first = await ask(client, client.xrange(key, count=1))
         if not first:
             return []

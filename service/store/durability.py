@@ -1,4 +1,4 @@
-"""Whether the store keeps what it acknowledges, checked again and again while it runs."""
+"""Checks again and again whether the store keeps what it acknowledges."""
 
 import time
 
@@ -12,7 +12,10 @@ _CHECK_SECONDS = 30.0  # between two looks at the settings of a store, which can
 
 
 class Durability:
-    """What one process knows about it. `weak` says why the store may not be used, else None."""
+    """What one process knows about the store's durability.
+
+    `weak` says why the store may not be used, None if it may.
+    """
 
     def __init__(self, *, allow_weak: bool) -> None:
         self.weak: str | None = None

@@ -78,7 +78,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     keys="workers",
     args="worker",
 )
-_LONGEST_SECONDS = 60.0  # the longest lease, or four times the caller's if that is longer
+# No process takes a lease for longer than this, or than four times as long as the caller does.
+_LONGEST_SECONDS = 60.0
 _AHEAD_SECONDS = 1.0  # tolerance: a heartbeat may come between the two commands
 
 

@@ -79,8 +79,8 @@ class LiveSummaries:
         rows = await ask(client, client.xrange(Keys(name).live, f"({after}", "+", count=count))
         return [(row.decode(), _decoder.decode(entry[b"e"])) for row, entry in rows]
 
-    async def keep(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
-        """Keep live vectors X (n, d) of the detector with this `uid`: at most the latest `most`.
+    async def add_to_sample(self, name: str, uid: str, X: NDArray[np.float32], most: int) -> None:
+        """Keep the latest `most` live vectors of the detector with this `uid`, X (n, d) included.
 
         If vectors are wide, fewer are kept. All of them expire an hour after the last one came.
         """
@@ -88,7 +88,7 @@ class LiveSummaries:
         args = {"uid": uid, "most": live_vectors_kept(most, X.shape[1]), "seconds": SAMPLE_SECONDS}
         await _SAMPLE(self._redis, keys, args, rows)
 
-    async def sampled(self, name: str) -> int:
+    async def sample_size(self, name: str) -> int:
         """Return how many live vectors are kept."""
         return int(await ask(self._redis, self._redis.llen(Keys(name).shadow)))
 

@@ -24,7 +24,7 @@ class StoreHealth(Durability):
         self.worker_heartbeat: float | None = None
         self.work: Work | None = None
         self._address = shown(settings.store_url() or "")
-        self._deaf = False
+        self._logged_no_notifications = False
         self._why_away: str | None = None  # the reason that was logged last
 
     @property
@@ -38,13 +38,14 @@ class StoreHealth(Durability):
         if self.redis_up or self._why_away is None:
             _log.warning("store away", store=self._address, why=why)
         self._why_away = why
-        self.redis_up = self._deaf = False
+        self.redis_up = self._logged_no_notifications = False
         self.check_at_once()
 
-    def deaf(self, error: StoreUnavailable) -> None:
+    def note_no_notifications(self, error: StoreUnavailable) -> None:
         """Log once that the store, which answers, refuses this process its notifications."""
-        if self.redis_up and error.detail != SILENT and not self._deaf:
-            self._deaf = True
+        logged = self._logged_no_notifications
+        if self.redis_up and error.detail != SILENT and not logged:
+            self._logged_no_notifications = True
             why = cause(error)
             _log.warning("no notifications, so changes are found by polling", why=why)
 

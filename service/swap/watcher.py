@@ -79,7 +79,7 @@ class Watcher:
                     async for name in notifications(self.stores.listening):
                         await self.follow(name)
                 except StoreUnavailable as error:
-                    self.health.deaf(error)
+                    self.health.note_no_notifications(error)
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:

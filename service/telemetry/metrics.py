@@ -28,8 +28,9 @@ _SEVERITY = (0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10, 50)
 _SWAP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 5)
 _PENDING = 4096  # most answers that are counted together; about 0.2 s of traffic at full speed
 _FLUSH_SECONDS = 0.1
-# Detectors whose histograms are dropped together, since the copy is rewritten each time.
-_UNLOADED = 100
+# The histograms of so many unloaded detectors are dropped together, because each drop writes the
+# copy in the shared folder anew.
+_DROPPED_TOGETHER = 100
 
 
 class Metrics:
@@ -52,7 +53,7 @@ class Metrics:
         self._one_scrape = asyncio.Lock()
         self._pending: list[tuple[Champion, Judgement, float, int]] = []
         # Called at every flush with all detectors that were scored.
-        self.used: Callable[[Collection[str]], None] = lambda _: None
+        self.on_scored: Callable[[Collection[str]], None] = lambda _: None
         self._unloaded: set[str] = set()  # unloaded detectors whose histograms still exist
         counter, gauge, histogram = families.counter, families.gauge, families.histogram
         self._scored = counter("vectors_scored", "Vectors scored.")
@@ -103,7 +104,7 @@ class Metrics:
         by_name: dict[str, list[tuple[Judgement, float, int]]] = {}
         for champion, judgement, seconds, requests in pending:
             by_name.setdefault(champion.name, []).append((judgement, seconds, requests))
-        self.used(by_name)
+        self.on_scored(by_name)
         for name, noted in by_name.items():
             label = self.families.label(name)
             severities = np.concatenate([judgement.severities for judgement, *_ in noted])
@@ -172,7 +173,7 @@ class Metrics:
         self._evictions.inc()
         self.families.forget_gauge(self._loaded, name)
         self._unloaded.add(name)
-        if len(self._unloaded) >= _UNLOADED:
+        if len(self._unloaded) >= _DROPPED_TOGETHER:
             self._drop_unloaded()
 
     def _drop_unloaded(self) -> None:

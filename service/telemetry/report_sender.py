@@ -158,7 +158,9 @@ class ReportSender:
         try:
             await self._stores.live.append(name, waiting.summary)
             if len(waiting.X):
-                await self._stores.live.keep(name, waiting.summary.uid, waiting.X, waiting.most)
+                await self._stores.live.add_to_sample(
+                    name, waiting.summary.uid, waiting.X, waiting.most
+                )
         except StoreUnavailable:
             self._away = True
         except Exception:  # noqa: BLE001 - the others' summaries must not be lost too

@@ -303,8 +303,8 @@ def _sample(summary: LiveSummary, d: int) -> Sample:
         p_values=_thinned(summary.p_values),
         anomalies=summary.anomalies,
         scored=summary.n,
-        counts=summary.counted(d),
-        regimes=summary.placed,
+        counts=summary.bin_counts(d),
+        regimes=summary.regime_counts,
     )
 
 

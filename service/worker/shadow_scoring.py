@@ -36,7 +36,7 @@ async def sample(live: LiveSummaries, detector: Detector) -> NDArray[np.float32]
     most, until = live_vectors_kept(shadow.vectors, d), time.monotonic() + shadow.seconds
     while True:
         try:
-            if await live.sampled(detector.name) >= most or time.monotonic() >= until:
+            if await live.sample_size(detector.name) >= most or time.monotonic() >= until:
                 return await live.sample(detector.name, most, d)
         except StoreUnavailable:
             if time.monotonic() >= until:

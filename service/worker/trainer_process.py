@@ -178,9 +178,10 @@ class Trainer:
         """Return the outcome of `step`, which waits for the child. Watch the child meanwhile.
 
         On a busy machine a child may get no processor for a long time, and this process may be
-        paused. So looks are counted, not the time of a clock. The child is given up if it slept in
-        `patience` seconds of looks and used almost no processor time. It is also given up if it
-        wanted a processor in as many looks and used `patience` seconds of processor time.
+        paused, so a clock does not tell whether the child hangs. Instead each look that finds the
+        child asleep, or wanting a processor, counts as _LOOK_SECONDS. The child hangs if it slept
+        for `patience` seconds and used almost no processor time, or if it wanted a processor for
+        `patience` seconds and used as much processor time without a reply.
         """
         assert self._child is not None
         pid = self._child.pid

@@ -32,7 +32,10 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # the wait after a failure; doubled ea
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """The receiver's URL, the secrets that sign messages, and the bounds."""
+    """The receiver's URL, and the secrets that sign messages.
+
+    It gets at most `per_minute` messages a minute. A message is retried for `seconds`.
+    """
 
     url: str
     secrets: Reread[tuple[bytes, ...]]

@@ -31,8 +31,9 @@ from service.domain.version_record import CalibrationRecord
 
 _POINTS = 600  # most points of the chart
 _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
-# A detector is not well with more than _FEW alarms if they exceed _MANY times the asked rate.
-_FEW, _MANY = 10, 5.0
+# The headline says that many rows alarm if more than _FEW_ALARMS do, and more than
+# _TIMES_ASKED times the share that the threshold asks for.
+_FEW_ALARMS, _TIMES_ASKED = 10, 5.0
 
 
 class ListedGate(msgspec.Struct):
@@ -216,7 +217,7 @@ def headline(
         return "The detector is ready. No row was scored in this time range."
     rows, alarms = sum(bucket.rows for bucket in buckets), sum(bucket.alarms for bucket in buckets)
     rate = asked_rate(parse(status.config).threshold)
-    if rate is not None and alarms > max(_FEW, _MANY * rate * rows):
+    if rate is not None and alarms > max(_FEW_ALARMS, _TIMES_ASKED * rate * rows):
         share = words.percent(rate)
         many = f"Many rows alarm: {alarms:,} of {rows:,} in this time range."
         return f"{many} The threshold asks for {share}."

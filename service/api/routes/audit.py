@@ -13,7 +13,7 @@ from service.domain.audit_chain import broken
 from service.domain.scope import Scope
 from service.json_value import JsonObject
 from service.problems import Unprocessable
-from service.store.audit_trail import OF, PAGE
+from service.store.audit_trail import PAGE, SHARED_TRAILS
 
 router = APIRouter(prefix="/v1", tags=["audit"])
 
@@ -28,7 +28,9 @@ _KEY_ENTRY: JsonObject = openapi.EXAMPLES["AuditEntry"] | {
 }
 _AFTER = openapi.query("after", "Return only entries with a greater number.", minimum=0, default=0)
 _LIMIT = openapi.query("limit", "The largest number of entries.", maximum=PAGE, default=PAGE)
-_OF = openapi.query("of", "Whose audit trail.", type="string", enum=list(OF), default="keys")
+_OF = openapi.query(
+    "of", "Whose audit trail.", type="string", enum=list(SHARED_TRAILS), default="keys"
+)
 
 
 def _page(example: JsonObject) -> openapi.Responses:
@@ -65,8 +67,8 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
 async def audit_of_keys(request: Request) -> Response:
     """Return up to 1,000 entries, in the form of a detector's audit trail."""
     of = request.query_params.get("of", "keys")
-    if of not in OF:
-        raise Unprocessable(f"`of` in the query is one of {', '.join(OF)}.")
+    if of not in SHARED_TRAILS:
+        raise Unprocessable(f"`of` in the query is one of {', '.join(SHARED_TRAILS)}.")
     return await _entries(request, None, _after(request), of)
 
 

@@ -68,10 +68,6 @@ def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -
     return Response(text, code, headers, "text/html; charset=utf-8")
 
 
-def _unless_shown(request: Request, answer: Answer[Any]) -> Response | None:
-    return None if answer.ok else _failed(request, answer)
-
-
 def _failed(request: Request, answer: Answer[Any]) -> Response:
     """Return the page to show instead of one that failed. A 401 redirects to the login."""
     if answer.status == 401:
@@ -88,8 +84,9 @@ async def root(request: Request) -> Response:
     now = time.time()
     period = parse(request.query_params.get("range"), None, None, now)
     shown = await overview_page.overview(OwnApi(request), period, now)
-    failed = _unless_shown(request, shown.detectors)
-    return failed or _page(request, "overview.html", asked=period, **shown._asdict())
+    if not shown.detectors.ok:
+        return _failed(request, shown.detectors)
+    return _page(request, "overview.html", asked=period, **shown._asdict())
 
 
 @router.get("/detectors/{name}", dependencies=[open_to_all()])

@@ -12,7 +12,7 @@ from service.api import openapi
 from service.api.context import Parts, parts
 from service.api.guard import caller, needs, open_to_all
 from service.api.middleware import lower_body_bound
-from service.api.request_bodies import MOST_WORDS
+from service.api.request_bodies import MOST_SMALL
 from service.api.responses import answer, respond
 from service.api.routes.parameters import Name
 from service.api.routes.scoring import ensure_known
@@ -112,7 +112,7 @@ async def index(request: Request) -> Response:
     A detector with a champion is READY. One without is UNAVAILABLE, and one that takes no tensors.
     """
     app, grant = parts(request), caller(request)
-    lower_body_bound(request.scope, MOST_WORDS)
+    lower_body_bound(request.scope, MOST_SMALL)
     only_ready = _only_ready(await request.body())
     models = []
     for detector in sorted(app.champions.detectors(), key=lambda served: served.name):

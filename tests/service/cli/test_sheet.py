@@ -475,9 +475,9 @@ def test_columns_that_become_blank_are_named(tmp_path):
     with Sheet(path, Options(source="machine")) as sheet:
         for rows in sheet.rows([("a", "number"), ("b", "number")], gaps=True):
             cells.count(rows)
-            begun = list(cells.begun(rows))
+            begun = list(cells.new_blanks(rows))
     assert begun == [f"{path}, line 33: b of y is blank: judged on the others"]
-    assert list(cells.counted()) == ["b is blank in 4 rows: judged on the other columns"]
+    assert list(cells.summary()) == ["b is blank in 4 rows: judged on the other columns"]
 
 
 def _written(tmp_path, text):

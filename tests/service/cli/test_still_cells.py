@@ -29,7 +29,7 @@ def test_a_reading_that_does_not_change_any_more_is_named_once(at_once: int) -> 
     X = lively(400)
     X[300:360, 0] = 20.5
     cells, whole = StillCells(COLUMNS), rows_of(X)
-    notes = [note for part in whole.parts(at_once) for note in cells.begun(part)]
+    notes = [note for part in whole.parts(at_once) for note in cells.new_stills(part)]
     assert notes == [
         "x.csv, line 302: from here on temp reads 20.5, 10 times so far; before, a reading came at "
         "most 3 times in succession: has the sensor failed?"
@@ -40,7 +40,7 @@ def test_each_source_stands_still_by_itself() -> None:
     """A reading that two sources share repeats nothing; one of them that stands still is named."""
     X = np.repeat(lively(400), 2, axis=0)
     X[601::2, 0] = 7.0
-    (note,) = StillCells(COLUMNS).begun(rows_of(X, "ab" * 400))
+    (note,) = StillCells(COLUMNS).new_stills(rows_of(X, "ab" * 400))
     assert note.startswith("x.csv, line 603: from here on temp of b reads 7, 10 times so far")
 
 
@@ -57,7 +57,7 @@ def test_each_source_stands_still_by_itself() -> None:
 )
 def test_what_is_usual_is_not_named(X: NDArray) -> None:
     """Neither rounded, slow nor blank readings are news."""
-    assert list(StillCells(COLUMNS).begun(rows_of(X))) == []
+    assert list(StillCells(COLUMNS).new_stills(rows_of(X))) == []
 
 
 def test_words_and_numbers_may_be_mixed() -> None:
@@ -66,7 +66,7 @@ def test_words_and_numbers_may_be_mixed() -> None:
     X[:, 1] = "shut"
     X[300:, 0] = 20.5
     X[7, 0] = None
-    (note,) = StillCells([("temp", "number"), ("door", "category")]).begun(rows_of(X))
+    (note,) = StillCells([("temp", "number"), ("door", "category")]).new_stills(rows_of(X))
     assert "temp reads 20.5" in note
 
 
@@ -77,7 +77,7 @@ def test_a_machine_that_rests_is_named_once() -> None:
     three = [("speed", "number"), ("rpm", "number"), ("riders", "number")]
     cells = [[""] * 3] * 400
     rows = Rows(X, None, None, "x.csv", "line", range(2, 402), cells, ["speed", "rpm", "riders"])
-    assert list(StillCells(three).begun(rows)) == [
+    assert list(StillCells(three).new_stills(rows)) == [
         "x.csv, line 302: from here on speed and rpm stand still, 10 times so far; before, a "
         "reading came at most 3 times in succession: does the machine rest, or does its "
         "logger hang?"
@@ -88,7 +88,7 @@ def test_sources_that_rest_at_one_reading_are_named_once() -> None:
     """A column that stands still at one reading in each source is no failed sensor in each."""
     X = np.repeat(lively(400), 3, axis=0)
     X[900:1080, 0] = 0.0
-    (note,) = StillCells(COLUMNS).begun(rows_of(X, "abc" * 400))
+    (note,) = StillCells(COLUMNS).new_stills(rows_of(X, "abc" * 400))
     assert "temp of a reads 0" in note
     X[901:1080:3, 0] = 5.0
-    assert len(list(StillCells(COLUMNS).begun(rows_of(X, "abc" * 400)))) == 2
+    assert len(list(StillCells(COLUMNS).new_stills(rows_of(X, "abc" * 400)))) == 2

@@ -38,14 +38,14 @@ async def test_live_vectors_are_bounded_and_deleted(stored, redis):
     uid, stream = (await stored.get()).uid, LiveSummaries(redis)
     X = matrix(50)
     for rows in (X[:30], X[30:]):
-        await stream.keep("pump", uid, rows, 40)
-    assert await stream.sampled("pump") == 40
+        await stream.add_to_sample("pump", uid, rows, 40)
+    assert await stream.sample_size("pump") == 40
     assert (await stream.sample("pump", 40, 3) == X[10:]).all()
     assert (await stream.sample("pump", 7, 3) == X[-7:]).all()
     assert 0 < await redis.ttl(Keys("pump").shadow) <= live_summaries.SAMPLE_SECONDS
     await stored.detectors.delete("pump")
     await stored.make()
-    await stream.keep("pump", uid, X, 40)
+    await stream.add_to_sample("pump", uid, X, 40)
     assert not await redis.exists(Keys("pump").shadow)
 
 

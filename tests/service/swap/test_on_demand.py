@@ -53,7 +53,7 @@ async def _process(url: str, folder: Path) -> Process:
     settings = Settings(redis_url=url, cache_dir=folder, loaded_bytes=2**20)
     registry = CollectorRegistry()
     champions, metrics = Champions(2, 2 * ONE + ONE // 2), Metrics(registry)
-    metrics.used = champions.touch
+    metrics.on_scored = champions.touch
     stores = await Stores.open(settings, url)
     return Process(Watcher(stores, champions, settings, metrics), registry)
 

@@ -45,7 +45,7 @@ async def test_refused_notifications_are_logged_once(own_store):
         for _ in range(2):
             with pytest.raises(StoreUnavailable) as refused:
                 await anext(notifications(stores.listening))
-            watcher.health.deaf(refused.value)
+            watcher.health.note_no_notifications(refused.value)
     (line,) = lines
     assert line["event"] == "no notifications, so changes are found by polling"
     assert "subscribe" in line["why"]

@@ -166,7 +166,7 @@ async def test_live_vectors_are_kept_only_for_a_shadow_stage(
         observed.champions.note(await stored.get())
         observed.score(X)
         await observed.reporter.flush()
-        assert await observed.stores.live.sampled("pump") == (SHADOWED if config else 0)
+        assert await observed.stores.live.sample_size("pump") == (SHADOWED if config else 0)
     kept = await observed.stores.live.sample("pump", 150, 3)
     assert (kept[[0, -1]] == X[[0, -1]]).all()
 

@@ -26,7 +26,7 @@ async def test_with_enough_vectors_the_stage_does_not_wait(stored: Stored):
     """If enough vectors are there, the stage does not wait."""
     detector, live = await _detector(stored, 30), LiveSummaries(stored.redis)
     X = matrix(40)
-    await live.keep("pump", detector.uid, X, 40)
+    await live.add_to_sample("pump", detector.uid, X, 40)
     sampled = await asyncio.wait_for(shadow_scoring.sample(live, detector), 5)
     assert (sampled == X[10:]).all()
 
@@ -35,9 +35,9 @@ async def test_the_stage_waits_for_missing_vectors(stored: Stored, monkeypatch):
     """The stage ends as soon as enough vectors came."""
     monkeypatch.setattr(shadow_scoring, "_LOOK_SECONDS", 0.01)
     detector, live = await _detector(stored, 30, 3600), LiveSummaries(stored.redis)
-    await live.keep("pump", detector.uid, matrix(20), 30)
+    await live.add_to_sample("pump", detector.uid, matrix(20), 30)
     waiting = asyncio.create_task(shadow_scoring.sample(live, detector))
-    await live.keep("pump", detector.uid, matrix(20, seed=1), 30)
+    await live.add_to_sample("pump", detector.uid, matrix(20, seed=1), 30)
     assert len(await asyncio.wait_for(waiting, 5)) == 30
 
 
@@ -49,7 +49,7 @@ async def test_after_its_time_the_stage_takes_the_vectors_that_came(stored: Stor
     assert shadow_scoring.compare(second, first, detector, None, nothing) == ShadowResult(
         asked=100, n=0
     )
-    await live.keep("pump", detector.uid, matrix(90) + 50, 100)
+    await live.add_to_sample("pump", detector.uid, matrix(90) + 50, 100)
     some = await shadow_scoring.sample(live, detector)
     evidence = shadow_scoring.compare(first, first, detector, None, some)
     assert (evidence.asked, evidence.n) == (100, 90)
