@@ -1,16 +1,18 @@
 """Connections to one service: one for callers that wait, one for callers that await."""
 
+import asyncio
 import functools
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar, cast, overload
 
+import anyio
 import httpx
 import stamina
 
 from service.client.address import address_of, without_secret
-from service.client.transport import Call, options, pause, unreachable
+from service.client.transport import Call, Deadline, options, unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +27,9 @@ class Connection:
     the file is not valid.
 
     Every call may raise Unreachable or Refused. If the service asks to wait (429, 503) or the
-    connection breaks, a call that is safe to repeat is repeated a few times.
+    connection breaks, a call that is safe to repeat is repeated, until `timeout` seconds after its
+    begin. `retrain` and `revoke` have longer times of their own. The environment's proxies are not
+    used.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Connection:
         ca_file: Path | None = None,
     ) -> None:
         self.url = without_secret(address_of(url))
+        self._timeout = timeout
         self._options = options(url, timeout, key, ca_file, transport)
         self._connect()
 
@@ -49,10 +54,13 @@ class Connection:
         if self._process != os.getpid():
             # After a fork both processes have the sockets: each would read answers of the other.
             self._connect()
+        deadline = Deadline(call.seconds or self._timeout)
         try:
-            for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
+            for attempt in stamina.retry_context(deadline.pause, call.tries, timeout=None):
                 with attempt:
-                    answer = self.http.request(call.method, call.path, **call.sent)
+                    answer = self.http.request(
+                        call.method, call.path, timeout=deadline.left(), **call.sent
+                    )
                     return call.read_answer(answer, attempt.num)
         except httpx.RequestError as error:
             raise unreachable(self.url, error) from None
@@ -82,18 +90,44 @@ class AsyncConnection:
         ca_file: Path | None = None,
     ) -> None:
         self.url = without_secret(address_of(url))
+        self._timeout = timeout
         self.http = httpx.AsyncClient(**options(url, timeout, key, ca_file, transport))
 
     async def send(self, call: Call[T]) -> T:
         """Send a call and return its answer; a failed call is repeated if that is safe."""
+        deadline = Deadline(call.seconds or self._timeout)
         try:
-            async for attempt in stamina.retry_context(on=pause, attempts=call.tries, timeout=None):
+            async for attempt in stamina.retry_context(deadline.pause, call.tries, timeout=None):
                 with attempt:
-                    answer = await self.http.request(call.method, call.path, **call.sent)
+                    answer = await self._request(call, deadline.left())
                     return call.read_answer(answer, attempt.num)
         except httpx.RequestError as error:
             raise unreachable(self.url, error) from None
         raise AssertionError("every try returns or raises")
+
+    async def _request(self, call: Call[Any], seconds: float) -> httpx.Response:
+        """Send a call once. If the caller is cancelled, the connection is given back all the same.
+
+        httpx gives connections back under a shield of anyio. A shield stops the cancellation of a
+        scope, but not that of a task, after which httpx would count the connection as in use for
+        ever. So a task of its own sends the call, and only its scope is cancelled.
+        """
+        scope = anyio.CancelScope()
+
+        async def request() -> httpx.Response | None:
+            with scope:
+                return await self.http.request(call.method, call.path, timeout=seconds, **call.sent)
+            return None  # the scope was cancelled
+
+        task = asyncio.create_task(request())
+        try:
+            answer = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            scope.cancel()
+            await asyncio.wait([task])
+            raise
+        assert answer is not None
+        return answer
 
     async def close(self) -> None:
         """Close the connection."""

@@ -66,5 +66,5 @@ class Review:
         the call succeeds even then, and no version serves afterwards. If a call is interrupted,
         repeat it: it continues.
         """
-        sent = {"json": what, "timeout": _REVOKE_SECONDS}
-        return Call("POST", path(name, "revoke"), as_json(Revoked), sent)
+        sent = {"json": what}
+        return Call("POST", path(name, "revoke"), as_json(Revoked), sent, seconds=_REVOKE_SECONDS)

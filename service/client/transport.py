@@ -1,5 +1,6 @@
 """Describes one request, decides whether to repeat it, and reads its answer."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ T = TypeVar("T")
 TRIES = 6
 _RETRY_STATUSES = frozenset({429, 503})
 _LONGEST_PAUSE_SECONDS = 10.0
+_LEAST_SECONDS = 0.001  # a socket takes no timeout of 0
 _FOREIGN = "the server at this address is not this service"
 
 
@@ -27,6 +29,7 @@ class Call(Generic[T]):
     read: Callable[[httpx.Response], T]
     sent: dict[str, Any] = field(default_factory=dict)
     repeatable: bool = True
+    seconds: float | None = None  # replaces the timeout of the client
 
     @property
     def tries(self) -> int:
@@ -75,16 +78,28 @@ def checked(answer: httpx.Response) -> httpx.Response:
     raise refused
 
 
-def pause(error: Exception) -> float | bool:
-    """Return the seconds to wait before a call that failed with `error` is repeated.
+class Deadline:
+    """The end of a call with all its tries, `seconds` from now."""
 
-    True means the default wait, and False means that the call is not repeated. If no service
-    listens at the address, the call is not repeated: the caller decides whether to wait.
-    """
-    if isinstance(error, Refused):
-        return False if error.pause is None else error.pause
-    never = (httpx.ConnectError, httpx.LocalProtocolError)
-    return isinstance(error, httpx.TransportError) and not isinstance(error, never)
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+
+    def left(self) -> float:
+        """Return the seconds for the next try."""
+        return max(self._end - time.monotonic(), _LEAST_SECONDS)
+
+    def pause(self, error: Exception) -> float | bool:
+        """Return the seconds to wait before a call that failed with `error` is repeated.
+
+        True means the default wait, and False means that the call is not repeated. If no service
+        listens at the address, the call is not repeated: the caller decides whether to wait.
+        """
+        if isinstance(error, Refused):
+            wait: float | bool = False if error.pause is None else error.pause
+        else:
+            never = (httpx.ConnectError, httpx.LocalProtocolError)
+            wait = isinstance(error, httpx.TransportError) and not isinstance(error, never)
+        return wait if time.monotonic() + wait < self._end else False
 
 
 def unreachable(url: str, error: httpx.RequestError) -> Unreachable | Unusable:

@@ -71,8 +71,9 @@ class Vectors:
 
         Return the outcome, or None if the retraining takes longer than `wait` seconds.
         """
-        sent = {"json": {"wait": wait, **present(weights=weights)}, "timeout": wait + 30}
-        return Call("POST", path(name, "retrain"), _outcome, sent, repeatable=False)
+        sent = {"json": {"wait": wait, **present(weights=weights)}}
+        where = path(name, "retrain")
+        return Call("POST", where, _outcome, sent, repeatable=False, seconds=wait + 30)
 
     @sends
     def feedback(

@@ -1,5 +1,7 @@
 """The HTTP client: what it sends and repeats, and how it reports errors."""
 
+import asyncio
+import contextlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 
-from service.client import Client, Refused, Unreachable, Unusable
+from service.client import AsyncClient, Client, Refused, Unreachable, Unusable
 from service.client.address import address_of
 
 X = np.array([[1.0, 2.0]])
@@ -175,3 +177,112 @@ def test_a_forked_process_connects_anew(monkeypatch: pytest.MonkeyPatch):
     client.health()
     assert child is not parent
     assert client.http is child
+
+
+class Clock:
+    """A clock that only pauses and requests move, seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Replace the clock of the client."""
+    own = Clock()
+    monkeypatch.setattr("service.client.transport.time", own)
+    monkeypatch.setattr("time.sleep", own.wait)
+    return own
+
+
+def test_a_call_that_timed_out_is_not_sent_again(clock: Clock):
+    """A service that does not answer is asked once, and the call ends with the timeout."""
+    seen = []
+
+    def handler(request):
+        seen.append(request)
+        clock.wait(request.extensions["timeout"]["read"])
+        raise httpx.ReadTimeout("silent", request=request)
+
+    with pytest.raises(Unreachable, match="took too long"):
+        _client(handler).score("a", X)
+    assert (len(seen), clock.now) == (1, 30.0)
+
+
+def test_a_call_ends_with_its_timeout_however_often_it_is_repeated(clock: Clock):
+    """A service that always asks to wait is asked until the timeout, and no longer."""
+    seen = []
+
+    def handler(request):
+        seen.append(clock.now)
+        return httpx.Response(503, headers={"retry-after": "7"}, json={"detail": "busy"})
+
+    with pytest.raises(Refused, match="busy"):
+        _client(handler).score("a", X)
+    assert seen == [0.0, 7.0, 14.0, 21.0, 28.0]
+
+
+def test_a_repeated_call_has_the_rest_of_the_time(clock: Clock):
+    """The second try may take what the first try and the pause left of the timeout."""
+    given = []
+
+    def handler(request):
+        given.append(request.extensions["timeout"]["read"])
+        if len(given) == 1:
+            clock.wait(10.0)
+            return httpx.Response(503, headers={"retry-after": "5"}, json={})
+        return httpx.Response(200, json={"scores": []})
+
+    _client(handler).score("a", X)
+    assert given == [30.0, 15.0]
+
+
+def test_a_retraining_has_its_own_time(clock: Clock):
+    """`retrain` waits longer than the client's timeout."""
+
+    def handler(request):
+        clock.wait(100.0)
+        assert request.extensions["timeout"]["read"] == 120 + 30
+        return httpx.Response(202, json={})
+
+    assert _client(handler).retrain("a", wait=120) is None
+
+
+@pytest.mark.anyio
+async def test_cancelled_calls_give_their_connections_back():
+    """After many cancelled calls as many calls as there are connections run at once."""
+    slots = 100  # the connections of a client
+    arrived, everyone = 0, asyncio.Event()
+    everyone.set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal arrived
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while await reader.readuntil(b"\r\n\r\n"):
+                arrived += 1
+                if arrived == slots:
+                    everyone.set()
+                await everyone.wait()
+                writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, AsyncClient(f"http://127.0.0.1:{port}", timeout=20) as client:
+        for steps in [*range(60)] * 3:  # of the loop before the call is cancelled
+            call = asyncio.create_task(client.health())
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            call.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await call
+        arrived, _ = 0, everyone.clear()
+        await asyncio.gather(*(client.health() for _ in range(slots)))
