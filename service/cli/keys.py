@@ -144,6 +144,8 @@ def _store(settings: "Settings") -> Iterator[str]:
     except DirectoryInUse:
         yield address(socket_path(store.directory.path))
         return
+    path = store.directory.path
+    console.complain(f"no service uses {path} now (--data-dir names another data directory)")
     try:
         yield store.url
     finally:

@@ -426,6 +426,7 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert status == Exit.OK
     secret = out.strip()
     assert re.fullmatch(r"anm_[\w-]{43}", secret)
+    assert f"no service uses {tmp_path} now" in err
     status, out, _ = run("keys", "list", "--json", *where)
     (listed,) = json.loads(out)
     assert (listed["name"], listed["scopes"]) == ("press 7", ["read", "score"])
