@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 SENTINELS = ("redis+sentinel", "rediss+sentinel")
 _STORES = ("redis", "rediss", "unix", *SENTINELS)
@@ -42,6 +42,12 @@ def store(url: str, files: Mapping[str, Path], authorities: Path | None = None) 
         query["ssl_ca_certs"] = str(authorities)
     netloc = f"{user}@{place}" if user else place
     return parts._replace(netloc=netloc, query=urlencode(query)).geturl()
+
+
+def user_of(url: str) -> tuple[str, str]:
+    """Return the user and the password in an address, '' where there is none."""
+    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
+    return unquote(user), unquote(password)
 
 
 def has_password(url: str) -> bool:

@@ -70,7 +70,8 @@ def exit_codes() -> Generator[None, None, None]:
         status = _status(error)
         if status is None:
             raise
-        _exit_with(status, _words(error))
+        complain(_words(error))
+        sys.exit(status)
 
 
 def _status(error: Exception) -> Exit | None:
@@ -94,11 +95,6 @@ def _words(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     hint = " (start one: `anamnesis up`)" if str(error).startswith("no service at") else ""
     return f"{error}{hint}"
-
-
-def _exit_with(status: Exit, message: str) -> None:
-    complain(message)
-    sys.exit(status)
 
 
 def settings(**given: Any) -> "Settings":

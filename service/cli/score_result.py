@@ -151,10 +151,6 @@ class ScoreResult:
         if len(self.worst) > self.top:
             heapq.heappop(self.worst)
 
-    def _states(self) -> str:
-        """Return how many rows were not judged in which state, the commonest first."""
-        return ", ".join(f"{count} {state}" for state, count in self.unjudged.most_common())
-
     def show(self) -> None:
         """Write the worst anomalies and the incidents to stdout, for a person."""
         shown = [row for *_, row in sorted(self.worst, key=lambda entry: -entry[0])]
@@ -174,13 +170,14 @@ class ScoreResult:
         waiting, count = self.rows - self.judged, len(self.incidents)
         inside = sum(incident.count for incident in worst)
         unshown = self.anomalies - len(shown)
+        states = ", ".join(f"{n} {state}" for state, n in self.unjudged.most_common())
         incidents = "1 incident" if count == 1 else f"{count} incidents"
         typer.echo(
             f"{self.anomalies} of {self.judged} vectors are anomalies"
             + (f" ({unshown} more than shown)" if unshown > 0 else "")
             + (f", {inside} of them in {incidents}" if count else "")
             + (f"; {self.ignored} more are ignored by the config" if self.ignored else "")
-            + (f"; {waiting} rows were not judged ({self._states()})" if waiting else "")
+            + (f"; {waiting} rows were not judged ({states})" if waiting else "")
         )
         if self.unjudged["late"]:
             typer.echo(LATE)

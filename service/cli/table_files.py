@@ -44,10 +44,6 @@ def read(file: Path) -> Iterator[Batch]:
     yield from _slices(str(file), _mapped(str(file), source))
 
 
-def _batch_rows(dimension: int) -> int:
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * dimension)))
-
-
 def _mapped(file: str, source: Path | BinaryIO) -> NDArray[Any]:
     try:
         # The file is mapped, so that it may be larger than memory.
@@ -141,7 +137,8 @@ def _slices(file: str, matrix: NDArray[Any]) -> Iterator[Batch]:
 
 def pieces(file: str | Path, matrix: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield the matrix in parts: the number of the first row, and the rows (n, d), unconverted."""
-    size, width = _batch_rows(matrix.shape[1]), matrix.shape[1]
+    width = matrix.shape[1]
+    size = max(1, min(_BATCH_ROWS, _BATCH_BYTES // (4 * width)))
     # The read pages of a memory map count as memory of this process, so the file is read instead.
     begin = matrix.offset if isinstance(matrix, np.memmap) else 0
     mapped = begin > 0 and matrix.flags.c_contiguous

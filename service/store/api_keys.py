@@ -136,19 +136,15 @@ class ApiKeys:
 
     async def state(self) -> State:
         """Return the present state of the key table."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hget(API_KEYS, _REVISION)
-        pipe.get(KEYS_NONCE)
+        pipe = self._redis.pipeline(transaction=False).hget(API_KEYS, _REVISION).get(KEYS_NONCE)
         revision, nonce = await ask(self._redis, pipe.execute())
         return State(int(revision or 0), (nonce or b"").decode())
 
     async def read(self) -> tuple[State, list[Grant]]:
         """Return the present state of the key table, and all its keys, oldest first."""
-        pipe = self._redis.pipeline(transaction=False)
         # The table may change between the replies. With an older nonce beside newer keys, the next
         # comparison with the store differs, and the keys are read again.
-        pipe.get(KEYS_NONCE)
-        pipe.hgetall(API_KEYS)
+        pipe = self._redis.pipeline(transaction=False).get(KEYS_NONCE).hgetall(API_KEYS)
         nonce, fields = await ask(self._redis, pipe.execute())
         state = State(int(fields.pop(_REVISION, 0)), (nonce or b"").decode())
         grants = [

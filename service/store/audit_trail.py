@@ -7,7 +7,6 @@ removed or inserted: such a change would need a second preimage. One script writ
 with its entry. API keys and templates belong to no detector: each kind has its own trail.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import Redis
@@ -45,12 +44,12 @@ class Audit:
         at = "-"
         while len(entries) < limit:
             rows = await ask(client, client.xrange(key, at, "+", count=PAGE))
-            entries += [_read_entry(row) for _, row in rows if int(row[b"s"]) > after]
+            entries += [
+                WrittenEntry.read(row[b"e"], row[b"p"].decode(), row[b"h"].decode())
+                for _, row in rows
+                if int(row[b"s"]) > after
+            ]
             if len(rows) < PAGE:
                 break
             at = f"({rows[-1][0].decode()}"
         return entries[:limit]
-
-
-def _read_entry(row: Mapping[bytes, bytes]) -> WrittenEntry:
-    return WrittenEntry.read(row[b"e"], row[b"p"].decode(), row[b"h"].decode())

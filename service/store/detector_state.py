@@ -63,6 +63,14 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
     return detectors
 
 
+# The fields of the state that are numbers of the same name in a Detector.
+_NUMBERS = (
+    "generation", "last_version", "buffered", "buffered_bytes", "quarantined", "parked",
+    "parked_bytes", "consumed", "discarded", "thinned", "learned", "kept_bytes", "requested",
+    "served", "attempts", "changed",
+)  # fmt: skip
+
+
 def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> Detector:
     """Build a Detector from its state hash (not empty) and its drift document."""
     text = {field.decode(): value.decode() for field, value in state.items()}
@@ -81,27 +89,12 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         config_revision=number("revision"),
         dimension=dimension,
         champion=number("champion") or None,
-        generation=number("generation"),
-        last_version=number("last_version"),
-        buffered=number("buffered"),
-        buffered_bytes=number("buffered_bytes"),
         labelled=_comes_after(text.get("labelled", ""), text.get("cursor", "0-0")),
         buffer_oldest=int(oldest) / 1000 if oldest and number("buffered") else None,
-        quarantined=number("quarantined"),
-        parked=number("parked"),
-        parked_bytes=number("parked_bytes"),
-        consumed=number("consumed"),
-        discarded=number("discarded"),
-        thinned=number("thinned"),
-        learned=number("learned"),
-        kept_bytes=number("kept_bytes"),
         retraining=_retraining(text),
-        requested=number("requested"),
-        served=number("served"),
-        attempts=number("attempts"),
         retrains=Retrains(number("promoted"), number("rejected"), number("failed")),
         last_retraining=_finished(text.get("last_retraining")),
-        drift=_drift(drift),
+        drift=msgspec.json.decode(drift, type=Drift) if drift else NO_DRIFT,
         incidents=Counts(
             open=number("incidents_open"),
             opened=number("incidents_opened"),
@@ -117,8 +110,8 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         champion_nonce=text.get("champion_nonce", ""),
         champion_sha256=text.get("champion_sha256") or None,
         config_nonce=text.get("config_nonce", ""),
-        changed=number("changed"),
         chosen=chosen,
+        **{name: number(name) for name in _NUMBERS},
     )
 
 
@@ -160,10 +153,6 @@ def _config(
 def _comes_after(entry: str, cursor: str) -> bool:
     """Return whether a stream entry comes after the cursor; False for the empty id ''."""
     return bool(entry) and position(entry) > position(cursor)
-
-
-def _drift(text: bytes | None) -> Drift:
-    return msgspec.json.decode(text, type=Drift) if text else NO_DRIFT
 
 
 def _mute(text: Mapping[str, str]) -> Mute | None:

@@ -92,8 +92,6 @@ class Detectors:
             "config": _json(config),
             "dimension": config.width or "",
             "nonce": secrets.token_hex(8),
-            "channel": NOTIFY,
-            "name": name,
             "audited": audit_fields("created", who),
         }
         done = bool(await CREATE(self._redis, Keys(name), args))
@@ -124,8 +122,6 @@ class Detectors:
             "config": _json(config),
             "dimension": resolved(config, stored.chosen).width or "",
             "nonce": secrets.token_hex(8),
-            "channel": NOTIFY,
-            "name": stored.name,
             "audited": audit_fields("configured", who),
         }
         return bool(await CONFIGURE(self._redis, Keys(stored.name), args))
@@ -185,8 +181,6 @@ class Detectors:
             "least": detector.least if detector else MIN_VECTORS,
             "weights": "" if weights is None else orjson.dumps(weights),
             "trace": trace,
-            "channel": NOTIFY,
-            "name": name,
             "audited": audit_fields("retrain", who, "by hand", weights=weights),
         }
         reply = await REQUEST(self._redis, Keys(name), args)
@@ -214,8 +208,6 @@ class Detectors:
             "ends": round(until * 1000),
             "why": why,
             "who": who,
-            "channel": NOTIFY,
-            "name": name,
             "audited": audit_fields("muted" if seconds else "unmuted", who, why, seconds=seconds),
         }
         if not await MUTE(self._redis, Keys(name), args):
@@ -236,10 +228,9 @@ class Detectors:
         """
         keys, client = Keys(name), self._redis
         while True:
-            pipe = client.pipeline(transaction=False)
+            pipe = client.pipeline(transaction=False).hvals(keys.artifacts)
             pipe.hmget(keys.state, ["uid", "last_version", "generation"])
-            pipe.hvals(keys.artifacts)
-            (uid, last_version, generation), digests = await ask(client, pipe.execute())
+            digests, (uid, last_version, generation) = await ask(client, pipe.execute())
             if uid is None:
                 raise UnknownDetector()
             check(int(generation) if (generation or b"").isdigit() else 0)  # it may be damaged
@@ -250,8 +241,6 @@ class Detectors:
                 "last_version": last_version,
                 "generation": generation or "",
                 "seconds": TOMBSTONE_SECONDS,
-                "channel": NOTIFY,
-                "name": name,
                 "audited": audit_fields("deleted", who),
             }
             answers, lists = await self._answers(keys)

@@ -21,11 +21,11 @@ end
 redis.call('HSET', KEYS.state, unpack(fresh))
 redis.call('PERSIST', KEYS.audit)
 audit(KEYS.audit, now, 'null', ARGS.config, ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return 1
 """,
     keys="state audit",
-    args="uid config dimension nonce channel name audited",
+    args="uid config dimension nonce audited",
 )
 
 # The arguments `was_...` describe the state on which the change was decided. A config that is the
@@ -45,19 +45,19 @@ if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
 end
 if ARGS.same == '1' then
   redis.call('HSET', KEYS.state, STATE.changed, now)
-  redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+  publish()
   return 1
 end
 redis.call('HSET', KEYS.state, STATE.config, ARGS.config, STATE.dimension, ARGS.dimension,
            STATE.config_nonce, ARGS.nonce, STATE.changed, now)
 redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
 audit(KEYS.audit, now, held[STATE.config], ARGS.config, ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return 1
 """,
     keys="state audit",
     args="uid was_revision was_nonce was_dimension was_full was_generation same config dimension "
-    "nonce channel name audited",
+    "nonce audited",
 )
 
 REQUEST = NamedScript(
@@ -71,11 +71,11 @@ end
 redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights, STATE.requested_trace, ARGS.trace)
 if was == 'idle' then redis.call('HSET', KEYS.state, STATE.retraining, 'queued') end
 audit(KEYS.audit, now, '"' .. was .. '"', '"queued"', ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
 """,
     keys="state audit",
-    args="least weights trace channel name audited",
+    args="least weights trace audited",
 )
 
 # The detector's other keys follow the three named keys. If a version was made in the meantime, the
@@ -90,11 +90,11 @@ for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 redis.call('SET', KEYS.tombstone, ARGS.uid, 'EX', ARGS.seconds)
 audit(KEYS.audit, now, ARGS.last_version, 'null', ARGS.audited)
 redis.call('EXPIRE', KEYS.audit, ARGS.seconds)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return 1
 """,
     keys="state tombstone audit",
-    args="uid last_version generation seconds channel name audited",
+    args="uid last_version generation seconds audited",
     flags="allow-oom",
 )
 
@@ -106,11 +106,11 @@ redis.call('HSET', KEYS.state, STATE.muted_until, ARGS.ends, STATE.muted_why, AR
            STATE.muted_by, ARGS.who)
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit(KEYS.audit, now, before, ARGS.ends, ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return true
 """,
     keys="state audit",
-    args="ends why who channel name audited",
+    args="ends why who audited",
 )
 
 # Takes any number of keys. The answers of a later detector of the same name stay.

@@ -131,9 +131,7 @@ class Erasure:
 
     async def _has_erasable(self, keys: Keys, keep_seconds: float, max_bytes: int) -> bool:
         pipe = self._redis.pipeline(transaction=False)
-        pipe.lindex(keys.erasable, 0)
-        pipe.hget(keys.state, "kept_bytes")
-        pipe.time()
+        pipe.lindex(keys.erasable, 0).hget(keys.state, "kept_bytes").time()
         head, kept, (seconds, micros) = await ask(self._redis, pipe.execute())
         if head is None:
             return False
@@ -143,9 +141,7 @@ class Erasure:
 
     async def rewrite_due(self, seconds: float) -> bool:
         """Return whether deleted vectors have waited in the append-only file for `seconds`."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.get(ERASED)
-        pipe.time()
+        pipe = self._redis.pipeline(transaction=False).get(ERASED).time()
         since, (now, _) = await ask(self._redis, pipe.execute())
         return since is not None and is_over(now - int(since), seconds)
 
@@ -188,9 +184,7 @@ class Erasure:
 
     async def _rewrite_state(self) -> "_Rewriting | None":
         """Return the state of the store's rewrites; None if the store has no append-only file."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.info("persistence")
-        pipe.info("server")
+        pipe = self._redis.pipeline(transaction=False).info("persistence").info("server")
         persistence, server = await ask(self._redis, pipe.execute())
         if not persistence.get("aof_enabled"):
             return None

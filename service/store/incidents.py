@@ -23,9 +23,9 @@ from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
 from service.store.incidents_lua import ADD_PATTERNS, DECIDE, SAVE
-from service.store.leases import Lease
-from service.store.lua import audit_fields, unfenced
-from service.store.redis_keys import NOTIFY, Keys
+from service.store.leases import Lease, under_lease
+from service.store.lua import audit_fields
+from service.store.redis_keys import Keys
 
 FORMAT = 1
 INCIDENTS_KEPT = 1000
@@ -93,7 +93,6 @@ class Incidents:
 
     async def save(self, lease: Lease, followed: FollowedState, changes: StepChanges) -> None:
         """Write one step; raises Fenced once the lease (role `monitor`) is lost."""
-        keys = Keys(lease.name)
         payload: list[bytes] = []
 
         def place(data: bytes) -> int:
@@ -102,11 +101,7 @@ class Incidents:
 
         packed = {
             "incidents": [
-                [
-                    incident.id,
-                    _incident_number(incident.id),
-                    place(msgspec.msgpack.encode(incident)),
-                ]
+                [incident.id, _number(incident), place(msgspec.msgpack.encode(incident))]
                 for incident, _ in changes.incidents
             ],
             "rows": [
@@ -119,7 +114,6 @@ class Incidents:
             "messages": [place(msgspec.msgpack.encode(message)) for message in changes.messages],
         }
         args = {
-            "holder": lease.holder,
             "changes": orjson.dumps(packed),
             "rule": msgspec.json.encode(changes.rule),
             "paging": changes.paging,
@@ -132,15 +126,13 @@ class Incidents:
             "messages_kept": MESSAGES_KEPT,
         }
         data = (msgspec.msgpack.encode(followed), *payload)
-        unfenced(await SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
+        await under_lease(self._redis, SAVE, lease, args, data)
 
     async def all(self, name: str) -> list[IncidentWithDecision]:
         """Return all kept incidents, newest first."""
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.zrevrange(keys.incident_order, 0, -1)
-        pipe.hgetall(keys.incidents)
-        pipe.hgetall(keys.incident_decisions)
+        pipe = self._redis.pipeline(transaction=False).zrevrange(keys.incident_order, 0, -1)
+        pipe.hgetall(keys.incidents).hgetall(keys.incident_decisions)
         order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
             IncidentWithDecision(
@@ -153,8 +145,7 @@ class Incidents:
     async def get(self, name: str, incident: str) -> IncidentWithDecision | None:
         """Return one incident; None if it is not kept."""
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hget(keys.incidents, incident)
+        pipe = self._redis.pipeline(transaction=False).hget(keys.incidents, incident)
         pipe.hget(keys.incident_decisions, incident)
         packed, decision = await ask(self._redis, pipe.execute())
         return IncidentWithDecision(_incident(packed), _decision(decision)) if packed else None
@@ -177,8 +168,6 @@ class Incidents:
         args = {
             "incident": incident,
             "most": PATTERNS_KEPT,
-            "channel": NOTIFY,
-            "name": name,
             "who": decision.who,
             "audited": audit_fields(
                 "decided", decision.who, decision.why, incident=incident, verdict=decision.verdict
@@ -248,9 +237,9 @@ class Incidents:
         }
 
 
-def _incident_number(incident: str) -> int:
+def _number(incident: Incident) -> int:
     """Return the number of an incident. Incidents are sorted by this number."""
-    return int(incident[1:].partition("-")[0])
+    return int(incident.id[1:].partition("-")[0])
 
 
 def _incident(packed: bytes) -> Incident:

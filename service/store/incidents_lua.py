@@ -78,11 +78,11 @@ redis.call('ZREM', KEYS.dismissed_order, ARGS.incident)
 if DATA.pattern ~= '' then add_pattern(ARGS.incident, DATA.pattern) end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return 1
 """,
     keys="state incidents incident_decisions dismissed_patterns dismissed_order audit spoken",
-    args="incident most channel name who audited",
+    args="incident most who audited",
     data="decision pattern",
 )
 

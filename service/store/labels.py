@@ -16,7 +16,7 @@ from service.store.connection import ask
 from service.store.erasure import mark_erased
 from service.store.lua import audit_fields
 from service.store.packing import packed, reader
-from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, NOTIFY, Keys, suffix
+from service.store.redis_keys import IDEMPOTENCY_SECONDS, MOST_ANSWERS, Keys, suffix
 from service.store.script import NamedScript
 from service.store.streams import bounded
 
@@ -34,7 +34,7 @@ local function changed(config)
   local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
   redis.call('HSET', KEYS.state, STATE.config_nonce, ARGS.nonce, STATE.changed, now)
   audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, to - 1, to, ARGS.audited)
-  redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+  publish()
 end
 -- Members sort by sender, then by time.
 local function member(sender, id)
@@ -81,8 +81,7 @@ changed(held[STATE.config])
 return 'kept'
 """,
     keys="state labels label_senders audit spoken answerers known? former? answers?",
-    args="suffix most_answers uid sender digest most most_of_sender seconds nonce channel name who "
-    "audited",
+    args="suffix most_answers uid sender digest most most_of_sender seconds nonce who audited",
     data="*entries",
 )
 
@@ -99,7 +98,7 @@ if gone > 0 and config then changed(config) end
 return gone
 """,
     keys="state labels label_senders audit spoken",
-    args="nonce channel name who audited",
+    args="nonce who audited",
     data="*pairs",
 )
 
@@ -150,7 +149,7 @@ class LabelStore:
             "most": most,
             "most_of_sender": of_sender,
             "seconds": IDEMPOTENCY_SECONDS,
-            **_change_arguments(name, "labelled", who, len(entries)),
+            **_change_arguments("labelled", who, len(entries)),
         }
         outcome = await _ADD(self._redis, keys, args, entries, **known)
         if outcome == b"other":
@@ -183,7 +182,7 @@ class LabelStore:
         if not pairs:
             return 0
         await mark_erased(self._redis)
-        args = _change_arguments(name, "unlabelled", who, len(pairs) // 2)
+        args = _change_arguments("unlabelled", who, len(pairs) // 2)
         return int(await _DELETE(self._redis, Keys(name), args, pairs))
 
     async def sweep(self, name: str, sender: str, *, who: str = "") -> int:
@@ -193,12 +192,10 @@ class LabelStore:
         )
 
 
-def _change_arguments(name: str, action: str, who: str, labels: int) -> dict[str, str | bytes]:
+def _change_arguments(action: str, who: str, labels: int) -> dict[str, str | bytes]:
     """Return the arguments of a script that changes labels."""
     return {
         "nonce": secrets.token_hex(8),
-        "channel": NOTIFY,
-        "name": name,
         "who": who,
         "audited": audit_fields(action, who, "labels set the threshold", labels=labels),
     }

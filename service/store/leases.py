@@ -7,6 +7,7 @@ the token is not that of the present lease.
 
 import secrets
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from redis.asyncio import Redis
 
 from service import log
 from service.store.connection import ask
+from service.store.lua import unfenced
 from service.store.redis_keys import WORKERS, Keys, Role
 from service.store.script import NamedScript
 
@@ -101,6 +103,22 @@ class Lease:
         return time.monotonic() >= self.deadline
 
 
+async def under_lease(
+    redis: Redis,
+    script: NamedScript,
+    lease: Lease,
+    args: Mapping[str, object],
+    data: Sequence[bytes] = (),
+    **more: str,
+) -> list[Any]:
+    """Run a fenced script on the lease's detector; return its reply. Raises Fenced if it refuses.
+
+    `more` are keys of the script beside those of the detector.
+    """
+    keys, args = Keys(lease.name), {"holder": lease.holder, **args}
+    return unfenced(await script(redis, keys, args, data, lease=keys.lease(lease.role), **more))
+
+
 class Leases:
     """Grants leases, and records which workers are alive."""
 
@@ -165,8 +183,7 @@ class Leases:
         logged once.
         """
         pipe = self._redis.pipeline(transaction=False)
-        pipe.zrange(WORKERS, 0, -1, withscores=True)
-        pipe.time()
+        pipe.zrange(WORKERS, 0, -1, withscores=True).time()
         beats, (seconds, micros) = await ask(self._redis, pipe.execute())
         now = seconds + micros / 1e6
         ages = {worker.decode(): now - at for worker, at in beats}

@@ -12,8 +12,8 @@ from service.domain.drift_report import Drift
 from service.domain.live_summary import LiveSummary
 from service.store.connection import ask
 from service.store.due_index import DueIndex
-from service.store.leases import Lease
-from service.store.lua import FENCED, unfenced
+from service.store.leases import Lease, under_lease
+from service.store.lua import FENCED
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.store.streams import APPEND, bounded, live_vectors_kept
@@ -107,10 +107,8 @@ class LiveSummaries:
 
         Raises Fenced once the lease (role `monitor`) is lost.
         """
-        keys = Keys(lease.name)
         document = b"" if drift is None else orjson.dumps(drift, default=msgspec.to_builtins)
         data = (msgspec.msgpack.encode(tuple(memory)), document)
-        args = {"holder": lease.holder}
-        unfenced(await _SAVE(self._redis, keys, args, data, lease=keys.lease(lease.role)))
+        await under_lease(self._redis, _SAVE, lease, {}, data)
         if drift is not None and drift.state == "new_regime":
             await self._due.refresh(lease.name)

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from models import MIN_VECTORS
+from service.store.redis_keys import NOTIFY
 
 KEPT = 10_000  # audit entries of a detector; the oldest are deleted
 HOURLY = 60  # audit entries of one sender; all its labels and decisions are also stored elsewhere
@@ -102,6 +103,13 @@ local function move(version, why)
   redis.call('LTRIM', KEYS.history, -10000, -1)
   if to > 0 then redis.call('ZADD', KEYS.promoted, generation, version) end
   return generation, (from > 0 and from or 'null')
+end
+""",
+    # Tells every process that the detector of `KEYS.state` changed. Errors are ignored: the change
+    # has already been written.
+    "publish": f"""
+local function publish()
+  redis.pcall('PUBLISH', '{NOTIFY}', string.match(KEYS.state, '{{(.+)}}'))
 end
 """,
     # Returns whether the stream id `a` comes after `b`.

@@ -8,8 +8,8 @@ from redis.asyncio import Redis
 
 from service.domain.webhook_message import Message
 from service.store.connection import ask
-from service.store.leases import Lease
-from service.store.lua import FENCED, unfenced
+from service.store.leases import Lease, under_lease
+from service.store.lua import FENCED
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 
@@ -53,7 +53,5 @@ class Messages:
 
     async def done(self, lease: Lease, ids: Sequence[str], *, dropped: bool) -> None:
         """Delete messages that were delivered or `dropped`; raises Fenced if the lease is lost."""
-        keys = Keys(lease.name)
-        args = {"holder": lease.holder, "dropped": len(ids) if dropped else 0}
-        entries = [entry_id.encode() for entry_id in ids]
-        unfenced(await _DONE(self._redis, keys, args, entries, lease=keys.lease(lease.role)))
+        args = {"dropped": len(ids) if dropped else 0}
+        await under_lease(self._redis, _DONE, lease, args, [entry.encode() for entry in ids])

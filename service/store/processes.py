@@ -53,9 +53,7 @@ class Processes:
 
     async def all(self) -> list[ApiProcess]:
         """Return the processes that reported recently, sorted by id."""
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(PROCESSES)
-        pipe.time()
+        pipe = self._redis.pipeline(transaction=False).hgetall(PROCESSES).time()
         texts, (seconds, micros) = await ask(self._redis, pipe.execute())
         now = seconds + micros / 1e6
         reports = []

@@ -28,9 +28,9 @@ from service.problems import (
 )
 from service.store.connection import ask
 from service.store.erasure import mark_erased
-from service.store.leases import Lease
-from service.store.lua import audit_fields, unfenced
-from service.store.redis_keys import NOTIFY, Keys
+from service.store.leases import Lease, under_lease
+from service.store.lua import audit_fields
+from service.store.redis_keys import Keys
 from service.store.registry_lua import CHAMPION, FORGET, IMPORT, PARK, PIN, PRUNE, SETTLE
 from service.timestamps import rfc3339
 
@@ -47,7 +47,7 @@ class Registry:
         self._redis: Any = redis
         self._versions_kept = versions_kept
 
-    async def promote(
+    async def settle(
         self,
         lease: Lease,
         experience: Experience,
@@ -55,43 +55,19 @@ class Registry:
         record: NewRecord,
         *,
         seconds: float,
+        promoted: bool = True,
     ) -> int:
-        """Promote the candidate and acknowledge its experience in one step; return its number.
+        """Record the candidate, and promote it or park its experience; return its number.
 
-        `record` holds the version record without the fields that the store adds. Raises Fenced and
+        A promotion acknowledges the experience in the same step. `record` holds the version record
+        without the fields that the store adds, and the reasons of the gate. Raises Fenced and
         changes nothing if the lease is lost, or if the champion or the cursor has moved since
         `experience` was taken.
         """
-        return await self._write_outcome("promoted", lease, experience, artifact, (record, seconds))
-
-    async def reject(
-        self,
-        lease: Lease,
-        experience: Experience,
-        artifact: bytes,
-        record: NewRecord,
-        *,
-        seconds: float,
-    ) -> int:
-        """Record the candidate as rejected and park its experience; return its number.
-
-        `record` holds the reasons of the gate. Raises Fenced like `promote`.
-        """
-        return await self._write_outcome("rejected", lease, experience, artifact, (record, seconds))
-
-    async def _write_outcome(
-        self,
-        outcome: str,
-        lease: Lease,
-        experience: Experience,
-        artifact: bytes,
-        record_and_seconds: tuple[NewRecord, float],
-    ) -> int:
-        (record, seconds), keys = record_and_seconds, Keys(lease.name)
-        digest = hashlib.sha256(artifact).hexdigest()
-        reasons = list(record.reasons)
+        outcome = "promoted" if promoted else "rejected"
+        digest, reasons = hashlib.sha256(artifact).hexdigest(), list(record.reasons)
         labelled = {"labelled": record.labelled} if record.labelled else {}
-        args = _experience_arguments(lease, experience) | {
+        args = _experience_arguments(experience) | {
             "generation": experience.generation,
             "champion_nonce": experience.champion_nonce,
             "nonce": secrets.token_hex(8),
@@ -106,15 +82,9 @@ class Registry:
             "context": experience.chosen.written() if experience.chosen else "",
             "dimension": experience.vectors.shape[1],
         }
-        reply = await SETTLE(
-            self._redis,
-            keys,
-            args,
-            (artifact, packed(experience.sources)),
-            lease=keys.lease(lease.role),
-            artifact=keys.artifact(digest),
-        )
-        return int(unfenced(reply)[1])
+        data, key = (artifact, packed(experience.sources)), Keys(lease.name).artifact(digest)
+        reply = await under_lease(self._redis, SETTLE, lease, args, data, artifact=key)
+        return int(reply[1])
 
     async def park(
         self, lease: Lease, experience: Experience, reason: str, *, seconds: float
@@ -124,14 +94,13 @@ class Registry:
         Later batches can then be learned. Raises Fenced if the lease is lost, or if the cursor has
         moved since `experience` was taken.
         """
-        keys = Keys(lease.name)
-        args = _experience_arguments(lease, experience) | {
+        args = _experience_arguments(experience) | {
             "reason": orjson.dumps(reason),
             "ending": _without_brace({"reasons": [reason], "seconds": seconds}),
             "audited": audit_fields("parked", "worker", reason, vectors=experience.n),
         }
-        reply = await PARK(self._redis, keys, args, lease=keys.lease(lease.role))
-        return str(unfenced(reply)[1].decode())
+        reply = await under_lease(self._redis, PARK, lease, args)
+        return str(reply[1].decode())
 
     async def import_version(self, name: str, artifact: bytes, record: NewRecord) -> int:
         """Store a version trained elsewhere, without making it champion; return its number.
@@ -147,8 +116,6 @@ class Registry:
             "learned": record.learned or 0,
             "dimension": record.dimension or "",
             "context": record.context.written() if record.context else "",
-            "channel": NOTIFY,
-            "name": name,
             "audited": audit_fields("imported", record.who, "by hand", sha256=digest),
         }
         reply = await IMPORT(self._redis, keys, args, (artifact,), artifact=keys.artifact(digest))
@@ -178,8 +145,6 @@ class Registry:
             "expected": "" if expected_generation is None else expected_generation,
             "nonce": secrets.token_hex(8),
             "why": _without_brace({"who": who, "why": why}),
-            "channel": NOTIFY,
-            "name": name,
             "audited": audit_fields("champion", who, why),
         }
         outcome, *rest = await CHAMPION(self._redis, Keys(name), args)
@@ -215,12 +180,10 @@ class Registry:
         if not numbers:
             return []
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hget(keys.state, "champion")
-        pipe.hmget(keys.versions, [str(number) for number in numbers])
-        pipe.zmscore(keys.promoted, [str(number) for number in numbers])
-        pipe.hmget(keys.artifacts, [str(number) for number in numbers])
-        pipe.hmget(keys.revoked, [str(number) for number in numbers])
+        names = list(map(str, numbers))
+        pipe = self._redis.pipeline(transaction=False).hget(keys.state, "champion")
+        pipe.hmget(keys.versions, names).zmscore(keys.promoted, names)
+        pipe.hmget(keys.artifacts, names).hmget(keys.revoked, names)
         champion, texts, *columns = await ask(self._redis, pipe.execute())
         rows = zip(texts, *columns, strict=True)
         return [
@@ -282,16 +245,12 @@ class Registry:
         versions whose experience is parked. A revoked version does not count among the last k.
         """
         keys = Keys(name)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hgetall(keys.artifacts)
-        pipe.hmget(keys.state, ["champion", "last_version"])
-        pipe.zrevrange(keys.promoted, 0, -1)
-        pipe.hkeys(keys.parked)
-        pipe.hkeys(keys.revoked)
+        pipe = self._redis.pipeline(transaction=False).hgetall(keys.artifacts)
+        pipe.hmget(keys.state, ["champion", "last_version"]).zrevrange(keys.promoted, 0, -1)
+        pipe.hkeys(keys.parked).hkeys(keys.revoked)
         reply = await ask(self._redis, pipe.execute())
         artifacts, (champion, last), promoted, parked, revoked = reply
-        marked = set(revoked)
-        latest = [number for number in promoted if number not in marked]
+        latest = [number for number in promoted if number not in set(revoked)]
         digests = {int(number): digest.decode() for number, digest in artifacts.items()}
         records = {r.record.version: r for r in await self._records(name, sorted(digests))}
         kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
@@ -308,26 +267,23 @@ class Registry:
         pruned = sorted(set(digests) - kept)
         if pruned:  # with some strategies an artifact holds learned vectors
             await mark_erased(self._redis)
-        removed = [number for number in pruned if await self._prune(keys, number, digests[number])]
+        removed = []
+        for number in pruned:
+            args = {"version": number, "sha256": digests[number], "seconds": PIN_SECONDS}
+            if await PRUNE(self._redis, keys, args, artifact=keys.artifact(digests[number])):
+                removed.append(number)
         if int(last or 0) > RECORDS_KEPT:
             await FORGET(self._redis, keys, {"latest": int(last) - RECORDS_KEPT})
         return removed
 
-    async def _prune(self, keys: Keys, number: int, digest: str) -> bool:
-        args = {"version": number, "sha256": digest, "seconds": PIN_SECONDS}
-        return bool(await PRUNE(self._redis, keys, args, artifact=keys.artifact(digest)))
 
-
-def _experience_arguments(lease: Lease, experience: Experience) -> dict[str, object]:
+def _experience_arguments(experience: Experience) -> dict[str, object]:
     return {
-        "holder": lease.holder,
         "uid": experience.uid,
         "cursor": experience.first,
         "last": experience.last,
         "vectors": experience.n,
         "bytes": experience.bytes,
-        "channel": NOTIFY,
-        "name": lease.name,
     }
 
 

@@ -80,13 +80,13 @@ redis.call('HSET', state, STATE.last_retraining, '{"outcome":"' .. outcome .. '"
 finish()
 local champion = held[STATE.champion]
 audit(KEYS.audit, now, champion ~= '' and champion or 'null', version, ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return {outcome, version}
 """,
     keys="state lease stream versions artifacts artifact learned history promoted erasable parked "
     "audit sources",
-    args=f"{_TAKEN} generation champion_nonce nonce outcome record sha256 ending reason channel "
-    "name audited context dimension",
+    args=f"{_TAKEN} generation champion_nonce nonce outcome record sha256 ending reason audited "
+    "context dimension",
     data="artifact sources",
 )
 
@@ -103,11 +103,11 @@ redis.call('HSET', state, STATE.last_retraining,
            '{"outcome":"failed","version":null,"finished_at":' .. now .. ',' .. ARGS.ending)
 finish()
 audit(KEYS.audit, now, '"buffered"', '"parked"', ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return {'parked', id}
 """,
     keys="state lease stream parked audit",
-    args=f"{_TAKEN} reason ending channel name audited",
+    args=f"{_TAKEN} reason ending audited",
 )
 
 IMPORT = NamedScript(
@@ -127,11 +127,11 @@ if ARGS.dimension ~= '' then redis.call('HSET', KEYS.state, STATE.dimension, ARG
 local version = number('imported')
 redis.call('HSET', KEYS.learned, version, ARGS.learned)
 audit(KEYS.audit, now, 'null', version, ARGS.audited)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return {'imported', version}
 """,
     keys="state versions artifacts artifact learned audit",
-    args="record sha256 learned dimension context channel name audited",
+    args="record sha256 learned dimension context audited",
     data="artifact",
 )
 
@@ -148,7 +148,7 @@ end
 if held[STATE.champion] == version then
   -- Processes that serve a state which a restored store lost follow a later change only.
   redis.call('HSET', state, STATE.changed, now)
-  redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+  publish()
   return {'same', tonumber(generation)}
 end
 if redis.call('HEXISTS', KEYS.revoked, version) == 1 then return {'revoked'} end
@@ -169,11 +169,11 @@ if parked and not parked.decision then
   redis.call('HINCRBY', KEYS.learned, version, parked.n)
 end
 redis.call('HSET', state, STATE.learned, redis.call('HGET', KEYS.learned, version) or 0)
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return {'moved on', moved}
 """,
     keys="state versions artifacts history promoted learned parked erasable audit revoked",
-    args="version expected nonce why channel name audited",
+    args="version expected nonce why audited",
 )
 
 PIN = NamedScript(

@@ -9,9 +9,8 @@ from typing import Any, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
-from service.store.leases import Lease
-from service.store.lua import FENCED, unfenced
-from service.store.redis_keys import Keys
+from service.store.leases import Lease, under_lease
+from service.store.lua import FENCED
 from service.store.script import NamedScript
 
 _START = NamedScript(
@@ -90,24 +89,19 @@ class Retrainings:
 
     async def start(self, lease: Lease) -> StartedRun:
         """Set the detector to `running`; this run serves all requests made so far."""
-        reply = await self._fenced(_START, lease)
+        reply = await under_lease(self._redis, _START, lease, {})
         weights = orjson.loads(reply[1]) if reply[1] else None
         return StartedRun(weights, int(reply[2]), reply[3].decode())
 
     async def progress(self, lease: Lease, progress: TrainingProgress) -> None:
         """Publish the progress of the training."""
         args = {name: "" if x is None else f"{x:.4f}" for name, x in progress._asdict().items()}
-        await self._fenced(_PROGRESS, lease, **args)
+        await under_lease(self._redis, _PROGRESS, lease, args)
 
     async def attempt_failed(self, lease: Lease) -> int:
         """Set the detector back to `queued`; return how many attempts have failed so far."""
-        return int((await self._fenced(_FAIL, lease))[1])
+        return int((await under_lease(self._redis, _FAIL, lease, {}))[1])
 
     async def stand_down(self, lease: Lease) -> None:
         """End a run without an outcome, because there is nothing to learn."""
-        await self._fenced(_STAND_DOWN, lease)
-
-    async def _fenced(self, script: NamedScript, lease: Lease, **args: Any) -> list[Any]:
-        keys = Keys(lease.name)
-        with_holder = {"holder": lease.holder, **args}
-        return unfenced(await script(self._redis, keys, with_holder, lease=keys.lease(lease.role)))
+        await under_lease(self._redis, _STAND_DOWN, lease, {})

@@ -41,9 +41,9 @@ from service.problems import Conflict, Unknown, UnknownDetector
 from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
-from service.store.leases import Lease, Leases
-from service.store.lua import Fenced, audit_fields, unfenced
-from service.store.redis_keys import NOTIFY, Keys
+from service.store.leases import Lease, Leases, under_lease
+from service.store.lua import Fenced, audit_fields
+from service.store.redis_keys import Keys
 from service.store.revocations_lua import MARK, SCAN, SWEEP
 
 LEASE_SECONDS = 15.0  # renewed by each step; after a crash a worker waits this long
@@ -122,7 +122,7 @@ class Revocations:
         self, lease: Lease, request: RevocationRequest
     ) -> tuple[RevocationPlan, int]:
         """Mark the versions and move the champion; return the plan used, and the generation."""
-        keys, target = Keys(lease.name), request.target
+        target = request.target
         mark = {target.kind: target.id, "who": request.who, "why": request.why}
         for _ in range(_ROUNDS):
             plan = await self.plan(lease.name, target)
@@ -136,7 +136,6 @@ class Revocations:
                 "relearned": msgspec.to_builtins(foreseen.relearned),
             }
             args = {
-                "holder": lease.holder,
                 "uid": plan.uid,
                 "generation": plan.generation,
                 "last_version": plan.last_version,
@@ -145,8 +144,6 @@ class Revocations:
                 "mark": orjson.dumps(mark)[1:],
                 "why": orjson.dumps(why)[1:],
                 "nonce": secrets.token_hex(8),
-                "channel": NOTIFY,
-                "name": lease.name,
                 "decision": int(request.decision),
                 "who": request.who,
                 "audited": audit_fields(
@@ -154,8 +151,7 @@ class Revocations:
                 ),
             }
             crash_points.passage(_POINT)
-            reply = await MARK(self._redis, keys, args, lease=keys.lease(lease.role))
-            outcome, *rest = unfenced(reply)
+            outcome, *rest = await under_lease(self._redis, MARK, lease, args)
             if outcome == b"marked":
                 return plan, int(rest[0])
         raise Conflict("The detector changed several times meanwhile. Repeat the request.")
@@ -172,7 +168,6 @@ class Revocations:
             while not done:
                 crash_points.passage(_POINT)
                 args = {
-                    "holder": lease.holder,
                     "milliseconds": round(LEASE_SECONDS * 1000),
                     "place": kind,
                     "after": at,
@@ -182,10 +177,7 @@ class Revocations:
                     "most": STEP_ENTRIES,
                     "most_bytes": STEP_BYTES,
                 }
-                lease_key = keys.lease(lease.role)
-                reply = unfenced(
-                    await SWEEP(self._redis, keys, args, lease=lease_key, entries=entries)
-                )
+                reply = await under_lease(self._redis, SWEEP, lease, args, entries=entries)
                 done, at = reply[0] == b"done", reply[1]
                 for place, vectors in zip(PLACES, reply[2:6], strict=True):
                     discarded[place] += vectors
@@ -197,10 +189,8 @@ class Revocations:
     async def _versions_now(self, keys: Keys) -> DetectorVersions:
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(keys.state, ["uid", "generation", "last_version", "champion", "cursor"])
-        pipe.hvals(keys.parked)
-        pipe.zrevrange(keys.promoted, 0, -1)
-        pipe.hkeys(keys.artifacts)
-        pipe.hgetall(keys.revoked)
+        pipe.hvals(keys.parked).zrevrange(keys.promoted, 0, -1)
+        pipe.hkeys(keys.artifacts).hgetall(keys.revoked)
         state, parked, promoted, artifacts, marks = await ask(self._redis, pipe.execute())
         if state[0] is None:
             raise UnknownDetector()
@@ -224,8 +214,7 @@ class Revocations:
         for start in range(1, last + 1, _RECORDS):
             numbers = [str(n) for n in range(start, min(start + _RECORDS, last + 1))]
             pipe = self._redis.pipeline(transaction=False)
-            pipe.hmget(keys.versions, numbers)
-            pipe.hmget(keys.sources, numbers)
+            pipe.hmget(keys.versions, numbers).hmget(keys.sources, numbers)
             texts, packs = await ask(self._redis, pipe.execute())
             origins += [VersionOrigin.of(read_record(text)) for text in texts if text]
             for number, pack in zip(numbers, packs, strict=True):

@@ -46,12 +46,11 @@ if ARGS.decision == '1' then
 else
   audit(KEYS.audit, now, from, to, ARGS.audited)
 end
-redis.pcall('PUBLISH', ARGS.channel, ARGS.name)
+publish()
 return {'marked', generation}
 """,
     keys="state lease artifacts history promoted learned revoked audit spoken",
-    args="holder uid generation last_version to versions mark why nonce channel name decision who "
-    "audited",
+    args="holder uid generation last_version to versions mark why nonce decision who audited",
 )
 
 # `of` names the field that holds the target's id: `batch` or `sender`.

@@ -114,12 +114,9 @@ def _packed_args(args: Mapping[str, object]) -> bytes:
     """
     parts = [b"\xde", len(args).to_bytes(2)]
     for name, value in args.items():
-        parts += (_packed_text(name.encode()), _packed_text(_as_bytes(value)))
+        text = value if isinstance(value, bytes) else str(value).encode()
+        parts += (_packed_text(name.encode()), _packed_text(text))
     return b"".join(parts)
-
-
-def _as_bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
 
 
 def _packed_text(value: bytes) -> bytes:

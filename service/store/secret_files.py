@@ -7,13 +7,13 @@ of the whole address. These parameters are removed before redis-py gets the addr
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio.connection import ConnectionPool, SSLConnection
 from redis.credentials import CredentialProvider
 from redis.exceptions import ConnectionError  # noqa: A004 - redis-py's class
 
-from service.addresses import PASSWORD_FILE, SENTINEL_FILE, URL_FILE, without_files
+from service.addresses import PASSWORD_FILE, SENTINEL_FILE, URL_FILE, user_of, without_files
 from service.settings_file import content
 
 
@@ -50,10 +50,10 @@ def credentials(url: str) -> tuple[str, dict[str, Any]]:
     parts = urlsplit(plain)
     place = parts.netloc.rpartition("@")[2]
     if PASSWORD_FILE in files:
-        user = _user_of_address(plain)[0]
+        user = user_of(plain)[0]
         provider = FileCredentials(Path(files[PASSWORD_FILE]), lambda password: (user, password))
     else:
-        provider = FileCredentials(Path(files[URL_FILE]), _user_of_address)
+        provider = FileCredentials(Path(files[URL_FILE]), user_of)
     return parts._replace(netloc=place).geturl(), {"credential_provider": provider}
 
 
@@ -65,11 +65,6 @@ def sentinel_credentials(url: str) -> dict[str, Any]:
         file = Path(files[SENTINEL_FILE])
         return {"credential_provider": FileCredentials(file, _user_of_sentinels)}
     return {"username": user or None, "password": password or None}
-
-
-def _user_of_address(url: str) -> tuple[str, str]:
-    user, _, password = urlsplit(url).netloc.rpartition("@")[0].partition(":")
-    return unquote(user), unquote(password)
 
 
 def _user_of_sentinels(url: str) -> tuple[str, str]:

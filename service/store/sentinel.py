@@ -7,14 +7,14 @@
 """
 
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from service.addresses import SENTINELS, watched
+from service.addresses import SENTINELS, user_of, watched
 
 _SHARE = 0.4  # a sentinel must answer within this share of the deadline
 
@@ -55,16 +55,12 @@ def master_pool(
         # redis-py would ask a sentinel that is gone four times, with pauses of seconds.
         "retry": Retry(backoff=NoBackoff(), retries=0),
     }
+    given = zip(("username", "password"), user_of(url), strict=True)
+    user = {part: text for part, text in given if text}
     pool: Any = MasterPool  # redis-py has no types here
     watchers: Any = Sentinel
     sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **of_sentinels, **tls})
     master: MasterPool = pool(
-        address.name, sentinels, db=address.database, **_user(parts), **tls, **options
+        address.name, sentinels, db=address.database, **user, **tls, **options
     )
     return master
-
-
-def _user(parts: SplitResult) -> dict[str, str]:
-    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
-    given = {"username": unquote(user), "password": unquote(password)}
-    return {part: text for part, text in given.items() if text}

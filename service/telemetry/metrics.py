@@ -173,14 +173,10 @@ class Metrics:
         self._evictions.inc()
         self.families.forget_gauge(self._loaded, name)
         self._unloaded.add(name)
-        if len(self._unloaded) >= _DROPPED_TOGETHER:
-            self._drop_unloaded()
-
-    def _drop_unloaded(self) -> None:
-        """Drop the histograms of unloaded detectors, which take most of the metrics' memory."""
-        self.flush()
-        names, self._unloaded = self._unloaded, set()
-        self.families.forget_histograms(names)
+        if len(self._unloaded) >= _DROPPED_TOGETHER:  # histograms take most of the metrics' memory
+            self.flush()
+            self.families.forget_histograms(self._unloaded)
+            self._unloaded = set()
 
     def forget_detector(self, name: str) -> None:
         """Drop all numbers of a deleted detector, so that other detectors can have series."""

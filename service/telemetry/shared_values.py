@@ -183,11 +183,8 @@ class Shared:
             def get(self) -> float:
                 return self._numbers.values[self._index]
 
-            def set_exemplar(self, exemplar: object) -> None:
-                """Do nothing, since our metrics have no exemplars."""
-
             def get_exemplar(self) -> None:
-                return None
+                return None  # our metrics have no exemplars
 
         return Value
 

@@ -272,16 +272,15 @@ class _Attempt:
 
     async def _write_outcome(self, experience: Experience, candidate: _Candidate) -> None:
         """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended."""
-        registry, record = self.tools.stores.registry, candidate.record
-        write = registry.promote if candidate.accepted else registry.reject
-        seconds = candidate.seconds
+        record, seconds = candidate.record, candidate.seconds
         self._keeper.settling = True
         crash_points.passage("worker.before_promote")
         while True:
             try:
-                number = await write(
-                    self.lease, experience, candidate.artifact, record, seconds=seconds
-                )
+                number = await self.tools.stores.registry.settle(
+                    self.lease, experience, candidate.artifact, record, seconds=seconds,
+                    promoted=candidate.accepted,
+                )  # fmt: skip
                 break
             except StoreUnavailable:
                 # The write may have succeeded. Then the cursor has moved and a repeat is refused.

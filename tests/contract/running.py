@@ -68,8 +68,9 @@ class Running:
         await Retrainings(stores.redis).start(lease)
         experience = await stores.buffer.take(name)
         assert experience is not None
-        settle = stores.registry.promote if good else stores.registry.reject
-        number = await settle(lease, experience, artifact, record, seconds=0.5)
+        number = await stores.registry.settle(
+            lease, experience, artifact, record, seconds=0.5, promoted=good
+        )
         await stores.leases.release(lease)
         return number
 

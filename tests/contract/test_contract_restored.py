@@ -247,8 +247,8 @@ async def test_a_training_on_a_lost_champion_is_fenced(
     artifact = versions[1].to_bytes()
     stale = replace(again, champion_nonce=experience.champion_nonce)
     with pytest.raises(Fenced):
-        await stores.registry.promote(lease, stale, artifact, GOOD, seconds=1)
-    assert await stores.registry.promote(lease, again, artifact, GOOD, seconds=1) == 3
+        await stores.registry.settle(lease, stale, artifact, GOOD, seconds=1)
+    assert await stores.registry.settle(lease, again, artifact, GOOD, seconds=1) == 3
     detector = await stores.detectors.get("pump")
     assert detector is not None
     assert detector.champion_sha256 == hashlib.sha256(artifact).hexdigest()

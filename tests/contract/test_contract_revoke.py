@@ -23,7 +23,7 @@ async def settle(api: Running, version: Version) -> None:
     experience = await stores.buffer.take("pump")
     assert experience is not None
     data = version.to_bytes()
-    number = await stores.registry.promote(lease, experience, data, GOOD, seconds=0.5)
+    number = await stores.registry.settle(lease, experience, data, GOOD, seconds=0.5)
     await stores.leases.release(lease)
     await api.serving(number)
 

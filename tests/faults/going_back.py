@@ -36,7 +36,7 @@ async def older_copy_goes_on(runs: int) -> str:
                 await stored.buffer.ingest("pump", ROWS)
                 lease = await stored.lease()
                 artifact, experience = version.to_bytes(), await stored.take()
-                await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0.1)
+                await stored.registry.settle(lease, experience, artifact, GOOD, seconds=0.1)
                 await stored.leases.release(lease)
                 slowest = max(slowest, await _seconds_until_served(stage, version))
     return f"{runs} times: the second version of a number served within {slowest:.1f} s"

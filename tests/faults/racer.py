@@ -44,7 +44,7 @@ async def race(url: str, artifact: bytes, seed: int) -> None:
                 # A training, sometimes longer than the lease.
                 await asyncio.sleep(rng.uniform(0.0, 1.5 * LEASE_SECONDS))
                 record = NewRecord(gate=GateRecord(passed=True))
-                await registry.promote(lease, experience, artifact, record, seconds=0.0)
+                await registry.settle(lease, experience, artifact, record, seconds=0.0)
                 promoted += 1
             except Fenced:
                 refused += 1

@@ -53,7 +53,7 @@ async def promote(stage: Stage, *, lease=None, experience=None) -> None:
     lease = lease or await stored.lease()
     experience = experience or await stored.take()
     artifact = versions()[0].to_bytes()
-    await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0.1)
+    await stored.registry.settle(lease, experience, artifact, GOOD, seconds=0.1)
     await stored.leases.release(lease)
 
 

@@ -87,9 +87,10 @@ class Stored:
         lease = await self.lease()
         await self.retrainings.start(lease)
         experience = await self.take()
-        settle = self.registry.promote if good else self.registry.reject
         artifact = artifact or f"artifact after {experience.last}".encode()
         record = msgspec.structs.replace(GOOD if good else BAD, anchor=anchor or msgspec.UNSET)
-        number = await settle(lease, experience, artifact, record, seconds=0.5)
+        number = await self.registry.settle(
+            lease, experience, artifact, record, seconds=0.5, promoted=good
+        )
         await self.leases.release(lease)
         return number

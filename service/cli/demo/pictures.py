@@ -52,7 +52,11 @@ def _samples(rows: Sequence[Row], path: Path) -> Path:
 
     figure = Figure(figsize=(0.5 * SAMPLES + 1, 0.5 * len(rows) + 0.6), layout="constrained")
     axes = figure.subplots()
-    lines = [np.hstack([_framed(sample) for sample in row.samples]) for row in rows]
+    # Each vector is an image with a white frame of one pixel.
+    lines = [
+        np.hstack([np.pad(sample.reshape(_SIDE, _SIDE), 1) for sample in row.samples])
+        for row in rows
+    ]
     axes.imshow(np.vstack(lines), cmap="gray_r", vmin=0, vmax=16)
     axes.set_yticks(
         [(i + 0.5) * (_SIDE + 2) - 0.5 for i in range(len(rows))],
@@ -62,8 +66,3 @@ def _samples(rows: Sequence[Row], path: Path) -> Path:
     axes.set_title(f"{rows[0].arm}: what the generator draws")
     figure.savefig(path, dpi=120)
     return path
-
-
-def _framed(sample: np.ndarray) -> np.ndarray:
-    """Return one vector as an image with a white frame of one pixel, (10, 10)."""
-    return np.pad(sample.reshape(_SIDE, _SIDE), 1)

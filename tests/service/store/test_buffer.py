@@ -126,7 +126,7 @@ async def test_an_experience_is_bounded_by_whole_batches(stored):
     first = await small.take("pump")
     assert first.n == 80
     lease = await stored.lease()
-    await stored.registry.promote(lease, first, b"artifact", GOOD, seconds=1)
+    await stored.registry.settle(lease, first, b"artifact", GOOD, seconds=1)
     second = await small.take("pump")
     assert (second.first, second.n) == (first.last, 80)
 
@@ -160,7 +160,7 @@ async def test_the_age_of_the_buffer_is_that_of_its_oldest_batch(stored):
     await stored.buffer.ingest("pump", matrix(40))
     assert (await stored.get()).buffer_oldest == oldest
     lease = await stored.lease()
-    await stored.registry.promote(lease, experience, b"a", GOOD, seconds=1)
+    await stored.registry.settle(lease, experience, b"a", GOOD, seconds=1)
     assert (await stored.get()).buffer_oldest >= oldest
     await stored.leases.release(lease)
     await stored.learn()

@@ -230,7 +230,7 @@ async def test_a_version_promoted_during_a_deletion_is_deleted(stored, redis):
     """A version that is promoted during a deletion is deleted, too."""
     await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
-    reject = stored.registry.reject(lease, experience, b"late", BAD, seconds=1)
+    reject = stored.registry.settle(lease, experience, b"late", BAD, seconds=1, promoted=False)
     await asyncio.gather(stored.detectors.delete("pump"), reject, return_exceptions=True)
     assert await redis.keys("*{pump}:artifact*") == []
 

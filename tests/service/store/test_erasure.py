@@ -33,7 +33,7 @@ async def test_a_learned_vector_leaves_the_disk(own_store, own_redis):
     assert on_disk(own_store.folder)
     assert not await stored.erasure.rewrite_due(0)
     lease = await stored.lease()
-    await stored.registry.promote(lease, await stored.take(), b"a", NewRecord(), seconds=1)
+    await stored.registry.settle(lease, await stored.take(), b"a", NewRecord(), seconds=1)
     assert await stored.erasure.erase("pump", 0) == 44
     assert on_disk(own_store.folder)
     assert await stored.erasure.rewrite_due(0)
@@ -66,7 +66,7 @@ async def start_slow_rewrite(stored: Stored) -> None:
     await stored.buffer.ingest("pump", MARKER)
     await stored.buffer.ingest("pump", matrix(40, 2))
     lease = await stored.lease()
-    await stored.registry.promote(lease, await stored.take(), b"a", NewRecord(), seconds=1)
+    await stored.registry.settle(lease, await stored.take(), b"a", NewRecord(), seconds=1)
     await stored.erasure.erase("pump", 0)
     await stored.redis.config_set("rdb-key-save-delay", 500_000)
     assert await stored.erasure.rewrite()

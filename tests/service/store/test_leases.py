@@ -55,7 +55,7 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
 
     async def assert_every_step_is_refused() -> None:
         with pytest.raises(Fenced):
-            await stored.registry.promote(late, experience, b"late", GOOD, seconds=1)
+            await stored.registry.settle(late, experience, b"late", GOOD, seconds=1)
         with pytest.raises(Fenced):
             await stored.registry.park(late, experience, "late", seconds=1)
 
@@ -63,7 +63,7 @@ async def test_a_worker_stopped_past_its_lease_changes_nothing(stored):
     fresh = await stored.lease()
     await assert_every_step_is_refused()
     assert (await stored.get()).last_version == 0
-    assert await stored.registry.promote(fresh, experience, b"fresh", GOOD, seconds=1) == 1
+    assert await stored.registry.settle(fresh, experience, b"fresh", GOOD, seconds=1) == 1
 
 
 async def wait_until_over(stored: Stored, lease: Lease) -> None:
@@ -107,7 +107,7 @@ async def test_eight_workers_with_short_leases_make_no_version_twice(stored):
                 await wait_until_over(stored, lease)
             artifact = experience.last.encode()
             try:
-                number = await stored.registry.promote(lease, experience, artifact, GOOD, seconds=0)
+                number = await stored.registry.settle(lease, experience, artifact, GOOD, seconds=0)
             except Fenced:
                 refused += 1
             else:

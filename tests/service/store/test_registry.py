@@ -28,7 +28,7 @@ async def test_a_promotion_changes_everything_at_once(stored):
     batch = await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
     record = msgspec.structs.replace(GOOD, strategy="replay", n_new=40)
-    assert await stored.registry.promote(lease, experience, b"one", record, seconds=2) == 1
+    assert await stored.registry.settle(lease, experience, b"one", record, seconds=2) == 1
     detector = await stored.get()
     assert (detector.champion, detector.generation, detector.last_version) == (1, 1, 1)
     assert (detector.buffered, detector.buffered_bytes, detector.consumed, detector.learned) == (
@@ -63,9 +63,9 @@ async def test_a_promotion_happens_once(stored):
     """The same promotion again is refused by the cursor, even if the lease is valid."""
     await stored.buffer.ingest("pump", matrix(40))
     lease, experience = await stored.lease(), await stored.take()
-    await stored.registry.promote(lease, experience, b"one", GOOD, seconds=1)
+    await stored.registry.settle(lease, experience, b"one", GOOD, seconds=1)
     with pytest.raises(Fenced):
-        await stored.registry.promote(lease, experience, b"one", GOOD, seconds=1)
+        await stored.registry.settle(lease, experience, b"one", GOOD, seconds=1)
     with pytest.raises(Fenced):
         await stored.registry.park(lease, experience, "late", seconds=1)
     assert (await stored.get()).last_version == 1
@@ -79,14 +79,14 @@ async def test_a_rollback_fences_the_running_retraining(stored):
     lease, experience = await stored.lease(), await stored.take()
     assert await stored.registry.set_champion("pump", 1) == 3
     with pytest.raises(Fenced, match="champion"):
-        await stored.registry.promote(lease, experience, b"three", GOOD, seconds=1)
+        await stored.registry.settle(lease, experience, b"three", GOOD, seconds=1)
     with pytest.raises(Fenced, match="champion"):
-        await stored.registry.reject(lease, experience, b"three", BAD, seconds=1)
+        await stored.registry.settle(lease, experience, b"three", BAD, seconds=1, promoted=False)
     detector = await stored.get()
     assert (detector.champion, detector.last_version, detector.buffered) == (1, 2, 40)
     again = await stored.take()
     assert again.champion == 1
-    assert await stored.registry.promote(lease, again, b"three", GOOD, seconds=1) == 3
+    assert await stored.registry.settle(lease, again, b"three", GOOD, seconds=1) == 3
     assert (await stored.registry.record("pump", 3)).to_dict()["parent"] == 1
 
 
@@ -323,13 +323,13 @@ class Ledger:
         if experience is None:
             await self.stored.retrainings.stand_down(lease)
         elif step == "promote":
-            await self.stored.registry.promote(
+            await self.stored.registry.settle(
                 lease, experience, experience.last.encode(), GOOD, seconds=0
             )
             self.consumed += ids
         elif step == "reject":
-            number = await self.stored.registry.reject(
-                lease, experience, experience.last.encode(), BAD, seconds=0
+            number = await self.stored.registry.settle(
+                lease, experience, experience.last.encode(), BAD, seconds=0, promoted=False
             )
             self.parked[f"v{number}"] = ids
         else:
@@ -374,7 +374,7 @@ class Ledger:
         await self.stored.leases.release(lease)
         if experience:
             with pytest.raises(Fenced):
-                await self.stored.registry.promote(lease, experience, b"late", GOOD, seconds=0)
+                await self.stored.registry.settle(lease, experience, b"late", GOOD, seconds=0)
 
     async def check(self) -> None:
         detector = await self.stored.get()
@@ -421,7 +421,7 @@ async def test_a_promotion_is_atomic_if_the_store_is_killed(own_store, own_redis
         before = await stored.get()
 
         async def promote(lease=lease, experience=experience) -> None:
-            await stored.registry.promote(
+            await stored.registry.settle(
                 lease, experience, experience.last.encode() * 100_000, GOOD, seconds=0
             )
 

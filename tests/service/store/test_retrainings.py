@@ -16,7 +16,7 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     assert await stored.retrainings.start(lease) == ("equal", 0, "")
     await stored.retrainings.progress(lease, TrainingProgress(0.25, 12.5, 3.0, -1.5))
     assert (await stored.get()).retraining == Retraining("running", 0.25, 12.5, 3.0, -1.5)
-    await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=4.1)
+    await stored.registry.settle(lease, await stored.take(), b"a", GOOD, seconds=4.1)
     detector = await stored.get()
     assert (detector.retraining, detector.served) == (Retraining("idle", 0.0), 1)
     last = detector.last_retraining
@@ -39,7 +39,7 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
     assert (await stored.get()).retraining.state == "running"
     lease = await stored.lease()
     assert await stored.retrainings.start(lease) == (weights, 1, "")
-    await stored.registry.promote(lease, await stored.take(), b"a", GOOD, seconds=1)
+    await stored.registry.settle(lease, await stored.take(), b"a", GOOD, seconds=1)
     await stored.buffer.ingest("pump", matrix(40))
     assert await stored.retrainings.start(lease) == (None, 0, "")
 
@@ -55,7 +55,7 @@ async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state,
     await stored.buffer.ingest("pump", matrix(left))
     assert await stored.detectors.request_retrain("pump", "equal") == 2
     assert (await stored.get()).retraining.state == "running"
-    await stored.registry.promote(lease, experience, b"a", GOOD, seconds=1)
+    await stored.registry.settle(lease, experience, b"a", GOOD, seconds=1)
     detector = await stored.get()
     assert (detector.retraining.state, detector.served) == (state, served)
     assert (await stored.retrainings.start(lease)).weights == ("equal" if left == 32 else None)

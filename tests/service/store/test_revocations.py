@@ -29,9 +29,10 @@ async def settle(stored, *, good: bool = True) -> int:
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     experience = await stored.take()
-    write = stored.registry.promote if good else stored.registry.reject
     artifact = f"after {experience.last}".encode()
-    number = await write(lease, experience, artifact, GOOD, seconds=0.5)
+    number = await stored.registry.settle(
+        lease, experience, artifact, GOOD, seconds=0.5, promoted=good
+    )
     await stored.leases.release(lease)
     return number
 
@@ -295,7 +296,7 @@ async def test_a_training_with_revoked_data_is_not_promoted(stored):
     experience = await stored.take()
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     with pytest.raises(Fenced):
-        await stored.registry.promote(lease, experience, b"late", GOOD, seconds=1)
+        await stored.registry.settle(lease, experience, b"late", GOOD, seconds=1)
     assert (await stored.get()).retraining.state == "running"  # for the next worker
 
 

@@ -61,7 +61,7 @@ async def test_a_learned_vector_leaves_the_data_directory(own_store):
     assert _holds(own_store.folder, marker)
     lease = await stored.lease()
     await stored.retrainings.start(lease)
-    await stored.registry.promote(
+    await stored.registry.settle(
         lease, await stored.take(), b"artifact", GOOD,
         seconds=1.0,
     )  # fmt: skip

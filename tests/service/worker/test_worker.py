@@ -526,14 +526,14 @@ async def test_workers_past_their_leases_make_no_double_version(
                 time.sleep(rng.uniform(0, 0.25))  # noqa: ASYNC251
             return _artifact(rng.randrange(3))
 
-    async def promote_and_note_refusals(*args, promote=Registry.promote, **options) -> int:
+    async def settle_and_note_refusals(*args, settle=Registry.settle, **options) -> int:
         try:
-            return await promote(*args, **options)
+            return await settle(*args, **options)
         except Fenced as fenced:
             refused.append(str(fenced))
             raise
 
-    monkeypatch.setattr(Registry, "promote", promote_and_note_refusals)
+    monkeypatch.setattr(Registry, "settle", settle_and_note_refusals)
     await stored.make(gate="report", retrain={"min_vectors": 32}, keep_learned_seconds=3600)
     settings = Settings(redis_url=store_url, lease_seconds=0.1, tick_seconds=0.01)
     workers = [Worker(settings, redis, store_url, Stopping()) for _ in range(8)]
