@@ -348,12 +348,11 @@ async def test_an_unwritable_outcome_counts_as_an_attempt(
     """An outcome that cannot be written counts as an attempt; after three it is parked."""
     broken = []
 
-    async def fail_to_promote(*_: object, **__: object) -> int:
+    async def fail_to_settle(*_: object, **__: object) -> int:
         broken.append(1)
         raise OverflowError("int too big to convert")
 
-    monkeypatch.setattr(worker.tools.stores.registry, "promote", fail_to_promote)
-    monkeypatch.setattr(worker.tools.stores.registry, "reject", fail_to_promote)
+    monkeypatch.setattr(worker.tools.stores.registry, "settle", fail_to_settle)
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump")
     for failed in (1, 2):
