@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import resource
 import signal
 import socket
 import ssl
@@ -13,12 +14,17 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from service import log
 from service.api.app import create_app
 from service.api.fast_lane.connection import HttpProtocol
+from service.api.fast_lane.handshake import Handshake
 from service.certificate import check_certificate
 from service.reread import Reread
-from service.settings import Settings
+from service.settings import Settings, variable
 
+_log = log.get(__name__)
+
+_OTHER_FILES = 256  # open files of a process beside its clients: store, models, metrics
 _SWEEP_TICKS = 5  # ticks of 0.1 s between two checks for slow connections
 _CERTIFICATE_TICKS = 20  # ticks of 0.1 s between two checks for another certificate
 _ACCEPTED_AT_ONCE = 8  # connections that the only API process accepts in one turn of the event loop
@@ -53,8 +59,6 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start. Objects made so far live as long as the process: garbage collection skips them."""
         await super().startup([])
-        # uvicorn would give every peer a minute for its TLS handshake. `connection.sweep` cannot
-        # see a connection before its handshake has ended.
         config = self.config
         protocol: Any = config.http_protocol_class
         make = partial(
@@ -63,11 +67,20 @@ class Server(uvicorn.Server):
             server_state=self.server_state,
             app_state=self.lifespan.state,
         )
-        how: Any = {"backlog": config.backlog, "ssl": config.ssl}
-        if config.ssl is not None:
-            how["ssl_handshake_timeout"] = self._settings.header_seconds
+        seconds, most = self._settings.header_seconds, self._settings.max_connections
+        begun: dict[asyncio.Future[None], Any] = {}
+
+        def accepted() -> asyncio.BaseProtocol:
+            connection: asyncio.BaseProtocol = make()
+            if config.ssl is None:
+                return connection
+            return Handshake(connection, config.ssl, seconds, begun, most)
+
         loop = asyncio.get_running_loop()
-        self.servers = [await loop.create_server(make, sock=sock, **how) for sock in sockets or ()]
+        self.servers = [
+            await loop.create_server(accepted, sock=sock, backlog=config.backlog)
+            for sock in sockets or ()
+        ]
         gc.freeze()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -152,6 +165,23 @@ def descriptors(listener: socket.socket, settings: Settings) -> list[socket.sock
     return [listener, *(listener.dup() for _ in range(more))]
 
 
+def allow_open_files(settings: Settings) -> None:
+    """Raise the process's limit of open files to what its connections need.
+
+    Many systems start processes with 1,024. A process at its limit resets new connections, and
+    reaches neither its store nor its files.
+    """
+    handshakes = settings.max_connections if settings.tls_cert is not None else 0
+    needed = settings.max_connections + handshakes + _OTHER_FILES
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < needed:
+        name = variable("max_connections")
+        _log.warning(f"too few open files are allowed for {name}", allowed=hard, needed=needed)
+
+
 def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
     """Serve the API on `listener` until a signal begins a drain, and the drain has ended.
 
@@ -159,6 +189,7 @@ def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
     the open requests `drain_seconds` to finish, answers requests that are already on their way,
     and closes every connection.
     """
+    allow_open_files(settings)
     server = configured(create_app(settings, place=place), settings)
     # A full garbage collection takes as long as scoring a thousand requests. It runs here, before
     # any client waits for an answer.

@@ -14,7 +14,7 @@ from service import log
 from service.domain.champion import Champion
 from service.domain.detector import Detector, older
 from service.domain.swap_outcome import SwapOutcome
-from service.problems import Gone, NoVersion, StoreUnavailable
+from service.problems import Gone, StoreUnavailable, UnknownDetector
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
@@ -234,14 +234,14 @@ class Watcher:
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a request that pins it. Load it if it is not loaded.
 
-        Raises Unknown, Gone if it was pruned, and StoreUnavailable.
+        Raises UnknownDetector, Unknown, Gone if it was pruned, and StoreUnavailable.
         """
         champion = self.champions.pinned(name, number)
         detector = self.champions.detector(name)
         if champion is None:
             detector = detector or await self.look_up(name)
             if detector is None:
-                raise NoVersion("There is no version yet.")
+                raise UnknownDetector()
             try:
                 loaded = (await self._swapper.load(detector, number)).loaded
                 options = await asyncio.to_thread(prepared, loaded.version, detector.config)

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from models import Version
 from service.api.app import create_app
 from service.api.context import Parts
-from service.api.server import configured
+from service.api.server import Server, configured
 from service.certificate import own
 from service.domain.version_record import GateRecord, NewRecord, ThresholdRecord
 from service.settings import Settings
@@ -33,6 +33,7 @@ class Running:
     app: FastAPI
     http: httpx.AsyncClient
     port: int
+    server: Server
 
     @property
     def parts(self) -> Parts:
@@ -110,7 +111,7 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
             # Without TLS nothing is verified, so loading the authorities would only cost time.
             how: Any = {"trust_env": False, "timeout": 120, "verify": made.tls_cert and own(made)}
             async with httpx.AsyncClient(base_url=base, **how) as http:
-                yield Running(app, http, port)
+                yield Running(app, http, port, server)
         finally:
             server.should_exit = True
             async with asyncio.timeout(120):

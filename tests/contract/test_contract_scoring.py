@@ -109,7 +109,9 @@ async def test_a_pinned_version_scores_under_the_present_policy(
 async def test_pins_of_unknown_and_pruned_versions_are_refused(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
-    """A pin of an unknown version is 404, of a pruned one 410."""
+    """A pin of an unknown version or detector is 404, of a pruned version 410."""
+    answer = await pump.http.post("/v1/detectors/nobody/score?version=1", json={"vectors": []})
+    assert (answer.status_code, answer.json()["title"]) == (404, "Unknown detector")
     answer = await pump.http.post(PATH + "?version=7", json={"vectors": X.tolist()})
     assert answer.status_code == 404
     number = await pump.learn(versions[1], good=False)

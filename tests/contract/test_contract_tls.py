@@ -1,7 +1,9 @@
 """Tests HTTPS for clients, TLS to the store, and a store user with only the needed rights."""
 
 import asyncio
+import select
 import shutil
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -86,6 +88,67 @@ async def silent(port: int) -> None:
     async with asyncio.timeout(40):
         assert await reader.read() == b""
     writer.close()
+
+
+def dropped(peer: socket.socket) -> bool:
+    """Return whether the service has closed the connection of a peer that reads nothing."""
+    watched = select.poll()
+    watched.register(peer, select.POLLRDHUP)
+    return bool(watched.poll(0))
+
+
+async def test_the_slowest_handshakes_are_dropped(store_url: str, tmp_path: Path) -> None:
+    """Handshakes are bounded in number: one more ends the oldest, and clients are served."""
+    cert, key = self_signed(tmp_path)
+    most, peers = 20, list[socket.socket]()
+    async with running(
+        store_url, tls_cert=cert, tls_key=key, max_connections=most, header_seconds=600
+    ) as api:
+        try:
+            where = ("127.0.0.1", api.port)
+            peers.extend(socket.create_connection(where) for _ in range(3 * most))
+            await until(lambda: sum(map(dropped, peers)) == 2 * most)
+            assert not any(map(dropped, peers[2 * most :]))
+            assert (await api.http.get("/healthz")).status_code == 200
+            assert sum(map(dropped, peers)) == 2 * most + 1
+        finally:
+            for peer in peers:
+                peer.close()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_answers_that_nobody_reads_are_bounded(
+    store_url: str, tmp_path: Path, *, encrypted: bool
+) -> None:
+    """Peers that do not read their answers are dropped once these are too many bytes together."""
+    cert, key = self_signed(tmp_path)
+    files = {"tls_cert": cert, "tls_key": key} if encrypted else {}
+    context = ssl.create_default_context(cafile=cert)
+    peers: list[socket.socket] = []
+
+    def ask(port: int) -> socket.socket:
+        peer = socket.socket()
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        peer.connect(("127.0.0.1", port))
+        if encrypted:
+            peer = context.wrap_socket(peer, server_hostname="localhost")
+        peer.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        return peer
+
+    async with running(
+        store_url, unsent_max_bytes=2**20, body_seconds=600, drain_seconds=1, **files
+    ) as api:
+        try:
+            # Without a bound the system itself would keep 3 MB for each connection.
+            (listener,) = api.server.servers[0].sockets
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            asked = (asyncio.to_thread(ask, api.port) for _ in range(40))  # 9 MB of answers
+            peers.extend(await asyncio.gather(*asked))
+            await until(lambda: len(api.server.server_state.connections) <= 20)
+            assert (await api.http.get("/healthz")).status_code == 200
+        finally:
+            for peer in peers:
+                peer.close()
 
 
 @pytest.fixture

@@ -254,6 +254,7 @@ async def test_unknown_models_and_paths_get_errors_of_the_protocol(pump: Running
     """Unknown models, versions, paths and methods have the protocol's errors, too."""
     for method, path, status in (
         ("GET", "/v2/models/nobody", 404),
+        ("GET", "/v2/models/nobody/versions/1", 404),
         ("GET", f"{MODEL}/versions/9", 404),
         ("POST", f"{MODEL}/versions/x/infer", 404),
         ("GET", f"{MODEL}/config", 404),

@@ -26,7 +26,12 @@ _LAST_CALL_SECONDS = 0.5  # requests sent before a drain began arrive within thi
 
 
 class HttpProtocol(RequestReader):
-    """One connection. `app_state` comes from the application's lifespan: lane and settings."""
+    """One connection. `app_state` comes from the application's lifespan: lane and settings.
+
+    `below` is the transport under TLS, None without TLS.
+    """
+
+    below: Transport | None = None
 
     def __init__(
         self,
@@ -205,7 +210,8 @@ class HttpProtocol(RequestReader):
     @property
     def unsent(self) -> int:
         """Bytes of answers that the peer has not received."""
-        return self.transport.get_write_buffer_size()
+        encrypted = self.below.get_write_buffer_size() if self.below is not None else 0
+        return self.transport.get_write_buffer_size() + encrypted
 
     def abort(self) -> None:
         """Drop the connection, and the answers that its peer has not received."""

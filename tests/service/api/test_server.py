@@ -2,11 +2,15 @@
 
 import asyncio
 import os
+import resource
 import socket
+from collections.abc import Iterator
 
+import pytest
 import uvloop
+from structlog.testing import capture_logs
 
-from service.api.server import descriptors
+from service.api.server import allow_open_files, descriptors
 from service.settings import Settings
 
 CLIENTS = 64
@@ -65,3 +69,27 @@ def test_a_shared_listener_stays_non_blocking() -> None:
         for accepting in descriptors(inherited, Settings(workers=1)):
             assert not os.get_blocking(listener.fileno())
             accepting.close()
+
+
+@pytest.fixture
+def few_files() -> Iterator[int]:
+    """Allow this process few open files; return how many it may allow itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_process_allows_itself_the_files_of_its_connections(few_files: int) -> None:
+    """A limit of open files that is below the bound of connections is raised."""
+    assert few_files > 1500
+    with capture_logs() as logs:
+        allow_open_files(Settings(max_connections=1000))
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1000
+    assert not logs
+    with capture_logs() as logs:
+        allow_open_files(Settings(max_connections=few_files))
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == few_files
+    assert [line["event"] for line in logs] == [
+        "too few open files are allowed for ANAMNESIS_MAX_CONNECTIONS"
+    ]
