@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 from service.cli.sheet import Rows
 
-_STEADY = 10  # filled rows after which a blank cell is news
+# A run is a number of blank cells in succession. A run is reported if _STEADY filled cells came
+# before it, once it is over _TIMES_LONGEST times as long as the longest usual run of its column.
+_STEADY = 10
+_TIMES_LONGEST = 3
+_FORGIVEN = 1  # reported runs of a column that do not count as usual; with more, all of them count
 
 
 class BlankCells:
@@ -16,7 +20,9 @@ class BlankCells:
 
     def __init__(self) -> None:
         self._rows: Counter[str] = Counter()
-        self._filled: dict[str, NDArray[np.int64]] = {}  # by source: latest filled rows, (d,)
+        # By source: the filled cells before the present run of each column, and its length, (2, d).
+        self._latest: dict[str, NDArray[np.int64]] = {}
+        self._longest = self._told = np.zeros(0, np.int64)  # (d,) each
 
     def count(self, rows: Rows) -> None:
         """Count the blank cells of each column."""
@@ -30,11 +36,21 @@ class BlankCells:
             yield f"{name} is blank in {some}: judged on the other columns"
 
     def new_blanks(self, rows: Rows) -> Iterator[str]:
-        """Yield a sentence about each cell that is blank after many rows in which it was filled."""
+        """Yield a sentence about each column of a source that is blank for longer than usual."""
+        if not self._longest.size:
+            self._longest, self._told = np.zeros((2, rows.blank.shape[1]), np.int64)
         for i, blank in enumerate(rows.blank):
             source = rows.sources[i] if rows.sources is not None else ""
-            filled = self._filled.get(source, np.zeros(len(blank), np.int64))
-            for j in np.flatnonzero(blank & (filled >= _STEADY)).tolist():
+            filled, before = self._latest.get(source, np.zeros((2, len(blank)), np.int64))
+            usual = (before <= _TIMES_LONGEST * self._longest) | (self._told > _FORGIVEN)
+            self._longest = np.maximum(self._longest, np.where(~blank & usual, before, 0))
+            lengths = np.where(blank, before + 1, 0)
+            filled = np.where(blank, filled, np.where(before > 0, 1, filled + 1))
+            self._latest[source] = np.stack([filled, lengths])
+            too_long = (filled >= _STEADY) & (lengths == _TIMES_LONGEST * self._longest + 1)
+            self._told += too_long
+            for j in np.flatnonzero(too_long).tolist():
                 whose = f" of {source}" if source else ""
-                yield f"{rows.where(i)}: {rows.columns[j]}{whose} is blank: judged on the others"
-            self._filled[source] = np.where(blank, 0, filled + 1)
+                times = "" if lengths[j] == 1 else f" for {lengths[j]} rows"
+                what = f"{rows.columns[j]}{whose} is blank{times}"
+                yield f"{rows.where(i)}: {what}: judged on the others"

@@ -15,7 +15,7 @@ from models.parts.incident_rule import Rule, heights
 from service.cli import console
 from service.cli.sheet import Rows, named_columns
 from service.domain.attribution import Attribution
-from service.domain.incident import Incident, KeptRow, leads, number
+from service.domain.incident import FOLLOWS, Incident, KeptRow, leads, number
 from service.domain.incident_fold import Block, Change, Context, Fold
 from service.json_value import JsonObject
 
@@ -217,14 +217,23 @@ def _cells(row: ScoredRow, zone: tzinfo) -> list[str]:
 def sentence(incident: Incident, row: ScoredRow, zone: tzinfo) -> str:
     """Return a sentence about the incident, with times in `zone`. `row` is any row of its file."""
     if row.time is not None:
-        when = f"{local_time(incident.start, zone)} to {local_time(incident.end, zone)} {zone}"
-    else:
+        began, ended = (local_time(at, zone) for at in (incident.start, incident.end))
+        when = f"{began} to {ended} {zone}" if ended != began else f"{began} {zone}"
+    elif incident.end != incident.start:
         when = f"{row.unit} {incident.start:.0f} to {incident.end:.0f}"
+    else:
+        when = f"{row.unit} {incident.start:.0f}"
     whose = f" of {incident.source}" if incident.source else ""
     because = f": {why(incident.leading)}" if incident.leading else ""
     rows = "1 row" if incident.count == 1 else f"{incident.count} rows"
     settled = "; it went on at that level" if incident.settled else ""
-    return f"incident{whose}, {when}: {rows}, severity up to {incident.peak:.3g}{because}{settled}"
+    follows = ""
+    if incident.follows is not None:
+        unit = f"{row.unit} {incident.follows:.0f}"
+        began = unit if row.time is None else local_time(incident.follows, zone)
+        follows = f"; {FOLLOWS.format(began)}"
+    severity = f"severity up to {incident.peak:.3g}"
+    return f"incident{whose}, {when}: {rows}, {severity}{because}{settled}{follows}"
 
 
 def local_time(time: float | None, zone: tzinfo) -> str:

@@ -73,7 +73,8 @@ class StillCells:
             source.stands = stands
             over = ~repeated[i]
             # A reported run is not usual, unless the column has had several of them.
-            usual = (source.lengths < self._too_long()) | (self._told > _FORGIVEN)
+            early = self._ended < _ENDED_RUNS  # when no run is reported
+            usual = (source.lengths < self._too_long()) | early | (self._told > _FORGIVEN)
             self._longest = np.maximum(self._longest, np.where(over & usual, source.lengths, 0))
             self._ended += over
             source.lengths = np.where(over, 1, source.lengths + 1)

@@ -16,6 +16,7 @@ _LEADS = 0.2  # share of the largest contribution that a leading feature needs
 _ENOUGH = 3.0  # once the explaining row has this severity, no later row replaces it
 _CLEARLY = 2.0  # a later row explains better only if it is this many times as severe
 _AGREEING = 3600.0  # seconds by which the client's times may differ from the store's clock
+FOLLOWS = "it follows the incident of {}, which grew, changed or ended"
 _SLACK = 5.0  # seconds that an API process may take to report scored rows
 _ROUNDED = 4  # significant digits of a value in a sentence
 _MOST = 9  # significant digits that tell any two numbers of float32 apart
@@ -56,7 +57,8 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     `pages` says whether people are notified. They are not if the rows were old when they arrived,
     if the detector is muted, or if the rows resemble those of a dismissed incident. In the last
     case `like` is the id of that incident. `settled` means that the incident closed although rows
-    went on alarming: they had become a lasting state.
+    went on alarming: they had become a lasting state. `follows` is the start of the incident that
+    still lasted when this one opened: with a context, the end of a fault alarms too.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     pages: bool = True
     like: str | None = None
     settled: bool = False
+    follows: float | None = None
 
     @property
     def state(self) -> str:
@@ -255,6 +258,8 @@ def sentence(incident: Incident) -> str:
         parts.append(
             "the state goes on at that level; only rows above that level open another incident"
         )
+    if incident.follows is not None:
+        parts.append(FOLLOWS.format(f"{minute(incident.follows)} UTC"))
     if incident.like is not None:
         parts.append("like rows that were dismissed")
     elif not incident.pages:
@@ -297,10 +302,12 @@ def number(
     """Return a number rounded to so many significant digits, a word unchanged, `blank` for None.
 
     It has more digits if it would look the same as another number `beside` it. `comma` separates
-    the thousands of a whole number.
+    the thousands.
 
     >>> number(2827.2), number(0.00123456), number(None), number("idle")
     ('2827', '0.001235', 'blank', 'idle')
+    >>> number(2671.34, 5, comma=","), number(2702.0, 5, comma=",")
+    ('2,671.3', '2,702')
     >>> number(87.8711, beside=87.8713), number(87.8713, beside=87.8711)
     ('87.8711', '87.8713')
     """
@@ -313,4 +320,4 @@ def number(
             digits += 1
     rounded = float(f"{value:.{digits}g}")
     whole = rounded.is_integer() and abs(rounded) < 1e15
-    return f"{rounded:{comma}.0f}" if whole else f"{rounded:.{max(digits, 6)}g}"
+    return f"{rounded:{comma}.0f}" if whole else f"{rounded:{comma}.{max(digits, 6)}g}"

@@ -139,9 +139,12 @@ class Fold(msgspec.Struct):
             yield from self._end_what_is_over(source, row, at, context)
             if source.belongs_to_state(context.rule, row, at, severity, height):
                 continue
+            follows = None if source.level is None else source.level.incident.start
             another = source.open is not None and opens_another(height, source.levels)
             if another:
-                yield self._close(source, context)
+                change = self._close(source, context)
+                follows = change.incident.start
+                yield change
                 source.alarms, source.times, source.waiting = [], [], []
             source.alarms = [*source.alarms[-WAITING:], row]
             source.times = [*source.times[-WAITING:], at]
@@ -153,7 +156,7 @@ class Fold(msgspec.Struct):
                 if belongs(context.rule, source.alarms, measured):
                     yield from self._extend_open(source, severity, context)
             elif another or opens(context.rule, source.alarms, measured):
-                yield self._open(source, block.source, severity, context)
+                yield self._open(source, block.source, severity, follows, context)
         if source.open and block.unlisted:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
@@ -195,7 +198,9 @@ class Fold(msgspec.Struct):
         if is_lasting(source.open.count, at - source.open.start, source.levels):
             yield from self._settle(source, context)
 
-    def _open(self, source: Source, name: str, severity: float, context: Context) -> Change:
+    def _open(
+        self, source: Source, name: str, severity: float, follows: float | None, context: Context
+    ) -> Change:
         rule, row = context.rule, source.alarms[-1]
         first = next(i for i, alarm in enumerate(source.alarms) if row - alarm < rule.m)
         # The clock of a client may be set back between two rows.
@@ -229,6 +234,7 @@ class Fold(msgspec.Struct):
             explained=explaining.severity if explaining else 0.0,
             pages=not (old or like or context.muted),
             like=like,
+            follows=follows,
         )
         source.row, source.at = row, source.times[-1]
         source.waiting, source.levels = [], []

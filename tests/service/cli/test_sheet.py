@@ -480,6 +480,27 @@ def test_columns_that_become_blank_are_named(tmp_path):
     assert list(cells.summary()) == ["b is blank in 4 rows: judged on the other columns"]
 
 
+def test_cells_that_are_blank_now_and_then_are_no_news(tmp_path):
+    """Two blank cells are named. After them a column is named once it is blank for longer."""
+    blank = {20, 40, 60, 80, 81, *range(100, 130), 140}
+    path = _written(
+        tmp_path, "a,b\n" + "\n".join(f"{i},{'' if i in blank else i}" for i in range(150))
+    )
+    cells = BlankCells()
+    with Sheet(path, Options()) as sheet:
+        begun = [
+            note
+            for rows in sheet.rows([("a", "number"), ("b", "number")], gaps=True)
+            for part in rows.parts(7)
+            for note in cells.new_blanks(part)
+        ]
+    assert begun == [
+        f"{path}, line 22: b is blank: judged on the others",
+        f"{path}, line 42: b is blank: judged on the others",
+        f"{path}, line 108: b is blank for 7 rows: judged on the others",
+    ]
+
+
 def _written(tmp_path, text):
     path = tmp_path / "x.csv"
     path.write_text(text)

@@ -60,6 +60,13 @@ def test_what_is_usual_is_not_named(X: NDArray) -> None:
     assert list(StillCells(COLUMNS).new_stills(rows_of(X))) == []
 
 
+def test_a_file_may_begin_with_a_machine_at_rest() -> None:
+    """A long succession of a reading at the start is usual: later ones of that length are too."""
+    X = lively(400)
+    X[:60, 0] = X[300:360, 0] = 0.0
+    assert list(StillCells(COLUMNS).new_stills(rows_of(X))) == []
+
+
 def test_words_and_numbers_may_be_mixed() -> None:
     """Rows with a category are objects; only their numbers count."""
     X = lively(400).astype(object)

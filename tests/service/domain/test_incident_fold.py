@@ -91,6 +91,8 @@ def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     assert (closed.kind, closed.incident.count, closed.incident.peak) == ("closed", 41, 2.5)
     assert (opened.incident.start, opened.incident.count, opened.incident.peak) == (2460.0, 2, 4.0)
     assert [row.event for row in opened.rows] == ["2460.0", "2520.0"]
+    assert "it follows the incident of 1 Jan 00:00 UTC, which grew" in sentence(opened.incident)
+    assert "follows" not in sentence(closed.incident)
     packed = msgspec.msgpack.encode(fold)  # rows of an earlier release have no levels
     old = msgspec.msgpack.decode(packed)
     old["sources"][""] = old["sources"][""][:-4]
@@ -112,7 +114,8 @@ def test_an_incident_that_goes_on_becomes_a_state() -> None:
     assert "the state goes on at that level" in sentence(settled.incident)
     fold = msgspec.msgpack.decode(msgspec.msgpack.encode(fold), type=Fold)  # a worker follows
     assert run(fold, block(3720.0, 60.0, "x" * 100, severity=2.1)) == []
-    assert kinds(run(fold, block(9720.0, 60.0, "xxx", severity=2.7))) == ["opened"]
+    (above,) = run(fold, block(9720.0, 60.0, "xxx", severity=2.7))
+    assert (above.kind, above.incident.follows) == ("opened", settled.incident.start)
     assert kinds(run(fold, block(9900.0, 60.0, "x" * 9, severity=2.0))) == []
     # Still at the level: the fault above it is over.
     assert kinds(run(fold, block(10440.0, 60.0, "xx", severity=2.0))) == ["closed"]
