@@ -108,6 +108,11 @@ def unreachable(url: str, error: httpx.RequestError) -> Unreachable | Unusable:
         return Unusable(f"the request cannot be sent: {error}")
     if not isinstance(error, httpx.TransportError):
         return Unreachable(f"the server at {url} is not this service: {error}")
+    if "certificate verify failed" in str(error):
+        return Unreachable(
+            f"the certificate of {url} is not trusted (`ca_file` or ANAMNESIS_CA_FILE names its "
+            f"authorities): {error}"
+        )
     if isinstance(error, httpx.ConnectError):
         return Unreachable(f"no service at {url}: {error}")
     if isinstance(error, httpx.TimeoutException):
