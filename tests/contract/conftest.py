@@ -48,6 +48,5 @@ async def worker(store_url: str) -> AsyncIterator[Worker]:
 async def pump(api: Running, versions: tuple[Version, Version]) -> Running:
     """Serve the detector `pump`, of dimension 3, at version 1."""
     await api.make()
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     return api

@@ -75,6 +75,10 @@ class Running:
         await stores.leases.release(lease)
         return number
 
+    async def serve(self, version: Version, name: str = "pump", **signed: str) -> None:
+        """Promote `version`, and wait until this process serves it."""
+        await self.serving(await self.learn(version, name, **signed), name)
+
     async def serving(self, number: int, name: str = "pump") -> None:
         """Wait until this process serves version `number`."""
 

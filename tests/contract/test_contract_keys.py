@@ -435,8 +435,7 @@ async def test_keys_in_memory_stay_valid_without_the_store(
     """Keys in memory stay valid without the store; a process that starts then answers 503."""
     async with running(own_store.url, poll_seconds=0.1) as api:
         await api.make()
-        await api.learn(versions[0])
-        await api.serving(1)
+        await api.serve(versions[0])
         secret = await key(api, {"score"}, {"pump"})
         mine = {"headers": bearer(secret), "json": VECTORS}
         own_store.kill()

@@ -131,8 +131,7 @@ def test_the_committed_document_equals_the_served_one():
 async def detector_with_all_data(api: Running, versions: tuple[Version, Version]) -> Running:
     """Serve a detector with a version, a rejected one, an event, labels and buffered vectors."""
     await api.make()
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     await api.learn(versions[1], good=False)
     await api.http.post("/v1/detectors/pump/score", json={"vectors": X})
     await api.http.post("/v1/detectors/pump/normal", json={"vectors": X})
@@ -280,8 +279,7 @@ async def test_a_store_that_takes_no_writes_answers_all_reads(
     async with running(url, poll_seconds=0.1) as api, await connect(url) as redis:
         await redis.flushall()
         await api.make()
-        await api.learn(versions[0])
-        await api.serving(1)
+        await api.serve(versions[0])
         paths = {
             path.format(name="pump", number=1, key="x", entry="x", incident="x", event="x")
             for path, operations in DOCUMENT["paths"].items()

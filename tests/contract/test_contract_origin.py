@@ -247,8 +247,7 @@ async def test_a_foreign_page_in_a_real_browser_changes_nothing(
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("no chromium on this machine")
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     before = (await pump.http.get(PUMP)).json()
     base = f"http://localhost:{pump.port}"
     text = PAGE % (orjson.dumps(base).decode(), orjson.dumps(await every_change(pump)).decode())

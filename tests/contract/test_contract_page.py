@@ -39,8 +39,7 @@ async def test_data_is_in_the_html_before_scripts_run(
     pump: Running, versions: tuple[Version, Version]
 ):
     """Names, versions and states are in the HTML before any script has run."""
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     overview = (await pump.http.get("/")).text
     assert 'href="/detectors/pump?range=24h"' in overview
     detector = (await pump.http.get("/detectors/pump?range=7d")).text

@@ -153,8 +153,7 @@ async def test_without_the_store_scoring_goes_on_and_the_rest_is_503(
     """Without its store a process still scores, and answers all else with 503 within 1 s."""
     async with running(own_store.url, poll_seconds=0.2) as api:
         await api.make()
-        await api.learn(versions[0])
-        await api.serving(1)
+        await api.serve(versions[0])
         for break_it in (lambda: own_store.signal(signal.SIGSTOP), own_store.kill):
             break_it()
             calls = [
@@ -210,8 +209,7 @@ async def test_an_emptied_store_is_reported_and_scoring_goes_on(
     """If the store loses everything, the process continues to serve, and a metric reports it."""
     async with running(own_store.url, poll_seconds=0.2) as api:
         await api.make()
-        await api.learn(versions[0])
-        await api.serving(1)
+        await api.serve(versions[0])
         await api.parts.stores.redis.flushall()
 
         async def loss_is_reported() -> bool:

@@ -1,4 +1,4 @@
-"""A store that is restored from an older copy gives numbers a second time; they are told apart."""
+"""A store restored from an older copy gives numbers a second time; both uses are distinguished."""
 
 import hashlib
 from dataclasses import replace
@@ -32,6 +32,15 @@ async def scores(api: Running, query: str = "") -> list[float]:
     return scores
 
 
+async def ahead_of_store(api: Running) -> None:
+    """Wait until the status of `pump` says that the process is ahead of its store."""
+
+    async def is_ahead() -> bool:
+        return bool((await api.http.get(PUMP)).json()["ahead_of_store"])
+
+    await until(is_ahead)
+
+
 def expected(version: Version) -> list[float]:
     """Return the scores that `version` gives ROWS."""
     return version.score(np.float32(ROWS["vectors"])).tolist()
@@ -43,8 +52,7 @@ async def test_a_second_champion_of_the_same_number_is_served(
     """Version 2 of generation 2 is made twice, and the second one serves."""
     redis = pump.parts.stores.redis
     copy = await copied(redis)
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     assert await scores(pump) == expected(versions[1])
     await put_back(redis, copy)
     await pump.learn(versions[0])
@@ -63,18 +71,13 @@ async def test_after_a_restore_the_newer_champion_serves_on(
 ) -> None:
     """The newer champion stays in service, and status says so, until somebody moves it."""
     redis = pump.parts.stores.redis
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     copy = await copied(redis)
     for version in (1, 2):
         moved = await pump.http.put(f"{PUMP}/champion", json={"version": version})
         assert moved.status_code == 200
     await put_back(redis, copy)
-
-    async def is_ahead_of_store() -> bool:
-        return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
-
-    await until(is_ahead_of_store)
+    await ahead_of_store(pump)
     assert (await pump.http.get(PUMP)).json()["generation"] == 4
     moved = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
     assert (moved.status_code, moved.json()["generation"]) == (200, 3)
@@ -91,14 +94,9 @@ async def test_a_repeated_decision_after_a_restore_counts(
     """A process that serves a lost state follows the store when the store's state is repeated."""
     redis = pump.parts.stores.redis
     copy, config = await copied(redis), (await pump.http.get(PUMP)).json()["config"]
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     await put_back(redis, copy)
-
-    async def is_ahead_of_store() -> bool:
-        return bool((await pump.http.get(PUMP)).json()["ahead_of_store"])
-
-    await until(is_ahead_of_store)
+    await ahead_of_store(pump)
     if repeated == "champion":
         answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
     else:
@@ -115,8 +113,7 @@ async def test_a_lost_detector_can_be_deleted(api: Running, versions: tuple[Vers
     """A detector that a restored store lacks is served until it is deleted, which is 204 once."""
     copy = await copied(api.parts.stores.redis)
     await api.make()
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     await put_back(api.parts.stores.redis, copy)
     await api.parts.watcher.follow("pump")
     assert await scores(api) == expected(versions[0])
@@ -131,8 +128,7 @@ async def test_a_lost_detector_can_be_deleted_through_another_process(
     redis = api.parts.stores.redis
     copy = await copied(redis)
     await api.make()
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     await put_back(redis, copy)
     await api.parts.watcher.follow("pump")
     assert await scores(api) == expected(versions[0])

@@ -93,8 +93,7 @@ async def test_a_pinned_version_scores_under_the_present_policy(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """`version=n` scores with that version under the present policy; the champion stays."""
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     now = (await pump.http.post(PATH, json={"vectors": X.tolist()})).json()
     assert (now["version"], now["generation"]) == (2, 2)
     pinned = (await pump.http.post(PATH + "?version=1", json={"vectors": X.tolist()})).json()

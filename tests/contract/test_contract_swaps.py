@@ -19,8 +19,7 @@ async def test_no_request_fails_during_swaps(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """During 60 swaps every answer is 200, from one version, and never from an older one."""
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     X = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
     expected = {n: version.score(X).tolist() for n, version in enumerate(versions, 1)}
     done = asyncio.Event()

@@ -80,8 +80,7 @@ async def test_the_template_judges_until_its_entity_has_a_version(
         path = "/v1/detectors/pump:7"
         assert (await api.http.post(f"{path}/score", json=ROWS)).status_code == 404
         await api.make()
-        await api.learn(versions[0])
-        await api.serving(1)
+        await api.serve(versions[0])
         own = (await api.http.post("/v1/detectors/pump/score", json=ROWS)).json()
         judged = await api.http.post(f"{path}/score", json=ROWS)
         assert judged.json() == own | {"detector": "pump:7", "judged_by": "pump"}

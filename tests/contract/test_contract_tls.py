@@ -36,8 +36,7 @@ PASSWORD = "s3cret-of/the@store"  # with characters that a URL would interpret
 async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
     """Create, learn, score, list, delete."""
     await api.make()
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     assert (await api.http.post(f"{PUMP}/score", json=SCORE)).json()["version"] == 1
     assert (await api.http.get(f"{PUMP}/versions")).status_code == 200
     assert (await api.http.get(f"{PUMP}/events")).status_code == 200

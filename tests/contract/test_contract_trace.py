@@ -55,8 +55,7 @@ async def test_rows_that_were_held_back_keep_their_trace(
 ) -> None:
     """Rows that were held back and released keep the trace of the request that sent them."""
     await api.make(admission="quarantine")
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     far = np.random.default_rng(3).normal(size=(40, 3)) * 40
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     sent = {"vectors": far.tolist()}

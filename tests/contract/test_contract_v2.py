@@ -281,8 +281,7 @@ async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Ve
     async with running(store_url, poll_seconds=0.2) as api:
         await api.make()
         await api.make("other")
-        await api.learn(versions[0])
-        await api.serving(1)
+        await api.serve(versions[0])
         first = await api.http.post("/v1/keys", json={"name": "admin", "scopes": ["admin"]})
         admin = {"authorization": f"Bearer {first.json()['key']}"}
         made = await api.http.post(
@@ -308,8 +307,7 @@ async def test_missing_values_are_accepted_if_the_config_imputes(
 ):
     """Null and NaN stand for missing values if the config imputes."""
     await api.make(missing="impute")
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     rows = np.array([[np.nan, 0.2, 0.3]], np.float32)
     body, headers = binary_request(rows)
     in_bytes = await api.http.post(f"{MODEL}/infer", content=body, headers=headers)

@@ -41,8 +41,7 @@ async def test_a_rollback_is_in_effect_at_its_answer(
     pump: Running, versions: tuple[Version, Version]
 ) -> None:
     """A rollback is in effect at its answer, adds a generation, and names what it forgets."""
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
     assert answer.status_code == 200
     assert answer.json() == {
@@ -232,8 +231,7 @@ async def test_an_error_in_one_detector_affects_no_other(
     page = (await pump.http.get("/metrics")).text
     for metric in ("threshold", "champion_version", "buffer_vectors"):
         assert f'anamnesis_{metric}{{detector="pump"}}' in page
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
 
 
 async def test_a_promotion_reaches_every_process_within_two_seconds(

@@ -31,8 +31,7 @@ SCORES = [
 async def visible_parts(api: Running, versions: tuple[Version, Version]) -> list[tuple]:
     """Return the parts of each answer that a client sees."""
     await api.make()
-    await api.learn(versions[0])
-    await api.serving(1)
+    await api.serve(versions[0])
     parts = []
     for content, headers in SCORES:
         answer = await api.http.post(f"{PUMP}/score", content=content, headers=headers)

@@ -86,8 +86,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
     pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page, scheme: str
 ) -> None:
     """No page has an axe violation, and on a small screen no page scrolls sideways."""
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     await score(pump, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     (incident,) = await incidents(pump)
     fault = f"/detectors/pump/incidents/{incident['id']}"
@@ -112,8 +111,7 @@ async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
     pump: Running, versions: tuple[Version, Version], tab: Page
 ) -> None:
     """The dialog says what is forgotten; the older version serves, and can be left again."""
-    await pump.learn(versions[1])
-    await pump.serving(2)
+    await pump.serve(versions[1])
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await tab.get_by_role("button", name="Roll back to 1").click()
     dialog = tab.get_by_role("dialog")

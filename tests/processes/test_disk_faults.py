@@ -122,31 +122,22 @@ def _fill(folder: Path) -> Path:
     return filler
 
 
-def test_on_a_full_disk_scoring_goes_on(disk):
-    """Scoring continues, in a new process too; learning is refused until there is room again."""
+@pytest.mark.parametrize("fault", ["full", "read-only"])
+def test_on_a_disk_without_writes_scoring_goes_on(disk, fault):
+    """Scoring continues, in a new process too; learning is refused until the disk works again."""
     service, client = disk
-    filler = _fill(service.data)
+    if fault == "full":
+        repair = _fill(service.data).unlink
+    else:
+        service.read_only()
+        _kill(service, "valkey")
+        repair = service.writable
     assert wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
     _restart_api(service)
     wait_for(lambda: _scores(client))
     assert client.http.get("/metrics").status_code == 200
-    filler.unlink()
-    wait_for(lambda: _learn_status(client) == 202)
-    assert "Traceback" not in service.output
-
-
-def test_on_a_read_only_disk_scoring_goes_on(disk):
-    """Scoring continues, in a new process too; everything works again once the disk does."""
-    service, client = disk
-    service.read_only()
-    _kill(service, "valkey")
-    assert wait_for(lambda: _learn_status(client) == 503)
-    assert _scores(client)
-    _restart_api(service)
-    wait_for(lambda: _scores(client))
-    assert client.http.get("/metrics").status_code == 200
-    service.writable()
+    repair()
     wait_for(lambda: _learn_status(client) == 202)
     assert "Traceback" not in service.output
 

@@ -73,6 +73,11 @@ class Stored:
         assert experience is not None
         return experience
 
+    async def ask_to_retrain(self, n: int = 40, seed: int = 0) -> None:
+        """Buffer `n` vectors, and request a retraining by hand."""
+        await self.buffer.ingest("pump", matrix(n, seed=seed))
+        await self.detectors.request_retrain("pump")
+
     async def learn(
         self,
         n: int = 40,

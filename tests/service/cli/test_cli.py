@@ -67,8 +67,9 @@ class Stub:
 
 @pytest.fixture
 def stub() -> Iterator[Stub]:
-    """Yield a listening stub service."""
+    """Yield a listening stub service, which has the detector `pump`."""
     stub = Stub()
+    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     thread = threading.Thread(target=stub.server.serve_forever, args=(0.01,))
     thread.start()
     yield stub
@@ -101,7 +102,6 @@ def file(tmp_path):
 
 def test_score_shows_the_anomalies(run, stub, file):
     """The table has the anomalies with their lines, and a last line has the counts."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     status, out, _ = run("score", file, "-d", "pump", "--url", stub.url)
     assert status == Exit.OK
@@ -111,7 +111,6 @@ def test_score_shows_the_anomalies(run, stub, file):
 
 def test_score_as_json_has_one_object_a_vector(run, stub, file):
     """Every vector is a line of JSON with its line number in the file."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     _, out, _ = run("score", file, "-d", "pump", "--url", stub.url, "--json")
     rows = [json.loads(line) for line in out.splitlines()]
@@ -121,7 +120,6 @@ def test_score_as_json_has_one_object_a_vector(run, stub, file):
 
 def test_score_can_fail_on_anomalies(run, stub, file):
     """With --fail-on-anomaly an anomaly gives exit status 4."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
     status, *_ = run("score", file, "-d", "pump", "--url", stub.url, "--fail-on-anomaly")
     assert status == Exit.ANOMALY
@@ -130,7 +128,6 @@ def test_score_can_fail_on_anomalies(run, stub, file):
 def test_a_refused_row_is_named_by_its_line(run, stub, file):
     """An error in a row names the line of the file, not the row of the request."""
     problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
     status, _, err = run("score", file, "-d", "pump", "--url", stub.url)
     assert status == Exit.USAGE
@@ -143,7 +140,6 @@ def test_columns_have_their_names_in_the_file(run, stub, tmp_path, header, name)
     path = tmp_path / "x.csv"
     path.write_text(f"{header}1,1,2\n2,3,4\n")
     asked = ("score", str(path), "-d", "pump", "--time", "1", "--url", stub.url)
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     reason = {"feature": "0", "contribution": 9.0, "value": 3.0, "expected": 1.0}
     answer = SCORED | {"attributions": [[reason], [reason]]}
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, answer)
@@ -246,7 +242,6 @@ def test_learn_twice_sends_the_same_key(run, stub, file, tmp_path):
 
     The notes of what was sent are deleted in between, as if on another machine.
     """
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
     for extra in ((), (), ("--again",)):
         status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, *extra)
@@ -315,7 +310,6 @@ def test_rows_that_another_retraining_took_are_no_error(run, stub, file):
 
 def test_a_repeated_batch_is_counted_as_duplicate(run, stub, file):
     """A repeated batch gets its first answer, and the command calls it a duplicate."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
     _, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--json")
     expected = {"accepted": 0, "quarantined": 0, "duplicate": 2, "buffered": 0, "retraining": None}
@@ -333,7 +327,6 @@ def test_learn_names_the_rows_that_are_held_back(run, stub, file):
 
 def test_learn_now_with_an_empty_buffer_is_no_error(run, stub, file):
     """If nothing is buffered, --now asks for no retraining and reports no error."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
     status, out, _ = run("learn", file, "-d", "pump", "--url", stub.url, "--now")
     assert status == Exit.OK
@@ -344,7 +337,6 @@ def test_learn_now_with_an_empty_buffer_is_no_error(run, stub, file):
 def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
     """Equal batches of one file are all learned, because their keys differ."""
     np.save(tmp_path / "same.npy", np.ones((10_000, 2)))
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
     run("learn", str(tmp_path / "same.npy"), "-d", "pump", "--url", stub.url)
     keys = {asked[2]["idempotency-key"] for asked in stub.asked if asked[0] == "POST"}
@@ -353,7 +345,6 @@ def test_equal_batches_of_one_file_have_different_keys(run, stub, tmp_path):
 
 def test_rollback_promotes_the_parent_of_this_generation(run, stub):
     """The champion's parent is promoted, unless somebody moved the champion meanwhile."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["GET", "/v1/detectors/pump/versions/3"] = (200, {"version": 3, "parent": 2})
     stub.answers["PUT", "/v1/detectors/pump/champion"] = (200, {"champion": 2, "generation": 5})
     status, out, _ = run("rollback", "pump", "--url", stub.url)
@@ -468,7 +459,6 @@ def test_the_password_of_the_store_is_not_shown():
 
 def test_the_error_of_a_bad_row_counts_the_rows_sent_before(run, stub, tmp_path):
     """Rows of earlier batches stay sent, and the message says how many there are."""
-    stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS)
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "accepted": 5000})
     path = tmp_path / "rows.csv"
     path.write_text("a,b\n" + "1,2\n" * 51_000 + "1,x\n")

@@ -30,6 +30,13 @@ OPTIONS = Options(time="when", source="machine", drop=("status",))
 GERMAN = PLAIN.replace(",", ";").replace(".", ",")
 
 
+def written(tmp_path, text):
+    """Write a CSV file of this text; return its path."""
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    return path
+
+
 def opened(tmp_path, content, options=OPTIONS, name="x.csv"):
     """Return all rows of the file, and the sheet."""
     path = tmp_path / name
@@ -224,10 +231,8 @@ def test_a_file_without_a_header_is_read_by_position(tmp_path):
 def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
     """Columns in another order than the detector's are matched by name."""
     swapped = "temp,speed\n20.25,1.5\n"
-    path = tmp_path / "x.csv"
-    path.write_text(swapped)
     config = {"columns": [{"name": "speed", "type": "number"}, {"name": "temp", "type": "number"}]}
-    with Sheet(path, Options()) as sheet:
+    with Sheet(written(tmp_path, swapped), Options()) as sheet:
         (rows,) = sheet.rows(sheet.matched(config), gaps=False)
     assert rows.X.tolist() == [[1.5, 20.25]]
 
@@ -238,17 +243,14 @@ def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
 )
 def test_columns_that_do_not_match_are_named(tmp_path, header, refusal):
     """A renamed column is named, and so is a superfluous one."""
-    path = tmp_path / "x.csv"
-    path.write_text(f"{header}\n{','.join('1' * len(header.split(',')))}\n")
+    path = written(tmp_path, f"{header}\n{','.join('1' * len(header.split(',')))}\n")
     with Sheet(path, Options()) as sheet, pytest.raises(BadTable, match=refusal):
         sheet.matched({"features": ["speed", "temp"]})
 
 
 def test_a_blank_cell_is_a_missing_value(tmp_path):
     """A blank cell is NaN in the matrix, in all its spellings."""
-    path = tmp_path / "x.csv"
-    path.write_text("a,b\n1,\n2,NA\n,3\nnull,4\n")
-    with Sheet(path, Options()) as sheet:
+    with Sheet(written(tmp_path, "a,b\n1,\n2,NA\n,3\nnull,4\n"), Options()) as sheet:
         (rows,) = sheet.rows(None, gaps=True)
     assert np.isnan(rows.X).tolist() == [[False, True], [False, True], [True, False], [True, False]]
 
@@ -273,8 +275,7 @@ def test_parquet_is_read_by_name_too(tmp_path):
 
 def test_a_large_file_comes_in_parts_with_its_progress(tmp_path):
     """A large file comes in parts, with the share of its bytes that was read."""
-    path = tmp_path / "x.csv"
-    path.write_text("a,b\n" + "1.000000,2.000000\n" * 60_000)
+    path = written(tmp_path, "a,b\n" + "1.000000,2.000000\n" * 60_000)
     shares, count = [], 0
     with Sheet(path, Options()) as sheet:
         for rows in sheet.rows(None, gaps=False):
@@ -311,9 +312,7 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
         f"{i / 9} ms,{i}{'s' if i % 2 else 'ms'},0x{i:04x}"
         for i in range(40)
     ]
-    path = tmp_path / "x.csv"
-    path.write_text("\n".join(lines))
-    with Sheet(path, Options()) as sheet:
+    with Sheet(written(tmp_path, "\n".join(lines)), Options()) as sheet:
         guessed = guess(sheet.first, sheet.names)
         config, notes = config_for(sheet, "UTC")
     assert guessed.columns == (
@@ -338,9 +337,8 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
 )
 def test_columns_with_ever_new_words_are_named(tmp_path, words, note_text):
     """A word column that always gets new words is named, because the next word would alarm."""
-    path = tmp_path / "x.csv"
     cells = [f"{i},{source},{word}" for i, word in enumerate(words) for source in "xy"]
-    path.write_text("\n".join(["n,machine,release", *cells]))
+    path = written(tmp_path, "\n".join(["n,machine,release", *cells]))
     with Sheet(path, Options(source="machine")) as sheet:
         guessed = guess(sheet.first, [name for name in sheet.names if name != "machine"])
     assert ("release", "category") in guessed.columns
@@ -351,9 +349,8 @@ def test_columns_with_ever_new_words_are_named(tmp_path, words, note_text):
 
 def test_a_word_that_identifies_a_source_gets_no_warning(tmp_path):
     """A word that only identifies a source gets no warning."""
-    path = tmp_path / "x.csv"
     cells = [f"{i},{source},site {source}" for i in range(6) for source in "xy"]
-    path.write_text("\n".join(["n,machine,site", *cells]))
+    path = written(tmp_path, "\n".join(["n,machine,site", *cells]))
     with Sheet(path, Options(source="machine")) as sheet:
         guessed = guess(sheet.first, ["n", "site"])
     assert ("site", "category") in guessed.columns
@@ -369,8 +366,7 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
         for i in range(60)
         for source, start in (("x", 100), ("y", 9000))
     ]
-    path = tmp_path / "x.csv"
-    path.write_text("\n".join(["n,machine,meter,phase", *lines]))
+    path = written(tmp_path, "\n".join(["n,machine,meter,phase", *lines]))
     with Sheet(path, Options(source="machine")) as sheet:
         guessed = guess(sheet.first, ["n", "meter", "phase"])
     assert guessed.columns == (("n", "number"), ("phase", "number"))
@@ -380,13 +376,11 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
 
 def test_remarks_are_left_out_and_named(tmp_path):
     """A column of text that is nearly always blank says nothing of the other rows."""
-    path = tmp_path / "x.csv"
     cells = [
         f"{i % 7},{'on' if i % 3 else 'idle'},{'checked' if i in (5, 60) else ''}"
         for i in range(99)
     ]
-    path.write_text("\n".join(["n,state,remark", *cells]))
-    with Sheet(path, Options()) as sheet:
+    with Sheet(written(tmp_path, "\n".join(["n,state,remark", *cells])), Options()) as sheet:
         guessed = guess(sheet.first, sheet.names)
     assert guessed.columns == (("n", "number"), ("state", "category"))
     assert guessed.dropped == ("remark",)
@@ -395,8 +389,7 @@ def test_remarks_are_left_out_and_named(tmp_path):
 
 def test_a_counter_is_left_out_of_a_short_file_too(tmp_path):
     """A column that `learn` left out of a long file is left out of a short one, too."""
-    path = tmp_path / "x.csv"
-    path.write_text("\n".join(["n,meter", *(f"{i % 5},{100 + i}" for i in range(12))]))
+    path = written(tmp_path, "\n".join(["n,meter", *(f"{i % 5},{100 + i}" for i in range(12))]))
     with Sheet(path, Options()) as sheet:
         assert sheet.matched({"columns": [{"name": "n"}]}) == [("n", "number")]
         with pytest.raises(BadTable, match='"n" unknown'):
@@ -438,7 +431,7 @@ def test_a_context_is_chosen_with_its_reason(tmp_path):
 
 def test_a_new_detector_accepts_blank_cells(tmp_path):
     """A sensor that fails later must not stop the scoring, so gaps are accepted from the start."""
-    with Sheet(_written(tmp_path, "a,b\n1,2\n3,5\n"), Options()) as sheet:
+    with Sheet(written(tmp_path, "a,b\n1,2\n3,5\n"), Options()) as sheet:
         config, notes = config_for(sheet, "UTC")
     assert config["missing"] == "impute"
     assert not any("blank" in note for note in notes)
@@ -448,7 +441,7 @@ def test_a_new_detector_accepts_blank_cells(tmp_path):
 def test_a_column_that_is_mostly_blank_is_left_out(tmp_path, each, learned):
     """Of a column of numbers at least a fifth must be there; a detector cannot fill in the rest."""
     lines = [f"{i % 7},{i % 9 if i % each == 0 else ''}" for i in range(120)]
-    with Sheet(_written(tmp_path, "\n".join(["a,b", *lines])), Options()) as sheet:
+    with Sheet(written(tmp_path, "\n".join(["a,b", *lines])), Options()) as sheet:
         guessed = sheet.guessed
     assert ("b" in dict(guessed.columns)) == learned
     assert any("83.3%" in note for note in guessed.notes) != learned
@@ -456,7 +449,7 @@ def test_a_column_that_is_mostly_blank_is_left_out(tmp_path, each, learned):
 
 def test_a_row_without_any_value_is_left_out_and_named(tmp_path, capsys):
     """A logger that lost its sensors for some rows stops neither `score` nor `watch`."""
-    path = _written(
+    path = written(
         tmp_path, "when,a,b\n1700000000,1,2\n1700000060,,\n1700000120,,\n1700000180,3,\n"
     )
     with Sheet(path, Options(time="when")) as sheet:
@@ -470,8 +463,8 @@ def test_columns_that_become_blank_are_named(tmp_path):
     lines = [
         f"{s},{i},{'' if s == 'y' and i in {4, 15, 16, 18} else i}" for i in range(20) for s in "xy"
     ]
-    path = _written(tmp_path, "\n".join(["machine,a,b", *lines]))
     cells = BlankCells()
+    path = written(tmp_path, "\n".join(["machine,a,b", *lines]))
     with Sheet(path, Options(source="machine")) as sheet:
         for rows in sheet.rows([("a", "number"), ("b", "number")], gaps=True):
             cells.count(rows)
@@ -501,16 +494,9 @@ def test_cells_that_are_blank_now_and_then_are_no_news(tmp_path):
     ]
 
 
-def _written(tmp_path, text):
-    path = tmp_path / "x.csv"
-    path.write_text(text)
-    return path
-
-
 def test_a_file_with_the_newest_row_first_is_refused(tmp_path):
     """A file with the newest row first is refused, because all rows would be late."""
-    path = tmp_path / "x.csv"
-    path.write_text("when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))
+    path = written(tmp_path, "when,x\n" + "\n".join(f"{1.7e9 - 60 * i},{i}" for i in range(40)))
     with Sheet(path, Options(time="when")) as sheet, pytest.raises(BadTable, match="sort the file"):
         config_for(sheet, "UTC")
 
@@ -562,8 +548,7 @@ def test_each_source_has_an_order_of_its_own(tmp_path):
     b = [f"2026-10-25 {minute},b,1" for minute in minutes]
     mixed = [*a[:100], *b[:130], *a[100:], *b[130:]]
     options = Options(time="when", source="machine", timezone="Europe/Berlin")
-    path = tmp_path / "x.csv"
-    path.write_text("\n".join(["when,machine,a", *mixed, ""]))
+    path = written(tmp_path, "\n".join(["when,machine,a", *mixed, ""]))
     with Sheet(path, options, follow=True) as sheet:  # a chunk is a row
         rows = list(islice(sheet.rows(None, gaps=False), len(mixed)))
     for source in "ab":
@@ -626,9 +611,7 @@ def test_the_columns_of_parquet_may_be_named_by_numbers(tmp_path):
 def test_limits_and_constants_are_noted(tmp_path):
     """The notes name columns with values beyond a limit, and all constant columns at once."""
     rows = "".join(f"{i},1,2,<0.05\n{i + 0.5},1,2,0.0{i % 9}\n" for i in range(9))
-    path = tmp_path / "x.csv"
-    path.write_text("a,b,c,nitrate\n" + rows)
-    with Sheet(path, Options(drop=("a",))) as sheet:
+    with Sheet(written(tmp_path, "a,b,c,nitrate\n" + rows), Options(drop=("a",))) as sheet:
         notes = config_for(sheet, "UTC")[1]
     assert 'columns "b", "c" are constant so far: kept, since any change is an anomaly' in notes
     assert 'column "nitrate" has cells such as "<0.05": the limit is taken' in notes
@@ -685,9 +668,7 @@ def test_the_days_of_a_spreadsheet_are_read_and_recognised(tmp_path):
 
 def test_a_column_of_words_that_learning_left_out_is_left_out_of_a_short_file(tmp_path):
     """A shorter file has few words in a column where the learned file had too many."""
-    path = tmp_path / "x.csv"
-    path.write_text(PLAIN + LINES[0] + "\n")
-    with Sheet(path, Options("when", "machine")) as sheet:
+    with Sheet(written(tmp_path, PLAIN + LINES[0] + "\n"), Options("when", "machine")) as sheet:
         pass
     wanted = {"columns": [{"name": "speed"}, {"name": "temp"}]}
     assert [name for name, _ in sheet.matched(wanted)] == ["speed", "temp"]

@@ -40,8 +40,7 @@ async def _lower_trigger(stored: Stored) -> None:
 
 
 async def _ask_to_retrain(stored: Stored) -> None:
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
 
 
 async def _mute_and_unmute(stored: Stored) -> None:

@@ -47,8 +47,7 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
 @pytest.mark.parametrize(("left", "state", "served"), [(32, "queued", 1), (31, "idle", 2)])
 async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state, served):
     """A request during a run is served by one more run, if enough vectors are left."""
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     experience = await stored.take()
@@ -63,8 +62,7 @@ async def test_a_request_during_a_run_is_served_by_one_more(stored, left, state,
 
 async def test_a_run_with_nothing_to_learn_ends_without_an_outcome(stored):
     """A run without data ends without an outcome, so that nobody waits."""
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     lease = await stored.lease()
     await stored.retrainings.start(lease)
     await stored.retrainings.stand_down(lease)

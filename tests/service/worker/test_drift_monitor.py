@@ -24,6 +24,8 @@ from service.worker.drift_monitor import Monitor
 from tests.service.stored import Stored, matrix, monitor_over
 from tests.waiting import until
 
+pytestmark = pytest.mark.anyio
+
 SETTINGS = Settings(lease_seconds=5.0)
 
 
@@ -76,7 +78,6 @@ def martingale(drift: Drift) -> Finding:
     return drift.statistics.martingale
 
 
-@pytest.mark.anyio
 async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     """Shifted traffic turns the state to new_regime, which says what moved, and since when."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -104,7 +105,6 @@ async def test_a_shift_publishes_new_regime(watched: Stored, version: Version):
     assert (item.kind, rfc3339(item.since)) == ("new_regime", drift.since)
 
 
-@pytest.mark.anyio
 async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, version: Version):
     """One fault is listed once: drift is listed beside its incident only after an hour."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -128,7 +128,6 @@ async def test_an_open_incident_stands_for_young_drift_too(watched: Stored, vers
     assert kinds(msgspec.structs.replace(fault, pages=False), None, 60.0) == ["new_regime"]
 
 
-@pytest.mark.anyio
 async def test_each_summary_is_counted_by_one_monitor(watched: Stored, version: Version):
     """Of two monitors one counts each summary; a later one continues exactly there."""
     first, second = (monitor_over(watched.redis, SETTINGS) for _ in range(2))
@@ -151,7 +150,6 @@ async def test_each_summary_is_counted_by_one_monitor(watched: Stored, version: 
     assert continued.statistic != 0
 
 
-@pytest.mark.anyio
 async def test_a_dead_monitor_is_replaced(watched: Stored, version: Version):
     """After the lease of a dead monitor is over, another one continues."""
     short = Settings(lease_seconds=0.3)
@@ -198,7 +196,6 @@ def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]
     return names
 
 
-@pytest.mark.anyio
 async def test_a_version_that_loads_slowly_is_watched(watched: Stored, version: Version):
     """On a busy machine a large version takes longer to load than a lease lasts."""
     monitor = monitor_over(watched.redis, Settings(lease_seconds=0.3))
@@ -212,7 +209,6 @@ async def test_a_version_that_loads_slowly_is_watched(watched: Stored, version: 
     await until(shift_is_found)
 
 
-@pytest.mark.anyio
 async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored, version: Version):
     """After a long pause the monitor goes on from memory if no other one watched meanwhile."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -231,7 +227,6 @@ async def test_a_monitor_whose_lease_ran_out_loads_nothing_again(watched: Stored
     assert loaded == ["pump", "pump"]
 
 
-@pytest.mark.anyio
 async def test_a_lease_outlasts_a_slow_round_and_its_pause(watched: Stored, version: Version):
     """With many detectors a round is slow, and no other worker may take them in the pause."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -243,7 +238,6 @@ async def test_a_lease_outlasts_a_slow_round_and_its_pause(watched: Stored, vers
     assert 40.0 <= lease.seconds <= LONGEST
 
 
-@pytest.mark.anyio
 async def test_a_new_version_starts_anew(watched: Stored, version: Version):
     """The bound holds for each version, so the drift test starts again with a new version."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -261,7 +255,6 @@ async def test_a_new_version_starts_anew(watched: Stored, version: Version):
     assert (await watched.get()).drift.state == "new_regime"
 
 
-@pytest.mark.anyio
 async def test_a_detector_created_again_has_no_drift(watched: Stored, version: Version):
     """A detector that is created again has no drift and no version to watch."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -278,7 +271,6 @@ async def test_a_detector_created_again_has_no_drift(watched: Stored, version: V
     assert (await watched.get()).drift.state == "none"
 
 
-@pytest.mark.anyio
 async def test_a_new_policy_changes_the_share_that_is_a_burst(watched: Stored, version: Version):
     """After a change of the threshold's policy another share of anomalies is a burst."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -291,7 +283,6 @@ async def test_a_new_policy_changes_the_share_that_is_a_burst(watched: Stored, v
     assert burst.threshold == pytest.approx(0.5)
 
 
-@pytest.mark.anyio
 async def test_labels_change_the_share_that_is_a_burst(watched: Stored, version: Version):
     """The usual share of anomalies follows from a threshold by labels."""
     policy, rows = {"labels": {"beta": 1}}, matrix(400, seed=3)
@@ -309,7 +300,6 @@ async def test_labels_change_the_share_that_is_a_burst(watched: Stored, version:
     assert burst.threshold > 0.3
 
 
-@pytest.mark.anyio
 async def test_an_unreadable_artifact_does_not_stop_the_monitor(stored: Stored):
     """If an artifact cannot be read, the detector has no drift and the monitor continues."""
     await stored.learn(artifact=b"no version")
@@ -317,7 +307,6 @@ async def test_an_unreadable_artifact_does_not_stop_the_monitor(stored: Stored):
     assert (await stored.get()).drift == NO_DRIFT
 
 
-@pytest.mark.anyio
 async def test_the_saved_state_is_small(watched: Stored, version: Version):
     """The saved state has tens of kilobytes, however many rows were scored."""
     monitor = monitor_over(watched.redis, SETTINGS)
@@ -331,7 +320,6 @@ async def test_the_saved_state_is_small(watched: Stored, version: Version):
     assert msgspec.msgpack.decode(packed)[0] != "0-0"
 
 
-@pytest.mark.anyio
 async def test_regimes_and_queries_are_published(watched: Stored, version: Version):
     """The document has live shares of the regimes, and the events to label."""
     vector = np.array([0, 9, 0], np.float32)

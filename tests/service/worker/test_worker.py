@@ -175,8 +175,7 @@ async def test_a_training_names_the_traces_of_its_requests(worker, stored: Store
     )
     record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["experience"]["traces"] == traces[:10]
-    await stored.buffer.ingest("pump", matrix(40, seed=1))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain(seed=1)
     with capture_logs(processors=[merge_contextvars]) as lines:
         assert await worker.tick()
     assert not any("traces" in line for line in lines)
@@ -208,8 +207,7 @@ async def test_the_trainer_gets_labels_and_anchor(worker, trainer, stored: Store
     labels = [Label("anomaly", far[0]), Label("normal", far[1]), Label("normal", far[0])]
     assert await LabelStore(stored.redis).add("pump", uid, labels)
     for _ in range(4):
-        await stored.buffer.ingest("pump", matrix(40))
-        await stored.detectors.request_retrain("pump")
+        await stored.ask_to_retrain()
         assert await _tick(worker)
     assert (trainer.jobs[0].judged, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
     first = await stored.registry.artifact("pump", 1)
@@ -224,8 +222,7 @@ async def test_a_damaged_anchor_counts_as_pruned(worker, stored: Stored):
         if seed == 2:
             digest = (await stored.registry.record("pump", 1)).record.sha256
             await stored.redis.setrange(Keys("pump").artifact(digest), 100, b"damaged")
-        await stored.buffer.ingest("pump", matrix(40, seed=seed))
-        await stored.detectors.request_retrain("pump")
+        await stored.ask_to_retrain(seed=seed)
         assert await _tick(worker)
     records = [record.to_dict() for record in await stored.registry.records("pump")]
     assert [record["anchor"] for record in records] == [None, 1, 2]
@@ -236,8 +233,7 @@ async def test_a_rejected_version_promoted_by_hand_is_the_anchor(worker, stored:
     for good in (True, False):
         await stored.learn(artifact=_artifact(9 + good), good=good)
     await stored.registry.set_champion("pump", 2)
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     assert await _tick(worker)
     assert (await stored.registry.record("pump", 3)).to_dict()["anchor"] == 2
 
@@ -269,8 +265,7 @@ async def test_a_candidate_scores_live_traffic_before_it_serves(
     worker = Worker(settings, redis, store_url)
     try:
         for seed in range(2):
-            await stored.buffer.ingest("pump", matrix(400, seed=seed))
-            await stored.detectors.request_retrain("pump")
+            await stored.ask_to_retrain(400, seed=seed)
             ticking = asyncio.create_task(_tick(worker))
             if seed:  # the worker trains, or waits
                 await _serve(stored, stores, matrix(60, seed=9))
@@ -308,8 +303,7 @@ async def test_the_next_version_is_trained_on_top_of_the_champion(worker, traine
 
 async def test_progress_is_published_while_the_trainer_works(worker, trainer, stored: Stored):
     """The status says running, and the progress."""
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     ticking = await _training(worker, trainer)
 
     async def half_is_reported() -> bool:
@@ -323,8 +317,7 @@ async def test_progress_is_published_while_the_trainer_works(worker, trainer, st
 async def test_three_failures_park_the_experience(worker, trainer, stored: Stored):
     """After three failures the experience is parked with the reason; the next batch is learned."""
     trainer.fail = "the loss is nan"
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     for _ in range(2):
         assert not await _tick(worker)
         assert (await stored.get()).retraining.state == "queued"
@@ -336,8 +329,7 @@ async def test_three_failures_park_the_experience(worker, trainer, stored: Store
     assert detector.last_retraining.reasons == ("the loss is nan",)
     assert [e.reason for e in await stored.quarantine.list("pump")] == ["the loss is nan"]
     trainer.fail = None
-    await stored.buffer.ingest("pump", matrix(50, seed=1))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain(50, seed=1)
     assert await _tick(worker)
     assert ((await stored.get()).champion, (await stored.get()).learned) == (1, 50)
 
@@ -353,8 +345,7 @@ async def test_an_unwritable_outcome_counts_as_an_attempt(
         raise OverflowError("int too big to convert")
 
     monkeypatch.setattr(worker.tools.stores.registry, "settle", fail_to_settle)
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     for failed in (1, 2):
         await _tick(worker)
         assert (await stored.get()).attempts == failed
@@ -372,8 +363,7 @@ async def test_an_unreadable_experience_counts_as_an_attempt(
     async def fail_to_read(name: str) -> None:
         raise ValueError("cannot reshape")
 
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     with monkeypatch.context() as patched:
         patched.setattr(worker.tools.stores.buffer, "take", fail_to_read)
         assert not await _tick(worker)
@@ -386,8 +376,7 @@ async def test_an_unreadable_experience_counts_as_an_attempt(
 async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
     """After a failed attempt the worker waits before the next one."""
     trainer.fail = "no"
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     for _ in range(5):
         worker.due_detectors.look_again()
         await worker.tick()
@@ -399,8 +388,7 @@ async def test_a_broken_artifact_from_the_trainer_is_never_promoted(
 ):
     """An artifact that does not verify counts as a failed training."""
     monkeypatch.setattr(trainer, "train", _train_broken)
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     assert not await worker.tick()
     detector = await stored.get()
     assert (detector.champion, detector.attempts, detector.buffered) == (None, 1, 40)
@@ -415,8 +403,7 @@ async def test_a_lost_lease_stops_the_training_and_changes_nothing(
     worker, trainer, stored: Stored, redis: Redis, loss
 ):
     """Without its lease a training is stopped, and the experience stays buffered."""
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     ticking = await _training(worker, trainer)
     (key,) = [k async for k in redis.scan_iter("*lease:worker")]
     await (redis.set(key, "another") if loss == "taken" else redis.delete(key))
@@ -436,8 +423,7 @@ async def test_a_promotion_after_the_lease_is_refused(
 ):
     """A worker that was stopped past its lease is refused by its token."""
     worker = make_worker(lease_seconds=60)
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     ticking = await _training(worker, trainer)
     (key,) = [k async for k in redis.scan_iter("*lease:worker")]
     await redis.delete(key)
@@ -450,8 +436,7 @@ async def test_a_rollback_during_a_training_starts_it_again(worker, trainer, sto
     """After a rollback the retraining starts again from that version; no attempt is counted."""
     await stored.learn(artifact=_artifact(), seed=0)
     await stored.learn(artifact=_artifact(1), seed=1)
-    await stored.buffer.ingest("pump", matrix(50, seed=2))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain(50, seed=2)
     ticking = await _training(worker, trainer)
     await stored.registry.set_champion("pump", 1)
     assert not await asyncio.wait_for(ticking, 5)
@@ -467,8 +452,7 @@ async def test_a_rollback_during_a_training_starts_it_again(worker, trainer, sto
 
 async def test_nothing_of_a_deleted_detector_reaches_its_successor(worker, trainer, stored: Stored):
     """Nothing of a deleted detector reaches one that is created again."""
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     ticking = await _training(worker, trainer)
     await stored.detectors.delete("pump")
     await stored.make()
@@ -484,8 +468,7 @@ async def test_the_gate_decides_unless_it_only_reports(
     verdict = SimpleNamespace(passed=False, reasons=["worse on old normals"])
     monkeypatch.setattr(attempt, "gate", lambda _: verdict)
     await stored.make(gate=policy)
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     assert await worker.tick()
     record = (await stored.registry.record("pump", 1)).to_dict()
     assert record["outcome"] == outcome
@@ -675,8 +658,7 @@ async def test_a_worker_that_was_frozen_soon_goes_on(make_worker, monkeypatch):
 async def test_sigterm_stops_a_training_at_once(make_worker, trainer, stored: Stored):
     """SIGTERM stops a training at once; the next worker takes the experience."""
     trainer.waits = True
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     async with running(make_worker()):
         await asyncio.wait_for(trainer.started.wait(), 5)
     assert trainer.stopped.is_set()
@@ -742,8 +724,7 @@ async def test_a_short_outage_during_a_training_costs_nothing(own_store, own_red
     """A lease outlives a short outage, and the outcome is written when the store is back."""
     stored = Stored(own_redis)
     await stored.make()
-    await stored.buffer.ingest("pump", matrix(40))
-    await stored.detectors.request_retrain("pump")
+    await stored.ask_to_retrain()
     worker = Worker(Settings(redis_url=own_store.url), own_redis, own_store.url, trainer)
     ticking = await _training(worker, trainer)
     own_store.kill()
