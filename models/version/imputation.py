@@ -213,7 +213,7 @@ class GapScale(NamedTuple):
         return self._replace(scores=_rounded(np.sort(moved, axis=1)))
 
     def joined(self, other: "GapScale", share: float) -> "GapScale":
-        """Return the scale of both scales' vectors, of which `other` has the share `share`."""
+        """Return the scale for the vectors of both scales; `share` of them are those of `other`."""
         g = self.scores.shape[1]
         own = round(g * (1.0 - share))
         parts = [

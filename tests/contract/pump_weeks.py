@@ -30,7 +30,7 @@ SPANS = (
 
 
 def weeks() -> tuple[str, str, datetime]:
-    """Return the CSV of the weeks to learn, that of the weeks to judge, and the latter's start.
+    """Return the weeks to learn and the weeks to judge as CSV, and when the weeks to judge begin.
 
     The weeks end now, so that a service treats their rows as recent.
     """

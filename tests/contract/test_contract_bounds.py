@@ -141,7 +141,7 @@ COSTLY = {"pipelined offers", "pipelined expectations"}  # slow, and bounded as 
     ],
 )
 async def test_each_part_of_a_request_is_bounded(stage: Stage, part: Part) -> None:
-    """A part is served up to its bound; beyond it, it is refused without harm to others."""
+    """A request part is served up to its bound; a larger part is refused without harm to others."""
     async with Connection(stage.port) as connection:
         assert (await connection.send(part.wire(part.within))).status == part.served
     quiet = await healthz(stage, 0.3)

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 import orjson
 import pytest
+from redis import Redis
 from structlog.testing import capture_logs
 
 from models import Version
@@ -143,12 +144,12 @@ async def ask(
 ) -> httpx.Response:
     """Send a valid request for a route of a service that has `pump` and `press`."""
     await api.http.put(PUMP, json={})
+    body = SENT.get(path) if method in {"POST", "PUT"} else None
     if "{key}" in path:
         made = await api.http.post("/v1/keys", json=SENT["/v1/keys"])
         path = path.replace("{key}", made.json()["id"])
     path = path.replace("{number}", "1").replace("{entry}", "v9").replace("{event}", "1-1")
     path = path.replace("{incident}", "i1-1").replace("{label}", "1-1")
-    body = SENT.get(path_of(path, detector)) if method in {"POST", "PUT"} else None
     body = {"seed": 0} if method == "PATCH" else body
     content = None if body is None else orjson.dumps(body)
     if method in {"POST", "PUT", "PATCH"} and (content is not None or path.endswith("/versions")):
@@ -163,12 +164,6 @@ async def ask(
             # the stream never ends, so it cannot be read whole
             return httpx.Response(endless.status_code, text="")
     return await api.http.request(method, path, content=content, **sent)
-
-
-def path_of(path: str, detector: str) -> str:
-    """Return the path as the OpenAPI document writes it."""
-    del detector
-    return path.replace("/v9", "/{entry}").replace("/i1-1", "/{incident}")
 
 
 async def operations(api: Running) -> dict[tuple[str, str], str | None]:
@@ -262,7 +257,7 @@ async def test_no_key_and_wrong_keys_are_401_with_a_challenge(guarded: Running) 
         bearer(secret + "x"),
         bearer(new_secret()),
         {"authorization": "Bearer"},
-        bearer("x" * 100_0),
+        bearer("x" * 1000),
         {"authorization": f"Basic {secret}"},
         {"authorization": secret},
         {"x-api-key": "x"},
@@ -454,8 +449,6 @@ async def test_keys_in_memory_stay_valid_without_the_store(
 
 async def test_an_emptied_store_admits_nobody_new(own_store: Any) -> None:
     """Keys that the store lost stay valid until the next change of keys; nobody else gets in."""
-    from redis import Redis
-
     async with running(own_store.url, poll_seconds=0.05) as api:
         admin = await key(api, set(Scope), None)
         other = await key(api, {"read"}, None)

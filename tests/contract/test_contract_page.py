@@ -93,7 +93,7 @@ def bucket(rows: int, alarms: int) -> HistoryBucket:
 
 
 async def test_the_headline_says_when_too_many_rows_alarm(pump: Running):
-    """A detector of which far more rows alarm than were asked for is not well."""
+    """The headline warns if far more rows alarm than the config allows."""
     status = status_of((await pump.http.get("/v1/detectors/pump")).content)
     assert headline(status, [], []).startswith("The detector is ready")
     assert headline(status, [], [bucket(460, 23)]).startswith("All is normal: 23 of 460 rows")

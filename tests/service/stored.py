@@ -73,10 +73,10 @@ class Stored:
         assert experience is not None
         return experience
 
-    async def ask_to_retrain(self, n: int = 40, seed: int = 0) -> None:
+    async def ask_to_retrain(self, n: int = 40, seed: int = 0, name: str = "pump") -> None:
         """Buffer `n` vectors, and request a retraining by hand."""
-        await self.buffer.ingest("pump", matrix(n, seed=seed))
-        await self.detectors.request_retrain("pump")
+        await self.buffer.ingest(name, matrix(n, seed=seed))
+        await self.detectors.request_retrain(name)
 
     async def learn(
         self,

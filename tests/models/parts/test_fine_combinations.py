@@ -108,7 +108,7 @@ def test_a_combination_of_fixed_features_moves_no_feature() -> None:
 
 
 def test_a_version_with_nearly_constant_twins_can_be_read_back() -> None:
-    """Twins that stand nearly still have no combination: it would multiply them by millions."""
+    """Nearly constant twins have no combination: it would magnify their noise a million times."""
     x, config = rows(twin_value, 600, 1), Config(strategy="window", model=Model(epochs=2))
     still = x.copy()
     still[:, :2] *= np.float32(1e-5)

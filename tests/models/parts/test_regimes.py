@@ -87,7 +87,7 @@ def test_regimes_are_read_back_from_the_artifact(versions: list[Version]):
 
 
 def test_regimes_of_an_older_release_come_from_its_draws(versions: list[Version]):
-    """A parent made by an older release has no regimes; its child finds them in its draws."""
+    """If a parent of an older release has no regimes, a child finds some in the parent's draws."""
     old = replace(versions[1].with_lineage(regimes=()), memory={})
     assert old.regimes == ()
     assert old.regime_of(np.array([[20, 60]], np.float32)).tolist() == [0]

@@ -476,9 +476,9 @@ def test_the_error_of_a_bad_row_counts_the_rows_sent_before(run, stub, tmp_path)
     "given", ["pump {}", "-d pump {}", "{} --detector pump", "{} --detector=pump"]
 )
 def test_a_detector_is_given_by_its_place_or_by_an_option(run, stub, command, rest, given):
-    """Commands that take the detector by its place take it by `-d` too, as `score` does."""
+    """`-d` names the detector in every command, also where a name alone is enough."""
     arguments = [*command.split(), *given.format(rest).split()]
-    assert run(*arguments, "--url", stub.url)[0] == Exit.REFUSED  # the stub knows no detector
+    assert run(*arguments, "--url", stub.url)[0] == Exit.REFUSED  # the stub has no answer
     assert stub.asked[0][1].partition("?")[0].startswith("/v1/detectors/pump")
 
 

@@ -277,7 +277,7 @@ def test_single_alarms_do_not_keep_an_incident_open() -> None:
 
 
 def test_alarms_that_gather_belong_together() -> None:
-    """An alarm that turns out to be the first of several counts with them, and so does its row."""
+    """A single alarm belongs to the open incident once others follow it, and so does its row."""
     fold = Fold()
     run(fold, block(0.0, 1.0, "xxx" + "." * 20 + "x.x"))
     assert fold.open()[0].count == 3

@@ -1,4 +1,4 @@
-"""Batches that wait for a context, and what is learned of them once it is chosen."""
+"""Batches that wait for a context, and the rows that are learned once a context is chosen."""
 
 import numpy as np
 

@@ -104,7 +104,7 @@ def test_a_child_ends_with_its_parent():
 
 
 def test_a_directory_lost_during_a_restart_is_noticed(tmp_path):
-    """A store that starts is stopped too if its directory is gone, and comes back with it."""
+    """A starting store is stopped if its directory is gone, and started once it is back."""
     place = tmp_path / "data"
     store = EmbeddedStore(place)
     supervisor = Supervisor(Settings(), store=store, worker=False, announce=print)

@@ -37,7 +37,7 @@ def test_a_missing_database_is_named(tmp_path: Path) -> None:
 
 
 def test_a_server_in_protected_mode_is_named() -> None:
-    """A server that allows only its own machine refuses; its words are the cause."""
+    """If a server refuses other machines, the reported cause is its own message."""
 
     async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"-DENIED Running in protected mode because no password is set.\r\n")

@@ -166,7 +166,7 @@ async def test_incidents_of_old_rows_are_counted_as_unreported(traffic: Traffic)
 
 
 async def test_decisions_reach_the_worker(traffic: Traffic) -> None:
-    """An incident that a person decided pages nobody; nor do rows like dismissed ones."""
+    """Neither an incident that a person decided nor rows like dismissed ones page anybody."""
     monitor = monitor_over(traffic.stored.redis, SETTINGS)
     await traffic.send("xxx", source="m1")
     await monitor.tick()

@@ -483,8 +483,7 @@ async def test_workers_share_the_detectors_without_a_double_version(make_worker,
     """Four workers on three due detectors make three versions."""
     for name in ("a", "b", "c"):
         await stored.make(name)
-        await stored.buffer.ingest(name, matrix(40))
-        await stored.detectors.request_retrain(name)
+        await stored.ask_to_retrain(name=name)
     workers = [make_worker() for _ in range(4)]
     for _ in range(3):
         await asyncio.gather(*(_tick(worker) for worker in workers))
@@ -543,12 +542,10 @@ async def test_a_detector_that_is_always_due_delays_no_other(worker, stored: Sto
     """A detector that is always due does not keep the others waiting."""
     for name in ("a", "b"):
         await stored.make(name)
-        await stored.buffer.ingest(name, matrix(40))
-        await stored.detectors.request_retrain(name)
+        await stored.ask_to_retrain(name=name)
     assert await _tick(worker)
     first = "a" if (await stored.get("a")).champion else "b"
-    await stored.buffer.ingest(first, matrix(40))
-    await stored.detectors.request_retrain(first)
+    await stored.ask_to_retrain(name=first)
     assert await _tick(worker)
     assert [(await stored.get(name)).last_version for name in "ab"] == [1, 1]
 
@@ -677,8 +674,7 @@ async def test_a_worker_that_may_drain_ends_after_its_training(
         ("a", False, 600, True), ("b", True, 600, False), ("c", False, 0.001, False),
     ):  # fmt: skip
         await stored.make(name)
-        await stored.buffer.ingest(name, matrix(40))
-        await stored.detectors.request_retrain(name)
+        await stored.ask_to_retrain(name=name)
         trainer.started.clear()
         trainer.go.clear()
         worker = make_worker(training_drain_seconds=seconds)
@@ -783,8 +779,7 @@ async def test_the_same_seed_data_and_parent_give_the_same_version(
         for name in ("a", "b"):
             await stored.make(name, gate="report", **TINY)
             for seed in (1, 2):
-                await stored.buffer.ingest(name, matrix(100, seed=seed))
-                await stored.detectors.request_retrain(name)
+                await stored.ask_to_retrain(100, seed=seed, name=name)
                 assert await _tick(worker)
     finally:
         await worker.shutdown()
