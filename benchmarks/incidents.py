@@ -209,14 +209,12 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
           f"used, on {100 * quiet.mean():.2f} % of the test's")  # fmt: skip
     for rate in asked:
         first = choose(false_incidents(early.lineage), rate, DAY / every, ALPHA, SECONDS)
-        count, days = (
-            len(list(incidents(held, first.rule, every))),
-            len(normals[half:]) * every / DAY,
-        )
+        count = len(incidents(held, first.rule, every))
+        days = len(normals[half:]) * every / DAY
         low, high = (bound / days for bound in poisson_interval(count))
         chosen = choose(false_incidents(version.lineage), rate, DAY / every, ALPHA, SECONDS)
         scores = [
-            score_against_labels(list(incidents(s, chosen.rule, every)), y, every) for s, y in tests
+            score_against_labels(incidents(s, chosen.rule, every), y, every) for s, y in tests
         ]
         print(
             f"  asked {rate:6.2f} a day: {chosen.rule.k} of {chosen.rule.m} rows, or severity "

@@ -15,7 +15,6 @@ than 0.05 below the better of 5-NN and Mahalanobis, which keep all rows.
 
 import os
 import time
-from functools import partial
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
@@ -74,9 +73,9 @@ def experiences(X, seed, way):
 
 def standardised(rows, X):
     """Return rows standardised by the mean and the deviation of X."""
-    spread_ = X.std(axis=0)
-    spread_[spread_ <= 1e-6 * np.abs(X).max(axis=0)] = 1.0
-    return (rows - X.mean(axis=0)) / spread_
+    deviation = X.std(axis=0)
+    deviation[deviation <= 1e-6 * np.abs(X).max(axis=0)] = 1.0
+    return (rows - X.mean(axis=0)) / deviation
 
 
 def figures_of_this_project(arm, seed, arriving, test, y):
@@ -146,8 +145,8 @@ def job(name, arm, way, seed):
     X, test, y = tables()[name]
     arriving = experiences(X, seed, way)
     start = time.process_time()
-    live = figures_of_this_project if arm in OURS else figures_of_peer
-    results = live(arm, seed, arriving, test.astype(np.float32), y)
+    figures_of = figures_of_this_project if arm in OURS else figures_of_peer
+    results = figures_of(arm, seed, arriving, test.astype(np.float32), y)
     return results | {"rows": len(X), "cpu seconds": time.process_time() - start}
 
 
@@ -220,7 +219,7 @@ def main():
     keys = [(n, a, w, s) for s in range(args.seeds) for w in args.ways for a in args.arms
             for n in chosen if not (a in CONTINUAL and w == "at once")]  # fmt: skip
     kept = Runs.of(args)
-    results = kept.run(partial(job), keys, lambda run: f"AUROC {run['auroc']:.3f}")
+    results = kept.run(job, keys, lambda run: f"AUROC {run['auroc']:.3f}")
     lines, peers, lost = [], best_peers(results), []
     for way in args.ways:
         for arm in args.arms:

@@ -3,24 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 
-from models import Config, Model, Version, train
 from service.settings import Settings
 from service.store.connection import connect
 from service.worker.worker import Worker
 from tests.contract.running import Running, running
+from tests.service import trained
+from tests.service.trained import Versions
 
 
 @pytest.fixture(scope="session")
-def versions() -> tuple[Version, Version]:
+def versions() -> Versions:
     """Two generations of a small detector of dimension 3."""
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(400, 3)).astype(np.float32)
-    config = Config(score="elbo", model=Model(epochs=5, hidden=(8,), latent=2))
-    first = train(None, X, config)
-    return first, train(first, X + 1, config)
+    return trained.versions()
 
 
 @pytest.fixture
@@ -45,7 +41,7 @@ async def worker(store_url: str) -> AsyncIterator[Worker]:
 
 
 @pytest.fixture
-async def pump(api: Running, versions: tuple[Version, Version]) -> Running:
+async def pump(api: Running, versions: Versions) -> Running:
     """Serve the detector `pump`, of dimension 3, at version 1."""
     await api.make()
     await api.serve(versions[0])

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import Version
 from tests.contract.running import Running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,7 @@ async def run(api: Running, code: str, *command: str) -> str:
     return out.decode()
 
 
-async def learned(api: Running, versions: tuple[Version, Version]) -> None:
+async def learned(api: Running, versions: Versions) -> None:
     """Give `press-3` the version that it would learn from its 400 vectors."""
     await api.make("press-3")
     await api.learn(versions[0], "press-3")
@@ -51,7 +51,7 @@ async def test_the_curl_example_works(api: Running):
     assert '"buffered":2' in out
 
 
-async def test_the_python_example_works(api: Running, versions: tuple[Version, Version]):
+async def test_the_python_example_works(api: Running, versions: Versions):
     """The example in Python scores, explains, and shows an error."""
     await learned(api, versions)
     out = await run(api, block("python"), sys.executable, "-W", "error", "-")
@@ -60,7 +60,7 @@ async def test_the_python_example_works(api: Running, versions: tuple[Version, V
     assert second == "422 0 2"
 
 
-async def test_the_javascript_example_works(api: Running, versions: tuple[Version, Version]):
+async def test_the_javascript_example_works(api: Running, versions: Versions):
     """The example in JavaScript scores."""
     if (node := shutil.which("node")) is None:
         pytest.skip("no node on this machine")
@@ -68,9 +68,7 @@ async def test_the_javascript_example_works(api: Running, versions: tuple[Versio
     assert await run(api, block("js"), node, "--input-type=module", "-") == "2 [ false, true ]\n"
 
 
-async def test_the_open_inference_protocol_example_works(
-    api: Running, versions: tuple[Version, Version]
-):
+async def test_the_open_inference_protocol_example_works(api: Running, versions: Versions):
     """The example of the Open Inference Protocol scores."""
     pytest.importorskip("tritonclient.http")
     await learned(api, versions)

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import Version
 from service.domain.detector_config import DetectorConfig
 from service.store.redis_keys import Keys
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -201,9 +201,7 @@ async def test_the_status_has_every_field_of_the_contract(pump: Running) -> None
     assert listed == {"detectors": [status]}
 
 
-async def test_the_status_shows_the_served_champion(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_the_status_shows_the_served_champion(pump: Running, versions: Versions) -> None:
     """A champion that this process cannot load does not appear as champion; the old one serves."""
     stores = pump.parts.stores
     number = await pump.learn(versions[1], good=False)
@@ -254,9 +252,7 @@ async def test_a_retraining_is_queued_before_the_answer(api: Running) -> None:
     assert (await api.http.post("/v1/detectors/nobody/retrain")).status_code == 404
 
 
-async def test_retrain_with_wait_answers_with_the_outcome(
-    api: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_retrain_with_wait_answers_with_the_outcome(api: Running, versions: Versions) -> None:
     """`wait` answers 200 with the outcome once it is final, and this process serves it."""
     await api.make()
     await api.http.post(f"{PUMP}/normal", json={"vectors": [[0, 0, 1]] * 40})

@@ -14,7 +14,6 @@ import pytest
 from redis import Redis
 from structlog.testing import capture_logs
 
-from models import Version
 from service.api import request_bodies
 from service.api.app import create_app
 from service.api.guard import guarded_routes, needs
@@ -24,6 +23,7 @@ from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.settings import Settings
 from service.store.api_keys import State
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -127,7 +127,7 @@ async def key(api: Running, scopes: set[str], detectors: set[str] | None, **more
 
 
 @pytest.fixture
-async def guarded(store_url: str, versions: tuple[Version, Version]) -> AsyncIterator[Running]:
+async def guarded(store_url: str, versions: Versions) -> AsyncIterator[Running]:
     """Serve `pump` and `press` at version 1, with keys required; the client is an admin."""
     async with running(store_url, poll_seconds=0.1) as api:
         for name in ("pump", "press"):
@@ -425,7 +425,7 @@ async def test_rate_and_body_size_of_a_key_are_enforced(guarded: Running) -> Non
 
 
 async def test_keys_in_memory_stay_valid_without_the_store(
-    own_store: Any, versions: tuple[Version, Version]
+    own_store: Any, versions: Versions
 ) -> None:
     """Keys in memory stay valid without the store; a process that starts then answers 503."""
     async with running(own_store.url, poll_seconds=0.1) as api:

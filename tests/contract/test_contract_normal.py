@@ -6,10 +6,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from models import Version
 from service.domain.drift_report import Drift
 from service.store.live_summaries import MonitorMemory
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -174,7 +174,7 @@ async def test_malformed_feedback_is_refused(pump: Running, body: Any, status: i
 
 
 async def test_a_parked_experience_is_released_or_discarded_once(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """A parked experience is listed, and can be released or discarded once."""
     path = f"{PUMP}/quarantine"

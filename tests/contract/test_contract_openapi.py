@@ -12,13 +12,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from models import Version
 from service.api.app import create_app
 from service.scoring import vectors
 from service.scoring.request_rows import FIELDS, NORMAL_FIELDS
 from service.settings import Settings
 from service.store.connection import connect
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = create_app(Settings(redis_url="unix:///nowhere")).openapi()
@@ -128,7 +128,7 @@ def test_the_committed_document_equals_the_served_one():
 
 
 @pytest.fixture
-async def detector_with_all_data(api: Running, versions: tuple[Version, Version]) -> Running:
+async def detector_with_all_data(api: Running, versions: Versions) -> Running:
     """Serve a detector with a version, a rejected one, an event, labels and buffered vectors."""
     await api.make()
     await api.serve(versions[0])
@@ -269,7 +269,7 @@ async def test_generated_pydantic_models_accept_answers(
 @pytest.mark.anyio
 @pytest.mark.parametrize("setting", ["maxmemory", "min-replicas-to-write"])
 async def test_a_store_that_takes_no_writes_answers_all_reads(
-    debian_process: Any, versions: tuple[Version, Version], setting: str
+    debian_process: Any, versions: Versions, setting: str
 ) -> None:
     """Every documented read is answered while the store is out of memory or lacks a replica.
 

@@ -12,8 +12,8 @@ import httpx
 import orjson
 import pytest
 
-from models import Version
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -241,7 +241,7 @@ async def page(text: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
 
 
 async def test_a_foreign_page_in_a_real_browser_changes_nothing(
-    pump: Running, versions: tuple[Version, Version], tmp_path: Path
+    pump: Running, versions: Versions, tmp_path: Path
 ) -> None:
     """A page of another port tries every mutating route in Chromium, and none has an effect."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser")

@@ -8,7 +8,6 @@ import httpx
 import msgspec
 import pytest
 
-from models import Version
 from service.api.incident_documents import HistoryBucket
 from service.api.page.detector import headline
 from service.api.page.overview import status_of
@@ -22,6 +21,7 @@ from tests.contract.running import Running
 from tests.contract.test_contract_incidents import ODD, incidents, monitor, score
 from tests.contract.test_contract_keys import guarded, key
 from tests.contract.test_contract_session import logged_in
+from tests.service.trained import Versions
 
 __all__ = ["guarded", "monitor"]
 pytestmark = pytest.mark.anyio
@@ -35,9 +35,7 @@ async def test_an_empty_overview_names_the_first_command(api: Running):
     assert "anamnesis learn FILE" in page.text
 
 
-async def test_data_is_in_the_html_before_scripts_run(
-    pump: Running, versions: tuple[Version, Version]
-):
+async def test_data_is_in_the_html_before_scripts_run(pump: Running, versions: Versions):
     """Names, versions and states are in the HTML before any script has run."""
     await pump.serve(versions[1])
     overview = (await pump.http.get("/")).text
@@ -159,9 +157,7 @@ async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
         assert (await client.get("/detectors/press")).status_code == 404
 
 
-async def test_the_event_stream_names_a_changed_detector(
-    pump: Running, versions: tuple[Version, Version]
-):
+async def test_the_event_stream_names_a_changed_detector(pump: Running, versions: Versions):
     """The stream of an open page names a detector whose state changed."""
     async with pump.http.stream("GET", "/v1/stream", timeout=60) as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")

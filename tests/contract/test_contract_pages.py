@@ -5,8 +5,8 @@ from itertools import chain
 import httpx
 import pytest
 
-from models import Version
 from tests.contract.running import Running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -39,9 +39,7 @@ async def test_detectors_are_paged_by_name(api: Running) -> None:
     assert "next" not in (await api.http.get(path)).json()
 
 
-async def test_versions_are_paged_newest_first(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_versions_are_paged_newest_first(pump: Running, versions: Versions) -> None:
     """Versions are paged with the newest first; without pages all are listed, oldest first."""
     for _ in range(4):
         await pump.learn(versions[0])
@@ -52,7 +50,7 @@ async def test_versions_are_paged_newest_first(
 
 
 async def test_quarantine_and_keys_are_paged_newest_first(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """Quarantine and keys are paged with the newest first; the audit trail stays oldest first."""
     for _ in range(3):

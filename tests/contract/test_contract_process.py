@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import Version
 from service.api.app import create_app
 from service.settings import Settings
 from service.store.connection import WeakStore
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -148,7 +148,7 @@ async def test_a_scrape_has_rows_versions_and_store_counts(pump: Running) -> Non
 
 
 async def test_without_the_store_scoring_goes_on_and_the_rest_is_503(
-    own_store: Any, versions: tuple[Version, Version]
+    own_store: Any, versions: Versions
 ) -> None:
     """Without its store a process still scores, and answers all else with 503 within 1 s."""
     async with running(own_store.url, poll_seconds=0.2) as api:
@@ -204,7 +204,7 @@ async def test_a_process_starts_without_its_store_and_recovers(own_store: Any) -
 
 
 async def test_an_emptied_store_is_reported_and_scoring_goes_on(
-    own_store: Any, versions: tuple[Version, Version]
+    own_store: Any, versions: Versions
 ) -> None:
     """If the store loses everything, the process continues to serve, and a metric reports it."""
     async with running(own_store.url, poll_seconds=0.2) as api:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from models import Version
 from service.domain.audit_chain import broken
 from service.store.redis_keys import Keys
 from service.swap.artifacts import Artifacts
@@ -16,6 +15,7 @@ from service.swap.disk_cache import DiskCache
 from tests.contract.running import Running, running
 from tests.contract.test_contract_openapi import validator
 from tests.released import files, released, restore
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -118,7 +118,7 @@ async def test_an_idempotency_key_of_the_first_release_counts(released_api: Runn
 
 
 async def test_held_rows_and_buffer_of_the_first_release_are_learned(
-    released_api: Running, versions: tuple[Version, Version]
+    released_api: Running, versions: Versions
 ) -> None:
     """Held rows can be decided, the buffer is learned, and the next version has the next number."""
     before = ANSWERS["detectors"]["pump"][""]

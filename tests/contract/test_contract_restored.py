@@ -15,6 +15,7 @@ from service.store.retrainings import Retrainings
 from tests.contract.running import GOOD, Running, running
 from tests.contract.test_contract_keys import bearer, key
 from tests.restored import copied, put_back
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,7 @@ def expected(version: Version) -> list[float]:
 
 
 async def test_a_second_champion_of_the_same_number_is_served(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """Version 2 of generation 2 is made twice, and the second one serves."""
     redis = pump.parts.stores.redis
@@ -67,7 +68,7 @@ async def test_a_second_champion_of_the_same_number_is_served(
 
 
 async def test_after_a_restore_the_newer_champion_serves_on(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """The newer champion stays in service, and status says so, until somebody moves it."""
     redis = pump.parts.stores.redis
@@ -89,7 +90,7 @@ async def test_after_a_restore_the_newer_champion_serves_on(
 
 @pytest.mark.parametrize("repeated", ["champion", "config"])
 async def test_a_repeated_decision_after_a_restore_counts(
-    pump: Running, versions: tuple[Version, Version], repeated: str
+    pump: Running, versions: Versions, repeated: str
 ) -> None:
     """A process that serves a lost state follows the store when the store's state is repeated."""
     redis = pump.parts.stores.redis
@@ -109,7 +110,7 @@ async def test_a_repeated_decision_after_a_restore_counts(
     assert await scores(pump) == expected(versions[0])
 
 
-async def test_a_lost_detector_can_be_deleted(api: Running, versions: tuple[Version, ...]) -> None:
+async def test_a_lost_detector_can_be_deleted(api: Running, versions: Versions) -> None:
     """A detector that a restored store lacks is served until it is deleted, which is 204 once."""
     copy = await copied(api.parts.stores.redis)
     await api.make()
@@ -122,7 +123,7 @@ async def test_a_lost_detector_can_be_deleted(api: Running, versions: tuple[Vers
 
 
 async def test_a_lost_detector_can_be_deleted_through_another_process(
-    api: Running, store_url: str, versions: tuple[Version, ...]
+    api: Running, store_url: str, versions: Versions
 ) -> None:
     """A process that never knew the lost detector answers 404, and no process serves it again."""
     redis = api.parts.stores.redis
@@ -155,7 +156,7 @@ async def test_a_lost_key_can_be_revoked(api: Running) -> None:
 
 
 async def test_a_second_config_of_the_same_revision_counts(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """Revision 2 is made twice, and the second config counts."""
     redis = pump.parts.stores.redis
@@ -173,7 +174,7 @@ async def test_a_second_config_of_the_same_revision_counts(
 
 
 async def test_a_second_pinned_version_of_the_same_number_is_scored(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """Version 2 is imported twice, and a pinned request gets the second one."""
     redis = pump.parts.stores.redis
@@ -221,9 +222,7 @@ async def test_other_keys_of_the_same_revision_are_followed(api: Running, notice
     assert (await api.http.get(PUMP, headers=bearer(admin))).status_code == 200
 
 
-async def test_a_training_on_a_lost_champion_is_fenced(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_a_training_on_a_lost_champion_is_fenced(pump: Running, versions: Versions) -> None:
     """If the champion is another one in the same generation, nothing is promoted."""
     stores = pump.parts.stores
     copy = await copied(stores.redis)

@@ -7,6 +7,7 @@ from models import Version
 from service.store.retrainings import Retrainings
 from tests.contract.running import GOOD, Running, running
 from tests.contract.test_contract_keys import bearer, key
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +45,7 @@ async def revoke(api: Running, **target: object) -> dict:
 
 
 async def test_revoking_a_key_does_what_the_dry_run_predicts(
-    store_url: str, versions: tuple[Version, Version]
+    store_url: str, versions: Versions
 ) -> None:
     """The data of a key is revoked over a real socket, and the dry run predicts the result."""
     async with running(store_url, poll_seconds=0.1) as api:
@@ -79,9 +80,7 @@ async def test_revoking_a_key_does_what_the_dry_run_predicts(
         assert entry["who"].startswith("key:")
 
 
-async def test_without_a_clean_version_the_answer_is_409(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_without_a_clean_version_the_answer_is_409(pump: Running, versions: Versions) -> None:
     """Without a clean version the answer is 409; on request the champion is removed."""
     record = (await pump.http.get(f"{PUMP}/versions/1")).json()
     batch = record["experience"]["batches"][0]
@@ -102,7 +101,7 @@ async def test_without_a_clean_version_the_answer_is_409(
 
 
 async def test_every_process_unloads_a_revoked_version(
-    store_url: str, versions: tuple[Version, Version], tmp_path
+    store_url: str, versions: Versions, tmp_path
 ) -> None:
     """Every process unloads a revoked version, from its disk cache too."""
     async with running(store_url, poll_seconds=0.2) as api:

@@ -5,9 +5,9 @@ import io
 import numpy as np
 import pytest
 
-from models import Version
 from service.store.redis_keys import Keys
 from tests.contract.running import Running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 async def test_json_answers_have_the_fields_of_the_contract(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """JSON answers hold the fields of the contract and equal the library's judgement."""
     answer = await pump.http.post(PATH, json={"vectors": X.tolist()})
@@ -90,7 +90,7 @@ async def test_explain_adds_the_largest_contributions(pump: Running) -> None:
 
 
 async def test_a_pinned_version_scores_under_the_present_policy(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """`version=n` scores with that version under the present policy; the champion stays."""
     await pump.serve(versions[1])
@@ -106,7 +106,7 @@ async def test_a_pinned_version_scores_under_the_present_policy(
 
 
 async def test_pins_of_unknown_and_pruned_versions_are_refused(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """A pin of an unknown version or detector is 404, of a pruned version 410."""
     answer = await pump.http.post("/v1/detectors/nobody/score?version=1", json={"vectors": []})

@@ -12,6 +12,7 @@ from service.worker.attempt import ATTEMPTS, attempt
 from service.worker.worker import Worker
 from tests.certificates import signing_pair
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -33,7 +34,7 @@ async def failures(api: Running) -> float:
 
 
 async def test_a_version_without_a_trusted_signature_is_not_served(
-    store_url: str, versions: tuple[Version, Version], tmp_path: Path
+    store_url: str, versions: Versions, tmp_path: Path
 ) -> None:
     """A foreign version in the store is refused, and the signed version stays in service."""
     private, public = signing_pair(tmp_path, "ours")
@@ -70,7 +71,7 @@ async def test_a_version_without_a_trusted_signature_is_not_served(
 
 
 async def test_imports_are_signed_or_refused(
-    store_url: str, versions: tuple[Version, Version], tmp_path: Path
+    store_url: str, versions: Versions, tmp_path: Path
 ) -> None:
     """A process that cannot sign an imported version refuses the import."""
     private, public = signing_pair(tmp_path, "ours")

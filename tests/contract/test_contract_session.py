@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from models import Version
 from service.domain.scope import Scope
 from service.domain.session import COOKIE, SECONDS
 from service.store.connection import Connection
 from service.store.redis_keys import ENDED_SESSIONS
 from tests.contract.running import Running, running
 from tests.contract.test_contract_keys import PUMP, guarded, key
+from tests.service.trained import Versions
 from tests.waiting import until
 
 __all__ = ["guarded"]
@@ -28,9 +28,7 @@ async def logged_in(api: Running, secret: str) -> AsyncIterator[tuple[httpx.Asyn
         yield client, answer.json()["csrf"]
 
 
-async def test_a_session_has_the_rights_of_its_key(
-    guarded: Running, versions: tuple[Version, Version]
-):
+async def test_a_session_has_the_rights_of_its_key(guarded: Running, versions: Versions):
     """The cookie allows what the key allows, changes need the token, logout ends the session."""
     secret = await key(guarded, {Scope.READ, Scope.ADMIN}, {"pump"})
     async with logged_in(guarded, secret) as (client, token):

@@ -7,17 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models import Version
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
 PUMP = "/v1/detectors/pump"
 
 
-async def test_no_request_fails_during_swaps(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_no_request_fails_during_swaps(pump: Running, versions: Versions) -> None:
     """During 60 swaps every answer is 200, from one version, and never from an older one."""
     await pump.serve(versions[1])
     X = np.array([[0, 0, 0], [1, 2, 3]], np.float32)
@@ -48,7 +46,7 @@ async def test_no_request_fails_during_swaps(
 
 
 async def test_champions_are_loaded_on_demand(
-    own_store: Any, versions: tuple[Version, Version], tmp_path: Path
+    own_store: Any, versions: Versions, tmp_path: Path
 ) -> None:
     """With a bound on memory the status says what is loaded; loading needs the store."""
     settings = {"loaded_bytes": 2**20, "cache_dir": tmp_path, "poll_seconds": 0.1}

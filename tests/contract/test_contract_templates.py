@@ -5,10 +5,10 @@ import asyncio
 import numpy as np
 import pytest
 
-from models import Version
 from service.client import Client, Refused
 from service.domain.detector_config import parse
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -72,7 +72,7 @@ async def test_the_first_normal_batch_makes_an_entity(api: Running) -> None:
 
 @pytest.mark.parametrize("fast_lane", [True, False])
 async def test_the_template_judges_until_its_entity_has_a_version(
-    store_url: str, versions: tuple[Version, Version], fast_lane: bool
+    store_url: str, versions: Versions, fast_lane: bool
 ) -> None:
     """Scoring creates nothing; the answer names the detector that judged, in JSON and in binary."""
     async with running(store_url, poll_seconds=0.2, fast_lane=fast_lane) as api:

@@ -15,7 +15,6 @@ from redis import Redis as BlockingRedis
 from redis.exceptions import RedisError
 from structlog.testing import capture_logs
 
-from models import Version
 from service.settings import Settings
 from service.store.connection import check_durability, connect
 from service.store.erasure import Erasure
@@ -23,6 +22,7 @@ from tests.certificates import self_signed
 from tests.conftest import DURABLE
 from tests.contract.running import Running, running
 from tests.deploy.running import free_port
+from tests.service.trained import Versions
 from tests.waiting import until
 from tests.waiting import wait_for as wait
 
@@ -33,7 +33,7 @@ SCORE = {"vectors": [[0, 0, 0]]}
 PASSWORD = "s3cret-of/the@store"  # with characters that a URL would interpret
 
 
-async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
+async def exercise(api: Running, versions: Versions) -> None:
     """Create, learn, score, list, delete."""
     await api.make()
     await api.serve(versions[0])
@@ -44,7 +44,7 @@ async def exercise(api: Running, versions: tuple[Version, Version]) -> None:
 
 
 async def test_https_is_served_to_clients_that_trust_the_certificate(
-    store_url: str, versions: tuple[Version, Version], tmp_path: Path
+    store_url: str, versions: Versions, tmp_path: Path
 ) -> None:
     """HTTPS works with the given certificate for clients that trust it; plain HTTP does not."""
     cert, key = self_signed(tmp_path / "ours")
@@ -192,7 +192,7 @@ def _answers(port: int, cert: Path) -> bool:
 
 
 async def test_a_store_with_tls_and_a_restricted_user_is_enough(
-    secured: tuple[int, Path], versions: tuple[Version, Version], tmp_path: Path
+    secured: tuple[int, Path], versions: Versions, tmp_path: Path
 ) -> None:
     """The URL names the user, files hold password and authority, and all commands work."""
     port, cert = secured

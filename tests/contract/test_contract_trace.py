@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import structlog
 
-from models import Version
 from service import log
 from service.settings import Settings
 from tests.contract.running import Running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -50,9 +50,7 @@ async def test_a_batch_keeps_its_trace(
     assert experience.traces == traces
 
 
-async def test_rows_that_were_held_back_keep_their_trace(
-    api: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_rows_that_were_held_back_keep_their_trace(api: Running, versions: Versions) -> None:
     """Rows that were held back and released keep the trace of the request that sent them."""
     await api.make(admission="quarantine")
     await api.serve(versions[0])

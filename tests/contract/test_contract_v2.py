@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from models import Version
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 
 triton = pytest.importorskip("tritonclient.http")
 
@@ -276,7 +276,7 @@ async def test_another_type_of_body_is_refused(pump: Running):
     assert (answer.status_code, list(answer.json())) == (415, ["error"])
 
 
-async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Version, Version]):
+async def test_keys_decide_what_a_client_sees(store_url: str, versions: Versions):
     """A model needs a key with the scope `score` for it; other models look absent."""
     async with running(store_url, poll_seconds=0.2) as api:
         await api.make()
@@ -302,9 +302,7 @@ async def test_keys_decide_what_a_client_sees(store_url: str, versions: tuple[Ve
         assert (await api.http.get("/v2/health/live")).status_code == 200
 
 
-async def test_missing_values_are_accepted_if_the_config_imputes(
-    api: Running, versions: tuple[Version, Version]
-):
+async def test_missing_values_are_accepted_if_the_config_imputes(api: Running, versions: Versions):
     """Null and NaN stand for missing values if the config imputes."""
     await api.make(missing="impute")
     await api.serve(versions[0])

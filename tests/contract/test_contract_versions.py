@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from models import Version
 from models.version import artifact
 from service.store.redis_keys import Keys
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ ZEROS = {"vectors": [[0, 0, 0]]}
 
 
 async def test_versions_are_listed_and_shown_with_their_states(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """Versions are listed with their states, and shown one by one."""
     await pump.learn(versions[1], good=False)
@@ -37,9 +37,7 @@ async def test_versions_are_listed_and_shown_with_their_states(
         assert (await pump.http.get(f"/v1/detectors/nobody/{path}")).status_code == 404
 
 
-async def test_a_rollback_is_in_effect_at_its_answer(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_a_rollback_is_in_effect_at_its_answer(pump: Running, versions: Versions) -> None:
     """A rollback is in effect at its answer, adds a generation, and names what it forgets."""
     await pump.serve(versions[1])
     answer = await pump.http.put(f"{PUMP}/champion", json={"version": 1})
@@ -58,7 +56,7 @@ async def test_a_rollback_is_in_effect_at_its_answer(
     assert status.headers["etag"] == '"3"'
 
 
-async def test_a_stale_if_match_is_412(pump: Running, versions: tuple[Version, Version]) -> None:
+async def test_a_stale_if_match_is_412(pump: Running, versions: Versions) -> None:
     """`If-Match` with a generation other than the present one is 412."""
     await pump.learn(versions[1])
     path, body = f"{PUMP}/champion", {"version": 1}
@@ -76,9 +74,7 @@ async def test_a_stale_if_match_is_412(pump: Running, versions: tuple[Version, V
     assert (answer.status_code, answer.json()["generation"]) == (200, 6)
 
 
-async def test_invalid_promotions_are_refused(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_invalid_promotions_are_refused(pump: Running, versions: Versions) -> None:
     """An unknown version is 404, a pruned one 410, a body that names none 422."""
     path = f"{PUMP}/champion"
     assert (await pump.http.put(path, json={"version": 9})).status_code == 404
@@ -94,7 +90,7 @@ async def test_invalid_promotions_are_refused(
 
 
 async def test_an_exported_version_serves_after_its_import(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """An artifact is downloaded, imported elsewhere, and serves there once it is promoted."""
     got = await pump.http.get(f"{PUMP}/versions/1/artifact")
@@ -123,7 +119,7 @@ async def test_an_exported_version_serves_after_its_import(
 
 
 async def test_rows_are_drawn_reproducibly_from_a_generator(
-    pump: Running, versions: tuple[Version, Version]
+    pump: Running, versions: Versions
 ) -> None:
     """Rows are drawn from a version's generator: the same seed gives the same rows."""
     path = f"{PUMP}/versions/1/sample"
@@ -141,9 +137,7 @@ async def test_rows_are_drawn_reproducibly_from_a_generator(
     assert (await pump.http.get(f"{PUMP}/versions/9/sample")).status_code == 404
 
 
-async def test_damaged_and_foreign_imports_are_refused(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_damaged_and_foreign_imports_are_refused(pump: Running, versions: Versions) -> None:
     """A body that is no intact version of the detector's dimension is 422, another type 415."""
     path, data = f"{PUMP}/versions", versions[0].to_bytes()
     flipped = data[:-5] + bytes([data[-5] ^ 4]) + data[-4:]
@@ -174,7 +168,7 @@ async def test_damaged_and_foreign_imports_are_refused(
     ],
 )
 async def test_wrong_content_with_right_hashes_is_refused(
-    pump: Running, versions: tuple[Version, Version], broken: dict[str, object]
+    pump: Running, versions: Versions, broken: dict[str, object]
 ) -> None:
     """An artifact with right hashes and wrong content is 422, and list and metrics still answer."""
     tensors, about = artifact.decode(versions[0].to_bytes())
@@ -205,9 +199,7 @@ async def test_the_old_version_serves_if_the_new_one_does_not_load(pump: Running
     assert (scored["version"], scored["generation"]) == (1, 3)
 
 
-async def test_an_error_in_one_detector_affects_no_other(
-    pump: Running, versions: tuple[Version, Version]
-) -> None:
+async def test_an_error_in_one_detector_affects_no_other(pump: Running, versions: Versions) -> None:
     """An error in one detector, in memory or in the store, does not affect other detectors."""
     for name in ("odd", "torn"):
         await pump.make(name)
@@ -235,7 +227,7 @@ async def test_an_error_in_one_detector_affects_no_other(
 
 
 async def test_a_promotion_reaches_every_process_within_two_seconds(
-    store_url: str, versions: tuple[Version, Version]
+    store_url: str, versions: Versions
 ) -> None:
     """A promotion or a config of one process is in effect in another within 2 s."""
     async with running(store_url) as first, running(store_url) as other:

@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
-from models import Version
 from tests.contract.running import Running, running
+from tests.service.trained import Versions
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ SCORES = [
 ]
 
 
-async def visible_parts(api: Running, versions: tuple[Version, Version]) -> list[tuple]:
+async def visible_parts(api: Running, versions: Versions) -> list[tuple]:
     """Return the parts of each answer that a client sees."""
     await api.make()
     await api.serve(versions[0])
@@ -46,7 +46,7 @@ async def visible_parts(api: Running, versions: tuple[Version, Version]) -> list
 
 
 async def test_answers_are_equal_with_and_without_the_fast_lane(
-    store_url: str, versions: tuple[Version, Version]
+    store_url: str, versions: Versions
 ) -> None:
     """Status, body and headers of answers and errors are equal with and without the fast lane."""
     async with running(store_url, poll_seconds=0.2, fast_lane=False) as api:

@@ -20,6 +20,7 @@ from service.settings import Settings
 from service.store.connection import connect
 from tests.contract.running import Running, running
 from tests.service.stored import monitor_over
+from tests.service.trained import Versions
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +61,7 @@ async def run(command: str) -> tuple[int, str]:
 
 @pytest.fixture
 async def pump(
-    store_url: str, versions: tuple[Version, Version], tmp_path: Path, monkeypatch: Any
+    store_url: str, versions: Versions, tmp_path: Path, monkeypatch: Any
 ) -> AsyncIterator[Running]:
     """Serve `pump-7` at version 3 under an admin's key; the environment has URL and key."""
     key_file = tmp_path / "admin-key"

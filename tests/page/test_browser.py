@@ -9,12 +9,12 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import ConsoleMessage, Page, async_playwright, expect
 
-from models import Version
 from service.store.retrainings import Retrainings, TrainingProgress
 from service.worker.drift_monitor import Monitor
 from tests.contract.conftest import api, pump, versions
 from tests.contract.running import Running
 from tests.contract.test_contract_incidents import ODD, incidents, monitor, score
+from tests.service.trained import Versions
 
 __all__ = ["api", "monitor", "pump", "versions"]
 pytestmark = pytest.mark.anyio
@@ -83,7 +83,7 @@ async def test_typical_and_drawn_vectors_are_shown_as_pictures(pump: Running, ta
 
 @pytest.mark.parametrize("scheme", ["light", "dark"], indirect=True)
 async def test_every_page_is_accessible_and_fits_a_small_screen(
-    pump: Running, versions: tuple[Version, Version], monitor: Monitor, tab: Page, scheme: str
+    pump: Running, versions: Versions, monitor: Monitor, tab: Page, scheme: str
 ) -> None:
     """No page has an axe violation, and on a small screen no page scrolls sideways."""
     await pump.serve(versions[1])
@@ -108,7 +108,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
 
 
 async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
-    pump: Running, versions: tuple[Version, Version], tab: Page
+    pump: Running, versions: Versions, tab: Page
 ) -> None:
     """The dialog says what is forgotten; the older version serves, and can be left again."""
     await pump.serve(versions[1])
@@ -157,7 +157,7 @@ async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) 
 
 
 async def test_an_open_page_says_why_it_is_not_updated(
-    pump: Running, versions: tuple[Version, Version], tab: Page
+    pump: Running, versions: Versions, tab: Page
 ) -> None:
     """If the page fails, the open page repeats its problem and nothing else of it."""
     failed = await pump.http.get("/detectors/nobody")
@@ -195,7 +195,7 @@ async def test_a_panel_that_could_not_be_read_is_read_again(pump: Running, tab: 
 
 
 async def test_a_page_listens_again_after_an_answer_that_is_no_stream(
-    pump: Running, versions: tuple[Version, Version], tab: Page
+    pump: Running, versions: Versions, tab: Page
 ) -> None:
     """A browser gives up a stream that a proxy answers once; the page does not."""
     await tab.route("**/v1/stream", lambda route: route.fulfill(status=204), times=1)
@@ -227,7 +227,7 @@ async def test_a_later_person_sees_the_earlier_decision(
 
 
 async def test_a_page_that_stays_open_shows_a_new_version(
-    pump: Running, versions: tuple[Version, Version], tab: Page
+    pump: Running, versions: Versions, tab: Page
 ) -> None:
     """A new champion appears on an open page without a reload."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
@@ -236,7 +236,7 @@ async def test_a_page_that_stays_open_shows_a_new_version(
 
 
 async def test_a_page_that_the_browser_kept_shows_a_new_version(
-    pump: Running, versions: tuple[Version, Version], tab: Page
+    pump: Running, versions: Versions, tab: Page
 ) -> None:
     """A page that comes back from the browser's memory follows the service again."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
@@ -290,7 +290,7 @@ async def test_the_arrow_keys_move_along_the_chart(
 
 
 async def test_a_person_sees_drawn_rows_and_scores_a_typed_vector(
-    pump: Running, versions: tuple[Version, Version], tab: Page
+    pump: Running, versions: Versions, tab: Page
 ) -> None:
     """A person sees drawn rows and tries a vector; a vector that is too short is explained."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")

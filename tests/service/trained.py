@@ -7,9 +7,12 @@ import numpy as np
 from models import Config, Model, Version, train
 from service.domain.champion import Champion
 
+Versions = tuple[Version, Version]
+"""Two generations of a small detector of dimension 3."""
+
 
 @functools.cache
-def versions() -> tuple[Version, Version]:
+def versions() -> Versions:
     """Return two generations of a small detector of dimension 3."""
     X = np.random.default_rng(0).normal(size=(400, 3)).astype(np.float32)
     config = Config(score="elbo", model=Model(epochs=5, hidden=(8,), latent=2))
