@@ -476,7 +476,7 @@ def test_columns_that_become_blank_are_named(tmp_path):
 def test_cells_that_are_blank_now_and_then_are_no_news(tmp_path):
     """Two blank cells are named. After them a column is named once it is blank for longer."""
     blank = {20, 40, 60, 80, 81, *range(100, 130), 140}
-    path = _written(
+    path = written(
         tmp_path, "a,b\n" + "\n".join(f"{i},{'' if i in blank else i}" for i in range(150))
     )
     cells = BlankCells()
