@@ -9,14 +9,7 @@ from numpy.typing import NDArray
 
 from models.decisions import admission
 from service.api.alarmed_rows import AlarmedRows
-from service.domain.admission import (
-    ALARMED,
-    APART,
-    NOVEL,
-    NOVEL_OR_APART,
-    ONE_SENDER,
-    Verdict,
-)
+from service.domain.admission import ALARMED, APART, NOVEL, NOVEL_OR_APART, ONE_SENDER, Verdict
 from service.domain.champion import Champion
 from service.scoring.champions import Champions
 from service.store.held_rows import HeldRows

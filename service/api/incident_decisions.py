@@ -59,11 +59,7 @@ async def deciding(app: Parts, name: str) -> AsyncIterator[None]:
 
 
 async def decide(
-    app: Parts,
-    detector: Detector,
-    known: IncidentWithDecision,
-    body: DecideIncident,
-    caller: Grant,
+    app: Parts, detector: Detector, known: IncidentWithDecision, body: DecideIncident, caller: Grant
 ) -> IncidentWithDecision:
     """Write the decision of `caller`. Return the incident with the decision.
 

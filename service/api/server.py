@@ -62,10 +62,7 @@ class Server(uvicorn.Server):
         config = self.config
         protocol: Any = config.http_protocol_class
         make = partial(
-            protocol,
-            config=config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
+            protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state
         )
         seconds, most = self._settings.header_seconds, self._settings.max_connections
         begun: dict[asyncio.Future[None], Any] = {}

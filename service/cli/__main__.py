@@ -102,12 +102,7 @@ def api(
     from service.cli import running
 
     settings = console.settings(
-        host=host,
-        port=port,
-        workers=workers,
-        insecure=insecure,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
+        host=host, port=port, workers=workers, insecure=insecure, tls_cert=tls_cert, tls_key=tls_key
     )
     running.api(settings)
 

@@ -150,8 +150,7 @@ def revoke(
         bool, typer.Option("--dry-run", help="Change nothing; say what would be done and lost.")
     ] = False,
     without_champion: Annotated[
-        bool,
-        typer.Option("--without-champion", help="Serve no version if no clean one is kept."),
+        bool, typer.Option("--without-champion", help="Serve no version if no clean one is kept.")
     ] = False,
     url: Url = DEFAULT_URL,
     key: Key = None,

@@ -123,10 +123,7 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
         notes.append("decimal commas")
     text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
     return TextTable(
-        file,
-        Dialect(delimiter, comma, tuple(notes)),
-        _lines(file, text, begun),
-        counted,
+        file, Dialect(delimiter, comma, tuple(notes)), _lines(file, text, begun), counted
     )
 
 

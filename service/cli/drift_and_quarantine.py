@@ -96,11 +96,7 @@ def held(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJso
 
 @quarantine.command()
 def release(
-    detector: Name,
-    entry: Entry,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
+    detector: Name, entry: Entry, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
 ) -> None:
     """Send an entry of the quarantine to the buffer, so that it is learned."""
     _decide(detector, entry, "release", url, key, as_json=as_json)
@@ -108,11 +104,7 @@ def release(
 
 @quarantine.command()
 def discard(
-    detector: Name,
-    entry: Entry,
-    url: Url = DEFAULT_URL,
-    key: Key = None,
-    as_json: AsJson = False,
+    detector: Name, entry: Entry, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
 ) -> None:
     """Delete an entry of the quarantine. It is never learned."""
     _decide(detector, entry, "discard", url, key, as_json=as_json)

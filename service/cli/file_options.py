@@ -22,8 +22,7 @@ Files = Annotated[
 ]
 Detector = Annotated[str, typer.Option("--detector", "-d", help="The detector.")]
 Time = Annotated[
-    str | None,
-    typer.Option(help="Column with the time of each row. DATE,CLOCK takes two columns."),
+    str | None, typer.Option(help="Column with the time of each row. DATE,CLOCK takes two columns.")
 ]
 Source = Annotated[str | None, typer.Option(help="Column with the source of each row.")]
 GroupBy = Annotated[

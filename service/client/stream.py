@@ -54,10 +54,7 @@ class Tails:
         self._tails: OrderedDict[str, Tail] = OrderedDict()
 
     def parts(
-        self,
-        X: NDArray[Any],
-        times: NDArray[np.float64] | None,
-        sources: Sequence[str] | None,
+        self, X: NDArray[Any], times: NDArray[np.float64] | None, sources: Sequence[str] | None
     ) -> Iterator[Part]:
         """Yield requests with the tail and the rows of each source; remember the new tails."""
         if not self._rows:

@@ -102,11 +102,7 @@ def headers(sent: Message, secrets: Sequence[bytes], now: int) -> dict[str, str]
     A signature covers id, time and body, so that a receiver can refuse an old message. While a
     secret is replaced, the receiver knows either the old one or the new one.
     """
-    headers = {
-        "content-type": CONTENT_TYPE,
-        "webhook-id": sent.id,
-        "webhook-timestamp": str(now),
-    }
+    headers = {"content-type": CONTENT_TYPE, "webhook-id": sent.id, "webhook-timestamp": str(now)}
     if secrets:
         signatures = (f"v1,{signature(sent, secret, now)}" for secret in secrets)
         headers["webhook-signature"] = " ".join(signatures)

@@ -17,14 +17,7 @@ from service.problems import Conflict, UnknownDetector, Unprocessable
 from service.store.connection import ask, ask_each
 from service.store.detector_names import DetectorNames
 from service.store.detector_state import POINTER, pointer, read
-from service.store.detectors_lua import (
-    CONFIGURE,
-    CREATE,
-    DELETE,
-    FORGET_ANSWERS,
-    MUTE,
-    REQUEST,
-)
+from service.store.detectors_lua import CONFIGURE, CREATE, DELETE, FORGET_ANSWERS, MUTE, REQUEST
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
 from service.store.lua import audit_fields

@@ -153,11 +153,7 @@ REGIMES = 5
 
 def _live_regimes(detectors: Sequence[Detector]) -> Metric:
     """Return the live shares of each detector's most frequent regimes."""
-    live = _gauge(
-        "regime_live_ratio",
-        "Share of live vectors in a regime, or in `none`.",
-        "regime",
-    )
+    live = _gauge("regime_live_ratio", "Share of live vectors in a regime, or in `none`.", "regime")
     for detector in detectors:
         for regime, share in _read_safely(detector.name, partial(_live_shares, detector)) or ():
             live.add_metric([detector.name, regime], share)

@@ -48,8 +48,7 @@ async def incident(api: OwnApi, name: str, shown: Incident) -> IncidentPage:
     """Return the data that the page of the incident `shown` needs."""
     path = f"/v1/detectors/{name}"
     listed, status = await asyncio.gather(
-        api.get(Incidents, f"{path}/incidents", limit=_INCIDENTS),
-        api.get(DetectorStatus, path),
+        api.get(Incidents, f"{path}/incidents", limit=_INCIDENTS), api.get(DetectorStatus, path)
     )
     leading = {part.feature for part in shown.features[:1]}
     others = listed.document.incidents if listed.document else []

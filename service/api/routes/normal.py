@@ -39,9 +39,7 @@ router = APIRouter(prefix="/v1/detectors/{name}", tags=["vectors"])
             "2026-11-21T12:00:00Z/pump-7",
         ),
         openapi.query(
-            "vouch",
-            "A person vouches for these rows, also for rows that alarm.",
-            type="boolean",
+            "vouch", "A person vouches for these rows, also for rows that alarm.", type="boolean"
         ),
     ),
 )

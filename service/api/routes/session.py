@@ -51,10 +51,7 @@ async def post(request: Request) -> Response:
     status_code=204,
     dependencies=[open_to_all()],
     response_class=Response,
-    responses={
-        204: {"description": "Logged out. The cookie is removed."},
-        **openapi.problems(503),
-    },
+    responses={204: {"description": "Logged out. The cookie is removed."}, **openapi.problems(503)},
 )
 async def delete(request: Request) -> Response:
     """Remove the cookie, and end the session for every copy of it."""

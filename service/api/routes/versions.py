@@ -22,13 +22,7 @@ from service.domain.scope import Scope
 from service.domain.standing_labels import StandingLabels, effect_of_move, standing_labels
 from service.domain.version_record import StoredVersion, describe
 from service.json_value import JsonObject
-from service.problems import (
-    BadVectors,
-    Gone,
-    Unknown,
-    Unprocessable,
-    UnsupportedMedia,
-)
+from service.problems import BadVectors, Gone, Unknown, Unprocessable, UnsupportedMedia
 from service.scoring.vectors import OCTETS, essence
 from service.store.labels import labels_for_threshold
 
