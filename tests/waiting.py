@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import psutil
+
 PATIENCE = 300.0  # s; then it counts as failed
 
 Found = TypeVar("Found")
@@ -31,3 +33,11 @@ def wait_for(check: Callable[[], Found], awaited: str = "", *logs: Path) -> Foun
             raise AssertionError(f"waited in vain {awaited and f'for {awaited}'}\n{ends}")
         time.sleep(0.02)  # polls, because other processes notify nobody
     return result
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process exists and has not ended; a zombie has ended."""
+    try:
+        return psutil.Process(pid).status() not in {psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD}
+    except psutil.NoSuchProcess:
+        return False

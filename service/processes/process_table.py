@@ -1,26 +1,12 @@
-"""Reads from /proc whether a process lives, its processor time and its memory."""
+"""Reads from /proc the processor time and the memory of a process."""
 
 import os
-import sys
 from pathlib import Path
-
-
-def alive(pid: int) -> bool:
-    """Return whether a process with this id exists and has not ended. A zombie has ended."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    fields = _fields(pid)
-    # There is no /proc (not Linux), or the process has just ended.
-    return fields[0] not in ("Z", "X") if fields else sys.platform != "linux"
 
 
 def processor_seconds(pid: int) -> float:
     """Return the seconds of processor time that a process has used. 0 if that is not known."""
-    fields = _fields(pid)
+    fields = _state_fields(Path(f"/proc/{pid}/stat"))
     # User and system time.
     ticks = int(fields[11]) + int(fields[12]) if fields else 0
     return ticks / os.sysconf("SC_CLK_TCK")
@@ -49,10 +35,6 @@ def resident_bytes(pid: int) -> int:
     except (OSError, IndexError):
         return 0
     return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def _fields(pid: int) -> list[str]:
-    return _state_fields(Path(f"/proc/{pid}/stat"))
 
 
 def _state_fields(file: Path) -> list[str]:

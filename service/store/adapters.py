@@ -53,7 +53,7 @@ class Stores:
             replicas=settings.wait_replicas,
         )
         self.registry = Registry(redis, versions_kept=settings.versions_kept)
-        self.events = Events(redis, events_kept=settings.events_kept)
+        self.events = Events(redis)
         self.labels = LabelStore(redis, labels_kept=settings.labels_kept)
         self.traffic = TrafficStore(redis, events_kept=settings.events_kept)
         self.held = HeldRows(redis)

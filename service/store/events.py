@@ -1,6 +1,6 @@
 """The latest anomalies of each detector."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -8,29 +8,17 @@ from redis.asyncio import Redis
 
 from service.domain.event import Event
 from service.store.connection import ask
-from service.store.packing import packed, reader
+from service.store.packing import reader
 from service.store.redis_keys import Keys
-from service.store.streams import APPEND, bounded
 
 _read = reader(Event)
 
 
 class Events:
-    """The latest `events_kept` anomalies of every detector."""
+    """Reads the latest anomalies of every detector. `TrafficStore` writes them."""
 
-    def __init__(self, redis: Redis, *, events_kept: int = 1000) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis: Any = redis
-        self._events_kept = events_kept
-
-    async def append(self, name: str, uid: str, events: Sequence[Event]) -> list[str]:
-        """Store events of the detector with this `uid`; return their ids, [] if it was deleted."""
-        keys, entries = Keys(name), list(map(packed, events))[-self._events_kept :]
-        if not entries:
-            return []
-        kept = bounded(self._events_kept, max(map(len, entries)))
-        args = {"uid": uid, "most": kept}
-        ids = await APPEND(self._redis, keys, args, entries, stream=keys.events)
-        return [entry.decode() for entry in ids]
 
     async def latest(self, name: str, *, limit: int = 100) -> list[Event]:
         """Return the latest events, newest first."""

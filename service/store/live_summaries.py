@@ -16,7 +16,7 @@ from service.store.leases import Lease, under_lease
 from service.store.lua import FENCED
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
-from service.store.streams import APPEND, bounded, live_vectors_kept
+from service.store.streams import bounded, live_vectors_kept
 
 SUMMARIES_KEPT = 600  # ten minutes of one API process
 SAMPLE_SECONDS = 3600  # live vectors expire this long after the last one came
@@ -31,6 +31,17 @@ return {'saved'}
     keys="state lease monitor drift",
     args="holder",
     data="memory drift",
+)
+
+# Appends only if the detector still has this `uid`: a late write must not recreate deleted keys.
+_APPEND = NamedScript(
+    """
+if redis.call('HGET', KEYS.state, STATE.uid) ~= ARGS.uid then return false end
+return redis.call('XADD', KEYS.live, 'MAXLEN', ARGS.most, '*', ENTRY.packed, DATA.summary)
+""",
+    keys="state live",
+    args="uid most",
+    data="summary",
 )
 
 _SAMPLE = NamedScript(
@@ -66,10 +77,9 @@ class LiveSummaries:
 
     async def append(self, name: str, summary: LiveSummary) -> bool:
         """Append `summary`; return False if the detector with `summary.uid` was deleted."""
-        keys, packed = Keys(name), msgspec.msgpack.encode(summary)
-        kept = bounded(SUMMARIES_KEPT, len(packed))
-        args = {"uid": summary.uid, "most": kept}
-        return bool(await APPEND(self._redis, keys, args, (packed,), stream=keys.live))
+        packed = msgspec.msgpack.encode(summary)
+        args = {"uid": summary.uid, "most": bounded(SUMMARIES_KEPT, len(packed))}
+        return bool(await _APPEND(self._redis, Keys(name), args, (packed,)))
 
     async def read(
         self, name: str, after: str = "0-0", count: int = 100

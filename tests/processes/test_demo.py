@@ -8,7 +8,7 @@ import pytest
 
 from service.cli.demo import run as demo
 from service.client import Client
-from service.processes import process_table
+from tests.waiting import alive
 
 
 @pytest.fixture
@@ -45,4 +45,4 @@ def test_with_keep_the_service_stays(tmp_path, capsys):
     finally:
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
-    assert not process_table.alive(pid)
+    assert not alive(pid)

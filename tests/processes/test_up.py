@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from service.client import Client
-from service.processes import process_table, spawn
-from tests.waiting import wait_for
+from service.processes import spawn
+from tests.waiting import alive, wait_for
 
 # A short training, because its quality is not tested here.
 CONFIG = {"retrain": {"min_vectors": None, "max_age_seconds": None}, "model": {"epochs": 3}}
@@ -98,7 +98,7 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
             left = children(service.process.pid)
             service.process.kill()
             service.process.wait()
-            wait_for(lambda left=left: not any(map(process_table.alive, left)))
+            wait_for(lambda left=left: not any(map(alive, left)))
 
 
 def test_champion_and_buffer_are_there_after_a_kill(up):
@@ -116,7 +116,7 @@ def test_champion_and_buffer_are_there_after_a_kill(up):
     assert len(descendants) >= 3  # store, API, worker
     first.process.kill()
     first.process.wait()
-    wait_for(lambda: not any(map(process_table.alive, descendants)))
+    wait_for(lambda: not any(map(alive, descendants)))
 
     with Client(up().url()) as client:
         status = wait_for(lambda: _serving(client, "pump"))
@@ -140,7 +140,7 @@ def test_a_signal_stops_everything_with_status_0(up, sig):
     service.url()
     descendants = children(service.process.pid)
     assert service.stop(sig) == 0, service.output
-    assert not any(map(process_table.alive, descendants))
+    assert not any(map(alive, descendants))
     assert "Traceback" not in service.output
 
 

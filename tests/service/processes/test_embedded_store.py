@@ -11,10 +11,10 @@ import psutil
 import pytest
 import redis
 
-from service.processes import embedded_store, process_table
+from service.processes import embedded_store
 from service.processes.data_directory import DataDirectory, DirectoryInUse, StoreFailed
 from service.processes.embedded_store import EmbeddedStore
-from tests.waiting import wait_for
+from tests.waiting import alive, wait_for
 
 _HOLDER = """
 import sys, time
@@ -153,12 +153,12 @@ def test_the_store_ends_with_a_killed_parent(tmp_path):
     )
     with holder:
         server = int(holder.stdout.readline())
-        assert process_table.alive(server)
+        assert alive(server)
         holder.send_signal(signal.SIGKILL)
     # No pause: the start must wait until the old server has ended.
     with EmbeddedStore(tmp_path) as store, _client(store) as client:
         assert client.ping()
-    wait_for(lambda: not process_table.alive(server))
+    wait_for(lambda: not alive(server))
 
 
 @pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from service.processes import process_table, spawn
+from service.processes import spawn
 from service.processes.child import Child, Restarts
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.metrics_folder import MetricsFolder
@@ -18,7 +18,7 @@ from service.processes.supervisor import StartupFailed, Supervisor, _bind
 from service.processes.training_device import unusable_device
 from service.processes.wakeups import wakeups
 from service.settings import Settings
-from tests.waiting import wait_for
+from tests.waiting import alive, wait_for
 
 _IDLE = "import time; time.sleep(60)"
 _STUBBORN = (
@@ -79,7 +79,7 @@ def test_a_child_that_ignores_sigterm_is_killed(tmp_path):
     pid = child.start()
     wait_for((tmp_path / "ready").exists)
     child.stop(time.monotonic() + 0.1)
-    assert not process_table.alive(pid)
+    assert not alive(pid)
 
 
 def test_a_child_has_its_own_process_group():
@@ -98,9 +98,9 @@ def test_a_child_ends_with_its_parent():
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         pid = int(parent.stdout.readline())
-        assert process_table.alive(pid)
+        assert alive(pid)
         parent.send_signal(signal.SIGKILL)
-    wait_for(lambda: not process_table.alive(pid))
+    wait_for(lambda: not alive(pid))
 
 
 def test_a_directory_lost_during_a_restart_is_noticed(tmp_path):

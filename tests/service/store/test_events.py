@@ -4,10 +4,12 @@ import pytest
 
 from service.domain.attribution import Attribution
 from service.domain.event import Event, Label
+from service.domain.traffic import Report
 from service.store.events import Events
 from service.store.labels import LabelStore
 from service.store.redis_keys import Keys
 from service.store.streams import MAX_BYTES, bounded
+from service.store.traffic import TrafficStore
 from tests.service.stored import matrix
 
 pytestmark = pytest.mark.anyio
@@ -21,11 +23,12 @@ def event(number: int, d: int = 3) -> Event:
 
 async def test_events_come_back_newest_first(stored):
     """Events have vector, score, p-value, version, attributions and an id, newest first."""
-    uid = (await stored.get()).uid
-    events = Events(stored.redis)
-    ids = await events.append("pump", uid, [event(1), event(2)])
+    report = Report((await stored.get()).uid, 2, 3, ())
+    events, traffic = Events(stored.redis), TrafficStore(stored.redis)
+    await traffic.send("pump", "p", 1, report, [event(1), event(2)])
     latest = await events.latest("pump")
-    assert [e.id for e in latest] == ids[::-1]
+    ids = [e.id for e in latest[::-1]]
+    assert ids == sorted(ids)
     assert [e.score for e in latest] == [2.0, 1.0]
     assert np.array_equal(latest[0].vector, event(2).vector)
     document = latest[0].to_dict()
@@ -37,11 +40,11 @@ async def test_events_come_back_newest_first(stored):
 
 async def test_events_are_bounded(stored, redis):
     """The oldest events are dropped; of wide vectors fewer are kept."""
-    uid = (await stored.get()).uid
-    events = Events(redis, events_kept=10)
-    await events.append("pump", uid, [event(n) for n in range(30)])
-    await events.append("pump", uid, [event(30)])
-    assert [e.score for e in await events.latest("pump")] == list(range(30, 20, -1))
+    report = Report((await stored.get()).uid, 2, 3, ())
+    traffic = TrafficStore(redis, events_kept=10)
+    await traffic.send("pump", "p", 1, report, [event(n) for n in range(30)])
+    await traffic.send("pump", "p", 2, report, [event(30)])
+    assert [e.score for e in await Events(redis).latest("pump")] == list(range(30, 20, -1))
     assert bounded(1000, MAX_BYTES // 100) == 100
     assert bounded(1000, MAX_BYTES) == 16
     assert bounded(5, MAX_BYTES) == 5
@@ -51,8 +54,8 @@ async def test_a_deleted_detector_gets_no_more_events(stored, redis):
     """After a deletion a late writer leaves no key behind."""
     uid = (await stored.get()).uid
     await stored.detectors.delete("pump")
-    events = Events(redis)
-    assert await events.append("pump", uid, [event(1)]) == []
+    report = Report(uid, 2, 3, ())
+    assert not await TrafficStore(redis).send("pump", "p", 1, report, [event(1)])
     assert not await LabelStore(redis).add("pump", uid, [Label("normal", matrix(1)[0])])
     assert not await redis.exists(Keys("pump").events, Keys("pump").labels)
-    assert await events.latest("pump") == []
+    assert await Events(redis).latest("pump") == []

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from models import TrainingError
-from service.processes.process_table import alive
 from service.trainer import messages
 from service.trainer.__main__ import _failure_of
 from service.trainer.messages import Job, Progress
 from service.worker import trainer_process
 from service.worker.trainer_process import Trainer
+from tests.waiting import alive
 
 pytestmark = pytest.mark.anyio
 
