@@ -1,6 +1,7 @@
 """Reads a text table in chunks, by the names of its columns: times, sources and values."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
@@ -28,8 +29,9 @@ from service.domain.cells import (
 )
 
 _CHUNK_CELLS = 2**20
-_WORD = re.compile(r"[^\W\d_]{3}")  # no cut-off time and no cut-off number has three letters
-_NEAR = 100  # a table's first row is in one of so many first lines of the file
+# A note has three letters. A last line that was cut off in a time or a number has fewer.
+_WORD = re.compile(r"[^\W\d_]{3}")
+_FIRST_LINES = 100  # lines of a file among which its first row stands
 CHUNK_ROWS = 5000
 # The first rows decide the types of the columns: they are many, but are held in memory.
 _FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
@@ -73,8 +75,8 @@ class Chunk:
 
     `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
     local time exists twice, because clocks were set back. It is None if there is no such row.
-    `sums` are the numbers of the last lines of the file that were left out. Such a line has a word
-    in place of a time, and may hold the mean of all rows, or it is a note of one cell.
+    `sums` are the numbers of the last lines of the file that are no rows and were left out: a line
+    with a word in place of a time, such as a sum, or a note of one cell.
     `units[name]` is the unit of a column's numbers, "" without one. All chunks of a file share
     `units`.
     """
@@ -207,8 +209,8 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
         raise BadTable(f"{table.file}: there is no column to judge")
     reader = _Reader(table.file, names, kept, roles, clock, comma)
     chunks = reader.chunks(chain([begun], rest), rows)
-    left = tuple(names[place] for place in kept)
-    return NamedTable(table.file, tuple(names), left, table.dialect, tuple(notes), chunks, header)
+    judged = tuple(names[place] for place in kept)
+    return NamedTable(table.file, tuple(names), judged, table.dialect, tuple(notes), chunks, header)
 
 
 def _name(cell: str) -> str:
@@ -253,9 +255,7 @@ def _roles(file: str, names: list[str], options: Options) -> _Roles:
 
 
 def _distinct(file: str, names: list[str]) -> None:
-    seen: set[str] = set()
-    twice = [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
-    if twice:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise BadTable(
             f"{file}: the header names {quoted(twice)} twice: rename one, or --drop the name"
         )
@@ -293,7 +293,8 @@ class _Reader:
     def _is_no_row(self, cells: list[str]) -> bool:
         if len(cells) == 1 < len(self.names):  # a note, such as `(17 rows)`
             return _WORD.search(cells[0]) is not None
-        return bool(self.roles.time) and _is_word(self._time_of(cells))
+        time = self._time_of(cells)
+        return not is_blank(time) and not any(map(str.isdigit, time))
 
     def _row(self, line: int, cells: list[str]) -> list[str]:
         width = len(self.names)
@@ -317,7 +318,7 @@ class _Reader:
                 times, twice = self.clock.times(written, sources, self.latest)
             except BadCell as error:
                 cell = quoted([written[error.row]])
-                at_start = error.row == 0 and lines[0] <= _NEAR
+                at_start = error.row == 0 and lines[0] <= _FIRST_LINES
                 hint = time_hint(self.clock, written, at_start=at_start)
                 hint = ": fill it, or delete the line" if "blank" in str(error) else hint
                 name = " and ".join(self.names[place] for place in self.roles.time)
@@ -343,7 +344,3 @@ class _Reader:
                     f"{self.file}, line {lines[row]}, column {name}: a source must have 1 to 128 "
                     "bytes"
                 )
-
-
-def _is_word(cell: str) -> bool:
-    return not is_blank(cell) and not any(map(str.isdigit, cell))

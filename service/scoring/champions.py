@@ -153,8 +153,7 @@ class Champions:
         pin = self._pinned.get((name, detector.uid, number))
         if pin is None:
             return None
-        now = champion or detector
-        if pin.stored != now.pointer:
+        if pin.stored != (champion or detector).pointer:
             return self.pin(detector, number, pin.loaded, pin.inline)
         self._pinned.move_to_end((name, detector.uid, number))
         return pin
@@ -176,11 +175,11 @@ class Champions:
     ) -> Champion:
         """Keep a version for pinned requests; unload the least recently used if too many."""
         champion, config = self._champions.get(detector.name), detector.config
-        now, labels = champion or detector, champion.labels if champion else None
+        pointer, labels = (champion or detector).pointer, champion.labels if champion else None
         threshold = loaded.version.threshold_for(config.threshold, labels)
         loaded = loaded._replace(version=configured(loaded.version, config))
         options = ServingOptions(threshold, rules=config.rules, inline=inline)
-        pin = Champion.of(detector.name, number, now.pointer, loaded, options)
+        pin = Champion.of(detector.name, number, pointer, loaded, options)
         key = (detector.name, detector.uid, number)
         self._pinned[key] = pin
         self._pinned.move_to_end(key)

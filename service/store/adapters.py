@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from service.settings import Settings
 from service.store.api_keys import ApiKeys
 from service.store.audit_trail import Audit
-from service.store.buffer import Buffer, QuarantineBounds
+from service.store.buffer import Buffer
 from service.store.connection import connect
 from service.store.detectors import Detectors
 from service.store.due_index import DueIndex
@@ -40,18 +40,7 @@ class Stores:
         self.detectors = Detectors(
             redis, max_detectors=settings.max_detectors, max_entities=settings.max_entities
         )
-        self.buffer = Buffer(
-            redis,
-            max_vectors=settings.buffer_max_vectors,
-            max_bytes=settings.buffer_max_bytes,
-            experience_max_vectors=settings.experience_max_vectors,
-            holding=QuarantineBounds(
-                settings.quarantine_max_vectors,
-                settings.quarantine_max_bytes,
-                settings.sender_novel_share,
-            ),
-            replicas=settings.wait_replicas,
-        )
+        self.buffer = Buffer(redis, settings)
         self.registry = Registry(redis, versions_kept=settings.versions_kept)
         self.events = Events(redis)
         self.labels = LabelStore(redis, labels_kept=settings.labels_kept)

@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +23,7 @@ from service.domain.ingested import Ingested
 from service.domain.raw_batch import RawBatch
 from service.domain.trace import distinct_traces
 from service.problems import BadVectors, BufferFull, UnknownDetector, Unprocessable
+from service.settings import Settings
 from service.store.buffer_lua import ENTRIES, INGEST
 from service.store.connection import replicated
 from service.store.due_index import DueIndex
@@ -34,40 +34,18 @@ SHARE_HELD = 0.5  # largest share of the quarantine for one of several senders
 CHUNK_BYTES = 8 * 2**20  # read at once; the store serves other clients in between
 
 
-@dataclass(frozen=True, slots=True)
-class QuarantineBounds:
-    """Bounds of a quarantine, and the largest share of a buffer for one sender's novel rows."""
-
-    max_vectors: int = 100_000
-    max_bytes: int = 64 * 2**20
-    sender_novel_share: float = 0.5
-
-
 class SenderShareExceeded(Exception):  # noqa: N818 - no error: the batch is judged again
     """The novel rows of one sender would take too large a share of the buffer."""
 
 
 class Buffer:
-    """Stores normal batches and returns experiences."""
+    """Stores normal batches and returns experiences, within the bounds of `settings`."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        *,
-        max_vectors: int = 1_000_000,
-        max_bytes: int = 512 * 2**20,
-        experience_max_vectors: int = 200_000,
-        holding: QuarantineBounds | None = None,
-        replicas: int = 0,
-    ) -> None:
+    def __init__(self, redis: Redis, settings: Settings) -> None:
         self._redis: Any = redis
-        self._replicas = replicas
         self._ingest = GroupCommit(redis, INGEST.script)
         self._due = DueIndex(redis)
-        self._max_vectors = max_vectors
-        self._max_bytes = max_bytes
-        self._experience_max_vectors = experience_max_vectors
-        self._holding = holding or QuarantineBounds()
+        self._settings = settings
 
     async def ingest(  # noqa: PLR0913 - what is known of a batch
         self,
@@ -118,8 +96,8 @@ class Buffer:
         reply = await self._ingest(name, key_names, values, payload.nbytes)
         rows = len(matrix) if sent is None else len(sent.X)
         answer = self._answer(reply, rows, matrix.shape[1])
-        if self._replicas:
-            await replicated(self._redis, self._replicas)
+        if self._settings.wait_replicas:
+            await replicated(self._redis, self._settings.wait_replicas)
         if not answer.duplicate:
             before = answer.buffered - answer.accepted
             await self._due.ingested(name, before, answer.buffered, labelled=labelled)
@@ -127,19 +105,20 @@ class Buffer:
 
     def _bounds(self) -> dict[str, float]:
         """Return the script's arguments that are the same for every batch."""
+        bounds = self._settings
         return {
-            "most": self._max_vectors,
-            "most_bytes": self._max_bytes,
-            "most_held": self._holding.max_vectors,
-            "most_held_bytes": self._holding.max_bytes,
+            "most": bounds.buffer_max_vectors,
+            "most_bytes": bounds.buffer_max_bytes,
+            "most_held": bounds.quarantine_max_vectors,
+            "most_held_bytes": bounds.quarantine_max_bytes,
             "share_held": SHARE_HELD,
-            "share": self._holding.sender_novel_share,
+            "share": bounds.sender_novel_share,
             "seconds": IDEMPOTENCY_SECONDS,
             "most_answers": MOST_ANSWERS,
         }
 
     def _answer(self, reply: list[Any], n: int, d: int) -> Ingested:
-        outcome = reply[0].decode()
+        outcome, bounds = reply[0].decode(), self._settings
         if outcome == "unknown":
             raise UnknownDetector()
         if outcome == "other":
@@ -152,14 +131,14 @@ class Buffer:
         if outcome == "full":
             raise BufferFull(
                 f"The buffer holds {reply[1]} vectors and {reply[2]} parked ones; its bounds are "
-                f"{self._max_vectors} vectors and {self._max_bytes} bytes. "
+                f"{bounds.buffer_max_vectors} vectors and {bounds.buffer_max_bytes} bytes. "
                 "Send the batch again after a retraining."
             )
         if outcome == "quarantine full":
             raise BufferFull(
                 f"Admission would hold back vectors of this batch, but {reply[1]} wait in "
-                f"quarantine already. Its bounds are {self._holding.max_vectors} vectors and "
-                f"{self._holding.max_bytes} bytes. Release or discard some of its entries."
+                f"quarantine already. Its bounds are {bounds.quarantine_max_vectors} vectors and "
+                f"{bounds.quarantine_max_bytes} bytes. Release or discard some of its entries."
             )
         if outcome == "quarantine share":
             raise BufferFull(
@@ -185,7 +164,7 @@ class Buffer:
                 "after": entries[-1].id if entries else b"",
                 "so_far": sum(entry.vectors for entry in entries),
                 "least": MIN_VECTORS,
-                "most": self._experience_max_vectors,
+                "most": self._settings.experience_max_vectors,
                 "most_bytes": CHUNK_BYTES,
             }
             reply = await ENTRIES(self._redis, Keys(name), args)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from service.domain.version_record import GateRecord, NewRecord
 from service.problems import StoreUnavailable
+from service.settings import Settings
 from service.store.buffer import Buffer
 from service.store.connection import connect
 from service.store.leases import Leases
@@ -28,7 +29,8 @@ async def race(url: str, artifact: bytes, seed: int) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     redis, rng = await connect(url), random.Random(seed)
-    leases, buffer, registry = Leases(redis), Buffer(redis), Registry(redis, versions_kept=100_000)
+    leases, buffer = Leases(redis), Buffer(redis, Settings())
+    registry = Registry(redis, versions_kept=100_000)
     promoted, refused = 0, 0
     while not stop.is_set():
         with contextlib.suppress(StoreUnavailable):

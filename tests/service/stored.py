@@ -33,6 +33,11 @@ def matrix(n: int, d: int = 3, seed: int = 0) -> NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
 
 
+def bounded(**bounds: float) -> Settings:
+    """Return settings with these bounds, which may be smaller than a service accepts."""
+    return Settings().model_copy(update=bounds)
+
+
 def monitor_over(redis: Redis, settings: Settings) -> Monitor:
     """Return a monitor of the detectors in the store `redis`."""
     return Monitor(settings, Stores(settings, redis))
@@ -47,7 +52,7 @@ class Stored:
     def __post_init__(self) -> None:
         self.audit = Audit(self.redis)
         self.detectors = Detectors(self.redis)
-        self.buffer = Buffer(self.redis)
+        self.buffer = Buffer(self.redis, Settings())
         self.registry = Registry(self.redis, versions_kept=2)
         self.leases = Leases(self.redis)
         self.retrainings = Retrainings(self.redis)

@@ -8,7 +8,7 @@ from service.store import buffer
 from service.store.buffer import Buffer
 from service.store.connection import connect
 from service.store.redis_keys import Keys
-from tests.service.stored import GOOD, Stored, matrix
+from tests.service.stored import GOOD, Stored, bounded, matrix
 
 pytestmark = pytest.mark.anyio
 
@@ -55,7 +55,7 @@ async def test_a_duplicate_is_answered_even_if_the_buffer_is_full(stored):
     """A late retry stores nothing, even if the buffer is full or the data is learned."""
     await stored.buffer.ingest("pump", matrix(40), idempotency_key="k")
     await stored.learn()
-    full = Buffer(stored.redis, max_vectors=1)
+    full = Buffer(stored.redis, bounded(buffer_max_vectors=1))
     assert (await full.ingest("pump", matrix(40), idempotency_key="k")).duplicate == 40
     assert (await stored.get()).buffered == 0
 
@@ -100,9 +100,9 @@ async def test_the_bounds_include_parked_vectors(stored):
     """Beyond either bound a batch is refused as a whole; parked vectors count."""
     await stored.learn(40, good=False)
     with pytest.raises(BufferFull, match="40 parked") as caught:
-        await Buffer(stored.redis, max_vectors=50).ingest("pump", matrix(11))
+        await Buffer(stored.redis, bounded(buffer_max_vectors=50)).ingest("pump", matrix(11))
     assert caught.value.headers["Retry-After"]
-    tight = Buffer(stored.redis, max_bytes=50 * 12)
+    tight = Buffer(stored.redis, bounded(buffer_max_bytes=50 * 12))
     with pytest.raises(BufferFull):
         await tight.ingest("pump", matrix(11))
     assert (await tight.ingest("pump", matrix(10))).buffered == 10
@@ -120,7 +120,7 @@ async def test_an_unknown_detector_takes_nothing(stored):
 
 async def test_an_experience_is_bounded_by_whole_batches(stored):
     """An experience ends with a whole batch; the rest waits for the next one."""
-    small = Buffer(stored.redis, experience_max_vectors=100)
+    small = Buffer(stored.redis, bounded(experience_max_vectors=100))
     for seed in range(5):
         await small.ingest("pump", matrix(40, seed=seed))
     first = await small.take("pump")
@@ -133,7 +133,7 @@ async def test_an_experience_is_bounded_by_whole_batches(stored):
 
 async def test_an_experience_is_never_too_small_to_learn(stored):
     """An experience always has enough vectors to learn, even if it exceeds the bound."""
-    small = Buffer(stored.redis, experience_max_vectors=50)
+    small = Buffer(stored.redis, bounded(experience_max_vectors=50))
     await small.ingest("pump", matrix(10))
     await small.ingest("pump", matrix(90))
     assert (await small.take("pump")).n == 100

@@ -10,7 +10,7 @@ from service.problems import BadVectors, BufferFull, StoreUnavailable
 from service.store.buffer import Buffer
 from service.store.connection import Script
 from service.store.group_commit import MOST_CALLS, GroupCommit
-from tests.service.stored import Stored, matrix
+from tests.service.stored import Stored, bounded, matrix
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -64,7 +64,7 @@ async def test_an_error_of_one_call_fails_no_other(redis):
 
 async def test_batches_posted_together_each_get_their_own_answer(stored):
     """Each batch gets its own answer: it is accepted, misshapen, one too many or a repetition."""
-    buffer = Buffer(stored.redis, max_vectors=100)
+    buffer = Buffer(stored.redis, bounded(buffer_max_vectors=100))
     asked = [
         buffer.ingest("pump", matrix(40, seed=1)),
         buffer.ingest("pump", matrix(5, d=4)),

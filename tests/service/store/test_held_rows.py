@@ -7,8 +7,8 @@ import pytest
 
 from service.domain.admission import Verdict
 from service.problems import BufferFull, Unknown, Unprocessable
-from service.store.buffer import Buffer, QuarantineBounds, SenderShareExceeded
-from tests.service.stored import matrix
+from service.store.buffer import Buffer, SenderShareExceeded
+from tests.service.stored import bounded, matrix
 
 pytestmark = pytest.mark.anyio
 
@@ -68,7 +68,7 @@ async def test_a_repeated_batch_gets_the_first_answer(stored):
 
 async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
     """A full quarantine refuses batches with held rows, and accepts batches without."""
-    stored.buffer = Buffer(redis, holding=QuarantineBounds(max_vectors=5))
+    stored.buffer = Buffer(redis, bounded(quarantine_max_vectors=5))
     await send(stored, matrix(20), held=4)
     with pytest.raises(BufferFull):
         await send(stored, matrix(20), held=2)
@@ -137,7 +137,7 @@ async def test_one_sender_cannot_fill_the_buffer_with_novelty(stored):
 
 async def test_one_sender_cannot_fill_the_quarantine(stored, redis):
     """One of several senders has at most half of the quarantine; discards make room."""
-    stored.buffer = Buffer(redis, holding=QuarantineBounds(max_vectors=10))
+    stored.buffer = Buffer(redis, bounded(quarantine_max_vectors=10))
 
     async def send_held(sender, rows):
         batch = verdict(rows + 1, held=rows)

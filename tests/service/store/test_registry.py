@@ -18,7 +18,7 @@ from service.problems import (
 from service.store.buffer import Buffer
 from service.store.lua import Fenced
 from service.store.redis_keys import Keys
-from tests.service.stored import BAD, GOOD, Stored, matrix
+from tests.service.stored import BAD, GOOD, Stored, bounded, matrix
 
 pytestmark = pytest.mark.anyio
 
@@ -300,7 +300,7 @@ class Ledger:
 
     def __init__(self, stored: Stored, dice: random.Random) -> None:
         self.stored, self.dice = stored, dice
-        self.small = Buffer(stored.redis, experience_max_vectors=100)
+        self.small = Buffer(stored.redis, bounded(experience_max_vectors=100))
         self.acknowledged: dict[str, int] = {}
         self.consumed: list[str] = []
         self.discarded: list[str] = []
