@@ -215,7 +215,7 @@ def test_modules_that_carry_the_connection_send_no_command():
 
 
 def bounded_adapters() -> dict[str, str]:
-    """Return the adapters that have a bound with a default, with their modules."""
+    """Return the adapters with a bound, given alone or in the settings, with their modules."""
     return {
         made.name: module
         for module, tree in trees()
@@ -224,14 +224,17 @@ def bounded_adapters() -> dict[str, str]:
         if isinstance(made, ast.ClassDef)
         for part in made.body
         if isinstance(part, ast.FunctionDef) and part.name == "__init__"
-        if [arg.arg for arg in part.args.args][1:2] == ["redis"] and any(part.args.kw_defaults)
+        if [arg.arg for arg in part.args.args][1:2] == ["redis"]
+        if any(part.args.kw_defaults) or "settings" in [arg.arg for arg in part.args.args]
     }
 
 
 def test_adapters_with_bounds_are_made_in_one_place():
     """Only `service/store/adapters.py` makes them, so that all processes have the same bounds."""
     homes = bounded_adapters()
-    assert {"ApiKeys", "Buffer", "Detectors", "Events", "LabelStore", "Registry"} <= set(homes)
+    assert {"ApiKeys", "Buffer", "Detectors", "LabelStore", "Registry", "TrafficStore"} <= set(
+        homes
+    )
     makers = [
         (module, name)
         for module, tree in trees()
