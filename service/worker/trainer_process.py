@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from models import TrainingError
 from service import log
@@ -38,33 +38,15 @@ class Trainer:
     process's session, since niceness has an effect only within one. `command` is for tests.
     """
 
-    def __init__(
-        self,
-        *,
-        threads: int = 1,
-        device: str = "cpu",
-        memory_bytes: int = 8 * 2**30,
-        stall_seconds: float = 120.0,
-        seconds: float = 3600.0,
-        command: Sequence[str] | None = None,
-    ) -> None:
-        self._command = tuple(command or python("service.trainer", str(threads), device))
-        self._memory_bytes = memory_bytes
-        self._stall_seconds = stall_seconds
-        self._seconds, self._threads = seconds, threads
+    def __init__(self, settings: Settings, command: Sequence[str] | None = None) -> None:
+        self._threads = settings.training_threads
+        self._memory_bytes = settings.training_memory_bytes
+        self._stall_seconds = settings.training_stall_seconds
+        self._seconds = settings.training_seconds
+        arguments = (str(self._threads), settings.training_device)
+        self._command = tuple(command or python("service.trainer", *arguments))
         self._child: asyncio.subprocess.Process | None = None
         self._ready = False
-
-    @classmethod
-    def of(cls, settings: Settings) -> Self:
-        """Return the trainer that the settings describe."""
-        return cls(
-            threads=settings.training_threads,
-            device=settings.training_device,
-            memory_bytes=settings.training_memory_bytes,
-            stall_seconds=settings.training_stall_seconds,
-            seconds=settings.training_seconds,
-        )
 
     @property
     def pid(self) -> int | None:

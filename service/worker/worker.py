@@ -55,7 +55,7 @@ class Worker:
         self.id = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self.url = url
         stores = Stores(settings, redis)
-        trainer = trainer or Trainer.of(settings)
+        trainer = trainer or Trainer(settings)
         self.tools = Tools(self.id, settings, stores, trainer, Signer.of(settings))
         self.janitor = Janitor(settings, stores)
         self.monitor = Monitor(settings, stores)

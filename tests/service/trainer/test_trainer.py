@@ -16,6 +16,7 @@ from service.trainer.__main__ import _failure_of
 from service.trainer.messages import Job, Progress
 from service.worker import trainer_process
 from service.worker.trainer_process import Trainer
+from tests.service.stored import bounded
 from tests.waiting import alive
 
 pytestmark = pytest.mark.anyio
@@ -58,8 +59,9 @@ async def trainers():
     """Return a function that makes trainers, which are closed at the end."""
     made: list[Trainer] = []
 
-    def make(**options) -> Trainer:
-        made.append(Trainer(**options))
+    def make(command=None, **limits) -> Trainer:
+        settings = bounded(**{f"training_{name}": limit for name, limit in limits.items()})
+        made.append(Trainer(settings, command))
         return made[-1]
 
     yield make
