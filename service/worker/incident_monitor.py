@@ -37,7 +37,14 @@ RATE_SECONDS = 600.0  # between two estimates of the rows per day
 
 @dataclass(slots=True)
 class _Followed:
-    """A detector that this process follows, and its results that are not saved yet."""
+    """A detector that this process follows, and its results that are not saved yet.
+
+    `after` is the id of the last counted report. `chosen` is the rule in force. It was chosen at
+    `rate_at` for the champion and the config revision `chosen_for`. `decisions` is the number of
+    people's decisions at the last look, and `decided` are the open incidents with a decision.
+    `buckets` and `changes` wait to be saved. `unsaved` says whether anything waits, and `urgent`
+    that it must not wait, because a person has decided.
+    """
 
     uid: str
     after: str
@@ -53,7 +60,7 @@ class _Followed:
     buckets: dict[tuple[int, int], Bucket] = field(default_factory=dict)
     changes: list[Change] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
-    moved: bool = False
+    unsaved: bool = False
     urgent: bool = False
 
 
@@ -94,13 +101,13 @@ class IncidentMonitor:
             followed.changes += followed.fold.sweep(_context(followed, threshold.alpha, now))
         any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
         due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
-        if any_opened_or_closed or followed.urgent or (due and followed.moved):
+        if any_opened_or_closed or followed.urgent or (due and followed.unsaved):
             await self._save(lease, followed)
 
     async def close(self, lease: Lease) -> None:
         """Save the results, so that another process can go on from here."""
         followed = self._followed.pop(lease.name, None)
-        if followed is not None and followed.moved:
+        if followed is not None and followed.unsaved:
             await self._save(lease, followed)
 
     async def _begin(self, lease: Lease) -> _Followed:
@@ -177,7 +184,7 @@ class IncidentMonitor:
         if kinds.count("closed"):  # retraining on drift waits until all incidents have ended
             await self._stores.due.refresh(name)
         followed.changes, followed.buckets = [], {}
-        followed.moved = followed.urgent = False
+        followed.unsaved = followed.urgent = False
         followed.saved_at = time.monotonic()
 
     async def _with_rows(
@@ -264,7 +271,7 @@ def _count_reports(
         )
         for block in report.blocks:
             followed.changes += followed.fold.take(block, context)
-    followed.moved = True
+    followed.unsaved = True
 
 
 def _context(followed: _Followed, alpha: float, now: float) -> Context:
