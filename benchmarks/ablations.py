@@ -17,4 +17,4 @@ def ablated(version, X):
     surprises = score.surprises(parts)
     network = surprises[0].copy()
     surprises[0] = 0.0
-    return dict(zip(WITHOUT, (joined(surprises), network), strict=True))
+    return dict(zip(WITHOUT, (joined(surprises, score.counted), network), strict=True))

@@ -2,11 +2,12 @@
 
 from models.parts.calibration import LARGEST
 from models.parts.data_density import DIRECTIONS, KERNELS, WHITENED
+from models.parts.feature_tree import BINS
 from models.parts.fine_combinations import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
-from models.scores.auto import OF_MANY, OF_PICTURES, PARTS
+from models.scores.auto import ALWAYS, OF_PICTURES
 from models.scores.by_name import BANKED, base_score
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
@@ -72,6 +73,7 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
         "scoring.views.marginals.unit": TensorSpec("float64", (d,), SLIGHT),
         **_density("scoring.views.drawn_in.", d + m, rows),
         **_density("scoring.views.normal.", d + m_normal, rows),
+        **_tree("scoring.views.tree.", d, rows),
         "scoring.auto.tables": TensorSpec("float64", (parts, -1), -LARGEST, LARGEST),
     }
 
@@ -80,8 +82,19 @@ def _parts_of_auto(shape: Shape, stored: int) -> int:
     """Return how many parts the score `auto` may have, as near to `stored` as possible."""
     if shape.likelihood == "bernoulli" and stored == len(OF_PICTURES):
         return stored
-    most = len(PARTS) if shape.dimension > WHITENED else OF_MANY
-    return min(max(stored, OF_MANY), most)
+    return min(max(stored, ALWAYS), ALWAYS + 1)
+
+
+def _tree(prefix: str, d: int, rows: Lengths) -> Specs:
+    """Return the specs of a `parts.feature_tree.FeatureTree` of d features, if there is one."""
+    if not rows[prefix + "parents"]:
+        return {}
+    k = min(max(rows[prefix + "nats"], 1), BINS)
+    return {
+        prefix + "bins": TensorSpec("int64", (d, KNOTS + 1), 0, k - 1),
+        prefix + "parents": TensorSpec("int64", (d,), 0, d - 1),
+        prefix + "nats": TensorSpec("float32", (k, d, k), 0.0, LARGEST),
+    }
 
 
 def _fine(prefix: str, d: int, rows: Lengths) -> tuple[int, Specs]:

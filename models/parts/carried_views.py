@@ -23,6 +23,7 @@ class CarriedViews:
     shrunk: Components
     normal: Components
     share_old: float
+    values: Array
 
     @classmethod
     def fit(
@@ -45,7 +46,11 @@ class CarriedViews:
         share_old = len(drawn) / (len(drawn) + len(new))
         d = new.shape[1]
         fine = before.fine if before.fine and before.fine.holds(new) else None
-        inherited = Inherited(drawn, before.marginals.joined(new, share_old), fine)
+        values = drawn
+        if before.tree:
+            pieces = before.tree.sample(len(drawn), np.random.default_rng([seed, 15]))
+            values = before.marginals.at_pieces(pieces)
+        inherited = Inherited(drawn, before.marginals.joined(new, share_old), fine, values)
         fresh = Views.fit(new, seed, like, inherited, faint)
 
         def to_fresh_shrunk(z: Float64) -> Float64:
@@ -62,6 +67,7 @@ class CarriedViews:
             before.shrunk.components_in(fresh.shrunk, to_fresh_shrunk),
             before.normal.components_in(fresh.normal, to_fresh_normal),
             share_old,
+            values,
         )
 
     @property
@@ -77,6 +83,8 @@ class CarriedViews:
             shrunk=fresh.shrunk.refitted(fresh.to_shrunk(new)),
             normal=fresh.normal.refitted(fresh.to_normal(new)),
         )
+        if fresh.tree:
+            again = again.with_tree(np.concatenate([self.values, new]))
         return self._joined(again)
 
     def _joined(self, fresh: Views) -> Views:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 
@@ -87,20 +88,29 @@ class Marginals:
     def __call__(self, x: Array) -> Float64:
         """Return the normal scores of scaled vectors x (n, d), (n, d)."""
         near = np.minimum(np.maximum(x, -REACH), REACH)
+        return self.on_pieces(near, self.pieces(near))
+
+    def pieces(self, x: Array) -> NDArray[np.intp]:
+        """Return the piece of the map on which each value of x lies; all are within `REACH`.
+
+        x is (n, d) or (d,). Each feature has `K + 1` pieces, and those of all features are counted
+        together.
+        """
         # One search serves all features, because the knots of each feature lie in their own range.
-        piece = self._ends.searchsorted(near + self._offset, side="right")
-        scores: Float64 = self._slope.take(piece)
-        scores *= near
-        scores += self._start.take(piece)
+        return self._ends.searchsorted(x + self._offset, side="right")
+
+    def on_pieces(self, x: Array, pieces: NDArray[np.intp]) -> Float64:
+        """Return the normal scores of x (n, d) or (d,), whose values lie on these `pieces`."""
+        scores: Float64 = self._slope.take(pieces)
+        scores *= x
+        scores += self._start.take(pieces)
         return scores
 
-    def of_one(self, x: Array) -> Array:
-        """Return the normal scores (d,) of one x (d,) whose values are all within `REACH`."""
-        piece = self._ends.searchsorted(x + self._offset, "right")
-        scores = self._slope[piece]
-        scores *= x
-        scores += self._start[piece]
-        return scores.astype(np.float32)
+    def at_pieces(self, pieces: NDArray[np.intp]) -> Array:
+        """Return values (n, d) on these `pieces` (n, d): the knot at which each begins."""
+        d, knots = self.values.shape
+        begins = np.maximum(pieces - np.arange(d) * (knots + 1) - 1, 0)
+        return self.values[np.arange(d), begins].astype(np.float32)
 
     def inverse(self, y: Float64) -> Float64:
         """Return scaled vectors (n, d) with the normal scores y (n, d).

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.data_density import WHITENED, DataDensity
+from models.parts.feature_tree import FEATURES, FeatureTree
 from models.parts.fine_combinations import ROWS_A_FEATURE, FineCombinations, over_decades
 from models.parts.marginals import REACH, Marginals
 
@@ -26,12 +27,14 @@ _FURTHEST = float(np.arcsinh(REACH))
 class Inherited(NamedTuple):
     """What new views take from earlier ones: drawn vectors (m, d), normal scores, combinations.
 
-    Without combinations, those of the drawn and the new vectors are fitted.
+    `values` (m, d) are vectors drawn from the tree. Without combinations, those of the drawn and
+    the new vectors are fitted.
     """
 
     drawn: Array
     marginals: Marginals
     fine: FineCombinations | None
+    values: Array
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Views:
     tails. `unit` gives each feature a deviation of 1, or less if the feature hardly varies. The
     combinations `fine`, if any, are further features of that view. The view `normal` consists of
     normal scores, and shows anomalies in the tail of a skewed feature. Its own combinations,
-    `fine_normal`, are nearly constant ratios of features that span decades.
+    `fine_normal`, are nearly constant ratios of features that span decades. The `tree` knows which
+    values occur together; there is none for many features.
     """
 
     unit: Array
@@ -51,11 +55,17 @@ class Views:
     normal: DataDensity
     fine: FineCombinations | None = None
     fine_normal: FineCombinations | None = None
+    tree: FeatureTree | None = None
 
     @property
     def has_many_features(self) -> bool:
-        """Whether there are so many features that `misfits` has a sixth array."""
+        """Whether there are so many features that the largest normal score is a part."""
         return len(self.unit) > WHITENED
+
+    @property
+    def has_sixth(self) -> bool:
+        """Whether `misfits` has a sixth array."""
+        return self.tree is not None or self.has_many_features
 
     @classmethod
     def fit(
@@ -91,7 +101,7 @@ class Views:
         def density(view: Callable[[Array], Array]) -> DataDensity:
             return DataDensity.fit(view(x), seed, within=view(wide) if inherited else None)
 
-        return cls(
+        views = cls(
             unit,
             density(lambda x: _to_shrunk(x, unit, fine)),
             scores,
@@ -99,6 +109,18 @@ class Views:
             fine,
             fine_normal,
         )
+        if len(unit) > FEATURES:
+            return views
+        return views.with_tree(np.concatenate([inherited.values, x]) if inherited else x)
+
+    def with_tree(self, x: Array) -> Self:
+        """Return these views with a tree fitted to scaled vectors x (n, d).
+
+        Features keep their parents, if there is a tree already.
+        """
+        pieces, of = self.marginals.pieces(_near(x)), self.marginals.values.shape[1] + 1
+        parents = self.tree.parents if self.tree else None
+        return replace(self, tree=FeatureTree.fit(pieces, of, parents))
 
     def from_shrunk(self, features: Float64) -> Array:
         """Return the scaled vectors (n, d) whose view `shrunk` is `features` (n, d or more)."""
@@ -135,21 +157,26 @@ class Views:
         marginals = Marginals.fit(x)
         shrunk = self.shrunk.refitted(self.to_shrunk(x))
         again = replace(self, shrunk=shrunk, marginals=marginals)
-        return replace(again, normal=self.normal.refitted(again.to_normal(x)))
+        again = replace(again, normal=self.normal.refitted(again.to_normal(x)))
+        return again.with_tree(x) if self.tree else again
 
     def misfits(self, x: Array) -> tuple[Float64, ...]:
         """Return how badly scaled vectors x (n, d) fit both views: five or six arrays (n,).
 
         They are -log p in each view, in nats; the distance from the nearest kernel centre in each
         view, in deviations of a feature; and -log p of the normal scores as if the features were
-        independent, without its constant. With many features, the sixth is the largest normal
-        score.
+        independent, without its constant. The sixth is -log p of the values by the tree; with many
+        features it is the largest normal score.
         """
-        normal = self.marginals(x).astype(np.float32)
+        near = _near(x)
+        pieces = self.marginals.pieces(near)
+        normal = self.marginals.on_pieces(near, pieces).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
         log_shrunk, distance_shrunk = self.shrunk.log_density_and_distance(self.to_shrunk(x))
         log, distance = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, apart
+        if self.tree:
+            return (*misfits, self.tree(pieces))
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
     def distance(self, x: Array) -> Float64:
@@ -158,10 +185,13 @@ class Views:
 
     def misfits_of_one(self, x: Array) -> tuple[float, ...]:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
-        normal = self.marginals.of_one(x)
+        pieces = self.marginals.pieces(x)
+        normal = self.marginals.on_pieces(x, pieces).astype(np.float32)
         log_shrunk, distance_shrunk = self.shrunk.of_one(_near_to_shrunk(x, self.unit, self.fine))
         log, distance = self.normal.of_one(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, 0.5 * float(normal.dot(normal))
+        if self.tree:
+            return (*misfits, float(self.tree(pieces)))
         return (*misfits, float(np.abs(normal).max())) if self.has_many_features else misfits
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
@@ -205,6 +235,7 @@ class Views:
             **self.normal.to_tensors("views.normal."),
             **(self.fine.to_tensors("views.fine.") if self.fine else {}),
             **(self.fine_normal.to_tensors("views.fine_normal.") if self.fine_normal else {}),
+            **(self.tree.to_tensors("views.tree.") if self.tree else {}),
         }
 
     @classmethod
@@ -219,6 +250,7 @@ class Views:
             DataDensity.from_tensors("views.normal.", scoring),
             FineCombinations.from_tensors("views.fine.", scoring),
             FineCombinations.from_tensors("views.fine_normal.", scoring),
+            FeatureTree.from_tensors("views.tree.", scoring),
         )
 
 

@@ -7,11 +7,14 @@ Its parts are
     s_4, s_5   the distances from the nearest centre in the two views
     s_6        the negative log density of the features' normal scores as if they were independent
     s_7        the largest of these normal scores; only if features are many
+    s_8        -log p of the vector's values by a tree of features; only if features are few
 
 Let p_i be the p-value of s_i(x) among the part's calibration scores of held-out normals, and
 r_i = -log p_i the surprise of the part. Then
 
-    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5, r_7) + .01 r_1 + .15 (r_4 + r_5 + r_6)    [nats]
+    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5, r_7) + .01 r_1 + .15 (r_4 + r_5 + r_6) + .2 r_8
+
+in nats.
 
 The first term tests several hypotheses by the smallest p (Tippett, The methods of statistics,
 1931), weighted as in Genovese, Roeder & Wasserman (False discovery control with p-value weighting,
@@ -19,9 +22,10 @@ The first term tests several hypotheses by the smallest p (Tippett, The methods 
 far from all data; the distances distinguish these cases, like nearest neighbours. The sixth part
 reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
 seventh reacts to one unusual feature among hundreds; in all other parts the noise of the hundreds
-hides this feature. The terms added to the maximum have small weights. Larger weights would raise
-the threshold, because the parts agree on normals, and would hide anomalies that only one part
-finds. S is calibrated again as one score, so that the configured rate of false alarms holds.
+hides this feature. The eighth reacts to values, such as codes and counts, that occur often but not
+together. The terms added to the maximum have small weights. Larger weights would raise the
+threshold, because the parts agree on normals, and would hide anomalies that only one part finds. S
+is calibrated again as one score, so that the configured rate of false alarms holds.
 
 For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_4 count. Most pixels
 are dark in most pictures, so normal scores and densities of single pixels say little, and in the
@@ -44,17 +48,16 @@ from models.parts.views import COMMON_UNIT, FAINT, Views
 from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, row_blocks
 
-PARTS = ("elbo", "drawn_in", "normal", "far_drawn_in", "far_normal", "one_by_one", "furthest")
-OF_MANY = 6  # the index of the part that exists for many features only
+ALWAYS = 6  # the number of parts that every version has, except for pictures
+OF_MANY, OF_FEW = 6, 7  # the indices of the parts s_7 and s_8, of which a version has one at most
 OF_PICTURES = (0, 3)  # the indices of the parts that count for pictures
 MOST = 5_000  # the most calibration scores kept of each part
-ONLY_ADDED = 5  # the index of the part that is added, but not in the maximum
+ONLY_ADDED = (5, 7)  # the indices of the parts that are added, but not in the maximum
 HANDICAP = 0.5  # nats that are subtracted from the network's surprise in the maximum
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
-ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15])
-_ADDED = tuple(ADDED.tolist())
-EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2])  # 0 is the network, 1 and 2 are the views
+ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2])
+EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2])  # 0 is the network, 1 and 2 are the views
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
@@ -67,32 +70,30 @@ class Auto:
         self._elbo = Scorer("elbo", network)
         self._network, self._views = network, views
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
+        self.counted = counted_parts(len(tables), views.tree is not None)
+        self._added = tuple(ADDED[list(self.counted)].tolist())
+        self._only_added = [i for i, part in enumerate(self.counted) if part in ONLY_ADDED]
 
     def parts(self, x: Array) -> Float64:
-        """Return the scores of each part for one block of scaled vectors x (n, d), (6, n).
+        """Return the scores of the `counted` parts for one block of scaled x (n, d), (k, n).
 
-        They are (7, n) for many features, unless a version of an earlier release learned them, and
-        (2, n) for pictures.
+        They are 7 for few and for many features, unless a version of an earlier release learned
+        them, and 2 for pictures.
         """
-        parts = np.empty((self.counted, len(x)))
+        parts = np.empty((len(self.counted), len(x)))
         parts[0] = self._elbo(x)
-        if self.counted == len(OF_PICTURES):
+        if self.counted == OF_PICTURES:
             parts[1] = self._views.distance(x)
         else:
-            parts[1:] = self._views.misfits(x)[: self.counted - 1]
+            parts[1:] = self._views.misfits(x)[: len(parts) - 1]
         return representable(parts)
 
-    @property
-    def counted(self) -> int:
-        """How many parts there are."""
-        return len(self._surprises)
-
     def joined(self, parts: Float64) -> Float64:
-        """Return S (n,) from the scores of each part, (6, n)."""
-        return representable(joined(self.surprises(parts)))
+        """Return S (n,) from the scores of the `counted` parts, (k, n)."""
+        return representable(joined(self.surprises(parts), self.counted))
 
     def surprises(self, parts: Float64) -> Float64:
-        """Return the surprise -log p of each part's scores, (6, n)."""
+        """Return the surprise -log p of each part's scores, (k, n)."""
         surprises = np.empty_like(parts)
         for i, surprise in enumerate(self._surprises):
             surprises[i] = surprise(parts[i])
@@ -104,21 +105,22 @@ class Auto:
 
     def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
-        if self.counted == len(OF_PICTURES):
+        if self.counted == OF_PICTURES:
             return float(self(x[None])[0])
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have one part more than an earlier version calibrated.
         each = [surprise.of_one(own) for surprise, own in zip(self._surprises, parts, strict=False)]
-        added = sum(map(mul, _ADDED, each))
+        added = sum(map(mul, self._added, each))
         each[0] -= HANDICAP
-        each[ONLY_ADDED] = 0.0
+        for i in self._only_added:
+            each[i] = 0.0
         return float(np.float32(max(each) + added))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
-        largest = _rivals(self.surprises(self.parts(x))).argmax(axis=0)
-        by = EXPLAINED_BY[list(counted_parts(self.counted))][largest][:, None]
+        largest = _rivals(self.surprises(self.parts(x)), self.counted).argmax(axis=0)
+        by = EXPLAINED_BY[list(self.counted)][largest][:, None]
         explained = (self._elbo.explain(x), *self._views.explain(x))
         expected = np.choose(by, [middle for _, middle in explained])
         return np.choose(by, [shares for shares, _ in explained]), expected.astype(np.float32)
@@ -132,9 +134,11 @@ class Auto:
         return cls(network, views, list(scoring["auto.tables"]))
 
 
-def counted_parts(n: int) -> tuple[int, ...]:
-    """Return the indices of the parts of a score that has n parts."""
-    return OF_PICTURES if n == len(OF_PICTURES) else tuple(range(n))
+def counted_parts(n: int, tree: bool) -> tuple[int, ...]:
+    """Return the indices of the parts of a score of n parts, whose views have a `tree` or not."""
+    if n == len(OF_PICTURES):
+        return OF_PICTURES
+    return (*range(ALWAYS), OF_FEW if tree else OF_MANY)[:n]
 
 
 def learned_pictures(network: Network) -> bool:
@@ -147,26 +151,24 @@ def least_deviation(network: Network) -> float:
     return COMMON_UNIT if learned_pictures(network) else FAINT
 
 
-def joined(surprises: Float64) -> Float64:
-    """Return S (n,) from the surprises of the counted parts, (6, n), (7, n) or (2, n)."""
-    score: Float64 = _rivals(surprises).max(axis=0)
-    counted = list(counted_parts(len(surprises))[:OF_MANY])
-    score += ADDED[counted].dot(surprises[:OF_MANY])
+def joined(surprises: Float64, counted: tuple[int, ...]) -> Float64:
+    """Return S (n,) from the surprises (k, n) of the `counted` parts."""
+    score: Float64 = _rivals(surprises, counted).max(axis=0)
+    score += ADDED[list(counted)].dot(surprises)
     return score
 
 
-def _rivals(surprises: Float64) -> Float64:
-    """Return the surprises of which the maximum is taken, (6, n), (7, n) or (2, n)."""
+def _rivals(surprises: Float64, counted: tuple[int, ...]) -> Float64:
+    """Return the surprises of which the maximum is taken, (k, n)."""
     rivals = surprises.copy()
     rivals[0] -= HANDICAP
-    if len(rivals) > ONLY_ADDED:
-        rivals[ONLY_ADDED] = 0.0
+    rivals[np.isin(counted, ONLY_ADDED)] = 0.0
     return rivals
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    counted = len(PARTS) if views.has_many_features else OF_MANY
+    counted = ALWAYS + views.has_sixth
     if learned_pictures(network):
         counted = len(OF_PICTURES)
     return Auto(network, views, [np.arange(2.0)] * counted)
@@ -187,6 +189,6 @@ def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[
 
 
 def parts_of(score: Auto, x: Array) -> Float64:
-    """Return the scores of each part for any number n of scaled vectors x (n, d), (6, n)."""
+    """Return the scores of each part for any number n of scaled vectors x (n, d), (k, n)."""
     parts = [score.parts(x[rows]) for rows in row_blocks(*x.shape)]
-    return np.concatenate(parts or [np.empty((score.counted, 0))], axis=1)
+    return np.concatenate(parts or [np.empty((len(score.counted), 0))], axis=1)

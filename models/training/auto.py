@@ -15,7 +15,6 @@ from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import (
     Auto,
-    counted_parts,
     joined,
     least_deviation,
     needs,
@@ -76,7 +75,8 @@ def fit(
     serving = uncalibrated(trained.networks[0], views)
     as_served = parts_of(serving, x[rows])
     parts = calibration_scores(parts, as_served, EqualRows.of(x).of_rows(rows))
-    differs = disagreement(_joined(parts, parts), _joined(parts, as_served))
+    which = serving.counted
+    differs = disagreement(_joined(parts, parts, which), _joined(parts, as_served, which))
     if differs is not None:
         parts = np.maximum(parts, as_served)
     tables, times = list(parts), 1
@@ -97,7 +97,7 @@ def fit(
     # Networks and views of folds score rows that they left out, so their scores are higher than the
     # serving ones. That makes up for a row's own score in the table.
     times = times if plan.networks == 1 else 0
-    return FittedScore(scoring, rows, unseen(scoring["auto.tables"], parts, times), differs)
+    return FittedScore(scoring, rows, unseen(scoring["auto.tables"], parts, times, which), differs)
 
 
 def _fit_and_score(
@@ -148,25 +148,26 @@ def _carried_tables(
     if not Views.from_tensors(champion.scoring):
         # A champion of another kind has no such scores: those of drawn vectors are used.
         return [np.sort(a) for a in after]
-    before = parts_of(Auto.from_tensors(champion.network, champion.scoring), generated)
+    earlier = Auto.from_tensors(champion.network, champion.scoring)
+    before = parts_of(earlier, generated)
     tables = champion.scoring["auto.tables"]
     chosen = resembling(before, tables, rng)
-    parts = counted_parts(len(before))
     olds = []
-    for part, scores in zip(counted_parts(len(after)), after, strict=True):
-        if part not in parts:  # a version of an earlier release may have fewer parts, or others
+    for part, scores in zip(serving.counted, after, strict=True):
+        if part not in earlier.counted:  # an earlier release may have fewer parts, or others
             olds.append(np.sort(scores))
             continue
-        i = parts.index(part)
+        i = earlier.counted.index(part)
         own = chosen if part == NETWORK else np.arange(len(scores))
         olds.append(carried(tables[i], before[i, own], scores[own]))
     return olds
 
 
-def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
+def unseen(tables: Float64, parts: Float64, times: int, which: tuple[int, ...]) -> Float64:
     """Return the score (n,) of held-out rows, compared with tables without their own scores.
 
-    `parts` (6, n) are the rows' scores by part; `tables` (6, m) contain each up to `times` times. A
+    `parts` (k, n) are the rows' scores by part, of the parts with the indices `which`; `tables`
+    (k, m) contain each up to `times` times. A
     new row may exceed all scores of a part's table, and with few scores that happens often. A row
     whose own score is in the table never exceeds all of them. The FOREMOST rows of a part are
     therefore compared with the table without their own score. For other rows the own score makes
@@ -182,7 +183,7 @@ def unseen(tables: Float64, parts: Float64, times: int) -> Float64:
             if own := min(int(last - first), times):
                 others = calibration.without(slice(first, first + own))
                 surprises[i, j] = Surprise(others)(scores[j : j + 1])[0]
-    return representable(joined(surprises))
+    return representable(joined(surprises, which))
 
 
 def _views(
@@ -221,13 +222,13 @@ def _labelled_entries(scores: Float64, n: int) -> Float64:
     return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), scores.max())
 
 
-def _joined(tables: Float64, parts: Float64) -> Float64:
-    """Return the score (n,) of rows with the scores `parts` (6, n), calibrated by `tables`."""
+def _joined(tables: Float64, parts: Float64, which: tuple[int, ...]) -> Float64:
+    """Return the score (n,) of rows with the scores `parts` (k, n), calibrated by `tables`."""
     surprises = [
         Surprise(Calibration(np.sort(representable(table))))(representable(scores))
         for table, scores in zip(tables, parts, strict=True)
     ]
-    return joined(np.stack(surprises))
+    return joined(np.stack(surprises), which)
 
 
 def _old_vectors(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from models.errors import ArtifactError
 from models.parts.calibration import CAPACITY, LARGEST
+from models.parts.feature_tree import FEATURES
 from models.parts.piecewise_map import MOST_KNOTS
 from models.parts.reference import BINS
 from models.scores.by_name import BY_REGIME
@@ -200,6 +201,13 @@ def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[st
     for name in ("values", "scores"):
         knots = tensors[f"scoring.views.marginals.{name}"]
         yield f"scoring.views.marginals.{name} do not rise", _rises(knots)
+    if "scoring.views.tree.parents" in tensors:
+        yield "scoring.views.tree.bins do not rise", _rises(tensors["scoring.views.tree.bins"])
+        parents = tensors["scoring.views.tree.parents"]
+        roots = parents
+        for _ in range(FEATURES.bit_length()):
+            roots = roots[roots]
+        yield "scoring.views.tree.parents form a circle", bool((parents[roots] == roots).all())
     for view in ("scoring.views.drawn_in", "scoring.views.normal"):
         yield from _mixture_requirements(view, tensors, SLIGHT)
 

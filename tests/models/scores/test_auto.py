@@ -16,7 +16,7 @@ from models.parts.mixture import Density
 from models.parts.statistics import auroc
 from models.parts.views import Views
 from models.scores import auto, by_name
-from models.scores.auto import OF_MANY, OF_PICTURES, Auto, uncalibrated
+from models.scores.auto import ALWAYS, OF_PICTURES, Auto, uncalibrated
 from models.scores.by_name import with_less_noise
 from models.version import old_normals
 
@@ -132,9 +132,9 @@ def test_the_score_is_the_largest_part_plus_small_shares(version: Version, skewe
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
     parts = auto.parts(x)
-    assert parts.shape == (OF_MANY, 50)
-    tables = version.scoring["auto.tables"]
-    for table, own in zip(tables, parts, strict=True):
+    assert parts.shape == (ALWAYS + 1, 50)
+    tables = version.scoring["auto.tables"][:ALWAYS]
+    for table, own in zip(tables, parts[:ALWAYS], strict=True):
         rare = own > np.quantile(table, 0.99)
         assert (auto.joined(parts)[rare] >= -np.log(0.02)).all()
     np.testing.assert_array_equal(version.score(skewed[:50]), auto.joined(parts))
@@ -234,18 +234,18 @@ def test_old_artifacts_get_the_seventh_part() -> None:
     X = rng.normal(size=(64, 260)).astype(np.float32)
     config = Config(model=Model(latent=2, hidden=(8,), epochs=1))
     version = train(None, X, config)
-    assert len(version.scoring["auto.tables"]) == OF_MANY + 1
+    assert len(version.scoring["auto.tables"]) == ALWAYS + 1
     odd = rng.normal(size=(50, 260)).astype(np.float32)
     odd[np.arange(50), rng.integers(260, size=50)] += 12.0
     assert version.is_anomaly(odd).mean() > 0.9
     alone = [version.judge(row[None]).scores[0] for row in odd[:5]]
     np.testing.assert_allclose(alone, version.score(odd[:5]), rtol=1e-5, atol=1e-4)
 
-    tables = version.scoring["auto.tables"][:OF_MANY]
+    tables = version.scoring["auto.tables"][:ALWAYS]
     earlier = replace(version, scoring={**version.scoring, "auto.tables": tables})
     back = Version.from_bytes(earlier.to_bytes())
     np.testing.assert_array_equal(back.score(odd), earlier.score(odd))
-    assert len(train(back, X, config).scoring["auto.tables"]) == OF_MANY + 1
+    assert len(train(back, X, config).scoring["auto.tables"]) == ALWAYS + 1
 
 
 def _digits(*which: int) -> Array:
@@ -289,7 +289,7 @@ def test_old_artifacts_of_pictures_get_two_parts(
     for module in (auto, by_name, old_normals):
         monkeypatch.setattr(module, "learned_pictures", lambda _: False)
     earlier = train(None, first, SMALL)
-    assert len(earlier.scoring["auto.tables"]) == OF_MANY
+    assert len(earlier.scoring["auto.tables"]) == ALWAYS + 1
     monkeypatch.undo()
     back = Version.from_bytes(earlier.to_bytes())
     np.testing.assert_array_equal(back.score(second), earlier.score(second))

@@ -3,9 +3,11 @@
 import numpy as np
 
 from models.parts.calibration import Calibration, representable
-from models.scores.auto import joined
+from models.scores.auto import counted_parts, joined
 from models.scores.by_regime import Surprise
 from models.training.auto import unseen
+
+SIX, SEVEN = counted_parts(6, tree=False), counted_parts(7, tree=False)
 
 
 def test_few_rows_hold_the_rate_though_each_part_may_alarm() -> None:
@@ -15,8 +17,9 @@ def test_few_rows_hold_the_rate_though_each_part_may_alarm() -> None:
         learned, fresh = rng.gamma(2.0, size=(7, 120)), rng.gamma(2.0, size=(7, 20_000))
         tables = np.sort(representable(learned))
         pairs = zip(tables, fresh, strict=True)
-        score = joined(np.stack([Surprise(Calibration(table))(own) for table, own in pairs]))
-        calibration = Calibration(np.sort(unseen(tables, learned, times=1)))
+        surprises = np.stack([Surprise(Calibration(table))(own) for table, own in pairs])
+        score = joined(surprises, SEVEN)
+        calibration = Calibration(np.sort(unseen(tables, learned, 1, SEVEN)))
         rates.append(float((score >= calibration.threshold({"fpr": 0.01}).value).mean()))
     assert 0.0 < np.mean(rates) < 0.02
 
@@ -31,10 +34,11 @@ def test_a_repeated_row_is_compared_with_the_others_alone() -> None:
     alone = joined(
         np.stack(
             [Surprise(t.without(slice(300, 305)))(own) for t, own in zip(whole, row, strict=True)]
-        )
+        ),
+        SIX,
     )
-    assert unseen(tables, row, times=5) == representable(alone)
-    assert unseen(tables, row, times=4) < alone
+    assert unseen(tables, row, 5, SIX) == representable(alone)
+    assert unseen(tables, row, 4, SIX) < alone
 
 
 def test_one_far_row_does_not_raise_a_low_threshold() -> None:
@@ -42,5 +46,5 @@ def test_one_far_row_does_not_raise_a_low_threshold() -> None:
     tables = np.random.default_rng(2).gamma(2.0, size=(6, 800))
     tables[2, 5] = 500.0
     tables = representable(tables)
-    calibration = Calibration(np.sort(unseen(np.sort(tables), tables, times=1)))
+    calibration = Calibration(np.sort(unseen(np.sort(tables), tables, 1, SIX)))
     assert calibration.threshold({"fpr": 1e-3}).value < 30.0

@@ -1,0 +1,106 @@
+"""A tree of features: which values occur together, remembered without rows."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from models.arrays import Array
+from models.config import Config, Model
+from models.errors import ArtifactError
+from models.parts.carried_views import CarriedViews
+from models.parts.feature_tree import FeatureTree
+from models.parts.statistics import auroc
+from models.parts.views import Views
+from models.scores.auto import ALWAYS
+from models.training.train import train
+from models.version.version import Version
+
+SMALL = Config(model=Model(latent=3, hidden=(16,), epochs=3))
+
+
+def _codes(n: int, seed: int, first: int = 0) -> Array:
+    """Return rows (n, 4): a code, one that it determines, one that is unrelated, and noise."""
+    rng = np.random.default_rng(seed)
+    code = rng.integers(first, first + 10, n)
+    return np.column_stack(
+        [code, (7 * code) % 20, rng.integers(10, size=n), rng.normal(size=n)]
+    ).astype(np.float32)
+
+
+def _mismatched(n: int, seed: int) -> Array:
+    """Return rows like `_codes`, in each of which the second code belongs to another first code."""
+    rows = _codes(n, seed)
+    rows[:, 1] = 7 * ((rows[:, 0] + 1 + np.arange(n) % 9) % 10) % 20
+    return rows
+
+
+def _tree_of(views: Views) -> FeatureTree:
+    assert views.tree
+    return views.tree
+
+
+def test_codes_that_never_occur_together_are_improbable() -> None:
+    """The tree joins the two codes that belong together, and knows which pairs occur."""
+    views = Views.fit(_codes(800, 0), 0)
+    tree = _tree_of(views)
+    assert tree.parents[1] == 0
+    assert tree.parents[2] == 2
+    assert auroc(views.misfits(_codes(300, 1))[5], views.misfits(_mismatched(300, 2))[5]) > 0.99
+    back = FeatureTree.from_tensors("t.", tree.to_tensors("t."))
+    pieces = views.marginals.pieces(_codes(50, 3))
+    assert back
+    np.testing.assert_array_equal(back(pieces), tree(pieces))
+    np.testing.assert_array_equal([tree(row) for row in pieces], tree(pieces))
+
+
+def test_drawn_rows_have_the_pairs_that_occur() -> None:
+    """Rows drawn from the tree have the values and the pairs of values that were learned."""
+    views = Views.fit(_codes(800, 0), 0)
+    pieces = _tree_of(views).sample(2000, np.random.default_rng(0))
+    drawn = views.marginals.at_pieces(pieces)
+    assert set(np.unique(drawn[:, 0])) <= set(range(10))
+    assert (drawn[:, 1] == 7 * drawn[:, 0] % 20).mean() > 0.9
+    np.testing.assert_allclose(np.bincount(drawn[:, 0].astype(int)) / 2000, 0.1, atol=0.04)
+
+
+def test_old_pairs_are_remembered_without_rows() -> None:
+    """After new codes the tree still knows the old pairs, and the fold's tree does too."""
+    old, new = Views.fit(_codes(800, 0), 0), _codes(800, 1, first=10)
+    both = CarriedViews.fit(old, old.sample(800, np.random.default_rng(1)), new, 0)
+    for views in (both.views, both.refitted(new[:600])):
+        for normals in (_codes(300, 2), _codes(300, 3, first=10)):
+            usual, odd = views.misfits(normals)[5], views.misfits(_mismatched(300, 4))[5]
+            assert auroc(usual, odd) > 0.95
+
+
+def test_the_default_score_finds_strange_pairs_after_a_second_experience() -> None:
+    """A version that was saved, read and trained again finds pairs of codes that never occur."""
+    version = train(None, _codes(800, 0), SMALL)
+    version = Version.from_bytes(version.to_bytes())
+    version = train(version, _codes(800, 1, first=10), SMALL)
+    version = Version.from_bytes(version.to_bytes())
+    odd, fresh = _mismatched(300, 4), _codes(300, 5)
+    assert auroc(version.score(fresh), version.score(odd)) > 0.9
+    alone = [version.judge(row[None]).scores[0] for row in odd[:20]]
+    np.testing.assert_allclose(alone, version.score(odd[:20]), rtol=1e-5, atol=1e-5)
+
+
+def test_an_artifact_whose_parents_form_a_circle_is_refused() -> None:
+    """Parents that form a circle would never end a draw, so such an artifact is refused."""
+    version = train(None, _codes(100, 0), SMALL)
+    version.scoring["views.tree.parents"][:2] = 1, 0
+    with pytest.raises(ArtifactError, match="circle"):
+        Version.from_bytes(version.to_bytes())
+
+
+def test_a_version_of_an_earlier_release_gets_a_tree() -> None:
+    """An artifact without a tree is read and scores by six parts; its next version has a tree."""
+    version = train(None, _codes(100, 0), SMALL)
+    scoring = {name: own for name, own in version.scoring.items() if "tree" not in name}
+    tables = scoring["auto.tables"][:ALWAYS]
+    earlier = replace(version, scoring={**scoring, "auto.tables": tables})
+    back = Version.from_bytes(earlier.to_bytes())
+    odd = _mismatched(20, 1)
+    np.testing.assert_array_equal(back.score(odd), earlier.score(odd))
+    assert len(train(back, _codes(100, 2), SMALL).scoring["auto.tables"]) == ALWAYS + 1
