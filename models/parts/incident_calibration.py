@@ -23,7 +23,7 @@ LADDER = (
     (30, 40), (38, 40), (55, 60),
 )  # fmt: skip
 
-BUILT_IN = (3, 10)  # used if too few rows or too little time are known to estimate the rate
+BUILT_IN = (3, 10)  # the rule if nothing is counted, and the first one if too few rows are
 # share of the configured rate reserved for incidents that one very severe row opens
 SHARE_ALONE = 0.25
 FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents
@@ -139,15 +139,17 @@ def choose(
     """Return the first rule of LADDER that opens at most `asked` false incidents a day.
 
     `rows_per_day` is the detector's traffic; None while it is unknown. `alpha` is the p-value at
-    the threshold. The rule is BUILT_IN and the calibration `insufficient` in three cases: the
-    traffic is unknown, `alpha` differs from the calibration's, or the calibration is too short to
-    expect FEWEST false incidents at the rate `asked`.
+    the threshold. The rule is BUILT_IN and the calibration `insufficient` if the traffic is unknown
+    or `alpha` differs from the calibration's. If the calibration is too short to expect FEWEST
+    false incidents at the rate `asked`, it is `insufficient` too, and the rule is the first one
+    from BUILT_IN on that opens no more often than asked on what there is: false alarms come in
+    longer runs on some data than on other.
     """
     daily = rows_per_day or 1440.0
     rate = asked / daily  # a row
     alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
     unfit = counts is None or not math.isclose(counts.alpha, alpha, rel_tol=0.01)
-    if counts is None or unfit or rows_per_day is None or rate * counts.rows < FEWEST:
+    if counts is None or unfit or rows_per_day is None:
         k, m = BUILT_IN
         return ChosenRule(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
     most = rate * counts.rows
@@ -156,13 +158,17 @@ def choose(
     if allowed < len(counts.peaks):
         alone = max(alone, math.nextafter(counts.peaks[allowed], math.inf))
     by_one_row = sum(peak >= alone for peak in counts.peaks)
-    fits = (i for i, count in enumerate(counts.openings) if count + by_one_row <= most)
+    first = LADDER.index(BUILT_IN) if most < FEWEST else 0
+    steps = range(first, len(LADDER))
+    fits = (i for i in steps if counts.openings[i] + by_one_row <= most)
     step = next(fits, len(LADDER) - 1)
     k, m = LADDER[step]
+    rule = Rule(k, m, alone, seconds)
+    if most < FEWEST:
+        return ChosenRule(rule, "insufficient", asked, None, None, None)
     count = counts.openings[step] + by_one_row
     low, high = poisson_interval(count)
     daily /= counts.rows
-    rule = Rule(k, m, alone, seconds)
     return ChosenRule(rule, "exact", asked, count * daily, low * daily, high * daily)
 
 

@@ -103,6 +103,15 @@ def test_with_too_few_rows_the_built_in_rule_decides(
     assert chosen.rule.alone > 1.0
 
 
+def test_a_short_calibration_with_long_runs_asks_for_more_rows() -> None:
+    """If the normals cannot show the rate, but contradict it, a later rule decides."""
+    severities = np.zeros(700)  # half a day
+    severities[[100, 101, 102, 103, 400, 401, 402, 403]] = 1.2
+    chosen = choose(count_openings(severities, 0.01), 1.0, DAY_OF_MINUTES, 0.01, 300.0)
+    assert (chosen.rule.k, chosen.rule.m) == (5, 20)
+    assert (chosen.calibration, chosen.per_day) == ("insufficient", None)
+
+
 def test_without_an_alarm_the_upper_bound_is_stated() -> None:
     """If no calibration normal alarmed, the rate's upper bound is stated."""
     chosen = choose(count_openings(np.zeros(14_400), 0.01), 1.0, 1440.0, 0.01, 300.0)

@@ -46,6 +46,24 @@ def test_rows_are_read_as_the_file_grows(tmp_path):
     assert [rows.sources for rows in read[2:]] == [("b",), ("b",)]
 
 
+@pytest.mark.parametrize("header", ["speed\n", ""])
+def test_reading_goes_on_in_a_file_that_takes_its_place(tmp_path, header):
+    """A log that is rotated goes on in the new file; its header is not repeated."""
+    path = tmp_path / "x.csv"
+    path.write_text("speed\n1\n2\n")
+    growing = GrowingFile(path, look_seconds=0.0)
+    assert growing.read(100) == b"speed\n1\n2\n"
+    with path.open("a") as file:
+        file.write("3\n")
+    path.rename(tmp_path / "x.csv.1")
+    assert growing.read(100) == b"3\n"
+    later = threading.Timer(0.0, lambda: path.write_text(f"{header}4\n5\n"))
+    later.start()
+    assert growing.read(100) == b"4\n5\n"
+    later.join()
+    growing.close()
+
+
 def test_a_file_that_became_shorter_is_named(tmp_path):
     """A file that became shorter is refused: it was replaced, or cut."""
     path = tmp_path / "x.csv"
