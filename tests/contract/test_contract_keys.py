@@ -143,7 +143,6 @@ async def ask(
     api: Running, method: str, path: str, detector: str = "pump", **sent: Any
 ) -> httpx.Response:
     """Send a valid request for a route of a service that has `pump` and `press`."""
-    await api.http.put(PUMP, json={})
     body = SENT.get(path) if method in {"POST", "PUT"} else None
     if "{key}" in path:
         made = await api.http.post("/v1/keys", json=SENT["/v1/keys"])
@@ -163,7 +162,10 @@ async def ask(
                 return endless
             # the stream never ends, so it cannot be read whole
             return httpx.Response(endless.status_code, text="")
-    return await api.http.request(method, path, content=content, **sent)
+    answer = await api.http.request(method, path, content=content, **sent)
+    if (method, path) == ("DELETE", PUMP):
+        await api.http.put(PUMP, json={})
+    return answer
 
 
 async def operations(api: Running) -> dict[tuple[str, str], str | None]:

@@ -307,6 +307,7 @@ async def test_a_stage_finds_a_process_that_outlives_its_parent(monkeypatch):
     await orphan.communicate(b"")
 
 
+@pytest.mark.thorough  # as the fault that it checks
 async def test_losing_power_loses_writes_that_are_not_synced():
     """With `appendfsync everysec` a loss of power loses acknowledged batches: the fault is real."""
     with pytest.raises(AssertionError, match="no place"):

@@ -54,14 +54,17 @@ def test_a_change_of_any_kind_is_found(shift: float, scale: float):
     assert martingale.update(rng.normal(shift, scale, size=300)).max() > math.log(100)
 
 
-def test_false_alarms_stay_within_the_bound():
-    """Without drift at most one stream in a hundred ever crosses 100 (here: of 300, at most 8)."""
+@pytest.mark.parametrize(
+    ("streams", "most"), [(50, 3), pytest.param(300, 8, marks=pytest.mark.thorough)]
+)
+def test_false_alarms_stay_within_the_bound(streams: int, most: int) -> None:
+    """Without drift at most one stream in a hundred ever crosses 100, give or take by chance."""
     crossed = 0
-    for seed in range(300):
+    for seed in range(streams):
         rng = np.random.default_rng([seed, 1])
         martingale = Martingale(rng.normal(size=200), np.random.default_rng([seed, 2]))
         crossed += martingale.update(rng.normal(size=800)).max() >= math.log(100)
-    assert crossed <= 8  # chance 0.004 at exactly 1 %
+    assert crossed <= most  # at exactly 1 % more cross with a chance of 0.002 and 0.004
 
 
 def test_a_restored_martingale_continues_bit_for_bit():

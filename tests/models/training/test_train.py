@@ -237,7 +237,7 @@ def test_too_few_or_misshapen_vectors_are_refused(first: Version, blob: Array) -
 
 def test_a_diverging_training_raises_training_error(blob: Array) -> None:
     """A much too high learning rate raises TrainingError, and never gives NaN weights."""
-    config = Config(model=Model(learning_rate=0.99, epochs=200, hidden=(64, 64, 64)))
+    config = Config(model=Model(learning_rate=0.99, epochs=40, hidden=(64, 64, 64)))
     try:
         version = train(None, blob, config)
     except TrainingError:
