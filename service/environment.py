@@ -18,7 +18,10 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+")
 
 def is_service_link(name: str, value: str) -> bool:
     """Return whether Kubernetes made this variable to describe one of its Services."""
-    return bool(_LINK_NAME.fullmatch(name.upper()) or _LINK_VALUE.fullmatch(value))
+    name = name.upper()
+    return bool(
+        _LINK_NAME.fullmatch(name) or (name.endswith("PORT") and _LINK_VALUE.fullmatch(value))
+    )
 
 
 def settings_in(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -31,6 +31,9 @@ from service.settings_file import (
     toml_source,
     variable,
 )
+
+MOST_SECONDS = 1_000_000  # eleven days; timeouts of the system hold at most 2**31 ms
+MOST_OF_ANYTHING = 2**53  # Lua's numbers, which count in the store, are exact up to here
 
 __all__ = ["BadSettings", "Settings", "is_loopback", "variable"]
 
@@ -77,6 +80,15 @@ class Settings(SettingsFields, BaseSettings):
         for name, value in given.items():
             refuse_empty_guard(name, value)
         return {name: value for name, value in given.items() if value != ""}
+
+    @field_validator("*")
+    @classmethod
+    def _bounded(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers that mean `no limit`: timers, the system and Lua cannot hold them."""
+        most = MOST_SECONDS if (info.field_name or "").endswith("_seconds") else MOST_OF_ANYTHING
+        if isinstance(value, (int, float)) and value > most:
+            raise ValueError(f"at most {most} is possible")
+        return value
 
     def store_url(self) -> str | None:
         """Return the store's address with the names of the files of its password and authorities.

@@ -231,7 +231,9 @@ class SettingsFields(BaseModel):
     training_memory_bytes: int = Field(
         8 * 2**30, ge=2**28, description="Most memory of a training."
     )
-    training_threads: int = Field(1, ge=1, description="Threads that the trainer computes with.")
+    training_threads: int = Field(
+        1, ge=1, le=1024, description="Threads that the trainer computes with."
+    )
     training_device: Literal["cpu", "auto", "cuda"] = Field(
         "cpu", description="Where networks are trained; `auto` is a GPU if torch can use one."
     )

@@ -13,12 +13,13 @@ from models.columns import MAX_DIMENSION
 from service.domain.cells import BadCell, is_number, typed
 from service.domain.columns import Columns, column, value_in
 from service.domain.row_labels import RowLabels, row_labels
-from service.problems import BadVectors
-from service.scoring.pieces import check_rows
+from service.problems import BadVectors, TooLarge
+from service.scoring.pieces import MAX_ROWS, check_rows
 from service.scoring.records import blank
 
 MOST_COLUMNS = 2 * MAX_DIMENSION  # of a table: twice as many as a detector can have
 _LONGEST_CELL = 2**17  # characters
+MOST_LINES = 2 * MAX_ROWS  # empty ones included; a line costs as much time as a small row
 _TOO_WIDE = f"A table has at most {MOST_COLUMNS} columns."
 # Cells that are read together. More would hold the interpreter lock for long.
 _BLOCK_CELLS = 20_000
@@ -102,7 +103,9 @@ class _Lines:
         self.cells = 0
 
     def __iter__(self) -> Iterator[str]:
-        for line in self._text:
+        for number, line in enumerate(self._text):
+            if number > MOST_LINES:
+                raise TooLarge(f"CSV has at most {MOST_LINES} lines.")
             self.cells += line.count(",")
             if self.cells > MOST_COLUMNS:
                 raise BadVectors(_TOO_WIDE)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from service.settings import BadSettings, Settings
+from service.settings import BadSettings, Settings, variable
 
 GUARDS = (
     "ADMIN_KEY_FILE", "KEY_FILE", "METRICS_KEY_FILE", "REDIS_PASSWORD_FILE", "SIGNING_KEY_FILE",
@@ -94,6 +94,35 @@ def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path
         "ANAMNESIS_WHATEVER is no setting",
     ]
     assert Settings().port == 8124
+
+
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_only_a_port_may_have_the_value_of_a_kubernetes_service(monkeypatch, name):
+    """For another setting such a value is a mistake, which must not mean its default."""
+    monkeypatch.setenv(variable(name), "tcp://10.0.0.7:8000")
+    if name == "port":
+        assert Settings().port == Settings.model_fields["port"].default
+        return
+    try:
+        value = str(getattr(Settings(), name))
+    except ValueError as error:
+        value = str(error)
+    assert "10.0.0.7:8000" in value or name in value
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, field in Settings.model_fields.items()
+        if field.annotation in (int, float, int | None)
+    ],
+)
+def test_a_number_without_a_sensible_size_is_refused(monkeypatch, name):
+    """Timers, the system and the store's scripts could not hold it, so no request would work."""
+    monkeypatch.setenv(variable(name), "1" + "0" * 20)
+    with pytest.raises(ValueError, match=name):
+        Settings()
 
 
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])

@@ -144,12 +144,15 @@ def test_pieces_change_no_answer(monkeypatch, case):
         (NDJSON, b"{}\n" * N),
         (CSV, b"a," * N + b"b\n"),
         (CSV, b'a,b\n"' + b'\n",,"' * N),
+        (CSV, b"a,b\n" + b"\n" * N + b"1,2\n"),
+        (CSV, b"a,b\n" + b"\r" * N + b"1,2\n"),
     ],
-    ids=range(11),
+    ids=range(13),
 )
 def test_impossible_bodies_are_refused_in_little_memory(monkeypatch, kind, body):
     """Values that no request can have are refused, in a few times the body's size."""
     monkeypatch.setattr(pieces, "MAX_ROWS", 2**13)
+    monkeypatch.setattr(tables, "MOST_LINES", 2**14)
     monkeypatch.setattr(pieces, "PIECE", 2**14)
     monkeypatch.setattr(json_vectors, "PIECE", 2**14)
     tracemalloc.start()
