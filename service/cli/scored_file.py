@@ -52,8 +52,8 @@ class ScoredFile:
         self._direct = out.exists() and not out.is_file()
         self._part = out if self._direct else out.with_name(out.name + ".part")
         self._about = self._part.with_name(self._part.name + ".json")
-        self._of = "" if scored_by is None else _digest(sheet.file, *scored_by)
-        self._rows, size = (0, 0) if self._direct or not self._of else self._completed_before()
+        self._key = "" if scored_by is None else _digest(sheet.file, *scored_by)
+        self._rows, size = (0, 0) if self._direct or not self._key else self._completed_before()
         self.done = self._rows
         self._file = self._part.open("r+b" if size else "wb")
         if size:
@@ -84,7 +84,7 @@ class ScoredFile:
             return
         self._file.flush()
         beside = self._about.with_name(self._about.name + ".new")
-        about = {"format": FORMAT, "of": self._of, "rows": self._rows, "bytes": self._file.tell()}
+        about = {"format": FORMAT, "of": self._key, "rows": self._rows, "bytes": self._file.tell()}
         beside.write_text(json.dumps(about))
         beside.replace(self._about)
 
@@ -93,7 +93,7 @@ class ScoredFile:
         try:
             about = json.loads(self._about.read_text())
             size = int(about["bytes"])
-            same = (about["format"], about["of"]) == (FORMAT, self._of)
+            same = (about["format"], about["of"]) == (FORMAT, self._key)
             if same and 0 < size <= self._part.stat().st_size:
                 return int(about["rows"]), size
         except (OSError, ValueError, LookupError, TypeError):
@@ -112,7 +112,8 @@ class ScoredFile:
         file = self._part
         if self._kind in (".npy", ".parquet"):
             file = self._out.with_name(self._out.name + ".new")
-            (_to_npy if self._kind == ".npy" else self._to_parquet)(self._part, file)
+            write = _to_npy if self._kind == ".npy" else self._to_parquet
+            write(self._part, file)
         file.replace(self._out)
         self._part.unlink(missing_ok=True)
         self._about.unlink(missing_ok=True)

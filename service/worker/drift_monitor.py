@@ -43,21 +43,27 @@ _LABELS = 1000  # latest labels, in which an event's answer is looked for
 
 @dataclass(slots=True)
 class _Watch:
-    """A detector that this process follows."""
+    """A detector that this process follows.
+
+    `pointer` is the state of the detector that is watched. `after` is the id of the last summary
+    that the tests have taken. `published` is the part of the last published verdict that is saved
+    at once when it changes. `queries` were chosen at `asked_at`. `since` is when the published
+    state began (RFC 3339).
+    """
 
     lease: Lease
     drift: DriftTests
     detector: Detector
     version: Version
     threshold: Threshold
-    of: Pointer
+    pointer: Pointer
     after: str
     saved_at: float = -_SAVE_SECONDS
     unsaved: bool = True
-    shown: tuple[str | bool, ...] = ()
+    published: tuple[str | bool, ...] = ()
     queries: tuple[Query, ...] = ()
     asked_at: float = -_ASK_SECONDS
-    since: str | None = None  # RFC 3339; since when the last saved state has held
+    since: str | None = None
 
 
 class Monitor:
@@ -117,16 +123,16 @@ class Monitor:
         watch = await self._watch(name, pointer)
         if watch is None:
             return
-        if (watch.of.config_revision, watch.of.config_nonce) != (
-            pointer.config_revision,
-            pointer.config_nonce,
-        ):
+        before = watch.pointer
+        if (before.config_revision, before.config_nonce) != (
+            pointer.config_revision, pointer.config_nonce
+        ):  # fmt: skip
             await self._reconfigure(watch, name, pointer)
         summaries = await self._stores.live.read(name, watch.after, _SUMMARIES)
         if summaries:
             await asyncio.to_thread(_test_traffic, watch, summaries)
         due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
-        if watch.unsaved and (due or _saved_at_once(watch.drift.verdict()) != watch.shown):
+        if watch.unsaved and (due or _saved_at_once(watch.drift.verdict()) != watch.published):
             await self._save(watch)
         await self._incidents.look(watch.lease, watch.detector, watch.version, watch.threshold)
 
@@ -141,8 +147,7 @@ class Monitor:
         if lease is None:
             self._watches.pop(name, None)
             return None
-        same = (pointer.uid, pointer.champion, pointer.sha256)
-        if watch is not None and (watch.of.uid, watch.of.champion, watch.of.sha256) == same:
+        if watch is not None and _version_of(watch.pointer) == _version_of(pointer):
             watch.lease = lease
             return watch
         if lease.uid != pointer.uid:  # the detector was deleted and made again in between
@@ -160,7 +165,7 @@ class Monitor:
             await self._stores.leases.release(lease)
             self._leave(name)
             return None
-        held = await self._kept(lease)  # on a busy machine a large version takes seconds to load
+        held = await self._renewed(lease)  # on a busy machine a large version takes seconds to load
         if held is None:
             return None
         watch.lease = held
@@ -171,7 +176,7 @@ class Monitor:
         """Return a lease that lasts for this round, None if another process watches."""
         now = time.monotonic()
         if lease is not None:
-            return lease if lease.deadline - now > lease.seconds / 2 else await self._kept(lease)
+            return lease if lease.deadline - now > lease.seconds / 2 else await self._renewed(lease)
         if now < self._not_before.get(name, 0.0):
             return None
         lease = await self._stores.leases.acquire(name, self._seconds, "monitor")
@@ -179,7 +184,7 @@ class Monitor:
             self._leave(name)
         return lease
 
-    async def _kept(self, lease: Lease) -> Lease | None:
+    async def _renewed(self, lease: Lease) -> Lease | None:
         """Return the lease, renewed. If it is over, return a new one.
 
         None if another process has had a lease since. Otherwise the watch in memory still continues
@@ -216,7 +221,7 @@ class Monitor:
         watch = _Watch(lease, drift, detector, version, threshold, pointer, after)
         stored = detector.drift
         if (stored.version, stored.state) == (number, drift.verdict().state):
-            watch.since, watch.shown = stored.since, (stored.state,)
+            watch.since, watch.published = stored.since, (stored.state,)
         return watch
 
     async def _threshold(self, version: Version, detector: Detector) -> Threshold:
@@ -230,7 +235,7 @@ class Monitor:
         watch.detector = detector
         watch.threshold = await self._threshold(watch.version, detector)
         watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
-        watch.of = pointer
+        watch.pointer = pointer
         watch.unsaved, watch.saved_at = True, -_SAVE_SECONDS
 
     async def _save(self, watch: _Watch) -> None:
@@ -240,7 +245,7 @@ class Monitor:
             watch.queries, watch.asked_at = await self._queries(watch), time.monotonic()
         now = rfc3339(time.time())
         shown = _saved_at_once(verdict)
-        changed = watch.shown and shown[0] != watch.shown[0]
+        changed = watch.published and shown[0] != watch.published[0]
         if changed or watch.since is None:
             watch.since = now
         report = Drift(
@@ -254,10 +259,9 @@ class Monitor:
         )
         await self._stores.live.save(watch.lease, memory, report)
         if changed:
-            _log.info(
-                "drift changed", detector=watch.lease.name, state=shown[0], before=watch.shown[0]
-            )
-        watch.shown, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
+            before = watch.published[0]
+            _log.info("drift changed", detector=watch.lease.name, state=shown[0], before=before)
+        watch.published, watch.unsaved, watch.saved_at = shown, False, time.monotonic()
 
     async def _queries(self, watch: _Watch) -> tuple[Query, ...]:
         """Return the events whose labels would help most."""
@@ -268,6 +272,10 @@ class Monitor:
         return await asyncio.to_thread(
             label_queries.choose, events, answered, watch.version, watch.threshold
         )
+
+
+def _version_of(pointer: Pointer) -> tuple[str, int | None, str | None]:
+    return pointer.uid, pointer.champion, pointer.sha256
 
 
 def _saved_at_once(verdict: Verdict) -> tuple[str | bool, ...]:
@@ -286,11 +294,11 @@ def _test_traffic(watch: _Watch, summaries: Sequence[tuple[str, LiveSummary]]) -
     """Give the tests the traffic of the watched version. Other versions' traffic is skipped."""
     baseline = watch.drift.baseline
     for at, summary in summaries:
-        sha256 = summary.sha256 or watch.of.sha256
+        sha256 = summary.sha256 or watch.pointer.sha256
         if (summary.uid, summary.version, sha256) == (
             baseline.uid,
             baseline.version,
-            watch.of.sha256,
+            watch.pointer.sha256,
         ):
             watch.drift.update(_sample(summary, len(baseline.features)))
         watch.after = at

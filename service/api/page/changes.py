@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 
+import orjson
+
 from service.pacing import pause
 from service.problems import StoreUnavailable, TooManyRequests
 from service.store.detectors import Detectors
@@ -54,8 +56,7 @@ class Changes:
                 )
                 before = now
                 if names:
-                    listed = ",".join(f'"{name}"' for name in names[:100])
-                    yield f'event: change\ndata: {{"detectors":[{listed}]}}\n\n'.encode()
+                    yield b"event: change\ndata: %b\n\n" % orjson.dumps({"detectors": names[:100]})
                     silent = time.monotonic()
                 elif time.monotonic() - silent > _ALIVE:
                     yield b": still here\n\n"

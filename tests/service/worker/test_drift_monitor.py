@@ -13,12 +13,14 @@ from service.domain.drift_report import NO_DRIFT, Drift
 from service.domain.event import Event, Label
 from service.domain.incident import Incident
 from service.domain.live_summary import LiveSummary
+from service.domain.traffic import Report
 from service.pacing import LONGEST
 from service.settings import Settings
 from service.store.events import Events
 from service.store.labels import LabelStore
 from service.store.live_summaries import LiveSummaries
 from service.store.redis_keys import Keys
+from service.store.traffic import TrafficStore
 from service.timestamps import rfc3339, unix_seconds
 from service.worker.drift_monitor import Monitor
 from tests.service.stored import Stored, matrix, monitor_over
@@ -327,7 +329,8 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
     odd = Event(
         at=0.0, vector=vector, score=99.0, p_value=1e-9, severity=5.0, version=1, generation=1
     )
-    (made,) = await Events(watched.redis).append("pump", uid, [odd])
+    await TrafficStore(watched.redis).send("pump", "p", 1, Report(uid, 1, 1, ()), [odd])
+    made = (await Events(watched.redis).latest("pump"))[0].id
     await send(watched, version, 0.0)
     await monitor_over(watched.redis, SETTINGS).tick()
     drift = (await watched.get()).drift
