@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -165,8 +166,11 @@ class ScoreResult:
         worst = sorted(self.incidents.values(), key=lambda incident: -incident.peak)
         for incident in worst[:_MOST_INCIDENTS]:
             console.show(sentence(incident, shown[0], self.zone))
-        if (more := len(worst) - _MOST_INCIDENTS) > 0:
-            typer.echo(f"and {more} milder incidents")
+        if milder := worst[_MOST_INCIDENTS:]:
+            led = Counter(incident.features[0] for incident in milder if incident.features)
+            name, most = max(led.items(), key=itemgetter(1), default=("", 0))
+            by = f", {most} of them led by {name}" if 2 * most > len(milder) > 1 else ""
+            typer.echo(f"and {len(milder)} milder incidents{by}")
         waiting, count = self.rows - self.judged, len(self.incidents)
         inside = sum(incident.count for incident in worst)
         unshown = self.anomalies - len(shown)

@@ -76,6 +76,12 @@ def test_the_worst_rows_come_first(capsys):
     assert "4 of 60 vectors are anomalies (2 more than shown), 4 of them in 2 incidents" in out
 
 
+def test_what_most_milder_incidents_have_in_common_is_said(capsys):
+    """Below the ten worst incidents stands how many more there are, and what leads most of them."""
+    results(judged({i for i in range(300) if i % 25 < 2}, n=300)).show()
+    assert "and 2 milder incidents, 2 of them led by speed" in capsys.readouterr().out
+
+
 def test_rows_that_were_not_judged_are_no_anomalies(capsys):
     """Rows that were not judged are counted separately, and are no anomalies."""
     first, rest = judged({5})[:10], judged({5})[10:]
