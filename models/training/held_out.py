@@ -5,18 +5,28 @@ network serves. This is right for a row that occurs once. For a value that recur
 the serving network is exact: that network has learned the value and will see it again.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from models.arrays import Array, Float64
 from models.parts.calibration import COMMON, Calibration, representable
 from models.training.mixing import RARE
 
+MOST_COMPARED = 8_000  # with more distinct rows, near copies are not looked for
+DIRECTIONS = 12  # in which rows of more columns are compared
+# Distances of near copies, in scaled units. If fewer than the share COPIED of rows have
+# such a partner, the rows are no copies, nor if GROWTH times as many pairs have the next distance.
+LADDER, COPIED, GROWTH = 0.4 * 4.0 ** np.arange(-8, 1), 0.05, 1.2
+
 
 class EqualRows(NamedTuple):
-    """The equal rows of a training of `rows` rows.
+    """The equal rows of a training of `rows` rows; near copies of a row count as equal to it.
 
     For each row, `first` (n,) is the index of the first equal row, and `counts` (n,) the number of
     equal rows.
@@ -28,10 +38,20 @@ class EqualRows(NamedTuple):
 
     @classmethod
     def of(cls, x: Array) -> "EqualRows":
-        """Find the copies among the rows of x (n, d)."""
-        _, first, group_of, counts = np.unique(
+        """Find the copies among the scaled rows of x (n, d)."""
+        values, first, group_of, counts = np.unique(
             x, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
+        if 2 <= len(values) <= MOST_COMPARED:
+            set_of = _near_copies(values)
+            size = np.bincount(set_of, counts)[set_of]
+            # A set as frequent as a common value is a narrow regime: its rows are no copies.
+            set_of = np.where(size < COMMON * len(x), set_of, len(values) + np.arange(len(values)))
+            _, set_of = np.unique(set_of, return_inverse=True)
+            counts = np.bincount(set_of, counts).astype(np.int64)
+            earliest = np.full(len(counts), len(x))
+            np.minimum.at(earliest, set_of, first)
+            first, group_of = earliest, set_of[group_of.reshape(len(x))]
         group_of = group_of.reshape(len(x))
         return cls(first[group_of], counts[group_of], len(x))
 
@@ -51,15 +71,40 @@ class EqualRows(NamedTuple):
         return int((once | self.common).sum())
 
 
+def _near_copies(values: Array) -> NDArray[np.int64]:
+    """Return for each of distinct scaled rows (n, d) the number of its set of near copies, (n,).
+
+    Rows are near copies up to a distance that so many pairs of rows have, but hardly more pairs
+    have four times this distance. Among rows that are merely dense, far more pairs have that. A row
+    without near copies is a set of its own.
+    """
+    n, d = values.shape
+    if d > DIRECTIONS:  # near copies are close in any directions
+        axes = np.random.default_rng(0).normal(size=(d, DIRECTIONS)) / math.sqrt(DIRECTIONS)
+        values = (values @ axes).astype(np.float32)
+    tree = KDTree(values)
+    pairs = tree.count_neighbors(tree, LADDER) - n  # each pair counts twice
+    near = (pairs[:-1] >= COPIED * n) & (pairs[1:] <= GROWTH * pairs[:-1])
+    if not near.any():
+        return np.arange(n)
+    linked = tree.query_pairs(LADDER[np.flatnonzero(near)[-1]], output_type="ndarray").T
+    graph = coo_array((np.ones(linked.shape[1]), linked), shape=(n, n))
+    return connected_components(graph, directed=False)[1].astype(np.int64)
+
+
 def calibration_scores(own: Float64, serving: Float64, copies: EqualRows) -> Float64:
     """Return the scores (..., n) that calibrate the rows of `copies`.
 
     `own` (..., n) are the scores by the networks that left the rows out, `serving` (..., n) those
     by the serving network. A common value takes the serving score, which it will have again. A
-    copied row takes the larger of both scores, because an equal row may or may not come again.
+    copied row takes the larger of both scores, because an equal row may or may not come again. All
+    near copies take the largest such score, so that they count as one row for the interval.
     """
+    set_of = np.unique(copies.first, return_inverse=True)[1]
     scores = np.where(copies.counts > 1, np.maximum(own, serving), own)
-    return np.where(copies.common, serving, scores)
+    largest = np.full((*scores.shape[:-1], set_of.max() + 1), -np.inf)
+    np.maximum.at(largest, (..., set_of), scores)
+    return np.where(copies.common, serving, largest[..., set_of])
 
 
 def disagreement(held_out: Float64, serving: Float64) -> float | None:

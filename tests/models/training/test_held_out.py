@@ -29,6 +29,39 @@ def test_a_common_value_calibrates_with_its_serving_score() -> None:
     assert calibration_scores(own[:2], serving[:2], last).tolist() == [5, 2]
 
 
+def test_rows_with_a_tiny_jitter_are_near_copies_and_other_close_rows_are_not() -> None:
+    """Rows repeated with a small noise count once; dense rows, levels and narrow regimes do not."""
+    rng = np.random.default_rng(0)
+    rows = np.repeat(rng.normal(size=(200, 6)), 5, axis=0)
+    x = (rows + 0.001 * rng.normal(size=rows.shape)).astype(np.float32)
+    copies = EqualRows.of(x)
+    assert copies.distinct == 200
+    assert np.array_equal(copies.first, np.repeat(np.arange(0, 1_000, 5), 5))
+    regimes = np.repeat(rng.normal(size=(10, 6)), 100, axis=0)
+    narrow = regimes + 0.001 * rng.normal(size=regimes.shape)
+    line, levels = rng.normal(size=(1_000, 1)), rng.poisson(3.0, (1_000, 1)) / 2.0
+    for apart in narrow, line, line**3, np.hstack([line, levels]), rng.normal(size=(1_000, 40)):
+        assert EqualRows.of(apart.astype(np.float32)).distinct == 1_000
+    own = calibration_scores(rng.exponential(size=1_000), np.zeros(1_000), copies)
+    assert len(np.unique(own)) == 200  # near copies have one score, so the interval counts 200
+
+
+def test_other_rows_do_not_alarm_after_rows_with_a_tiny_jitter() -> None:
+    """Rows that repeat with a jitter calibrate like rows that repeat: others seldom alarm."""
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(2, 6))
+
+    def machine(n: int) -> np.ndarray:
+        return rng.normal(size=(n, 2)) @ mix + 0.2 * rng.normal(size=(n, 6))
+
+    sent = np.repeat(machine(200), 5, axis=0)
+    sent = rng.permutation(sent + 0.001 * rng.normal(size=sent.shape)).astype(np.float32)
+    version = train(None, sent, Config(model=QUICK))
+    share = version.is_anomaly(machine(1_000).astype(np.float32)).mean()
+    interval = version.calibration.false_alarm_rate(version.threshold)
+    assert share <= min(0.06, interval.high + 0.02)
+
+
 def test_disagreement_of_networks_is_distinguished_from_chance() -> None:
     """Networks disagree if the serving one scores its own rows much higher than chance explains."""
     rng = np.random.default_rng(0)
