@@ -233,30 +233,39 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
 
     Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
     copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
-    another part of the rows, so that with rows sorted by regime no fold holds out a whole regime.
+    another part of the rows, and each regime of rows in order has runs of every fold, so that no
+    fold holds out a whole regime.
     Equal rows go into one fold for the same reason. Common values (`EqualRows.common`) do not. Such
     a value will come again, and the version has learned it. Its scores under a network that never
     saw it would therefore be too high.
     """
-    n, runs = len(x), _runs(x, folds)
+    n = len(x)
+    runs, regime = _runs(x, folds)
     copies = EqualRows.of(x)
     # A common row keeps its own place; other equal rows take the place of the first of them.
     place = np.where(copies.common, np.arange(n), copies.first)
     order = np.argsort(place, kind="stable")
     starts = np.r_[True, np.diff(place[order]) > 0]
     start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # the start of the row's group
+    _, first, regime, size = np.unique(
+        regime[place[order]], return_index=True, return_inverse=True, return_counts=True
+    )
+    # Each regime has runs of every fold: a short one would otherwise be held out as a whole.
+    times = np.maximum(1, np.round(runs * size / n).astype(np.int64))
     run = np.empty(n, np.int64)
-    run[order] = start * (runs * folds) // n
-    of_run = np.concatenate([rng.permutation(folds) for _ in range(runs)])
+    run[order] = (start - first[regime]) * (times * folds)[regime] // size[regime]
+    run[order] += ((times.cumsum() - times) * folds)[regime]
+    of_run = np.concatenate([rng.permutation(folds) for _ in range(times.sum())])
     return of_run[run]
 
 
-def _runs(x: Array, folds: int) -> int:
-    """Return the number of runs of each fold of x (n, d).
+def _runs(x: Array, folds: int) -> tuple[int, Labels]:
+    """Return the number of runs of each fold of x (n, d), and the regime of each row, (n,).
 
     A held-out row lies on average a quarter of a run away from the learned rows. If it is still
     like them there, the runs are too short. A run that is longer than needed can hold out a whole
-    regime, and the threshold would be too high for later rows of that regime.
+    regime, and the threshold would be too high for later rows of that regime. All rows that change
+    slowly count as one regime, because a stretch between two jumps may not come again.
     """
     regime = _regimes_in_time(x)
 
@@ -268,17 +277,15 @@ def _runs(x: Array, folds: int) -> int:
 
     quarter = max(1, len(x) // (4 * RUNS * folds))
     near, far = apart(quarter), apart(5 * quarter // 2)
-    if near < SLOW * far:
-        return LONG_RUNS
     if near < ALIKE * far:
-        return RUNS
+        return LONG_RUNS if near < SLOW * far else RUNS, np.zeros_like(regime)
     runs = RUNS
     while len(x) >= 2 * SHORTEST * runs * folds:
         # Compared with NaN, because few regimes are longer than that, this is false.
         if apart(len(x) // (8 * runs * folds)) <= ALIKE * near:
             break
         runs *= 2
-    return runs
+    return runs, regime
 
 
 def _regimes_in_time(x: Array) -> Labels:

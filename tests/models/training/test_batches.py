@@ -108,7 +108,7 @@ def test_a_fold_of_rows_that_change_slowly_is_two_long_runs() -> None:
     assert runs(slow) <= 4 * LONG_RUNS < runs(noise)
     day = 4.0 * np.sin(np.linspace(0.0, 24.0, 6_000))
     assert runs(np.round(day)[:, None].astype(np.float32)) <= 4 * LONG_RUNS
-    assert runs(by_regime) == runs(noise)
+    assert runs(by_regime) >= runs(noise)
 
 
 @pytest.mark.parametrize("apart", [3, 10])
@@ -119,7 +119,15 @@ def test_no_fold_holds_out_a_whole_short_regime(apart: int) -> None:
     x = (centres + rng.normal(size=(16_000, 4))).astype(np.float32)
     folds = folds_of_runs(x, 5, np.random.default_rng(1))
     lengths = np.diff(np.flatnonzero(np.diff(folds)))
-    assert SHORTEST <= lengths.min() < 200
+    assert 0.8 * SHORTEST <= lengths.min() < 200
+
+
+def test_every_fold_has_rows_of_a_short_regime_at_the_end() -> None:
+    """Of forty rows of another regime after a thousand, each fold has a quarter."""
+    x = np.random.default_rng(0).normal(size=(1_040, 4)).astype(np.float32)
+    x[1_000:] += 6.0
+    folds = folds_of_runs(x, 4, np.random.default_rng(1))
+    assert np.bincount(folds[1_000:], minlength=4).tolist() == [10] * 4
 
 
 def test_equal_rows_share_a_fold() -> None:
