@@ -18,6 +18,7 @@ from models.arrays import Array, Float64
 from models.parts.calibration import COMMON, Calibration, representable
 from models.training.mixing import RARE
 
+CHANCE = 0.5  # counts of rows that are equal by chance have at least this variance for each mean
 MOST_COMPARED = 8_000  # with more distinct rows, near copies are not looked for
 DIRECTIONS = 12  # in which rows of more columns are compared
 # Distances of near copies, in scaled units. If fewer than the share COPIED of rows have
@@ -26,7 +27,9 @@ LADDER, COPIED, GROWTH = 0.4 * 4.0 ** np.arange(-8, 1), 0.05, 1.2
 
 
 class EqualRows(NamedTuple):
-    """The equal rows of a training of `rows` rows; near copies of a row count as equal to it.
+    """The copies among the `rows` rows of a training: rows that are equal, or nearly equal.
+
+    Rows that are equal by chance, such as the same flags, are no copies.
 
     For each row, `first` (n,) is the index of the first equal row, and `counts` (n,) the number of
     equal rows.
@@ -39,21 +42,23 @@ class EqualRows(NamedTuple):
     @classmethod
     def of(cls, x: Array) -> "EqualRows":
         """Find the copies among the scaled rows of x (n, d)."""
-        values, first, group_of, counts = np.unique(
+        values, first, group_of, times = np.unique(
             x, axis=0, return_index=True, return_inverse=True, return_counts=True
         )
-        if 2 <= len(values) <= MOST_COMPARED:
-            set_of = _near_copies(values)
-            size = np.bincount(set_of, counts)[set_of]
-            # A set as frequent as a common value is a narrow regime: its rows are no copies.
-            set_of = np.where(size < COMMON * len(x), set_of, len(values) + np.arange(len(values)))
-            _, set_of = np.unique(set_of, return_inverse=True)
-            counts = np.bincount(set_of, counts).astype(np.int64)
-            earliest = np.full(len(counts), len(x))
-            np.minimum.at(earliest, set_of, first)
-            first, group_of = earliest, set_of[group_of.reshape(len(x))]
         group_of = group_of.reshape(len(x))
-        return cls(first[group_of], counts[group_of], len(x))
+        first, counts = first[group_of], times[group_of]
+        if 2 <= len(values) <= MOST_COMPARED:
+            set_of = _near_copies(values)[group_of]
+            _, earliest, set_of, size = np.unique(
+                set_of, return_index=True, return_inverse=True, return_counts=True
+            )
+            # A set as frequent as a common value is a narrow regime: its rows are no copies.
+            near = size[set_of] < COMMON * len(x)
+            first = np.where(near, earliest[set_of], first)
+            counts = np.where(near, size[set_of], counts)
+        alone = _occur_by_chance(values, times, COMMON * len(x))[group_of]
+        first, counts = np.where(alone, np.arange(len(x)), first), np.where(alone, 1, counts)
+        return cls(first, counts, len(x))
 
     def of_rows(self, some: NDArray[np.int64]) -> "EqualRows":
         """Return the entries of the rows with indices `some` (m,)."""
@@ -69,6 +74,22 @@ class EqualRows(NamedTuple):
         """The number of rows, with copies counted once; common values are not copies."""
         once = self.first == np.arange(len(self.first))
         return int((once | self.common).sum())
+
+
+def _occur_by_chance(values: Array, counts: NDArray[np.int64], common: float) -> NDArray[np.bool_]:
+    """Return which of distinct rows (n, d), with their `counts` (n,), are equal by chance, (n,).
+
+    Such a row combines values that other rows have too, such as flags, and the counts below
+    `common` vary at least as much as chance makes them. If it is left out once, the version has
+    still seen the others. Copies of a row have a value that no other row has, or equal counts.
+    """
+    rare = counts < common
+    if not rare.any() or counts[rare].var() < CHANCE * counts[rare].mean():
+        return np.zeros(len(values), bool)
+    for column in values.T:
+        _, value_of, times = np.unique(column, return_inverse=True, return_counts=True)
+        rare &= times[value_of] > 1
+    return rare
 
 
 def _near_copies(values: Array) -> NDArray[np.int64]:

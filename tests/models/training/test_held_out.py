@@ -62,6 +62,31 @@ def test_other_rows_do_not_alarm_after_rows_with_a_tiny_jitter() -> None:
     assert share <= min(0.06, interval.high + 0.02)
 
 
+def test_rows_of_flags_that_are_equal_by_chance_are_no_copies() -> None:
+    """Equal rows of flags are no copies, unless all come equally often or have a number of theirs.
+
+    A wrong flag in a row is then found: rare rows of flags do not calibrate as if they were new.
+    """
+    rng = np.random.default_rng(0)
+
+    def flags(n: int) -> np.ndarray:
+        x = (rng.random((n, 8)) < [0.5, 0.5, 0.9, 0.02, 0.98, 0.3, 0.7, 0.5]).astype(np.float32)
+        x[:, 1] = x[:, 0]
+        return x
+
+    x = flags(1_000)
+    rows = np.unique(x, axis=0)
+    assert EqualRows.of(x).distinct == 1_000
+    assert EqualRows.of(np.repeat(rows, 9, axis=0)).distinct == len(rows) > 50
+    numbered = np.column_stack([x, np.unique(x, axis=0, return_inverse=True)[1]])
+    assert EqualRows.of(numbered.astype(np.float32)).distinct < 1_000
+    version = train(None, x, Config(model=QUICK))
+    wrong, normal = flags(500), flags(2_000)
+    wrong[:, 1] = 1.0 - wrong[:, 0]
+    assert version.is_anomaly(wrong).mean() > 0.9
+    assert version.is_anomaly(normal).mean() < 0.03
+
+
 def test_disagreement_of_networks_is_distinguished_from_chance() -> None:
     """Networks disagree if the serving one scores its own rows much higher than chance explains."""
     rng = np.random.default_rng(0)
