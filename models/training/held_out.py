@@ -20,9 +20,10 @@ from models.training.mixing import RARE
 
 CHANCE = 0.5  # counts of rows that are equal by chance have at least this variance for each mean
 MOST_COMPARED = 8_000  # with more distinct rows, near copies are not looked for
+COMPARED = 500  # the rows whose partners are counted
 DIRECTIONS = 12  # in which rows of more columns are compared
-# Distances of near copies, in scaled units. If fewer than the share COPIED of rows have
-# such a partner, the rows are no copies, nor if GROWTH times as many pairs have the next distance.
+# Distances of near copies, in scaled units. If fewer than the share COPIED of rows have such a
+# partner, the rows are no copies, nor if rows have GROWTH times as many at the next distance.
 LADDER, COPIED, GROWTH = 0.4 * 4.0 ** np.arange(-8, 1), 0.05, 1.2
 
 
@@ -95,17 +96,18 @@ def _occur_by_chance(values: Array, counts: NDArray[np.int64], common: float) ->
 def _near_copies(values: Array) -> NDArray[np.int64]:
     """Return for each of distinct scaled rows (n, d) the number of its set of near copies, (n,).
 
-    Rows are near copies up to a distance that so many pairs of rows have, but hardly more pairs
-    have four times this distance. Among rows that are merely dense, far more pairs have that. A row
-    without near copies is a set of its own.
+    Rows are near copies up to a distance at which rows have partners, but hardly more partners at
+    four times this distance. Rows that are merely dense have far more there. A row without near
+    copies is a set of its own.
     """
     n, d = values.shape
     if d > DIRECTIONS:  # near copies are close in any directions
         axes = np.random.default_rng(0).normal(size=(d, DIRECTIONS)) / math.sqrt(DIRECTIONS)
         values = (values @ axes).astype(np.float32)
-    tree = KDTree(values)
-    pairs = tree.count_neighbors(tree, LADDER) - n  # each pair counts twice
-    near = (pairs[:-1] >= COPIED * n) & (pairs[1:] <= GROWTH * pairs[:-1])
+    tree, some = KDTree(values), values[:: max(1, n // COMPARED)]
+    partners = KDTree(some).count_neighbors(tree, LADDER) / len(some) - 1.0  # the mean of a row
+    near = (partners[:-1] >= COPIED) & (partners[1:] <= GROWTH * partners[:-1])
+    near &= partners[:-1] <= COMMON * n  # rows with more partners are a narrow regime
     if not near.any():
         return np.arange(n)
     linked = tree.query_pairs(LADDER[np.flatnonzero(near)[-1]], output_type="ndarray").T
