@@ -172,12 +172,35 @@ def nearly_equal_sensors(seed, apart):
     return Case([rows(1_000)], rows(TESTED), anomalies)
 
 
-def repeated_rows(seed):
-    """Each of a hundred rows comes fifty times, shuffled; other rows are judged as normals."""
+def repeated_rows(seed, rows=100, times=50, jitter=0.0):
+    """Each of the rows comes several times, shuffled; other rows are judged as normals."""
     machine = Machine(seed)
-    sent = np.repeat(machine.rows(100), 50, axis=0)[machine.rng.permutation(5_000)]
+    sent = machine.rng.permutation(np.repeat(machine.rows(rows), times, axis=0))
+    sent += jitter * machine.rng.normal(size=sent.shape)
     normals = machine.rows(4 * TESTED)
     return Case([sent], normals, machine.broken(machine.rows(TESTED), 4.0))
+
+
+def short_regime_at_the_end(seed):
+    """Forty rows of another regime follow a thousand; faults of the first regime are judged."""
+    machine = Machine(seed)
+    shift = 6.0 * machine.rng.choice([-1, 1], 8)
+    sent = np.concatenate([machine.rows(1_000), machine.rows(40, shift=shift)])
+    return Case([sent], machine.rows(TESTED), machine.broken(machine.rows(TESTED), 4.0))
+
+
+def flags(seed):
+    """Eight flags, of which the first two are equal; in anomalies they differ."""
+    rng = np.random.default_rng([seed, 23])
+
+    def rows(n):
+        x = rng.random((n, 8)) < [0.5, 0.5, 0.9, 0.02, 0.98, 0.3, 0.7, 0.5]
+        x[:, 1] = x[:, 0]
+        return x.astype(float)
+
+    anomalies = rows(TESTED)
+    anomalies[:, 1] = 1.0 - anomalies[:, 0]
+    return Case([rows(1_000)], rows(4 * TESTED), anomalies)
 
 
 def between_modes(seed):
@@ -241,6 +264,10 @@ CASES = {
     "equal sensors part by 6 deviations": lambda s: nearly_equal_sensors(s, 6.0),
     "equal sensors part by 20": lambda s: nearly_equal_sensors(s, 20.0),
     "100 rows that come 50 times each": repeated_rows,
+    "100 rows 50 times, with a jitter": lambda s: repeated_rows(s, jitter=0.001),
+    "200 rows 5 times, with a jitter": lambda s: repeated_rows(s, 200, 5, jitter=0.001),
+    "40 rows of a regime at the end of 1,040": short_regime_at_the_end,
+    "eight flags, one of them wrong": flags,
     "a value between two modes": between_modes,
     "bytes and packets over decades: ratio times 3": over_decades,
     "600 rows of 5,000 columns: one off by 12": lambda s: wide_rows(s, 1, 12.0),

@@ -57,8 +57,10 @@ class EqualRows(NamedTuple):
             near = size[set_of] < COMMON * len(x)
             first = np.where(near, earliest[set_of], first)
             counts = np.where(near, size[set_of], counts)
-        alone = _occur_by_chance(values, times, COMMON * len(x))[group_of]
-        first, counts = np.where(alone, np.arange(len(x)), first), np.where(alone, 1, counts)
+        rare = times < COMMON * len(x)
+        if _equal_by_chance(values, times[rare]):
+            alone = rare[group_of]
+            first, counts = np.where(alone, np.arange(len(x)), first), np.where(alone, 1, counts)
         return cls(first, counts, len(x))
 
     def of_rows(self, some: NDArray[np.int64]) -> "EqualRows":
@@ -77,20 +79,16 @@ class EqualRows(NamedTuple):
         return int((once | self.common).sum())
 
 
-def _occur_by_chance(values: Array, counts: NDArray[np.int64], common: float) -> NDArray[np.bool_]:
-    """Return which of distinct rows (n, d), with their `counts` (n,), are equal by chance, (n,).
+def _equal_by_chance(values: Array, counts: NDArray[np.int64]) -> bool:
+    """Return whether distinct rows (n, d), with their `counts` (m,), recur by chance, as flags do.
 
-    Such a row combines values that other rows have too, such as flags, and the counts below
-    `common` vary at least as much as chance makes them. If it is left out once, the version has
-    still seen the others. Copies of a row have a value that no other row has, or equal counts.
+    Such rows combine the same few values in each column, and their counts vary at least as much as
+    chance makes them. If such a row is left out once, the version has still seen the others. Copies
+    of a row have a value that few other rows have, or equal counts.
     """
-    rare = counts < common
-    if not rare.any() or counts[rare].var() < CHANCE * counts[rare].mean():
-        return np.zeros(len(values), bool)
-    for column in values.T:
-        _, value_of, times = np.unique(column, return_inverse=True, return_counts=True)
-        rare &= times[value_of] > 1
-    return rare
+    if not len(counts) or counts.var() < CHANCE * counts.mean():
+        return False
+    return all(2 * len(np.unique(column)) <= len(values) for column in values.T)
 
 
 def _near_copies(values: Array) -> NDArray[np.int64]:
