@@ -121,10 +121,12 @@ def calibration_scores(own: Float64, serving: Float64, copies: EqualRows) -> Flo
     copied row takes the larger of both scores, because an equal row may or may not come again. All
     near copies take the largest such score, so that they count as one row for the interval.
     """
-    set_of = np.unique(copies.first, return_inverse=True)[1]
+    order = copies.first.argsort(kind="stable")
+    starts = np.r_[True, np.diff(copies.first[order]) > 0]
+    set_of = np.empty(len(order), np.int64)
+    set_of[order] = np.cumsum(starts) - 1
     scores = np.where(copies.counts > 1, np.maximum(own, serving), own)
-    largest = np.full((*scores.shape[:-1], set_of.max() + 1), -np.inf)
-    np.maximum.at(largest, (..., set_of), scores)
+    largest = np.maximum.reduceat(scores[..., order], np.flatnonzero(starts), axis=-1)
     return np.where(copies.common, serving, largest[..., set_of])
 
 
