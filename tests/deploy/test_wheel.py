@@ -11,9 +11,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import setup
+from models import Config, Model, train
 from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -131,12 +133,8 @@ print(len(Version.load("v.safetensors").score(X)), Client.__module__.partition("
 
 def test_a_bare_install_scores_without_either_extra(unpacked_wheel: Path, project: Path) -> None:
     """The library's scoring, the client and the command line need neither `serve` nor `train`."""
-    python(
-        project,
-        environment(unpacked_wheel),
-        "import numpy as np; from anamnesis import *; train(None, np.random.default_rng(0)"
-        ".normal(size=(100, 2)).astype('f4'), Config(model=Model(epochs=1))).save('v.safetensors')",
-    )
+    X = np.random.default_rng(0).normal(size=(100, 2))
+    train(None, X, Config(model=Model(epochs=1))).save(project / "v.safetensors")
     bare = environment(
         unpacked_wheel, *sorted(distributions("serve") | distributions("train") | {"redis"})
     )

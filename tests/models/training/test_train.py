@@ -76,6 +76,7 @@ def test_numpy_scores_what_torch_trained() -> None:
             assert (divergence >= -1e-6).all()
 
 
+@pytest.mark.thorough  # `make test` shows it in tests/test_examples.py
 def test_replay_remembers_what_finetune_forgets(digits: dict[int, Array]) -> None:
     """After a second digit the first is still normal to replay, and is not to finetune."""
     v1 = train(None, digits[1][:120])
