@@ -83,11 +83,13 @@ class Settings(SettingsFields, BaseSettings):
 
     @field_validator("*")
     @classmethod
-    def _bounded(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse numbers that mean `no limit`: timers, the system and Lua cannot hold them."""
+    def _usable(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse numbers that timers, the system or Lua cannot hold, and text that is not UTF-8."""
         most = MOST_SECONDS if (info.field_name or "").endswith("_seconds") else MOST_OF_ANYTHING
         if isinstance(value, (int, float)) and value > most:
             raise ValueError(f"at most {most} is possible")
+        if isinstance(value, (str, Path)) and "\\udc" in ascii(str(value)):
+            raise ValueError("it is not UTF-8")
         return value
 
     def store_url(self) -> str | None:
@@ -95,9 +97,10 @@ class Settings(SettingsFields, BaseSettings):
 
         The address may hold a password. Raises BadSettings if a client could not use it.
         """
-        url, files = self.redis_url, {}
+        url, files, named = self.redis_url, {}, "redis_url"
         if url is None and self.redis_url_file is not None:
-            url = self.text("redis_url_file")
+            named = "redis_url_file"
+            url = self.text(named)
             if addresses.has_password(url):
                 files = {addresses.URL_FILE: self.redis_url_file}
             if addresses.has_sentinel_password(url):
@@ -112,7 +115,7 @@ class Settings(SettingsFields, BaseSettings):
         try:
             return addresses.store(url, files, self.redis_ca_file)
         except ValueError as error:
-            raise BadSettings(f"{variable('redis_url')}: {error}") from None
+            raise BadSettings(f"{variable(named)}: {error}") from None
 
     def text(self, name: str) -> str:
         """Return the text of the file that the setting `name` names. Raises BadSettings."""

@@ -110,6 +110,14 @@ def test_only_a_port_may_have_the_value_of_a_kubernetes_service(monkeypatch, nam
     assert "10.0.0.7:8000" in value or name in value
 
 
+@pytest.mark.parametrize("name", sorted(Settings.model_fields))
+def test_text_that_is_not_utf_8_is_refused(monkeypatch, name):
+    """Such a path cannot be part of an address or of a log, so no process would start with it."""
+    monkeypatch.setenv(variable(name), "\udcff")
+    with pytest.raises(ValueError, match=name):
+        Settings()
+
+
 @pytest.mark.parametrize(
     "name",
     [

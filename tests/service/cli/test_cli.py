@@ -220,6 +220,8 @@ def test_usage_errors_exit_with_2(run, arguments):
         ("ANAMNESIS_REDIS_URL_FILE", "absent", "ANAMNESIS_REDIS_URL_FILE: absent cannot be read"),
         ("ANAMNESIS_REDIS_URL_FILE", "folder", "ANAMNESIS_REDIS_URL_FILE: folder cannot be read"),
         ("ANAMNESIS_REDIS_URL_FILE", "garbage", "ANAMNESIS_REDIS_URL_FILE: garbage is not text"),
+        ("ANAMNESIS_REDIS_URL_FILE", "broken.toml", "ANAMNESIS_REDIS_URL_FILE: starts with none"),
+        ("ANAMNESIS_CACHE_DIR", "\udcff", "ANAMNESIS_CACHE_DIR: "),
         ("ANAMNESIS_TLS_KEY", "", "ANAMNESIS_TLS_KEY is set but empty"),
     ],
 )
