@@ -3,14 +3,18 @@
 import contextlib
 import os
 import resource
+import signal
+from collections.abc import AsyncIterator
 
 import numpy as np
+import orjson
 import psutil
 
 from models import Version
 from service.store.erasure import Erasure, mark_erased
 from tests.faults.catalogue import fault, within
 from tests.faults.stage import DIMENSION, Stage, staged
+from tests.faults.wire import Connection
 from tests.restored import copied, put_back
 from tests.service.stored import GOOD, Stored
 from tests.service.trained import versions
@@ -26,7 +30,7 @@ ROWS = np.random.default_rng(0).normal(size=(40, DIMENSION)).astype(np.float32)
 async def older_copy_goes_on(runs: int) -> str:
     """Promote version n, restore the state before that, and promote another version n."""
     slowest = 0.0
-    async with staged() as stage:
+    async with staged(apis=3) as stage, _connected_to_each(stage) as connections:
         await stage.make()
         stored = Stored(stage.redis)
         for run in range(runs):
@@ -38,22 +42,47 @@ async def older_copy_goes_on(runs: int) -> str:
                 artifact, experience = version.to_bytes(), await stored.take()
                 await stored.registry.settle(lease, experience, artifact, GOOD, seconds=0.1)
                 await stored.leases.release(lease)
-                slowest = max(slowest, await _seconds_until_served(stage, version))
-    return f"{runs} times: the second version of a number served within {slowest:.1f} s"
+                served = await _seconds_until_served(stage, connections, version)
+                slowest = max(slowest, served)
+    return (
+        f"{runs} times: the second version of a number served by {len(connections)} processes "
+        f"within {slowest:.1f} s"
+    )
 
 
-async def _seconds_until_served(stage: Stage, version: Version) -> float:
-    """Wait until the API answers with the version's own scores; return the seconds."""
-    expected = version.score(ROWS)
+@contextlib.asynccontextmanager
+async def _connected_to_each(stage: Stage) -> AsyncIterator[list[Connection]]:
+    """Yield one connection to each API process: the others are stopped while it is accepted."""
+    async with contextlib.AsyncExitStack() as stack:
+        connections = []
+        for api in stage.apis:
+            others = [other for other in stage.apis if other is not api]
+            for other in others:
+                other.send_signal(signal.SIGSTOP)
+            connections.append(await stack.enter_async_context(Connection(stage.port)))
+            assert (await connections[-1].ask("GET", "/healthz")).status == 200
+            for other in others:
+                other.send_signal(signal.SIGCONT)
+        yield connections
 
-    async def answers_new_scores() -> bool:
-        answer = await stage.ask(
-            "POST", "/v1/detectors/pump/score", {"vectors": ROWS.tolist()},
-            **{"content-type": "application/json"},
-        )  # fmt: skip
-        return answer.status == 200 and np.allclose(answer.json()["scores"], expected, rtol=1e-6)
 
-    return within(5.0, await stage.until(answers_new_scores))
+async def _seconds_until_served(
+    stage: Stage, connections: list[Connection], version: Version
+) -> float:
+    """Wait until each process answers with the version's own scores; return the seconds."""
+    body, expected = orjson.dumps({"vectors": ROWS.tolist()}), version.score(ROWS)
+
+    async def answer_new_scores() -> bool:
+        answers = [
+            await connection.ask("POST", "/v1/detectors/pump/score", body)
+            for connection in connections
+        ]
+        return all(
+            answer.status == 200 and np.allclose(answer.json()["scores"], expected, rtol=1e-6)
+            for answer in answers
+        )
+
+    return within(5.0, await stage.until(answer_new_scores))
 
 
 @fault(
