@@ -15,14 +15,14 @@ def rfc3339(unix: float | None) -> str | None:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def minute(unix: float) -> str:
+def minute(unix: float, clock: str = "%H:%M") -> str:
     """Return the time, in seconds since 1970, as a day and a minute, UTC.
 
-    >>> minute(1795861173)
-    '28 Nov 10:19'
+    >>> minute(1795861173), minute(1795861173, "%H:%M:%S")
+    ('28 Nov 10:19', '28 Nov 10:19:33')
     """
     at = datetime.fromtimestamp(unix, UTC)
-    return f"{at.day} {at:%b %H:%M}"
+    return f"{at.day} {at:%b} {at:{clock}}"
 
 
 _SIXTIETH = re.compile(r"(?<=\d\d:\d\d:)60(?!\d)")

@@ -62,13 +62,13 @@ def duration(seconds: Any) -> str:
     return " ".join(parts) or "0 s"
 
 
-def moment(text: Any) -> str:
+def moment(text: Any, clock: str = "%H:%M") -> str:
     """Return an RFC 3339 time as a day and a minute, UTC.
 
     >>> moment("2026-11-28T10:19:33.000Z")
     '28 Nov 10:19'
     """
-    return minute(datetime.fromisoformat(str(text)).timestamp()) if text else "–"
+    return minute(datetime.fromisoformat(str(text)).timestamp(), clock) if text else "–"
 
 
 def seconds_since(text: Any, now: float) -> float | None:
