@@ -4,12 +4,14 @@ A row stores a word as its code: 24 bits of the word's BLAKE2b hash. A reader of
 needs no list of words, and an unknown word has a code too. The model sees a category as slots
 (one-hot encoding): one slot is 1 and all others are 0. Each learned value has a slot. Some slots
 are free for values that come later. The last slot, the open one, stands for all other values.
+Of more values than slots, the rarest that were seen twice share one slot. So the open slot is as
+rare as a value that was never seen.
 """
 
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -19,7 +21,8 @@ Array = NDArray[np.float32]
 
 OPEN = 0.0  # no word has this code: it marks a free slot and the open slot
 LONGEST_WORD = 128  # characters
-MOST_SLOTS = 256  # slots of one column; the rarest values beyond them share the open slot
+MOST_SLOTS = 256  # slots of one column; of more values, the rarest share the last but one
+MOST_SHARED = 2**16  # the most values that share the slot of another, in all columns
 _FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16
 
@@ -53,13 +56,15 @@ class Slots:
     The numbers come first, in their order, then the slots of each category. `features` (c,) are the
     indices of the categories among the w features. `counts` is the number of slots of each
     category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free slot and the open
-    slot.
+    slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a value that has
+    the same slot as the value of the last but one.
     """
 
     width: int
     features: tuple[int, ...]
     counts: tuple[int, ...]
     codes: Array
+    shared: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
     @classmethod
     def fit(cls, X: Array, features: Sequence[int]) -> Self:
@@ -70,7 +75,8 @@ class Slots:
             free = min(_MOST_FREE, -(-len(values) // _FREE))
             counts.append(min(MOST_SLOTS, len(values) + free + 1))
             codes.append(np.pad(values, (0, counts[-1] - len(values))))
-        return cls(X.shape[1], tuple(features), tuple(counts), np.concatenate(codes))
+        slots = cls(X.shape[1], tuple(features), tuple(counts), np.concatenate(codes))
+        return slots.with_shared_slot(X)
 
     def with_new_values(self, X: Array) -> Self:
         """Return the slots after new values in X (n, w) have taken free ones."""
@@ -80,7 +86,21 @@ class Slots:
             new = [code for code in _most_frequent(X[:, feature]) if code not in block]
             free = np.flatnonzero(block[:-1] == OPEN)[: len(new)]
             block[free] = new[: len(free)]
-        return replace(self, codes=slot_codes)
+        return replace(self, codes=slot_codes).with_shared_slot(X)
+
+    def with_shared_slot(self, X: Array) -> Self:
+        """Return the slots in which repeated values of X (n, w) without a slot share one."""
+        shared = [self.shared]
+        for k, (feature, own) in enumerate(zip(self.features, self._slices, strict=True)):
+            if self.counts[k] == MOST_SLOTS:
+                known = np.concatenate([self.codes[own], self._sharing(k)])
+                codes = np.setdiff1d(_most_frequent(X[:, feature], least=2), known)
+                shared.append(np.stack([np.full(len(codes), k), codes.astype(np.int64)], axis=1))
+        return replace(self, shared=np.concatenate(shared)[:MOST_SHARED])
+
+    def _sharing(self, k: int) -> NDArray[np.int64]:
+        """Return the codes of category k that share a slot, (s,); none if it has fewer slots."""
+        return self.shared[(self.shared[:, 0] == k) & (self.counts[k] == MOST_SLOTS), 1]
 
     @property
     def numbers(self) -> NDArray[np.intp]:
@@ -97,8 +117,10 @@ class Slots:
         numbers = self.numbers
         encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
         encoded[:, : len(numbers)] = X[:, numbers]
-        for feature, own in zip(self.features, self._slices, strict=True):
+        for k, (feature, own) in enumerate(zip(self.features, self._slices, strict=True)):
             values, slot_codes = X[:, feature], self.codes[own]
+            if len(shared := self._sharing(k)):
+                values = np.where(np.isin(values, shared), slot_codes[-2], values)
             block = encoded[:, len(numbers) :][:, own]
             block[:] = (values[:, None] == slot_codes) & (slot_codes != OPEN)
             block[:, -1] = ~block.any(axis=1)
@@ -139,10 +161,10 @@ class Slots:
         return slot_slices(len(self.codes), self.counts)
 
 
-def _most_frequent(values: Array) -> Array:
-    """Return the distinct codes among values (n,), the most frequent first."""
+def _most_frequent(values: Array, least: int = 1) -> Array:
+    """Return the codes that come `least` times or more in values (n,), the most frequent first."""
     codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
-    used = codes != OPEN
+    used = (codes != OPEN) & (counts >= least)
     return codes[used][np.argsort(-counts[used], kind="stable")]
 
 

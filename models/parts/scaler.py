@@ -119,6 +119,8 @@ class Scaler:
         if self.slots is not None:
             tensors["scaler.codes"] = self.slots.codes
             tensors["scaler.categories"] = np.array(self.slots.features, np.int64)
+            if len(self.slots.shared):
+                tensors["scaler.shared"] = self.slots.shared
         return tensors
 
     @classmethod
@@ -134,6 +136,8 @@ class Scaler:
             width = len(location) - sum(counts) + len(counts)
             features = tuple(tensors["scaler.categories"].tolist())
             slots = Slots(width, features, tuple(counts), tensors["scaler.codes"])
+            if "scaler.shared" in tensors:
+                slots = replace(slots, shared=tensors["scaler.shared"])
         return cls(location, tensors["scaler.scale"], piecewise, slots)
 
     def transform(self, X: Array) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.categories import MOST_SHARED
 from models.errors import ArtifactError
 from models.parts.calibration import CAPACITY, LARGEST
 from models.parts.feature_tree import FEATURES
@@ -55,6 +56,8 @@ def _scaler(about: Description, rows: Lengths) -> Specs:
         c, slots = len(about.categories), sum(about.categories)
         specs["scaler.codes"] = TensorSpec("float32", (slots,), 0.0, 2.0**24)
         specs["scaler.categories"] = TensorSpec("int64", (c,), 0, about.width - 1)
+        if shared := min(rows["scaler.shared"], MOST_SHARED):
+            specs["scaler.shared"] = TensorSpec("int64", (shared, 2), 0, 2**24)
     return specs
 
 

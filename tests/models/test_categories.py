@@ -64,11 +64,34 @@ def test_a_new_value_takes_a_free_slot():
 
 
 def test_of_many_values_the_commonest_have_slots():
-    """The most frequent values have slots, up to the bound; the others share the open slot."""
-    codes = np.float32([[code_of(str(i % 300))] for i in range(600)])
+    """The most frequent values have slots; the others that were seen twice share the last of them.
+
+    A value that was seen once, or never, has the open slot.
+    """
+    codes = np.float32([[code_of(str(i % 300))] for i in range(600)] + [[code_of("once")]])
     slots = Slots.fit(codes, (0,))
     assert slots.counts == (MOST_SLOTS,)
     assert np.count_nonzero(slots.codes) == MOST_SLOTS - 1
+    of = slots.encode(codes).argmax(axis=1)
+    assert (of[:600] < MOST_SLOTS - 1).all()
+    assert (of[:300] == MOST_SLOTS - 2).sum() == 46
+    unseen = np.float32([[code_of("once")], [code_of("new")]])
+    assert slots.encode(unseen).argmax(axis=1).tolist() == [MOST_SLOTS - 1] * 2
+    assert slots.with_new_values(unseen[[1, 1]]).encode(unseen)[1, -2] == 1
+
+
+def test_an_unseen_word_alarms_among_more_words_than_slots():
+    """Of 300 words each is usual, also after saving and loading, and an unseen one alarms."""
+    rng = np.random.default_rng(0)
+    words = [f"w{i}" for i in rng.permutation(3_000) % 300]
+    columns = (Column("speed"), Column("unit", "category"))
+    config = Config(columns=columns, model=Model(epochs=5, hidden=(16, 16)))
+    version = train(None, Frame(speed=rng.normal(size=3_000), unit=words), config)
+    loaded = Version.from_bytes(version.to_bytes())
+    known = Frame(speed=rng.normal(size=300), unit=[f"w{i}" for i in range(300)])
+    assert loaded.is_anomaly(known).mean() < 0.04
+    assert np.array_equal(loaded.score(known), version.score(known))
+    assert loaded.is_anomaly(Frame(speed=[0.0, 0.5], unit=["new", "W7"])).all()
 
 
 def test_the_dimension_is_the_number_of_columns(version):
