@@ -1,6 +1,7 @@
 """A mistyped command gets one line: no traceback, no secret, and a status for scripts."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -161,6 +162,27 @@ with open(file, "w") as opened:
     closed = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
     subprocess.run([*closed, str(tmp_path / "seen")], check=True)
     assert (tmp_path / "seen").read_text() == "True False"
+
+
+INTERRUPTED = """
+import os, signal, sys
+from anamnesis.__main__ import main
+
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+main()
+"""
+
+
+def test_an_interrupt_while_the_command_is_loaded_is_no_traceback():
+    """Ctrl-C in the first half second ends a command as a signal does, without a word."""
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, check=False)
+    assert ended.returncode == -signal.SIGINT
+    assert not ended.stderr
 
 
 def test_a_misspelt_variable_is_reported_once(run, monkeypatch):
