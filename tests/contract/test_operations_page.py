@@ -71,6 +71,7 @@ async def pump(
         named = {"URL": api.http.base_url, "KEY_FILE": key_file, "REDIS_URL": store_url}
         for name, value in (named | {"PORT": api.port}).items():
             monkeypatch.setenv(f"ANAMNESIS_{name}", str(value))
+        monkeypatch.delenv("ANAMNESIS_DATA", raising=False)  # the commands warn of it
         monkeypatch.chdir(tmp_path)
         await api.make("pump-7")
         for number, version in enumerate((versions[0], versions[1], versions[1]), start=1):
