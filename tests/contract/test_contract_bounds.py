@@ -290,6 +290,40 @@ async def test_connections_are_bounded(stage: Stage) -> None:
     await stage.until(open_connection)
 
 
+JSON, CSV, NDJSON, NPY = "application/json", "text/csv", "application/x-ndjson", "application/x-npy"
+COSTLY_ROWS = [
+    (JSON, b'{"vectors":', b"["),
+    (JSON, b'{"vectors":[[', b"9"),
+    (JSON, b'{"vectors":[[1e-', b"9"),
+    (JSON, b'{"vectors":[', b"[],"),
+    (JSON, b'{"records":[{', b'"a":1,'),
+    (JSON, b'{"records":[{"', b"k"),
+    (JSON, b'{"records":[{"', b"\\u0041"),
+    (JSON, b'{"vectors":[[1,2,3]],"sources":["', b"s"),
+    (JSON, b'{"vectors":[[1,2,3]],"timestamps":[', b"9"),
+    (CSV, b"", b","),
+    (CSV, b"a,b,c\n", b"\n"),
+    (CSV, b'a,b,c\n"', b"1,1,1\n"),
+    (NDJSON, b'{"record":{"a":"', b"x"),
+    (NDJSON, b"", b"["),
+    (NPY, b"\x93NUMPY\x03\x00\xff\xff\xff\x00", b"("),
+]
+
+
+async def test_rows_that_are_costly_to_read_take_little_memory(stage: Stage) -> None:
+    """Bodies of rows without an end, of every media type, are refused in bounded memory."""
+    await stage.make("costly", dimension=None, features=["a", "b", "c"])
+    before, _ = resources(stage.apis[0].pid)
+    async with Connection(stage.port) as connection:
+        for kind, start, piece in COSTLY_ROWS:
+            body = start + piece * ((BODY - len(start)) // len(piece))
+            path = "/v1/detectors/costly/normal"
+            answer = await connection.ask("POST", path, body, content_type=kind)
+            assert answer.status in {413, 422}, (kind, start, piece, answer)
+            grown = resources(stage.apis[0].pid)[0] - before
+            assert grown < MOST_GROWTH, f"{start!r} {piece!r}: {grown / MIB:.0f} MiB"
+
+
 async def test_invalid_keys_are_not_remembered(stage: Stage) -> None:
     """Keys that are tried and are not valid are not remembered, however many there are."""
     before, _ = resources(stage.apis[0].pid)
