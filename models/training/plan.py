@@ -233,7 +233,7 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
 
     Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
     copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
-    another part of the rows, and each regime of rows in order has runs of every fold, so that no
+    another part of the rows, and a short regime of rows in order has runs of every fold, so that no
     fold holds out a whole regime.
     Equal rows go into one fold for the same reason. Common values (`EqualRows.common`) do not. Such
     a value will come again, and the version has learned it. Its scores under a network that never
@@ -250,7 +250,7 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     _, first, regime, size = np.unique(
         regime[place[order]], return_index=True, return_inverse=True, return_counts=True
     )
-    # Each regime has runs of every fold: a short one would otherwise be held out as a whole.
+    # Each regime has runs of every fold.
     times = np.maximum(1, np.round(runs * size / n).astype(np.int64))
     run = np.empty(n, np.int64)
     run[order] = (start - first[regime]) * (times * folds)[regime] // size[regime]
@@ -285,7 +285,9 @@ def _runs(x: Array, folds: int) -> tuple[int, Labels]:
         if apart(len(x) // (8 * runs * folds)) <= ALIKE * near:
             break
         runs *= 2
-    return runs, regime
+    # Only a regime that a run could hold out as a whole has runs of its own.
+    short = np.bincount(regime)[regime] <= len(x) / (runs * folds)
+    return runs, np.cumsum(np.diff(np.where(short, regime + 1, 0), prepend=0) != 0)
 
 
 def _regimes_in_time(x: Array) -> Labels:
