@@ -168,12 +168,12 @@ class Stream:
         """
         whole: Any = {}
         for part in self._tails.parts(X, times, sources):
-            later = why is not None and not (self._tails.needed and part.X.size <= _EXPLAINED)
-            sent_options = options if later or why is None else {**options, "explain": why}
+            at_once = why is not None and self._tails.needed and part.X.size <= _EXPLAINED
+            sent_options = {**options, "explain": why} if at_once else options
             answer = self._client.score(
                 self._name, self._rows_to_send(part), **_fields(part), **sent_options
             )
-            if later:
+            if why is not None and not at_once:
                 answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)
             for name, value in answer.items():
                 if name in _COLUMNS:

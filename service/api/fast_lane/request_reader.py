@@ -84,16 +84,19 @@ class RequestReader(HttpToolsProtocol):
             return
         self._counts_headers = self._reading is Reading.HEAD or len(data) > HEAD_BYTES
         self._parse(data)
+        problem = None
         if self._reading is Reading.HEAD:
-            self._refuse_if(self._bounds.packet_of_head(len(data), len(self.headers)))
+            problem = self._bounds.packet_of_head(len(data), len(self.headers))
         elif self._reading is Reading.BODY:
             if self._lane_request is None:
-                self._refuse_if(self._bounds.packet_of_body(len(data)))
+                problem = self._bounds.packet_of_body(len(data))
         elif between and self._complete_request is None:
-            self._refuse_if(self._bounds.packet_between(len(data)))
+            problem = self._bounds.packet_between(len(data))
         elif between and self._complete_request is not None and not self._is_last:
             self.lane.remember(data, self._complete_request, self._authorization)
         self._complete_request = None
+        if problem is not None:
+            self.refuse(problem)
 
     def _parse(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -123,18 +126,11 @@ class RequestReader(HttpToolsProtocol):
         version = self.parser.get_http_version().encode()
         return without_upgrade(b"%b %b HTTP/%b" % (method, self.url, version), self.headers)
 
-    def _stop(self, problem: Problem) -> None:
-        """Stop the parser because of `problem`. Nothing that follows is read."""
-        self._refusal = problem
-        raise httptools.HttpParserError
-
-    def _stop_if(self, problem: Problem | None) -> None:
+    def _stop(self, problem: Problem | None) -> None:
+        """If there is a problem, stop the parser because of it. Nothing that follows is read."""
         if problem is not None:
-            self._stop(problem)
-
-    def _refuse_if(self, problem: Problem | None) -> None:
-        if problem is not None:
-            self.refuse(problem)
+            self._refusal = problem
+            raise httptools.HttpParserError
 
     def on_message_begin(self) -> None:
         """Begin a request. uvicorn's objects are made only for a request to the application."""
@@ -148,10 +144,10 @@ class RequestReader(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header. Drop a trailer, since the application does not use trailers."""
         if self._reading is Reading.BODY:
-            self._stop_if(self._bounds.trailer(len(name) + len(value)))
+            self._stop(self._bounds.trailer(len(name) + len(value)))
             return
         if self._counts_headers:
-            self._stop_if(self._bounds.header(len(name) + len(value), len(self.headers)))
+            self._stop(self._bounds.header(len(name) + len(value), len(self.headers)))
         name = name.lower()
         if name == b"authorization" and self._authorization is None:
             # Kept separately: this header does not decide whether a request is plain.
@@ -165,7 +161,7 @@ class RequestReader(HttpToolsProtocol):
         if self._upgrade_offered:
             return  # `_parse` reads this head again without the offer
         if self._counts_headers or len(self.headers) > HEADERS:
-            self._stop_if(self._bounds.head(self._authorization, self.url, self.headers))
+            self._stop(self._bounds.head(self._authorization, self.url, self.headers))
         self._reading = Reading.BODY
         self._received = 0
         if not self._is_last and self.parser.get_method() == b"POST" and self._lane_is_next():
@@ -192,14 +188,14 @@ class RequestReader(HttpToolsProtocol):
 
     def _to_application(self) -> None:
         if len(self.pipeline) >= _PIPELINED:
-            self._reject(
+            self._stop_in_head(
                 TooManyRequests(f"At most {_PIPELINED} requests may wait on a connection.")
             )
         self._bounds.begin()
         url, headers = self.url, self.headers
         if not url.startswith(b"/"):
             if not has_path(url):
-                self._reject(BadRequest("The request's target must be a URL with a path."))
+                self._stop_in_head(BadRequest("The request's target must be a URL with a path."))
             headers = with_host_of(url, headers)
         super().on_message_begin()
         self.url = url
@@ -214,8 +210,8 @@ class RequestReader(HttpToolsProtocol):
         if self.draining:
             self.cycle.keep_alive = False
 
-    def _reject(self, problem: Problem) -> None:
-        """Stop the parser because of `problem`, before the request is given to the application."""
+    def _stop_in_head(self, problem: Problem) -> None:
+        """Stop the parser because of `problem`, before the application gets the request."""
         self._reading = Reading.HEAD
         self._stop(problem)
 
@@ -223,7 +219,7 @@ class RequestReader(HttpToolsProtocol):
         """Keep a part of a body."""
         self._received += len(body)
         if self._lane_request is None:
-            self._stop_if(self._bounds.content(len(body)))
+            self._stop(self._bounds.content(len(body)))
             super().on_body(body)
             return
         if not self._lane_body.add(body):
