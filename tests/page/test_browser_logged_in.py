@@ -110,7 +110,7 @@ async def test_two_tabs_show_the_same_decision(
     other = await tab.context.new_page()
     await other.goto(f"http://127.0.0.1:{guarded.port}{path}")
     await tab.locator("#incidents a").click()
-    await decide(tab, "Confirm", "a leak")
+    await decide(tab, "Confirm: a fault", "a leak")
     await expect(tab.locator("#message")).to_contain_text("anomal", timeout=SLOW)
     await expect(other.locator("#verdict")).to_contain_text("a leak", timeout=SLOW / 2)
     await decide(other, "Withdraw", "no leak")

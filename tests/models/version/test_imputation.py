@@ -225,11 +225,15 @@ def test_a_version_that_learned_gaps_can_be_loaded(rows: int) -> None:
 def test_rows_that_have_a_rarely_measured_value_seldom_alarm() -> None:
     """At 1 % asked, few of the normals alarm, and few of those with a value that is mostly missing.
 
-    Filled in from the only complete rows, a third of the latter alarmed.
+    Filled in from the only complete rows, a third of the latter alarmed. A threshold that a
+    thousand rows calibrate varies, so three versions are asked.
     """
-    rng = np.random.default_rng(0)
-    version = train(None, rarely_measured(rng, 1_000), Config(missing="impute"))
-    X = rarely_measured(rng, 4_000)
-    alarms = version.is_anomaly(X)
-    assert alarms.mean() < 0.02
-    assert alarms[~np.isnan(X[:, 4:]).all(axis=1)].mean() < 0.05
+    alarms, measured = [], []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        version = train(None, rarely_measured(rng, 1_000), Config(missing="impute"))
+        X = rarely_measured(rng, 4_000)
+        alarms.append(version.is_anomaly(X))
+        measured.append(~np.isnan(X[:, 4:]).all(axis=1))
+    assert np.mean(alarms) < 0.02
+    assert np.concatenate(alarms)[np.concatenate(measured)].mean() < 0.05
