@@ -119,7 +119,8 @@ class DataDirectory:
         except OSError as error:
             self.release()
             raise StoreFailed(
-                f"the data directory {self.path} cannot be used: {error.strerror}"
+                f"the data directory {self.path} (ANAMNESIS_DATA_DIR) cannot be used: "
+                f"{error.strerror}"
             ) from None
         except StoreFailed:
             self.release()

@@ -248,10 +248,11 @@ def _bind(host: str, port: int) -> socket.socket:
             listener.bind(address)
             listener.listen(_BACKLOG)
         except OSError as error:
-            raise StartupFailed(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        except ValueError:
             raise StartupFailed(
-                f"cannot listen on {host!r}: that is not the name of a host"
+                f"cannot listen on {host}:{port} (ANAMNESIS_HOST and ANAMNESIS_PORT): "
+                f"{error.strerror}"
             ) from None
+        except ValueError:
+            raise StartupFailed(f"ANAMNESIS_HOST: {host!r} is not the name of a host") from None
         on_failure.pop_all()
     return listener

@@ -124,11 +124,18 @@ def test_a_directory_lost_during_a_restart_is_noticed(tmp_path):
 
 
 def test_a_port_in_use_is_named():
-    """The message about a port in use names the port."""
+    """The message about a port in use names the port and the setting."""
     with _bind("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(StartupFailed, match=f"cannot listen on 127.0.0.1:{port}"):
+        with pytest.raises(StartupFailed, match=f"127.0.0.1:{port} .*ANAMNESIS_PORT"):
             _bind("127.0.0.1", port)
+
+
+@pytest.mark.parametrize("host", ["no host", "999.1.1.1", "\udcff"])
+def test_a_host_that_is_none_is_named(host: str):
+    """The message about an impossible host names the setting."""
+    with pytest.raises(StartupFailed, match="ANAMNESIS_HOST"):
+        _bind(host, 0)
 
 
 @pytest.mark.parametrize(("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")])
