@@ -4,8 +4,8 @@ A row stores a word as its code: 24 bits of the word's BLAKE2b hash. A reader of
 needs no list of words, and an unknown word has a code too. The model sees a category as slots
 (one-hot encoding): one slot is 1 and all others are 0. Each learned value has a slot. Some slots
 are free for values that come later. The last slot, the open one, stands for all other values.
-Of more values than slots, the rarest that were seen twice share one slot. So the open slot is as
-rare as a value that was never seen.
+If a column has more values than slots, the rest of the values that were seen at least twice share
+the slot before the open one. So the open slot is as rare as a value that was never seen.
 """
 
 import functools
@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 OPEN = 0.0  # no word has this code: it marks a free slot and the open slot
 LONGEST_WORD = 128  # characters
-MOST_SLOTS = 256  # slots of one column; of more values, the rarest share the last but one
+MOST_SLOTS = 256  # slots of one column; more values share the last slot but one
 MOST_SHARED = 2**16  # the most values that share the slot of another, in all columns
 _FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16
@@ -56,8 +56,8 @@ class Slots:
     The numbers come first, in their order, then the slots of each category. `features` (c,) are the
     indices of the categories among the w features. `counts` is the number of slots of each
     category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free slot and the open
-    slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a value that has
-    the same slot as the value of the last but one.
+    slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a value without a
+    slot of its own: it has the slot before the open one.
     """
 
     width: int
@@ -162,7 +162,7 @@ class Slots:
 
 
 def _most_frequent(values: Array, least: int = 1) -> Array:
-    """Return the codes that come `least` times or more in values (n,), the most frequent first."""
+    """Return the codes that values (n,) hold `least` times or more, the most frequent first."""
     codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     used = (codes != OPEN) & (counts >= least)
     return codes[used][np.argsort(-counts[used], kind="stable")]

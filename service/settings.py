@@ -88,7 +88,7 @@ class Settings(SettingsFields, BaseSettings):
         most = MOST_SECONDS if (info.field_name or "").endswith("_seconds") else MOST_OF_ANYTHING
         if isinstance(value, (int, float)) and value > most:
             raise ValueError(f"at most {most} is possible")
-        if isinstance(value, (str, Path)) and "\\udc" in ascii(str(value)):
+        if isinstance(value, (str, Path)) and any("\udc80" <= c <= "\udcff" for c in str(value)):
             raise ValueError("it is not UTF-8")
         return value
 

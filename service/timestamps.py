@@ -16,7 +16,7 @@ def rfc3339(unix: float | None) -> str | None:
 
 
 def minute(unix: float, clock: str = "%H:%M") -> str:
-    """Return the time, in seconds since 1970, as a day and a minute, UTC.
+    """Return the time, in seconds since 1970, as a day and a time of day as `clock` says, UTC.
 
     >>> minute(1795861173), minute(1795861173, "%H:%M:%S")
     ('28 Nov 10:19', '28 Nov 10:19:33')

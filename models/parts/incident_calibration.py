@@ -23,7 +23,7 @@ LADDER = (
     (30, 40), (38, 40), (55, 60),
 )  # fmt: skip
 
-BUILT_IN = (3, 10)  # the rule if nothing is counted, and the first one if too few rows are
+BUILT_IN = (3, 10)  # the rule without counts, and the first that is tried with too few rows
 # share of the configured rate reserved for incidents that one very severe row opens
 SHARE_ALONE = 0.25
 FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents

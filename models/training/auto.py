@@ -167,12 +167,12 @@ def unseen(tables: Float64, parts: Float64, times: int, which: tuple[int, ...]) 
     """Return the score (n,) of held-out rows, compared with tables without their own scores.
 
     `parts` (k, n) are the rows' scores by part, of the parts with the indices `which`; `tables`
-    (k, m) contain each up to `times` times. A
-    new row may exceed all scores of a part's table, and with few scores that happens often. A row
-    whose own score is in the table never exceeds all of them. The FOREMOST rows of a part are
-    therefore compared with the table without their own score. For other rows the own score makes
-    hardly any difference. The tail stays that of the whole table: a tail without the furthest of
-    few heavy-tailed scores would be so light that this row would raise a low threshold by itself.
+    (k, m) contain each up to `times` times. A new row may exceed all scores of a part's table, and
+    with few scores that happens often. A row whose own score is in the table never exceeds all of
+    them. The FOREMOST rows of a part are therefore compared with the table without their own score.
+    For other rows the own score makes hardly any difference. The tail stays that of the whole
+    table: a tail without the furthest of few heavy-tailed scores would be so light that this row
+    would raise a low threshold by itself.
     """
     surprises = np.empty_like(parts)
     for i, (table, scores) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):

@@ -32,8 +32,8 @@ class EqualRows(NamedTuple):
 
     Rows that are equal by chance, such as the same flags, are no copies.
 
-    For each row, `first` (n,) is the index of the first equal row, and `counts` (n,) the number of
-    equal rows.
+    For each row, `first` (n,) is the index of the first of its copies, and `counts` (n,) their
+    number, the row itself included.
     """
 
     first: NDArray[np.int64]

@@ -23,8 +23,7 @@ class GrowingFile(io.RawIOBase):
         self._file = path.open("rb")
         self.lines = sum(block.count(b"\n") for block in iter(lambda: self._file.read(2**20), b""))
         self._file.seek(0)
-        self._header = self._file.readline()
-        self._file.seek(0)
+        self._header = b""  # the first line of the first file, once that has a successor
 
     def readable(self) -> bool:
         """Return True."""
@@ -33,34 +32,43 @@ class GrowingFile(io.RawIOBase):
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
         """Read the next bytes. Wait if there are none. Raises BadTable if the file shrinks."""
         while not (read := self._file.readinto(buffer)):
-            if not self._goes_on_elsewhere():
+            if (other := self._successor()) is None:
                 time.sleep(self._look)
+            elif read := self._file.readinto(buffer):  # written since the first try
+                other.close()
+                break
+            else:
+                self._file.close()
+                self._file = other
         return read
 
-    def _goes_on_elsewhere(self) -> bool:
-        """Return whether another file has taken the place of this one; read that one from now on.
+    def _successor(self) -> io.BufferedReader | None:
+        """Return the file that has taken the place of this one, once its first line is complete.
 
-        It is left alone until its first line is complete.
+        It is open behind the header, if it begins with the same line as the first file.
         """
         try:
             other = self._path.open("rb")
         except FileNotFoundError:  # moved away, and the next one is not there yet
-            return False
+            return None
         mine, new = (os.fstat(file.fileno()) for file in (self._file, other))
         if os.path.samestat(mine, new):
             other.close()
             if new.st_size < self._file.tell():
                 raise BadTable(f"{self._path} became shorter: start the command again")
-            return False
+            return None
         line = other.readline()
         if not line.endswith(b"\n"):
             other.close()
-            return False
+            return None
+        if not self._header:
+            place = self._file.tell()
+            self._file.seek(0)
+            self._header = self._file.readline()
+            self._file.seek(place)
         if line != self._header:
             other.seek(0)
-        self._file.close()
-        self._file = other
-        return True
+        return other
 
     def close(self) -> None:
         """Close the file."""

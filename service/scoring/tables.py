@@ -104,7 +104,7 @@ class _Lines:
 
     def __iter__(self) -> Iterator[str]:
         for number, line in enumerate(self._text):
-            if number > MOST_LINES:
+            if number >= MOST_LINES:
                 raise TooLarge(f"CSV has at most {MOST_LINES} lines.")
             self.cells += line.count(",")
             if self.cells > MOST_COLUMNS:

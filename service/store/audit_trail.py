@@ -16,10 +16,8 @@ from service.store.connection import ask
 from service.store.redis_keys import KEYS_AUDIT, TEMPLATES_AUDIT, Keys
 
 PAGE = 1000
-SHARED_TRAILS = {
-    "keys": KEYS_AUDIT,
-    "templates": TEMPLATES_AUDIT,
-}  # trails that belong to no detector
+# The trails that belong to no detector.
+SHARED_TRAILS = {"keys": KEYS_AUDIT, "templates": TEMPLATES_AUDIT}
 
 
 class Audit:

@@ -250,7 +250,8 @@ class Registry:
         pipe.hkeys(keys.parked).hkeys(keys.revoked)
         reply = await ask(self._redis, pipe.execute())
         artifacts, (champion, last), promoted, parked, revoked = reply
-        latest = [number for number in promoted if number not in set(revoked)]
+        marked = set(revoked)
+        latest = [number for number in promoted if number not in marked]
         digests = {int(number): digest.decode() for number, digest in artifacts.items()}
         records = {r.record.version: r for r in await self._records(name, sorted(digests))}
         kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}

@@ -110,6 +110,12 @@ def test_only_a_port_may_have_the_value_of_a_kubernetes_service(monkeypatch, nam
     assert "10.0.0.7:8000" in value or name in value
 
 
+def test_a_path_with_a_backslash_is_no_damaged_text(monkeypatch):
+    """A path may hold the letters with which Python writes text that is not UTF-8."""
+    monkeypatch.setenv("ANAMNESIS_CACHE_DIR", "/tmp/\\udcff")
+    assert str(Settings().cache_dir) == "/tmp/\\udcff"
+
+
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_text_that_is_not_utf_8_is_refused(monkeypatch, name):
     """Such a path cannot be part of an address or of a log, so no process would start with it."""

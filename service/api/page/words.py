@@ -63,7 +63,7 @@ def duration(seconds: Any) -> str:
 
 
 def moment(text: Any, clock: str = "%H:%M") -> str:
-    """Return an RFC 3339 time as a day and a minute, UTC.
+    """Return an RFC 3339 time as a day and a time of day in the format `clock`, UTC.
 
     >>> moment("2026-11-28T10:19:33.000Z")
     '28 Nov 10:19'

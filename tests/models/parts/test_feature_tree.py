@@ -94,6 +94,15 @@ def test_an_artifact_whose_parents_form_a_circle_is_refused() -> None:
         Version.from_bytes(version.to_bytes())
 
 
+def test_an_artifact_with_a_bin_without_pieces_is_refused() -> None:
+    """A bin without pieces could be drawn, but no value lies in it."""
+    version = train(None, _codes(100, 0), SMALL)
+    bins = version.scoring["views.tree.bins"]
+    bins[bins == 0] = 1
+    with pytest.raises(ArtifactError, match="bins leave out a bin"):
+        Version.from_bytes(version.to_bytes())
+
+
 def test_a_version_of_an_earlier_release_gets_a_tree() -> None:
     """An artifact without a tree is read and scores by six parts; its next version has a tree."""
     version = train(None, _codes(100, 0), SMALL)

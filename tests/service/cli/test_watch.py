@@ -1,5 +1,6 @@
 """A growing file: its rows as they come, and incidents as they open and close."""
 
+import os
 import threading
 
 import numpy as np
@@ -61,6 +62,41 @@ def test_reading_goes_on_in_a_file_that_takes_its_place(tmp_path, header):
     later.start()
     assert growing.read(100) == b"4\n5\n"
     later.join()
+    growing.close()
+
+
+def test_a_header_that_came_after_the_start_is_not_repeated(tmp_path):
+    """A file that was empty at first has its header later; the new file's header is no row."""
+    path = tmp_path / "x.csv"
+    path.touch()
+    growing = GrowingFile(path, look_seconds=0.0)
+    path.write_text("speed\n1\n")
+    assert growing.read(100) == b"speed\n1\n"
+    path.rename(tmp_path / "x.csv.1")
+    path.write_text("speed\n2\n")
+    assert growing.read(100) == b"2\n"
+    growing.close()
+
+
+def test_no_line_is_lost_while_a_file_is_replaced(tmp_path, monkeypatch):
+    """A line that the old file gets after its end was seen is read before the new file."""
+    path, old = tmp_path / "x.csv", tmp_path / "x.csv.1"
+    path.write_text("speed\n1\n")
+    growing = GrowingFile(path, look_seconds=0.0)
+    assert growing.read(100) == b"speed\n1\n"
+    path.rename(old)
+    path.write_text("speed\n3\n")
+    same = os.path.samestat
+
+    def late(one, other):
+        if old.stat().st_size == 8:
+            with old.open("a") as file:
+                file.write("2\n")
+        return same(one, other)
+
+    monkeypatch.setattr(os.path, "samestat", late)
+    assert growing.read(100) == b"2\n"
+    assert growing.read(100) == b"3\n"
     growing.close()
 
 
