@@ -120,6 +120,8 @@ class AsyncConnection:
             return None  # the scope was cancelled
 
         task = asyncio.create_task(request())
+        # An error that comes with a cancellation is ignored; else asyncio would log it.
+        task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         try:
             answer = await asyncio.shield(task)
         except asyncio.CancelledError:

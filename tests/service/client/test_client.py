@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import io
 from collections.abc import Callable
 from typing import Any
@@ -286,3 +287,23 @@ async def test_cancelled_calls_give_their_connections_back():
                 await call
         arrived, _ = 0, everyone.clear()
         await asyncio.gather(*(client.health() for _ in range(slots)))
+
+
+@pytest.mark.anyio
+async def test_an_error_of_a_cancelled_call_is_not_logged_as_lost():
+    """A connection may break while its call is cancelled; the caller only sees the cancellation."""
+    lost: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+
+    async def handler(_: httpx.Request) -> httpx.Response:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        raise httpx.ReadError("broken")
+
+    async with AsyncClient("http://service", transport=httpx.MockTransport(handler)) as client:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await client.health()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert lost == []
