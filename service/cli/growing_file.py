@@ -24,6 +24,7 @@ class GrowingFile(io.RawIOBase):
         self.lines = sum(block.count(b"\n") for block in iter(lambda: self._file.read(2**20), b""))
         self._file.seek(0)
         self._header = b""  # the first line of the first file, once that has a successor
+        self._last = b"\n"  # the latest byte read
 
     def readable(self) -> bool:
         """Return True."""
@@ -40,6 +41,10 @@ class GrowingFile(io.RawIOBase):
             else:
                 self._file.close()
                 self._file = other
+                if self._last != b"\n":  # what begins the other file is a line of its own
+                    buffer[:1], read = b"\n", 1
+                    break
+        self._last = bytes(buffer[read - 1 : read])
         return read
 
     def _successor(self) -> io.BufferedReader | None:

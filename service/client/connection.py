@@ -12,7 +12,7 @@ import httpx
 import stamina
 
 from service.client.address import address_of, without_secret
-from service.client.transport import Call, Deadline, options, unreachable
+from service.client.transport import PAUSE_SECONDS, Call, Deadline, options, unreachable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -56,7 +56,9 @@ class Connection:
             self._connect()
         deadline = Deadline(call.seconds or self._timeout)
         try:
-            for attempt in stamina.retry_context(deadline.pause, call.tries, timeout=None):
+            for attempt in stamina.retry_context(
+                deadline.pause, call.tries, timeout=None, wait_max=PAUSE_SECONDS
+            ):
                 with attempt:
                     answer = self.http.request(
                         call.method, call.path, timeout=deadline.left(), **call.sent
@@ -97,7 +99,9 @@ class AsyncConnection:
         """Send a call and return its answer; a failed call is repeated if that is safe."""
         deadline = Deadline(call.seconds or self._timeout)
         try:
-            async for attempt in stamina.retry_context(deadline.pause, call.tries, timeout=None):
+            async for attempt in stamina.retry_context(
+                deadline.pause, call.tries, timeout=None, wait_max=PAUSE_SECONDS
+            ):
                 with attempt:
                     answer = await self._request(call, deadline.left())
                     return call.read_answer(answer, attempt.num)

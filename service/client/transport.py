@@ -16,6 +16,7 @@ T = TypeVar("T")
 TRIES = 6
 _RETRY_STATUSES = frozenset({429, 503})
 _LONGEST_PAUSE_SECONDS = 10.0
+PAUSE_SECONDS = 1.0  # the longest pause before a try, unless the service names one
 _LEAST_SECONDS = 0.001  # a socket takes no timeout of 0
 _FOREIGN = "the server at this address is not this service"
 
@@ -99,7 +100,8 @@ class Deadline:
         else:
             never = (httpx.ConnectError, httpx.LocalProtocolError)
             wait = isinstance(error, httpx.TransportError) and not isinstance(error, never)
-        return wait if time.monotonic() + wait < self._end else False
+        seconds = PAUSE_SECONDS if wait is True else wait
+        return wait if time.monotonic() + seconds < self._end else False
 
 
 def unreachable(url: str, error: httpx.RequestError) -> Unreachable | Unusable:

@@ -78,6 +78,18 @@ def test_a_header_that_came_after_the_start_is_not_repeated(tmp_path):
     growing.close()
 
 
+def test_a_last_line_that_is_not_ended_is_not_joined_with_the_next_file(tmp_path):
+    """The old file may end within a line; what follows in the new file is a line of its own."""
+    path = tmp_path / "x.csv"
+    path.write_text("speed\n1\n2")
+    growing = GrowingFile(path, look_seconds=0.0)
+    assert growing.read(100) == b"speed\n1\n2"
+    path.rename(tmp_path / "x.csv.1")
+    path.write_text("speed\n3\n")
+    assert [growing.read(100), growing.read(100)] == [b"\n", b"3\n"]
+    growing.close()
+
+
 def test_no_line_is_lost_while_a_file_is_replaced(tmp_path, monkeypatch):
     """A line that the old file gets after its end was seen is read before the new file."""
     path, old = tmp_path / "x.csv", tmp_path / "x.csv.1"
