@@ -92,7 +92,7 @@ class DensityPass:
         """Return the log density at each row of z (n, d), and its distance from the kernels.
 
         The log density (n,) is in nats. The distance (n,) is from the nearest centre, in units of
-        z.
+        z. It is 0 within the width of a kernel, where rounding would rank equal rows.
         """
         apart = z - self._origin
         codes = np.dot(apart, self._inward)
@@ -102,11 +102,12 @@ class DensityPass:
         np.maximum(log, self._of_kernels(closeness).max(axis=1), out=log)
         log -= self._constant
         if codes.shape[1] < apart.shape[1]:
-            outside = np.vecdot(apart, apart) - np.vecdot(codes, codes) * self._area
-            squares += np.maximum(outside, 0.0)
+            length = np.vecdot(apart, apart)
+            outside = length - np.vecdot(codes, codes) * self._area
+            squares += np.where(outside < RIDGE * length, 0.0, outside)
         if len(self._half_precision):
             log -= self._beyond(apart, codes)
-        return log, np.sqrt(np.maximum(squares, 0.0))
+        return log, np.sqrt(np.where(squares < RIDGE, 0.0, squares))
 
     def of_one(self, z: Array) -> tuple[float, float]:
         """Return the same as a call for one vector z (d,), with plain floats after the products."""
@@ -121,10 +122,12 @@ class DensityPass:
         gaussian = self.gaussians.largest_joint(codes[:-1])
         log = max(gaussian, likelier.item(likelier.argmax())) - self._constant
         if len(codes) - 2 < len(apart):
-            squares += max(float(apart.dot(apart)) - length * self._area, 0.0)
+            whole = float(apart.dot(apart))
+            outside = whole - length * self._area
+            squares += 0.0 if outside < RIDGE * whole else outside
         if len(self._half_precision):
             log -= float(self._beyond(apart, codes[:-2]))
-        return log, math.sqrt(max(squares, 0.0))
+        return log, 0.0 if squares < RIDGE else math.sqrt(squares)
 
     def under_kernels(self, codes: Array) -> Float64:
         """Return the log density of each of codes (n, k) under each kernel, (n, m)."""

@@ -25,6 +25,7 @@ from models.parts.network import Network
 from models.parts.regimes import Boundaries
 
 FEWEST = 50  # a regime with fewer calibration scores uses those of all regimes
+ROUNDED = 1e-5  # scores of a row alone and among others differ by less, relative to their size
 
 Tables = dict[int, Float64]
 """The ascending calibration scores of each regime, by its number."""
@@ -73,6 +74,9 @@ class Surprise:
         self._calibration, n = calibration, calibration.n
         self._values, smaller = np.unique(calibration.scores, return_index=True)
         self._rarest = math.log(n + 1.0)
+        # A score barely above the largest equals it but for rounding: the row may be a copy.
+        self._largest = float(self._values[-1])
+        self._end = self._largest + ROUNDED * max(1.0, abs(self._largest))
         # equal scores share the p-value of the whole group
         self._at_values = -np.log((n - smaller) / (n + 1.0))
         # The same numbers for `of_one`, as plain floats in an array: a list takes four times the
@@ -82,19 +86,19 @@ class Surprise:
     def __call__(self, scores: Float64) -> Float64:
         """Return -log p of each score, (m,), interpolated; beyond the largest by the tail."""
         inside = np.interp(scores, self._values, self._at_values)
-        if not scores.size or scores[scores.argmax()] <= self._values[-1]:
+        if not scores.size or scores[scores.argmax()] <= self._end:
             return inside  # the usual case
-        excess = np.maximum(scores - self._values[-1], 0.0)
+        excess = np.maximum(scores - self._largest, 0.0)
         beyond = self._rarest - self._calibration.log_survival(excess)
-        return np.where(excess > 0.0, beyond, inside)
+        return np.where(scores > self._end, beyond, inside)
 
     def of_one(self, score: float) -> float:
         """Return -log p of one score; see `__call__`."""
         values, rarity = self._as_floats
         i = bisect_right(values, score)
         if i == len(values):
-            excess = score - values[-1]
-            if excess > 0.0:
+            if score > self._end:
+                excess = score - self._largest
                 return self._rarest - self._calibration.log_survival_of_one(excess)
             return rarity[-1]
         if i == 0:

@@ -41,6 +41,19 @@ def version(skewed: Array) -> Version:
     return train(None, skewed, Config(score="auto"))
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("width", [5, 64])
+def test_a_row_that_recurs_is_no_anomaly_when_scored_alone(seed: int, width: int) -> None:
+    """Where the same few rows recur, rounding makes none exceed the calibration scores."""
+    rng = np.random.default_rng(seed)
+    normals = np.float32(rng.normal(size=(5, width))[rng.integers(5, size=600)])
+    version = train(None, normals, Config(model=Model(latent=3, hidden=(16,), epochs=3)))
+    alone = np.concatenate([version.score(row[None]) for row in np.unique(normals, axis=0)])
+    p_values = version.calibration.p_values(version.score(normals))
+    assert p_values.min() > 0.1
+    assert version.calibration.threshold({"fpr": 0.01}).value > alone.max()
+
+
 def test_normal_scores_of_learned_values_are_normal(skewed: Array) -> None:
     """For any shape the normal scores have mean 0 and deviation 1, and quantiles map to N(0, 1)."""
     x = (skewed - skewed.mean(axis=0)) / np.maximum(skewed.std(axis=0), 1e-6)
