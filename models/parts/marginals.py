@@ -110,7 +110,10 @@ class Marginals:
         """Return values (n, d) on these `pieces` (n, d): the knot at which each begins."""
         d, knots = self.values.shape
         begins = np.maximum(pieces - np.arange(d) * (knots + 1) - 1, 0)
-        return self.values[np.arange(d), begins].astype(np.float32)
+        exact = self.values[np.arange(d), begins]
+        x = exact.astype(np.float32)
+        # A value that is rounded down would lie on the piece before.
+        return np.where(x < exact, np.nextafter(x, np.float32(np.inf)), x)
 
     def inverse(self, y: Float64) -> Float64:
         """Return scaled vectors (n, d) with the normal scores y (n, d).

@@ -64,6 +64,16 @@ def test_drawn_rows_have_the_pairs_that_occur() -> None:
     np.testing.assert_allclose(np.bincount(drawn[:, 0].astype(int)) / 2000, 0.1, atol=0.04)
 
 
+def test_drawn_values_lie_on_the_pieces_that_were_drawn() -> None:
+    """Rounding does not move a drawn value of a continuous feature to the piece before."""
+    x = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
+    views = Views.fit(x, 0)
+    pieces = _tree_of(views).sample(500, np.random.default_rng(1))
+    drawn = views.marginals.pieces(views.marginals.at_pieces(pieces))
+    first = pieces % (views.marginals.values.shape[1] + 1) == 0  # below the first knot: at it
+    np.testing.assert_array_equal(drawn[~first], pieces[~first])
+
+
 def test_old_pairs_are_remembered_without_rows() -> None:
     """After new codes the tree still knows the old pairs, and the fold's tree does too."""
     old, new = Views.fit(_codes(800, 0), 0), _codes(800, 1, first=10)
