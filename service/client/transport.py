@@ -17,7 +17,7 @@ TRIES = 6
 _RETRY_STATUSES = frozenset({429, 503})
 _LONGEST_PAUSE_SECONDS = 10.0
 PAUSE_SECONDS = 1.0  # the longest pause before a try, unless the service names one
-_LEAST_SECONDS = 0.001  # a socket takes no timeout of 0
+_LEAST_SECONDS, _MOST_SECONDS = 0.001, 1e6  # a socket takes no timeout of 0, nor an infinite one
 _FOREIGN = "the server at this address is not this service"
 
 
@@ -87,7 +87,7 @@ class Deadline:
 
     def left(self) -> float:
         """Return the seconds for the next try."""
-        return max(self._end - time.monotonic(), _LEAST_SECONDS)
+        return min(max(self._end - time.monotonic(), _LEAST_SECONDS), _MOST_SECONDS)
 
     def pause(self, error: Exception) -> float | bool:
         """Return the seconds to wait before a call that failed with `error` is repeated.

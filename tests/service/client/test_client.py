@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import io
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from service.client import AsyncClient, Client, Refused, Unreachable, Unusable
 from service.client.address import address_of
+from service.client.transport import Deadline
 
 X = np.array([[1.0, 2.0]])
 ACCEPTED = {"batch_id": "1", "accepted": 1, "quarantined": 0, "duplicate": 0, "buffered": 1}
@@ -216,6 +218,12 @@ def test_a_call_that_timed_out_is_not_sent_again(clock: Clock):
     with pytest.raises(Unreachable, match="took too long"):
         _client(handler).score("a", X)
     assert (len(seen), clock.now) == (1, 30.0)
+
+
+def test_a_timeout_without_end_is_one_that_a_socket_takes():
+    """A call may wait for ever, as far as its caller can tell."""
+    with socket.socket() as waiting:
+        waiting.settimeout(Deadline(float("inf")).left())
 
 
 def test_a_call_ends_with_its_timeout_however_often_it_is_repeated(clock: Clock):
