@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,13 +48,19 @@ def test_rows_are_read_as_the_file_grows(tmp_path):
     assert [rows.sources for rows in read[2:]] == [("b",), ("b",)]
 
 
+def opened_and_read(path: Path, text: str) -> GrowingFile:
+    """Return the file at `path` with this `text`, read to its end."""
+    path.write_text(text)
+    growing = GrowingFile(path, look_seconds=0.0)
+    assert growing.read(100) == text.encode()
+    return growing
+
+
 @pytest.mark.parametrize("header", ["speed\n", ""])
 def test_reading_goes_on_in_a_file_that_takes_its_place(tmp_path, header):
     """A log that is rotated goes on in the new file; its header is not repeated."""
     path = tmp_path / "x.csv"
-    path.write_text("speed\n1\n2\n")
-    growing = GrowingFile(path, look_seconds=0.0)
-    assert growing.read(100) == b"speed\n1\n2\n"
+    growing = opened_and_read(path, "speed\n1\n2\n")
     with path.open("a") as file:
         file.write("3\n")
     path.rename(tmp_path / "x.csv.1")
@@ -81,9 +88,7 @@ def test_a_header_that_came_after_the_start_is_not_repeated(tmp_path):
 def test_a_last_line_that_is_not_ended_is_not_joined_with_the_next_file(tmp_path):
     """The old file may end within a line; what follows in the new file is a line of its own."""
     path = tmp_path / "x.csv"
-    path.write_text("speed\n1\n2")
-    growing = GrowingFile(path, look_seconds=0.0)
-    assert growing.read(100) == b"speed\n1\n2"
+    growing = opened_and_read(path, "speed\n1\n2")
     path.rename(tmp_path / "x.csv.1")
     path.write_text("speed\n3\n")
     assert [growing.read(100), growing.read(100)] == [b"\n", b"3\n"]
@@ -93,9 +98,7 @@ def test_a_last_line_that_is_not_ended_is_not_joined_with_the_next_file(tmp_path
 def test_no_line_is_lost_while_a_file_is_replaced(tmp_path, monkeypatch):
     """A line that the old file gets after its end was seen is read before the new file."""
     path, old = tmp_path / "x.csv", tmp_path / "x.csv.1"
-    path.write_text("speed\n1\n")
-    growing = GrowingFile(path, look_seconds=0.0)
-    assert growing.read(100) == b"speed\n1\n"
+    growing = opened_and_read(path, "speed\n1\n")
     path.rename(old)
     path.write_text("speed\n3\n")
     same = os.path.samestat
@@ -115,9 +118,7 @@ def test_no_line_is_lost_while_a_file_is_replaced(tmp_path, monkeypatch):
 def test_a_file_that_became_shorter_is_named(tmp_path):
     """A file that became shorter is refused: it was replaced, or cut."""
     path = tmp_path / "x.csv"
-    path.write_text("speed\n1\n2\n")
-    growing = GrowingFile(path, look_seconds=0.0)
-    assert growing.read(100) == b"speed\n1\n2\n"
+    growing = opened_and_read(path, "speed\n1\n2\n")
     path.write_text("speed\n")
     with pytest.raises(BadTable, match="became shorter"):
         growing.read(100)
