@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.arrays import Array
-from models.parts.marginals import REACH
+from models.parts.marginals import within_reach
 
 FINE = 0.1  # a combination of features with deviation 1 is fine if its deviation is below this
 MOST = 8  # the most combinations, the finest first
@@ -52,7 +52,7 @@ class FineCombinations:
         out.
         """
         n, d = x.shape
-        near = _within_reach(x).astype(np.float64)
+        near = within_reach(x).astype(np.float64)
         flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
         flag |= near.std(axis=0) < STILL
         used = np.flatnonzero(~flag if among is None else ~flag & among)
@@ -84,7 +84,7 @@ class FineCombinations:
 
     def holds(self, x: Array) -> bool:
         """Return whether scaled vectors x (n, d) have the combinations, too."""
-        combinations = np.dot(_within_reach(x) - self.origin, self.inward.T)
+        combinations = np.dot(within_reach(x) - self.origin, self.inward.T)
         return bool((np.sqrt(np.square(combinations).mean(axis=0)) < HOLDS).all())
 
     def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
@@ -107,7 +107,7 @@ class FineCombinations:
         free = hidden * variances
         pairs = (self.inward[:, None] * self.inward).reshape(m * m, d)
         spread = (free @ pairs.T).reshape(-1, m, m) + np.eye(m)
-        combinations = np.dot(_within_reach(x) - self.origin, self.inward.T)
+        combinations = np.dot(within_reach(x) - self.origin, self.inward.T)
         update = np.linalg.solve(spread, combinations[:, :, None])[:, :, 0] @ self.inward
         return (x - free * update).astype(np.float32)
 
@@ -131,11 +131,6 @@ class FineCombinations:
         if prefix + "inward" not in tensors:
             return None
         return cls(*(tensors[prefix + f.name] for f in fields(cls)))
-
-
-def _within_reach(x: Array) -> Array:
-    """Return scaled vectors x with each value clipped to REACH."""
-    return np.clip(x, np.float32(-REACH), np.float32(REACH))
 
 
 def continuous(x: Array) -> NDArray[np.bool_]:

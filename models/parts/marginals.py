@@ -59,7 +59,7 @@ class Marginals:
         from scipy.special import ndtri
 
         n, d = x.shape
-        x = np.clip(x, -REACH, REACH).astype(np.float64)
+        x = within_reach(x).astype(np.float64)
         order = np.r_[0.5 / n, np.linspace(0.01, 0.99, KNOTS - 2), 1.0 - 0.5 / n]
         order = np.sort(order)
         values = np.quantile(x, order, axis=0).T  # (d, K)
@@ -87,7 +87,7 @@ class Marginals:
 
     def __call__(self, x: Array) -> Float64:
         """Return the normal scores of scaled vectors x (n, d), (n, d)."""
-        near = np.minimum(np.maximum(x, -REACH), REACH)
+        near = within_reach(x)
         return self.on_pieces(near, self.pieces(near))
 
     def pieces(self, x: Array) -> NDArray[np.intp]:
@@ -137,3 +137,8 @@ class Marginals:
             nearer = np.where(own - points[left] < points[right] - own, at[left], at[right])
             x[:, j] = np.where(beside, nearer, x[:, j])
         return x
+
+
+def within_reach(x: Array) -> Array:
+    """Return scaled vectors x with each value clipped to REACH."""
+    return np.minimum(np.maximum(x, np.float32(-REACH)), np.float32(REACH))

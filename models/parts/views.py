@@ -11,7 +11,7 @@ from models.arrays import Array, Float64
 from models.parts.data_density import WHITENED, DataDensity
 from models.parts.feature_tree import FEATURES, FeatureTree
 from models.parts.fine_combinations import ROWS_A_FEATURE, FineCombinations, over_decades
-from models.parts.marginals import REACH, Marginals
+from models.parts.marginals import REACH, Marginals, within_reach
 
 LEAST = 1e-6  # a feature with a smaller deviation is constant
 # Smaller deviations in the view `shrunk` count as this one. A pixel that is dark in nearly all
@@ -88,13 +88,13 @@ class Views:
         if like is None or like.fine:
             kept = inherited.fine if inherited else None
             fine = kept or FineCombinations.fit(wide, enough=enough)
-        spread = np.arcsinh(_near(wide)).std(axis=0)
+        spread = np.arcsinh(within_reach(wide)).std(axis=0)
         spread = np.where(spread < LEAST, 1.0, np.maximum(spread, faint))
         unit = (1.0 / spread).astype(np.float32)
         scores = inherited.marginals if inherited else Marginals.fit(wide)
         fine_normal = None
         if like is None or like.fine_normal:
-            decades = over_decades(_near(wide))
+            decades = over_decades(within_reach(wide))
             normal = scores(wide).astype(np.float32)
             fine_normal = FineCombinations.fit(normal, enough=enough, among=decades)
 
@@ -118,7 +118,7 @@ class Views:
 
         Features keep their parents, if there is a tree already.
         """
-        pieces, of = self.marginals.pieces(_near(x)), self.marginals.values.shape[1] + 1
+        pieces, of = self.marginals.pieces(within_reach(x)), self.marginals.values.shape[1] + 1
         parents = self.tree.parents if self.tree else None
         return replace(self, tree=FeatureTree.fit(pieces, of, parents))
 
@@ -168,7 +168,7 @@ class Views:
         independent, without its constant. The sixth is -log p of the values by the tree; with many
         features it is the largest normal score.
         """
-        near = _near(x)
+        near = within_reach(x)
         pieces = self.marginals.pieces(near)
         normal = self.marginals.on_pieces(near, pieces).astype(np.float32)
         apart = np.float32(0.5) * np.vecdot(normal, normal)
@@ -256,7 +256,7 @@ class Views:
 
 def _to_shrunk(x: Array, unit: Array, fine: FineCombinations | None) -> Array:
     """Return scaled vectors x (n, d) in the view `shrunk`."""
-    return _near_to_shrunk(_near(x), unit, fine)
+    return _near_to_shrunk(within_reach(x), unit, fine)
 
 
 def _near_to_shrunk(near: Array, unit: Array, fine: FineCombinations | None) -> Array:
@@ -274,8 +274,3 @@ def _with_fine(scores: Array, fine: FineCombinations | None) -> Array:
 def _with_shares_of_fine(shares: Float64, fine: FineCombinations | None, d: int) -> Float64:
     """Return the contributions of d features, (n, d), with their parts of the combinations."""
     return shares if fine is None else shares[:, :d] + fine.distributed(shares[:, d:])
-
-
-def _near(x: Array) -> Array:
-    """Return scaled vectors x with each value clipped to REACH."""
-    return np.minimum(np.maximum(x, np.float32(-REACH)), np.float32(REACH))
