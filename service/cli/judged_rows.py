@@ -34,6 +34,7 @@ def judged_file(
             console.complain(note)
         if passed <= write.done:  # an earlier command that was cut short wrote these rows
             targets.remember(chunk)
+            progress.skip(sheet.share(), passed)
             continue
         for rows in chunk.parts(_AT_ONCE):
             yield from judged(targets, rows, record=record)

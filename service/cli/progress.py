@@ -17,6 +17,7 @@ class ShownProgress:
     def __init__(self, doing: str) -> None:
         self._doing = doing
         self._began = self._shown_at = time.monotonic()
+        self._before = 0.0  # the share that an earlier command has done
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
@@ -43,11 +44,17 @@ class ShownProgress:
             left = self._left(share, rows, now - self._began)
             typer.echo(f"{self._doing}: {left}{waits}", err=True)
 
-    @staticmethod
-    def _left(share: float | None, rows: int | None, seconds: float) -> str:
+    def skip(self, share: float | None, rows: int) -> None:
+        """Show that an earlier command has done the share. It says nothing about the time left."""
+        self._before, self._began = share or 0.0, time.monotonic()
+        self.at(share, rows, ", done before")
+
+    def _left(self, share: float | None, rows: int | None, seconds: float) -> str:
         if not share:
             return f"{seconds:.0f} s" if rows is None else f"{rows} rows"
-        return f"{100 * share:.0f} %, {seconds * (1 - share) / share:.0f} s left"
+        done = share - self._before
+        left = f", {seconds * (1 - share) / done:.0f} s left" if done > 0.0 else ""
+        return f"{100 * share:.0f} %{left}"
 
     def __enter__(self) -> Self:
         if self._bar is not None:
