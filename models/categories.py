@@ -81,8 +81,8 @@ class Slots:
     def with_new_values(self, X: Array) -> Self:
         """Return the slots after new values in X (n, w) have taken free ones."""
         slot_codes = self.codes.copy()
-        for feature, own in zip(self.features, self._slices, strict=True):
-            block = slot_codes[own]
+        for feature, slots in zip(self.features, self._slices, strict=True):
+            block = slot_codes[slots]
             new = [code for code in _most_frequent(X[:, feature]) if code not in block]
             free = np.flatnonzero(block[:-1] == OPEN)[: len(new)]
             block[free] = new[: len(free)]
@@ -91,9 +91,9 @@ class Slots:
     def with_shared_slot(self, X: Array) -> Self:
         """Return the slots in which repeated values of X (n, w) without a slot share one."""
         shared = [self.shared]
-        for k, (feature, own) in enumerate(zip(self.features, self._slices, strict=True)):
+        for k, (feature, slots) in enumerate(zip(self.features, self._slices, strict=True)):
             if self.counts[k] == MOST_SLOTS:
-                known = np.concatenate([self.codes[own], self._sharing(k)])
+                known = np.concatenate([self.codes[slots], self._sharing(k)])
                 codes = np.setdiff1d(_most_frequent(X[:, feature], least=2), known)
                 shared.append(np.stack([np.full(len(codes), k), codes.astype(np.int64)], axis=1))
         return replace(self, shared=np.concatenate(shared)[:MOST_SHARED])
@@ -117,11 +117,11 @@ class Slots:
         numbers = self.numbers
         encoded = np.zeros((len(X), len(numbers) + len(self.codes)), np.float32)
         encoded[:, : len(numbers)] = X[:, numbers]
-        for k, (feature, own) in enumerate(zip(self.features, self._slices, strict=True)):
-            values, slot_codes = X[:, feature], self.codes[own]
+        for k, (feature, slots) in enumerate(zip(self.features, self._slices, strict=True)):
+            values, slot_codes = X[:, feature], self.codes[slots]
             if len(shared := self._sharing(k)):
                 values = np.where(np.isin(values, shared), slot_codes[-2], values)
-            block = encoded[:, len(numbers) :][:, own]
+            block = encoded[:, len(numbers) :][:, slots]
             block[:] = (values[:, None] == slot_codes) & (slot_codes != OPEN)
             block[:, -1] = ~block.any(axis=1)
             block[np.isnan(values)] = np.nan
@@ -132,9 +132,9 @@ class Slots:
         X = np.empty((len(encoded), self.width), np.float32)
         m = encoded.shape[1] - len(self.codes)
         X[:, self.numbers] = encoded[:, :m]
-        for feature, own in zip(self.features, self._slices, strict=True):
-            slot_codes = self.codes[own]
-            X[:, feature] = slot_codes[self._likeliest_slots(encoded[:, m:][:, own], slot_codes)]
+        for feature, slots in zip(self.features, self._slices, strict=True):
+            slot_codes = self.codes[slots]
+            X[:, feature] = slot_codes[self._likeliest_slots(encoded[:, m:][:, slots], slot_codes)]
         return X
 
     def valid(self, encoded: Array) -> Array:
@@ -144,9 +144,9 @@ class Slots:
         """
         encoded = encoded.copy()
         m = encoded.shape[1] - len(self.codes)
-        for own in self._slices:
-            block = encoded[:, m:][:, own]
-            chosen = self._likeliest_slots(block, self.codes[own])
+        for slots in self._slices:
+            block = encoded[:, m:][:, slots]
+            chosen = self._likeliest_slots(block, self.codes[slots])
             block[:] = 0.0
             block[np.arange(len(block)), chosen] = 1.0
         return encoded

@@ -120,8 +120,8 @@ class Context:
 
     def owners(self, numbers: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Return the column of each derived feature; the calendar's features have column d."""
-        own = np.array([column for column, _ in self.origins(numbers)], np.intp)
-        return np.where(own < 0, len(numbers), own)
+        columns = np.array([column for column, _ in self.origins(numbers)], np.intp)
+        return np.where(columns < 0, len(numbers), columns)
 
     def columns_in(self, width: int) -> int:
         """Return how many columns, all of them numbers, give `width` features."""
@@ -204,8 +204,8 @@ def _late(times: NDArray[np.float64] | None, rows: NDArray[np.intp]) -> NDArray[
     """Return which `rows` (r,) of a source are not newer than a row before them, (r,)."""
     late = np.zeros(len(rows), bool)
     if times is not None:
-        own = times[rows]
-        late[1:] = own[1:] <= np.maximum.accumulate(own)[:-1]
+        source_times = times[rows]
+        late[1:] = source_times[1:] <= np.maximum.accumulate(source_times)[:-1]
     return late
 
 
@@ -255,14 +255,14 @@ def _ticks_before(
     """
     m, _ = wide.shape
     step = seconds(context.every or "")
-    own = np.arange(m)
+    rows = np.arange(m)
     sums, counts = np.zeros_like(wide), np.zeros_like(wide)
     full = np.ones(m, bool)
     for tick in range(1, context.over + 1):
         at = times - tick * step
         if context.fill == "none":
             place = np.searchsorted(times, at + step / 2, "right") - 1
-            place = np.minimum(place, own - 1)
+            place = np.minimum(place, rows - 1)
             there = (place >= 0) & (times[place] > at - step / 2)
         else:
             place = np.searchsorted(times, at, "right") - 1
@@ -270,7 +270,7 @@ def _ticks_before(
         place = np.maximum(place, 0)
         values, observed = wide[place], seen[place].astype(np.float64)
         if context.fill == "linear":
-            after = np.minimum(place + 1, own)
+            after = np.minimum(place + 1, rows)
             span = times[after] - times[place]
             share = np.divide(at - times[place], span, out=np.zeros(m), where=span > 0)[:, None]
             both = seen[place] & seen[after]

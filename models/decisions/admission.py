@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.calibration import Threshold
-from models.parts.statistics import binomial_tail
+from models.parts.statistics import binomial_at_most
 from models.version.version import Version
 
 # a row counts as anomalous up to this p-value, or up to the threshold's alpha if smaller
@@ -82,7 +82,8 @@ def admit(
         pool = np.concatenate([X, around])
         pool_p = np.concatenate([p, version.judge(around, threshold).p_values])
     count = int((pool_p <= alpha).sum())
-    surprising = binomial_tail(count, len(pool), alpha) <= SURPRISE
+    fewer = binomial_at_most(count - 1, len(pool))
+    surprising = 1.0 - fewer(alpha) <= SURPRISE
     suspicious = p <= (
         _limit_if_not_chance(pool_p, alpha) if surprising else _limit_if_chance(p, alpha)
     )
@@ -149,12 +150,10 @@ def neighbours_within(version: Version, rows: Array, pool: Array) -> Float64:
     known = version.with_faithful_draws().sample(k, seed=0)
     candidates = _scaled_without_gaps(version, np.concatenate([pool, known]))
     nearest = max(1, math.ceil(NEIGHBOURS * k))
-    shares = [
-        (np.argpartition(_distances(block, candidates), nearest - 1, axis=1)[:, :nearest] < k).mean(
-            1
-        )
-        for block in np.array_split(_scaled_without_gaps(version, rows), len(rows) // POOL + 1)
-    ]
+    shares = []
+    for block in np.array_split(_scaled_without_gaps(version, rows), len(rows) // POOL + 1):
+        order = np.argpartition(_distances(block, candidates), nearest - 1, axis=1)
+        shares.append((order[:, :nearest] < k).mean(axis=1))
     return np.concatenate(shares)
 
 

@@ -186,11 +186,11 @@ def _lower_figures(
     name: str, candidate: Figures, other: Figures, tolerances: Mapping[str, float]
 ) -> Iterator[str]:
     for figure, tolerance in tolerances.items():
-        own, others = getattr(candidate, figure), getattr(other, figure)
-        if own < others - tolerance:
+        value, other_value = getattr(candidate, figure), getattr(other, figure)
+        if value < other_value - tolerance:
             yield (
-                f"synthetic anomalies: {_FIGURES[figure]} is {own:.3f} under the candidate and "
-                f"{others:.3f} under the {name} (tolerance {tolerance:g}){_CAUSES[figure]}"
+                f"synthetic anomalies: {_FIGURES[figure]} is {value:.3f} under the candidate and "
+                f"{other_value:.3f} under the {name} (tolerance {tolerance:g}){_CAUSES[figure]}"
             )
 
 

@@ -62,8 +62,9 @@ class Autoencoder:
         """Return each row's class by the solver; for `icarl`, by the nearest mean of exemplars."""
         codes = parts.network.encode(x)[0]
         if classifier.EXEMPLARS in parts.memory and "icarl" in parts.config.strategy.split("+"):
-            own = np.asarray(parts.memory[classifier.EXEMPLARS], np.int64)
-            return classifier.nearest_mean(codes, parts.network.encode(parts.kept)[0], own)
+            kept_codes = parts.network.encode(parts.kept)[0]
+            kept_labels = np.asarray(parts.memory[classifier.EXEMPLARS], np.int64)
+            return classifier.nearest_mean(codes, kept_codes, kept_labels)
         return labels[classifier.class_probabilities(parts.memory, codes).argmax(axis=1)]
 
 

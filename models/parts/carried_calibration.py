@@ -43,9 +43,9 @@ def resembling(
     """
     groups, shares = [], []
     # A version of an earlier release may have one table fewer.
-    for own, table in zip(parts, tables, strict=False):
+    for scores, table in zip(parts, tables, strict=False):
         edges = np.quantile(table, 1.0 - LEVELS)
-        groups.append(edges.searchsorted(own, "right"))
+        groups.append(edges.searchsorted(scores, "right"))
         counts = np.bincount(edges.searchsorted(table, "right"), minlength=len(LEVELS) + 1)
         shares.append(counts / len(table))
     n = parts.shape[1]

@@ -82,7 +82,7 @@ class Marginals:
         n = min(MOST_JOINED, max(2, round(len(x) * share / (1.0 - share))))
         order = np.r_[0.0, np.linspace(0.01, 0.99, KNOTS - 2), 1.0]
         even = (np.arange(n) + 0.5) / n
-        old = np.stack([np.interp(even, order, own) for own in self.values], axis=1)
+        old = np.stack([np.interp(even, order, knots) for knots in self.values], axis=1)
         return type(self).fit(np.concatenate([old.astype(np.float32), x]))
 
     def __call__(self, x: Array) -> Float64:
@@ -126,15 +126,15 @@ class Marginals:
             first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # the scores ascend
             points, at = scores[first], values[first]
             shared = np.diff(np.r_[first, len(scores)]) > 1
-            own = y[:, j]
-            x[:, j] = np.interp(own, points, at)
-            x[:, j] += np.minimum(own - points[0], 0.0) / self.unit[j]
-            x[:, j] += np.maximum(own - points[-1], 0.0) / self.unit[j]
-            right = np.clip(points.searchsorted(own), 1, max(1, len(points) - 1))
+            column = y[:, j]
+            x[:, j] = np.interp(column, points, at)
+            x[:, j] += np.minimum(column - points[0], 0.0) / self.unit[j]
+            x[:, j] += np.maximum(column - points[-1], 0.0) / self.unit[j]
+            right = np.clip(points.searchsorted(column), 1, max(1, len(points) - 1))
             left = right - 1
             right = np.minimum(right, len(points) - 1)
             beside = shared[left] | shared[right]
-            nearer = np.where(own - points[left] < points[right] - own, at[left], at[right])
+            nearer = np.where(column - points[left] < points[right] - column, at[left], at[right])
             x[:, j] = np.where(beside, nearer, x[:, j])
         return x
 

@@ -108,8 +108,8 @@ class Network:
         decoded = self._perceptron("decoder", z)
         if self.shape.likelihood == "bernoulli":
             return _sigmoid(decoded)
-        for own in self.shape.slot_slices:
-            decoded[:, own] = np.exp(log_softmax(decoded[:, own]))
+        for slots in self.shape.slot_slices:
+            decoded[:, slots] = np.exp(log_softmax(decoded[:, slots]))
         return decoded
 
     def noise_deviation(self) -> Array:
@@ -124,8 +124,8 @@ class Network:
             return (rng.random(mean.shape, dtype=np.float32) < mean).astype(np.float32)
         noise = rng.standard_normal(mean.shape, dtype=np.float32)
         x = mean + self.noise_deviation() * noise
-        for own in self.shape.slot_slices:
-            x[:, own] = _draw_slots(mean[:, own], rng)
+        for slots in self.shape.slot_slices:
+            x[:, slots] = _draw_slots(mean[:, slots], rng)
         return x
 
     def losses(self, x: Array) -> tuple[Float64, Float64, Array]:
@@ -144,10 +144,10 @@ class Network:
             noise = np.maximum(self.tensors["noise"], self.shape.noise_floor).astype(np.float64)
             residual = x.astype(np.float64) - decoded
             features = 0.5 * (residual * residual * np.exp(-noise) + noise + LOG_2PI)
-            for own in self.shape.slot_slices:
-                log = log_softmax(decoded[:, own])
-                features[:, own] = -x[:, own].astype(np.float64) * log
-                decoded[:, own] = np.exp(log)
+            for slots in self.shape.slot_slices:
+                log = log_softmax(decoded[:, slots])
+                features[:, slots] = -x[:, slots].astype(np.float64) * log
+                decoded[:, slots] = np.exp(log)
         wide_mean, wide = mean.astype(np.float64), log_variance.astype(np.float64)
         divergence = 0.5 * (wide_mean * wide_mean + np.exp(wide) - 1.0 - wide).sum(axis=1)
         return features, divergence, decoded

@@ -82,8 +82,8 @@ class Reference:
         # other half.
         early, late = np.split(X, [len(X) // 2])
         if len(early) >= WINDOW:
-            for own, other in ((early, late), (late, early)):
-                wander = np.maximum(wander, self._farthest(own, self._cumulative(other)))
+            for half, other_half in ((early, late), (late, early)):
+                wander = np.maximum(wander, self._farthest(half, self._cumulative(other_half)))
         return replace(self, expected=expected, wander=np.minimum(wander, 1.0))
 
     def _farthest(self, X: Array, whole: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Small statistics used in several places: binomial tails, Wilson's interval, AUROC."""
+"""Small statistics used in several places: a binomial distribution, Wilson's interval, AUROC."""
 
 import math
 from collections.abc import Callable
@@ -19,28 +19,6 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     centre = (rate + slack / 2) / (1 + slack)
     half = z / (1 + slack) * math.sqrt(rate * (1 - rate) / n + slack / (4 * n))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def binomial_tail(k: int, n: int, probability: float) -> float:
-    """Return P(Binomial(n, probability) >= k), exact up to rounding.
-
-    >>> round(binomial_tail(2, 10, 0.01), 6)
-    0.004266
-    """
-    if k <= 0:
-        return 1.0
-    i = np.arange(k, n, dtype=np.float64)
-    ratios = np.log((n - i) / (i + 1)) + math.log(probability / (1.0 - probability))
-    masses = np.concatenate([[0.0], ratios.cumsum()])  # log masses relative to the mass at k
-    largest = float(masses.max())
-    total = math.log(float(np.exp(masses - largest).sum())) + largest
-    return math.exp(min(0.0, log_mass(k, n, probability) + total))
-
-
-def log_mass(k: int, n: int, probability: float) -> float:
-    """Return the logarithm of P(Binomial(n, probability) = k)."""
-    ways = math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
-    return ways + k * math.log(probability) + (n - k) * math.log1p(-probability)
 
 
 def auroc(normals: Float64, anomalies: Float64) -> float:

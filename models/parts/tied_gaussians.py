@@ -52,8 +52,8 @@ class TiedGaussians(Mixture):
         The last `slots` of the d features are slots of categories.
         """
         ridge = np.full(len(covariance), RIDGE)
-        own = len(ridge) - slots
-        ridge[own:] = RIDGE * np.maximum(np.diagonal(covariance)[own:], 0.0) + OF_SLOT
+        numbers = len(ridge) - slots
+        ridge[numbers:] = RIDGE * np.maximum(np.diagonal(covariance)[numbers:], 0.0) + OF_SLOT
         factor = np.linalg.cholesky(covariance + np.diag(ridge))
         return cls(shares / shares.sum(), means.astype(np.float32), _float32(factor)[None])
 
@@ -61,9 +61,9 @@ class TiedGaussians(Mixture):
         """Return Sigma (d, d), without its ridge; the last `slots` features are slots."""
         sigma = self._ridged()
         variance = np.diagonal(sigma).copy()
-        own = len(variance) - slots
-        variance[:own] -= RIDGE
-        variance[own:] = (variance[own:] - OF_SLOT) / (1.0 + RIDGE)
+        numbers = len(variance) - slots
+        variance[:numbers] -= RIDGE
+        variance[numbers:] = (variance[numbers:] - OF_SLOT) / (1.0 + RIDGE)
         np.fill_diagonal(sigma, variance)
         return sigma
 
@@ -117,8 +117,8 @@ class TiedGaussians(Mixture):
             missing = -np.linalg.solve(precision[np.ix_(m, m)], pulled.T).T
             apart[:, :, m] = missing.reshape(*apart.shape[:2], -1)
             nearest = (apart @ precision * apart).sum(axis=2).argmin(axis=1)
-            own = apart[np.arange(len(rows)), nearest]
-            filled[np.ix_(rows, m)] = means[nearest][:, m] + own[:, m]
+            chosen = apart[np.arange(len(rows)), nearest]
+            filled[np.ix_(rows, m)] = means[nearest][:, m] + chosen[:, m]
         return _float32(filled)
 
 

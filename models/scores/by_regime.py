@@ -41,7 +41,7 @@ class ScoreByRegime:
         self, score: Any, network: Network, boundaries: Boundaries, tables: list[Float64]
     ) -> None:
         self._score, self._network, self._boundaries = score, network, boundaries
-        self._surprises = [Surprise(level) for level in calibrations(tables)]
+        self._surprises = [Surprise(calibration) for calibration in calibrations(tables)]
 
     def __call__(self, x: Array) -> Float64:
         """Return the score of each scaled vector of x (n, d), (n,)."""
@@ -60,7 +60,7 @@ class ScoreByRegime:
 def calibrations(tables: list[Float64]) -> list[Calibration]:
     """Return the calibration of each regime; a regime with too few scores uses all scores."""
     together = Calibration(np.sort(np.concatenate(tables)))
-    return [Calibration(own) if len(own) >= FEWEST else together for own in tables]
+    return [Calibration(table) if len(table) >= FEWEST else together for table in tables]
 
 
 class Surprise:
@@ -139,14 +139,14 @@ def carried_tables(
             scores.append((table[:, None] + (after - before)[like]).ravel())
             regimes.append(regime_after[like].ravel())
     moved = tables_of(np.concatenate(scores), np.concatenate(regimes))
-    return {number: middles(own) for number, own in moved.items()}
+    return {number: middles(scores_now) for number, scores_now in moved.items()}
 
 
 def joined_tables(old: Tables, new: Tables, numbers: list[int]) -> list[Float64]:
     """Return the old and new scores of each regime in `numbers`, at most `CAPACITY` in total."""
     nothing = np.empty(0)
     both = [np.concatenate([old.get(r, nothing), new.get(r, nothing)]) for r in numbers]
-    return [representable(thin(np.sort(own), CAPACITY // len(numbers))) for own in both]
+    return [representable(thin(np.sort(table), CAPACITY // len(numbers))) for table in both]
 
 
 def pooled_calibration(tables: list[Float64]) -> Calibration:
@@ -157,17 +157,17 @@ def pooled_calibration(tables: list[Float64]) -> Calibration:
     """
     pairs = zip(calibrations(tables), tables, strict=True)
     relative = [
-        -np.log(np.arange(1, len(own) + 1) / (len(own) + 1.0))
-        if len(own) >= FEWEST
-        else Surprise(level)(own)
-        for level, own in pairs
+        -np.log(np.arange(1, len(table) + 1) / (len(table) + 1.0))
+        if len(table) >= FEWEST
+        else Surprise(calibration)(table)
+        for calibration, table in pairs
     ]
     return Calibration(representable(np.sort(np.concatenate(relative))))
 
 
 def to_tensors(tables: list[Float64]) -> dict[str, NDArray[Any]]:
     """Return the arrays in the form that a version's `scoring` stores."""
-    sizes = np.array([len(own) for own in tables], np.int64)
+    sizes = np.array([len(table) for table in tables], np.int64)
     return {"regime.scores": np.concatenate(tables), "regime.sizes": sizes}
 
 

@@ -124,8 +124,8 @@ class Scorer:
     def _misfit_of_categories(self, x: Array, decoded: Array) -> Float64:
         """Return -log p of the categories of x (n, d), (n,), from the decoder's logits."""
         nats = np.zeros(len(x))
-        for own in self._categories:
-            nats -= np.vecdot(x[:, own], log_softmax(decoded[:, own]))
+        for slots in self._categories:
+            nats -= np.vecdot(x[:, slots], log_softmax(decoded[:, slots]))
         return nats
 
 

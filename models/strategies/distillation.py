@@ -77,16 +77,16 @@ def _decoder_divergence(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) 
     if vae.shape.likelihood == "bernoulli":
         cross = torch.nn.functional.binary_cross_entropy_with_logits
         soft = torch.sigmoid(decoded_0).expand_as(decoded)
-        own = cross(decoded_0, torch.sigmoid(decoded_0), reduction="none")
-        return (cross(decoded, soft, reduction="none") - own).sum(-1)
+        entropy = cross(decoded_0, torch.sigmoid(decoded_0), reduction="none")
+        return (cross(decoded, soft, reduction="none") - entropy).sum(-1)
     m = vae.shape.numbers
     noise_0 = old.noise[..., :m].clamp(min=old.shape.noise_floor)
     noise = vae.noise[..., :m].clamp(min=vae.shape.noise_floor)
     apart = decoded[..., :m] - decoded_0[..., :m]
     spread = (noise_0.exp() + apart.square()) * (-noise).exp()
     nats = 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
-    for block in vae.shape.slot_slices:
-        log_0, log = (torch.log_softmax(output[..., block], -1) for output in (decoded_0, decoded))
+    for slots in vae.shape.slot_slices:
+        log_0, log = (torch.log_softmax(output[..., slots], -1) for output in (decoded_0, decoded))
         nats = nats + (log_0.exp() * (log_0 - log)).sum(-1)
     return nats
 

@@ -81,11 +81,11 @@ def keep_by_reservoir(candidates: Candidates, size: int) -> Array:
                 continue
             counts[k] += 1
             out = rng.choice(modes, p=_eviction_chances(counts, target))
-            own = [i for i, row in enumerate(kept) if regimes[row] == out]
+            members = [i for i, row in enumerate(kept) if regimes[row] == out]
             counts[out] -= 1
-            if not own:  # the arrival was the only vector of its partition
+            if not members:  # the arrival was the only vector of its partition
                 continue
-            kept[own[rng.integers(len(own))]] = int(arrival)
+            kept[members[rng.integers(len(members))]] = int(arrival)
         else:
             kept.append(int(arrival))
             counts[k] += 1

@@ -79,11 +79,11 @@ class Past:
         """Join two pasts: take each field from the past that sets it, and concatenate tuples."""
         joined = {}
         for f in fields(self):
-            own, others = getattr(self, f.name), getattr(other, f.name)
-            if isinstance(own, tuple):
-                joined[f.name] = own + others
+            value, other_value = getattr(self, f.name), getattr(other, f.name)
+            if isinstance(value, tuple):
+                joined[f.name] = value + other_value
             else:
-                joined[f.name] = others if own is f.default else own
+                joined[f.name] = other_value if value is f.default else value
         return Past(**joined)
 
 

@@ -20,7 +20,7 @@ def is_counter(
     change, or that make fewer than `fewest` steps, are no counter.
     """
     steps = np.concatenate(
-        [np.diff(own[~np.isnan(own)]) for own in (values[rows] for rows in groups)]
+        [np.diff(series[~np.isnan(series)]) for series in (values[rows] for rows in groups)]
     )
     if len(steps) < fewest or (steps != 0.0).mean() <= MOVES:
         return False

@@ -178,11 +178,11 @@ class Gradient:
         self, target: Tensor, decoded: Tensor, answers: TeacherAnswers | None, n: int
     ) -> None:
         """Replace the slots in `decoded` (M, n, d) by d mean(-log p) / d decoded."""
-        for own in self._vae.shape.slot_slices:
-            by = torch.softmax(decoded[..., own], -1).sub_(target[..., own]).div_(n)
+        for slots in self._vae.shape.slot_slices:
+            by = torch.softmax(decoded[..., slots], -1).sub_(target[..., slots]).div_(n)
             if answers is not None:
                 by[:, n:] *= answers.weight
-            decoded[..., own] = by
+            decoded[..., slots] = by
 
 
 def _sum_of_squares(residual: Tensor) -> Tensor:

@@ -102,9 +102,9 @@ class VAE(nn.Module):
         noise = self.noise[..., :m].clamp(min=self.shape.noise_floor)
         apart = x[..., :m] - decoded[..., :m]
         nats = 0.5 * (apart.square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
-        for own in self.shape.slot_slices:
-            log = torch.log_softmax(decoded[..., own], -1)
-            nats = nats - (x[..., own] * log).sum(-1)
+        for slots in self.shape.slot_slices:
+            log = torch.log_softmax(decoded[..., slots], -1)
+            nats = nats - (x[..., slots] * log).sum(-1)
         return nats
 
     def forward(self, x: Tensor, noise: Tensor, beta: float = 1.0) -> Tensor:

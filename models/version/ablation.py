@@ -88,11 +88,11 @@ def ablate(
             without = fill(without)
             np.put_along_axis(expected[rows], tried, without[places].reshape(tried.shape), axis=1)
         else:
-            own = owners == tried[:, :, None]  # (r, c, d)
-            without[own.reshape(without.shape)] = np.nan
+            owned = owners == tried[:, :, None]  # (r, c, d)
+            without[owned.reshape(without.shape)] = np.nan
             without = fill(without)
-            row, column, number = np.nonzero(own)
-            expected[rows][row, number] = without.reshape(own.shape)[row, column, number]
+            row, column, number = np.nonzero(owned)
+            expected[rows][row, number] = without.reshape(owned.shape)[row, column, number]
         falls[rows] = score(whole)[:, None] - score(without).reshape(tried.shape)
     return AblationResult(columns, falls, expected)
 

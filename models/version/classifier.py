@@ -51,11 +51,11 @@ def class_probabilities(memory: Memory, codes: Array) -> Array:
 
 def nearest_mean(codes: Array, exemplars: Array, labels: Labels) -> Labels:
     """Return the class of each code (n, k) whose exemplars' (m, k) mean code is nearest, (n,)."""
-    unit, own = _unit(codes), _unit(exemplars)
+    unit_codes, unit_exemplars = _unit(codes), _unit(exemplars)
     names = np.unique(labels)
-    means = _unit(np.stack([own[labels == name].mean(axis=0) for name in names]))
+    means = _unit(np.stack([unit_exemplars[labels == name].mean(axis=0) for name in names]))
     # for vectors of length 1 the largest product means the smallest distance
-    return names[(unit @ means.T).argmax(axis=1)]
+    return names[(unit_codes @ means.T).argmax(axis=1)]
 
 
 def _unit(codes: Array) -> Array:

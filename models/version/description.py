@@ -92,8 +92,8 @@ def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
     yield from kind_of(config.kind).consistent(shape)
     yield "shape.categories: slots", _slots_are_valid(shape)
     yield "config.dimension", config.width in (None, about.width)
-    own = len(config.categories(about.width)) if config.width else 0
-    yield "config.columns: their categories", own == len(shape.categories)
+    categories = len(config.categories(about.width)) if config.width else 0
+    yield "config.columns: their categories", categories == len(shape.categories)
     size = len(msgspec.json.encode(lineage))
     yield f"lineage: more than {_LARGEST_LINEAGE} bytes", size <= _LARGEST_LINEAGE
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new

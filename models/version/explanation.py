@@ -28,15 +28,15 @@ UNKNOWN = "unknown"  # stands for a word that was never learned
 class CategoryWords(NamedTuple):
     """The words of each category by their codes; `read` finds the words of other codes."""
 
-    of: Mapping[str, Mapping[float, str]]
+    words: Mapping[str, Mapping[float, str]]
     read: Callable[[float], str | None] | None = None
 
     def value(self, column: str, value: float) -> float | str:
         """Return a column's value: for a category, its word."""
-        own = self.of.get(column)
-        if own is None:
+        known = self.words.get(column)
+        if known is None:
             return value
-        return own.get(value) or (self.read and self.read(value)) or UNKNOWN
+        return known.get(value) or (self.read and self.read(value)) or UNKNOWN
 
 
 def largest_contributions(
@@ -80,14 +80,14 @@ def by_column(
     for feature, (column, how) in enumerate(context.origins(numbers)):
         if column < 0:
             continue
-        own, own_expected = (
+        feature_values, feature_expected = (
             part[:, feature].astype(np.float64) for part in (by_feature.values, by_feature.expected)
         )
         if how == "deviation" and "value" in context.derive:
-            own_expected = values[:, column] - (own - own_expected)
+            feature_expected = values[:, column] - (feature_values - feature_expected)
         else:
-            values[:, column] = own
+            values[:, column] = feature_values
         wider = gaps[:, feature] > widest[:, column]
-        expected[wider, column] = own_expected[wider]
+        expected[wider, column] = feature_expected[wider]
         widest[wider, column] = gaps[wider, feature]
     return ScoreShares(values, by_feature.shares[:, :d], expected)

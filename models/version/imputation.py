@@ -98,7 +98,7 @@ def filled_from_similar(X: Array, categories: Sequence[int]) -> Array:
     every = np.arange(X.shape[1])
     given = X[giver, every]
     filled = np.where(np.isnan(given), middle, given).astype(np.float32)
-    moved = ~words & np.array([len(np.unique(own)) > FEW for own in filled.T])
+    moved = ~words & np.array([len(np.unique(column)) > FEW for column in filled.T])
     hidden &= moved & ~np.isnan(given)
     if not hidden.any():
         return filled
@@ -215,10 +215,10 @@ class GapScale(NamedTuple):
     def joined(self, other: "GapScale", share: float) -> "GapScale":
         """Return the scale for the vectors of both scales; `share` of them are those of `other`."""
         g = self.scores.shape[1]
-        own = round(g * (1.0 - share))
+        from_self = round(g * (1.0 - share))
         parts = [
             scale.scores[:, np.linspace(0, scale.scores.shape[1] - 1, n).round().astype(int)]
-            for scale, n in ((self, own), (other, g - own))
+            for scale, n in ((self, from_self), (other, g - from_self))
         ]
         return self._replace(scores=np.sort(np.concatenate(parts, axis=1), axis=1))
 
@@ -238,12 +238,12 @@ class GapScale(NamedTuple):
         above = np.clip(np.searchsorted(self.counts, hidden), 1, len(self.counts) - 1)
         moved = np.empty_like(scores)
         for upper in np.unique(above):
-            own = above == upper
+            rows = above == upper
             low, high = self.counts[upper - 1], self.counts[upper]
-            share = (hidden[own] - low) / (high - low)
-            from_low = _equally_rare(scores[own], self.scores[upper - 1], self.scores[0])
-            from_high = _equally_rare(scores[own], self.scores[upper], self.scores[0])
-            moved[own] = (1.0 - share) * from_low + share * from_high
+            share = (hidden[rows] - low) / (high - low)
+            from_low = _equally_rare(scores[rows], self.scores[upper - 1], self.scores[0])
+            from_high = _equally_rare(scores[rows], self.scores[upper], self.scores[0])
+            moved[rows] = (1.0 - share) * from_low + share * from_high
         return moved
 
 

@@ -193,8 +193,8 @@ def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[s
         sizes, scores = tensors["scoring.regime.sizes"], tensors["scoring.regime.scores"]
         whole = int(sizes.sum()) == len(scores)
         yield "scoring.regime.sizes do not sum to the scores", whole
-        own = np.split(scores, np.cumsum(sizes)[:-1]) if whole else []
-        yield "scoring.regime.scores do not rise", all(_rises(table) for table in own)
+        tables = np.split(scores, np.cumsum(sizes)[:-1]) if whole else []
+        yield "scoring.regime.scores do not rise", all(_rises(table) for table in tables)
 
 
 def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
