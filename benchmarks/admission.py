@@ -40,9 +40,9 @@ def concepts(seed):
         rng.permutation(np.concatenate([a, b[y == 0]]))
         for a, b, y in zip(trains, tests, labels, strict=True)
     ]
-    for i, own in enumerate(normals):
+    for i, concept in enumerate(normals):
         others = [rows for j, rows in enumerate(normals) if j != i]
-        yield own, others, tests[i][labels[i] == 1]
+        yield concept, others, tests[i][labels[i] == 1]
 
 
 def digits(seed):

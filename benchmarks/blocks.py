@@ -107,12 +107,12 @@ def judge(model, judged, groups, anomalies):
     """Return the figures of a learner on the judged normals, a list of (n, d) by block."""
     scores, strange = [model.score(X) for X in judged], model.score(anomalies)
     threshold, normals = model.thresholds()["fpr"], np.concatenate(judged)
-    held = [float((some >= threshold).mean()) for some in scores]
+    rates = [float((some >= threshold).mean()) for some in scores]
     regimes = model.version.nearest_regime(normals)
     return {
         "auroc": auroc(np.concatenate(scores), strange),
         "held": float((np.concatenate(scores) >= threshold).mean()),
-        "by block": held,
+        "by block": rates,
         "found": float((strange >= threshold).mean()),
         "regimes": len(model.version.lineage.regimes),
         "information": float(
@@ -142,24 +142,24 @@ def description(results):
             f"information {last['information']:.2f}")  # fmt: skip
 
 
-def line(key, own):
+def line(key, runs):
     """Return a line of the table: an arm on a set after one round, over its seeds."""
     name, arm, way = key
-    by_block = 100 * np.mean([run["by block"] for run in own], axis=0)
+    by_block = 100 * np.mean([run["by block"] for run in runs], axis=0)
     return {
         "set": name,
         "arm": arm,
         "way": way,
-        "experiences": own[0]["experiences"],
-        "seeds": len(own),
-        "AUROC": spread(run["auroc"] for run in own),
-        "held %": spread((100 * run["held"] for run in own), 2),
-        "worst %": spread((100 * max(run["by block"]) for run in own), 2),
-        "held % by block": ", ".join(f"{held:.1f}" for held in by_block),
-        "found %": spread((100 * run["found"] for run in own), 1),
-        "regimes": float(np.mean([run["regimes"] for run in own])),
-        "information": spread(run["information"] for run in own),
-        "CPU s": float(np.mean([run["cpu"] for run in own])),
+        "experiences": runs[0]["experiences"],
+        "seeds": len(runs),
+        "AUROC": spread(run["auroc"] for run in runs),
+        "held %": spread((100 * run["held"] for run in runs), 2),
+        "worst %": spread((100 * max(run["by block"]) for run in runs), 2),
+        "held % by block": ", ".join(f"{rate:.1f}" for rate in by_block),
+        "found %": spread((100 * run["found"] for run in runs), 1),
+        "regimes": float(np.mean([run["regimes"] for run in runs])),
+        "information": spread(run["information"] for run in runs),
+        "CPU s": float(np.mean([run["cpu"] for run in runs])),
     }
 
 
@@ -174,8 +174,8 @@ def main():
     results = kept.run(job, keys, description)
     rows = []
     for fromkey in dict.fromkeys(key[:3] for key in results):
-        own = [rounds for key, rounds in results.items() if key[:3] == fromkey]
-        rows += [line(fromkey, list(of_round)) for of_round in zip(*own, strict=True)]
+        rounds_of_seeds = [rounds for key, rounds in results.items() if key[:3] == fromkey]
+        rows += [line(fromkey, list(of_round)) for of_round in zip(*rounds_of_seeds, strict=True)]
     figures = [dict(zip(("set", "arm", "way", "seed"), k, strict=True)) | {"rounds": v}
                for k, v in results.items()]  # fmt: skip
     report("blocks", rows, args.output, figures=figures)

@@ -40,9 +40,9 @@ def encoded(X, names, form):
         return X
     columns = {name: X[:, j] for j, name in enumerate(names) if "=" not in name}
     for word in WORDS:
-        own = [j for j, name in enumerate(names) if name.startswith(f"{word}=")]
-        values = np.array([names[j].partition("=")[2] for j in own])
-        columns[word] = values[X[:, own].argmax(axis=1)]
+        slots = [j for j, name in enumerate(names) if name.startswith(f"{word}=")]
+        values = np.array([names[j].partition("=")[2] for j in slots])
+        columns[word] = values[X[:, slots].argmax(axis=1)]
     return Table(columns)
 
 

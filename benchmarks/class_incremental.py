@@ -108,14 +108,14 @@ def share_classified_as(results, digits, others):
     return float(results[:, list(others)].sum() / results.sum())
 
 
-def table_line(arm, own):
+def table_line(arm, runs):
     """Return one line of the table: an arm over its seeds, after the last class."""
-    last = [run["confusions"][-1] for run in own]
+    last = [run["confusions"][-1] for run in runs]
     newest = ADDED[-1]
     return {
         "arm": arm,
-        "seeds": len(own),
-        "5 classes": spread(accuracy(one["confusions"][0], FIRST) for one in own),
+        "seeds": len(runs),
+        "5 classes": spread(accuracy(run["confusions"][0], FIRST) for run in runs),
         "all 10": spread(map(accuracy, last)),
         "first 5": spread(accuracy(results, FIRST) for results in last),
         "added 5": spread(accuracy(results, ADDED) for results in last),
@@ -124,7 +124,7 @@ def table_line(arm, own):
             share_classified_as(results, range(newest), [newest]) for results in last
         ),
         "first batch": spread(share_classified_as(results, ADDED, FIRST) for results in last),
-        "s to add a class": spread((np.mean(run["seconds"][1:]) for run in own), 2),
+        "s to add a class": spread((np.mean(run["seconds"][1:]) for run in runs), 2),
     }
 
 
@@ -132,17 +132,18 @@ def by_class(results, arms):
     """Return each arm's accuracy over the classes learned, after every class added."""
     rows = []
     for arm in arms:
-        own = [run["confusions"] for run in runs_of_arm(results, arm)]
+        confusions = [run["confusions"] for run in runs_of_arm(results, arm)]
         row = {"arm": arm}
         for i, classes in enumerate(range(len(FIRST), 11)):
-            row[f"{classes} classes"] = spread(accuracy(run[i], range(classes)) for run in own)
+            accuracies = (accuracy(run[i], range(classes)) for run in confusions)
+            row[f"{classes} classes"] = spread(accuracies)
         rows.append(row)
     return rows
 
 
-def confusion(own):
+def confusion(runs):
     """Return how each class's images are classified, in %, over the seeds."""
-    total = np.sum([run["confusions"][-1] for run in own], axis=0)
+    total = np.sum([run["confusions"][-1] for run in runs], axis=0)
     shares = 100 * total / total.sum(axis=1, keepdims=True)
     return [{"digit": d} | {f"as {k}": f"{shares[d, k]:.0f}" for k in range(10)} for d in range(10)]
 
@@ -152,8 +153,8 @@ def picture(results, arms, path):
     figure = Figure(figsize=(13, 3.1 * -(-len(arms) // 5)), layout="constrained")
     panels = figure.subplots(-(-len(arms) // 5), 5, squeeze=False).ravel()
     for axes, arm in zip(panels, arms, strict=False):
-        own = [run["confusions"][-1] for run in runs_of_arm(results, arm)]
-        total = np.sum(own, axis=0)
+        confusions = [run["confusions"][-1] for run in runs_of_arm(results, arm)]
+        total = np.sum(confusions, axis=0)
         axes.imshow(total / total.sum(axis=1, keepdims=True), cmap="Blues", vmin=0, vmax=1)
         axes.set_title(f"{arm}: {accuracy(total):.3f}", fontsize="small")
         axes.set(xlabel="taken for", ylabel="digit", xticks=range(10), yticks=range(10))
@@ -173,13 +174,13 @@ def main():
     results = kept.run(
         partial(job, args.images), keys, lambda run: f"{accuracy(run['confusions'][-1]):.3f}"
     )
-    own = {arm: runs_of_arm(results, arm) for arm in args.arms}
-    arms = [arm for arm in args.arms if own[arm]]
+    runs = {arm: runs_of_arm(results, arm) for arm in args.arms}
+    arms = [arm for arm in args.arms if runs[arm]]
     further = {"Accuracy over the classes learned": by_class(results, arms)} | {
-        f"{arm}: what each digit is taken for, %": confusion(own[arm]) for arm in arms
+        f"{arm}: what each digit is taken for, %": confusion(runs[arm]) for arm in arms
     }
     figures = [{"arm": arm, "seed": seed} | run for (arm, seed), run in results.items()]
-    report("class_incremental", [table_line(arm, own[arm]) for arm in arms], args.output, further,
+    report("class_incremental", [table_line(arm, runs[arm]) for arm in arms], args.output, further,
            lives=figures, images=args.images)  # fmt: skip
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

@@ -81,29 +81,29 @@ def nine_digits(learner, train, test, watch=None):
 def description(run):
     """Return a short description of a run."""
     last, rows = run["tasks"][-1], run["tasks"]
-    held = last["pooled"].get("fpr")
+    rate = last["pooled"].get("fpr")
     return (
         f"AUROC mean {np.mean([row['auroc'] for row in rows]):.4f}, final {last['auroc']:.4f}, "
         f"{sum(row['seconds'] for row in rows):.0f} s"
-        + ("" if held is None else f", held {100 * held:.2f} %")
+        + ("" if rate is None else f", held {100 * rate:.2f} %")
     )
 
 
-def summary(arm, own):
+def summary(arm, runs):
     """Return one line of the table: the runs of an arm, one a seed."""
-    measures = [all_measures(np.array(run["R"])) for run in own]
-    last = [run["tasks"][-1] for run in own]
-    held = [row["alarms"]["fpr"] for row in last if row["alarms"]]
-    rows = [row for run in own for row in run["tasks"]]
+    measures = [all_measures(np.array(run["R"])) for run in runs]
+    last = [run["tasks"][-1] for run in runs]
+    of_tasks = [row["alarms"]["fpr"] for row in last if row["alarms"]]
+    rows = [row for run in runs for row in run["tasks"]]
     return {
         "arm": arm,
-        "seeds": len(own),
-        "AUROC mean": spread(np.mean([row["auroc"] for row in run["tasks"]]) for run in own),
+        "seeds": len(runs),
+        "AUROC mean": spread(np.mean([row["auroc"] for row in run["tasks"]]) for run in runs),
         "final": spread(row["auroc"] for row in last),
         **{name: float(np.mean([m[name] for m in measures])) for name in measures[0]},
         "held %": spread((100 * row["pooled"]["fpr"] for row in last if row["pooled"]), 2),
-        "worst task %": 100 * float(np.mean(held, axis=0).max()) if held else None,
-        "tasks held": float(np.mean([_within(rates) for rates in held])) if held else None,
+        "worst task %": 100 * float(np.mean(of_tasks, axis=0).max()) if of_tasks else None,
+        "tasks held": float(np.mean([_within(rates) for rates in of_tasks])) if of_tasks else None,
         "s an update": float(np.mean([row["seconds"] for row in rows])),
         "bytes kept": int(np.mean([row["bytes_kept"] for row in last])),
     }

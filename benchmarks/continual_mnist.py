@@ -64,16 +64,16 @@ def score_by(score, version):
 
 def by_score(measured):
     """Return a line for each arm and score measured on the same networks: mean and final AUROC."""
-    own = {arm: [run["scores"] for run in runs_of_arm(measured, arm)] for arm in RESCORED}
+    scores = {arm: [run["scores"] for run in runs_of_arm(measured, arm)] for arm in RESCORED}
     return [
         {
             "arm": arm,
             "score": score,
-            "AUROC mean": spread(np.mean(run[score]) for run in own[arm]),
-            "final": spread(run[score][-1] for run in own[arm]),
+            "AUROC mean": spread(np.mean(run[score]) for run in scores[arm]),
+            "final": spread(run[score][-1] for run in scores[arm]),
         }
         for arm in RESCORED
-        for score in (SCORES if own[arm] else ())
+        for score in (SCORES if scores[arm] else ())
     ]
 
 

@@ -40,8 +40,8 @@ def job(images, square, arm, seed):
     tasks, judged = [], []
     for task in range(TASKS):
         order = permutation(task, square)
-        own = normals[task * images : (task + 1) * images]
-        tasks.append(X_train[own][:, order])
+        pictures = normals[task * images : (task + 1) * images]
+        tasks.append(X_train[pictures][:, order])
         judged.append((X_test[y_test != 0][:, order], X_test[y_test == 0][:, order]))
     return run_as_json(*run_tasks(learner(arm, seed), tasks, judged))
 

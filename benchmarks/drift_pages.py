@@ -34,7 +34,7 @@ ALERTS = {"ScoreDrift": "scores", "FeatureDrift": "inputs"}
 class Page(NamedTuple):
     """When an alert on a statistic (`scores`, `inputs`) began to fire and stopped, seconds."""
 
-    of: str
+    statistic: str
     start: float
     end: float
 
@@ -50,7 +50,7 @@ def pages(looks: Iterable[tuple[float, set[str]]]) -> list[Page]:
     """Return the pages of successive looks: the time of each, and what alarms then.
 
     >>> pages([(0.0, {"a"}), (3600.0, {"a"}), (3660.0, set()), (3780.0, {"a"}), (4500.0, set())])
-    [Page(of='a', start=3600.0, end=4500.0)]
+    [Page(statistic='a', start=3600.0, end=4500.0)]
     """
     pending: dict[str, float] = {}
     firing: dict[str, tuple[float, float]] = {}  # since when, and when it alarmed last
@@ -116,8 +116,8 @@ def report(stream: Stream, config: Config, learns: Sequence[int]) -> None:
         fired = pages(looks_after_half(version, stream, half, learn))
         how = f"learned {learn} rows at a time" if learn else "not learned"
         parts = [f"{stream.name}: {seconds / DAY:.2f} days of normals, {how}"]
-        for alert, of in ALERTS.items():
-            count = sum(page.of == of for page in fired)
+        for alert, statistic in ALERTS.items():
+            count = sum(page.statistic == statistic for page in fired)
             low, high = (bound * MONTH / seconds for bound in poisson_interval(count))
             parts.append(
                 f"{alert} {count} pages, {count * MONTH / seconds:.1f} in 30 days "
@@ -130,7 +130,7 @@ def report(stream: Stream, config: Config, learns: Sequence[int]) -> None:
 def print_pages(fired: Sequence[Page]) -> None:
     """Print when each page began and ended."""
     for page in fired:
-        print(f"  {page.of}: day {page.start / DAY:.2f} to {page.end / DAY:.2f}")
+        print(f"  {page.statistic}: day {page.start / DAY:.2f} to {page.end / DAY:.2f}")
 
 
 def main() -> None:

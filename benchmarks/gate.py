@@ -85,21 +85,21 @@ def _in_turn(some, seed):
 
 def concepts_in_turn(seed):
     """Return 600 normals of each of NSL-KDD-R's concepts, and the anomalies."""
-    found = list(concepts(seed))
-    anomalies = np.concatenate([strange for *_, strange in found])
-    return _in_turn([normals[:600] for normals, *_ in found], seed), anomalies
+    pairs = list(concepts(seed))
+    anomalies = np.concatenate([strange for *_, strange in pairs])
+    return _in_turn([normals[:600] for normals, *_ in pairs], seed), anomalies
 
 
 def digits_in_turn(seed):
     """Return the digits 1 to 9 one by one, and the anomalies: 0."""
-    found = blocks.digits()
-    return _in_turn(found.blocks, seed), found.anomalies
+    digits = blocks.digits()
+    return _in_turn(digits.blocks, seed), digits.anomalies
 
 
 def digits_twice(seed):
     """Return five digits one by one, each cut into two parts that come in two rounds."""
-    found, anomalies = digits_in_turn(seed)
-    return [rows[part::2] for part in range(2) for rows in found[:5]], anomalies
+    parts, anomalies = digits_in_turn(seed)
+    return [rows[part::2] for part in range(2) for rows in parts[:5]], anomalies
 
 
 def blocks_in_turn(seed):
@@ -107,10 +107,10 @@ def blocks_in_turn(seed):
 
     Each seed begins a sixth of the block later.
     """
-    found = blocks.smd()
-    starts = [len(block) // 6 * seed for block in found.blocks]
-    pairs = zip(found.blocks, starts, strict=True)
-    return [block[start : start + MOST_OF_BLOCK] for block, start in pairs], found.anomalies
+    smd = blocks.smd()
+    starts = [len(block) // 6 * seed for block in smd.blocks]
+    pairs = zip(smd.blocks, starts, strict=True)
+    return [block[start : start + MOST_OF_BLOCK] for block, start in pairs], smd.anomalies
 
 
 def set_in_turn(name, seed):
@@ -336,17 +336,18 @@ def _group(name):
 def _rows_of_regimes(in_turn):
     rows, groups = [], dict.fromkeys(_group(name) for name, *_ in in_turn)
     for group in (*groups, "all"):
-        own = [u for key, done in in_turn.items() if group in {_group(key[0]), "all"} for u in done]
-        why = Counter(reason.split(":")[0] for u in own for reason in u["reasons"])
+        chosen = [done for key, done in in_turn.items() if group in {_group(key[0]), "all"}]
+        updates = [update for done in chosen for update in done]
+        why = Counter(reason.split(":")[0] for u in updates for reason in u["reasons"])
         rows.append({
             "set": group,
-            "stopped": f"{sum(bool(u['reasons']) for u in own)} of {len(own)}",
+            "stopped": f"{sum(bool(u['reasons']) for u in updates)} of {len(updates)}",
             **{
-                title: "{:.3f} to {:.3f}".format(*np.mean([u[key] for u in own], axis=0))
+                title: "{:.3f} to {:.3f}".format(*np.mean([u[key] for u in updates], axis=0))
                 for title, key in (("AUROC", "auroc"), ("5-NN", "5-NN"))
             },
-            "held %": float(100 * np.mean([u["held"] for u in own])),
-            "held back %": float(100 * np.mean([u["back"] for u in own])),
+            "held %": float(100 * np.mean([u["held"] for u in updates])),
+            "held back %": float(100 * np.mean([u["back"] for u in updates])),
             "why": ", ".join(f"{n} {reason}" for reason, n in why.items()),
         })  # fmt: skip
     return rows
@@ -359,8 +360,8 @@ def _rejected(candidates):
 def _row(name, candidates):
     row = {"set": name}
     for title, kinds in (("clean", CLEAN), *((kind, (kind,)) for kind in SPOILT)):
-        own = [candidate for candidate in candidates if candidate["kind"] in kinds]
-        row[title] = f"{sum(not verdict(run).passed for run in own)} of {len(own)}"
+        runs = [candidate for candidate in candidates if candidate["kind"] in kinds]
+        row[title] = f"{sum(not verdict(run).passed for run in runs)} of {len(runs)}"
     return row
 
 

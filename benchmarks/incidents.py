@@ -191,8 +191,8 @@ def description(scores: Sequence[Score]) -> str:
     delays = [delay for score in scores for delay in score.delays]
     delay = f"{np.median(delays):.0f} rows" if delays else "-"
     return (
-        f"{sum(one.false for one in scores) / total:.2f} false a day, {100 * inside:.1f} % of "
-        f"normal time inside, {len(delays)} of {sum(one.windows for one in scores)} windows "
+        f"{sum(score.false for score in scores) / total:.2f} false a day, {100 * inside:.1f} % of "
+        f"normal time inside, {len(delays)} of {sum(score.windows for score in scores)} windows "
         f"found, median delay {delay}"
     )
 
@@ -202,14 +202,14 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
     normals, every = stream.normals, stream.every
     half = len(normals) // 2
     early, version = train(None, normals[:half], config), train(None, normals, config)
-    held = judge(early, normals[half:])
+    judged = judge(early, normals[half:])
     tests = [(judge(version, X), y) for X, y in stream.runs]
     quiet = np.concatenate([rows.severities[y == 0] >= 1 for rows, y in tests])
-    print(f"{stream.name}: alarms on {100 * np.mean(held.severities >= 1):.2f} % of normals not "
+    print(f"{stream.name}: alarms on {100 * np.mean(judged.severities >= 1):.2f} % of normals not "
           f"used, on {100 * quiet.mean():.2f} % of the test's")  # fmt: skip
     for rate in asked:
         first = choose(false_incidents(early.lineage), rate, DAY / every, ALPHA, SECONDS)
-        count = len(incidents(held, first.rule, every))
+        count = len(incidents(judged, first.rule, every))
         days = len(normals[half:]) * every / DAY
         low, high = (bound / days for bound in poisson_interval(count))
         chosen = choose(false_incidents(version.lineage), rate, DAY / every, ALPHA, SECONDS)

@@ -99,10 +99,10 @@ def draw(rows, path):
     axes = figure.subplots()
     for kind, style in zip(KINDS, ("-", "--"), strict=True):
         for i, n in enumerate(dict.fromkeys(row["vectors"] for row in rows)):
-            own = [row for row in rows if (row["body"], row["vectors"]) == (kind, n)]
-            x = [row["connections"] for row in own]
-            axes.plot(x, [row["vectors/s"] for row in own], style, color=f"C{i}", marker="o",
-                      label=f"{kind}, batches of {n}" if own else None)  # fmt: skip
+            points = [row for row in rows if (row["body"], row["vectors"]) == (kind, n)]
+            x = [row["connections"] for row in points]
+            axes.plot(x, [row["vectors/s"] for row in points], style, color=f"C{i}", marker="o",
+                      label=f"{kind}, batches of {n}" if points else None)  # fmt: skip
     axes.axhline(20_000, color="black", linewidth=0.8, linestyle=":")
     axes.set(xscale="log", yscale="log", xlabel="connections", ylabel="vectors/s, on disk")
     axes.set_xticks(CONNECTIONS, [str(n) for n in CONNECTIONS])

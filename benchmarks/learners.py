@@ -37,7 +37,7 @@ class Ours:
             "quantile": {"quantile": 1 - TARGET},
             "value": {"value": self.first},
         }
-        return {name: self.version.threshold_for(of).value for name, of in policies.items()}
+        return {name: self.version.threshold_for(policy).value for name, policy in policies.items()}
 
     @property
     def bytes_kept(self):

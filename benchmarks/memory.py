@@ -90,26 +90,26 @@ def departure_after(values, outside):
     >>> departure_after([1, 1, 1, 1, 1, 0, 0, 0], lambda mean: mean < 0.3)
     """
     means = np.convolve(values, np.ones(SUCCESSIVE) / SUCCESSIVE, "valid")
-    found = np.flatnonzero(outside(means))
-    return int(found[0]) + SUCCESSIVE if len(found) else None
+    departures = np.flatnonzero(outside(means))
+    return int(departures[0]) + SUCCESSIVE if len(departures) else None
 
 
-def line(arm, own):
+def line(arm, runs):
     """Return one line of the table: an arm over its seeds."""
     aurocs = [departure_after(run["auroc"], lambda mean, run=run: mean < run["auroc"][0] - LOWER)
-              for run in own]  # fmt: skip
-    helds = [departure_after(run["held"], lambda mean: mean > HIGHEST) for run in own]
+              for run in runs]  # fmt: skip
+    helds = [departure_after(run["held"], lambda mean: mean > HIGHEST) for run in runs]
     return {
         "arm": arm,
-        "seeds": len(own),
+        "seeds": len(runs),
         "AUROC left after": ", ".join(str(n or "never") for n in aurocs),
         "held rate left after": ", ".join(str(n or "never") for n in helds),
-        "first: AUROC at 1": spread(run["auroc"][0] for run in own),
-        "at 100": spread(run["auroc"][-1] for run in own),
-        "held %, last 5": spread((100 * np.mean(run["held"][-5:]) for run in own), 2),
-        "others: AUROC": spread(run["others auroc"][-1] for run in own),
-        "held %": spread((100 * np.mean(run["others held"][-5:]) for run in own), 2),
-        "s an update": spread((np.mean(run["seconds"]) for run in own), 1),
+        "first: AUROC at 1": spread(run["auroc"][0] for run in runs),
+        "at 100": spread(run["auroc"][-1] for run in runs),
+        "held %, last 5": spread((100 * np.mean(run["held"][-5:]) for run in runs), 2),
+        "others: AUROC": spread(run["others auroc"][-1] for run in runs),
+        "held %": spread((100 * np.mean(run["others held"][-5:]) for run in runs), 2),
+        "s an update": spread((np.mean(run["seconds"]) for run in runs), 1),
     }
 
 
@@ -119,10 +119,10 @@ def picture(results, arms, path):
     colours = [*WEIGHTS, "finetune"]
     for axes, key, factor in zip(figure.subplots(1, 2), ("auroc", "held"), (1, 100), strict=True):
         for arm in arms:
-            own = [run[key] for run in runs_of_arm(results, arm)]
-            if own:
+            curves = [run[key] for run in runs_of_arm(results, arm)]
+            if curves:
                 # Arms with the same weights have the same colour; a reservoir is dashed.
-                axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(own, axis=0), linewidth=1,
+                axes.plot(range(1, EXPERIENCES + 1), factor * np.mean(curves, axis=0), linewidth=1,
                           color=f"C{colours.index(arm.removesuffix(STORE))}", label=arm,
                           linestyle="--" if STORE in arm else "-")  # fmt: skip
         axes.set(xlabel="experiences")

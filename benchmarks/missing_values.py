@@ -50,11 +50,11 @@ def job(name, kind, seed):
     start = time.process_time()
     config = Config(kind=kind, missing="impute", threshold={"fpr": ASKED}, seed=seed)
     version = train(None, learned, config)
-    held = {
+    rates = {
         str(share): float(version.is_anomaly(with_gaps(judged, share, rng)).mean())
         for share in HIDDEN
     }
-    return {"features": X.shape[1], "held": held, "cpu": time.process_time() - start}
+    return {"features": X.shape[1], "held": rates, "cpu": time.process_time() - start}
 
 
 def main():
@@ -67,14 +67,14 @@ def main():
     rows = []
     for kind in args.arms:
         for name in args.sets:
-            own = [run for (n, k, _), run in results.items() if (n, k) == (name, kind)]
-            if own:
+            runs = [run for (n, k, _), run in results.items() if (n, k) == (name, kind)]
+            if runs:
                 rows.append(
-                    {"set": name, "features": own[0]["features"], "kind": kind, "seeds": len(own)}
+                    {"set": name, "features": runs[0]["features"], "kind": kind, "seeds": len(runs)}
                     | {f"{100 * share:g} % hidden":
-                       spread((100 * run["held"][str(share)] for run in own), 1)
+                       spread((100 * run["held"][str(share)] for run in runs), 1)
                        for share in HIDDEN}
-                    | {"CPU s": float(np.mean([run["cpu"] for run in own]))}
+                    | {"CPU s": float(np.mean([run["cpu"] for run in runs]))}
                 )  # fmt: skip
     figures = [dict(zip(("set", "kind", "seed"), k, strict=True)) | v for k, v in results.items()]
     report("missing_values", rows, args.output, figures=figures)

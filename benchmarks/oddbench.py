@@ -60,10 +60,10 @@ def experiences(X, seed, way):
         return [X]
     from sklearn.cluster import KMeans
 
-    of = KMeans(5, n_init=3, random_state=seed).fit_predict(standardised(X, X))
+    group_of = KMeans(5, n_init=3, random_state=seed).fit_predict(standardised(X, X))
     parts, left = [], X[:0]
     for cluster in range(5):  # too few rows for a training are joined with the next experience
-        left = np.concatenate([left, X[of == cluster]])
+        left = np.concatenate([left, X[group_of == cluster]])
         if len(left) >= MIN_VECTORS:
             parts, left = [*parts, left], X[:0]
     if len(left):
@@ -93,8 +93,8 @@ def figures_of_this_project(arm, seed, arriving, test, y):
         at = version.threshold_for({"fpr": rate}).value
         figures[f"held {rate:g}"] = float((scores[y == 0] >= at).mean())
         figures[f"found {rate:g}"] = float((scores[y == 1] >= at).mean())
-    for name, own in ablated(version, test).items():
-        figures[name] = auroc(*split_by_label(own, y))
+    for name, without_part in ablated(version, test).items():
+        figures[name] = auroc(*split_by_label(without_part, y))
     if arm == "auto":
         X = np.concatenate(arriving)
         room = max(6, figures["bytes"] // (4 * X.shape[1]))
@@ -150,14 +150,14 @@ def job(name, arm, way, seed):
     return results | {"rows": len(X), "cpu seconds": time.process_time() - start}
 
 
-def tables_behind(own, peers):
+def tables_behind(runs, peers):
     """Return the tables where the mean of `own`, figures by (table, seed), is behind the peers'.
 
     The result is {table: difference}; `peers` has the best peer's AUROC for each table.
     """
     lost_by_table = {}
-    for name in sorted({name for name, _ in own} & peers.keys()):
-        lost = peers[name] - np.mean([f["auroc"] for (n, _), f in own.items() if n == name])
+    for name in sorted({name for name, _ in runs} & peers.keys()):
+        lost = peers[name] - np.mean([f["auroc"] for (n, _), f in runs.items() if n == name])
         if lost > APART:
             lost_by_table[name] = float(lost)
     return lost_by_table
@@ -172,12 +172,12 @@ def best_peers(results):
     return best
 
 
-def line(way, arm, own, names, peers):
+def line(way, arm, runs, names, peers):
     """Return one line of the table; `own` holds figures by (table, seed)."""
-    seeds = sorted({seed for _, seed in own})
+    seeds = sorted({seed for _, seed in runs})
 
     def mean(key, some):
-        by_seed = [[f[key] for (n, s), f in own.items() if s == seed and n in some and key in f]
+        by_seed = [[f[key] for (n, s), f in runs.items() if s == seed and n in some and key in f]
                    for seed in seeds]  # fmt: skip
         return (
             spread([np.mean(means_of_seed) for means_of_seed in by_seed if means_of_seed], 4)
@@ -185,11 +185,11 @@ def line(way, arm, own, names, peers):
             else None
         )
 
-    large = [f["held 0.01"] for f in own.values() if "held 0.01" in f and f["rows"] >= 500]
+    large = [f["held 0.01"] for f in runs.values() if "held 0.01" in f and f["rows"] >= 500]
     return {
         "way": way,
         "arm": arm,
-        "tables": len({name for name, _ in own}),
+        "tables": len({name for name, _ in runs}),
         "seeds": len(seeds),
         "AUROC": mean("auroc", names),
         "odd": mean("auroc", names[0::2]),
@@ -197,14 +197,14 @@ def line(way, arm, own, names, peers):
         "no network": mean("without the network", names),
         "no densities": mean("without the densities", names),
         "reservoir": mean("reservoir", names),
-        "behind": len(tables_behind(own, peers)) if peers else None,
+        "behind": len(tables_behind(runs, peers)) if peers else None,
         "recall 1 %": mean("recall 0.01", names),
         "recall .1 %": mean("recall 0.001", names),
         "held at 1 %": mean("held 0.01", names),
         "held first": mean("held first", names),
         "held in .3-2.5 %": float(np.mean([0.003 <= h <= 0.025 for h in large])) if large else None,
-        "kilobytes": float(np.mean([f["bytes"] for f in own.values()])) / 1000,
-        "CPU s": float(np.mean([f["cpu seconds"] for f in own.values()])),
+        "kilobytes": float(np.mean([f["bytes"] for f in runs.values()])) / 1000,
+        "CPU s": float(np.mean([f["cpu seconds"] for f in runs.values()])),
     }
 
 
@@ -223,12 +223,12 @@ def main():
     lines, peers, lost = [], best_peers(results), []
     for way in args.ways:
         for arm in args.arms:
-            own = {(n, s): f for (n, a, w, s), f in results.items() if (a, w) == (arm, way)}
-            lines += [line(way, arm, own, names, peers)] if own else []
+            runs = {(n, s): f for (n, a, w, s), f in results.items() if (a, w) == (arm, way)}
+            lines += [line(way, arm, runs, names, peers)] if runs else []
             if arm == "auto":
                 lost += [
                     {"way": way, "table": n, "behind": by}
-                    for n, by in tables_behind(own, peers).items()
+                    for n, by in tables_behind(runs, peers).items()
                 ]
     figures = [dict(zip(("table", "arm", "way", "seed"), k, strict=True)) | f
                for k, f in results.items()]  # fmt: skip

@@ -13,15 +13,15 @@ def two_curves(measured, arms, names, path):
     left, right = figure.subplots(1, 2)
     places = range(1, len(names) + 1)
     for i, arm in enumerate(arms):
-        own = [run["tasks"] for run in runs_of_arm(measured, arm)]
+        runs = [run["tasks"] for run in runs_of_arm(measured, arm)]
         style = {"marker": "o", "markersize": 3, "linestyle": ("-", "--", ":")[i // 10 % 3],
                  "color": f"C{i % 10}"}  # fmt: skip
-        curves = np.array([[row["auroc"] for row in rows] for rows in own])
+        curves = np.array([[row["auroc"] for row in rows] for rows in runs])
         left.plot(places, curves.mean(axis=0), label=arm, **style)
         left.fill_between(places, curves.min(axis=0), curves.max(axis=0), alpha=0.12,
                           color=style["color"])  # fmt: skip
-        if own[0][-1]["alarms"]:
-            rates = 100 * np.mean([rows[-1]["alarms"]["fpr"] for rows in own], axis=0)
+        if runs[0][-1]["alarms"]:
+            rates = 100 * np.mean([rows[-1]["alarms"]["fpr"] for rows in runs], axis=0)
             right.plot(places, rates, **style)
     left.set(xlabel="newest task learned", ylabel="AUROC over all tasks learned",
              title="Detection (mean and range over seeds)")  # fmt: skip

@@ -89,13 +89,13 @@ class PycladStrategy:
 
 def _strategy(strategy, model, seed):
     seeded = {"random_state": seed} if model == "IF" else {}
-    one = _MODELS[model](**seeded)
+    detector = _MODELS[model](**seeded)
     if strategy == "naive":
-        return NaiveStrategy(one)
+        return NaiveStrategy(detector)
     if strategy == "cumulative":
-        return CumulativeStrategy(one)
+        return CumulativeStrategy(detector)
     kind = {"replay": ReplayEnhancedStrategy, "replay only": ReplayOnlyStrategy}[strategy]
-    return kind(one, AdaptiveBalancedReplayBuffer(RandomSelection(), BUFFER))
+    return kind(detector, AdaptiveBalancedReplayBuffer(RandomSelection(), BUFFER))
 
 
 STRATEGIES = {

@@ -58,8 +58,8 @@ class Runs:
 
         `tell(result)` describes a result in a few words.
         """
-        found = {} if self.fresh else {key: self._kept(key) for key in keys}
-        results = {key: result for key, result in found.items() if result is not None}
+        kept = {} if self.fresh else {key: self._kept(key) for key in keys}
+        results = {key: result for key, result in kept.items() if result is not None}
         left = [] if self.done else [key for key in keys if key not in results]
         start = time.perf_counter()
         # A single job gets all cores, unless one process is asked for: on a busy machine threads

@@ -127,8 +127,8 @@ def draw(rows, path):
     for axes, name, other in zip(
         figure.subplots(1, 2), ("detectors", "versions"), ("versions", "detectors"), strict=True
     ):
-        own = [row for row in rows if row[other] == 1]
-        axes.plot([row[name] for row in own], [row["cpu us"] for row in own], marker="o")
+        points = [row for row in rows if row[other] == 1]
+        axes.plot([row[name] for row in points], [row["cpu us"] for row in points], marker="o")
         axes.set(xscale="log", ylim=(0, None), xlabel=name, ylabel="us of a request")
     figure.savefig(path, dpi=120)
 

@@ -121,10 +121,10 @@ def judging_times(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
             {
                 "score": name,
                 "vectors": n,
-                "us each, least": min(own),
-                "us each": statistics.median(own),
+                "us each, least": min(seconds),
+                "us each": statistics.median(seconds),
             }
-            for name, own in seen.items()
+            for name, seconds in seen.items()
         ]
     return rows
 

@@ -147,17 +147,17 @@ def training(server: Server, given: Any) -> list[dict]:
     return [
         {
             f"{RATE} requests/s": names[name],
-            "p99 ms": statistics.median(p99 for p99, _ in found),
+            "p99 ms": statistics.median(p99 for p99, _ in measured),
             "x quiet": statistics.median(
-                p99 / quiet for (p99, _), (quiet, _) in zip(found, seen["quiet"], strict=True)
+                p99 / quiet for (p99, _), (quiet, _) in zip(measured, seen["quiet"], strict=True)
             ),
             "ms above quiet": statistics.median(
-                p99 - quiet for (p99, _), (quiet, _) in zip(found, seen["quiet"], strict=True)
+                p99 - quiet for (p99, _), (quiet, _) in zip(measured, seen["quiet"], strict=True)
             ),
-            "lost": sum(lost for _, lost in found),
+            "lost": sum(lost for _, lost in measured),
             "times": times.get(name, 0),
         }
-        for name, found in seen.items()
+        for name, measured in seen.items()
     ]
 
 

@@ -79,12 +79,12 @@ def job(arm, lasts, n, seed):
         score, threshold = version.score, version.threshold
     cpu = time.process_time() - start
     normal, strange = score(later), [score(X) for X in faults]
-    found = {"auroc": float(np.mean([auroc(normal, own) for own in strange])), "cpu": cpu}
+    figures = {"auroc": float(np.mean([auroc(normal, scores) for scores in strange])), "cpu": cpu}
     if threshold is None:
-        return found
-    return found | {
+        return figures
+    return figures | {
         "held": float((normal >= threshold).mean()),
-        "found": float(np.mean([(own >= threshold).mean() for own in strange])),
+        "found": float(np.mean([(scores >= threshold).mean() for scores in strange])),
     }
 
 
@@ -92,18 +92,18 @@ def main():
     args = run_arguments(arguments(__doc__.splitlines()[0]), ARMS).parse_args()
     keys = [(a, t, n, s) for s in range(args.seeds) for t in LASTS for n in LEARNED
             for a in args.arms]  # fmt: skip
-    found = Runs.of(args).run(job, keys, lambda one: f"AUROC {one['auroc']:.3f}")
+    results = Runs.of(args).run(job, keys, lambda run: f"AUROC {run['auroc']:.3f}")
     table = []
-    for arm, lasts, n in dict.fromkeys(key[:3] for key in found):
-        own = [one for key, one in found.items() if key[:3] == (arm, lasts, n)]
-        line = {"states last": lasts, "learned": n, "arm": arm, "seeds": len(own)}
-        line["AUROC"] = spread(one["auroc"] for one in own)
+    for arm, lasts, n in dict.fromkeys(key[:3] for key in results):
+        runs = [run for key, run in results.items() if key[:3] == (arm, lasts, n)]
+        line = {"states last": lasts, "learned": n, "arm": arm, "seeds": len(runs)}
+        line["AUROC"] = spread(run["auroc"] for run in runs)
         for name in ("held", "found"):
-            known = [100 * one[name] for one in own if name in one]
+            known = [100 * run[name] for run in runs if name in run]
             line[f"{name} %"] = spread(known, 1) if known else ""
-        table.append(line | {"CPU s": float(np.mean([one["cpu"] for one in own]))})
+        table.append(line | {"CPU s": float(np.mean([run["cpu"] for run in runs]))})
     figures = [dict(zip(("arm", "lasts", "learned", "seed"), k, strict=True)) | v
-               for k, v in found.items()]  # fmt: skip
+               for k, v in results.items()]  # fmt: skip
     report("slow_plant", table, args.output, figures=figures)
 
 

@@ -87,8 +87,8 @@ def narrow(seed, spread, shift, which):
     machine = Machine(seed)
     experiences = [machine.rows(1_000), machine.rows(1_000, spread, shift)]
     normals = np.concatenate([machine.rows(TESTED), machine.rows(TESTED, spread, shift)])
-    own = (1.0, 0.0) if which == 0 else (spread, shift)
-    return Case(experiences, normals, machine.broken(machine.rows(TESTED, *own), 4.0 * own[0]))
+    shape = (1.0, 0.0) if which == 0 else (spread, shift)
+    return Case(experiences, normals, machine.broken(machine.rows(TESTED, *shape), 4.0 * shape[0]))
 
 
 def fahrenheit(seed):
@@ -387,7 +387,7 @@ def first_reasons(score, seeds):
                 alarmed.append(alarms.mean())
                 if alarms.any():
                     named_first = [
-                        own[0].feature == str(j) for own in version.explain(rows[alarms], 1)
+                        reasons[0].feature == str(j) for reasons in version.explain(rows[alarms], 1)
                     ]
                     right += named_first
                     by_column.setdefault(names[j], []).extend(named_first)

@@ -265,53 +265,53 @@ def total(results, rate, key):
     return sum(result["at"][str(rate)][key] for result in results)
 
 
-def delays(own, rate):
+def delays(runs, rate):
     """Return the number of rows until the first alarm in each found window, of all runs."""
     return [
-        rows for results in own for result in results for rows in result["at"][str(rate)]["delays"]
+        rows for results in runs for result in results for rows in result["at"][str(rate)]["delays"]
     ]
 
 
-def lines(name, arm, own):
+def lines(name, arm, runs):
     """Return a line of the table for each asked rate: an arm on a set over its seeds."""
-    days, normals, n = (sum(run[key] for run in own[0]) for key in ("days", "normals", "windows"))
+    days, normals, n = (sum(run[key] for run in runs[0]) for key in ("days", "normals", "windows"))
     for rate in RATES:
-        false, old, of, found = (
-            np.array([total(results, rate, key) for results in own], float)
+        false, old, old_normals, found = (
+            np.array([total(results, rate, key) for results in runs], float)
             for key in ("false", "old false", "old normals", "found")
         )
         yield {
             "set": name,
             "arm": arm,
-            "seeds": len(own),
-            "AUROC": spread(map(mean_auroc, own)),
+            "seeds": len(runs),
+            "AUROC": spread(map(mean_auroc, runs)),
             "asked %": f"{100 * rate:g}",
             "held %": spread(100 * false / normals, 2),
-            "old stages %": spread(100 * old / of, 2),
+            "old stages %": spread(100 * old / old_normals, 2),
             "asked a day": f"{rate * normals / days:.4g}",
             "false alarms a day": spread(false / days, 1),
             "windows found": f"{found.mean():.1f} of {n}",
             "rows found %": spread(
                 100 * total(run, rate, "rows found") / sum(s["anomalous"] for s in run)
-                for run in own
+                for run in runs
             ),
-            "delay": f"{np.median(delays(own, rate)):.0f}" if delays(own, rate) else "-",
+            "delay": f"{np.median(delays(runs, rate)):.0f}" if delays(runs, rate) else "-",
         }
 
 
-def picture(found, arms, path):
+def picture(results_of, arms, path):
     """Draw, for each set, alarms a day on old and new normals against windows found."""
     figure = Figure(figsize=(13, 4.2), layout="constrained")
-    names = list(dict.fromkeys(name for name, *_ in found))
+    names = list(dict.fromkeys(name for name, *_ in results_of))
     drawn = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(drawn, names, strict=True):
         for i, arm in enumerate(arms):
-            own = [results for (s, a, _), results in found.items() if (s, a) == (name, arm)]
-            if not own:
+            runs = [results for (s, a, _), results in results_of.items() if (s, a) == (name, arm)]
+            if not runs:
                 continue
-            days, n = (sum(run[key] for run in own[0]) for key in ("days", "windows"))
-            x = [np.mean([total(r, rate, "false") for r in own]) / days for rate in RATES]
-            y = [np.mean([total(r, rate, "found") for r in own]) / n for rate in RATES]
+            days, n = (sum(run[key] for run in runs[0]) for key in ("days", "windows"))
+            x = [np.mean([total(r, rate, "false") for r in runs]) / days for rate in RATES]
+            y = [np.mean([total(r, rate, "found") for r in runs]) / n for rate in RATES]
             axes.plot(x, y, marker="o", color=f"C{i}", label=arm)
         axes.set(xscale="log", xlabel="false alarms a day", ylabel="labelled windows found",
                  title=f"{name}, asked {' and '.join(f'{r:.1%}' for r in RATES)}")  # fmt: skip
@@ -327,18 +327,18 @@ def main():
     args = parser.parse_args()
     keys = [(s, a, seed) for seed in range(args.seeds) for s in args.sets for a in args.arms]
     kept = Runs.of(args)
-    found = kept.run(job, keys, description)
+    results_of = kept.run(job, keys, description)
     rows = []
     for name in args.sets:
         for arm in args.arms:
-            own = [results for (s, a, _), results in found.items() if (s, a) == (name, arm)]
-            rows += lines(name, arm, own) if own else []
+            runs = [results for (s, a, _), results in results_of.items() if (s, a) == (name, arm)]
+            rows += lines(name, arm, runs) if runs else []
     figures = [dict(zip(("set", "arm", "seed"), k, strict=True)) | {"streams": v}
-               for k, v in found.items()]  # fmt: skip
+               for k, v in results_of.items()]  # fmt: skip
     report("telemetry", rows, args.output, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
-        picture(found, args.arms, args.output.with_suffix(".png"))
+        picture(results_of, args.arms, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

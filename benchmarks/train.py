@@ -303,8 +303,8 @@ def draw(rows, path):
     labels = {"seconds": "seconds", "peak MiB": "peak memory, MiB", "artifact KiB": "version, KiB"}
     for axes, (name, label) in zip(figure.subplots(1, 3), labels.items(), strict=True):
         for strategy in dict.fromkeys(row["strategy"] for row in rows):
-            own = [row for row in rows if row["strategy"] == strategy]
-            axes.plot([row["k"] for row in own], [row[name] for row in own], label=strategy)
+            runs = [row for row in rows if row["strategy"] == strategy]
+            axes.plot([row["k"] for row in runs], [row[name] for row in runs], label=strategy)
         axes.set(xlabel="update", ylabel=label, ylim=(0, None))
         axes.legend()
     figure.savefig(path, dpi=120)

@@ -61,9 +61,9 @@ def description(rows):
 
 def summary(rows, arm):
     """Return one line of the table: an arm over its seeds, over all digits and after the last."""
-    own = [row for row in rows if row["arm"] == arm]
-    last = [row for row in own if row["task"] == TASKS[-1]]
-    mean = {part: float(np.mean([row[part] for row in own])) for part in ("old", "new", "w_new")}
+    runs = [row for row in rows if row["arm"] == arm]
+    last = [row for row in runs if row["task"] == TASKS[-1]]
+    mean = {part: float(np.mean([row[part] for row in runs])) for part in ("old", "new", "w_new")}
     ends = [row["old"] for row in last]
     return {
         "weights": arm,

@@ -139,8 +139,8 @@ async def test_feedback_moves_the_threshold(pump: Running) -> None:
     assert before["calibration"] == "insufficient"
     assert before["labels"] == {"anomaly": 0, "normal": 0, "needed": 5}
     vectors = [[k, k, k] for k in range(4, 9)] + [[k / 9, 0, 0] for k in range(5)]
-    of = ["anomaly"] * 5 + ["normal"] * 5
-    labels = [{"label": label, "vector": x} for label, x in zip(of, vectors, strict=True)]
+    kinds = ["anomaly"] * 5 + ["normal"] * 5
+    labels = [{"label": label, "vector": x} for label, x in zip(kinds, vectors, strict=True)]
     assert (await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})).status_code == 200
     answer = (await pump.http.post(f"{PUMP}/score", json={"vectors": vectors})).json()
     assert answer["is_anomaly"] == [True] * 5 + [False] * 5

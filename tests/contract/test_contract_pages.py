@@ -13,7 +13,9 @@ pytestmark = pytest.mark.anyio
 PUMP = "/v1/detectors/pump"
 
 
-async def pages(http: httpx.AsyncClient, path: str, listed: str, of: str, limit: int) -> list[list]:
+async def pages(
+    http: httpx.AsyncClient, path: str, listed: str, field: str, limit: int
+) -> list[list]:
     """Return the content of each page until one has no `next`."""
     pages_: list[list] = []
     after: dict[str, str] = {}
@@ -21,7 +23,7 @@ async def pages(http: httpx.AsyncClient, path: str, listed: str, of: str, limit:
         answer = await http.get(path, params={"limit": limit} | after)
         assert answer.status_code == 200, answer.text
         page = answer.json()
-        pages_.append([item[of] for item in page[listed]])
+        pages_.append([item[field] for item in page[listed]])
         if page.get("next") is None:
             return pages_
         after = {"after": page["next"]}

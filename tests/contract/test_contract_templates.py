@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 TEMPLATE = "/v1/templates/pump"
 CONFIG = {"retrain": {"min_vectors": 500}, "incident": None}
-TOLD = ["created", "configured", "deleted"]
+ACTIONS = ["created", "configured", "deleted"]
 ROWS = {"vectors": [[0.0, 1.0, 2.0], [9.0, 9.0, 9.0]]}
 OCTETS = {"content-type": "application/octet-stream", "accept": "application/octet-stream"}
 
@@ -32,7 +32,7 @@ async def test_a_template_is_made_read_and_deleted(api: Running) -> None:
     assert (await api.http.delete(TEMPLATE)).status_code == 204
     assert (await api.http.delete(TEMPLATE)).status_code == 404
     page = (await api.http.get("/v1/audit?of=templates")).json()
-    assert [entry["action"].split()[1] for entry in page["audit"]] == TOLD
+    assert [entry["action"].split()[1] for entry in page["audit"]] == ACTIONS
     assert {entry["template"] for entry in page["audit"]} == {"pump"}
     first, changed, last = page["audit"]
     assert (first["from"], first["to"]["config"]) == (None, made.json())

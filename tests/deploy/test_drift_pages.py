@@ -52,9 +52,9 @@ class Pager:
             self.alerts.extend(json.loads(body)["alerts"])
             return
         signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        own = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
+        expected = hmac.new(SECRET.encode(), signed, hashlib.sha256).digest()
         version, _, signature = headers["webhook-signature"].partition(",")
-        assert (version, b64decode(signature)) == ("v1", own)
+        assert (version, b64decode(signature)) == ("v1", expected)
         self.events.append(json.loads(body))
 
     def firing(self, name: str) -> list[dict]:

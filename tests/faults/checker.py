@@ -38,7 +38,7 @@ API_FILES = 1500
 
 
 @dataclass
-class Held:
+class Stored:
     """Everything that the store holds of one detector."""
 
     state: dict[str, str]
@@ -54,7 +54,7 @@ class Held:
         return int(self.state.get(field) or 0)
 
 
-async def held(redis: Redis, name: str) -> Held:
+async def read_store(redis: Redis, name: str) -> Stored:
     """Read the store."""
     keys = Keys(name)
     state = {k.decode(): v.decode() for k, v in (await redis.hgetall(keys.state)).items()}
@@ -66,7 +66,7 @@ async def held(redis: Redis, name: str) -> Held:
     history = [orjson.loads(text) for text in await redis.lrange(keys.history, 0, -1)]
     parked = [orjson.loads(text) for text in (await redis.hgetall(keys.parked)).values()]
     records.sort(key=lambda record: record["version"])
-    return Held(state, stream, back, sources, revoked, records, history, parked)
+    return Stored(state, stream, back, sources, revoked, records, history, parked)
 
 
 async def _entries(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]]]:
@@ -81,7 +81,7 @@ async def _entries(redis: Redis, key: str) -> list[tuple[str, dict[bytes, bytes]
 
 async def violations(stage: Stage, records: ClientRecords, name: str = "pump") -> list[str]:
     """Return every violated invariant of the stage."""
-    stored = await held(stage.redis, name)
+    stored = await read_store(stage.redis, name)
     return [
         *records.violations,
         *_check_places(stored, records),
@@ -92,7 +92,7 @@ async def violations(stage: Stage, records: ClientRecords, name: str = "pump") -
     ]
 
 
-def _check_places(stored: Held, records: ClientRecords) -> Iterable[str]:
+def _check_places(stored: Stored, records: ClientRecords) -> Iterable[str]:
     """I1: look for every part of every batch in every place."""
     places, counted = _located(stored)
     for batch, vectors in records.discarded:
@@ -119,7 +119,7 @@ def _check_places(stored: Held, records: ClientRecords) -> Iterable[str]:
         yield f"I1: {records.vectors} vectors were acknowledged, {total} are accounted for"
 
 
-def _check_contents(stored: Held, records: ClientRecords) -> Iterable[str]:
+def _check_contents(stored: Stored, records: ClientRecords) -> Iterable[str]:
     """I1: the stored rows of a batch are those that were sent, each at most once."""
     rows: dict[str, Counter[bytes]] = {}
     for _, fields in (*stored.stream, *stored.held):
@@ -134,7 +134,7 @@ def _check_contents(stored: Held, records: ClientRecords) -> Iterable[str]:
             yield f"I1: the batch of {ack.key} is not what was sent"
 
 
-def _located(stored: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[str]]:
+def _located(stored: Stored) -> tuple[dict[str, list[tuple[str, int]]], Counter[str]]:
     """Return where each part of each batch is, and how many vectors wait in each place."""
     places: dict[str, list[tuple[str, int]]] = {}
     counted = Counter[str]()
@@ -165,7 +165,7 @@ def _located(stored: Held) -> tuple[dict[str, list[tuple[str, int]]], Counter[st
     return places, counted
 
 
-def _check_numbers(stored: Held) -> Iterable[str]:
+def _check_numbers(stored: Stored) -> Iterable[str]:
     """I2: versions, generations and ranges."""
     versions = [record["version"] for record in stored.records]
     if versions != list(range(1, stored.number("last_version") + 1)):
@@ -190,7 +190,7 @@ def _check_numbers(stored: Held) -> Iterable[str]:
         yield f"I2: the cursor is {stored.state['cursor']}, the last range ends at {at}"
 
 
-async def _check_artifact(redis: Redis, name: str, stored: Held) -> list[str]:
+async def _check_artifact(redis: Redis, name: str, stored: Stored) -> list[str]:
     """I3: the champion's artifact."""
     champion = stored.number("champion")
     if not champion:
@@ -209,7 +209,7 @@ async def _check_artifact(redis: Redis, name: str, stored: Held) -> list[str]:
 
 
 async def _check_answers(
-    redis: Redis, name: str, stored: Held, records: ClientRecords
+    redis: Redis, name: str, stored: Stored, records: ClientRecords
 ) -> list[str]:
     """I4: the answers are those of the versions that they name."""
     bad = []

@@ -99,9 +99,9 @@ async def test_the_checker_finds_a_lost_batch(stage):
     await ingest(stage, records, 2)
     entries = await stage.redis.xrange(Keys("pump").stream)
     await stage.redis.xdel(Keys("pump").stream, entries[0][0])
-    found = await violations_text(stage, records)
-    assert "is in no place" in found
-    assert "buffered is 80, and 40 are there" in found
+    text = await violations_text(stage, records)
+    assert "is in no place" in text
+    assert "buffered is 80, and 40 are there" in text
 
 
 async def test_the_checker_finds_changed_vectors(stage):
@@ -142,9 +142,9 @@ async def test_the_checker_finds_lost_rows_of_the_quarantine(stage):
     records = ClientRecords()
     await ingest(stage, records, 1, verdict=verdict(40, held=4))
     await stage.redis.delete(Keys("pump").held)
-    found = await violations_text(stage, records)
-    assert "is in ['buffered']" in found
-    assert "quarantined is 4, and 0 are there" in found
+    text = await violations_text(stage, records)
+    assert "is in ['buffered']" in text
+    assert "quarantined is 4, and 0 are there" in text
 
 
 async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
@@ -154,9 +154,9 @@ async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
     records, stored = ClientRecords(), Stored(stage.redis)
     await ingest(stage, records, 1, verdict=verdict(40, held=4))
     await stored.quarantine.decide("pump", await waiting(stage), "release")
-    found = await violations_text(stage, records)
-    assert "['buffered', 'buffered', 'quarantined']" in found
-    assert "not what was sent" in found
+    text = await violations_text(stage, records)
+    assert "['buffered', 'buffered', 'quarantined']" in text
+    assert "not what was sent" in text
 
 
 async def test_the_checker_finds_rows_in_two_places_or_in_none(stage):
@@ -189,8 +189,8 @@ async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
         RevocationTarget("batch", next(iter(records.acknowledged))), unserved=True
     )
     await stored.revocations.revoke("pump", target)
-    found = await violations_text(stage, records)
-    assert f"batch {batch_id} (40 vectors) is in ['buffered', 'buffered'" in found
+    text = await violations_text(stage, records)
+    assert f"batch {batch_id} (40 vectors) is in ['buffered', 'buffered'" in text
 
 
 async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
@@ -206,8 +206,8 @@ async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
     await stored.leases.release(late)
     await promote(stage)
     await promote(stage, lease=late, experience=experience)
-    found = await violations_text(stage, records)
-    assert "['consumed by version 1', 'consumed by version 2']" in found
+    text = await violations_text(stage, records)
+    assert "['consumed by version 1', 'consumed by version 2']" in text
 
 
 async def test_fencing_refuses_that_promotion(stage):
@@ -229,9 +229,9 @@ async def test_the_checker_finds_a_cursor_that_did_not_move(stage, monkeypatch):
     records = ClientRecords()
     await ingest(stage, records, 1)
     await promote(stage)
-    found = await violations_text(stage, records)
-    assert "'buffered', 'consumed by version 1'" in found
-    assert "I2: the cursor" in found
+    text = await violations_text(stage, records)
+    assert "'buffered', 'consumed by version 1'" in text
+    assert "I2: the cursor" in text
 
 
 async def test_the_checker_finds_gaps_in_versions_and_generations(stage):
@@ -242,9 +242,9 @@ async def test_the_checker_finds_gaps_in_versions_and_generations(stage):
         await promote(stage)
     await stage.redis.hdel(Keys("pump").versions, "2")
     await stage.redis.ltrim(Keys("pump").history, 1, -1)
-    found = await violations_text(stage, records)
-    assert "I2: versions [1, 3]" in found
-    assert "I2: generations [2, 3]" in found
+    text = await violations_text(stage, records)
+    assert "I2: versions [1, 3]" in text
+    assert "I2: generations [2, 3]" in text
 
 
 async def test_the_checker_finds_a_damaged_artifact(stage):
@@ -271,10 +271,10 @@ async def test_the_checker_finds_wrong_answers(stage):
         Scored(2, 7, 2, 5, right, 0.0),
         Scored(3, 1, 1, 5, right + 0.01, 0.0),
     ]
-    found = await violations_text(stage, records)
-    assert "generation 1 after 2" in found
-    assert "version 7 answered as generation 2" in found
-    assert found.count("scored") == 1
+    text = await violations_text(stage, records)
+    assert "generation 1 after 2" in text
+    assert "version 7 answered as generation 2" in text
+    assert text.count("scored") == 1
 
 
 def test_the_clients_find_an_undocumented_5xx():

@@ -72,9 +72,9 @@ def test_of_many_values_the_commonest_have_slots():
     slots = Slots.fit(codes, (0,))
     assert slots.counts == (MOST_SLOTS,)
     assert np.count_nonzero(slots.codes) == MOST_SLOTS - 1
-    of = slots.encode(codes).argmax(axis=1)
-    assert (of[:600] < MOST_SLOTS - 1).all()
-    assert (of[:300] == MOST_SLOTS - 2).sum() == 46
+    slot_of = slots.encode(codes).argmax(axis=1)
+    assert (slot_of[:600] < MOST_SLOTS - 1).all()
+    assert (slot_of[:300] == MOST_SLOTS - 2).sum() == 46
     unseen = np.float32([[code_of("once")], [code_of("new")]])
     assert slots.encode(unseen).argmax(axis=1).tolist() == [MOST_SLOTS - 1] * 2
     assert slots.with_new_values(unseen[[1, 1]]).encode(unseen)[1, -2] == 1

@@ -60,9 +60,9 @@ def test_a_config_of_many_columns_is_cheap_to_write():
     config = Config(columns=tuple(Column(name) for name in names))
     calls = 0
 
-    def count(frame: object, event: str, of: object) -> None:
+    def count(frame: object, event: str, argument: object) -> None:
         nonlocal calls
-        del frame, of
+        del frame, argument
         calls += event == "call"
 
     sys.setprofile(count)

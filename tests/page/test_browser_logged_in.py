@@ -84,8 +84,8 @@ async def test_an_ended_session_leads_to_the_login_and_back(guarded: Running, ta
     """When a key is revoked, its open page leads to the login, and from there to the same page."""
     secret = await key(guarded, {Scope.READ}, None)
     await log_in(tab, guarded, secret, "/detectors/pump?range=7d")
-    (shown,) = [one for one in (await guarded.http.get("/v1/keys")).json()["keys"]
-                if one["scopes"] == ["read"]]  # fmt: skip
+    (shown,) = [listed for listed in (await guarded.http.get("/v1/keys")).json()["keys"]
+                if listed["scopes"] == ["read"]]  # fmt: skip
     assert (await guarded.http.delete(f"/v1/keys/{shown['id']}")).status_code == 204
     await submit_key(tab, await key(guarded, {Scope.READ}, None))
     await expect(tab).to_have_url(re.compile(r"/detectors/pump\?range=7d$"))

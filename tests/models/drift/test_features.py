@@ -54,7 +54,7 @@ def test_scores_that_follow_a_season_are_no_drift() -> None:
             score_wander=wander,
         )  # fmt: skip
         drift, states_seen = DriftTests(baseline), set()
-        parts = [np.array_split(own, days * 30) for own in p_values(days, 1, shift)]
+        parts = [np.array_split(column, days * 30) for column in p_values(days, 1, shift)]
         for scores, p in zip(*parts, strict=True):
             counts = np.bincount(np.arange(len(p)) % 16, minlength=16)[None]
             drift.update(Sample(scores, p, 0, len(p), counts))

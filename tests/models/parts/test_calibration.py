@@ -36,9 +36,9 @@ def test_one_score_has_the_p_value_that_it_has_among_others(
 ) -> None:
     """A score alone has the same p-value as among others, inside the calibration and beyond."""
     calibration = Calibration(np.sort(representable(np.array(scores))))
-    for own in (score, *scores[:2]):
-        expected = calibration.p_values(np.array([own]))[0]
-        assert calibration.p_value(own) == pytest.approx(expected, rel=1e-9, abs=0.0)
+    for value in (score, *scores[:2]):
+        expected = calibration.p_values(np.array([value]))[0]
+        assert calibration.p_value(value) == pytest.approx(expected, rel=1e-9, abs=0.0)
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=8, max_size=60), st.floats(1e-6, 0.5))

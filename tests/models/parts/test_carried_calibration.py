@@ -22,9 +22,9 @@ def test_resembling_vectors_have_the_shares_of_real_scores() -> None:
     unlike = real_like(rng)
     unlike[0, ::2] += 2.0  # half of the vectors score too high by one part
     chosen = resembling(unlike, tables, rng)
-    for own, table in zip(unlike[:, chosen], tables, strict=True):
+    for scores, table in zip(unlike[:, chosen], tables, strict=True):
         for p in (0.5, 0.1, 0.02):
-            assert abs((own >= np.quantile(table, 1.0 - p)).mean() - p) < 0.2 * p
+            assert abs((scores >= np.quantile(table, 1.0 - p)).mean() - p) < 0.2 * p
 
 
 def test_unlike_generated_vectors_do_not_move_the_calibration() -> None:

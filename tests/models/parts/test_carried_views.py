@@ -33,10 +33,10 @@ def moments(weights: Float64, means: Float64, covariances: Float64) -> tuple[Flo
     return mean, (weights[:, None, None] * outer).sum(axis=0)
 
 
-def of_kernels(components: Components) -> tuple[Float64, Float64]:
+def kernel_moments(components: Components) -> tuple[Float64, Float64]:
     """Return mean and covariance of all kernels together."""
-    round_ = components.variances[:, None, None] * np.eye(components.centres.shape[1])
-    return moments(components.shares, components.centres, round_)
+    covariances = components.variances[:, None, None] * np.eye(components.centres.shape[1])
+    return moments(components.shares, components.centres, covariances)
 
 
 def test_a_linear_map_moves_components_exactly() -> None:
@@ -56,9 +56,9 @@ def test_merged_components_have_the_spread_of_all() -> None:
     both = random_components(rng, 9, 30).joined_with(random_components(rng, 7, 20), 0.7)
     few = both.merged(4, 10)
     assert (len(few.weights), len(few.shares)) == (4, 10)
-    for whole, own in zip(moments(*both[:3]), moments(*few[:3]), strict=True):
-        np.testing.assert_allclose(own, whole, rtol=1e-9)
-    (mean, spread), (mean_few, spread_few) = of_kernels(both), of_kernels(few)
+    for whole, merged in zip(moments(*both[:3]), moments(*few[:3]), strict=True):
+        np.testing.assert_allclose(merged, whole, rtol=1e-9)
+    (mean, spread), (mean_few, spread_few) = kernel_moments(both), kernel_moments(few)
     np.testing.assert_allclose(mean_few, mean, rtol=1e-9)
     np.testing.assert_allclose(np.trace(spread_few), np.trace(spread), rtol=1e-9)
 
@@ -126,7 +126,7 @@ def test_centres_stay_close_to_old_rows_over_nine_experiences() -> None:
     assert len(views.normal.kernels.shares) == KERNELS
     assert len(views.normal.mixture.weights) <= MODES
     at_once = Views.fit(np.concatenate([rows_of_regime(i, 400, rng) for i in range(3)]), 0)
-    now, then = (np.quantile(own.misfits(fresh), 0.99, axis=1) for own in (views, at_once))
+    now, then = (np.quantile(fitted.misfits(fresh), 0.99, axis=1) for fitted in (views, at_once))
     # with components fitted to draws they are 1.3 to 1.7 times as far
     assert (now[2:4] < 1.25 * then[2:4]).all()
 

@@ -116,7 +116,7 @@ def test_an_artifact_with_a_bin_without_pieces_is_refused() -> None:
 def test_a_version_of_an_earlier_release_gets_a_tree() -> None:
     """An artifact without a tree is read and scores by six parts; its next version has a tree."""
     version = train(None, _codes(100, 0), SMALL)
-    scoring = {name: own for name, own in version.scoring.items() if "tree" not in name}
+    scoring = {name: array for name, array in version.scoring.items() if "tree" not in name}
     tables = scoring["auto.tables"][:ALWAYS]
     earlier = replace(version, scoring={**scoring, "auto.tables": tables})
     back = Version.from_bytes(earlier.to_bytes())

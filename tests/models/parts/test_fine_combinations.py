@@ -24,26 +24,26 @@ def sum_value(x: Array) -> Array:
     return (x[:, 0] + x[:, 2]) / np.float32(1.4)
 
 
-def rows(of: Callable[[Array], Array], n: int, stream: int) -> Array:
+def rows(sensors: Callable[[Array], Array], n: int, stream: int) -> Array:
     """Return n scaled vectors of six features; the second one follows from others."""
     rng = np.random.default_rng([n, stream])
     x = (rng.normal(size=(n, 4)) @ np.random.default_rng(3).normal(size=(4, 6))).astype(np.float32)
     x /= 2.0
     x += 0.2 * rng.normal(size=x.shape).astype(np.float32)
-    x[:, 1] = of(x) + np.float32(NOISE) * rng.normal(size=n).astype(np.float32)
+    x[:, 1] = sensors(x) + np.float32(NOISE) * rng.normal(size=n).astype(np.float32)
     return x
 
 
 @pytest.mark.parametrize("of", [twin_value, sum_value])
 def test_small_differences_of_dependent_sensors_are_found(
-    of: Callable[[Array], Array],
+    sensors: Callable[[Array], Array],
 ) -> None:
     """A small difference between dependent sensors is found, also by views fitted to draws."""
-    first, rng = rows(of, 600, 1), np.random.default_rng(0)
+    first, rng = rows(sensors, 600, 1), np.random.default_rng(0)
     views = Views.fit(first, 0)
     drawn = views.sample(300, rng)
-    later = Views.fit(np.concatenate([drawn, rows(of, 300, 2)]), 0)
-    normals, astray = rows(of, 400, 3), rows(of, 400, 4)
+    later = Views.fit(np.concatenate([drawn, rows(sensors, 300, 2)]), 0)
+    normals, astray = rows(sensors, 400, 3), rows(sensors, 400, 4)
     astray[:, 1] += np.float32(8.0 * NOISE)
     for fitted in (views, later):
         log, _, far, *_ = fitted.misfits(normals)

@@ -147,8 +147,8 @@ def test_the_score_is_the_largest_part_plus_small_shares(version: Version, skewe
     parts = auto.parts(x)
     assert parts.shape == (ALWAYS + 1, 50)
     tables = version.scoring["auto.tables"][:ALWAYS]
-    for table, own in zip(tables, parts[:ALWAYS], strict=True):
-        rare = own > np.quantile(table, 0.99)
+    for table, scores in zip(tables, parts[:ALWAYS], strict=True):
+        rare = scores > np.quantile(table, 0.99)
         assert (auto.joined(parts)[rare] >= -np.log(0.02)).all()
     np.testing.assert_array_equal(version.score(skewed[:50]), auto.joined(parts))
 

@@ -28,9 +28,9 @@ def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
     np.testing.assert_allclose(surprises, -np.log([0.01, 0.10, 0.99]))
     rising = Surprise(calibration)(np.linspace(0, 500, 9_999))
     assert (np.diff(rising) > 0).all()
-    beyond = Surprise(calibration)(np.array([98.0 + calibration.sigma]))
-    assert beyond[0] == pytest.approx(-np.log(0.01) - calibration.log_survival(np.ones(1) *
-                                      calibration.sigma)[0])  # fmt: skip
+    sigma = calibration.sigma
+    beyond = Surprise(calibration)(np.array([98.0 + sigma]))
+    assert beyond[0] == pytest.approx(-np.log(0.01) - calibration.log_survival_of_one(sigma))
 
 
 def test_equal_scores_are_as_rare_as_all_of_them() -> None:
@@ -45,7 +45,7 @@ def test_a_score_alone_is_as_surprising_as_among_others(table: list[int], score:
     """A score alone has the same surprise as among others, also at ties and in the tail."""
     surprise = Surprise(Calibration(np.sort(np.array(table, np.float64))))
     scores = np.array([-1e30, *range(-3, 5), score])
-    surprises = [surprise.of_one(own) for own in scores.tolist()]
+    surprises = [surprise.of_one(value) for value in scores.tolist()]
     np.testing.assert_allclose(surprises, surprise(scores), rtol=1e-12, atol=1e-12)
 
 
@@ -54,17 +54,17 @@ def test_the_rate_holds_inside_every_regime() -> None:
     rng = np.random.default_rng(0)
     narrow, wide = np.sort(rng.gamma(2, 1, 2_000)), np.sort(rng.gamma(2, 100, 1_000))
     threshold = pooled_calibration([narrow, wide]).threshold({"fpr": 0.01}).value
-    for own, scale in zip(calibrations([narrow, wide]), (1, 100), strict=True):
-        alarms = Surprise(own)(rng.gamma(2, scale, 50_000)) >= threshold
+    for calibration, scale in zip(calibrations([narrow, wide]), (1, 100), strict=True):
+        alarms = Surprise(calibration)(rng.gamma(2, scale, 50_000)) >= threshold
         assert 0.006 < alarms.mean() < 0.014
 
 
 def test_a_regime_of_equal_scores_changes_no_other_rate() -> None:
     """Beside a regime of equal scores another regime keeps its rate."""
     rng = np.random.default_rng(0)
-    own = np.sort(rng.gamma(2, 1, 2_000))
-    threshold = pooled_calibration([np.ones(2_000), own]).threshold({"fpr": 0.01}).value
-    alarms = Surprise(Calibration(own))(rng.gamma(2, 1, 50_000)) >= threshold
+    scores = np.sort(rng.gamma(2, 1, 2_000))
+    threshold = pooled_calibration([np.ones(2_000), scores]).threshold({"fpr": 0.01}).value
+    alarms = Surprise(Calibration(scores))(rng.gamma(2, 1, 50_000)) >= threshold
     assert 0.006 < alarms.mean() < 0.014
 
 
@@ -107,10 +107,10 @@ def test_calibration_tables_are_joined_and_read_back() -> None:
     """Old and new scores of a regime are joined, and are read back from their tensors."""
     new = tables_of(np.array([3.0, 1.0, 9.0]), np.array([1, 1, 4]))
     tables = joined_tables({1: np.array([2.0])}, new, [1, 4, 6])
-    assert [own.tolist() for own in tables] == [[1, 2, 3], [9], []]
+    assert [table.tolist() for table in tables] == [[1, 2, 3], [9], []]
     again = from_tensors(to_tensors(tables))
     assert again is not None
-    assert [own.tolist() for own in again] == [own.tolist() for own in tables]
+    assert [table.tolist() for table in again] == [table.tolist() for table in tables]
 
 
 def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Array]) -> None:
@@ -123,12 +123,10 @@ def test_a_relative_score_is_calibrated_inside_each_regime(digits: dict[int, Arr
     second = train(train(None, zeros, config), ones, config)
     tables = from_tensors(second.scoring)
     assert tables is not None
-    assert sum(len(own) for own in tables) == 240
+    assert sum(len(table) for table in tables) == 240
     assert abs(second.threshold + np.log(0.05)) < 0.2
-    scores, plain = (
-        second.score(digits[1]),
-        second.with_config(Config(score="elbo")).score(digits[1]),
-    )
+    scores = second.score(digits[1])
+    plain = second.with_config(Config(score="elbo")).score(digits[1])
     mine = second.nearest_regime(digits[1]) == 1
     for regime in (mine, ~mine):
         order = np.argsort(plain[regime], kind="stable")

@@ -74,10 +74,10 @@ def test_an_idle_latent_separates_no_groups(n: int):
 def test_groups_of_any_sizes_are_separated_by_a_valley(few: int):
     """In 20 latents few codes are not separated from many by chance; six deviations are."""
     codes = np.random.default_rng(0).normal(size=(1000 + few, 20)).astype(np.float32)
-    of = np.repeat([0, 1], [1000, few])
-    assert not separated(codes, of).any()
+    group_of = np.repeat([0, 1], [1000, few])
+    assert not separated(codes, group_of).any()
     codes[1000:, 7] += 6
-    assert separated(codes, of).tolist() == [[False, True], [True, False]]
+    assert separated(codes, group_of).tolist() == [[False, True], [True, False]]
 
 
 def test_a_group_of_too_few_codes_is_separated_from_none():

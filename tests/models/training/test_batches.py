@@ -143,5 +143,5 @@ def test_a_common_row_is_in_every_fold() -> None:
     """A row that is a tenth of all rows is in every fold."""
     x = np.random.default_rng(0).integers(3, size=(500, 2)).astype(np.float32)
     folds = folds_of_runs(x, 5, np.random.default_rng(1))
-    rows, of = np.unique(x, axis=0, return_inverse=True)
-    assert all(len(set(folds[of.ravel() == row].tolist())) == 5 for row in range(len(rows)))
+    rows, row_of = np.unique(x, axis=0, return_inverse=True)
+    assert all(len(set(folds[row_of.ravel() == row].tolist())) == 5 for row in range(len(rows)))

@@ -33,8 +33,8 @@ def test_the_score_equals_the_formula_of_the_paper() -> None:
     # A f - B + log n_c, term by term.
     A, B = means @ inverse, 0.5 * np.einsum("ci,ij,cj->c", means, inverse, means)
     decision = x @ A.T - B + np.log([0.75, 0.25])
-    own = tied.log_densities(x)
-    np.testing.assert_allclose(np.diff(own), np.diff(decision), rtol=1e-5)
+    densities = tied.log_densities(x)
+    np.testing.assert_allclose(np.diff(densities), np.diff(decision), rtol=1e-5)
     np.testing.assert_allclose(tied.covariance(), covariance, atol=1e-6)
 
 

@@ -141,8 +141,8 @@ def test_a_judgement_does_not_depend_on_its_neighbours(first: Version, blob: Arr
     )
     of_list = first.judge(X[:1].tolist()).scores  # type: ignore[arg-type]
     np.testing.assert_allclose(of_list, alone[0].scores, rtol=1e-5)
-    for column, own in zip(together, zip(*alone, strict=True), strict=True):
-        np.testing.assert_allclose(np.concatenate(own), column, rtol=1e-5, atol=1e-4)
+    for column, values in zip(together, zip(*alone, strict=True), strict=True):
+        np.testing.assert_allclose(np.concatenate(values), column, rtol=1e-5, atol=1e-4)
 
 
 def test_reconstruction_leaves_the_divergence_out(first: Version, blob: Array) -> None:

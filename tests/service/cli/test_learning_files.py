@@ -149,4 +149,4 @@ def test_rows_that_are_mostly_blank_are_left_out(run, stub, tmp_path):
     status, _, err = run("learn", str(file), "-d", "pump", "--url", stub.url)
     assert status == Exit.OK
     assert "1 rows have fewer than half of their values: not learned" in err
-    assert [len(one) for one in bodies(stub, path)] == [2]
+    assert [len(body) for body in bodies(stub, path)] == [2]

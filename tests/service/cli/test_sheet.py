@@ -651,7 +651,7 @@ def test_a_time_may_be_in_two_columns_with_a_foreign_month(tmp_path, form, lines
     text = "day;clock;a\n" + "".join(f"{line};1,5\n" for line in lines)
     rows, sheet = opened(tmp_path, text, Options("day,clock", time_format=form))
     moments = [datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 5, 2, 10, tzinfo=UTC)]
-    assert rows[0].times.tolist() == [one.timestamp() for one in moments]
+    assert rows[0].times.tolist() == [moment.timestamp() for moment in moments]
     assert (sheet.names, rows[0].cells[0][:2]) == (("a",), lines[0].split(";"))
 
 

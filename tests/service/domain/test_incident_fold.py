@@ -229,11 +229,11 @@ def test_a_row_of_which_no_feature_raised_the_score_explains_nothing() -> None:
     """The incident gets the reason of its next row that has one."""
     fold, reasons = Fold(), []
     for row, contribution in enumerate((-0.5, 8.0)):
-        one = block(60.0 * row, 60.0, "x", severity=4.0)
-        place, kept = one.kept_rows[0]
+        single = block(60.0 * row, 60.0, "x", severity=4.0)
+        place, kept = single.kept_rows[0]
         leading = (Attribution("speed", contribution, 9.0, 3.0),)
         kept = msgspec.structs.replace(kept, leading=leading)
-        changes = run(fold, _replace_block(one, kept_rows=((place, kept),)))
+        changes = run(fold, _replace_block(single, kept_rows=((place, kept),)))
         reasons.append(changes[-1].incident.leading)
     assert reasons == [(), (Attribution("speed", 8.0, 9.0, 3.0),)]
 

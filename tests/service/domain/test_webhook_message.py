@@ -39,12 +39,12 @@ def test_a_message_is_signed_as_in_standard_webhooks() -> None:
     """Standard Webhooks: HMAC-SHA256 over id, time and body, in base64, as version 1."""
     secret = b"0123456789abcdef"
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
-    own = headers(sent, (secret,), 1_700_000_000)
-    assert own["webhook-id"] == sent.id
-    assert own["webhook-timestamp"] == "1700000000"
+    sent_headers = headers(sent, (secret,), 1_700_000_000)
+    assert sent_headers["webhook-id"] == sent.id
+    assert sent_headers["webhook-timestamp"] == "1700000000"
     signed = f"{sent.id}.1700000000.".encode() + sent.body
-    known = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
-    assert own["webhook-signature"] == f"v1,{known}"
+    signature = base64.b64encode(hmac.new(secret, signed, hashlib.sha256).digest()).decode()
+    assert sent_headers["webhook-signature"] == f"v1,{signature}"
     assert "webhook-signature" not in headers(sent, (), 1)
 
 

@@ -74,8 +74,8 @@ def test_no_piece_grows_with_the_detectors(
 
     metrics = Metrics(CollectorRegistry(), directory=tmp_path if shared else None)
     state = count_answers(metrics, 100)
-    own = metrics.families.shared or metrics.families
-    pieces = [*own.slices(), *state.slices()]
+    families = metrics.families.shared or metrics.families
+    pieces = [*families.slices(), *state.slices()]
     assert max(len(piece.samples) for piece in pieces if piece is not None) <= 100
     asyncio.run(scrape(metrics, state))
     assert turns >= len(pieces)

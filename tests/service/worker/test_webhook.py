@@ -234,11 +234,11 @@ async def test_a_worker_without_its_lease_deletes_no_message(post: FakeReceiver)
 def genuine(secret: str, name: str, timestamp: str, signatures: str, body: bytes) -> bool:
     """Verify a message as the specification of Standard Webhooks asks of a receiver."""
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    own = hmac.new(key, f"{name}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    expected = hmac.new(key, f"{name}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     given = [signature.partition(",") for signature in signatures.split(" ")]
     fresh = abs(time.time() - int(timestamp)) < 300
     known = [base64.b64decode(text) for version, _, text in given if version == "v1"]
-    return fresh and any(hmac.compare_digest(own, expected) for expected in known)
+    return fresh and any(hmac.compare_digest(expected, sent) for sent in known)
 
 
 @asynccontextmanager

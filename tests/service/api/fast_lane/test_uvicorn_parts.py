@@ -53,8 +53,8 @@ def used(module: object, owner: str) -> set[str]:
     attributes = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Attribute):
-            of = node.value
-            name = of.attr if isinstance(of, ast.Attribute) else getattr(of, "id", None)
+            value = node.value
+            name = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", None)
             if name == owner:
                 attributes.add(node.attr)
     return attributes
