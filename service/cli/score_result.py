@@ -1,6 +1,7 @@
 """The result of `score`: the judged rows, the worst of them, and their incidents."""
 
 import heapq
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 _ALPHA = 0.01  # the rate of false alarms if the detector has no rule for incidents
 _CLOSE = 300.0  # seconds without alarms that end an incident, if the config does not say
-_MOST_INCIDENTS = 10  # most incidents in the list for people
+_EACH = 3  # most rows of one incident in the list for people
 LATE = "late: not newer than the row before of its source: sort the file by time; drop double rows"
 
 
@@ -67,6 +68,10 @@ class ScoredRow:
         if self.is_anomaly:
             optional["why"] = self.why or None
         return fields | {name: value for name, value in optional.items() if value is not None}
+
+
+# severity, minus the number of the row among all rows, and the row
+_Ranked = tuple[float, int, ScoredRow]
 
 
 def rows(sent: Rows, answer: "ScoreAnswer", config: "DetectorConfig") -> Iterator[ScoredRow]:
@@ -120,6 +125,7 @@ def why(leading: Sequence[Attribution]) -> str:
 class ScoreResult:
     """Counts, the `top` worst anomalies, and the incidents that the rows make.
 
+    At most three of these anomalies are of one incident, since a long fault would fill the list.
     `unjudged` counts the rows without numbers by their state. `ignored` counts the rows that would
     alarm without the config's `ignore`. Times are shown in `zone`.
     """
@@ -131,8 +137,8 @@ class ScoreResult:
     anomalies: int = 0
     ignored: int = 0
     unjudged: Counter[str] = field(default_factory=Counter)
-    worst: list[tuple[float, int, ScoredRow]] = field(default_factory=list)
     incidents: dict[str, Incident] = field(default_factory=dict)
+    _worst: dict[str, list[_Ranked]] = field(default_factory=dict)
     _fold: Fold = field(default_factory=Fold)
 
     def add(self, row: ScoredRow, rule: Rule) -> None:
@@ -143,18 +149,29 @@ class ScoreResult:
             return
         self.judged += 1
         self.ignored += row.state == "ignored"
+        name = row.source or ""
         for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
-        if not row.is_anomaly:
-            return
-        self.anomalies += 1
-        heapq.heappush(self.worst, (row.severity or 0.0, -self.rows, row))
-        if len(self.worst) > self.top:
-            heapq.heappop(self.worst)
+            if change.kind == "opened":
+                loose, self._worst[""] = self._worst.get("", []), []
+                for entry in loose:
+                    own = _is_of(change.incident, entry[2])
+                    self._keep(change.incident.id if own else "", entry)
+        if row.is_anomaly:
+            self.anomalies += 1
+            self._keep(self._fold.present(name), (row.severity or 0.0, -self.rows, row))
+
+    def _keep(self, incident: str, entry: _Ranked) -> None:
+        """Keep a row if it is among the worst of its incident, '' for rows of none."""
+        heap = self._worst.setdefault(incident, [])
+        heapq.heappush(heap, entry)
+        if len(heap) > (_EACH if incident else self.top):
+            heapq.heappop(heap)
 
     def show(self) -> None:
         """Write the worst anomalies and the incidents to stdout, for a person."""
-        shown = [row for *_, row in sorted(self.worst, key=lambda entry: -entry[0])]
+        ranked = itertools.chain.from_iterable(self._worst.values())
+        shown = [row for *_, row in heapq.nlargest(self.top, ranked)]
         if shown:
             columns = [shown[0].unit, f"time ({self.zone})", "source", "severity", "score"]
             columns += ["p_value", "why"]
@@ -164,9 +181,9 @@ class ScoreResult:
                 [columns[i] for i in kept], ([row[i] for i in kept] for row in table)
             )
         worst = sorted(self.incidents.values(), key=lambda incident: -incident.peak)
-        for incident in worst[:_MOST_INCIDENTS]:
+        for incident in worst[: self.top]:
             console.show(sentence(incident, shown[0], self.zone))
-        if milder := worst[_MOST_INCIDENTS:]:
+        if milder := worst[self.top :]:
             led = Counter(incident.features[0] for incident in milder if incident.features)
             name, most = max(led.items(), key=itemgetter(1), default=("", 0))
             by = f", {most} of them led by {name}" if 2 * most > len(milder) > 1 else ""
@@ -211,6 +228,12 @@ def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
         kept = KeptRow(str(row.place), at, severity, p_value, score, b"", row.leading)
         block = Block(block.source, 1, at, (0,), (at,), (severity,), ((0, kept),), 0, (row.height,))
     return fold.take(block, Context(rule, at, _ALPHA, row.version, generation=0))
+
+
+def _is_of(incident: Incident, row: ScoredRow) -> bool:
+    """Return whether an earlier row is of an incident that has just opened."""
+    at = row.place if row.time is None else row.time
+    return (row.source or "") == incident.source and at >= incident.start
 
 
 def _cells(row: ScoredRow, zone: tzinfo) -> list[str]:

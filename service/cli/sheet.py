@@ -257,8 +257,10 @@ class Sheet:
             return None
         held = dict(wanted)
         words = () if self.guessed is None else dict(self.guessed.columns).items()
-        # `learn` left a column out if it had too many words. A shorter file may have few words.
-        left_out = [name for name, kind in words if kind == "category" and name not in held]
+        # `learn` left a column out if it had too many words. A shorter file may have few words, and
+        # the first row of a growing file cannot show that a column is a counter.
+        extra = [(name, kind) for name, kind in words if name not in held]
+        left_out = [name for name, kind in extra if self._follow or kind == "category"]
         if left_out:
             self.notes += (f"the detector has no column {quoted(left_out)}: left out",)
         names = [name for name in self.names if name in held or not self._is_left_out(name)]

@@ -24,6 +24,8 @@ from service.cli.file_options import (
 )
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
 
+_TOP = "Anomalies and incidents to show, the worst first; at most three rows of one incident."
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
@@ -41,7 +43,7 @@ def score(
     pivot: Pivot = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
-    top: Annotated[int, typer.Option(min=1, help="Anomalies to show, the worst first.")] = 20,
+    top: Annotated[int, typer.Option(min=1, help=_TOP)] = 20,
     out: Annotated[
         Path | None,
         typer.Option(

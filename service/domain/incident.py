@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from models.parts.incident_calibration import FEWEST
+from models.parts.incident_rule import DAY
 from service.domain.attribution import Attribution, Cell, numeric
 from service.domain.event import Event
 from service.timestamps import minute
@@ -133,6 +135,11 @@ class IncidentRule(msgspec.Struct, frozen=True):
     held_per_day: float | None
     held_low: float | None
     held_high: float | None
+
+    @property
+    def counted_seconds(self) -> float:
+        """How long normals must last, in seconds, before a rate is stated."""
+        return FEWEST * DAY / self.asked_per_day
 
 
 class DismissedPattern(msgspec.Struct, frozen=True):

@@ -129,6 +129,14 @@ class Fold(msgspec.Struct):
         """Return the incidents that are open."""
         return [source.open for source in self.sources.values() if source.open is not None]
 
+    def present(self, name: str) -> str:
+        """Return the id of the incident, open or a lasting state, of the source; '' without one."""
+        source = self.sources.get(name)
+        if source is None:
+            return ""
+        incident = source.open or (source.level.incident if source.level else None)
+        return incident.id if incident else ""
+
     def _take_alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
         kept = dict(block.kept_rows)
         heights = block.heights or block.severities

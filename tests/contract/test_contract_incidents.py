@@ -72,6 +72,7 @@ async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Moni
     page = (await pump.http.get("/detectors/pump")).text
     assert "3 alarming rows of 10 open one" in page
     assert "The rate of false incidents is not known" in page
+    assert "on 3 d of normals that trainings left out" in page
 
 
 async def test_the_history_counts_rows_and_alarms_in_bounded_buckets(

@@ -80,6 +80,16 @@ async def test_an_incident_without_kept_rows_has_no_known_reason(pump: Running, 
     assert "rare as a whole" not in page
 
 
+async def test_an_incident_says_once_that_nobody_was_told(pump: Running, monitor: Monitor):
+    """The page of an incident that pages nobody says so once, with the reason."""
+    old = [rfc3339(time.time() - 7200 + i) for i in range(4)]
+    await score(pump, monitor, [ODD] * 4, timestamps=old)
+    (listed,) = await incidents(pump)
+    page = (await pump.http.get(f"/detectors/pump/incidents/{listed['id']}")).text
+    assert page.lower().count("nobody was told") == 1
+    assert "nobody was told, because the rows were over an hour old" in page
+
+
 async def test_the_overview_has_no_drift_of_a_detector_that_has_not_learned(api: Running):
     """Nothing was learned, so nothing can have drifted, and no green word says that all is well."""
     await api.http.put("/v1/detectors/new", json={"features": ["a", "b"]})

@@ -76,9 +76,22 @@ def test_the_worst_rows_come_first(capsys):
     assert "4 of 60 vectors are anomalies (2 more than shown), 4 of them in 2 incidents" in out
 
 
+def test_a_long_fault_does_not_fill_the_list_of_the_worst_rows(capsys):
+    """At most three rows of one incident are listed, also of the lasting state that it became."""
+    seen = [replace(row, severity=9.0, height=9.0) for row in judged(set(range(100)), n=100)]
+    seen += [replace(row, time=row.time + 100_000) for row in judged({25, 27, 50})]
+    found = results(seen)
+    assert [incident.settled for incident in found.incidents.values()] == [True, False, False]
+    found.show()
+    out = capsys.readouterr().out
+    table = out.partition("incident, ")[0].splitlines()[1:]
+    assert [line.split()[0] for line in table] == ["2", "3", "4", "52", "29", "27"]
+    assert "103 of 160 vectors are anomalies (97 more than shown)" in out
+
+
 def test_what_most_milder_incidents_have_in_common_is_said(capsys):
-    """Below the ten worst incidents stands how many more there are, and what leads most of them."""
-    results(judged({i for i in range(300) if i % 25 < 2}, n=300)).show()
+    """Below the worst incidents stands how many more there are, and what leads most of them."""
+    results(judged({i for i in range(300) if i % 25 < 2}, n=300), top=10).show()
     assert "and 2 milder incidents, 2 of them led by speed" in capsys.readouterr().out
 
 

@@ -681,3 +681,19 @@ def test_a_header_may_have_two_lines(tmp_path):
     rows, sheet = opened(tmp_path, text, Options("at"))
     assert sheet.names == ("pump 1 flow", "pump 1 temp", "pump 2 flow", "pump 2 temp")
     assert rows[0].X[0].tolist() == [2, 3, 4, 5]
+
+
+def test_a_growing_file_may_have_columns_that_the_detector_lacks(tmp_path):
+    """`learn` left out a counter, which the first row of a growing file cannot show to be one."""
+    path = tmp_path / "x.csv"
+    path.write_text("when,speed,energy,note\n1,0.5,1843.6,\n")
+    config = {"columns": [{"name": "speed"}]}
+    with Sheet(path, Options(time="when"), follow=True) as sheet:
+        assert sheet.matched(config) == [("speed", "number")]
+        assert 'the detector has no column "energy": left out' in sheet.notes
+    path.write_text("when,pace,energy\n1,0.5,1843.6\n")
+    with (
+        Sheet(path, Options(time="when"), follow=True) as sheet,
+        pytest.raises(BadTable, match='columns "speed" missing'),
+    ):
+        sheet.matched(config)
