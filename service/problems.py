@@ -212,7 +212,7 @@ class StoreUnavailable(Problem):
 
 
 class Busy(Problem):
-    """The process has its largest number of connections, or of bytes of request bodies."""
+    """The process has its most connections or bytes of request bodies, or too little memory."""
 
     status, slug, title, retry_after = 503, "busy", "Busy", 1
 
@@ -221,3 +221,10 @@ class Unready(Problem):
     """The process cannot serve yet or is draining."""
 
     status, slug, title, retry_after = 503, "unready", "Not ready", 1
+
+
+def unexpected(error: BaseException) -> Problem:
+    """Return the problem that answers a request which ended with `error`. The caller logs it."""
+    if isinstance(error, MemoryError):
+        return Busy("The process has too little memory for this request. Ask for less at once.")
+    return Problem("The service failed. Its log says why.")

@@ -313,9 +313,9 @@ class Version(NamesAndWords, Summarised):
             with np.errstate(all="ignore"):
                 scores = version.score(tensors["golden.vectors"])
                 exercise(version, tensors["golden.vectors"])
-        except ArtifactError:
+        except (ArtifactError, MemoryError):
             raise
-        # The values may be anything, so every error from using them is the artifact's fault.
+        # The values may be anything, so every other error from using them is the artifact's fault.
         except Exception as error:
             raise ArtifactError(f"artifact: it cannot be used: {error!r}") from error
         if not np.allclose(scores, tensors["golden.scores"], rtol=1e-4, atol=1e-3):

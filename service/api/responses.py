@@ -11,7 +11,14 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from service import log
-from service.problems import BadRequest, MethodNotAllowed, Problem, Unknown, Unprocessable
+from service.problems import (
+    BadRequest,
+    MethodNotAllowed,
+    Problem,
+    Unknown,
+    Unprocessable,
+    unexpected,
+)
 from service.scoring.answers import Reply, as_problem
 
 _log = log.get(__name__)
@@ -74,8 +81,7 @@ def install_handlers(app: FastAPI) -> None:
         return Response(status_code=400)  # the client is gone and will not read it
 
     async def on_error(_: Request, error: Exception) -> Response:
-        del error  # the server logs it
-        problem = Problem("The service failed. Its log says why.")
+        problem = unexpected(error)  # the server logs the error
         if name := log.added("request_id"):
             problem.headers["X-Request-ID"] = name
         return problem_response(problem)

@@ -73,6 +73,8 @@ def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]
         for batch in ipc.open_stream(body, options=options):
             batch.validate(full=True)
             yield batch
+    except MemoryError:  # Arrow's own is an ArrowException too
+        raise
     except (pa.ArrowException, OSError, ValueError, struct.error):
         raise BadVectors("The body is not an Arrow IPC stream.") from None
 

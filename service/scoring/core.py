@@ -20,7 +20,7 @@ from service.domain.champion import Champion
 from service.domain.columns import Columns
 from service.domain.row_labels import NO_LABELS, RowLabels
 from service.domain.words import SEEN
-from service.problems import Problem, Unprocessable
+from service.problems import Problem, Unprocessable, unexpected
 from service.scoring import request_rows
 from service.scoring import vectors as payload
 from service.scoring.answers import (
@@ -182,10 +182,10 @@ class Scoring:
             reply = answer(parsed, judgement)
         except Problem as problem:
             return as_problem(problem)
-        except Exception:  # noqa: BLE001 - one bad request must not break its turn
+        except Exception as error:  # noqa: BLE001 - one bad request must not break its turn
             # The traceback holds code and shapes, never the payload.
             _log.exception("scoring failed", detector=request.name)
-            return as_problem(Problem("The service failed. Its log says why."))
+            return as_problem(unexpected(error))
         if parsed.recorded and len(parsed.rows.X):
             X, labels, _ = parsed.rows
             judged.append(Judged(parsed.champion, X, judgement, labels=labels))

@@ -69,7 +69,8 @@ def prepared(
 ) -> ServingOptions:
     """Return how `version` serves under `config`: its threshold and the cost of its calls.
 
-    The cost is measured unless it is given as `inline`. Raises ArtifactError if scoring fails.
+    The cost is measured unless it is given as `inline`. Raises ArtifactError if scoring fails, and
+    MemoryError.
     """
     try:
         threshold = version.threshold_for(config.threshold, labels)
@@ -79,6 +80,8 @@ def prepared(
             sample[0, 0] = np.nan
             version.judge(sample, threshold)
         inline = inline or measured(version, threshold)
+    except MemoryError:
+        raise
     # Whatever the error, the present version and the other detectors must go on serving.
     except Exception as error:
         raise ArtifactError(f"the version cannot be used: {error}") from error

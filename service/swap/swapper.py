@@ -142,10 +142,11 @@ class Swapper:
             return SwapOutcome(detector.name, detector=detector)
         try:
             ready = await self._prepare(detector, number, serving)
-        except (AnamnesisError, Gone, Unknown) as error:
+        except (AnamnesisError, Gone, Unknown, MemoryError) as error:
             self._failed[key] = time.monotonic() + _FAILED_SECONDS
             self._champions.refuse(detector)
-            return SwapOutcome(detector.name, "refused", detector, why=str(error))
+            why = str(error) or "the process has too little memory"
+            return SwapOutcome(detector.name, "refused", detector, why=why)
         fetched, loaded, options, source = ready
         champion = Champion.of(detector.name, number, detector.pointer, loaded, options)
         served = source == "memory" and serving is not None and serving.number == number

@@ -139,7 +139,11 @@ class _Attempt:
             raise
         except Exception as error:  # noqa: BLE001 - after three failures later data is learned
             _log.exception("training failed unexpectedly", detector=detector.name)
-            return await self._failed(experience, f"{type(error).__name__}: {error}")
+            memory = isinstance(error, MemoryError)
+            reason = (
+                "not enough memory in the worker" if memory else f"{type(error).__name__}: {error}"
+            )
+            return await self._failed(experience, reason)
         crash_points.passage("worker.after_promote")
         return True
 

@@ -208,7 +208,8 @@ class Trainer:
             return "the trainer closed its pipe"
         _log.warning("trainer died", code=code)
         if code < 0:
-            return f"the trainer was killed by {signal.Signals(-code).name}"
+            why = ", as the system does if memory runs out" if code == -signal.SIGKILL else ""
+            return f"the trainer was killed by {signal.Signals(-code).name}{why}"
         return f"the trainer ended with code {code}"
 
 

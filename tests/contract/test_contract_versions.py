@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -197,6 +198,32 @@ async def test_the_old_version_serves_if_the_new_one_does_not_load(pump: Running
     assert (back.status_code, back.json()["generation"]) == (200, 3), back.text
     scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()
     assert (scored["version"], scored["generation"]) == (1, 3)
+
+
+async def test_a_lack_of_memory_is_not_the_fault_of_an_artifact(
+    pump: Running, versions: Versions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that lacks memory answers 503 with the cause. Later the same version serves."""
+    imported = {"content": versions[0].to_bytes(), "headers": OCTETS}
+    with monkeypatch.context() as short:
+        short.setattr("models.version.version.exercise", _without_memory)
+        refused = await pump.http.post(f"{PUMP}/versions", **imported)
+    assert (await pump.http.post(f"{PUMP}/versions", **imported)).status_code == 201
+    promoted: dict[str, Any] = {"url": f"{PUMP}/champion", "json": {"version": 2}}
+    with monkeypatch.context() as short:
+        short.setattr("service.swap.watcher.prepared", _without_memory)
+        answers = [refused, await pump.http.put(**promoted)]
+    with monkeypatch.context() as short:
+        short.setattr("service.scoring.core.judge", _without_memory)
+        answers.append(await pump.http.post(f"{PUMP}/score", json=ZEROS))
+    for answer in answers:
+        assert (answer.status_code, answer.json()["type"]) == (503, "/problems/busy"), answer.text
+        assert "memory" in answer.json()["detail"]
+    assert (await pump.http.put(**promoted)).status_code == 200
+
+
+def _without_memory(*_: object) -> None:
+    raise MemoryError
 
 
 async def test_an_error_in_one_detector_affects_no_other(pump: Running, versions: Versions) -> None:

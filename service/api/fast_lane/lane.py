@@ -14,7 +14,7 @@ from service.api.access import Access
 from service.api.body_budget import BodyBudget
 from service.api.fast_lane.response_bytes import Headers, ResponseEncoder
 from service.api.origin import Hosts
-from service.problems import Problem, UnsupportedMedia
+from service.problems import UnsupportedMedia, unexpected
 from service.scoring.answers import Reply, as_problem
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
@@ -175,10 +175,9 @@ class Lane:
             asyncio.get_running_loop().call_soon(self._answer_waiting)
         try:
             replies = self._scoring.score_many(requests)
-        except Exception:  # noqa: BLE001 - every waiting connection must get an answer
+        except Exception as error:  # noqa: BLE001 - every waiting connection must get an answer
             _log.exception("scoring a batch of requests failed")
-            failed = as_problem(Problem("The service failed. Its log says why."))
-            replies = [failed] * len(requests)
+            replies = [as_problem(unexpected(error))] * len(requests)
         for connection, reply in zip(connections, replies, strict=True):
             connection.answered(reply)
 

@@ -13,16 +13,19 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from service import log
 from service.api.body_budget import FULL
 from service.api.fast_lane.byte_bounds import HEAD_BYTES, HEADERS, ByteBounds
 from service.api.fast_lane.flow import Flow
 from service.api.fast_lane.lane import Lane, LaneCycle
 from service.api.fast_lane.lane_body import LaneBody
 from service.api.fast_lane.rewritten_heads import has_path, with_host_of, without_upgrade
-from service.problems import BadRequest, Busy, Problem, TooManyRequests
+from service.problems import BadRequest, Busy, Problem, TooManyRequests, unexpected
 from service.scoring.answers import Reply
 from service.scoring.request import ScoreRequest
 from service.settings import Settings
+
+_log = log.get(__name__)
 
 _IN_LANE = 256  # requests of one connection in the lane before reading pauses
 _PIPELINED = 1000  # most requests of one connection that wait for the application
@@ -114,8 +117,12 @@ class RequestReader(HttpToolsProtocol):
                     self.parser.feed_data(head)
                 else:
                     return
-        except httptools.HttpParserError:
-            self.refuse(self._refusal or BadRequest("The request is not valid HTTP/1.1."))
+        except httptools.HttpParserError as error:
+            problem = self._refusal or BadRequest("The request is not valid HTTP/1.1.")
+            if self._refusal is None and (ours := error.__context__) is not None:
+                _log.error("reading a request failed", exc_info=ours)
+                problem = unexpected(ours)
+            self.refuse(problem)
 
     def _head_without_offer(self) -> bytes:
         method = self.parser.get_method()

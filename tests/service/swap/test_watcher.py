@@ -162,6 +162,28 @@ async def test_a_damaged_artifact_leaves_the_old_version(watched: Watched, damag
     assert watched.serving() == (1, 3, 1)
 
 
+async def test_a_lack_of_memory_leaves_the_old_version(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old version goes on serving, the outcome names the cause, and later it is tried again."""
+    await watched.learn(versions()[0])
+    await watched.watcher.poll()
+    await watched.stored.buffer.ingest("pump", matrix(40))
+    await watched.learn(versions()[1])
+    monkeypatch.setattr("service.swap.swapper._FAILED_SECONDS", 0.0)
+    with monkeypatch.context() as short:
+
+        def without_memory(*_: object) -> None:
+            raise MemoryError
+
+        short.setattr("service.swap.swapper.prepared", without_memory)
+        await watched.watcher.poll()
+    assert watched.serving() == (1, 1, 1)
+    assert watched.count("artifact_failures_total") == 1
+    await watched.watcher.poll()
+    assert watched.serving() == (2, 2, 1)
+
+
 async def test_an_older_generation_in_the_store_is_not_served(watched: Watched) -> None:
     """An older generation in the store is not served, and is counted once."""
     await watched.learn(versions()[0])

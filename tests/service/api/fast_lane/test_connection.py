@@ -620,6 +620,23 @@ async def test_a_target_without_a_path_is_a_problem(api: Served, target: str) ->
 
 
 @pytest.mark.parametrize("path", [PATH, "/other"])
+async def test_a_lack_of_memory_is_no_malformed_request(
+    api: Served, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """If memory ends while a body is read, the answer is 503, not that HTTP is malformed."""
+
+    def without_memory(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("service.api.fast_lane.lane_body.LaneBody.add", without_memory)
+    monkeypatch.setattr("service.api.fast_lane.byte_bounds.ByteBounds.content", without_memory)
+    peer = await api.peer()
+    answer = await peer.ask(request(path=path))
+    assert (answer.status, orjson.loads(answer.body)["type"]) == (503, "/problems/busy")
+    assert await peer.rest() == b""
+
+
+@pytest.mark.parametrize("path", [PATH, "/other"])
 async def test_headers_are_counted(api: Served, path: str) -> None:
     """A request has at most 256 headers, because a short header takes twenty times its bytes."""
     fields = [f"a{i}: b" for i in range(253)]  # in addition to host, length and type
