@@ -222,6 +222,9 @@ class Unready(Problem):
 
     status, slug, title, retry_after = 503, "unready", "Not ready", 1
 
+    def __init__(self) -> None:
+        super().__init__("The store does not answer, and no champion is in memory.")
+
 
 def unexpected(error: BaseException) -> Problem:
     """Return the problem that answers a request which ended with `error`. The caller logs it."""

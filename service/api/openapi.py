@@ -52,7 +52,7 @@ _DETAILS: dict[type[Problem], str] = {
     BadRequest: "Idempotency-Key must be 1 to 255 visible ASCII characters.",
     Unauthenticated: NEEDS_KEY,
     Forbidden: "This request needs an API key with the scope read.",
-    UnknownDetector: "There is no such detector.",
+    UnknownDetector: UnknownDetector().detail,
     Conflict: "12 vectors are buffered; a training needs 32.",
     Gone: "The version was pruned. Its artifact is no longer stored.",
     PreconditionFailed: (
@@ -63,8 +63,8 @@ _DETAILS: dict[type[Problem], str] = {
     BadVectors: "The value is not a finite number.",
     BufferFull: "The buffer holds 1000000 vectors and 0 parked ones.",
     TooManyRequests: "This key may send 10 requests a second.",
-    Unready: "The store does not answer, and no champion is in memory.",
-    StoreUnavailable: "The store does not answer.",
+    Unready: Unready().detail,
+    StoreUnavailable: StoreUnavailable().detail,
 }
 # The usual problem of each status is the last one in the list.
 _USUAL = {kind.status: kind for kind in _DETAILS}

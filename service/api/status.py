@@ -1,5 +1,6 @@
 """Makes the status of a detector from the store's state and from the champion in memory."""
 
+import contextlib
 import time
 
 import msgspec
@@ -7,7 +8,6 @@ import msgspec
 from models.parts.lineage import Lineage
 from service import log
 from service.api.context import Parts
-from service.api.worker_presence import no_worker
 from service.domain.champion import Champion
 from service.domain.detector import Detector, older
 from service.domain.detector_status import (
@@ -25,21 +25,16 @@ from service.timestamps import rfc3339
 _log = log.get(__name__)
 
 
-def describe(
-    detector: Detector,
-    champion: Champion | None,
-    stale: str | None = None,
-    *,
-    on_demand: bool = False,
-) -> DetectorStatus | BrokenStatus:
+def describe(app: Parts, detector: Detector) -> DetectorStatus | BrokenStatus:
     """Return the status of a detector. Champion and generation are those that this process serves.
 
-    If versions are loaded `on_demand`, a champion counts as served before it is loaded; its
-    threshold is not known until then. `stale` says why drift was not computed lately. A detector
-    whose status cannot be made gets a BrokenStatus, so that a list still shows the others.
+    If versions are loaded on demand, a champion counts as served before it is loaded; its
+    threshold is not known until then. A detector whose status cannot be made gets a BrokenStatus,
+    so that a list still shows the others.
     """
+    champion, on_demand = app.champions.get(detector.name), app.champions.on_demand
     try:
-        return _status(detector, champion, stale, on_demand=on_demand)
+        return _status(detector, champion, app.watcher.health.no_worker, on_demand=on_demand)
     except Exception:  # noqa: BLE001 - see above
         _log.exception("making a detector's status failed", detector=detector.name)
         why = "Its status cannot be shown. The log of this process says why."
@@ -91,7 +86,7 @@ def _status(
         incident_calibration=rule.calibration if rule else None,
         incident_rule=rule,
         mute=_mute(detector),
-        waiting=_waiting(detector),
+        waiting=detector.waiting,
         regimes=_regimes(lineage, moved) if lineage else (),
         advice=lineage.advice if lineage else None,
         notes=lineage.notes if lineage else (),
@@ -133,14 +128,6 @@ def _mute(detector: Detector) -> MuteStatus | None:
     return MuteStatus(rfc3339(mute.until), mute.why, mute.who)
 
 
-def _waiting(detector: Detector) -> str | None:
-    """Return in words how many rows wait in quarantine for a person, None if none wait."""
-    if not detector.quarantined:
-        return None
-    rows = "row waits" if detector.quarantined == 1 else "rows wait"
-    return f"{detector.quarantined} {rows} for a person"
-
-
 async def existing(parts: Parts, name: str) -> Detector:
     """Return the detector as the store has it now. Raises UnknownDetector or StoreUnavailable."""
     detector = await parts.stores.detectors.get(name)
@@ -154,16 +141,19 @@ async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
     detector = await parts.watcher.refresh(name)
     if detector is None:
         raise UnknownDetector()
-    champions = parts.champions
-    return describe(detector, champions.get(name), no_worker(parts), on_demand=champions.on_demand)
+    return describe(parts, detector)
 
 
 async def show_own_change(parts: Parts, name: str) -> None:
     """Read the detector again, so that this process sees its own change at once.
 
-    Errors of the store are ignored: the change has already been written.
+    Errors of the store are ignored: the change has already been written, and a later poll reads it.
     """
-    try:
+    with contextlib.suppress(StoreUnavailable):
         await parts.watcher.refresh(name)
-    except StoreUnavailable:
-        return  # a later poll reads the change
+
+
+async def show_own_labels(parts: Parts, detector: Detector) -> None:
+    """Read the detector again after a change of its labels, if labels set its threshold."""
+    if "labels" in detector.config.threshold:
+        await show_own_change(parts, detector.name)

@@ -151,11 +151,8 @@ def _of_learning(detector: Detector, buffer_bound: int, now: float) -> Iterator[
     elif detector.parked:
         text = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
         yield Item("parked", name, text, f"{path}/quarantine")
-    if detector.quarantined:
-        rows = "row waits" if detector.quarantined == 1 else "rows wait"
-        yield Item(
-            "quarantine", name, f"{detector.quarantined} {rows} for a person", f"{path}/quarantine"
-        )
+    if (rows_wait := detector.waiting) is not None:
+        yield Item("quarantine", name, rows_wait, f"{path}/quarantine")
 
 
 def _sentence(incident: Incident, now: float) -> str:

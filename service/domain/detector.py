@@ -190,6 +190,14 @@ class Detector:
         return max(0, self.least - self.buffered)
 
     @property
+    def waiting(self) -> str | None:
+        """In words how many rows wait in quarantine for a person, None if none wait."""
+        if not self.quarantined:
+            return None
+        rows = "row waits" if self.quarantined == 1 else "rows wait"
+        return f"{self.quarantined} {rows} for a person"
+
+    @property
     def least(self) -> int:
         """The fewest vectors that a training needs.
 

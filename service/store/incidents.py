@@ -135,9 +135,7 @@ class Incidents:
         pipe.hgetall(keys.incidents).hgetall(keys.incident_decisions)
         order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
-            IncidentWithDecision(
-                _incident(incidents[incident_id]), _decision(decisions.get(incident_id))
-            )
+            _with_decision(incidents[incident_id], decisions.get(incident_id))
             for incident_id in order
             if incident_id in incidents
         ]
@@ -148,7 +146,7 @@ class Incidents:
         pipe = self._redis.pipeline(transaction=False).hget(keys.incidents, incident)
         pipe.hget(keys.incident_decisions, incident)
         packed, decision = await ask(self._redis, pipe.execute())
-        return IncidentWithDecision(_incident(packed), _decision(decision)) if packed else None
+        return _with_decision(packed, decision) if packed else None
 
     async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[KeptRow]]:
         """Return the kept rows of each of `incidents`, worst first."""
@@ -242,8 +240,9 @@ def _number(incident: Incident) -> int:
     return int(incident.id[1:].partition("-")[0])
 
 
-def _incident(packed: bytes) -> Incident:
-    return msgspec.msgpack.decode(packed, type=Incident)
+def _with_decision(packed: bytes, decision: bytes | None) -> IncidentWithDecision:
+    incident = msgspec.msgpack.decode(packed, type=Incident)
+    return IncidentWithDecision(incident, _decision(decision))
 
 
 def _decision(packed: bytes | None) -> IncidentDecision | None:

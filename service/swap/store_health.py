@@ -33,6 +33,15 @@ class StoreHealth(Durability):
         heard = self.worker_heartbeat
         return self.redis_up and (heard is None or time.time() - heard >= WORKER_SECONDS)
 
+    @property
+    def no_worker(self) -> str | None:
+        """A sentence if no worker reports. None if one does, or if the store does not answer."""
+        if not self.lacks_worker:
+            return None
+        heard = self.worker_heartbeat
+        ago = "" if heard is None else f" for {time.time() - heard:.0f} s"
+        return f"no worker has reported{ago}"
+
     def away(self, why: str) -> None:
         """Note that the store does not answer."""
         if self.redis_up or self._why_away is None:

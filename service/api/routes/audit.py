@@ -52,7 +52,7 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
     before it. It is null if all match. To get the next page, send `next` as `after`. `next` is
     null on the last page.
     """
-    after = _after(request)
+    after = whole_number(request, "after", 0, 10**15, least=0)
     await existing(parts(request), name)
     return await _entries(request, name, after)
 
@@ -69,14 +69,8 @@ async def audit_of_keys(request: Request) -> Response:
     of = request.query_params.get("of", "keys")
     if of not in SHARED_TRAILS:
         raise Unprocessable(f"`of` in the query is one of {', '.join(SHARED_TRAILS)}.")
-    return await _entries(request, None, _after(request), of)
-
-
-def _after(request: Request) -> int:
-    text = request.query_params.get("after", "0")
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise Unprocessable("`after` in the query must be a whole number.")
-    return int(text)
+    after = whole_number(request, "after", 0, 10**15, least=0)
+    return await _entries(request, None, after, of)
 
 
 async def _entries(request: Request, name: str | None, after: int, of: str = "keys") -> Response:

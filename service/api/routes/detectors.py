@@ -18,7 +18,6 @@ from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, check_preconditions
 from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
 from service.api.status import current, describe, existing, show_own_change
-from service.api.worker_presence import no_worker
 from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import (
     DetectorConfig,
@@ -140,14 +139,12 @@ async def index(request: Request) -> Response:
         last = names[limit - 1] if len(names) > limit else None
         names = names[:limit]
     detectors = await app.stores.detectors.some(names)
-    champions, stale = app.champions, no_worker(app)
-    behind = [detector for detector in detectors if champions.lags(detector.name, detector.pointer)]
+    behind = [
+        detector for detector in detectors if app.champions.lags(detector.name, detector.pointer)
+    ]
     for detector in behind[:_CATCH_UP]:
         await app.watcher.follow(detector.name)
-    statuses = [
-        describe(detector, champions.get(detector.name), stale, on_demand=champions.on_demand)
-        for detector in detectors
-    ]
+    statuses = [describe(app, detector) for detector in detectors]
     return answer({"detectors": statuses} | more(last))
 
 
@@ -244,7 +241,7 @@ async def retrain(request: Request, name: Name) -> Response:
         await show_own_change(app, name)
         return answer(msgspec.to_builtins(last) | {"last_retraining": last})
     detector = await existing(app, name)
-    missing = no_worker(app)
+    missing = app.watcher.health.no_worker
     note = f"{detector.retraining.state}; {missing}" if missing else msgspec.UNSET
     queued = documents.RetrainAnswer(detector.retraining, detector.buffered, note)
     return answer(queued, 202)

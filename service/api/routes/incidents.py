@@ -12,7 +12,7 @@ from service.api.incident_decisions import decide, deciding
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.routes.queries import PAGE, more, page, time_range, whole_number
-from service.api.status import existing, show_own_change
+from service.api.status import existing, show_own_labels
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
 from service.domain.words import decode
@@ -111,8 +111,7 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     async with deciding(app, name):
         stored = await known(app, name, incident)
         decided = await decide(app, detector, stored, body, caller(request))
-    if "labels" in detector.config.threshold:
-        await show_own_change(app, name)
+    await show_own_labels(app, detector)
     effect = decided.decision.effect if decided.decision else ""
     return answer(document(*decided) | {"effect": effect})
 

@@ -17,7 +17,7 @@ from service.api.request_bodies import NewLabel
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
 from service.api.routes.queries import MOST, PAGE, more, page, whole_number
-from service.api.status import existing, show_own_change
+from service.api.status import existing, show_own_labels
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
 from service.domain.event import Event, Label
@@ -71,8 +71,7 @@ async def feedback(request: Request, name: Name) -> Response:
     await app.stores.incidents.add_dismissed_patterns(
         name, [pattern for pattern in patterns if pattern]
     )
-    if "labels" in detector.config.threshold:
-        await show_own_change(app, name)
+    await show_own_labels(app, detector)
     normal = sum(label.label == "normal" for label in labels)
     counted = {"normal": normal, "anomaly": len(labels) - normal}
     effect = _effect(detector, [label for label in labels if label.batch])
@@ -218,6 +217,5 @@ async def delete(request: Request, name: Name, label: str) -> Response:
     labels = [stored for stored in await app.stores.labels.all(name) if stored.id == label]
     if not await app.stores.labels.delete(name, labels, who=caller(request).who):
         raise Unknown("There is no such label.")
-    if "labels" in detector.config.threshold:
-        await show_own_change(app, name)
+    await show_own_labels(app, detector)
     return Response(status_code=204)

@@ -6,7 +6,6 @@ from service.api import documents, openapi
 from service.api.context import parts
 from service.api.guard import needs, open_to_all
 from service.api.responses import answer
-from service.api.worker_presence import no_worker
 from service.domain.scope import Scope
 from service.problems import Unready
 
@@ -48,15 +47,15 @@ async def readyz(request: Request) -> Response:
     """Answer 200 if the store answers or at least one champion is in memory."""
     app = parts(request)
     loaded = len(app.champions.loaded())
-    if app.watcher.health.redis_up and app.access.informed:
-        missing = no_worker(app)
+    health = app.watcher.health
+    if health.redis_up and app.access.informed:
+        missing = health.no_worker
         state = {"status": "degraded", "why": missing} if missing else {"status": "ready"}
         return answer(state | {"champions": loaded, "worker": missing is None})
     if loaded:
-        up = app.watcher.health.redis_up
-        why = "the API keys are not read yet" if up else "the store does not answer"
+        why = "the API keys are not read yet" if health.redis_up else "the store does not answer"
         return answer({"status": "degraded", "why": why, "champions": loaded})
-    raise Unready("The store does not answer, and no champion is in memory.")
+    raise Unready()
 
 
 @router.get(

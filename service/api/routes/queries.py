@@ -62,7 +62,7 @@ def whole_number(
     Raises Unprocessable if it is not a whole number from `least` to `most`.
     """
     text = request.query_params.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < 17 and least <= int(text) <= most):
         raise Unprocessable(f"`{name}` in the query must be a whole number from {least} to {most}.")
     return int(text)
 

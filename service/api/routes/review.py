@@ -10,7 +10,6 @@ from service.api.routes.parameters import Name
 from service.api.routes.queries import PAGED, listing
 from service.api.status import drift as drift_now
 from service.api.status import existing
-from service.api.worker_presence import no_worker
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
 from service.domain.words import decode
@@ -87,4 +86,4 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
 async def drift(request: Request, name: Name) -> Response:
     """Return the drift state, the tests that it follows from, and the worst features."""
     app = parts(request)
-    return answer(drift_now(await existing(app, name), no_worker(app)))
+    return answer(drift_now(await existing(app, name), app.watcher.health.no_worker))

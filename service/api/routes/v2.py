@@ -89,7 +89,7 @@ async def ready(request: Request) -> Response:
     """Answer 200 if the store answers or at least one champion is in memory."""
     app = parts(request)
     if not app.champions.loaded() and not (app.watcher.health.redis_up and app.access.informed):
-        raise Unready("The store does not answer, and no champion is in memory.")
+        raise Unready()
     return answer({"ready": True})
 
 
