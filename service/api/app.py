@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import AsyncIterator
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import orjson
@@ -47,6 +46,7 @@ from service.api.routes import (
 )
 from service.domain.api_key import Grant, fixed
 from service.problems import StoreUnavailable
+from service.release import release
 from service.reread import Reread
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
@@ -124,7 +124,7 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
 
     app = FastAPI(
         title="anamnesis",
-        version=_version(),
+        version=release("0"),
         description=DESCRIPTION,
         lifespan=lifespan,
         redirect_slashes=False,
@@ -137,17 +137,23 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
     install_handlers(app)
     for _ in guard.guarded_routes(app):
         pass  # this raises if a route declares no scope, and the process does not start
-    described = app.openapi
-    # Made once, as a document and as bytes: anyone may ask for it.
-    app.openapi = functools.cache(lambda: openapi.completed(guard.document(app, described())))  # type: ignore[method-assign]
-    root = settings.root_path.rstrip("/")
-    servers = {"servers": [{"url": root}]} if root else {}
-    app.state.openapi = functools.cache(lambda: orjson.dumps(app.openapi() | servers))
+    _describe(app, settings.root_path.rstrip("/"))
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(ProtocolErrors)
     app.add_middleware(Headers)
     return app
+
+
+def _describe(app: FastAPI, root: str) -> None:
+    """Let `app` make its OpenAPI document once, as a document and as bytes: anyone may ask for it.
+
+    `root` is the path under which a proxy shows the service.
+    """
+    described = app.openapi
+    app.openapi = functools.cache(lambda: openapi.completed(guard.document(app, described())))  # type: ignore[method-assign]
+    servers = {"servers": [{"url": root}]} if root else {}
+    app.state.openapi = functools.cache(lambda: orjson.dumps(app.openapi() | servers))
 
 
 @contextlib.asynccontextmanager
@@ -202,10 +208,3 @@ def _wired_parts(settings: Settings, access: Access, stores: Stores, metrics: Me
         ),
         changes=Changes(stores.detectors),
     )
-
-
-def _version() -> str:
-    try:
-        return version("anamnesis")
-    except PackageNotFoundError:
-        return "0"  # the process runs from a checkout that is not installed

@@ -16,7 +16,7 @@ from service.cli import (
     watch,
 )
 from service.cli.options import Commands, Key
-from service.cli.release import release
+from service.release import release
 
 app = typer.Typer(
     name="anamnesis",
@@ -50,7 +50,7 @@ DataDir = Annotated[Path | None, typer.Option(help="Folder of the embedded store
 
 def _show_version(asked: bool) -> None:
     if asked:
-        typer.echo(f"anamnesis {release()}")
+        typer.echo(f"anamnesis {release('(not installed)')}")
         raise typer.Exit
 
 

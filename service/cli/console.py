@@ -153,6 +153,14 @@ def show_json(value: Any) -> None:
     typer.echo(json.dumps(value))
 
 
+def show_answer(answer: Any, line: str, *, as_json: bool) -> None:
+    """Write the answer to a command to stdout: as one JSON value, or as a line for a person."""
+    if as_json:
+        show_json(answer)
+    else:
+        show(line)
+
+
 def show_listed(entries: Sequence[Any], columns: Columns, *, as_json: bool) -> None:
     """Write what a command lists to stdout: as one JSON value, or as a table."""
     if as_json:

@@ -80,11 +80,9 @@ def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_js
     with console.client(url, key) as client:
         config = client.change(detector, {"retrain": {"paused": paused}})
         buffered = client.detector(detector).get("buffered")
-    if as_json:
-        console.show_json(config)
-        return
     word = "is paused" if paused else "goes on"
-    typer.echo(f"retraining of {detector} {word}; {buffered} vectors are buffered")
+    line = f"retraining of {detector} {word}; {buffered} vectors are buffered"
+    console.show_answer(config, line, as_json=as_json)
 
 
 @quarantine.command("list")
@@ -121,8 +119,6 @@ def _decide(
 ) -> None:
     with console.client(url, key) as client:
         decided = client.decide_quarantine(detector, entry, decision)
-    if as_json:
-        console.show_json(decided)
-        return
     became = "are buffered" if decision == "release" else "are deleted"
-    typer.echo(f"{decided['vectors']} vectors of {entry} {became}")
+    line = f"{decided['vectors']} vectors of {entry} {became}"
+    console.show_answer(decided, line, as_json=as_json)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from service.cli import console
+from service.cli.options import AsJson
 from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.timestamps import rfc3339
 
@@ -20,7 +21,6 @@ T = TypeVar("T")
 
 _WHO = "command line"  # the sender in the audit trail, since this command needs no API key
 
-AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the embedded store is, without ANAMNESIS_REDIS_URL.")
 ]

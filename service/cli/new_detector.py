@@ -140,8 +140,6 @@ def _variance(X: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def template_config(client: "Client", name: str, wanted: JsonObject) -> JsonObject:
     """Return the config of the template. A missing template is made with the config `wanted`."""
-    from service.client import Refused
-
     stored: Any
     try:
         stored = client.template(name)

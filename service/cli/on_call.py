@@ -227,14 +227,11 @@ def label(
     with console.client(url, key) as client:
         if of_incident:
             answer: Any = client.decide(detector, identifier, decisions[verdict], why)
+            line = answer["effect"]
         else:
             answer = client.label(detector, identifier, verdict)
-    if as_json:
-        console.show_json(answer)
-    elif of_incident:
-        console.show(answer["effect"])
-    else:
-        typer.echo(f"labelled {verdict}; {answer['buffered']} vectors are buffered")
+            line = f"labelled {verdict}; {answer['buffered']} vectors are buffered"
+    console.show_answer(answer, line, as_json=as_json)
 
 
 def mute(
@@ -248,12 +245,8 @@ def mute(
     """Mute a detector for a while: it pages nobody and learns nothing by itself."""
     with console.client(url, key) as client:
         answer = client.mute(detector, seconds(duration), why)
-    if as_json:
-        console.show_json(answer)
-        return
-    typer.echo(
-        f"{detector} pages nobody and learns nothing by itself until {answer['mute']['until']}"
-    )
+    line = f"{detector} pages nobody and learns nothing by itself until {answer['mute']['until']}"
+    console.show_answer(answer, line, as_json=as_json)
 
 
 def unmute(
@@ -262,10 +255,7 @@ def unmute(
     """End a mute."""
     with console.client(url, key) as client:
         client.unmute(detector)
-    if as_json:
-        console.show_json({"mute": None})
-        return
-    typer.echo(f"{detector} pages and learns again")
+    console.show_answer({"mute": None}, f"{detector} pages and learns again", as_json=as_json)
 
 
 def seconds(text: str) -> float:

@@ -1,7 +1,6 @@
 """Waits for a retraining, up to a bound, and only while a worker runs."""
 
 import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import typer
@@ -50,13 +49,6 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
             if status["retraining"]["state"] == "idle":
                 outcome = status["last_retraining"]
     return outcome
-
-
-def retrain_all(
-    client: "Client", detectors: Iterable[str], seconds: float
-) -> "dict[str, LastRetraining]":
-    """Retrain the detectors one after another with `retrain`. Return the outcomes by name."""
-    return {name: retrain(client, name, seconds) for name in detectors}
 
 
 def _give_up(why: str) -> None:

@@ -7,9 +7,9 @@ import typer
 
 from service import addresses, log
 from service.certificate import own
-from service.cli.release import release
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.supervisor import Supervisor
+from service.release import release
 from service.settings import Settings
 from service.signatures import Signer
 from service.store.connection import unreachable
@@ -92,7 +92,7 @@ def summary(settings: Settings, url: str, store: EmbeddedStore | None) -> str:
         )
     lines = "\n".join(f"  {name:<10} {value}" for name, value in rows)
     state = "waits for its store" if why else "is ready"
-    return f"\nanamnesis {release()} {state} (Ctrl-C stops it)\n\n{lines}\n"
+    return f"\nanamnesis {release('(not installed)')} {state} (Ctrl-C stops it)\n\n{lines}\n"
 
 
 def _warn_of_unknown_settings() -> None:

@@ -16,6 +16,7 @@ from service.cli import console
 from service.cli.judged_rows import located
 from service.cli.new_detector import ensured, sources_note
 from service.cli.progress import ShownProgress
+from service.cli.score_result import LATE
 from service.cli.sent_batches import SentBatches, digest_of
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
@@ -159,6 +160,14 @@ def tell_results(
     for name, some in notes.items():
         for note in some:
             console.complain(f"{name}: {note['sentence']}")
+
+
+def tell_counts(counted: Mapping[str, int], buffered: Mapping[str, int]) -> None:
+    """Write what became of the rows, and how many vectors the detectors buffer now."""
+    parts = ", ".join(f"{count} {name}" for name, count in counted.items())
+    typer.echo(f"{', '.join(buffered)}: {parts}; {sum(buffered.values())} buffered")
+    if counted.get("late"):
+        typer.echo(LATE)
 
 
 def tell_outcomes(outcomes: "Mapping[str, LastRetraining]", *, named: bool) -> None:

@@ -193,9 +193,11 @@ class Sheet:
         return self._blanks or any(map(is_blank, cells))
 
     def place(self, column: str) -> int:
-        """Return where a column stands among the cells, by its name or its number from 1."""
-        names = [name.strip() for name in self.header]
-        return names.index(column) if column in names else int(column) - 1
+        """Return where a column stands among the cells, by its name or its number from 1.
+
+        Reading the first rows has made sure that there is such a column.
+        """
+        return self.header.index(column) if column in self.header else int(column) - 1
 
     def share(self) -> float | None:
         """Return how much of the file was read, from 0 to 1. None if that is not known."""

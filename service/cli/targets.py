@@ -78,7 +78,7 @@ class Targets:
             return
         if sheet.first is None:
             raise BadTable(f"{sheet.file}: --group-by needs columns with names")
-        self._place = _place(sheet, group_by)
+        self._place = sheet.place(group_by)
         line, value = sheet.first.lines[0], sheet.first.rows[0][self._place].strip()
         self.first = self._target(self._name(value, f"{sheet.file}, line {line}"))
 
@@ -163,9 +163,3 @@ def tell(sheet: Sheet, columns: Columns) -> None:
         console.complain(
             f"{sheet.file}: the detector's columns have no names, so the file's are used in order"
         )
-
-
-def _place(sheet: Sheet, name: str) -> int:
-    if name in sheet.header:
-        return sheet.header.index(name)
-    return int(name) - 1  # an earlier check makes sure that it is a column's number

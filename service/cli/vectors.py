@@ -112,9 +112,8 @@ def learn(
     If a file has grown, only the new rows are sent. A missing detector is made with the columns
     of the first file and learns once the files are sent.
     """
-    from service.cli.retraining import retrain_all
-    from service.cli.score_result import LATE
-    from service.cli.sending import Sender, tell_outcomes, tell_results
+    from service.cli.retraining import retrain
+    from service.cli.sending import Sender, tell_counts, tell_outcomes, tell_results
     from service.cli.targets import grouped
 
     options = grouped(options_of(time, source, drop, time_format, timezone, pivot), group_by)
@@ -123,12 +122,11 @@ def learn(
         with ExitStack() as waiting:
             sender = Sender(client, detector, group_by, options, url, salt, waiting)
             sender.send(files)
-        names, counted = list(sender.names), sender.counted
-        reached = {name: client.detector(name) for name in names}
+        reached = {name: client.detector(name) for name in sender.names}
         buffered = {name: status["buffered"] for name, status in reached.items()}
         # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
-        due = [name for name in names if buffered[name]] if now else []
-        outcomes = retrain_all(client, due, wait)
+        due = [name for name in reached if buffered[name]] if now else []
+        outcomes = {name: retrain(client, name, wait) for name in due}
         notes = {name: client.detector(name).get("notes", []) for name in outcomes}
     tell_results(reached, notes)
     if as_json:
@@ -137,12 +135,9 @@ def learn(
             "buffered": buffered[detector] if single else buffered,
             "retraining": outcomes.get(detector) if single else outcomes,
         }
-        console.show_json({**counted, **summary})
+        console.show_json({**sender.counted, **summary})
         return
-    parts = ", ".join(f"{count} {name}" for name, count in counted.items())
-    typer.echo(f"{', '.join(names)}: {parts}; {sum(buffered.values())} buffered")
-    if counted["late"]:
-        typer.echo(LATE)
+    tell_counts(sender.counted, buffered)
     tell_outcomes(outcomes, named=group_by is not None)
     if now and not outcomes:
         typer.echo("retraining: nothing is buffered")
