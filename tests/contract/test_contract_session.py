@@ -104,8 +104,8 @@ async def test_a_foreign_cookie_of_the_same_name_is_ignored(guarded: Running):
         assert (await client.get(PUMP, headers=split)).status_code == 200
         assert (await client.get(PUMP, headers={"cookie": junk})).status_code == 401
         # The pages give the cookies to the API, and a cookie of another service may be no ASCII.
-        theirs = "name=Zo\xeb; ".encode("latin-1")
-        for sent in ([theirs + ours.encode()], [theirs, ours.encode()]):
+        theirs = "name=Zo\xeb".encode("latin-1")
+        for sent in ([theirs + b"; " + ours.encode()], [theirs, ours.encode()]):
             headers = [(b"cookie", cookie) for cookie in sent]
             assert (await client.get("/", headers=headers)).status_code == 200
 
