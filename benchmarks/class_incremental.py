@@ -91,7 +91,7 @@ def job(images, arm, seed):
 
 
 def accuracy(results, digits=range(10)):
-    """Return the share of images of these classes (rows of `found`) that are classified correctly.
+    """Return the share of images of `digits`, rows of `results`, that are classified correctly.
 
     >>> accuracy(np.array([[3, 1], [2, 2]]), [0])
     0.75

@@ -36,15 +36,17 @@ def run_tasks(learner, tasks, judged, watch=None):
         seconds = time.perf_counter() - start
         normal = [learner.score(normals) for normals, _ in judged]
         # Tasks may share one array of anomalies, which is scored once and counts once.
-        anomalous = {id(a): learner.score(a) for a in {id(a): a for _, a in judged}.values()}
-        R[i] = [auroc(n, anomalous[id(a)]) for n, (_, a) in zip(normal, judged, strict=True)]
-        seen = {id(a): anomalous[id(a)] for _, a in judged[: i + 1]}
+        arrays = {id(anomalies): anomalies for _, anomalies in judged}
+        anomalous = {number: learner.score(array) for number, array in arrays.items()}
+        of_task = [id(anomalies) for _, anomalies in judged]
+        R[i] = [auroc(n, anomalous[number]) for n, number in zip(normal, of_task, strict=True)]
+        seen = [anomalous[number] for number in dict.fromkeys(of_task[: i + 1])]
         learned = normal[: i + 1]
         thresholds = learner.thresholds()
         rows.append(
             {
                 "task": i + 1,
-                "auroc": auroc(np.concatenate(learned), np.concatenate([*seen.values()])),
+                "auroc": auroc(np.concatenate(learned), np.concatenate(seen)),
                 "seconds": seconds,
                 "bytes_kept": learner.bytes_kept,
                 "alarms": {
@@ -167,25 +169,19 @@ def bench(name, about, job, names, arms=ARMS, more=None):
     `more(parser)` adds options, all of which a run depends on.
     """
     parser = runs.arguments(arguments(about), arms)
-    given = vars(parser.parse_args([])).keys()
+    common = vars(parser.parse_args([])).keys()
     if more:
         more(parser)
     args = parser.parse_args()
-    options = {key: value for key, value in vars(args).items() if key not in given}
+    options = {key: value for key, value in vars(args).items() if key not in common}
     keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]
     kept = runs.Runs.of(args, **options)
     measured = kept.run(job(args), keys, description)
     present = [arm for arm in args.arms if runs_of_arm(measured, arm)]
     lines = [summary(arm, runs_of_arm(measured, arm)) for arm in present]
-    parts = [{"arm": arm, "seed": seed, **run} for (arm, seed), run in measured.items()]
-    report(
-        name,
-        lines,
-        args.output,
-        further_tables(measured, present, names),
-        lives=parts,
-        options=options,
-    )
+    lives = [{"arm": arm, "seed": seed, **run} for (arm, seed), run in measured.items()]
+    further = further_tables(measured, present, names)
+    report(name, lines, args.output, further, lives=lives, options=options)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
         two_curves(measured, present, names, args.output.with_suffix(".png"))

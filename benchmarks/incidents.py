@@ -38,8 +38,8 @@ REGIME = 0.9  # share of a day's rows that alarm
 ALPHA = 0.01  # of the default threshold
 
 
-class Found(NamedTuple):
-    """One incident by row: its first and last alarming row, and the row that opened it."""
+class RowIncident(NamedTuple):
+    """An incident in rows: its first and last alarming row, and the row that opened it."""
 
     start: int
     end: int
@@ -72,10 +72,10 @@ def judge(version: Version, X: NDArray[np.float32]) -> Judged:
     return Judged(judged.severities, high)
 
 
-def incidents(rows: Judged, rule: Rule, every: float) -> list[Found]:
+def incidents(rows: Judged, rule: Rule, every: float) -> list[RowIncident]:
     """Return the incidents of rows `every` seconds apart, by the service's own fold."""
     severities, high = rows
-    fold, incidents, before = Fold(), dict[str, Found](), -1
+    fold, incidents, before = Fold(), dict[str, RowIncident](), -1
     for row in np.flatnonzero(severities >= 1.0).tolist():
         at = row * every
         block = Block(
@@ -86,7 +86,7 @@ def incidents(rows: Judged, rule: Rule, every: float) -> list[Found]:
         for change in fold.take(block, context):
             incident = change.incident
             opened = incidents[incident.id].opened if incident.id in incidents else row
-            incidents[incident.id] = Found(
+            incidents[incident.id] = RowIncident(
                 round(incident.start / every), round(incident.end / every), opened
             )
         before = row
@@ -99,7 +99,9 @@ def windows(y: NDArray[np.uint8]) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def score_against_labels(incidents: Sequence[Found], y: NDArray[np.uint8], every: float) -> Score:
+def score_against_labels(
+    incidents: Sequence[RowIncident], y: NDArray[np.uint8], every: float
+) -> Score:
     """Return the score of the incidents against the labels y (n,)."""
     faults = windows(y)
     delays = []
@@ -160,28 +162,24 @@ def streams() -> Iterator[Stream]:
 
 def incidents_of_rows(
     version: Version, X: NDArray[np.float32], rate: float, every: float
-) -> tuple[list[Found], int]:
+) -> tuple[list[RowIncident], int]:
     """Return the incidents of rows X (n, d), and the number dismissed as new regimes."""
-    found: list[Found] = []
-    start, learned, day = 0, 0, round(DAY / every)
+    opened: list[RowIncident] = []
+    start, dismissed, day = 0, 0, round(DAY / every)
     while True:
         rule = choose(false_incidents(version.lineage), rate, DAY / every, ALPHA, SECONDS).rule
         rows = judge(version, X[start:])
         severities = rows.severities
         for incident in incidents(rows, rule, every):
-            stop = incident.opened + day
+            first, stop = start + incident.opened, incident.opened + day
             if stop < len(severities) and np.mean(severities[incident.opened : stop] >= 1) > REGIME:
-                found.append(
-                    Found(start + incident.start, start + stop - 1, start + incident.opened)
-                )
-                version = train(version, X[start + incident.opened : start + stop], version.config)
-                start, learned = start + stop, learned + 1
+                opened.append(RowIncident(start + incident.start, start + stop - 1, first))
+                version = train(version, X[first : start + stop], version.config)
+                start, dismissed = start + stop, dismissed + 1
                 break
-            found.append(
-                Found(start + incident.start, start + incident.end, start + incident.opened)
-            )
+            opened.append(RowIncident(start + incident.start, start + incident.end, first))
         else:
-            return found, learned
+            return opened, dismissed
 
 
 def description(scores: Sequence[Score]) -> str:

@@ -2,8 +2,7 @@
 
 The service is complete: an API process with a store that syncs every write. In the same run and on
 the same store, `redis-benchmark` adds as many bytes over as many connections by XADD, which gives
-the limit of the store alone. The API runs on one core, the load on another, and the store
-on both.
+the limit of the store alone. The API runs on one core, the load on another, and the store on both.
 
     python -m benchmarks.ingest --seconds 2 --output benchmarks/results/ingest.json
 """
@@ -51,25 +50,25 @@ def xadd(socket, n, connections, requests, folder):
 def ingest(server, kind, n, connections, seconds, folder):
     """Load the service with batches of `n` vectors for a new detector."""
     server.call("PUT", "/v1/detectors/bench", CONFIG)
-    asked = replace(
+    normal = replace(
         server,
         path=NORMAL,
         headers={**server.headers, "Content-Type": KINDS[kind]},
         body=np.ndarray.tobytes if kind == "octet-stream" else server.body,
     )
-    load = servers.load(asked, connections, seconds, vectors(n), folder)
+    load = servers.load(normal, connections, seconds, vectors(n), folder)
     server.call("DELETE", "/v1/detectors/bench")
     return load
 
 
-def measure(server, socket, given, folder):
+def measure(server, socket, args, folder):
     """Return one row for each kind, batch size and number of connections."""
     rows = []
-    for n in given.batches:
-        for connections in given.connections:
-            for kind in given.kinds:
-                load = ingest(server, kind, n, connections, given.seconds, folder)
-                requests = max(int(load.rate * given.seconds), 200)
+    for n in args.batches:
+        for connections in args.connections:
+            for kind in args.kinds:
+                load = ingest(server, kind, n, connections, args.seconds, folder)
+                requests = max(int(load.rate * args.seconds), 200)
                 bare, p50, p99 = xadd(socket, n, connections, requests, folder)
                 rows.append(
                     {
@@ -111,15 +110,15 @@ def draw(rows, path):
 
 
 def main():
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=int, default=2, help="length of each load")
-    arguments.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
-    arguments.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="batch sizes")
-    arguments.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
-    arguments.add_argument("--quick", action="store_true", help="raw batches of 100, 1 s each")
-    given = arguments.parse_args()
-    if given.quick:
-        given.batches, given.kinds, given.seconds = [100], ["octet-stream"], 1
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=2, help="length of each load")
+    parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="batch sizes")
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--quick", action="store_true", help="raw batches of 100, 1 s each")
+    args = parser.parse_args()
+    if args.quick:
+        args.batches, args.kinds, args.seconds = [100], ["octet-stream"], 1
     if shutil.which("redis-benchmark") is None:
         raise SystemExit("redis-benchmark is not installed: it comes with redis (redis-tools)")
     servers.begin()
@@ -129,10 +128,10 @@ def main():
             socket = env["ANAMNESIS_REDIS_URL"].removeprefix("unix://")
             artifact = servers.champion().to_bytes()
             with servers.api({**env, **UNBOUNDED}, artifact) as server:
-                rows = measure(server, socket, given, folder)
-    report.report("Ingestion", rows, given.output, fsync=_syncs(name))
-    if given.output is not None:
-        draw(rows, given.output.with_suffix(".png"))
+                rows = measure(server, socket, args, folder)
+    report.report("Ingestion", rows, args.output, fsync=_syncs(name))
+    if args.output is not None:
+        draw(rows, args.output.with_suffix(".png"))
 
 
 def _syncs(folder):

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import servers
+from service.processes.process_table import resident_bytes
 
 ROOM = 1.05  # in multiples of the memory of the hot ones
 COLD = 5  # one request in so many is for a cold detector
@@ -150,15 +151,14 @@ def quantile(values, percent):
 
 def memory(server):
     """Return the resident memory of the API process, MiB."""
-    lines = Path(f"/proc/{server.api_process()}/status").read_text().splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**10)
+    return round(resident_bytes(server.api_process()) / 2**20)
 
 
 def counters(server):
     """Return the process's metrics, the sum over their labels."""
     url = f"http://127.0.0.1:{server.port}/metrics"
-    asked = urllib.request.Request(url, headers=dict(server.headers))
-    with urllib.request.urlopen(asked, timeout=600) as answer:
+    request = urllib.request.Request(url, headers=dict(server.headers))
+    with urllib.request.urlopen(request, timeout=600) as answer:
         lines = answer.read().decode().splitlines()
     totals = Counter()
     for series, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):

@@ -55,12 +55,6 @@ async def fill(url, names, versions, artifact):
     await redis.aclose()
 
 
-def memory(server):
-    """Return the resident memory of the API process, MiB."""
-    lines = Path(f"/proc/{server.api_process()}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 2**10
-
-
 def measure(detectors, versions, artifact, seconds):
     """Return one row: the cost of a request with this many detectors and versions."""
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
@@ -75,7 +69,7 @@ def measure(detectors, versions, artifact, seconds):
                 while not loaded(server, names[-1]) and time.monotonic() < deadline:
                     time.sleep(0.05)
                 load = servers.load(server, 64, seconds, servers.one_vector(), folder)
-                grown = memory(server)
+                grown = on_demand.memory(server)
     return {
         "detectors": detectors,
         "versions": versions,

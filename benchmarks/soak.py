@@ -10,7 +10,6 @@ the previous sample.
 
 import contextlib
 import json
-import os
 import statistics
 import tempfile
 import threading
@@ -18,12 +17,18 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from benchmarks import report, servers
 
-PARTS = {"api": b"service.api", "worker": b"service.worker", "trainer": b"service.trainer"}
-OURS = {f"{part} MiB" for part in PARTS}
-STORES = (b"valkey-server", b"redis-server")
+PARTS = {
+    "service.api": "api",
+    "service.worker": "worker",
+    "service.trainer": "trainer",
+    "valkey-server": "store",
+    "redis-server": "store",
+}
+BOUNDED = {f"{part} MiB" for part in PARTS.values() if part != "store"}
 BATCH = 20  # vectors of a normal batch; BATCHES a second make a retraining every ten seconds
 BATCHES = 5
 CONFIG = {
@@ -59,44 +64,27 @@ class Load(threading.Thread):
 
 
 def processes():
-    """Return the process id of each part of the service, among this process's descendants."""
-    parents, lines = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            pid = int(stat.parent.name)
-            parents[pid] = int(stat.read_text().rpartition(")")[2].split()[1])
-            lines[pid] = (stat.parent / "cmdline").read_bytes()
-    pids = {}
-    for pid, line in lines.items():
-        above = pid
-        while above > 1 and above != os.getpid():
-            above = parents.get(above, 0)
-        if above != os.getpid() or pid == os.getpid():
-            continue
-        if any(name in line for name in STORES):
-            pids["store"] = pid
-        pids |= {part: pid for part, name in PARTS.items() if name in line}
-    return pids
-
-
-def memory(pid):
-    """Return the resident memory, MiB, and the number of open descriptors."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    open_files = len(list(Path(f"/proc/{pid}/fd").iterdir()))
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, open_files
+    """Return the process of each part of the service, by the part's name."""
+    parts = {}
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+            command = " ".join(process.cmdline())
+            parts |= {part: process for program, part in PARTS.items() if program in command}
+    return parts
 
 
 def api_cpu():
     """Return the processor time that the API process has used, seconds."""
-    fields = Path(f"/proc/{processes()['api']}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    times = processes()["api"].cpu_times()
+    return times.user + times.system
 
 
 def sample(server, redis, load, before):
     """Return one row, and the API process's processor time so far."""
     row = {}
-    for part, pid in processes().items():
-        row[f"{part} MiB"], row[f"{part} files"] = memory(pid)
+    for part, process in processes().items():
+        row[f"{part} MiB"] = process.memory_info().rss / 2**20
+        row[f"{part} files"] = process.num_fds()
     row["keys"] = redis.dbsize()
     row["store used MiB"] = redis.info("memory")["used_memory"] / 2**20
     times, cpu = load.taken(), api_cpu()
@@ -122,8 +110,8 @@ def soak(server, redis, minutes, every):
     for load in loads:
         load.start()
     start, rows, cpu = time.monotonic(), [], api_cpu()
-    while (gone := time.monotonic() - start) < 60 * minutes:
-        time.sleep(max(0.0, (len(rows) + 1) * every - gone))
+    while (elapsed := time.monotonic() - start) < 60 * minutes:
+        time.sleep(max(0.0, (len(rows) + 1) * every - elapsed))
         row, cpu = sample(server, redis, loads[0], cpu)
         rows.append({"minute": (time.monotonic() - start) / 60, **row})
     stop.set()
@@ -168,11 +156,11 @@ def draw(rows, path):
 
 
 def main():
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--minutes", type=float, default=30.0)
-    arguments.add_argument("--quick", action="store_true", help="one minute")
-    given = arguments.parse_args()
-    minutes = 1.0 if given.quick else given.minutes
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--quick", action="store_true", help="one minute")
+    args = parser.parse_args()
+    minutes = 1.0 if args.quick else args.minutes
     import redis
 
     from service.processes.data_directory import socket_path
@@ -185,22 +173,22 @@ def main():
             rows, failed = soak(server, client, minutes, min(10.0, 60 * minutes / 20))
     lines = growth(rows)
     swaps = rows[-1]["generation"] - 1
-    asked = sum(row["requests"] for row in rows)
-    report.report("Soak", lines, given.output, samples=rows, failed=failed, swaps=swaps)
-    grown = {line[""]: line["growth %"] for line in lines if line[""] in OURS}
+    requests = sum(row["requests"] for row in rows)
+    report.report("Soak", lines, args.output, samples=rows, failed=failed, swaps=swaps)
+    grown = {line[""]: line["growth %"] for line in lines if line[""] in BOUNDED}
     most = max(grown, key=grown.get)
     # Each version leaves a record that stays; all other data in the store is bounded.
     first, last = rows[len(rows) // 2], rows[-1]
     kept = 1024 * (last["store used MiB"] - first["store used MiB"])
     kept /= max(last["generation"] - first["generation"], 1)
     print(
-        f"\n{minutes:g} minutes, {asked} requests, {failed} failed, {swaps} swaps; the processes "
-        f"grew by {grown[most]:.1f} % at the most ({most}): "
+        f"\n{minutes:g} minutes, {requests} requests, {failed} failed, {swaps} swaps; the "
+        f"processes grew by {grown[most]:.1f} % at the most ({most}): "
         f"{'within' if grown[most] <= 5 else 'BEYOND'} 5 %; in the second half the store grew by "
         f"{kept:.1f} KiB a version"
     )
-    if given.output is not None:
-        draw(rows, given.output.with_suffix(".png"))
+    if args.output is not None:
+        draw(rows, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

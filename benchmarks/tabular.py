@@ -14,6 +14,7 @@ all rows come at once here.
 import importlib.util
 import os
 import time
+from collections import defaultdict
 from functools import partial
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
@@ -80,28 +81,27 @@ def tables(results, sets, arms):
     for name in [*sets, None]:
         line = {"set": name or "mean"}
         for arm in arms:
-            own = [run["auroc"] for key, run in results.items() if is_of(key, name, arm)]
-            line[arm] = spread([np.mean(own)]) if own else None
+            aurocs = [run["auroc"] for key, run in results.items() if is_of(key, name, arm)]
+            line[arm] = spread([np.mean(aurocs)]) if aurocs else None
         lines.append(line)
     costs = []
     for arm in arms:
-        own = {key: run for key, run in results.items() if is_of(key, None, arm)}
-        seeds = sorted({seed for *_, seed in own})
-        rates = [run["alarms"]["fpr"] for run in own.values() if run["alarms"]]
-        means = [[run["auroc"] for (*_, s), run in own.items() if s == seed] for seed in seeds]
-        costs.append(
-            {
-                "arm": arm,
-                "mean AUROC": spread(map(np.mean, means), 4),
-                "lowest": spread([min(line_values(results, sets, arm))]),
-                **{name: _mean(own.values(), name) for name in WITHOUT},
-                "held % (mean, worst)": f"{100 * np.mean(rates):.2f}, {100 * max(rates):.2f}"
-                if rates
-                else None,
-                "s to learn": float(np.mean([run["seconds"] for run in own.values()])),
-                "us a row": float(np.mean([run["microseconds a row"] for run in own.values()])),
-            }
-        )
+        runs = [(key[-1], run) for key, run in results.items() if is_of(key, None, arm)]
+        by_seed = defaultdict(list)
+        for seed, run in runs:
+            by_seed[seed].append(run["auroc"])
+        figures = [run for _, run in runs]
+        rates = [run["alarms"]["fpr"] for run in figures if run["alarms"]]
+        held = f"{100 * np.mean(rates):.2f}, {100 * max(rates):.2f}" if rates else None
+        costs.append({
+            "arm": arm,
+            "mean AUROC": spread(map(np.mean, by_seed.values()), 4),
+            "lowest": spread([min(line_values(results, sets, arm))]),
+            **{name: _mean(figures, name) for name in WITHOUT},
+            "held % (mean, worst)": held,
+            "s to learn": _mean(figures, "seconds"),
+            "us a row": _mean(figures, "microseconds a row"),
+        })  # fmt: skip
     return lines, costs
 
 
@@ -113,8 +113,10 @@ def _mean(figures, name):
 
 def line_values(results, sets, arm):
     """Return an arm's mean AUROC on each set."""
-    own = [[run["auroc"] for key, run in results.items() if is_of(key, name, arm)] for name in sets]
-    return [float(np.mean(values)) for values in own if values]
+    aurocs = (
+        [run["auroc"] for key, run in results.items() if is_of(key, name, arm)] for name in sets
+    )
+    return [float(np.mean(values)) for values in aurocs if values]
 
 
 def is_of(key, name, arm):
@@ -144,7 +146,7 @@ def main():
     sets = sorted(path.stem for path in (data.folder() / "adbench").glob("*.npz"))
     if not sets:
         data.load("adbench/annthyroid.npz")
-    keys = [(s, a, seed) for seed in range(args.seeds) for a in args.arms for s in sets]
+    keys = [(name, arm, seed) for seed in range(args.seeds) for arm in args.arms for name in sets]
     kept = Runs.of(args, most=args.most)
     results = kept.run(
         partial(job, args.most), keys, lambda run: f"{run['auroc']:.3f} ({run['seconds']:.1f} s)"

@@ -65,11 +65,8 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     assert (await send_normal(api, 0, 200))["buffered"] == 200
     assert (await send_normal(api, 190, 350, context_rows=10))["buffered"] == 360
     before = (await api.http.get(PUMP)).json()
-    assert (before["config"]["context"], before["context"], before["dimension"]) == (
-        "auto",
-        None,
-        2,
-    )
+    fields = (before["config"]["context"], before["context"], before["dimension"])
+    assert fields == ("auto", None, 2)
     refused = await api.http.post(
         f"{PUMP}/feedback", json={"labels": [{"label": "normal", "vector": [1, 2]}]}
     )

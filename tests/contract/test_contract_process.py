@@ -109,11 +109,8 @@ async def test_openapi_documents_every_route(api: Running) -> None:
         "application/json", "application/octet-stream", "application/x-npy",
     }  # fmt: skip
     assert "application/octet-stream" in score["responses"]["200"]["content"]
-    assert {parameter["name"] for parameter in score["parameters"]} >= {
-        "name",
-        "version",
-        "explain",
-    }
+    parameters = {parameter["name"] for parameter in score["parameters"]}
+    assert parameters >= {"name", "version", "explain"}
 
 
 async def test_a_scrape_has_rows_versions_and_store_counts(pump: Running) -> None:

@@ -77,11 +77,8 @@ async def test_tritonclient_gets_the_scores_of_v1(pump: Running, binary: bool):
         {name: result.as_numpy(name) for name in OUTPUTS}, await answer_of_v1(pump, X)
     )
     response = result.get_response()
-    assert (response["model_name"], response["model_version"], response["id"]) == (
-        "pump",
-        "1",
-        "r-1",
-    )
+    fields = (response["model_name"], response["model_version"], response["id"])
+    assert fields == ("pump", "1", "r-1")
     assert result.as_numpy("is_anomaly").dtype == bool
 
 

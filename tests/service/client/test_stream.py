@@ -7,7 +7,7 @@ import pytest
 
 from models.columns import Column
 from models.config import Config
-from models.context import LATE, Context, derive
+from models.context import CONTEXT, LATE, SCORED, WARMING, Context, derive
 from service.client import stream as stream_module
 from service.client.stream import Stream
 
@@ -35,7 +35,7 @@ class Service:
             sources=body.get("sources"), context_rows=body.get("context_rows", 0),
         )  # fmt: skip
         scores = [
-            float(row[2]) if state == 0 else None
+            float(row[2]) if state == SCORED else None
             for row, state in zip(derived.features, derived.states, strict=True)
         ]
         return {"scores": scores, "states": derived.states.tolist(), "version": 1}
@@ -43,10 +43,9 @@ class Service:
     def learn(self, name: str, X: np.ndarray, key: str | None, **body: Any) -> dict[str, Any]:
         assert key is not None
         states = self.score(name, X, **body)["states"]
-        left_out = {"context": states.count(2), "warming": states.count(1)}
-        return {
-            "accepted": states.count(0), "quarantined": 0, "duplicate": 0, "not_learned": left_out
-        }  # fmt: skip
+        left_out = {"context": states.count(CONTEXT), "warming": states.count(WARMING)}
+        counts = {"accepted": states.count(SCORED), "quarantined": 0, "duplicate": 0}
+        return counts | {"not_learned": left_out}
 
 
 @pytest.mark.parametrize("sizes", [[40], [1] * 40, [7, 1, 20, 12]])
@@ -62,8 +61,8 @@ def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
     scores, at = [], 0
     for size in sizes:
         rows = slice(at, at + size)
-        own = None if sources is None else sources[rows]
-        scores += stream.score(ROWS[rows], TIMES[rows], own)["scores"]
+        names = None if sources is None else sources[rows]
+        scores += stream.score(ROWS[rows], TIMES[rows], names)["scores"]
         at += size
     assert scores == whole
     assert scores.count(None) >= OVER
@@ -108,10 +107,11 @@ class Explaining(Service):
         answer = super().score(name, X, **sent)
         states = answer["states"]
         answer["is_anomaly"] = [
-            None if state else bool(x[0] > 0.5) for state, x in zip(states, X, strict=True)
+            bool(x[0] > 0.5) if state == SCORED else None
+            for state, x in zip(states, X, strict=True)
         ]
         if explain:
-            self.explained.append(len(X) - states.count(2))
+            self.explained.append(len(X) - states.count(CONTEXT))
             answer["attributions"] = [[score] for score in answer["scores"]]
         return answer
 

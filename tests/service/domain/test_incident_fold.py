@@ -72,12 +72,8 @@ def test_no_incident_ends_before_it_starts() -> None:
     run(fold, block(2 * HOUR, 60.0, "x"))
     (change,) = run(fold, block(HOUR, 60.0, "xx"))
     incident = change.incident
-    assert (change.kind, incident.start, incident.end, incident.count) == (
-        "opened",
-        HOUR,
-        2 * HOUR,
-        3,
-    )
+    fields = (change.kind, incident.start, incident.end, incident.count)
+    assert fields == ("opened", HOUR, 2 * HOUR, 3)
 
 
 def test_a_fault_on_top_of_a_state_is_another_incident() -> None:

@@ -50,13 +50,13 @@ def ask(version, rows, **rules: Any) -> tuple[dict[str, Any], list[int]]:
     champions = Champions(1)
     champions.install(
         Champion(
-            "pump",
-            "u",
-            1,
-            1,
-            1,
-            version,
-            version.threshold_for({"fpr": 0.01}),
+            name="pump",
+            uid="u",
+            number=1,
+            generation=1,
+            config_revision=1,
+            version=version,
+            threshold=version.threshold_for({"fpr": 0.01}),
             rules=parse(rules).rules,
         )
     )

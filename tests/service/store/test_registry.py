@@ -31,12 +31,8 @@ async def test_a_promotion_changes_everything_at_once(stored):
     assert await stored.registry.settle(lease, experience, b"one", record, seconds=2) == 1
     detector = await stored.get()
     assert (detector.champion, detector.generation, detector.last_version) == (1, 1, 1)
-    assert (detector.buffered, detector.buffered_bytes, detector.consumed, detector.learned) == (
-        0,
-        0,
-        40,
-        40,
-    )
+    counts = (detector.buffered, detector.buffered_bytes, detector.consumed, detector.learned)
+    assert counts == (0, 0, 40, 40)
     assert detector.retrains == Retrains(promoted=1)
     assert await stored.registry.artifact("pump", 1) == b"one"
     document = (await stored.registry.record("pump", 1)).to_dict()
@@ -108,12 +104,8 @@ async def test_a_rejection_parks_the_experience(stored):
     assert await stored.learn(50, b"two", good=False) == 2
     detector = await stored.get()
     assert (detector.champion, detector.generation, detector.last_version) == (1, 1, 2)
-    assert (detector.buffered, detector.parked, detector.consumed, detector.learned) == (
-        0,
-        50,
-        40,
-        40,
-    )
+    counts = (detector.buffered, detector.parked, detector.consumed, detector.learned)
+    assert counts == (0, 50, 40, 40)
     assert detector.parked_bytes == 50 * 12
     assert detector.last_retraining.outcome == "rejected"
     assert detector.last_retraining.reasons == BAD.reasons
@@ -130,12 +122,8 @@ async def test_promoting_a_rejected_version_consumes_its_experience(stored):
     await stored.learn(50, good=False)
     assert await stored.registry.set_champion("pump", 2, who="ann", why="I know better") == 2
     detector = await stored.get()
-    assert (detector.parked, detector.parked_bytes, detector.consumed, detector.learned) == (
-        0,
-        0,
-        90,
-        90,
-    )
+    counts = (detector.parked, detector.parked_bytes, detector.consumed, detector.learned)
+    assert counts == (0, 0, 90, 90)
     assert await stored.quarantine.list("pump") == []
     (_, row) = await stored.registry.history("pump")
     assert (row.who, row.why, row.before) == ("ann", "I know better", 1)
@@ -154,12 +142,8 @@ async def test_promotion_after_a_release_counts_nothing_twice(stored):
     await stored.quarantine.decide("pump", "v2", "release")
     await stored.registry.set_champion("pump", 2)
     detector = await stored.get()
-    assert (detector.learned, detector.consumed, detector.buffered, detector.parked) == (
-        40,
-        40,
-        50,
-        0,
-    )
+    counts = (detector.learned, detector.consumed, detector.buffered, detector.parked)
+    assert counts == (40, 40, 50, 0)
 
 
 async def test_stale_unknown_and_pruned_promotions_are_refused(stored):
@@ -192,18 +176,11 @@ async def test_an_imported_version_waits_for_a_person(stored):
     record = NewRecord(dimension=3, learned=500, who="ann")
     assert await stored.registry.import_version("pump", b"theirs", record) == 1
     detector = await stored.get()
-    assert (detector.champion, detector.last_version, detector.dimension, detector.learned) == (
-        None,
-        1,
-        3,
-        0,
-    )
+    counts = (detector.champion, detector.last_version, detector.dimension, detector.learned)
+    assert counts == (None, 1, 3, 0)
     document = (await stored.registry.record("pump", 1)).to_dict()
-    assert (document["version"], document["outcome"], document["state"]) == (
-        1,
-        "imported",
-        "candidate",
-    )
+    fields = (document["version"], document["outcome"], document["state"])
+    assert fields == (1, "imported", "candidate")
     with pytest.raises(Unprocessable, match="3"):
         await stored.registry.import_version("pump", b"other", NewRecord(dimension=4))
     with pytest.raises(UnknownDetector):
@@ -393,10 +370,8 @@ class Ledger:
             return sum(self.acknowledged[batch] for batch in ids)
 
         assert (detector.buffered, detector.parked) == (vectors_of(buffered), vectors_of(parked))
-        assert (detector.consumed, detector.discarded) == (
-            vectors_of(self.consumed),
-            vectors_of(self.discarded),
-        )
+        fields = (detector.consumed, detector.discarded)
+        assert fields == (vectors_of(self.consumed), vectors_of(self.discarded))
         assert detector.buffered_bytes == 12 * detector.buffered
         assert detector.parked_bytes == 12 * detector.parked
         assert detector.kept_bytes == 12 * vectors_of(

@@ -67,11 +67,8 @@ async def test_a_run_with_nothing_to_learn_ends_without_an_outcome(stored):
     await stored.retrainings.start(lease)
     await stored.retrainings.stand_down(lease)
     detector = await stored.get()
-    assert (detector.retraining.state, detector.served, detector.last_retraining) == (
-        "idle",
-        1,
-        None,
-    )
+    fields = (detector.retraining.state, detector.served, detector.last_retraining)
+    assert fields == ("idle", 1, None)
 
 
 async def test_a_parked_experience_ends_the_run_as_failed(stored):
@@ -84,12 +81,8 @@ async def test_a_parked_experience_ends_the_run_as_failed(stored):
     await stored.buffer.ingest("pump", matrix(33))
     entry = await stored.registry.park(lease, experience, 'a "NaN" loss', seconds=2)
     detector = await stored.get()
-    assert (detector.buffered, detector.parked, detector.attempts, detector.last_version) == (
-        33,
-        40,
-        0,
-        0,
-    )
+    counts = (detector.buffered, detector.parked, detector.attempts, detector.last_version)
+    assert counts == (33, 40, 0, 0)
     assert detector.last_retraining.outcome == "failed"
     assert detector.last_retraining.version is None
     assert detector.last_retraining.reasons == ('a "NaN" loss',)

@@ -230,12 +230,8 @@ async def test_rows_held_back_and_parked_are_discarded_too(stored):
     waiting = {entry.id[0]: entry.vectors for entry in await stored.quarantine.list("pump")}
     assert waiting == {"v": 50, "r": 3}
     detector = await stored.get()
-    assert (detector.buffered, detector.quarantined, detector.parked, detector.discarded) == (
-        6,
-        3,
-        50,
-        109,
-    )
+    counts = (detector.buffered, detector.quarantined, detector.parked, detector.discarded)
+    assert counts == (6, 3, 50, 109)
     assert await stored.quarantine.decide("pump", "v1", "release") == 50
     assert await vectors_in_stream(stored) == 56
     with pytest.raises(Conflict):

@@ -28,12 +28,8 @@ def test_a_kept_champion_comes_back_as_it_was(tmp_path):
     cache, file = store_champion(tmp_path / "new", generation=7)
     (restored,) = list(cache.restore())
     was = champion(generation=7)
-    assert (restored.name, restored.uid, restored.number, restored.generation) == (
-        "pump",
-        "u",
-        1,
-        7,
-    )
+    fields = (restored.name, restored.uid, restored.number, restored.generation)
+    assert fields == ("pump", "u", 1, 7)
     assert restored.threshold == was.threshold
     X = was.version.sample(20, seed=1)
     assert (restored.version.score(X) == was.version.score(X)).all()

@@ -106,12 +106,8 @@ async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> Non
     await traffic.send("xx", process="p2")
     await monitor.tick()
     ((incident, decision),) = await traffic.open_incidents()
-    assert (incident.count, incident.state, incident.features, decision) == (
-        3,
-        "open",
-        ("a",),
-        None,
-    )
+    fields = (incident.count, incident.state, incident.features, decision)
+    assert fields == (3, "open", ("a",), None)
     assert incident.regime == 1  # the version knows only one regime, so it is the nearest
     rows = (await traffic.incidents.rows("pump", [incident.id]))[incident.id]
     assert [np.frombuffer(row.vector, "<f4").tolist() for row in rows] == [[7.0] * 3] * 3
