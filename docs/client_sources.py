@@ -29,7 +29,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 
 def files(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Yield each file that follows, with its text."""
+    """Yield each file that the document determines, with its text."""
     schemas = document["components"]["schemas"]
     of_config = parts("DetectorConfig", schemas)
     answered = {inner for name in _read_types() for inner in parts(name, schemas)}
@@ -59,7 +59,7 @@ def parts(name: str, schemas: Mapping[str, Any]) -> list[str]:
 
 def answers(schemas: Mapping[str, Any], imports: str = "") -> str:
     """Return a module with one TypedDict for each component schema."""
-    modules = [f"{_ANSWERS}\n{imports}\n"]
+    texts = [f"{_ANSWERS}\n{imports}\n"]
     for name, schema in schemas.items():
         required = schema.get("required", ())
         fields = {
@@ -68,13 +68,13 @@ def answers(schemas: Mapping[str, Any], imports: str = "") -> str:
         }
         if any(keyword.iskeyword(field) for field in fields):
             pairs = ", ".join(f'"{field}": {kind}' for field, kind in fields.items())
-            modules.append(f'{name} = TypedDict("{name}", {{{pairs}}})\n')
+            texts.append(f'{name} = TypedDict("{name}", {{{pairs}}})\n')
             continue
         lines = [f"class {name}(TypedDict):", f'    """{_sentence(schema, name)}"""']
         lines += [""] * bool(fields)
         lines += [f"    {field}: {kind}" for field, kind in fields.items()]
-        modules.append("\n".join(lines) + "\n")
-    return "\n\n".join(modules)
+        texts.append("\n".join(lines) + "\n")
+    return "\n\n".join(texts)
 
 
 def _sentence(schema: Mapping[str, Any], name: str) -> str:

@@ -112,6 +112,13 @@ class Unknown(Problem):
     status, slug, title = 404, "not-found", "Not found"
 
 
+def no_such(thing: str, listed_by: str, row: int | None = None) -> Unknown:
+    """Return the problem for an id that names no `thing`. The path `listed_by` lists them."""
+    return Unknown(
+        f"There is no such {thing}. `GET {listed_by}` lists those that are stored.", row=row
+    )
+
+
 class UnknownDetector(Unknown):
     """No detector has this name, or the API key does not cover it."""
 
@@ -149,6 +156,11 @@ class Gone(Problem):
     """The artifact of the version was deleted or is damaged."""
 
     status, slug, title = 410, "gone", "Gone"
+
+    def __init__(
+        self, detail: str = "The version was pruned: its artifact is no longer stored."
+    ) -> None:
+        super().__init__(detail)
 
 
 class PreconditionFailed(Problem):

@@ -164,7 +164,9 @@ class Access:
                 self.replace_fixed(in_files.value)
             # If this task ended, revoked keys would stay valid. While the store is away, the keys
             # in memory stay valid, and the watcher reports it.
-            with log.tolerated(_log, "reading the API keys failed", StoreUnavailable):
+            with log.tolerated(
+                _log, "reading the API keys failed; it is tried again", StoreUnavailable
+            ):
                 await self.refresh(keys)
             await asyncio.sleep(seconds)
 

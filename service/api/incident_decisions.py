@@ -29,7 +29,7 @@ from service.domain.nearest_rows import nearer
 from service.domain.provenance import RevocationTarget
 from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.revocation_plan import RevocationRequest
-from service.problems import Conflict, StoreUnavailable, Unknown
+from service.problems import Conflict, StoreUnavailable, Unknown, no_such
 from service.scoring.request_rows import labelled_rows
 from service.store.incidents import IncidentWithDecision
 from service.timestamps import unix_seconds
@@ -49,7 +49,7 @@ async def deciding(app: Parts, name: str) -> AsyncIterator[None]:
     leases, until = app.stores.leases, time.monotonic() + _WAIT_SECONDS
     while (lease := await leases.acquire(name, _DECIDE_SECONDS, "decision")) is None:
         if time.monotonic() > until:
-            raise Conflict("Another decision about this detector takes long. Try again.")
+            raise Conflict("Another decision about this detector is not finished. Try again.")
         await asyncio.sleep(_AGAIN_SECONDS)
     try:
         yield
@@ -99,7 +99,7 @@ async def decide(
         effect += f" {released} rows that waited in quarantine for this decision are buffered too."
     decision = IncidentDecision(verdict, body.why, who, time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, decision, pattern):
-        raise Unknown("The incident is no longer stored.")
+        raise no_such("incident", ".../incidents")
     return IncidentWithDecision(incident, decision)
 
 

@@ -217,7 +217,9 @@ async def read(request: Request, kind: type[Body], *, optional: bool = False) ->
         if text.startswith("Object contains unknown field") or "Invalid enum value" in text:
             text = f"{_place_in_error(text)}the fields are {', '.join(_described_fields(kind))}"
         raise Unprocessable(f"{text}.") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except msgspec.DecodeError as error:
+        raise Unprocessable(f"The body is not JSON: {error}.") from None
+    except (UnicodeDecodeError, RecursionError):
         raise Unprocessable("The body is not JSON.") from None
 
 

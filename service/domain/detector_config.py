@@ -109,7 +109,7 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
         raise Unprocessable(_reason(error)) from None
     except ValueError:
         # pydantic raises for values that JSON cannot hold, such as half of a surrogate pair.
-        raise Unprocessable("The config is not JSON.") from None
+        raise Unprocessable("The config holds a value that JSON has no form for.") from None
 
 
 _FEW = 64 * 1024  # a config with at most so many bytes or characters is not checked
@@ -163,8 +163,8 @@ def merged(stored: DetectorConfig, body: bytes | str) -> DetectorConfig:
 def _change(body: bytes | str) -> dict[str, Any]:
     try:
         change = from_json(body, allow_inf_nan=False)
-    except ValueError:
-        raise Unprocessable("The change is not JSON.") from None
+    except ValueError as error:
+        raise Unprocessable(f"The change is not JSON: {error}.") from None
     if not isinstance(change, dict):
         raise Unprocessable("The change of a config must be a JSON object.")
     return change
@@ -222,7 +222,7 @@ def _reason(error: ValidationError) -> str:
         known = next((_PARTS[part] for part in reversed(path) if part in _PARTS), DetectorConfig)
         text = f"unknown field; the fields are {', '.join(field.name for field in fields(known))}"
     elif first["type"] == "json_invalid":
-        text = "the config is not JSON"
+        text = f"the config is not JSON: {first['ctx']['error']}"
     elif path[0:1] == ["threshold"] and path[1:2] and path[1] not in THRESHOLDS:
         text = f"choose one of {', '.join(THRESHOLDS)}"
     elif path[0:1] == ["model"] and first["type"] == "literal_error":

@@ -283,9 +283,9 @@ def _syntax_problem(text: str, body: bytes, base: int) -> BadVectors:
     if not stops:
         return BadVectors("The JSON ends before it is complete.")
     row, column = _place_after(body[begin : min(stops)])
-    problem = (
-        "The value is not a finite number." if column is not None else "The JSON is malformed."
-    )
+    problem = "The value is not a finite number."
+    if column is None:
+        problem = "A bracket or a comma is not where JSON has one."
     return BadVectors(problem, row=None if row is None else row + base, column=column)
 
 

@@ -98,7 +98,7 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
     if document.count(b'"datatype"') > _TENSORS:
         raise BadRequest(_ONE)
     if document.count(b'"') > _QUOTES:
-        raise BadRequest("The body has too many names for an inference request.")
+        raise BadRequest(f"An inference request has at most {_QUOTES // 2} names and words.")
     try:
         request = _request.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -106,7 +106,9 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
             raise BadRequest(
                 "JSON has no NaN and no Infinity: send the tensor in binary."
             ) from None
-        raise BadRequest("The body is not an inference request of the protocol.") from None
+        raise BadRequest(
+            "An inference request is JSON with `inputs`; each has name, shape, datatype and data."
+        ) from None
     if len(request.inputs) != 1 or request.inputs[0].name != INPUT:
         raise BadRequest(_ONE)
     X = _input_matrix(request.inputs[0], binary, champion)

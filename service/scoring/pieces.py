@@ -25,7 +25,7 @@ _MALFORMED = b"[,]"  # no decoder takes this
 def check_rows(n: int) -> None:
     """Raise TooLarge if a request has more than MAX_ROWS rows."""
     if n > MAX_ROWS:
-        raise TooLarge(f"At most {MAX_ROWS} vectors in one request.")
+        raise TooLarge(f"A request has at most {MAX_ROWS} vectors. Send them in parts.")
 
 
 def check_length(piece: bytes, row: int) -> None:

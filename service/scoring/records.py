@@ -194,7 +194,7 @@ class Records:
                 zip(self._columns.names, self._columns.types, strict=True)
             ):
                 self._check_value(record[name], kind, row, place)
-        raise BadVectors("The records cannot be read.")
+        raise BadVectors("`records` is not JSON.")
 
     def _check_value(self, value: Any, kind: str, row: int, place: int) -> None:
         subject = value_in(self._columns.names[place])
@@ -223,7 +223,7 @@ class Records:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._check_line(line, row)
             row += 1
-        raise BadVectors("The lines cannot be read.")
+        raise BadVectors("A line is not JSON.")
 
     def _check_line(self, line: bytes, row: int) -> NoReturn:
         decoded = _decoded_leniently(line, row)
@@ -263,7 +263,10 @@ def _labels(rows: int, labels: dict[str, list[Any]]) -> RowLabels:
     for name, values in labels.items():
         absent = [value is None for value in values]
         if any(absent) and not all(absent):
-            raise BadVectors(f"`{name}` is given on some lines only.", row=absent.index(True))
+            raise BadVectors(
+                f"The line has no `{name}`: give it on every line, or on none.",
+                row=absent.index(True),
+            )
         given[name] = None if all(absent) else values
     if not any(given.values()):
         return NO_LABELS
@@ -273,9 +276,9 @@ def _labels(rows: int, labels: dict[str, list[Any]]) -> RowLabels:
 def _decoded_leniently(text: bytes, row: int | None = None) -> Any:
     """Return the JSON that Python's reader decodes, which takes NaN and Infinity too."""
     if len(text) > pieces.PIECE + _LOCATED:
-        raise BadVectors("The record is malformed.", row=row)
+        raise BadVectors("The record is not JSON.", row=row)
     try:
         # The text after the value is ignored: the list of records may be part of a longer text.
         return _decoder.raw_decode(text.decode().lstrip())[0]
     except (ValueError, RecursionError):
-        raise BadVectors("The JSON is malformed.", row=row) from None
+        raise BadVectors("The record is not JSON.", row=row) from None

@@ -105,7 +105,7 @@ class _Lines:
     def __iter__(self) -> Iterator[str]:
         for number, line in enumerate(self._text):
             if number >= MOST_LINES:
-                raise TooLarge(f"CSV has at most {MOST_LINES} lines.")
+                raise TooLarge(f"CSV has at most {MOST_LINES} lines. Send it in parts.")
             self.cells += line.count(",")
             if self.cells > MOST_COLUMNS:
                 raise BadVectors(_TOO_WIDE)
@@ -128,7 +128,7 @@ def read_csv(
             for name in roles.label_columns:
                 labels.setdefault(name, []).extend(table[name])
     except UnicodeDecodeError:
-        raise BadVectors("The CSV is not UTF-8.") from None
+        raise BadVectors("The CSV is not in UTF-8. Export it as UTF-8.") from None
     X = blocks.whole()
     times = None if roles.time is None else list(map(_time_cell, labels[roles.time]))
     sources = None if roles.source is None else labels[roles.source]
@@ -160,7 +160,10 @@ def _blocks_of_cells(body: bytes, columns: Columns, roles: ColumnRoles) -> Itera
                     yield dict(zip(header, zip(*rows, strict=True), strict=True))
                     yielded, rows = yielded + len(rows), []
     except csv.Error:
-        raise BadVectors("The CSV is malformed.", row=yielded + len(rows)) from None
+        raise BadVectors(
+            f"A cell has over {_LONGEST_CELL} characters, or an unquoted line end.",
+            row=yielded + len(rows),
+        ) from None
     if header is None:
         header = _header([], columns, roles)
     if rows:

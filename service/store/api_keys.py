@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from service.domain import session
 from service.domain.api_key import Grant, allowed
 from service.domain.scope import Scope
-from service.problems import Conflict, Unknown
+from service.problems import Conflict, no_such
 from service.store.connection import ask, connect
 from service.store.lua import audit_fields
 from service.store.redis_keys import API_KEYS, ENDED_SESSIONS, KEYS_AUDIT, KEYS_NONCE
@@ -116,7 +116,7 @@ class ApiKeys:
             "audited": audit_fields("key revoked", who, key=identity),
         }
         if identity == _REVISION.decode() or not await _REVOKE(self._redis, _WHERE, args):
-            raise Unknown("There is no such API key.")
+            raise no_such("API key", "/v1/keys")
 
     async def end_session(self, identity: str, name: str) -> None:
         """End the session `name` of a key, for every copy of its cookie."""

@@ -41,7 +41,7 @@ class Durability:
             weak = await check_durability(redis, allow_weak=self._allow_weak)
         except WeakStore as error:
             if self.weak is None:
-                _log.error("store refused", why=str(error))
+                _log.error("store refused: it may lose what was acknowledged", why=str(error))
             self.weak = str(error)
             raise
         if weak and weak != self._allowed:

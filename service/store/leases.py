@@ -80,7 +80,7 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     keys="workers",
     args="worker",
 )
-# No process takes a lease for longer than this, or than four times as long as the caller does.
+# No lease is longer than this, or than four times the caller's lease if that is more.
 _LONGEST_SECONDS = 60.0
 _AHEAD_SECONDS = 1.0  # tolerance: a heartbeat may come between the two commands
 

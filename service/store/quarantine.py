@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from service.domain.quarantine_entry import Decision, QuarantineEntry
-from service.problems import Conflict, Unknown
+from service.problems import Conflict, no_such
 from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
@@ -95,7 +95,7 @@ class Quarantine:
         row = _HELD.fullmatch(entry_id)
         rows = await self._held.vectors(name, row[1]) if row else None
         if rows is None:
-            raise Unknown("There is no such quarantine entry of kind `rows`.")
+            raise no_such("quarantine entry of kind `rows`", ".../quarantine")
         return rows
 
     async def split(self, name: str, entry_id: str, rows: NDArray[np.bool_]) -> str:
@@ -109,7 +109,7 @@ class Quarantine:
         row = _HELD.fullmatch(entry_id)
         new_id = await self._held.split(name, row[1], rows) if row else None
         if new_id is None:
-            raise Unknown("There is no such quarantine entry of kind `rows`.")
+            raise no_such("quarantine entry of kind `rows`", ".../quarantine")
         return f"{KIND}{new_id}"
 
     async def decide(
@@ -134,7 +134,7 @@ class Quarantine:
         if row := _HELD.fullmatch(entry_id):
             total = await self._held.decide(name, row[1], decision, audited)
             if not total:
-                raise Unknown("There is no such quarantine entry.")
+                raise no_such("quarantine entry", ".../quarantine")
             return total
         while True:
             args = {
@@ -148,7 +148,7 @@ class Quarantine:
             if outcome == b"unknown":
                 if total:  # another process finished the same decision
                     return total
-                raise Unknown("There is no such quarantine entry.")
+                raise no_such("quarantine entry", ".../quarantine")
             if outcome == b"other":
                 raise Conflict(f"The opposite decision ({rest[0].decode()}) has begun already.")
             total += int(rest[0])

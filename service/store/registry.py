@@ -22,9 +22,9 @@ from service.problems import (
     Conflict,
     Gone,
     PreconditionFailed,
-    Unknown,
     UnknownDetector,
     Unprocessable,
+    no_such,
 )
 from service.store.connection import ask
 from service.store.erasure import mark_erased
@@ -151,7 +151,7 @@ class Registry:
         if outcome == b"unknown":
             raise UnknownDetector()
         if outcome == b"version":
-            raise Unknown(f"There is no version {number}.")
+            raise no_such("version", ".../versions")
         if outcome == b"moved":
             raise PreconditionFailed(
                 f"The generation is now {rest[0]}. Read the detector again, then repeat the "
@@ -161,7 +161,7 @@ class Registry:
         if outcome == b"revoked":
             raise Conflict(f"Version {number} learned from revoked data, so it cannot serve.")
         if outcome == b"pruned":
-            raise Gone(f"The artifact of version {number} is no longer stored.")
+            raise Gone()
         return int(rest[0])
 
     async def record(self, name: str, number: int) -> StoredVersion | None:

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from service.domain.detector import PLAIN_NAME, template_of
 from service.domain.detector_config import DetectorConfig, check_rules, parse
-from service.problems import Conflict, Unknown, Unprocessable
+from service.problems import Conflict, Unprocessable, no_such
 from service.store.connection import ask
 from service.store.lua import audit_fields
 from service.store.redis_keys import ENTITIES, TEMPLATES, TEMPLATES_AUDIT
@@ -100,7 +100,7 @@ class Templates:
         """Delete a template; raises Unknown if there is none, Conflict while it has entities."""
         text = await ask(self._redis, self._redis.hget(TEMPLATES, name))
         if text is None:
-            raise Unknown("There is no such template.")
+            raise no_such("template", "/v1/templates")
         # A call that makes an entity lists the entity before it reads the template. This deletion
         # removes the template before it reads the list. So one of the two sees the other.
         await self._set(name, b"null", "template deleted", who)

@@ -13,7 +13,7 @@ from service.domain.champion import LoadedVersion, ServingOptions
 from service.domain.detector import Detector, Pointer
 from service.domain.detector_config import DetectorConfig
 from service.domain.inline_bounds import InlineBounds
-from service.problems import Gone, Unknown
+from service.problems import Gone, no_such
 from service.scoring.cost import affordable_rows, inline_bounds
 from service.signatures import Signer
 from service.store.registry import Registry
@@ -43,10 +43,10 @@ async def load(
     """
     stored = await registry.record(detector.name, number)
     if stored is None:
-        raise Unknown("There is no such version.")
+        raise no_such("version", ".../versions")
     data = await registry.artifact(detector.name, number)
     if data is None:
-        raise Gone("The version was pruned. Its artifact is no longer stored.")
+        raise Gone()
     record = stored.record
     signer.check(detector.name, data, record.signature)
     version = await asyncio.to_thread(artifacts.open, data, record.sha256)

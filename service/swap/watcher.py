@@ -65,7 +65,9 @@ class Watcher:
             started = time.monotonic()
             # A process that stops watching serves stale models. The code that found a silent or
             # weak store has logged it.
-            with log.tolerated(_log, "polling the store failed", StoreUnavailable, WeakStore):
+            with log.tolerated(
+                _log, "polling the store failed; it is tried again", StoreUnavailable, WeakStore
+            ):
                 await self.poll()
             spent = time.monotonic() - started
             await asyncio.sleep(max(0.05, self._settings.poll_seconds - spent))
@@ -195,7 +197,11 @@ class Watcher:
             return
         self._metrics.set_loaded(len(self.champions.loaded()), self.champions.loaded_bytes)
         if outcome.change == "regressed":
-            _log.error("the store holds an older state", detector=name, why=outcome.why)
+            _log.error(
+                "the store holds an older state; the newer champion goes on serving",
+                detector=name,
+                why=outcome.why,
+            )
         elif outcome.change == "refused":
             version = outcome.detector and outcome.detector.champion
             about = {"detector": name, "version": version, "why": outcome.why}
@@ -248,7 +254,7 @@ class Watcher:
             except AnamnesisError as error:
                 self._metrics.artifact_failed(name)
                 _log.error("loading a pinned version failed", detector=name, version=number)
-                raise Gone("The version's artifact is damaged.") from error
+                raise Gone("The version's artifact is damaged. Use another version.") from error
             champion = self.champions.pin(detector, number, loaded, options.inline)
         if self.health.redis_up:
             await self._pins.record(name, number)

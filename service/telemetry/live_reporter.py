@@ -108,7 +108,7 @@ class LiveReporter:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             # An error in drift must not end scoring.
-            with log.tolerated(_log, "making live summaries failed"):
+            with log.tolerated(_log, "making live summaries failed; it is tried again"):
                 if time.monotonic() - made_at >= FLUSH_SECONDS:
                     made_at = time.monotonic()
                     await self._make_all()
@@ -118,7 +118,7 @@ class LiveReporter:
     async def _send_forever(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
-            with log.tolerated(_log, "sending reports failed"):
+            with log.tolerated(_log, "sending reports failed; it is tried again"):
                 await self._sender.send()
                 await self._sender.beat(self._champions.loaded())
 

@@ -82,7 +82,7 @@ class _Attempt:
         self._keeper = keeper
         self._why = why
         self._began = time.monotonic()
-        self._training = time.monotonic()
+        self._training_began = time.monotonic()
 
     @property
     def lease(self) -> Lease:
@@ -181,7 +181,7 @@ class _Attempt:
             anchor=anchor_artifact,
             vouched=await self._labelled_normal(experience),
         )
-        self._training = time.monotonic()
+        self._training_began = time.monotonic()
         return await self.tools.trainer.train(job, self._note_progress)
 
     async def _config_with_words(self, detector: Detector, experience: Experience) -> JsonObject:
@@ -218,7 +218,7 @@ class _Attempt:
 
     def _note_progress(self, progress: Progress) -> None:
         crash_points.passage("worker.training")
-        fraction, took = progress.fraction, time.monotonic() - self._training
+        fraction, took = progress.fraction, time.monotonic() - self._training_began
         left = took / fraction * (1.0 - fraction) if fraction else None
         self._keeper.progress = TrainingProgress(
             fraction, left, progress.loss_old, progress.loss_new

@@ -61,7 +61,9 @@ class Janitor:
         if ended:
             _log.info("the append-only file was rewritten")
         elif ended is False:
-            _log.error("the append-only file was not rewritten, and still holds deleted vectors")
+            _log.error(
+                "deleted vectors are still in the append-only file; the store's log says why"
+            )
         if await erasure.rewrite_due(self._rewrite_seconds) and await erasure.rewrite():
             _log.info("the append-only file is being rewritten")
 

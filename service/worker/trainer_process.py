@@ -206,7 +206,7 @@ class Trainer:
         await self.close()
         if code is None:
             return "the trainer closed its pipe"
-        _log.warning("trainer died", code=code)
+        _log.warning("the trainer ended by itself", code=code)
         if code < 0:
             why = ", as the system does if memory runs out" if code == -signal.SIGKILL else ""
             return f"the trainer was killed by {signal.Signals(-code).name}{why}"

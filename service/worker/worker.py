@@ -212,7 +212,12 @@ class Worker:
             # An error of a task beside must not end the learning. The main loop reports that the
             # store is away.
             task = getattr(action, "__qualname__", action)
-            with log.tolerated(_log, "a side task failed", StoreUnavailable, task=task):
+            with log.tolerated(
+                _log,
+                "a task beside retraining failed; it is tried again",
+                StoreUnavailable,
+                task=task,
+            ):
                 await action()
             took = time.monotonic() - began
             await asyncio.sleep(pause(took, _HELP_SHARE, seconds))

@@ -143,7 +143,8 @@ class HttpProtocol(RequestReader):
         super().connection_made(transport)
         self._progress_at = self.loop.time()
         if len(self.connections) > self.settings.max_connections:
-            self.refuse(Busy("The process has its largest number of connections. Try again later."))
+            most = self.settings.max_connections
+            self.refuse(Busy(f"The process has its {most} connections. Try again later."))
             return
         connected = transport.get_extra_info("socket")
         if connected is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -155,7 +156,7 @@ class HttpProtocol(RequestReader):
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer the requests that the peer sent before it closed its side, then close."""
         if self._reading is not Reading.NOTHING:
-            self.refuse(BadRequest("The connection was closed within the request."))
+            self.refuse(BadRequest("The connection was closed before the request was complete."))
         self._is_last = True
         newest = self.cycle  # also if it waits in the pipeline
         if newest is None or newest is self._lane_cycle:
@@ -201,10 +202,13 @@ class HttpProtocol(RequestReader):
             self._progress_at, self._received = now, 0
         elif self._reading is Reading.HEAD:
             if now - self._progress_at >= self.settings.header_seconds:
-                self.refuse(RequestTimeout("The request's head came too slowly."))
+                seconds = self.settings.header_seconds
+                self.refuse(RequestTimeout(f"The head of the request took over {seconds} s."))
         elif now - self._progress_at >= self.settings.body_seconds:
             if self._received < _PROGRESS:
-                self.refuse(RequestTimeout("The request's body came too slowly."))
+                seconds = self.settings.body_seconds
+                slow = f"The request's body had under {_PROGRESS} bytes in {seconds} s."
+                self.refuse(RequestTimeout(slow))
             self._progress_at, self._received = now, 0
 
     @property

@@ -127,7 +127,7 @@ class RequestReader(HttpToolsProtocol):
     def _head_without_offer(self) -> bytes:
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._stop(BadRequest("This service is not a proxy."))
+            self._stop(BadRequest("The method CONNECT is for a proxy, and this service is none."))
         if self._authorization is not None:
             self.headers.append((b"authorization", self._authorization))
         version = self.parser.get_http_version().encode()
@@ -196,7 +196,9 @@ class RequestReader(HttpToolsProtocol):
     def _to_application(self) -> None:
         if len(self.pipeline) >= _PIPELINED:
             self._stop_in_head(
-                TooManyRequests(f"At most {_PIPELINED} requests may wait on a connection.")
+                TooManyRequests(
+                    f"At most {_PIPELINED} requests may wait on a connection. Read answers first."
+                )
             )
         self._bounds.begin()
         url, headers = self.url, self.headers

@@ -41,7 +41,10 @@ class Changes:
         event if too many pages are open.
         """
         if self.following >= MOST:
-            raise TooManyRequests("Too many open pages.", headers={"Retry-After": "30"})
+            raise TooManyRequests(
+                f"{MOST} open pages follow this process already. Close some.",
+                headers={"Retry-After": "30"},
+            )
         self.following += 1
         try:
             before = await self._poll()

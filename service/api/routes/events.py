@@ -12,7 +12,7 @@ from service.api.routes.queries import MOST, PAGE, more, page, time_range, whole
 from service.api.status import existing
 from service.domain.incident_document import incident_of
 from service.domain.scope import Scope
-from service.problems import Unknown
+from service.problems import no_such
 
 router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
 
@@ -61,6 +61,6 @@ async def get(request: Request, name: Name, event: str) -> Response:
     await existing(app, name)
     recorded = (await app.stores.events.get(name, [event])).get(event)
     if recorded is None:
-        raise Unknown("There is no such event, or it is no longer stored.")
+        raise no_such("event", ".../events")
     incidents = [stored.incident for stored in await app.stores.incidents.all(name)]
     return answer(recorded.to_dict(incident_of(recorded, incidents)))

@@ -16,7 +16,7 @@ from service.api.status import existing, show_own_labels
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
 from service.domain.words import decode
-from service.problems import BufferFull, Unknown, Unprocessable
+from service.problems import BufferFull, Unprocessable, no_such
 from service.store.incidents import IncidentWithDecision
 
 router = APIRouter(prefix="/v1/detectors/{name}/incidents", tags=["incidents"])
@@ -122,5 +122,5 @@ async def known(app: Parts, name: str, incident: str) -> IncidentWithDecision:
     if len(incident) <= 64 and incident.isascii():
         stored = await app.stores.incidents.get(name, incident)
     if stored is None:
-        raise Unknown("There is no such incident, or it is no longer stored.")
+        raise no_such("incident", ".../incidents")
     return stored

@@ -23,7 +23,7 @@ from service.domain.detector import Detector
 from service.domain.event import Event, Label
 from service.domain.incident import pattern_of_event
 from service.domain.scope import Scope
-from service.problems import BadVectors, BufferFull, Forbidden, Unknown, UnknownDetector
+from service.problems import BadVectors, BufferFull, Forbidden, UnknownDetector, no_such
 from service.scoring import vectors as payload
 from service.scoring.request_rows import labelled_rows
 
@@ -106,7 +106,7 @@ async def _labels(
                 f"The detector {why}: a label must name an `event`, not a `vector`.", row=row
             )
         if label.event is not None and label.event not in stored_events:
-            raise Unknown("There is no such event, or it is no longer stored.", row=row)
+            raise no_such("event", ".../events", row=row)
         with np.errstate(over="ignore"):
             vector = (
                 np.asarray(label.vector, np.float32)
@@ -216,6 +216,6 @@ async def delete(request: Request, name: Name, label: str) -> Response:
     detector = await existing(app, name)
     labels = [stored for stored in await app.stores.labels.all(name) if stored.id == label]
     if not await app.stores.labels.delete(name, labels, who=caller(request).who):
-        raise Unknown("There is no such label.")
+        raise no_such("label", ".../labels")
     await show_own_labels(app, detector)
     return Response(status_code=204)

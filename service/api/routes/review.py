@@ -13,7 +13,7 @@ from service.api.status import existing
 from service.domain.drift_report import Drift
 from service.domain.scope import Scope
 from service.domain.words import decode
-from service.problems import Unknown
+from service.problems import no_such
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
@@ -71,7 +71,7 @@ async def decide(request: Request, name: Name, entry: str) -> Response:
     decision = (await request_bodies.read(request, request_bodies.Decide)).decision
     await existing(app, name)
     if len(entry) > 64 or not entry.isascii() or not entry.isprintable():
-        raise Unknown("There is no such quarantine entry.")
+        raise no_such("quarantine entry", ".../quarantine")
     vectors = await app.stores.quarantine.decide(name, entry, decision, who=caller(request).who)
     return answer({"id": entry, "decision": decision, "vectors": vectors})
 

@@ -11,7 +11,7 @@ from service.api.routes.detectors import affordable
 from service.api.routes.parameters import TemplateName
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.scope import Scope
-from service.problems import PreconditionFailed, Unknown
+from service.problems import PreconditionFailed, no_such
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"])
 
@@ -52,7 +52,7 @@ async def get(request: Request, name: TemplateName) -> Response:
     """Return the config that the next new entity gets."""
     config = await parts(request).stores.templates.get(name)
     if config is None:
-        raise Unknown("There is no such template.")
+        raise no_such("template", "/v1/templates")
     return answer(config.to_dict())
 
 

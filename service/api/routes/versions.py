@@ -22,7 +22,7 @@ from service.domain.scope import Scope
 from service.domain.standing_labels import StandingLabels, effect_of_move, standing_labels
 from service.domain.version_record import StoredVersion, describe
 from service.json_value import JsonObject
-from service.problems import BadVectors, Gone, Unknown, Unprocessable, UnsupportedMedia
+from service.problems import BadVectors, Gone, Unprocessable, UnsupportedMedia, no_such
 from service.scoring.vectors import OCTETS, essence
 from service.store.labels import labels_for_threshold
 
@@ -45,7 +45,7 @@ _ARTIFACT: openapi.Responses = {
 def version_number(text: str) -> int:
     """Return the version number in a path. Raises Unknown if it is not a positive number."""
     if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) > 0):
-        raise Unknown("There is no such version.")
+        raise no_such("version", ".../versions")
     return int(text)
 
 
@@ -95,7 +95,7 @@ async def _record(app: Parts, name: str, number: str) -> StoredVersion:
     await existing(app, name)
     record = await app.stores.registry.record(name, version_number(number))
     if record is None:
-        raise Unknown("There is no such version.")
+        raise no_such("version", ".../versions")
     return record
 
 
@@ -112,7 +112,7 @@ async def artifact(request: Request, name: Name, number: Number) -> Response:
     record = (await _record(app, name, number)).record
     data = await app.stores.registry.artifact(name, version_number(number))
     if data is None:
-        raise Gone("The version was pruned. Its artifact is no longer stored.")
+        raise Gone()
     file = f"{name}-{version_number(number)}.safetensors"
     headers = {
         "ETag": etag(record.sha256 or ""),

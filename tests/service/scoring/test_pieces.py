@@ -186,7 +186,7 @@ def test_a_row_that_does_not_end_is_not_decoded(monkeypatch, kind, body):
     for name in ("PIECE", "LONGEST"):
         monkeypatch.setattr(pieces, name, 2**12)
         monkeypatch.setattr(json_vectors, name, 2**12)
-    with pytest.raises(BadVectors, match=r"does not end within 4096 bytes|JSON is malformed"):
+    with pytest.raises(BadVectors, match=r"does not end within 4096 bytes|bracket or a comma"):
         read(kind, body)
 
 
