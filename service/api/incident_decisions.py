@@ -133,7 +133,7 @@ async def _release(
     The remaining rows may belong to a fault that happened at the same time.
     """
     lasted = arrival(incident, rows)
-    total, known = 0, None
+    total, kept_rows = 0, None
     for entry in await app.stores.quarantine.list(name):
         if entry.kind != "rows" or entry.reason not in UNDECIDED:
             continue
@@ -141,11 +141,11 @@ async def _release(
             X = await _rows_of_that_time(app, name, entry, lasted)
             if X is None:
                 continue
-            known = known or await _kept_rows_by_verdict(app, name, incident.id)
-            nearer_rows = await asyncio.to_thread(_nearer_to_ours, X, *known)
+            kept_rows = kept_rows or await _kept_rows_by_verdict(app, name, incident.id)
+            nearer_rows = await asyncio.to_thread(_nearer_to_ours, X, *kept_rows)
             if nearer_rows.any():
-                its = await app.stores.quarantine.split(name, entry.id, nearer_rows)
-                total += await app.stores.quarantine.decide(name, its, "release", who=who, why=why)
+                part = await app.stores.quarantine.split(name, entry.id, nearer_rows)
+                total += await app.stores.quarantine.decide(name, part, "release", who=who, why=why)
     return total
 
 
@@ -209,24 +209,24 @@ async def _take_back(
     """
     name, store = detector.name, app.stores.labels
     labels = [label for label in await store.all(name) if label.incident == incident]
-    learned = None
+    learned_batch = None
     for batch in {label.batch for label in labels if label.batch}:
         try:
             why = "the decision was withdrawn"
             request = RevocationRequest(RevocationTarget("batch", batch), who, why, decision=True)
             plan = await app.stores.revocations.plan(name, request.target)
             if plan.marked:
-                learned = batch
+                learned_batch = batch
             else:
                 await app.stores.revocations.revoke(name, request)
         except (Unknown, Conflict):
             pass  # the batch is discarded already, or no version could serve without it
     await store.delete(name, labels)
     effect = "The incident's labels are deleted, and its rows are not learned."
-    if learned is not None:
+    if learned_batch is not None:
         effect = (
             f"The incident's labels are deleted. Its rows are learned and stay so. Revoke batch "
-            f"{learned} to unlearn them."
+            f"{learned_batch} to unlearn them."
         )
     if before.released:
         effect += (

@@ -53,9 +53,9 @@ def _status(
         number, generation = detector.champion, detector.generation
     threshold = champion.threshold if champion else None
     lineage = champion.version.lineage if champion else None
-    moved = NO_DRIFT
+    champion_drift = NO_DRIFT
     if champion is not None and detector.drift.version == champion.number:
-        moved = detector.drift
+        champion_drift = detector.drift
     counts, rule = detector.incidents, detector.incident_rule
     chosen = detector.chosen
     return DetectorStatus(
@@ -87,10 +87,10 @@ def _status(
         incident_rule=rule,
         mute=_mute(detector),
         waiting=detector.waiting,
-        regimes=_regimes(lineage, moved) if lineage else (),
+        regimes=_regimes(lineage, champion_drift) if lineage else (),
         advice=lineage.advice if lineage else None,
         notes=lineage.notes if lineage else (),
-        queries=moved.queries or (),
+        queries=champion_drift.queries or (),
         context=ContextStatus(chosen.context, chosen.why) if chosen else None,
     )
 

@@ -109,8 +109,8 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     for magic, description in _REFUSED.items():
         if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise BadTable(f"{file} is {description}")
-    encoding, named = _encoding(head)
-    notes += named
+    encoding, encoding_notes = _encoding(head)
+    notes += encoding_notes
     begun = find_table(_sample(head.decode(encoding, "anamnesis.cp1252")))
     if not begun.lines:
         raise BadTable(f"{file} is empty")

@@ -212,8 +212,8 @@ def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
     start of the incident counts too.
     """
     times = [(int(row.event.partition("-")[0]) / 1000, row.at) for row in rows if row.event]
-    since = min((here for here, _ in times), default=math.inf)
-    if times and all(abs(here - sent) < _AGREEING for here, sent in times):
+    since = min((arrived for arrived, _ in times), default=math.inf)
+    if times and all(abs(arrived - stated) < _AGREEING for arrived, stated in times):
         since = min(since, incident.start)
     return since - _SLACK, math.inf if incident.closed is None else incident.closed + _SLACK
 

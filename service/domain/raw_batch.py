@@ -124,8 +124,8 @@ def learnable(
         parts.append((pool.place[good], features[good]))
     places = np.concatenate([at for at, _ in parts])
     kept[places] = True
-    found = np.concatenate([features for _, features in parts])[np.argsort(places)]
-    return LearnableRows(found, kept, chosen)
+    in_order = np.concatenate([features for _, features in parts])[np.argsort(places)]
+    return LearnableRows(in_order, kept, chosen)
 
 
 def _choose_context(pool: _Pool | None, config: DetectorConfig, n: int) -> ChosenContext:
@@ -134,9 +134,7 @@ def _choose_context(pool: _Pool | None, config: DetectorConfig, n: int) -> Chose
     if len(pool.X) < _TIMED * n:
         why = "no context: most rows came without timestamps"
         return ChosenContext(context=None, why=why)
-    there = ~pool.off
-    fresh = there & ~_repeated_rows(pool)
-    rows = np.flatnonzero(fresh)
+    rows = np.flatnonzero(~pool.off & ~_repeated_rows(pool))
     numbers = config.numbers(pool.X.shape[1])
     context, why = choose(
         pool.X[np.ix_(rows, numbers)], pool.times[rows], [pool.sources[i] for i in rows]

@@ -120,5 +120,5 @@ class LiveSummaries:
         document = b"" if drift is None else orjson.dumps(drift, default=msgspec.to_builtins)
         data = (msgspec.msgpack.encode(tuple(memory)), document)
         await under_lease(self._redis, _SAVE, lease, {}, data)
-        if drift is not None and drift.state == "new_regime":
+        if drift is not None and drift.state == "new_regime":  # perhaps due by `retrain.on_drift`
             await self._due.refresh(lease.name)

@@ -68,12 +68,12 @@ local function answered()
   redis.call('SADD', KEYS.answerers, ARGS.suffix)
   redis.call('ZADD', KEYS.answers, now, KEYS.known)
   redis.call('ZREMRANGEBYSCORE', KEYS.answers, '-inf', now - ARGS.seconds * 1000)
-  local many = redis.call('ZCARD', KEYS.answers) - tonumber(ARGS.most_answers)
-  if many > 0 then
-    for _, key in ipairs(redis.call('ZRANGE', KEYS.answers, 0, many - 1)) do
+  local over = redis.call('ZCARD', KEYS.answers) - tonumber(ARGS.most_answers)
+  if over > 0 then
+    for _, key in ipairs(redis.call('ZRANGE', KEYS.answers, 0, over - 1)) do
       redis.call('UNLINK', key)
     end
-    redis.call('ZREMRANGEBYRANK', KEYS.answers, 0, many - 1)
+    redis.call('ZREMRANGEBYRANK', KEYS.answers, 0, over - 1)
   end
   redis.call('EXPIRE', KEYS.answers, ARGS.seconds)
 end

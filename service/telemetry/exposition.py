@@ -36,13 +36,11 @@ class Page:
         """Append the samples of a piece to those of its family."""
         for block in (b"\n" + generate_latest(_Only(piece))).split(_HEAD)[1:]:
             name = block.partition(b" ")[0]
-            family = self._families.get(name)
-            if family is None:
+            if name not in self._families:
                 self._families[name] = bytearray(_HEAD[1:] + block.rstrip(b"\n") + b"\n")
-            else:
-                _, _, lines = block.partition(b"\n")[2].partition(b"\n")
-                if lines:
-                    family += lines.rstrip(b"\n") + b"\n"
+                continue
+            _help, _type, *samples = block.rstrip(b"\n").split(b"\n")
+            self._families[name] += b"".join(sample + b"\n" for sample in samples)
 
     def content(self) -> bytes:
         """Return the page."""

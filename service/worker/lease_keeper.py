@@ -46,11 +46,11 @@ class LeaseKeeper:
     async def _keep(self, experience: Experience) -> None:
         """Renew the lease and write the progress again and again. Ends only by raising Fenced."""
         written, shown_at = self.progress, -math.inf
-        shown = max(self.lease.seconds, _SHOWN_SECONDS)
+        shown_for = max(self.lease.seconds, _SHOWN_SECONDS)
         while True:
-            if time.monotonic() - shown_at > shown / 2:
+            if time.monotonic() - shown_at > shown_for / 2:
                 shown_at = time.monotonic()
-                await self._stores.due.begin(self.lease.name, shown)
+                await self._stores.due.begin(self.lease.name, shown_for)
             await asyncio.sleep(min(_KEEP_SECONDS, self.lease.seconds / 3))
             try:
                 renewed = await self._stores.leases.renew(self.lease)
@@ -73,5 +73,6 @@ class LeaseKeeper:
         pointer = (await self._stores.detectors.poll([name])).get(name)
         if pointer is None or pointer.uid != experience.uid:
             raise Fenced("the detector was deleted")
+        # The outcome may have begun to settle during the poll: then it moved the champion itself.
         if pointer.generation != experience.generation and not self.settling:
             raise Fenced("the champion moved")

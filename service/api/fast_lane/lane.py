@@ -100,10 +100,10 @@ class Lane:
         champion = self._champions.get(name)
         if champion is None:
             return None
-        part = share(known.media_type, known.length, champion.inline)
-        if part > 1 or self.admit(known.authorization, name) is None:
+        cost = share(known.media_type, known.length, champion.inline)
+        if cost > 1 or self.admit(known.authorization, name) is None:
             return None
-        return ScoreRequest(name, data[end:], content_type, accept, "", None, part)
+        return ScoreRequest(name, data[end:], content_type, accept, "", None, cost)
 
     def remember(self, data: bytes, request: ScoreRequest, authorization: bytes | None) -> None:
         """Cache the head of `data` if nothing but the body of `request` follows the head."""
@@ -141,11 +141,11 @@ class Lane:
             return None
         if champion is None:
             return None
-        part = share(kind, int(named[b"content-length"]), champion.inline)
+        cost = share(kind, int(named[b"content-length"]), champion.inline)
         accept = named.get(b"accept")
         accepted = None if accept is None else accept.decode("latin-1")
-        request = ScoreRequest(name, b"", content_type, accepted, "", None, part)
-        return request if part <= 1 else None
+        request = ScoreRequest(name, b"", content_type, accepted, "", None, cost)
+        return request if cost <= 1 else None
 
     def ask(
         self, connection: WaitingConnection, request: ScoreRequest, *, alone: bool = False
@@ -164,13 +164,13 @@ class Lane:
     def _answer_waiting(self) -> None:
         connections: list[WaitingConnection] = []
         requests: list[ScoreRequest] = []
-        size, part = 0, 0.0
-        while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES and part < 1:
+        size, cost = 0, 0.0
+        while self._waiting and len(requests) < _MOST_REQUESTS and size < _MOST_BYTES and cost < 1:
             connection, request = self._waiting.popleft()
             connections.append(connection)
             requests.append(request)
             size += len(request.body)
-            part += request.share
+            cost += request.share
         if self._waiting:
             asyncio.get_running_loop().call_soon(self._answer_waiting)
         try:
