@@ -1,6 +1,7 @@
 """Checks the API's certificate and its key, and lets the other processes trust it."""
 
 import ssl
+from pathlib import Path
 
 from service.settings import BadSettings, Settings
 
@@ -17,21 +18,23 @@ def check_certificate(settings: Settings) -> tuple[bytes, ...]:
     files = ["tls_cert"] if settings.tls_key is None else ["tls_cert", "tls_key"]
     contents = tuple(settings.content(name) for name in files)
     # OpenSSL would wait for the content of an empty named pipe.
-    unusable = not all(contents)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        # Without a password here OpenSSL would ask for one at the terminal.
-        if not unusable:
-            context.load_cert_chain(settings.tls_cert, settings.tls_key, password=lambda: "")
-    except (ssl.SSLError, ValueError):
-        unusable = True
-    if unusable:
+    if not all(contents) or not _loads(settings.tls_cert, settings.tls_key):
         raise BadSettings(
             f"ANAMNESIS_TLS_CERT, ANAMNESIS_TLS_KEY: {settings.tls_cert} and "
             f"{settings.tls_key or 'the key in it'} are not a certificate (PEM) with its key; "
             "the key must have no password"
         )
     return contents
+
+
+def _loads(certificate: Path, key: Path | None) -> bool:
+    try:
+        # Without a password here OpenSSL would ask for one at the terminal.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (ssl.SSLError, ValueError):
+        return False
+    return True
 
 
 def own(settings: Settings) -> ssl.SSLContext | bool:

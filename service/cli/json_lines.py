@@ -39,10 +39,10 @@ def json_lines(file: str, source: BinaryIO, head: bytes) -> Iterator[tuple[int, 
     whole = io.BytesIO(head[: head.rfind(b"\n") + 1])
     names = dict.fromkeys(chain(first, *(record for _, record in _objects(file, whole))))
     yield line, list(names)
-    left: set[str] = set()
+    left_out: set[str] = set()
     for number, record in chain([(line, first)], objects):
-        if late := [name for name in record if name not in names and name not in left]:
-            left.update(late)
+        if late := [name for name in record if name not in names and name not in left_out]:
+            left_out.update(late)
             console.complain(
                 f"{file}, line {number}: {quoted(late)} is in none of the first lines: left out"
             )

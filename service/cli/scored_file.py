@@ -83,10 +83,10 @@ class ScoredFile:
         if self._out is None or self._direct:
             return
         self._file.flush()
-        beside = self._about.with_name(self._about.name + ".new")
+        written = self._about.with_name(self._about.name + ".new")
         about = {"format": FORMAT, "of": self._key, "rows": self._rows, "bytes": self._file.tell()}
-        beside.write_text(json.dumps(about))
-        beside.replace(self._about)
+        written.write_text(json.dumps(about))
+        written.replace(self._about)
 
     def _completed_before(self) -> tuple[int, int]:
         """Return how many rows and bytes of the part an earlier command has completed."""

@@ -60,9 +60,9 @@ class SentBatches:
         path = _journal()
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            beside = path.with_suffix(f".{os.getpid()}")
-            beside.write_text(json.dumps({"format": FORMAT, "files": kept}))
-            beside.replace(path)
+            written = path.with_suffix(f".{os.getpid()}")
+            written.write_text(json.dumps({"format": FORMAT, "files": kept}))
+            written.replace(path)
 
     def _open(self, rows: Rows) -> None:
         first = digest_of(rows, 1)

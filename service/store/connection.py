@@ -55,8 +55,8 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
     need their own client with a longer deadline.
     """
     of_sentinels = sentinel_credentials(url)
-    url, named = credentials(url)
-    options: dict[str, Any] = named | {
+    url, login = credentials(url)
+    options: dict[str, Any] = login | {
         "max_connections": POOL,
         "timeout": deadline,
         "socket_timeout": deadline,

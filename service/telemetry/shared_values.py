@@ -264,14 +264,14 @@ def _families(samples: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
             else:
                 _piece_of(pieces, name).add_sample(name.sample, dict(name.labels), value)
         yield from pieces.values()
-    for each in batched(iter(buckets.items()), _HISTOGRAMS):
+    for histograms in batched(iter(buckets.items()), _HISTOGRAMS):
         pieces = {}
-        for series, counts in each:
+        for series, counts in histograms:
             piece, total = _piece_of(pieces, series), 0.0
             for upper, count in sorted(counts.items()):
                 total += count
-                at = {**dict(series.labels), "le": bounds[upper]}
-                piece.add_sample(f"{series.metric}_bucket", at, total)
+                labels_of_bucket = {**dict(series.labels), "le": bounds[upper]}
+                piece.add_sample(f"{series.metric}_bucket", labels_of_bucket, total)
             piece.add_sample(f"{series.metric}_count", dict(series.labels), total)
         yield from pieces.values()
 

@@ -75,7 +75,7 @@ class DetectorPage(NamedTuple):
     history: Answer[History]
     latest: TimeRange | None  # the day of the latest rows if the requested range has none
     incidents: Answer[Incidents]
-    faults: list[Incident]
+    listed: list[Incident]
     versions: Answer[ListedVersions]
     records: list[ListedVersion]
     moves: Answer[Generations]
@@ -118,14 +118,14 @@ async def detector(
         ),
     )
     # Open incidents are shown in every time range, since a client's clock may be wrong.
-    faults = _open_first(unfinished, incidents)
+    listed = _open_first(unfinished, incidents)
     buckets = history.document.buckets if history.document else []
     return DetectorPage(
-        headline=headline(status, faults, buckets),
+        headline=headline(status, listed, buckets),
         history=history,
         latest=None if buckets else await _latest_day(api, path, period),
         incidents=incidents,
-        faults=faults,
+        listed=listed,
         versions=versions,
         records=_champion_first(versions, champion),
         moves=moves,
@@ -139,7 +139,7 @@ async def detector(
         words=sorted(config.words),
         example=_example_row(config, memory),
         asked_rate=asked_rate(config.threshold),
-        chart=_chart(buckets, faults, period),
+        chart=_chart(buckets, listed, period),
     )
 
 
@@ -164,7 +164,7 @@ async def _drawn_rows(api: OwnApi, path: str, champion: int | None) -> Answer[Sa
 
 
 def _chart(
-    buckets: Sequence[HistoryBucket], faults: Sequence[Incident], period: TimeRange
+    buckets: Sequence[HistoryBucket], listed: Sequence[Incident], period: TimeRange
 ) -> dict[str, object]:
     return {
         "at": [bucket.at for bucket in buckets],
@@ -173,7 +173,7 @@ def _chart(
         "rows": [bucket.rows for bucket in buckets],
         "alarms": [bucket.alarms for bucket in buckets],
         "generation": [bucket.generation for bucket in buckets],
-        "incidents": [[fault.start, fault.end] for fault in faults],
+        "incidents": [[incident.start, incident.end] for incident in listed],
         **period.query,
     }
 
@@ -195,7 +195,7 @@ def _open_first(*answers: Answer[Incidents]) -> list[Incident]:
 
 
 def headline(
-    status: DetectorStatus, faults: Sequence[Incident], buckets: Sequence[HistoryBucket]
+    status: DetectorStatus, listed: Sequence[Incident], buckets: Sequence[HistoryBucket]
 ) -> str:
     """Return in one sentence whether the detector is well, and since when."""
     if status.champion is None:
@@ -204,9 +204,13 @@ def headline(
             f"{status.needed} more are needed."
         )
     for verdict in (None, "confirmed", "dismissed"):
-        open_ones = [fault for fault in faults if (fault.state, fault.verdict) == ("open", verdict)]
+        open_ones = [
+            incident
+            for incident in listed
+            if (incident.state, incident.verdict) == ("open", verdict)
+        ]
         if open_ones:
-            since = words.moment(min(fault.start for fault in open_ones))
+            since = words.moment(min(incident.start for incident in open_ones))
             kind = f"{verdict} incident" if verdict else "incident"
             some = f"One {kind} is" if len(open_ones) == 1 else f"{len(open_ones)} {kind}s are"
             return f"{some} open since {since} UTC."
