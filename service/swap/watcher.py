@@ -198,7 +198,7 @@ class Watcher:
         self._metrics.set_loaded(len(self.champions.loaded()), self.champions.loaded_bytes)
         if outcome.change == "regressed":
             _log.error(
-                "the store holds an older state; the newer champion goes on serving",
+                "the store holds an older state, or none; the champion in memory goes on serving",
                 detector=name,
                 why=outcome.why,
             )
