@@ -158,7 +158,7 @@ class Gone(Problem):
     status, slug, title = 410, "gone", "Gone"
 
     def __init__(
-        self, detail: str = "The version was pruned: its artifact is no longer stored."
+        self, detail: str = "The version was pruned. Its artifact is no longer stored."
     ) -> None:
         super().__init__(detail)
 
@@ -234,8 +234,10 @@ class Unready(Problem):
 
     status, slug, title, retry_after = 503, "unready", "Not ready", 1
 
-    def __init__(self) -> None:
-        super().__init__("The store does not answer, and no champion is in memory.")
+    def __init__(
+        self, detail: str = "The store does not answer, and no champion is in memory."
+    ) -> None:
+        super().__init__(detail)
 
 
 def unexpected(error: BaseException) -> Problem:

@@ -54,7 +54,7 @@ _DETAILS: dict[type[Problem], str] = {
     Forbidden: "This request needs an API key with the scope read.",
     UnknownDetector: UnknownDetector().detail,
     Conflict: "12 vectors are buffered; a training needs 32.",
-    Gone: "The version was pruned. Its artifact is no longer stored.",
+    Gone: Gone().detail,
     PreconditionFailed: (
         "The generation is now 5. Read the detector again, then repeat the request."
     ),

@@ -161,7 +161,7 @@ REFUSED: list[tuple[str, Any, str, int | None, int | None, str]] = [
     (NDJSON, LINES.encode() + b'\n{"record": 1}', "", 12, None, "A record is an object"),
     (NDJSON, b'{"speed": 1, "temp": 2, "valve": 0}', "", 0, None, "A line is"),
     (NDJSON, LINES.replace('"source": "a"', '"source": 1').encode(), "", 0, None, "`source`"),
-    (NDJSON, LINES.replace(', "source": "a"', "", 1).encode(), "", 0, None, "give it on every line"),
+    (NDJSON, LINES.replace(', "source": "a"', "", 1).encode(), "", 0, None, "on every line"),
     (NDJSON, b"\n \n", "", None, None, "no vectors"),
     (CSV, table().encode(), "", None, None, '"when", "machine", "note" unknown'),
     (CSV, table().encode(), "drop=nothing", None, None, '"nothing"; there is no such column'),
