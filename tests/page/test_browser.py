@@ -91,14 +91,15 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
     (incident,) = await incidents(pump)
     fault = f"/detectors/pump/incidents/{incident['id']}"
     base = f"http://127.0.0.1:{pump.port}"
-    for path in ("/", "/detectors/pump", fault, "/operations", "/login"):
+    pages = {"overview": "/", "detector": "/detectors/pump", "incident": fault}
+    pages |= {"operations": "/operations", "login": "/login"}
+    for page, path in pages.items():
         await tab.goto(base + path)
         await expect(tab.locator("h1")).to_be_visible()
         await accessible(tab)
         if PICTURES:
-            page = path.strip("/").split("/")[0] or "overview"
-            page = "incident" if path == fault else page
-            await tab.screenshot(path=f"{PICTURES}/{page}-{scheme}.png", full_page=True)
+            name = page if scheme == "light" else f"{page}-{scheme}"
+            await tab.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
     await tab.set_viewport_size({"width": 320, "height": 800})
     for path in ("/", "/detectors/pump", fault, "/operations"):
         await tab.goto(base + path)
