@@ -8,6 +8,7 @@ application that follows requests in the lane waits in uvicorn's queue until the
 
 import socket
 from asyncio import AbstractEventLoop, Transport
+from types import SimpleNamespace
 from typing import Any
 
 from uvicorn.config import Config
@@ -127,10 +128,17 @@ class HttpProtocol(RequestReader):
         else:
             self._send_last(refusal)
 
+    def _close_after_answer(self) -> None:
+        """Close after an answer of the application, which may not have read the whole body."""
+        if self._reading is Reading.BODY:
+            self._send_last(b"")
+        else:
+            self.transport.close()
+
     def _send_last(self, last_answer: bytes) -> None:
         # If the socket closed while the peer still sends, the connection would be reset and the
         # peer might never read the answer. So its bytes are read and ignored for a moment.
-        self._last_answer_sent = True
+        self._last_answer_sent = self._is_last = True
         self.transport.write(last_answer)
         if self.transport.can_write_eof():  # False with TLS
             self.transport.write_eof()
@@ -232,6 +240,10 @@ class HttpProtocol(RequestReader):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         self._begun = cycle
+        transport = self.transport
+        cycle.transport = SimpleNamespace(
+            write=transport.write, is_closing=transport.is_closing, close=self._close_after_answer
+        )
         super()._start_asgi_task(cycle, app)
 
     def _give_up(self) -> None:

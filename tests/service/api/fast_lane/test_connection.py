@@ -574,6 +574,22 @@ async def test_a_broken_connection_leaves_nothing_behind(api: Served) -> None:
     assert not api.echo.lane._waiting
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_refusal_reaches_a_peer_that_sends_its_whole_body_first(
+    api: Served, version: str
+) -> None:
+    """If the connection closes, the rest of the body is read, so that the answer is not lost."""
+    peer, body = await api.peer(), bytes(2**23)
+    head = request(body, "Connection: close", path="/other").removesuffix(body)
+    peer.send(head.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+    await until(lambda: api.server.server_state.total_requests == 1)
+    async with asyncio.timeout(DEADLINE):
+        peer.send(body)
+        await peer.writer.drain()
+    assert (await peer.answer()).status == 413
+    assert await peer.rest() == b""
+
+
 async def test_a_length_over_the_bound_is_413_at_once(api: Served) -> None:
     """A length over the bound is 413 at once; a chunked body is 413 once it is complete."""
     peer = await api.peer()

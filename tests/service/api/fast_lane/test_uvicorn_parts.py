@@ -27,7 +27,7 @@ METHODS = {
 }  # fmt: skip
 CYCLE = {
     "disconnected", "keep_alive", "message_event", "response_complete", "response_started",
-    "waiting_for_100_continue",
+    "transport", "waiting_for_100_continue",
 }  # fmt: skip
 FLOW = {"pause_reading", "read_paused", "resume_reading", "write_paused"}
 STATE = {"connections", "default_headers", "total_requests"}
