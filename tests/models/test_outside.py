@@ -25,6 +25,7 @@ def version(request: pytest.FixtureRequest, digits: dict[int, Array]) -> Version
     return train(None, learned, Config(model=model))
 
 
+@pytest.fixture(scope="module")
 def scored(version: Version) -> list[Version]:
     """Return the version with each score of its kind."""
     if version.config.kind == "mahalanobis":
@@ -34,20 +35,20 @@ def scored(version: Version) -> list[Version]:
 
 
 def test_the_brighter_a_vector_the_higher_its_score(
-    version: Version, digits: dict[int, Array]
+    scored: list[Version], digits: dict[int, Array]
 ) -> None:
     """Digits scaled by 1.5 to a million score higher the larger the factor is."""
     normals = np.concatenate([digits[0][100:], digits[1][100:]])
-    for scores in scored(version):
-        levels = [scores.score(normals * np.float32(factor)) for factor in (1.0, *FACTORS)]
+    for version in scored:
+        levels = [version.score(normals * np.float32(factor)) for factor in (1.0, *FACTORS)]
         medians = [float(np.median(level)) for level in levels]
-        assert medians == sorted(set(medians)), scores.config.score
-        assert min(auroc(levels[0], level) for level in levels[2:]) > 0.9, scores.config.score
+        assert medians == sorted(set(medians)), version.config.score
+        assert min(auroc(levels[0], level) for level in levels[2:]) > 0.9, version.config.score
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_a_pixel_further_out_of_range_scores_higher(
-    version: Version, digits: dict[int, Array], sign: float
+    scored: list[Version], digits: dict[int, Array], sign: float
 ) -> None:
     """The further one pixel is out of range, the higher is the score."""
     learned, normals = (np.concatenate([digits[i][part] for i in (0, 1)])
@@ -55,13 +56,13 @@ def test_a_pixel_further_out_of_range_scores_higher(
     # A pixel that was constant, and moves, scores so high that float32 hides what another one adds.
     normals = normals[(normals[:, np.ptp(learned, axis=0) == 0.0] == 0.0).all(axis=1)]
     assert len(normals) > 100
-    for scores in scored(version):
-        before = scores.score(normals)
+    for version in scored:
+        before = version.score(normals)
         for distance in (64.0, 320.0, 1e3, 1e5, 1e7):
             broken = normals.copy()
             broken[:, 27] = sign * distance
-            after = scores.score(broken)
-            assert (after > before).all(), (scores.config.score, distance)
+            after = version.score(broken)
+            assert (after > before).all(), (version.config.score, distance)
             before = after
 
 

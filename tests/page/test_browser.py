@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 from axe_playwright_python.async_playwright import Axe
-from playwright.async_api import ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from service.store.retrainings import Retrainings, TrainingProgress
 from service.worker.drift_monitor import Monitor
@@ -32,9 +32,15 @@ def scheme(request: pytest.FixtureRequest) -> str:
     return str(getattr(request, "param", "light"))
 
 
-@pytest.fixture
-async def tab(scheme: str) -> AsyncIterator[Page]:
-    """Open a tab in which no page may have an error or call another service."""
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run the tests of a file in one event loop, in which their browser stays open."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def browser(anyio_backend: str) -> AsyncIterator[Browser]:
+    """Start a browser for all tests of a file: that takes longer than most of them."""
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine")
     async with async_playwright() as playwright:
@@ -42,17 +48,22 @@ async def tab(scheme: str) -> AsyncIterator[Page]:
             executable_path=CHROMIUM,
             args=["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
         )
-        try:
-            context = await browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
-            page = await context.new_page()
-            page.set_default_timeout(SLOW)
-            failures: list[str] = []
-            page.on("pageerror", lambda error: failures.append(str(error)))
-            page.on("console", lambda message: failures.extend(_failures(message)))
-            yield page
-            assert not failures
-        finally:
-            await browser.close()
+        async with browser:
+            yield browser
+
+
+@pytest.fixture
+async def tab(browser: Browser, scheme: str) -> AsyncIterator[Page]:
+    """Open a tab, with no cookies, in which no page may have an error or call another service."""
+    context = await browser.new_context(color_scheme=scheme)  # type: ignore[arg-type]
+    async with context:
+        page = await context.new_page()
+        page.set_default_timeout(SLOW)
+        failures: list[str] = []
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.on("console", lambda message: failures.extend(_failures(message)))
+        yield page
+        assert not failures
 
 
 def _failures(message: ConsoleMessage) -> list[str]:

@@ -15,10 +15,10 @@ from tests.contract.running import Running
 from tests.contract.test_contract_admission import scattered, send
 from tests.contract.test_contract_incidents import ODD, incidents, score
 from tests.contract.test_contract_keys import PUMP, guarded, key
-from tests.page.test_browser import SLOW, accessible, scheme, tab
+from tests.page.test_browser import SLOW, accessible, anyio_backend, browser, scheme, tab
 from tests.service.stored import monitor_over
 
-__all__ = ["guarded", "scheme", "tab", "versions"]
+__all__ = ["anyio_backend", "browser", "guarded", "scheme", "tab", "versions"]
 pytestmark = pytest.mark.anyio
 
 

@@ -64,7 +64,7 @@ def test_forgetting_is_measured_for_each_regime(versions: list[Version]):
     kept = versions[1].regimes[0].about.alarms
     assert kept.more < 0.05
     assert versions[1].regimes[1].about.alarms is None
-    config = Config(strategy="finetune", model=Model(epochs=200))
+    config = Config(strategy="finetune", model=Model(epochs=60))
     lost = train(versions[0], days("winter", 1), config).regimes[0].about
     assert lost.alarms.candidate > 0.5
     assert lost.score_change > 1

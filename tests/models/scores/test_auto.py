@@ -197,13 +197,14 @@ def test_an_old_regime_stays_normal_without_its_rows() -> None:
     first = rng.normal(size=(800, 6)).astype(np.float32)
     second = (rng.normal(size=(800, 6)) * 0.5 + 8.0).astype(np.float32)
     fresh = rng.normal(size=(800, 6)).astype(np.float32)
-    config = Config(score="auto")
+    model = Model(epochs=30)
+    config = Config(score="auto", model=model)
     v1 = train(None, first, config)
     v2 = train(v1, second, config)
     assert v2.lineage.bytes_kept == 0
     assert v2.is_anomaly(fresh).mean() < 0.04
     assert v2.is_anomaly(np.full((1, 6), 4.0, np.float32))[0]
-    naive = train(v1, second, Config(score="auto", strategy="finetune"))
+    naive = train(v1, second, Config(score="auto", strategy="finetune", model=model))
     assert naive.is_anomaly(fresh).mean() > 0.5
     sizes = [sum(array.nbytes for array in v.scoring.values()) for v in (v1, v2)]
     assert sizes[1] < 2 * sizes[0]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models import Config, Version, train
+from models import Config, Model, Version, train
 from models.arrays import LOG_2PI, Array, Float64
 from models.config import SCORES
 from models.parts.mixture import Density, Mixture
@@ -151,7 +151,7 @@ def test_jit_is_the_local_mahalanobis_distance() -> None:
 )
 def test_every_score_works_over_two_generations(kind: str, blob: Array) -> None:
     """After two generations, anomalies alarm, normals do not, and the artifact scores the same."""
-    config = Config(score=kind)
+    config = Config(score=kind, model=Model(epochs=60))
     first = train(None, blob, config)
     other = blob + 10 * blob.std(axis=0)
     second = train(first, other, config)

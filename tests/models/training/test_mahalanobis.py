@@ -42,10 +42,8 @@ def test_a_slot_of_a_category_weighs_as_if_it_were_scaled() -> None:
     """A word is as far out as it is rare, and the slots' covariance is read back exactly."""
     frequencies = np.array([0.01, 0.19, 0.8])
     covariance = np.zeros((4, 4))
-    covariance[0, 0], covariance[1:, 1:] = (
-        1.0,
-        np.diag(frequencies) - np.outer(frequencies, frequencies),
-    )
+    covariance[0, 0] = 1.0
+    covariance[1:, 1:] = np.diag(frequencies) - np.outer(frequencies, frequencies)
     means = np.concatenate([[0.0], frequencies])[None]
     tied = TiedGaussians.with_ridge(np.ones(1), means, covariance, slots=3)
     np.testing.assert_allclose(tied.covariance(slots=3), covariance, atol=1e-6)
@@ -134,20 +132,24 @@ def test_named_classes_are_told_apart(digits: dict[int, Array]) -> None:
         train(None, digits[1], KIND, labels=np.ones(3, int))
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         ("vae", "mahalanobis"),
         pytest.param(("mahalanobis", "vae"), marks=pytest.mark.thorough),
     ],
 )
-def test_a_detector_may_change_its_kind(digits: dict[int, Array], order: tuple[str, str]) -> None:
+def changed(request: pytest.FixtureRequest, digits: dict[int, Array]) -> Version:
+    """Return a version that learned a second digit as another kind than the first."""
+    first, second = (Config(kind=kind) for kind in request.param)
+    return train(train(None, digits[1][:120], first), digits[2][:120], second)
+
+
+def test_a_detector_may_change_its_kind(digits: dict[int, Array], changed: Version) -> None:
     """The draws of one kind are the past of the other."""
-    first, second = (Config(kind=kind) for kind in order)
-    version = train(train(None, digits[1][:120], first), digits[2][:120], second)
-    assert version.is_anomaly(digits[1][120:]).mean() < 0.2
-    assert np.median(version.p_values(digits[0])) < 0.1
-    assert set(version.lineage.evidence.old.to_dict()) == {"champion", "candidate"}
+    assert changed.is_anomaly(digits[1][120:]).mean() < 0.2
+    assert np.median(changed.p_values(digits[0])) < 0.1
+    assert set(changed.lineage.evidence.old.to_dict()) == {"champion", "candidate"}
 
 
 def test_regimes_are_numbered_with_sizes_and_curves(digits: dict[int, Array]) -> None:
@@ -173,21 +175,10 @@ def test_regimes_are_numbered_with_sizes_and_curves(digits: dict[int, Array]) ->
     assert named.regimes[2].about.alarms is None
 
 
-@pytest.mark.parametrize(
-    "order",
-    [
-        ("vae", "mahalanobis"),
-        pytest.param(("mahalanobis", "vae"), marks=pytest.mark.thorough),
-    ],
-)
-def test_regimes_stay_after_a_change_of_kind(
-    digits: dict[int, Array], order: tuple[str, str]
-) -> None:
+def test_regimes_stay_after_a_change_of_kind(changed: Version) -> None:
     """After a change of kind every learned vector belongs to a regime."""
-    first, second = (Config(kind=kind) for kind in order)
-    version = train(train(None, digits[1][:120], first), digits[2][:120], second)
-    assert sum(regime.size for regime in version.regimes) == pytest.approx(240, abs=2)
-    assert {regime.seen for regime in version.regimes} == {1, 2}
+    assert sum(regime.size for regime in changed.regimes) == pytest.approx(240, abs=2)
+    assert {regime.seen for regime in changed.regimes} == {1, 2}
 
 
 def test_options_of_another_kind_are_refused() -> None:
