@@ -174,8 +174,8 @@ def _table(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
 def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
     """Yield the rows of an `.npy` or `.npz` file. Raises BadTable for a missing column."""
     time, clock = options.time, options.clock()
-    matrix, beside = table_files.arrays(file)
-    names = [*(str(column) for column in range(1, matrix.shape[1] + 1)), *beside]
+    matrix, vectors = table_files.arrays(file)
+    names = [*(str(column) for column in range(1, matrix.shape[1] + 1)), *vectors]
     named = [("--time", time), ("--source", options.source), ("--label", label)]
     named += [("--drop", name) for name in options.drop]
     for option, name in named:
@@ -183,15 +183,15 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
             raise BadTable(
                 f"{file}: there is no column {quoted([name])} ({option}); it has {quoted(names)}"
             )
-    left = [name for name in names[: matrix.shape[1]] if name not in {taken for _, taken in named}]
-    if not left:
+    used = [name for name in names[: matrix.shape[1]] if name not in {taken for _, taken in named}]
+    if not used:
         raise BadTable(f"{file}: there is no column of numbers beside time and label")
-    columns = [int(name) - 1 for name in left]
+    columns = [int(name) - 1 for name in used]
 
     for start, some in table_files.pieces(file, matrix):
 
         def column(name: str, start: int = start, some: NDArray[Any] = some) -> NDArray[Any]:
-            array = beside.get(name)
+            array = vectors.get(name)
             if array is None:
                 return some[:, int(name) - 1]
             part: NDArray[Any] = array[start : start + len(some)]
@@ -206,8 +206,8 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
         if options.source is not None:
             sources = [str(name) for name in column(options.source).tolist()]
         share = (start + len(some)) / len(matrix)
-        numbers = (True,) * len(left)
-        yield _Part(tuple(left), numbers, some[:, columns], times, labels, sources, place_of, share)
+        numbers = (True,) * len(used)
+        yield _Part(tuple(used), numbers, some[:, columns], times, labels, sources, place_of, share)
 
 
 def _times(

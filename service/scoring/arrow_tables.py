@@ -13,7 +13,7 @@ from models.categories import LONGEST_WORD
 from models.columns import as_word
 from service.domain.cells import BadCell
 from service.domain.columns import Columns, value_in
-from service.domain.row_labels import LONGEST, RowLabels, row_labels
+from service.domain.row_labels import LONGEST, RowLabels
 from service.domain.words import SEEN
 from service.problems import BadVectors, TooLarge, UnsupportedMedia
 from service.scoring.arrow_messages import declared
@@ -49,10 +49,7 @@ def read_arrow(
                 raise BadVectors(f"{value_in(name)} {error}.", row=row) from None
         rows += len(batch)
     X = blocks.whole()
-    times, sources, ids = (
-        None if name is None else labels[name] for name in (roles.time, roles.source, roles.id)
-    )
-    return X, row_labels(len(X), times, sources, ids)
+    return X, roles.labels(len(X), labels)
 
 
 def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]:

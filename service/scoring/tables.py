@@ -2,8 +2,9 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +43,13 @@ class ColumnRoles:
     def label_columns(self) -> tuple[str, ...]:
         """The names of the columns that hold time, source and id."""
         return tuple(name for name in (self.time, self.source, self.id) if name is not None)
+
+    def labels(self, n: int, values: Mapping[str, list[Any]]) -> RowLabels:
+        """Return the labels of n rows; `values` are those of the label columns by name."""
+        times, sources, ids = (
+            None if name is None else values[name] for name in (self.time, self.source, self.id)
+        )
+        return row_labels(n, times, sources, ids)
 
     def check(self, header: Sequence[str], columns: Columns) -> None:
         """Raise BadVectors if the names in `header` do not fit these names and the `columns`."""
@@ -117,7 +125,7 @@ def read_csv(
 ) -> tuple[Array, RowLabels]:
     """Return the rows (n, d) of CSV with a header, and their labels. Raises BadVectors."""
     blocks = Blocks(columns, gaps=gaps)
-    labels: dict[str, list[str]] = {}
+    labels: dict[str, list[Any]] = {}
     try:
         for table in _blocks_of_cells(body, columns, roles):
 
@@ -130,10 +138,9 @@ def read_csv(
     except UnicodeDecodeError:
         raise BadVectors("The CSV is not in UTF-8. Export it as UTF-8.") from None
     X = blocks.whole()
-    times = None if roles.time is None else list(map(_time_cell, labels[roles.time]))
-    sources = None if roles.source is None else labels[roles.source]
-    ids = None if roles.id is None else labels[roles.id]
-    return X, row_labels(len(X), times, sources, ids)
+    if roles.time is not None:
+        labels[roles.time] = list(map(_time_cell, labels[roles.time]))
+    return X, roles.labels(len(X), labels)
 
 
 Table = dict[str, tuple[str, ...]]

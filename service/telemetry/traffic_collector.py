@@ -191,13 +191,13 @@ def _bucket_counts(
     rows: _Rows, generation: int, regimes: Sequence[int], now: float
 ) -> list[BucketCounts]:
     """Return the counts of the rows by minute or hour."""
-    marks = rows.times // history.MINUTE
-    order = np.argsort(marks, kind="stable") if (np.diff(marks) < 0).any() else None
     times, severities, alarms = rows.times, rows.severities, rows.alarms
-    if order is not None:
+    minutes = times // history.MINUTE
+    if (np.diff(minutes) < 0).any():
+        order = np.argsort(minutes, kind="stable")
         times, severities, alarms = times[order], severities[order], alarms[order]
-    marks = times // history.MINUTE
-    starts = np.flatnonzero(np.diff(marks, prepend=marks[:1] - 1))
+        minutes = minutes[order]
+    starts = np.flatnonzero(np.diff(minutes, prepend=minutes[:1] - 1))
     buckets: dict[tuple[int, int], Bucket] = {}
     for start, stop in zip(starts, [*starts[1:], len(times)], strict=True):
         part = slice(int(start), int(stop))

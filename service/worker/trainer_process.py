@@ -168,7 +168,7 @@ class Trainer:
         assert self._child is not None
         pid = self._child.pid
         asleep = awake = 0.0
-        began = spent = processor_seconds(pid)
+        used_at_start = used_before_sleep = processor_seconds(pid)
         waiting = asyncio.create_task(step)
         try:
             while True:
@@ -185,12 +185,13 @@ class Trainer:
                     awake += _LOOK_SECONDS
                 else:
                     asleep += _LOOK_SECONDS
-                now = processor_seconds(pid)
-                hangs = awake > patience and now - began > patience
-                if hangs or (asleep > patience and now - spent < _IDLE * patience):
-                    raise TrainingError(f"no progress for {patience:g} s")
+                used = processor_seconds(pid)
+                hangs = awake > patience and used - used_at_start > patience
                 if asleep > patience:
-                    asleep, spent = 0.0, now
+                    hangs |= used - used_before_sleep < _IDLE * patience
+                    asleep, used_before_sleep = 0.0, used
+                if hangs:
+                    raise TrainingError(f"no progress for {patience:g} s")
         finally:
             waiting.cancel()
 

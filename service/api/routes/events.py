@@ -8,7 +8,7 @@ from service.api.context import parts
 from service.api.guard import needs
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import MOST, PAGE, more, page, time_range, whole_number
+from service.api.routes.queries import PAGE, more, page, pages_of, time_range, whole_number
 from service.api.status import existing
 from service.domain.incident_document import incident_of
 from service.domain.scope import Scope
@@ -28,8 +28,7 @@ router = APIRouter(prefix="/v1/detectors/{name}/events", tags=["review"])
             openapi.query("from", "The earliest time.", type="string"),
             openapi.query("to", "Only before this time.", type="string"),
             openapi.query("incident", "Only events of this incident.", type="string"),
-            openapi.query("after", "The `next` of the page before.", type="string"),
-            openapi.query("limit", "The largest number of events.", maximum=MOST, default=PAGE),
+            *pages_of("events"),
         ]
     },
 )

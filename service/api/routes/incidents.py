@@ -11,7 +11,7 @@ from service.api.guard import caller, needs
 from service.api.incident_decisions import decide, deciding
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import PAGE, more, page, time_range, whole_number
+from service.api.routes.queries import PAGE, more, page, pages_of, time_range, whole_number
 from service.api.status import existing, show_own_labels
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
@@ -42,8 +42,7 @@ _RANGE = [
         "parameters": [
             openapi.query("state", "Only these.", type="string", enum=["open", "closed"]),
             *_RANGE,
-            openapi.query("after", "The `next` of the page before.", type="string"),
-            openapi.query("limit", "The largest number of incidents.", maximum=1000, default=PAGE),
+            *pages_of("incidents"),
         ]
     },
 )

@@ -16,7 +16,7 @@ from service.api.incident_decisions import at_next_retraining
 from service.api.request_bodies import NewLabel
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
-from service.api.routes.queries import MOST, PAGE, more, page, whole_number
+from service.api.routes.queries import PAGE, more, page, pages_of, whole_number
 from service.api.status import existing, show_own_labels
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
@@ -181,12 +181,7 @@ def _of_batch(label: Label, batch: str | None) -> Label:
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "Newest first.", documents.Labels)
     | openapi.problems(404, 422, 503),
-    openapi_extra={
-        "parameters": [
-            openapi.query("after", "The `next` of the page before.", type="string"),
-            openapi.query("limit", "The largest number of labels.", maximum=MOST, default=PAGE),
-        ]
-    },
+    openapi_extra={"parameters": pages_of("labels")},
 )
 async def index(request: Request, name: Name) -> Response:
     """Return the labels with their senders and times."""

@@ -8,6 +8,7 @@ from fastapi import Request
 
 from service.api import openapi
 from service.domain.row_labels import parse_times
+from service.json_value import JsonObject
 from service.problems import BadVectors, Unprocessable
 
 PAGE, MOST = 100, 1000
@@ -22,6 +23,12 @@ PAGED = {
     ),
     "after": openapi.query("after", "The `next` of the page before.", type="string"),
 }
+
+
+def pages_of(things: str) -> list[JsonObject]:
+    """Return the parameters of a list that always comes in pages, in OpenAPI."""
+    most = openapi.query("limit", f"The largest number of {things}.", maximum=MOST, default=PAGE)
+    return [PAGED["after"], most]
 
 
 @dataclass(frozen=True, slots=True)
