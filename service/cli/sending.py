@@ -71,18 +71,18 @@ class Sender:
         first = None if sheet.first is None else sheet.first.times
         if first is None or first.min() <= self._latest:
             self._streams = {}  # the rows of this file do not follow those of the files before
-        known = (self._found(sheet), self._streams)
-        targets = Targets(self.client, self.detector, sheet, self.group_by, *known)
+        found, streams = self._finder(sheet), self._streams
+        targets = Targets(self.client, self.detector, sheet, self.group_by, found, streams)
         if len(self.made) == made_before:
             tell(sheet, targets.first.columns)
         elif self.group_by is None and (apart := sources_note(sheet, self.options.source)):
             console.complain(f"{sheet.file}: {apart}")
         since = targets.first.status.get("created_at", "") if targets.first.status else ""
         with SentBatches(self.url, self.detector, since, forget=bool(self.salt)) as before:
-            self._batches(sheet, targets, before, progress)
+            self._send_batches(sheet, targets, before, progress)
         self.names |= {target.name: None for target in targets.all}
 
-    def _found(self, sheet: Sheet) -> "Callable[[str], tuple[DetectorStatus, DetectorConfig]]":
+    def _finder(self, sheet: Sheet) -> "Callable[[str], tuple[DetectorStatus, DetectorConfig]]":
         """Return a function that finds a detector by its name. It makes one that is missing."""
 
         def found(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
@@ -93,17 +93,19 @@ class Sender:
 
         return found
 
-    def _batches(
+    def _send_batches(
         self,
         sheet: Sheet,
         targets: Targets,
         before: SentBatches,
         progress: Callable[[float | None], None],
     ) -> None:
-        columns, batches, whole, known, blank = targets.first.columns, 0, 0, 0, 0
-        for number, rows in enumerate(sheet.rows(columns, gaps=targets.first.gaps)):
+        batches = sent_in_full = sent_before = blank = 0
+        for number, rows in enumerate(sheet.rows(targets.first.columns, gaps=targets.first.gaps)):
+            batches = number + 1
             old = before.rows(number, rows)
-            batches, whole, known = batches + 1, whole + (old == len(rows.X)), known + old
+            sent_before += old
+            sent_in_full += old == len(rows.X)
             self.counted["duplicate"] += old
             full = ~rows.mostly_blank
             blank += int((~full[old:]).sum())
@@ -120,10 +122,10 @@ class Sender:
             console.complain(
                 f"{sheet.file}: {blank} rows have fewer than half of their values: not learned"
             )
-        if known:
+        if sent_before:
             console.complain(
-                f"{sheet.file}: {known} rows were sent before, {whole} of {batches} batches in "
-                "full (--again sends them again)"
+                f"{sheet.file}: {sent_before} rows were sent before, {sent_in_full} of {batches} "
+                "batches in full (--again sends them again)"
             )
 
 
