@@ -60,7 +60,7 @@ def _objects(file: str, source: BinaryIO) -> Iterator[tuple[int, dict[str, objec
                 row = record | {name: row[name] for name in _ASIDE if name in row}
             flat = dict(_flat("", row)) if isinstance(row, dict) else {}
         except (ValueError, RecursionError):
-            raise BadTable(f"{file}, line {number}: not JSON") from None
+            raise BadTable(f"{file}, line {number}: not JSON: correct or delete the line") from None
         if not flat:
             raise BadTable(f"{file}, line {number}: not an object of column names and values")
         yield number, flat

@@ -157,7 +157,9 @@ class LabelStore:
                 "This Idempotency-Key was sent with other labels before. Use a new key."
             )
         if outcome == b"full":
-            raise BufferFull("The detector holds its largest number of labels. Delete some.")
+            raise BufferFull(
+                f"The detector holds {most} labels, the most that it keeps. Delete some."
+            )
         return bool(outcome == b"kept")
 
     async def all(self, name: str) -> list[Label]:
