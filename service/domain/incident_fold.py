@@ -100,12 +100,10 @@ class Fold(msgspec.Struct):
             source = self.sources[block.source] = Source()
         changes: list[Change] = list(self._take_alarms(source, block, context))
         if source.last is not None and block.last > source.last:
-            each = (block.last - source.last) / block.rows
-            source.interval = (
-                each
-                if source.interval is None
-                else source.interval + _SMOOTH * (each - source.interval)
-            )
+            interval = (block.last - source.last) / block.rows
+            if source.interval is not None:
+                interval = source.interval + _SMOOTH * (interval - source.interval)
+            source.interval = interval
         source.rows += block.rows
         source.last = max(source.last or block.last, block.last)
         source.heard = context.now

@@ -124,10 +124,9 @@ class RowRules:
             for attribution in attributions:
                 if isinstance(attribution.value, str) or isinstance(attribution.expected, str):
                     continue
-                if self._covers(
-                    attribution.feature, apart := attribution.value - attribution.expected
-                ):
-                    _shift_column(mended[i], version, names.index(attribution.feature), -apart)
+                column, deviation = attribution.feature, attribution.value - attribution.expected
+                if self._covers(column, deviation):
+                    _shift_column(mended[i], version, names.index(column), -deviation)
                     changed[i] = True
         if changed.any():
             still = version.judge(mended[changed], threshold).is_anomaly

@@ -178,7 +178,8 @@ def _code(error: BaseException) -> str | None:
         return code
     if code is None and not isinstance(error, ResponseError):
         return None
-    found = _CODE.match(words := _words(error))
+    words = _words(error)
+    found = _CODE.match(words)
     return found[0] if found else words.rstrip(".")
 
 

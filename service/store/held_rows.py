@@ -49,21 +49,25 @@ local function time(entry)
   local ms, seq = string.match(entry[1], '^(%d+)-(%d+)$')
   return tonumber(ms), tonumber(seq)
 end
-local a, b = before(KEYS.stream, '+'), before(KEYS.held, '+')
-while wanted > 0 and (a or b) do
-  local from_held = b and true or false
-  if a and b then
-    local at, as = time(a)
-    local bt, bs = time(b)
-    from_held = bt > at or (bt == at and bs > as)
+local buffered, held = before(KEYS.stream, '+'), before(KEYS.held, '+')
+while wanted > 0 and (buffered or held) do
+  local from_held = held and true or false
+  if buffered and held then
+    local buffered_ms, buffered_seq = time(buffered)
+    local held_ms, held_seq = time(held)
+    from_held = held_ms > buffered_ms or (held_ms == buffered_ms and held_seq > buffered_seq)
   end
-  local batch = fields(from_held and b or a)
+  local batch = fields(from_held and held or buffered)
   if tonumber(batch[BATCH.dimension]) == d then
     local rows = math.min(wanted, tonumber(batch[BATCH.vectors]))
     parts[#parts + 1] = string.sub(batch[BATCH.payload], -rows * d * 4)
     wanted = wanted - rows
   end
-  if from_held then b = before(KEYS.held, '(' .. b[1]) else a = before(KEYS.stream, '(' .. a[1]) end
+  if from_held then
+    held = before(KEYS.held, '(' .. held[1])
+  else
+    buffered = before(KEYS.stream, '(' .. buffered[1])
+  end
 end
 return parts
 """,
