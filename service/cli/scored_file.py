@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -39,11 +39,18 @@ class ScoredFile:
 
     The ending of `out` decides between CSV, .npy (numbers only) and .parquet. None writes nothing.
     `scored_by` describes everything that decides the scores. A part with another description is
-    not continued. If `scored_by` is None, no part is continued.
+    not continued. If `scored_by` is None, no part is continued. `words` are columns whose cells
+    stay text, also if all are digits.
     """
 
-    def __init__(self, out: Path | None, sheet: "Sheet", scored_by: Sequence[str] | None) -> None:
-        self._out, self._sheet, self.done = out, sheet, 0
+    def __init__(
+        self,
+        out: Path | None,
+        sheet: "Sheet",
+        scored_by: Sequence[str] | None,
+        words: Iterable[str] = (),
+    ) -> None:
+        self._out, self._sheet, self._words, self.done = out, sheet, set(words), 0
         self._names = [*sheet.header, *(f"anamnesis_{name}" for name in ADDED)]
         self._kind = _kind(out, sheet)
         if out is None:
@@ -120,27 +127,28 @@ class ScoredFile:
 
     def _to_parquet(self, part: Path, target: Path) -> None:
         import pyarrow as pa
+        from pyarrow import parquet
 
-        names, numbers = self._names, set(self._sheet.names or ())
-        if not self._sheet.header:
+        names, numbers = self._names, set(self._sheet.names or self._sheet.header) - self._words
+        headed = bool(self._sheet.header)
+        if not headed:
             with part.open(encoding="utf-8", newline="") as file:
                 width = len(next(csv.reader(file), ()))
             own = [str(number) for number in range(1, width - len(ADDED) + 1)]
             names, numbers = [*own, *names], set(own)
-        types = {name: pa.float64() if name in numbers else pa.string() for name in names}
-        types |= self._sheet.types
-        plain = {name: pa.string() for name in names}
-        for own_types in (types, plain):  # numbers such as 1.234,5 are kept as text
-            given = own_types | {f"anamnesis_{name}": pa.float64() for name in _NUMBERS[:3]}
-            given |= {"anamnesis_is_anomaly": pa.bool_(), "anamnesis_why": pa.string()}
-            given |= {"anamnesis_state": pa.string()}
-            try:
-                _parquet(part, target, names, given, headed=bool(self._sheet.header))
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                if own_types is plain:
-                    raise
-            else:
-                return
+        wanted = self._sheet.types or {name: pa.float64() for name in numbers}
+        wanted |= {f"anamnesis_{name}": pa.float64() for name in _NUMBERS[:3]}
+        wanted["anamnesis_is_anomaly"] = pa.bool_()
+        types = [wanted.get(name, pa.string()) for name in names]
+        with _as_text(part, names, headed=headed) as batches:
+            types = _held_by(batches, types)
+        schema = pa.schema(list(zip(names, types, strict=True)))
+        with (
+            _as_text(part, names, headed=headed) as batches,
+            parquet.ParquetWriter(target, schema) as writer,
+        ):
+            for batch in batches:
+                writer.write_batch(batch.cast(schema))
 
 
 def _kind(out: Path | None, sheet: "Sheet") -> str:
@@ -177,21 +185,31 @@ def _digest(file: str, *scored_by: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def _parquet(
-    part: Path, target: Path, names: list[str], types: dict[str, Any], *, headed: bool
-) -> None:
+def _as_text(part: Path, names: list[str], *, headed: bool) -> Any:
+    """Return pyarrow's reader of a part's rows, all of whose columns are text."""
+    import pyarrow as pa
     from pyarrow import csv as arrow_csv
-    from pyarrow import parquet
 
-    reader = arrow_csv.open_csv(
+    types = dict.fromkeys(names, pa.string())
+    return arrow_csv.open_csv(
         part,
-        arrow_csv.ReadOptions(column_names=names, skip_rows_after_names=0, skip_rows=int(headed)),
+        arrow_csv.ReadOptions(column_names=names, skip_rows=int(headed)),
         arrow_csv.ParseOptions(newlines_in_values=True),
         arrow_csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=True),
     )
-    with reader, parquet.ParquetWriter(target, reader.schema) as writer:
-        for batch in reader:
-            writer.write_batch(batch)
+
+
+def _held_by(batches: Any, types: list[Any]) -> list[Any]:
+    """Return the columns' types, text for a column that has a cell of no such type, as 1.234,5."""
+    import pyarrow as pa
+
+    for batch in batches:
+        for index, cells in enumerate(batch.columns):
+            try:
+                cells.cast(types[index])
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+                types[index] = pa.string()
+    return types
 
 
 def _to_npy(part: Path, target: Path) -> None:

@@ -76,7 +76,8 @@ def score(
         tell(sheet, targets.first.columns)
         seen = score_result.ScoreResult(top, options.clock().zone)
         by = scored_by(targets, url, repr(options))
-        with ShownProgress("scoring") as progress, ScoredFile(out, sheet, by) as write:
+        words = [name for name, kind in targets.first.columns or () if kind == "category"]
+        with ShownProgress("scoring") as progress, ScoredFile(out, sheet, by, words) as write:
             for row, rule in judged_file(targets, sheet, write, progress, record=record):
                 seen.add(row, rule)
                 write.add(row)

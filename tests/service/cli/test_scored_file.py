@@ -93,6 +93,32 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     assert parquet.read_table(out[".parquet"]).select(["count", "speed"]).equals(typed)
 
 
+def test_a_column_of_text_leaves_the_others_numbers(table: Path) -> None:
+    """In Parquet only a column that holds text is text: words, digits that are words, 1.234,5."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    cells = [(f"{i / 4}", f"00{i}", "ok", "" if i == 4 else f"1.00{i},5") for i in range(COUNT)]
+    lines = ["speed;code;state;amount", *(";".join(values) for values in cells)]
+    table.write_text("\n".join(lines))
+    out = table.with_name("out.parquet")
+    with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY, ["code", "state"]) as file:
+        for i, values in enumerate(cells):
+            file.add(row(i, values))
+    scored = parquet.read_table(out)
+    assert scored.column("speed").to_pylist() == [i / 4 for i in range(COUNT)]
+    assert scored.column("code").to_pylist() == [f"00{i}" for i in range(COUNT)]
+    assert {scored.schema.field(name).type for name in ("state", "amount")} == {pa.string()}
+    assert scored.column("amount").to_pylist()[4] is None
+
+
+def test_numbers_without_a_header_stay_numbers(table: Path) -> None:
+    """The columns of a CSV without a header are numbers in Parquet, named by their places."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table.write_text("\n".join(table.read_text().splitlines()[1:]))
+    out = table.with_name("out.parquet")
+    write_scored(table, out, range(COUNT))
+    assert parquet.read_table(out).column("2").to_pylist() == [i / 4 for i in range(COUNT)]
+
+
 @pytest.mark.parametrize(("kind", "expected"), [(".csv", "'=1+1 2"), (".parquet", "=1+1 2")])
 def test_a_reason_is_no_formula_of_a_spreadsheet(table: Path, kind: str, expected: str) -> None:
     """A reason begins with a column's name; in a CSV it must not begin like a formula."""
