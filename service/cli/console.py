@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from enum import IntEnum
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -94,6 +95,8 @@ def _words(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     hint = " (start one: `anamnesis up`)" if str(error).startswith("no service at") else ""
+    if getattr(error, "status", None) == HTTPStatus.UNAUTHORIZED:
+        hint = " (a command takes the key from ANAMNESIS_KEY, or from --key)"
     return f"{error}{hint}"
 
 

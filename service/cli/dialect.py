@@ -17,6 +17,7 @@ from service.domain.cells import is_number
 
 _HEAD_BYTES = 2**18
 _HEAD_LINES = 100
+_ROWS_SHOWN = 3  # rows, with the header, after which no number in a row is awaited
 _LINES_OF_A_ROW = 20  # a row with more lines among the first ones has a stray quotation mark
 _LONGEST_CELL = 2**20  # characters; a longer cell means that a quote is never closed
 _REFUSED = {
@@ -52,6 +53,7 @@ class CountedStream(io.RawIOBase):
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
+        self._ahead = b""  # read from the source, but not yet from this stream
         self.consumed = 0
 
     def readable(self) -> bool:
@@ -60,11 +62,21 @@ class CountedStream(io.RawIOBase):
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
         """Read the bytes that are ready, at least one unless the stream has ended."""
-        read = getattr(self._source, "read1", self._source.read)
-        data = read(len(buffer))
+        data = self._ahead[: len(buffer)] or self._read(len(buffer))
+        self._ahead = self._ahead[len(data) :]
         buffer[: len(data)] = data
         self.consumed += len(data)
         return len(data)
+
+    def look_further(self) -> bytes:
+        """Return the next bytes of the source, b"" at its end. They are still to be read."""
+        data = self._read(_HEAD_BYTES)
+        self._ahead += data
+        return data
+
+    def _read(self, most: int) -> bytes:
+        data: bytes = getattr(self._source, "read1", self._source.read)(most)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,8 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     csv.field_size_limit(_LONGEST_CELL)
     counted, notes = CountedStream(source), []
     data = io.BufferedReader(counted, _HEAD_BYTES)
-    if data.peek(2)[:2] == b"\x1f\x8b":
+    packed = data.peek(2)[:2] == b"\x1f\x8b"
+    if packed:
         data = io.BufferedReader(gzip.GzipFile(fileobj=data), _HEAD_BYTES)  # type: ignore[arg-type]
         notes.append("gzip")
     try:
@@ -109,6 +122,7 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     for magic, description in _REFUSED.items():
         if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise BadTable(f"{file} is {description}")
+    head = head if packed else _until_a_row(head, counted)
     encoding, encoding_notes = _encoding(head)
     notes += encoding_notes
     begun = find_table(_sample(head.decode(encoding, "anamnesis.cp1252")))
@@ -146,19 +160,42 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
     return "utf-8", []
 
 
+def _until_a_row(head: bytes, stream: CountedStream) -> bytes:
+    """Return the beginning of a file from its `head` to its first row, for which this waits.
+
+    A log may have only its header yet, which does not show the decimal sign.
+    """
+    while len(head) < _HEAD_BYTES and not _shows_a_row(head):
+        if not (more := stream.look_further()):
+            break
+        head += more
+    return head
+
+
+def _shows_a_row(head: bytes) -> bool:
+    """Return whether the beginning of a file has a row with a number, or several rows."""
+    begun = find_table(_sample(head.decode(_encoding(head)[0], "anamnesis.cp1252")))
+    rows = list(csv.reader(begun.lines, delimiter=begun.delimiter))
+    if len(rows) > _ROWS_SHOWN:
+        return True
+    numbers = [is_number(cell) or is_number(cell, comma=True) for cell in (rows or [[]])[-1]]
+    return any(numbers) and len(rows[0]) == len(numbers)
+
+
 def _sample(text: str) -> list[str]:
-    """Return the first lines. If there are many, the last one is left out, since it may be cut.
+    """Return the first lines. If there are many, a last one without its end is left out.
 
     A line that ends within quotation marks, such as a header of a spreadsheet, is joined with the
     next ones by JOINED.
     """
     lines = text.removeprefix("\ufeff").splitlines()
-    lines = (lines[:-1] if len(lines) > 2 else lines)[:_HEAD_LINES]
+    whole = len(lines) <= 2 or text.endswith(("\n", "\r"))
+    lines = (lines if whole else lines[:-1])[:_HEAD_LINES]
     found, at = [], 0
     while at < len(lines):
         ends = range(at + 1, min(at + 1 + _LINES_OF_A_ROW, len(lines) + 1))
-        whole = (JOINED.join(lines[at:end]) for end in ends)
-        found.append(next((one for one in whole if one.count('"') % 2 == 0), lines[at]))
+        joined = (JOINED.join(lines[at:end]) for end in ends)
+        found.append(next((one for one in joined if one.count('"') % 2 == 0), lines[at]))
         at += 1 + found[-1].count(JOINED)
     return found
 

@@ -60,10 +60,17 @@ def create(
         requests_per_second=rate,
         max_body_bytes=max_body_bytes,
     )
-    created = _with_keys(data_dir, lambda keys: keys.create(grant, who=_WHO))
+
+    async def made(keys: "ApiKeys") -> "tuple[Grant, bool]":
+        created = await keys.create(grant, who=_WHO)
+        return created, len((await keys.read())[1]) == 1
+
+    created, alone = _with_keys(data_dir, made)
     if as_json:
         console.show_json({"key": secret, **describe(created)})
         return
+    if alone:
+        console.complain("this is the only key: from now on every request needs a key")
     console.complain(f"made key {created.id}. It is shown only now:")
     typer.echo(secret)
 

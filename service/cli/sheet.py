@@ -272,7 +272,9 @@ class Sheet:
         except VectorError as error:
             text = str(error).removeprefix("columns: ")
             hint = " (--time, --source or --drop takes a column out)" if "unknown" in text else ""
-            hint = self._pivot_hint(dict(wanted)) or hint
+            if "missing" in text and (more := [name for name in self.names if name not in held]):
+                hint = f" (the file also has {quoted(more)})"
+            hint = self._pivot_hint(held) or hint
             raise BadTable(f"{self.file}: columns {text}{hint}") from None
         return wanted
 

@@ -57,6 +57,7 @@ def watch(
     from service.cli.targets import Targets, known, tell
 
     options = options_of(time, source, drop, time_format, timezone)
+    console.complain(f"{file}: watching; Ctrl-C ends")
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
         target = Targets(client, detector, sheet, None, partial(known, client)).first
         tell(sheet, target.columns)

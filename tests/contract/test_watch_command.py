@@ -34,4 +34,4 @@ async def test_rows_from_standard_input_open_and_close_an_incident(
     assert closed.startswith("closed: incident, 2023-11-14 22:15:20 to 2023-11-14 22:18:20 UTC: 4")
     assert summary == "4 of 18 rows were anomalies"
     assert 'the detector has no column "energy": left out' in error.decode()
-    assert "-: watching each row; Ctrl-C ends" in error.decode()
+    assert "-: watching; Ctrl-C ends" in error.decode()

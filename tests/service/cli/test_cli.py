@@ -420,6 +420,7 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     secret = out.strip()
     assert re.fullmatch(r"anm_[\w-]{43}", secret)
     assert f"no service uses {tmp_path} now" in err
+    assert "the only key: from now on every request needs a key" in " ".join(err.split())
     status, out, _ = run("keys", "list", "--json", *where)
     (listed,) = json.loads(out)
     assert (listed["name"], listed["scopes"]) == ("press 7", ["read", "score"])
@@ -435,6 +436,14 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert json.loads(run("keys", "list", "--json", *where)[1]) == []
     assert run("keys", "create", "x", "--scope", "root", *where)[0] == Exit.USAGE
     assert run("keys", "create", "x", *scopes, "--detector", "a/b", *where)[0] == Exit.USAGE
+
+
+def test_a_refused_key_says_where_a_command_takes_it_from(run, stub):
+    """The service speaks of a header, which a command has not."""
+    stub.answers["GET", "/v1/attention"] = (401, {"detail": "This request needs an API key: ..."})
+    status, _, err = run("status", "--url", stub.url)
+    assert status == Exit.REFUSED
+    assert "(a command takes the key from ANAMNESIS_KEY, or from --key)" in " ".join(err.split())
 
 
 def test_commands_send_the_key(monkeypatch, tmp_path):

@@ -239,7 +239,10 @@ def test_columns_are_matched_by_name_whatever_their_order(tmp_path):
 
 @pytest.mark.parametrize(
     ("header", "refusal"),
-    [("speed,heat", '"temp" missing'), ("speed,temp,more", '"more" unknown.*--drop')],
+    [
+        ("speed,heat", '"temp" missing.*the file also has "heat"'),
+        ("speed,temp,more", '"more" unknown.*--drop'),
+    ],
 )
 def test_columns_that_do_not_match_are_named(tmp_path, header, refusal):
     """A renamed column is named, and so is a superfluous one."""

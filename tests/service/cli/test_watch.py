@@ -163,3 +163,32 @@ def test_an_incident_opens_and_closes_by_the_detectors_rule():
         "still open",
         "5 of 15 rows were anomalies",
     ]
+
+
+@pytest.mark.parametrize("begun", ["when;speed\n", "Oven 2\nwhen;speed\n", "Oven 2\n", "when;sp"])
+def test_the_first_row_shows_how_a_new_log_is_written(tmp_path, begun):
+    """A log may have only its header yet; its first row shows its decimal commas."""
+    path = tmp_path / "x.csv"
+    path.write_text(begun)
+    title = "Oven 2\n" * begun.startswith("Oven")
+    rest = f"{title}when;speed\n1;1843,6\n2;0,5\n".removeprefix(begun)
+
+    def add() -> None:
+        with path.open("a") as file:
+            file.write(rest)
+
+    later = threading.Timer(0.0, add)
+    later.start()
+    with Sheet(path, Options(time="when"), follow=True) as sheet:
+        chunks = sheet.rows([("speed", "number")], gaps=False)
+        read = [next(chunks), next(chunks)]
+    later.join()
+    assert np.concatenate([rows.X for rows in read]).ravel().tolist() == [np.float32(1843.6), 0.5]
+
+
+def test_a_short_file_may_have_a_title(tmp_path):
+    """One row below the header is enough to tell the header from the title."""
+    path = tmp_path / "x.csv"
+    path.write_text("Oven 2\nwhen;speed;heat\n1;1843,6;3\n")
+    with Sheet(path, Options(time="when")) as sheet:
+        assert sheet.names == ("speed", "heat")
