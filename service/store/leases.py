@@ -21,33 +21,18 @@ from service.store.script import NamedScript
 
 _log = log.get(__name__)
 
-_GIVE = """
+# Gives a lease, unless one is held with at most `respected` milliseconds left.
+_GIVE = NamedScript(
+    """
+local uid = redis.call('HGET', KEYS.state, STATE.uid)
+local left = redis.call('PTTL', KEYS.lease)
+if not uid or left >= 0 and left <= tonumber(ARGS.respected) then return false end
 local token = redis.call('INCR', KEYS.fence)
 redis.call('SET', KEYS.lease, token .. ':' .. ARGS.nonce, 'PX', ARGS.milliseconds)
 return {token, uid}
-"""
-
-_ACQUIRE = NamedScript(
-    """
-local uid = redis.call('HGET', KEYS.state, STATE.uid)
--- No process takes a lease longer than `longest`. A longer one was written before the store's clock
--- was set back, and is ignored.
-local left = redis.call('PTTL', KEYS.lease)
-if not uid or left >= 0 and left <= tonumber(ARGS.longest) then return false end
-"""
-    + _GIVE,
+""",
     keys="state lease fence",
-    args="nonce milliseconds longest",
-)
-
-_SEIZE = NamedScript(
-    """
-local uid = redis.call('HGET', KEYS.state, STATE.uid)
-if not uid then return false end
-"""
-    + _GIVE,
-    keys="state lease fence",
-    args="nonce milliseconds longest",
+    args="nonce milliseconds respected",
 )
 
 _RENEW = NamedScript(
@@ -80,7 +65,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     keys="workers",
     args="worker",
 )
-# No lease is longer than this, or than four times the caller's lease if that is more.
+# No process takes a lease longer than this, or than four times the caller's lease if that is more.
+# A longer one was written before the store's clock was set back, and is ignored.
 _LONGEST_SECONDS = 60.0
 _AHEAD_SECONDS = 1.0  # tolerance: a heartbeat may come between the two commands
 
@@ -131,25 +117,24 @@ class Leases:
 
         Returns None also if the detector does not exist.
         """
-        return await self._give(_ACQUIRE, name, seconds, role)
+        respected = _milliseconds(max(_LONGEST_SECONDS, 4 * seconds))
+        return await self._give(name, seconds, role, respected)
 
     async def seize(self, name: str, seconds: float, role: Role = "worker") -> Lease | None:
         """Take the lease away from its holder; return a new lease.
 
         Later writes of the old holder are refused. Returns None if the detector does not exist.
         """
-        return await self._give(_SEIZE, name, seconds, role)
+        return await self._give(name, seconds, role, respected=-1)
 
-    async def _give(
-        self, script: NamedScript, name: str, seconds: float, role: Role
-    ) -> Lease | None:
+    async def _give(self, name: str, seconds: float, role: Role, respected: int) -> Lease | None:
         keys, nonce, start = Keys(name), secrets.token_hex(8), time.monotonic()
         args = {
             "nonce": nonce,
             "milliseconds": _milliseconds(seconds),
-            "longest": _milliseconds(max(_LONGEST_SECONDS, 4 * seconds)),
+            "respected": respected,
         }
-        granted = await script(self._redis, keys, args, lease=keys.lease(role))
+        granted = await _GIVE(self._redis, keys, args, lease=keys.lease(role))
         if granted is None:
             return None
         token = int(granted[0])
