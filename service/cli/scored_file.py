@@ -17,6 +17,7 @@ from numpy.lib import format as npy
 
 from models.columns import quoted
 from service.cli import console
+from service.cli.progress import ShownProgress
 from service.cli.score_result import ScoredRow
 from service.cli.table_files import BadTable
 from service.domain.cells import is_number
@@ -119,13 +120,14 @@ class ScoredFile:
         file = self._part
         if self._kind in (".npy", ".parquet"):
             file = self._out.with_name(self._out.name + ".new")
-            write = _to_npy if self._kind == ".npy" else self._to_parquet
-            write(self._part, file)
+            write = self._to_npy if self._kind == ".npy" else self._to_parquet
+            with ShownProgress(f"writing {self._out}") as progress:
+                write(self._part, file, progress)
         file.replace(self._out)
         self._part.unlink(missing_ok=True)
         self._about.unlink(missing_ok=True)
 
-    def _to_parquet(self, part: Path, target: Path) -> None:
+    def _to_parquet(self, part: Path, target: Path, progress: ShownProgress) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -141,14 +143,31 @@ class ScoredFile:
         wanted["anamnesis_is_anomaly"] = pa.bool_()
         types = [wanted.get(name, pa.string()) for name in names]
         with _as_text(part, names, headed=headed) as batches:
-            types = _held_by(batches, types)
+            for done, batch in _counted(batches):
+                types = _held_by(batch, types)
+                progress.at(done / self._rows / 2)
         schema = pa.schema(list(zip(names, types, strict=True)))
         with (
             _as_text(part, names, headed=headed) as batches,
             parquet.ParquetWriter(target, schema) as writer,
         ):
-            for batch in batches:
+            for done, batch in _counted(batches):
                 writer.write_batch(batch.cast(schema))
+                progress.at((1 + done / self._rows) / 2)
+
+    def _to_npy(self, part: Path, target: Path, progress: ShownProgress) -> None:
+        """Write the numbers of a part as a matrix (n, d + 4) of float64. A blank cell is NaN."""
+        rows = width = 0
+        with part.open(encoding="utf-8", newline="") as text, target.open("wb") as file:
+            for some in _matrices(csv.reader(text)):
+                if not rows:
+                    width = some.shape[1]
+                    _header(file, 0, width)
+                rows += len(some)
+                file.write(some.tobytes())
+                progress.at(rows / self._rows)
+            file.seek(0)
+            _header(file, rows, width)
 
 
 def _kind(out: Path | None, sheet: "Sheet") -> str:
@@ -199,31 +218,25 @@ def _as_text(part: Path, names: list[str], *, headed: bool) -> Any:
     )
 
 
-def _held_by(batches: Any, types: list[Any]) -> list[Any]:
+def _counted(batches: Any) -> Iterator[tuple[int, Any]]:
+    """Yield each batch with the number of rows up to its end."""
+    rows = 0
+    for batch in batches:
+        rows += batch.num_rows
+        yield rows, batch
+
+
+def _held_by(batch: Any, types: list[Any]) -> list[Any]:
     """Return the columns' types, text for a column that has a cell of no such type, as 1.234,5."""
     import pyarrow as pa
 
-    for batch in batches:
-        for index, cells in enumerate(batch.columns):
-            try:
-                cells.cast(types[index])
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                types[index] = pa.string()
-    return types
-
-
-def _to_npy(part: Path, target: Path) -> None:
-    """Write the numbers of a part as a matrix (n, d + 4) of float64. A blank cell is NaN."""
-    rows = width = 0
-    with part.open(encoding="utf-8", newline="") as text, target.open("wb") as file:
-        for some in _matrices(csv.reader(text)):
-            if not rows:
-                width = some.shape[1]
-                _header(file, 0, width)
-            rows += len(some)
-            file.write(some.tobytes())
-        file.seek(0)
-        _header(file, rows, width)
+    held = list(types)
+    for index, cells in enumerate(batch.columns):
+        try:
+            cells.cast(types[index])
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            held[index] = pa.string()
+    return held
 
 
 def _header(file: Any, rows: int, width: int) -> None:

@@ -77,7 +77,7 @@ def score(
         seen = score_result.ScoreResult(top, options.clock().zone)
         by = scored_by(targets, url, repr(options))
         words = [name for name, kind in targets.first.columns or () if kind == "category"]
-        with ShownProgress("scoring") as progress, ScoredFile(out, sheet, by, words) as write:
+        with ScoredFile(out, sheet, by, words) as write, ShownProgress("scoring") as progress:
             for row, rule in judged_file(targets, sheet, write, progress, record=record):
                 seen.add(row, rule)
                 write.add(row)
