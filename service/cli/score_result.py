@@ -2,6 +2,7 @@
 
 import heapq
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 _ALPHA = 0.01  # the rate of false alarms if the detector has no rule for incidents
 _CLOSE = 300.0  # seconds without alarms that end an incident, if the config does not say
 _EACH = 3  # most rows of one incident in the list for people
+UNORDERED = (
+    "{} rows are older than an earlier row of their source: sort the file by time, since the "
+    "incidents follow its order"
+)
 LATE = "late: not newer than the row before of its source: sort the file by time; drop double rows"
 
 
@@ -127,7 +132,8 @@ class ScoreResult:
 
     At most three of these anomalies are of one incident, since a long fault would fill the list.
     `unjudged` counts the rows without numbers by their state. `ignored` counts the rows that would
-    alarm without the config's `ignore`. Times are shown in `zone`.
+    alarm without the config's `ignore`. `unordered` counts the judged rows that are older than an
+    earlier row of their source. Times are shown in `zone`.
     """
 
     top: int
@@ -138,6 +144,8 @@ class ScoreResult:
     ignored: int = 0
     unjudged: Counter[str] = field(default_factory=Counter)
     incidents: dict[str, Incident] = field(default_factory=dict)
+    unordered: int = 0
+    _newest: dict[str | None, float] = field(default_factory=dict)
     _worst: dict[str, list[_Ranked]] = field(default_factory=dict)
     _fold: Fold = field(default_factory=Fold)
 
@@ -149,7 +157,10 @@ class ScoreResult:
             return
         self.judged += 1
         self.ignored += row.state == "ignored"
-        name = row.source or ""
+        if row.time is not None:
+            newest = self._newest.get(row.source, -math.inf)
+            self.unordered += row.time < newest
+            self._newest[row.source] = max(row.time, newest)
         for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
             if change.kind == "opened":
@@ -159,7 +170,7 @@ class ScoreResult:
                     self._keep(change.incident.id if own else "", entry)
         if row.is_anomaly:
             self.anomalies += 1
-            self._keep(self._fold.present(name), (row.severity or 0.0, -self.rows, row))
+            self._keep(self._fold.present(row.source or ""), (row.severity or 0.0, -self.rows, row))
 
     def _keep(self, incident: str, entry: _Ranked) -> None:
         """Keep a row if it is among the worst of its incident, '' for rows of none."""
@@ -202,6 +213,8 @@ class ScoreResult:
         )
         if self.unjudged["late"]:
             typer.echo(LATE)
+        if self.unordered:
+            typer.echo(UNORDERED.format(self.unordered))
 
 
 def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:

@@ -61,10 +61,6 @@ def watch(
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
         target = Targets(client, detector, sheet, None, partial(known, client)).first
         tell(sheet, target.columns)
-        before = (
-            f" after line {sheet.lines_before}" if sheet.lines_before and not from_start else ""
-        )
-        console.complain(f"{sheet.file}: watching each row{before}; Ctrl-C ends")
         live = LiveIncidents(rule_of(target.status, timed=time is not None), options.clock().zone)
         with contextlib.suppress(KeyboardInterrupt):
             for row in _scored(target, sheet, from_start=from_start):

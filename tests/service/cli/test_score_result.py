@@ -116,6 +116,14 @@ def test_rows_that_were_not_judged_are_counted_by_state(capsys):
     assert "sort the file by time" in out
 
 
+def test_rows_that_are_not_in_the_order_of_time_are_counted(capsys):
+    """Incidents follow the order of the file, which is then not that of time."""
+    results(judged({5})[::-1]).show()
+    assert "59 rows are older than an earlier row of their source" in capsys.readouterr().out
+    results(judged({5}, tuple("ab"[i % 2] for i in range(60)))).show()
+    assert "older than" not in capsys.readouterr().out
+
+
 def test_rows_that_the_config_ignores_are_counted(capsys):
     """A row whose state is `ignored` was judged, is no anomaly, and is counted apart."""
     first, *rest = judged({5})
