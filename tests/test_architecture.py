@@ -39,10 +39,8 @@ CARRIERS = {
 }
 
 
-def trees() -> Iterator[tuple[str, ast.Module]]:
-    """Yield every module of the project with its syntax tree."""
-    for module, path in SOURCES.items():
-        yield module, ast.parse(path.read_text(), str(path))
+# Every module of the project with its syntax tree.
+TREES = {module: ast.parse(path.read_text(), str(path)) for module, path in SOURCES.items()}
 
 
 def imports(tree: ast.Module) -> Iterator[str]:
@@ -57,7 +55,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
                 yield submodule if submodule in SOURCES else str(node.module)
 
 
-IMPORTS = {module: set(imports(tree)) for module, tree in trees()}
+IMPORTS = {module: set(imports(tree)) for module, tree in TREES.items()}
 
 
 def importers(library: str) -> set[str]:
@@ -150,7 +148,7 @@ def test_imports_form_no_cycle(package):
 
 def test_only_service_store_sends_commands():
     """Only modules of `service.store` import `ask` and `Script`, which send commands."""
-    for module, tree in trees():
+    for module, tree in TREES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module == "service.store.connection":
                 names = {alias.name for alias in node.names}
@@ -203,7 +201,7 @@ def test_a_subpackage_loads_only_what_it_needs(module, foreign, ours):
 
 def test_modules_that_carry_the_connection_send_no_command():
     """A module that carries the connection only passes it on or closes it."""
-    for module, tree in trees():
+    for module, tree in TREES.items():
         if module not in CARRIERS:
             continue
         for node in ast.walk(tree):
@@ -218,7 +216,7 @@ def bounded_adapters() -> dict[str, str]:
     """Return the adapters with a bound, given alone or in the settings, with their modules."""
     return {
         made.name: module
-        for module, tree in trees()
+        for module, tree in TREES.items()
         if module.startswith("service.store.")
         for made in ast.walk(tree)
         if isinstance(made, ast.ClassDef)
@@ -237,7 +235,7 @@ def test_adapters_with_bounds_are_made_in_one_place():
     )
     makers = [
         (module, name)
-        for module, tree in trees()
+        for module, tree in TREES.items()
         if any(imported.startswith("service.store") for imported in IMPORTS[module])
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
@@ -256,7 +254,7 @@ def test_key_names_are_made_in_one_place():
 
 def test_only_the_settings_read_the_environment():
     """Only the settings read the environment."""
-    for module, tree in trees():
+    for module, tree in TREES.items():
         for node in ast.walk(tree):
             read = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
             named = isinstance(node, ast.ImportFrom) and node.module == "os"
@@ -268,7 +266,7 @@ def test_one_place_makes_the_application():
     """`FastAPI()` is called in `service/api/app.py`, once."""
     makers = [
         module
-        for module, tree in trees()
+        for module, tree in TREES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "FastAPI"
     ]
@@ -280,7 +278,7 @@ def test_no_module_uses_pickle():
     for module in SOURCES:
         heads = {name.partition(".")[0] for name in IMPORTS[module]}
         assert not heads & {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}, module
-    for module, tree in trees():
+    for module, tree in TREES.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 call = ast.unparse(node.func)

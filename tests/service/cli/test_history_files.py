@@ -91,7 +91,7 @@ def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.Capt
 )
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, kind: str):
     """A file many times larger than the memory used is read whole, in order of time."""
-    n = 400_000 if kind == ".npy" else 120_000
+    n = 120_000
     X = np.random.default_rng(0).normal(size=(n, 8)).astype(np.float32)
     X[:, 0] = np.arange(n)
     file = tmp_path / f"large{kind}"

@@ -47,7 +47,8 @@ def _fake(folder: Path, body: str) -> tuple[str, ...]:
 
 def _job(n: int = 40, d: int = 3) -> Job:
     rows = np.random.default_rng(0).normal(size=(n, d)).astype("<f4")
-    return Job(previous=None, vectors=bytearray(rows.tobytes()), n=n, d=d, config={})
+    config = {"model": {"epochs": 1}}
+    return Job(previous=None, vectors=bytearray(rows.tobytes()), n=n, d=d, config=config)
 
 
 def _ignore(progress: Progress) -> None:
