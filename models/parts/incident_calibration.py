@@ -140,9 +140,9 @@ def choose(
 
     `rows_per_day` is the detector's traffic; None while it is unknown. `alpha` is the p-value at
     the threshold. The rule is BUILT_IN and the calibration `insufficient` if the traffic is unknown
-    or `alpha` differs from the calibration's. If the calibration is too short to expect FEWEST
-    false incidents at the rate `asked`, it is `insufficient` too, and the rule is the first one
-    from BUILT_IN on that opens no more often than asked on what there is: false alarms come in
+    or `alpha` differs from the calibration's. The calibration is `insufficient` too if it is too
+    short to expect FEWEST false incidents at the rate `asked`. Then the search begins at BUILT_IN.
+    It goes on if that rule opens too often on the normals there are, because false alarms come in
     longer runs on some data than on other.
     """
     daily = rows_per_day or 1440.0

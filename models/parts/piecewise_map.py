@@ -70,9 +70,9 @@ class PiecewiseMap:
         """Return the map extended to the new values that this map takes to `y` (n, d).
 
         `known` (2, d) are the ends of the learned values after this map. Values between them, and
-        up to MARGIN beyond, keep their place. If at least the share SOME of a feature's new values
-        lies further than FAR outside, the feature gets one piece for the gap, if there is a gap,
-        and one piece for the new range.
+        up to MARGIN beyond, keep their place. A feature gets a piece for a new range if at least
+        the share SOME of its new values lies further than FAR outside. A gap before that range gets
+        a piece, too.
         """
         spread = y.std(axis=0)
         spread = np.where(spread < 1.0 / STEEPEST, 1.0, spread)

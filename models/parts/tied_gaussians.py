@@ -26,9 +26,9 @@ from models.parts.regimes import Boundaries
 # 1e-6 (0.853 at the end) and 0.979 with this value (0.931 at the end). Over 14 tabular sets both
 # give 0.856.
 RIDGE = 0.01
-# The last features may be slots of categories. A hundredth of a slot's variance is added to it, as
-# if the slot were scaled, and this value. So the score of a rare word grows with its rarity, until
-# the word is as rare as one in a thousand.
+# The last features may be slots of categories. RIDGE times a slot's own variance is added to it, as
+# if the slot were scaled, and in addition this value. So the score of a rare word grows with its
+# rarity, until the word is as rare as one in a thousand.
 OF_SLOT = 1e-3
 # The tensor in a version's memory with the label of each regime; -1 if none was given.
 LABELS = "regimes.labels"

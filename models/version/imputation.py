@@ -82,11 +82,11 @@ def filled_in(X: Array, scaler: Scaler, fill: Fill) -> Array:
 def filled_from_similar(X: Array, categories: Sequence[int]) -> Array:
     """Return X (n, d) with each NaN filled in from the most similar row that has this value.
 
-    Rows are compared in the columns that both have. A filled-in number then moves by what the
-    other columns of its own row explain linearly; of the similar row only the rest stays.
-    Otherwise rows would become near copies of each other in a column that few rows have. So the
-    spread and the dependence of the observed values stay. Categories and columns of few distinct
-    values are not moved. A column without any observed value becomes 0.
+    Rows are compared in the columns that both have. A filled-in number is then moved: it becomes
+    the linear estimate from the other columns of its own row, plus the similar row's residual from
+    that estimate. Otherwise rows would become near copies of each other in a column that few rows
+    have. So the spread and the dependence of the observed values stay. Categories and columns of
+    few distinct values are not moved. A column without any observed value becomes 0.
     """
     hidden = np.isnan(X)
     if not hidden.any():
@@ -94,24 +94,25 @@ def filled_from_similar(X: Array, categories: Sequence[int]) -> Array:
     words = np.isin(np.arange(X.shape[1]), categories)
     middle, unit = _middle_and_unit(X, words)
     x = np.where(words, X, np.clip((X - middle) / unit, -FURTHEST, FURTHEST))
-    giver = _most_similar(x, words)
+    donor_of = _most_similar(x, words)
     every = np.arange(X.shape[1])
-    given = X[giver, every]
+    given = X[donor_of, every]
     filled = np.where(np.isnan(given), middle, given).astype(np.float32)
     moved = ~words & np.array([len(np.unique(column)) > FEW for column in filled.T])
     hidden &= moved & ~np.isnan(given)
     if not hidden.any():
         return filled
     x = np.clip((filled - middle) / unit, -FURTHEST, FURTHEST)[:, moved]
-    hidden, giver, middle, unit = hidden[:, moved], giver[:, moved], middle[moved], unit[moved]
+    hidden, donor_of = hidden[:, moved], donor_of[:, moved]
+    middle, unit = middle[moved], unit[moved]
     low = x.min(axis=0, where=~hidden, initial=np.inf)
     high = x.max(axis=0, where=~hidden, initial=-np.inf)
     for _ in range(PASSES):
         apart = x - x.mean(axis=0)
         # The inverse of the covariance has the regression of each column on all others.
         inverse = np.linalg.inv(apart.T @ apart / len(x) + RIDGE * np.eye(x.shape[1]))
-        rest = apart @ inverse / np.diag(inverse)
-        moving = x - rest + rest[giver, np.arange(x.shape[1])]
+        residuals = apart @ inverse / np.diag(inverse)
+        moving = x - residuals + residuals[donor_of, np.arange(x.shape[1])]
         x = np.where(hidden, np.clip(moving, low, high), x)
     filled[:, moved] = np.where(hidden, middle + unit * x, filled[:, moved])
     return filled
@@ -131,8 +132,8 @@ def _middle_and_unit(X: Array, words: NDArray[np.bool_]) -> tuple[Float64, Float
 def _most_similar(x: Float64, words: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return for each value of x (n, d) the row from which it comes, (n, d).
 
-    A value that is there comes from its own row, and so does one that no row has. The rows that
-    give values are DONORS rows spread over x.
+    A value that is not missing comes from its own row, and so does a missing one that no donor has.
+    The donors are DONORS rows spread over x.
     """
     n, d = x.shape
     seen = ~np.isnan(x)
@@ -140,7 +141,7 @@ def _most_similar(x: Float64, words: NDArray[np.bool_]) -> NDArray[np.intp]:
     has = seen[donors].astype(np.float64)
     numbers = np.where(seen & ~words, x, 0.0)
     given = numbers[donors]
-    giver = np.repeat(np.arange(n)[:, None], d, axis=1)
+    donor_of = np.repeat(np.arange(n)[:, None], d, axis=1)
     with_gaps = np.flatnonzero(~seen.all(axis=1))
     for rows in np.array_split(with_gaps, len(with_gaps) // BLOCK + 1):
         block, block_seen = numbers[rows], seen[rows].astype(np.float64)
@@ -158,8 +159,8 @@ def _most_similar(x: Float64, words: NDArray[np.bool_]) -> NDArray[np.intp]:
             some = np.flatnonzero(seen[donors, j])
             if len(some):
                 gap = ~seen[rows, j]
-                giver[rows[gap], j] = donors[some[apart[gap][:, some].argmin(axis=1)]]
-    return giver
+                donor_of[rows[gap], j] = donors[some[apart[gap][:, some].argmin(axis=1)]]
+    return donor_of
 
 
 class GapScale(NamedTuple):
