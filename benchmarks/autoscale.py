@@ -110,11 +110,11 @@ def main() -> None:
     parser.add_argument("--detectors", type=int, default=100)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="most workers")
     parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")
-    given = parser.parse_args()
+    args = parser.parse_args()
     # one more detector, which shows that the service answers
     artifact = servers.champion().to_bytes()
-    rows = [measure(given.detectors, given.kind, most, artifact) for most in given.workers]
-    report.report("Workers that follow the work", rows, given.output)
+    rows = [measure(args.detectors, args.kind, most, artifact) for most in args.workers]
+    report.report("Workers that follow the work", rows, args.output)
 
 
 if __name__ == "__main__":

@@ -47,19 +47,19 @@ def fastest(version, X):
 def main():
     from models import Config
 
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
-    arguments.add_argument("--rows", type=int, default=ROWS, help="vectors of a training")
-    arguments.add_argument("--only", choices=("mahalanobis", "auto"))
-    given = arguments.parse_args()
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
+    parser.add_argument("--rows", type=int, default=ROWS, help="vectors of a training")
+    parser.add_argument("--only", choices=("mahalanobis", "auto"))
+    args = parser.parse_args()
     configs = {"mahalanobis": Config(kind="mahalanobis"), "auto": Config()}
     rows = [
-        measure(name, config, dimension, given.rows)
+        measure(name, config, dimension, args.rows)
         for name, config in configs.items()
-        if given.only in (None, name)
-        for dimension in given.dimensions
+        if args.only in (None, name)
+        for dimension in args.dimensions
     ]
-    report.report("Capacity", rows, given.output)
+    report.report("Capacity", rows, args.output)
 
 
 if __name__ == "__main__":

@@ -121,10 +121,10 @@ def main() -> None:
     parser = report.arguments(__doc__.splitlines()[0])
     parser.add_argument("--entities", type=int, default=10_000)
     parser.add_argument("--requests", type=int, default=20_000)
-    given = parser.parse_args()
+    args = parser.parse_args()
     servers.begin()
-    row, readings = measure(given.entities, given.requests, servers.champion().to_bytes())
-    report.report("Entities", [row], given.output, {"Memory over time": readings})
+    row, readings = measure(args.entities, args.requests, servers.champion().to_bytes())
+    report.report("Entities", [row], args.output, {"Memory over time": readings})
 
 
 if __name__ == "__main__":

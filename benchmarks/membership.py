@@ -113,20 +113,20 @@ def main():
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--score", default=Config().score, help="score of the detector (auto)")
-    given = parser.parse_args()
+    args = parser.parse_args()
     names = ["digits"]
     names += [name for name in ADBENCH if (data.folder() / f"adbench/{name}.npz").exists()]
-    with ProcessPoolExecutor(given.processes, initializer=few_threads, initargs=(1,)) as pool:
+    with ProcessPoolExecutor(args.processes, initializer=few_threads, initargs=(1,)) as pool:
         asked = {
-            (n, s): pool.submit(run_experiences, n, s, given.score)
+            (n, s): pool.submit(run_experiences, n, s, args.score)
             for n in names
-            for s in range(given.seeds)
+            for s in range(args.seeds)
         }
         runs = {key: future.result() for key, future in asked.items()}
     rows = []
     for name in names:
-        rows += summary([runs[name, seed] for seed in range(given.seeds)])
-    report("membership", rows, given.output, seeds=given.seeds, drawn=DRAWN)
+        rows += summary([runs[name, seed] for seed in range(args.seeds)])
+    report("membership", rows, args.output, seeds=args.seeds, drawn=DRAWN)
 
 
 if __name__ == "__main__":

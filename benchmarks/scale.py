@@ -128,38 +128,38 @@ def draw(rows, path):
 
 
 def main():
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=int, default=3, help="length of each load")
-    arguments.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
-    arguments.add_argument("--only", choices=("memory", "demand", "scrape"), help="the only table")
-    arguments.add_argument("--requests", type=int, default=ASKED, help="requests on demand")
-    arguments.add_argument("--clients", type=int, default=1, help="clients on demand")
-    given = arguments.parse_args()
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=3, help="length of each load")
+    parser.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
+    parser.add_argument("--only", choices=("memory", "demand", "scrape"), help="the only table")
+    parser.add_argument("--requests", type=int, default=ASKED, help="requests on demand")
+    parser.add_argument("--clients", type=int, default=1, help="clients on demand")
+    args = parser.parse_args()
     servers.begin()
     artifact = servers.champion().to_bytes()
-    if given.only == "demand":
-        rows, readings = on_demand_rows(given.requests, given.clients, quick=given.quick)
-        report.report("On demand", rows, given.output, {"Memory over time": readings})
+    if args.only == "demand":
+        rows, readings = on_demand_rows(args.requests, args.clients, quick=args.quick)
+        report.report("On demand", rows, args.output, {"Memory over time": readings})
         return
-    counted, rounds = (100, 2) if given.quick else (1000, 5)
-    if given.only == "scrape":
-        rows = scrapes.measure(fill, artifact, counted, given.seconds, rounds)
-        report.report("Scrapes", rows, given.output)
+    counted, rounds = (100, 2) if args.quick else (1000, 5)
+    if args.only == "scrape":
+        rows = scrapes.measure(fill, artifact, counted, args.seconds, rounds)
+        report.report("Scrapes", rows, args.output)
         return
-    detectors, versions = ((1, 100), (1, 100)) if given.quick else (DETECTORS, VERSIONS)
+    detectors, versions = ((1, 100), (1, 100)) if args.quick else (DETECTORS, VERSIONS)
     pairs = [(d, 1) for d in detectors] + [(1, v) for v in versions if v > 1]
-    rows = [measure(d, v, artifact, given.seconds) for d, v in pairs]
+    rows = [measure(d, v, artifact, args.seconds) for d, v in pairs]
     for row in rows:
         row["x first"] = row["cpu us"] / rows[0]["cpu us"]
     further = {}
-    if not given.only:
-        further["Scrapes"] = scrapes.measure(fill, artifact, counted, given.seconds, rounds)
+    if not args.only:
+        further["Scrapes"] = scrapes.measure(fill, artifact, counted, args.seconds, rounds)
         further["On demand"], further["Memory over time"] = on_demand_rows(
-            given.requests, given.clients, quick=given.quick
+            args.requests, args.clients, quick=args.quick
         )
-    report.report("Scale", rows, given.output, further, bytes=len(artifact))
-    if given.output is not None:
-        draw(rows, given.output.with_suffix(".png"))
+    report.report("Scale", rows, args.output, further, bytes=len(artifact))
+    if args.output is not None:
+        draw(rows, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

@@ -43,8 +43,8 @@ def _measure_kind(fill, artifact, detectors, seconds, rounds, shared):
                 while server.call("GET", f"/v1/detectors/{names[-1]}")["champion"] != 1:
                     time.sleep(0.05)
                 ask = Asker(server)
-                for each in names:
-                    ask(each)  # so that each detector has its series
+                for detector in names:
+                    ask(detector)  # so that each detector has its series
                 rows = [_round(server, seconds) for _ in range(rounds)]
     row = {
         "detectors": detectors,

@@ -175,17 +175,17 @@ def draw(rows: list[dict], picture: Path) -> None:
 
 
 def main() -> None:
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=int, default=3, help="length of each load")
-    arguments.add_argument("--rounds", type=int, default=3, help="loads of each server")
-    arguments.add_argument("--mlserver", help="the Python of an environment with MLServer")
-    arguments.add_argument("--before", type=Path, help="a checkout of an earlier commit")
-    arguments.add_argument("--quick", action="store_true", help="one second, one round, 1 and 64")
-    given = arguments.parse_args()
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=int, default=3, help="length of each load")
+    parser.add_argument("--rounds", type=int, default=3, help="loads of each server")
+    parser.add_argument("--mlserver", help="the Python of an environment with MLServer")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
+    parser.add_argument("--quick", action="store_true", help="one second, one round, 1 and 64")
+    args = parser.parse_args()
     servers.begin()
     connections = CONNECTIONS
-    if given.quick:
-        given.seconds, given.rounds, connections = 1, 1, (1, 64)
+    if args.quick:
+        args.seconds, args.rounds, connections = 1, 1, (1, 64)
     version, default = (servers.champion(score, servers.NAMES) for score in ("elbo", "auto"))
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -193,14 +193,14 @@ def main() -> None:
             "bare": stack.enter_context(servers.peer(folder, "bare", servers.BARE)),
             "naive": stack.enter_context(servers.peer(folder, "naive", servers.NAIVE)),
         }
-        if given.mlserver:
-            running["mlserver"] = stack.enter_context(servers.mlserver(folder, given.mlserver))
+        if args.mlserver:
+            running["mlserver"] = stack.enter_context(servers.mlserver(folder, args.mlserver))
         env = stack.enter_context(servers.store(folder))
         ours = stack.enter_context(servers.api(env, version.to_bytes(), names=True))
         running["anamnesis"] = ours
         running["anamnesis, by name"] = replace(ours, body=servers.by_name)
-        if given.before:
-            earlier, tree = stack.enter_context(servers.store(folder)), given.before.resolve()
+        if args.before:
+            earlier, tree = stack.enter_context(servers.store(folder)), args.before.resolve()
             running["before"] = stack.enter_context(
                 servers.api(earlier, servers.champion_of(tree), names=True, tree=tree)
             )
@@ -210,16 +210,16 @@ def main() -> None:
         )
         # A request with any query takes the FastAPI route.
         running["anamnesis, route"] = replace(ours, path=f"{servers.SCORE}?via=route")
-        rows = one_vector(running, connections, given, folder)
+        rows = one_vector(running, connections, args, folder)
         many = request_times(running, version)
-        rates = json_rates(running, given, folder)
+        rates = json_rates(running, args, folder)
     alone = judging_times({"elbo": version, "auto": default})
     found = {"many": many, "json": rates, "judged": alone}
-    report.report("Serving, an API key in every request", rows, given.output, **found)
+    report.report("Serving, an API key in every request", rows, args.output, **found)
     for table in found.values():
         print(f"\n{report.table(table)}")
-    if given.output is not None:
-        draw(rows, given.output.with_suffix(".png"))
+    if args.output is not None:
+        draw(rows, args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

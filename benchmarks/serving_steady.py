@@ -305,14 +305,14 @@ def starts(env: dict[str, str], rounds: int) -> list[dict]:
 
 
 def main() -> None:
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--seconds", type=float, default=4, help="length of each measurement")
-    arguments.add_argument("--rounds", type=int, default=5, help="measurements in turn")
-    arguments.add_argument("--quick", action="store_true", help="one round of a second")
-    given = arguments.parse_args()
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=4, help="length of each measurement")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements in turn")
+    parser.add_argument("--quick", action="store_true", help="one round of a second")
+    args = parser.parse_args()
     servers.begin()
-    if given.quick:
-        given.seconds, given.rounds = 1, 1
+    if args.quick:
+        args.seconds, args.rounds = 1, 1
     results: dict[str, list[dict]] = {}
 
     def keep(what: str, rows: list[dict]) -> None:
@@ -324,13 +324,13 @@ def main() -> None:
         with servers.store(folder) as env:
             with servers.api(env, artifact) as server:
                 keep("memory", memory(server))
-                keep("slow", slow_peers(server, given))
-            keep("start", starts(env, given.rounds))
-            keep("observing", observing(env, given, folder))
-            keep("processes", processes(env, given, folder))
+                keep("slow", slow_peers(server, args))
+            keep("start", starts(env, args.rounds))
+            keep("observing", observing(env, args, folder))
+            keep("processes", processes(env, args, folder))
         with servers.everything(folder, artifact) as server:
-            rows = training(server, given)
-    report.report("Scoring beside training", rows, given.output, **results)
+            rows = training(server, args)
+    report.report("Scoring beside training", rows, args.output, **results)
 
 
 if __name__ == "__main__":

@@ -311,20 +311,18 @@ def draw(rows, path):
 
 
 def main():
-    arguments = report.arguments(__doc__.splitlines()[0])
-    arguments.add_argument("--rounds", type=int, default=5)
-    arguments.add_argument("--updates", type=int, default=30)
-    arguments.add_argument("--vectors", type=int, default=300, help="new vectors in each update")
-    arguments.add_argument(
-        "--tasks", type=int, default=5, help="digits that are learned one by one"
-    )
-    arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--only", nargs="+", choices=("throughput", "first", "cost", "savings"))
-    arguments.add_argument("--quick", action="store_true", help="throughput and first version")
-    given = arguments.parse_args()
-    wanted = given.only or ("throughput", "first", "cost", "savings")
-    if given.quick:
-        wanted, given.rounds = ("throughput", "first"), 3
+    parser = report.arguments(__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--updates", type=int, default=30)
+    parser.add_argument("--vectors", type=int, default=300, help="new vectors in each update")
+    parser.add_argument("--tasks", type=int, default=5, help="digits that are learned one by one")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=("throughput", "first", "cost", "savings"))
+    parser.add_argument("--quick", action="store_true", help="throughput and first version")
+    args = parser.parse_args()
+    wanted = args.only or ("throughput", "first", "cost", "savings")
+    if args.quick:
+        wanted, args.rounds = ("throughput", "first"), 3
     if any(os.environ.get(name) != value for name, value in servers.ONE_THREAD.items()):
         # numpy reads these when it is loaded, so the program is started again.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **servers.ONE_THREAD})
@@ -333,18 +331,18 @@ def main():
     torch.set_num_threads(1)
     tables = {}
     if "throughput" in wanted:
-        tables["throughput"] = throughput(given.rounds)
+        tables["throughput"] = throughput(args.rounds)
     if "first" in wanted:
-        tables["first"] = first_version(given.rounds)
+        tables["first"] = first_version(args.rounds)
     if "cost" in wanted:
-        tables["cost"] = cost_of_updates(given.updates, given.vectors)
+        tables["cost"] = cost_of_updates(args.updates, args.vectors)
     if "savings" in wanted:
-        tables["savings"] = short_trainings(given.tasks, given.seeds)
+        tables["savings"] = short_trainings(args.tasks, args.seeds)
     name, rows = next(iter(tables.items()))
     further = {TITLES[title]: others for title, others in tables.items() if title != name}
-    report.report(f"Training: {TITLES[name]}", rows, given.output, further)
-    if given.output is not None and "cost" in tables:
-        draw(tables["cost"], given.output.with_suffix(".png"))
+    report.report(f"Training: {TITLES[name]}", rows, args.output, further)
+    if args.output is not None and "cost" in tables:
+        draw(tables["cost"], args.output.with_suffix(".png"))
 
 
 if __name__ == "__main__":

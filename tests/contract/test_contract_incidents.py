@@ -217,9 +217,8 @@ async def test_a_decision_about_an_outdated_verdict_is_refused(
     assert kept["verdict"] == "confirmed"
     answer = await pump.http.post(path, json={"decision": "dismiss", "seen": "confirmed"})
     assert answer.json()["effect"].startswith("Until now the incident was confirmed.")
-    assert (
-        await pump.http.post(path, json={"decision": "confirm", "seen": "x"})
-    ).status_code == 422
+    refused = await pump.http.post(path, json={"decision": "confirm", "seen": "x"})
+    assert refused.status_code == 422
 
 
 async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Monitor) -> None:

@@ -181,9 +181,8 @@ async def test_a_parked_experience_is_released_or_discarded_once(
     await pump.learn(versions[1], good=False)
     (entry,) = (await pump.http.get(path)).json()["quarantine"]
     assert (entry["kind"], entry["vectors"], entry["version"]) == ("experience", 40, 2)
-    assert (
-        await pump.http.post(f"{path}/{entry['id']}", json={"decision": "x"})
-    ).status_code == 422
+    refused = await pump.http.post(f"{path}/{entry['id']}", json={"decision": "x"})
+    assert refused.status_code == 422
     answer = await pump.http.post(f"{path}/{entry['id']}", json={"decision": "release"})
     assert answer.json() == {"id": entry["id"], "decision": "release", "vectors": 40}
     status = (await pump.http.get(PUMP)).json()

@@ -56,22 +56,10 @@ class Traffic:
         bucket = counted(severities, len(places), 1)
         leading = (Attribution("a", 5.0, 7.0, 0.0),)
         kept_row = KeptRow("", end, 1.5, 1e-3, 20.0, b"", leading)
-        block = Block(
-            source,
-            n,
-            end,
-            places,
-            times,
-            (1.5,) * len(places),
-            tuple((i, kept_row) for i in places),
-        )
-        report = Report(
-            (await self.stored.get()).uid,
-            1,
-            1,
-            (BucketCounts.of(*place_of(end, end), bucket),),
-            (block,),
-        )
+        kept_rows = tuple((i, kept_row) for i in places)
+        block = Block(source, n, end, places, times, (1.5,) * len(places), kept_rows)
+        uid = (await self.stored.get()).uid
+        report = Report(uid, 1, 1, (BucketCounts.of(*place_of(end, end), bucket),), (block,))
         events = [Event(end, np.full(3, 7.0, np.float32), 20.0, 1e-3, 1.5, 1, 1)] * len(places)
         assert await self.store.send("pump", process, number, report, events)
 
@@ -83,13 +71,13 @@ class Traffic:
 
     async def rows_by_bucket(self) -> dict[int, tuple[int, int]]:
         """Return the numbers of rows and of alarms so far, by the seconds of a bucket."""
-        counted = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
+        totals = {history.MINUTE: (0, 0), history.HOUR: (0, 0)}
         for chunk, buckets in (await self.incidents.buckets("pump")).items():
             step = history.step_of(chunk)
-            rows, alarms = counted[step]
+            rows, alarms = totals[step]
             rows += sum(bucket.rows for bucket in buckets.values())
-            counted[step] = (rows, alarms + sum(bucket.alarms for bucket in buckets.values()))
-        return counted
+            totals[step] = (rows, alarms + sum(bucket.alarms for bucket in buckets.values()))
+        return totals
 
 
 @pytest.fixture

@@ -49,10 +49,10 @@ DEADLINE = 10.0
 
 def request(body: bytes = VECTOR, *fields: str, path: str = PATH, verb: str = "POST") -> bytes:
     """Return a request on the wire."""
-    given = [f"{verb} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *fields]
+    lines = [f"{verb} {path} HTTP/1.1", "Host: localhost", f"Content-Length: {len(body)}", *fields]
     if not any(field.lower().startswith("content-type:") for field in fields):
-        given.append("Content-Type: application/json")
-    return "\r\n".join([*given, "", ""]).encode() + body
+        lines.append("Content-Type: application/json")
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 @dataclass
@@ -102,7 +102,7 @@ class Echo:
     lane: Lane
     settings: Settings
     release: asyncio.Event = field(default_factory=asyncio.Event)
-    held: asyncio.Event = field(default_factory=asyncio.Event)
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -118,7 +118,7 @@ class Echo:
             size += len(message.get("body", b""))
             more = message.get("more_body", False)
         if scope["path"] == "/held":
-            self.held.set()
+            self.arrived.set()
             await self.release.wait()
         body = f"{scope['method']} {scope['path']} {size}".encode()
         if scope["path"] == "/large":
@@ -482,7 +482,7 @@ async def test_a_request_waits_behind_a_slow_one(api: Served) -> None:
     peer = await api.peer()
     peer.send(request(path="/held") + request() + request(path="/after"))
     async with asyncio.timeout(DEADLINE):
-        await api.echo.held.wait()
+        await api.echo.arrived.wait()
     api.echo.release.set()
     bodies = [(await peer.answer()).body for _ in range(3)]
     assert bodies[0] == b"POST /held 24"
@@ -626,7 +626,7 @@ async def test_a_target_without_a_path_is_a_problem(api: Served, target: str) ->
     peer = await api.peer()
     peer.send(request(path="/held") + request(path=target))
     async with asyncio.timeout(DEADLINE):
-        await api.echo.held.wait()
+        await api.echo.arrived.wait()
     api.echo.release.set()
     assert (await peer.answer()).body == b"POST /held 24"
     assert (await peer.answer()).status == 400
@@ -755,7 +755,7 @@ async def test_pipelined_requests_are_bounded(api: Served) -> None:
     """A thousand requests of a connection may wait for the application; then comes 429."""
     peer = await api.peer()
     peer.send(request(path="/held"))
-    await api.echo.held.wait()
+    await api.echo.arrived.wait()
     wire = request(b"", path="/o", verb="GET")
     peer.send(wire * 2000)
     await peer.writer.drain()
@@ -775,7 +775,7 @@ async def test_a_dropped_connection_is_no_error(
     """No answer is written to a dropped connection, also if further requests wait there."""
     peer = await api.peer()
     peer.send(request(path="/held") + request(path="/held"))
-    await api.echo.held.wait()
+    await api.echo.arrived.wait()
     state = api.server.server_state
     (connection,) = state.connections
     await until(lambda: bool(connection.pipeline))
@@ -855,7 +855,7 @@ async def test_a_drain_answers_requests_of_its_first_moment(api: Served) -> None
         assert (await peer.ask(request())).status == 200
     slow.send(request(path="/held"))
     async with asyncio.timeout(DEADLINE):
-        await api.echo.held.wait()
+        await api.echo.arrived.wait()
     api.server.should_exit = True
     await until(
         lambda: all(connection.draining for connection in api.server.server_state.connections)
