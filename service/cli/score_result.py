@@ -198,7 +198,7 @@ class ScoreResult:
             led = Counter(incident.features[0] for incident in milder if incident.features)
             name, most = max(led.items(), key=itemgetter(1), default=("", 0))
             by = f", {most} of them led by {name}" if 2 * most > len(milder) > 1 else ""
-            typer.echo(f"and {len(milder)} milder incidents{by}")
+            typer.echo(f"and {len(milder)} milder incident{'s' * (len(milder) > 1)}{by}")
         waiting, count = self.rows - self.judged, len(self.incidents)
         inside = sum(incident.count for incident in worst)
         unshown = self.anomalies - len(shown)

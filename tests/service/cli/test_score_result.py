@@ -93,6 +93,8 @@ def test_what_most_milder_incidents_have_in_common_is_said(capsys):
     """Below the worst incidents stands how many more there are, and what leads most of them."""
     results(judged({i for i in range(300) if i % 25 < 2}, n=300), top=10).show()
     assert "and 2 milder incidents, 2 of them led by speed" in capsys.readouterr().out
+    results(judged({0, 1, 20, 21}), top=1).show()
+    assert "and 1 milder incident\n" in capsys.readouterr().out
 
 
 def test_rows_that_were_not_judged_are_no_anomalies(capsys):
