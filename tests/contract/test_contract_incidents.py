@@ -267,9 +267,7 @@ async def test_damaged_incidents_leave_what_else_needs_a_person(
     assert [item["kind"] for item in answer.json()["items"]] == ["worker"]
 
 
-async def test_attention_lists_the_worst_first(
-    pump: Running,
-) -> None:
+async def test_attention_lists_the_worst_first(pump: Running) -> None:
     """What needs a person is listed with the worst first, and the service describes its store."""
     items = (await pump.http.get("/v1/attention")).json()["items"]
     assert items[0]["kind"] == "worker"  # none was started

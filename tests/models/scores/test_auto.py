@@ -295,9 +295,7 @@ def test_for_pictures_the_network_and_the_distance_count() -> None:
     )
 
 
-def test_old_artifacts_of_pictures_get_two_parts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_old_artifacts_of_pictures_get_two_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """An artifact of pictures with all parts is read and scores as before; the next has two."""
     first, second = _digits(1, 2)[:100], _digits(3)[:100]
     for module in (auto, by_name, old_normals):

@@ -85,9 +85,7 @@ def test_more_of_a_known_regime_makes_no_new_one(blob: Array) -> None:
     np.testing.assert_allclose(version.latents.covariance(), within, atol=1e-4)
 
 
-def test_nine_digits_are_learned_in_milliseconds(
-    digits: dict[int, Array],
-) -> None:
+def test_nine_digits_are_learned_in_milliseconds(digits: dict[int, Array]) -> None:
     """Zero is found among nine digits, which alarm at about the asked rate, the old ones too."""
     version, seconds = None, []
     for digit in range(1, 10):

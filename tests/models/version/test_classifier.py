@@ -50,9 +50,7 @@ def test_the_nearest_mean_is_among_codes_of_length_one() -> None:
 
 
 @pytest.mark.thorough
-def test_replayed_labels_keep_the_old_classes(
-    digits: dict[int, Array],
-) -> None:
+def test_replayed_labels_keep_the_old_classes(digits: dict[int, Array]) -> None:
     """Old and new classes are distinguished without an old vector, also from the artifact."""
     version = learn_two_then_two(digits, Config(model=QUICK))
     assert min(shares_of_right_labels(version, digits)[:2]) > 0.8

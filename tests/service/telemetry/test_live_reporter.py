@@ -205,9 +205,7 @@ async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
     assert await observed.stores.live.read("pump") == []
 
 
-async def test_rows_of_a_replaced_champion_are_counted(
-    observed: Observed,
-) -> None:
+async def test_rows_of_a_replaced_champion_are_counted(observed: Observed) -> None:
     """Rows that a thread judged during a swap are in the history."""
     assert observed.champions.install(champion(2, uid=observed.serving.uid))
     observed.score(np.zeros((3, 3)), observed.serving)
@@ -295,10 +293,7 @@ async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -
     (report,) = await reports(observed)
     assert {
         (tally.place * tally.step - hour, tally.rows, tally.alarms) for tally in report.tallies
-    } == {
-        (60.0, 1, 0),
-        (120.0, 2, 1),
-    }
+    } == {(60.0, 1, 0), (120.0, 2, 1)}
     assert {(block.source, block.rows, block.positions) for block in report.blocks} == {
         ("a", 2, ()),
         ("b", 1, (0,)),
