@@ -24,7 +24,7 @@ from service.domain.incident import (
     explains_better,
     leads,
 )
-from service.domain.incident_source import WAITING, Source, StandingLevel
+from service.domain.incident_source import AHEAD_SECONDS, WAITING, Source, StandingLevel
 
 SOURCES = 1000  # followed at once; above that, the source that is silent for longest is dropped
 OLD_SECONDS = 3600.0  # an incident pages nobody if its rows are older than this at arrival
@@ -98,6 +98,8 @@ class Fold(msgspec.Struct):
             if not block.positions:
                 return []  # nothing to remember
             source = self.sources[block.source] = Source()
+        source.forget_future(context.now)
+        block = _without_future(block, context.now)
         changes: list[Change] = list(self._take_alarms(source, block, context))
         if source.last is not None and block.last > source.last:
             interval = (block.last - source.last) / block.rows
@@ -118,6 +120,7 @@ class Fold(msgspec.Struct):
         """Drop sources that send nothing any more; return the changes of their incidents."""
         changes: list[Change] = []
         for name, source in list(self.sources.items()):
+            source.forget_future(context.now)
             if ends_in_silence(context.rule, context.now - source.heard, source.interval):
                 changes += self._end_source(source, context)
                 del self.sources[name]
@@ -305,6 +308,14 @@ def _explaining_row(rows: Sequence[KeptRow]) -> KeptRow | None:
         if explains_better(row, explained):
             explaining, explained = row, row.severity
     return explaining
+
+
+def _without_future(block: Block, now: float) -> Block:
+    """Return the block with no time after `now`, if a wrong clock is far ahead."""
+    if block.last <= now + AHEAD_SECONDS:
+        return block
+    times = tuple(min(at, now) for at in block.times)
+    return msgspec.structs.replace(block, last=now, times=times)
 
 
 def _pages_now(incident: Incident, at: float, context: Context) -> bool:

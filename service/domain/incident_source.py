@@ -16,6 +16,7 @@ from models.parts.incident_rule import (
 from service.domain.incident import Incident, KeptRow
 
 WAITING = 64  # alarming rows remembered of a source, the latest
+AHEAD_SECONDS = 3600.0  # a time this much later than the present comes from a clock that is wrong
 
 
 class StandingLevel(msgspec.Struct, array_like=True):
@@ -96,6 +97,15 @@ class Source(msgspec.Struct, array_like=True):
     level: StandingLevel | None = None
     row: int = -1
     at: float = 0.0
+
+    def forget_future(self, now: float) -> None:
+        """Let no time lie far ahead of `now`. Until such a time, the incident would stay open."""
+        most = now + AHEAD_SECONDS
+        self.heard = min(self.heard, now)
+        self.last = now if self.last is not None and self.last > most else self.last
+        self.at = now if self.at > most else self.at
+        if self.level is not None and self.level.at > most:
+            self.level.at = now
 
     @property
     def latest(self) -> int | None:

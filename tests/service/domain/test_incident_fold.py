@@ -325,6 +325,17 @@ def test_a_source_that_ends_is_closed_by_the_clock() -> None:
     assert not fold.sources
 
 
+@pytest.mark.parametrize("set_back", [False, True], ids=["the client's", "the service's"])
+def test_a_clock_that_is_a_day_ahead_keeps_no_incident_open(set_back: bool) -> None:
+    """The incident closes after quiet rows, and a later fault is an incident of its own."""
+    fold, day = Fold(), 24 * HOUR
+    fold.take(block(day, 1.0, "xxxx"), context(day if set_back else 0.0))
+    later = run(fold, block(HOUR, 10.0, "." * 100), block(7 * HOUR, 10.0, "xxxx"))
+    assert [change.kind for change in later] == ["closed", "opened"]
+    assert later[1].incident.start == 7 * HOUR
+    assert later[1].incident.pages
+
+
 def test_sources_have_incidents_of_their_own() -> None:
     """Alarms of two sources are two incidents, and do not count for each other."""
     fold = Fold()
