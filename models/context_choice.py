@@ -15,7 +15,12 @@ _SEASON_DAYS = 14  # two weeks: each day of the week occurs twice
 # A calendar is added if the hours of earlier days predict this share of the later days' variance.
 _LEAST_PREDICTED = 0.1
 _LEAST_ON_TICK = 0.9  # rows keep a clock if at least this share of their steps is one tick
-_TICKS = ("1s", "10s", "30s", "1m", "5m", "10m", "15m", "30m", "1h", "1d")
+_TICKS = (
+    "1s", "2s", "5s", "10s", "15s", "20s", "30s", "1m", "2m", "3m", "5m", "10m", "15m", "20m",
+    "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d",
+)  # fmt: skip
+# A clock is of use if at most this share of the rows has too few rows before it since a gap.
+_MOST_AFTER_GAPS = 0.25
 
 Rows = NDArray[np.float32]
 Times = NDArray[np.float64]
@@ -44,7 +49,7 @@ def choose(
         f"correlate by {correlation:.2f}"
     )
     derive: tuple[str, ...] = ("value", "deviation")
-    every = _clock(times, by_source)
+    every = _clock(times, by_source, over)
     if every is not None:
         why += f"; rows come every {every}, and the context starts again after a gap of {over}"
     share = _daily_season(X, times, by_source)
@@ -82,15 +87,26 @@ def _correlation(values: NDArray[Any]) -> float:
     return float(np.corrcoef(before, after)[0, 1])
 
 
-def _clock(times: Times, by_source: RowsOfSources) -> str | None:
-    """Return the tick of a clock that all sources keep, with gaps; None without such a clock."""
+def _clock(times: Times, by_source: RowsOfSources, over: int) -> str | None:
+    """Return the tick of a clock that all sources keep, with gaps; None without such a clock.
+
+    It is None, too, if too many rows would not be judged, since the context of `over` rows starts
+    again after a gap: of an hourly log of office hours no row would be.
+    """
     steps = np.concatenate([np.diff(times[rows]) for rows in by_source])
     if not len(steps) or (median := float(np.median(steps))) <= 0:
         return None
     tick = min(_TICKS, key=lambda name: abs(seconds(name) - median))
     step = seconds(tick)
     on_tick = float((np.abs(steps - step) <= step / 10).mean())
-    return tick if on_tick >= _LEAST_ON_TICK and (steps > 1.5 * step).any() else None
+    if on_tick < _LEAST_ON_TICK or not (steps > 1.5 * step).any():
+        return None
+    runs = [
+        len(run)
+        for rows in by_source
+        for run in np.split(rows, 1 + np.flatnonzero(np.diff(times[rows]) > over * step))
+    ]
+    return tick if np.minimum(runs, over).sum() <= _MOST_AFTER_GAPS * len(times) else None
 
 
 def _daily_season(X: Rows, times: Times, by_source: RowsOfSources) -> float:

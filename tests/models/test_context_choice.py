@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from models.context import SCORED, derive
 from models.context_choice import choose
 
 RNG = np.random.default_rng(0)
@@ -41,6 +42,17 @@ def test_a_clock_is_chosen_if_rows_have_gaps():
     context, why = choose(walks(1140), MINUTES[:1200][there], None)
     assert (context.every, context.fill) == ("1m", "previous")
     assert "every 1m, and the context starts again" in why
+
+
+def test_a_clock_may_tick_every_two_minutes_and_leaves_most_rows_judged():
+    """A log of shifts starts its context again each day, unless its shifts are too short for it."""
+    for step, rows_a_day, every in ((120.0, 300, "2m"), (3600.0, 10, None), (600.0, 30, None)):
+        times = np.arange(2000) // rows_a_day * 86_400.0 + np.arange(2000) % rows_a_day * step
+        rows = walks(2000)
+        context, _ = choose(rows, times, None)
+        assert (context.over, context.every) == (10, every)
+        states = derive(context, rows, times=times).states
+        assert (states == SCORED).mean() > 0.75
 
 
 def test_a_calendar_is_chosen_for_a_season_over_two_weeks():
