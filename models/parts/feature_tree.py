@@ -27,12 +27,14 @@ class FeatureTree:
     Chow & Liu, Approximating discrete probability distributions with dependence trees, 1968. A bin
     is one or more pieces of a feature's marginal map: `bins` (d, P) is the bin of each piece.
     `parents` (d,) is the parent of each feature, itself for a root. `nats` (K, d, K) is -log p
-    for each bin of the parent, each feature, and each bin of the feature.
+    for each bin of the parent, each feature, and each bin of the feature. A tree that was fitted
+    and not loaded has the number of its `rows`.
     """
 
     bins: NDArray[np.int64]
     parents: NDArray[np.int64]
     nats: NDArray[np.float32]
+    rows: int | None = field(default=None, compare=False)
 
     _bin_of: NDArray[np.int64] = field(init=False, repr=False, compare=False)
     _start: NDArray[np.int64] = field(init=False, repr=False, compare=False)
@@ -45,9 +47,20 @@ class FeatureTree:
         object.__setattr__(self, "_nats", self.nats.ravel().astype(np.float64))
 
     @classmethod
-    def fit(cls, pieces: Pieces, of: int, parents: NDArray[np.int64] | None = None) -> Self:
-        """Fit to the `pieces` (n, d) of rows; a feature has `of` pieces. `parents` fix the tree."""
-        d = pieces.shape[1]
+    def fit(
+        cls,
+        pieces: Pieces,
+        of: int,
+        parents: NDArray[np.int64] | None = None,
+        rows: int | None = None,
+    ) -> Self:
+        """Fit to the `pieces` (n, d) of rows; a feature has `of` pieces. `parents` fix the tree.
+
+        The n rows count as `rows`, if given. Fewer rows make a pair of bins that did not occur more
+        likely, so that another tree could not calibrate the scores of this one.
+        """
+        n, d = pieces.shape
+        rows = rows or n
         most = max(2, min(BINS, math.isqrt(CELLS // d)))
         counts = np.bincount(pieces.ravel(), minlength=d * of).reshape(d, of)
         bins = np.stack([_bins(own, most) for own in counts])
@@ -62,9 +75,9 @@ class FeatureTree:
             own /= own.sum()
             given = PSEUDO * width * own + np.zeros((k, 1))
             if parent != j:
-                given += _together(codes[:, parent], codes[:, j], k, width)
+                given += _together(codes[:, parent], codes[:, j], k, width) * (rows / n)
             nats[:, j, :width] = -np.log(given / given.sum(axis=1, keepdims=True))
-        return cls(bins, parents, nats)
+        return cls(bins, parents, nats, rows)
 
     def __call__(self, pieces: Pieces) -> Float64:
         """Return -log p of rows with `pieces` (n, d) in nats, (n,), or of one row (d,)."""

@@ -111,16 +111,19 @@ class Views:
         )
         if len(unit) > FEATURES:
             return views
-        return views.with_tree(np.concatenate([inherited.values, x]) if inherited else x)
+        rows = like.tree.rows if like and like.tree else None
+        return views.with_tree(np.concatenate([inherited.values, x]) if inherited else x, rows)
 
-    def with_tree(self, x: Array) -> Self:
-        """Return these views with a tree fitted to scaled vectors x (n, d).
+    def with_tree(self, x: Array, rows: int | None = None) -> Self:
+        """Return these views with a tree fitted to scaled vectors x (n, d), which count as `rows`.
 
-        Features keep their parents, if there is a tree already.
+        If there is a tree already, features keep their parents, and x counts as the rows of it.
         """
         pieces, of = self.marginals.pieces(within_reach(x)), self.marginals.values.shape[1] + 1
-        parents = self.tree.parents if self.tree else None
-        return replace(self, tree=FeatureTree.fit(pieces, of, parents))
+        parents = None
+        if self.tree:
+            parents, rows = self.tree.parents, self.tree.rows
+        return replace(self, tree=FeatureTree.fit(pieces, of, parents, rows))
 
     def from_shrunk(self, features: Float64) -> Array:
         """Return the scaled vectors (n, d) whose view `shrunk` is `features` (n, d or more)."""

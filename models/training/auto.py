@@ -14,6 +14,7 @@ from models.parts.carried_calibration import carried, mixed, repeated, resemblin
 from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import (
+    OF_FEW,
     Auto,
     joined,
     least_deviation,
@@ -33,6 +34,9 @@ FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if the
 LABELLED = 0.05
 FOREMOST = 50  # the rows of each part from whose table their own score is left out
 NETWORK = 0  # the index of the network's part
+# Scores of a tree have few levels, which the trees of the folds reach but for this many nats. Rows
+# of the highest level would otherwise exceed all calibration scores.
+LEVEL = 0.25
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
@@ -79,11 +83,12 @@ def fit(
     differs = disagreement(_joined(parts, parts, which), _joined(parts, as_served, which))
     if differs is not None:
         parts = np.maximum(parts, as_served)
-    tables, times = list(parts), 1
+    entries = parts + np.where(np.equal(which, OF_FEW), LEVEL, 0.0)[:, None]
+    tables, times = list(entries), 1
     if champion and len(generated) and trained.past.learned:
         olds = _carried_tables(champion, serving, generated, rng)
         share_old, least = shares
-        copies = repeated(parts, least, len(olds[0]))
+        copies = repeated(entries, least, len(olds[0]))
         times = copies.shape[1] // parts.shape[1]
         pairs = zip(olds, copies, strict=True)
         tables = [mixed(old, new, share_old).scores for old, new in pairs]

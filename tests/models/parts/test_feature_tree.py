@@ -96,6 +96,20 @@ def test_the_default_score_finds_strange_pairs_after_a_second_experience() -> No
     np.testing.assert_allclose(alone, version.score(odd[:20]), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_normals_with_one_related_pair_alarm_as_often_as_asked(seed: int) -> None:
+    """A tree of one pair has few levels; the trees that calibrate it have the same levels."""
+
+    def rows(n: int, stream: int) -> Array:
+        x = np.random.default_rng([seed, stream]).normal(size=(n, 6))
+        x[:, 1] = x[:, 0] + 0.5 * x[:, 1]
+        return x.astype(np.float32)
+
+    version = train(None, rows(1000, 0), SMALL)
+    version = Version.from_bytes(version.to_bytes())
+    assert version.is_anomaly(rows(4000, 1)).mean() < 0.03
+
+
 def test_an_artifact_whose_parents_form_a_circle_is_refused() -> None:
     """Parents that form a circle would never end a draw, so such an artifact is refused."""
     version = train(None, _codes(100, 0), SMALL)
