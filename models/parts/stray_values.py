@@ -1,50 +1,116 @@
-"""Stray values in a first experience: sentinels, spikes and wrong units, far from all others.
+"""Stray rows in a first experience: sentinels, spikes and faults, far from all other rows.
 
 A few of them would decide the scale of a feature, and the threshold. A gap separates them from a
 long tail: a tail gets thinner, but has no gap in which the distance from the middle grows fivefold.
+Rows beyond a gap that are close to each other are a small regime, and no strays.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
-from models.arrays import Array
+from models.arrays import Array, Float64
 
-REACH = 20.0  # a stray is at least this many ranges of the middle half away from the median
-GAP = 5.0  # a stray is at least this many times as far as the next nearer value
+# A stray value is at least this many ranges of the middle half away from the median, and this many
+# times as far as the next nearer value.
+REACH, GAP = 20.0, 5.0
+# The same for the size of a whole row, in which related features count together. So many rows
+# hardly ever lie beyond so small a gap by chance, however heavy the tail.
+REACH_OF_ROWS, GAP_OF_ROWS = 4.0, 2.0
+LEAST_OF_ROWS = 0.02  # the least share of such rows: fewer do not decide the threshold
 MOST = 0.06  # the largest share of rows: more rows are a regime
+# A row belongs to a regime if this share of all rows, and this number, is so many times as near as
+# the inner half of all rows.
+REGIME, FEWEST, NEARER = 0.01, 10, 1.5
+COMPARED, BLOCK = 4_000, 500  # the most rows that are compared, and how many strays at a time
+FURTHEST = 1e6  # in ranges: more would overflow
+# How features are related: values count up to CLIPPED ranges, and what the others do not explain
+# counts as at least FAINT, so that a relation that is usually exact may have exceptions.
+CLIPPED, FAINT, STEPS = 3.0, 0.1, 4
+MOST_RELATED, ROWS_A_FEATURE = 256, 10  # more features, or fewer rows, show no relations
 
 
 class StrayValues(NamedTuple):
-    """A mask (n,) of the rows with a stray value, and the columns that have some."""
+    """A mask (n,) of the stray rows, and the columns that make them strays."""
 
     rows: NDArray[np.bool_]
     columns: list[int]
 
 
 def find_strays(X: Array) -> StrayValues:
-    """Return the stray values among the first normals X (n, d).
+    """Return the strays among the first normals X (n, d).
+
+    A row is a stray by one value, or by values that do not occur together in the other rows.
 
     >>> X = np.linspace(0, 1, 100, dtype=np.float32)[:, None]
     >>> X[7] = -9999
     >>> find_strays(X).rows.sum(), find_strays(X).columns
     (np.int64(1), [0])
     """
-    rows = np.zeros(len(X), bool)
-    columns: list[int] = []
     least, low, middle, high, most = np.quantile(X, (0.1, 0.25, 0.5, 0.75, 0.9), axis=0)
     width = np.where(high > low, high - low, most - least)
-    reach = np.maximum(X.max(axis=0) - middle, middle - X.min(axis=0))
-    for j in np.flatnonzero((width > 0.0) & (reach > REACH * width)):
-        distance = np.abs(X[:, j] - middle[j]) / width[j]
-        ordered = np.sort(distance)
-        before = np.maximum(ordered[:-1], 1.0)
-        apart = (ordered[1:] > REACH) & (ordered[1:] >= GAP * before)
-        apart[: int((1.0 - MOST) * len(X)) - 1] = False
-        if not apart.any():
-            continue
-        strays = distance >= ordered[1:][apart.argmax()]
-        columns.append(int(j))
-        rows |= strays
-    return StrayValues(rows, columns)
+    varies = np.flatnonzero(width > 0.0)
+    z = (X[:, varies] - middle[varies].astype(np.float64)) / width[varies]
+    z = np.clip(z, -FURTHEST, FURTHEST)
+    by, codes = np.zeros(z.shape, bool), np.zeros(len(z), bool)
+    for j in np.flatnonzero(np.abs(z).max(axis=0) > REACH):
+        by[:, j] = beyond = _beyond_gap(np.abs(z[:, j]), GAP, REACH)
+        values, counts = np.unique(z[beyond, j], return_counts=True)
+        codes |= np.isin(z[:, j], values[2 * counts > counts.sum()])
+    if 1 < len(varies) <= min(MOST_RELATED, len(z) // ROWS_A_FEATURE):
+        axes = _independent_axes(z)
+        z = z @ axes
+        size = np.linalg.norm(z, axis=1)
+        low, middle, high = np.quantile(size, (0.25, 0.5, 0.75))
+        sizes = (size - middle) / max(high - low, FAINT * middle)
+        rows = _beyond_gap(sizes, GAP_OF_ROWS, REACH_OF_ROWS) & ~by.any(axis=1)
+        if rows.mean() >= LEAST_OF_ROWS:
+            unexplained = np.abs(z[rows] @ axes.T) / np.linalg.norm(axes, axis=1)
+            by[rows, unexplained.argmax(axis=1)] = True
+    strays = by.any(axis=1)
+    strays &= codes | ~_in_a_regime(z, strays)
+    return StrayValues(strays, varies[by[strays].any(axis=0)].tolist())
+
+
+def _beyond_gap(distance: Float64, gap: float, reach: float) -> NDArray[np.bool_]:
+    """Return a mask of the distances (n,) from the middle, in ranges, that lie beyond a gap."""
+    ordered = np.sort(distance)
+    before = np.maximum(ordered[:-1], 1.0)
+    apart = (ordered[1:] > reach) & (ordered[1:] >= gap * before)
+    apart[: int((1.0 - MOST) * len(distance)) - 1] = False
+    if not apart.any():
+        return np.zeros(len(distance), bool)
+    return distance >= ordered[1:][apart.argmax()]
+
+
+def _independent_axes(z: Float64) -> Float64:
+    """Return axes (d, d) on which the innermost rows of z (n, d) vary independently, by 1 each."""
+    z = z[:: max(1, len(z) // COMPARED)]
+    z = z - np.median(z, axis=0)
+    inner = rows = np.clip(z, -CLIPPED, CLIPPED)
+    for _ in range(STEPS):
+        covariance = np.cov(rows.T) + FAINT**2 * np.eye(z.shape[1])
+        axes: Float64 = np.linalg.cholesky(np.linalg.inv(covariance))
+        size = np.linalg.norm(z @ axes, axis=1)
+        rows = inner[size <= np.quantile(size, 1.0 - 2.0 * MOST)]
+    return axes
+
+
+def _in_a_regime(z: Float64, strays: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return a mask (n,) of the strays among z (n, d) that have many rows near them.
+
+    Other strays are about as far from each other as from the inner half of all rows.
+    """
+    regime = np.zeros(len(z), bool)
+    size = np.linalg.norm(z, axis=1)
+    inner = z[~strays & (size <= np.median(size))]
+    if not strays.any() or len(z) < 2 * FEWEST or not len(inner):
+        return regime
+    step = max(1, len(z) // COMPARED)
+    some = max(FEWEST, round(REGIME * len(z) / step))
+    for block in np.array_split(np.flatnonzero(strays), strays.sum() // BLOCK + 1):
+        near = np.partition(cdist(z[block], z[::step]), some, axis=1)[:, some]
+        regime[block] = NEARER * near <= cdist(z[block], inner[::step]).min(axis=1)
+    return regime

@@ -29,9 +29,10 @@ def on_first_experience(X: Array, stray: StrayValues, names: Sequence[str]) -> I
         yield _note(
             "left_out", names, stray.columns,
             f"{int(stray.rows.sum())} of {len(X)} rows were not learned and do not count in the "
-            "calibration, because their value of {features} is far from all other rows. It may be "
-            "a spike, or a code for 'no value'. If such rows are normal, send them again as one "
-            "batch. If not, leave them out, or send null with missing: impute.",
+            "calibration, because their value of {features}, alone or with the row's other values, "
+            "is far from all other rows. It may be a fault, a spike, or a code for 'no value'. If "
+            "such rows are normal, send them again as one batch. If not, leave them out, or send "
+            "null with missing: impute.",
         )  # fmt: skip
     kept = X[~stray.rows].astype(np.float64)
     low, high = middle_range(kept)

@@ -9,6 +9,7 @@ from models import Config, Model, Version, train
 from models.arrays import Array
 from models.decisions.gate import gate
 from models.parts.statistics import auroc
+from models.parts.stray_values import find_strays
 from models.survey.notes import on_numbers
 
 QUICK = Model(epochs=40, hidden=(24, 24))
@@ -81,6 +82,34 @@ def test_a_far_regime_is_not_left_out(machine: Machine) -> None:
     version = train(None, first, Config(model=QUICK))
     assert version.lineage.n_new == 600
     assert version.is_anomaly(machine.rows(200)[:60] + np.float32(300.0)).mean() < 0.3
+
+
+def test_a_small_regime_is_learned_and_scattered_faults_are_not(machine: Machine) -> None:
+    """Close rows, 3 % of all, are a regime that is learned; as many faults are left out."""
+    first = machine.rows(1000)
+    first[:30] += 300.0
+    regime = train(None, machine.rng.permutation(first), Config(model=QUICK))
+    regime = Version.from_bytes(regime.to_bytes())
+    assert regime.lineage.n_new == 1000
+    assert regime.is_anomaly(machine.rows(200) + np.float32(300.0)).mean() < 0.5
+    assert auroc(regime.score(machine.rows(300)), regime.score(machine.broken(300, 8.0))) > 0.9
+
+    first[:30] = machine.broken(30, 1.0)
+    first[np.arange(30), machine.rng.integers(8, size=30)] += machine.rng.uniform(9, 15, 30)
+    faulty = train(None, machine.rng.permutation(first), Config(features=NAMES, model=QUICK))
+    faulty = Version.from_bytes(faulty.to_bytes())
+    assert faulty.lineage.n_new == 970
+    assert {note.kind for note in faulty.lineage.notes} == {"left_out"}
+    assert faulty.is_anomaly(machine.rows(300)).mean() < 0.05
+    assert faulty.is_anomaly(machine.broken(300, 8.0)).mean() > 0.9
+
+
+def test_rows_beyond_a_wrap_are_no_strays() -> None:
+    """Two angles that follow each other wrap at 360 degrees; the few rows between are learned."""
+    rng = np.random.default_rng(0)
+    angle = rng.uniform(0.0, 360.0, 1000)
+    both = np.column_stack([angle, (angle + 20.0 + rng.normal(size=1000)) % 360.0])
+    assert not find_strays(both.astype(np.float32)).rows.any()
 
 
 def test_numbers_that_float32_cannot_tell_apart_are_named(machine: Machine) -> None:
