@@ -117,7 +117,8 @@ class FeatureTree:
         """Return the tree on which `to_tensors` was called; None if there is none."""
         if prefix + ARRAYS[0] not in tensors:
             return None
-        return cls(*(tensors[prefix + name] for name in ARRAYS))
+        bins, parents, nats = (tensors[prefix + name] for name in ARRAYS)
+        return cls(bins, parents, nats)
 
 
 def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:

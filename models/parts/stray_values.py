@@ -69,7 +69,7 @@ def find_strays(X: Array) -> StrayValues:
         if rows.mean() >= LEAST_OF_ROWS:
             unexplained = np.abs(z[rows] @ axes.T) / np.linalg.norm(axes, axis=1)
             by[rows, unexplained.argmax(axis=1)] = True
-    strays = by.any(axis=1)
+    strays = np.logical_or.reduce(by, axis=1)
     strays &= codes | ~_in_a_regime(z, strays)
     return StrayValues(strays, varies[by[strays].any(axis=0)].tolist())
 
