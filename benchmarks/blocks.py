@@ -33,7 +33,7 @@ from benchmarks import data
 from benchmarks.arms import learner
 from benchmarks.continual_nsl_kdd import concepts
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, with_keys
 from benchmarks.runs import arguments as run_arguments
 from benchmarks.telemetry import with_deviation
 from models.parts.statistics import auroc
@@ -176,8 +176,8 @@ def main():
     for fromkey in dict.fromkeys(key[:3] for key in results):
         rounds_of_seeds = [rounds for key, rounds in results.items() if key[:3] == fromkey]
         rows += [line(fromkey, list(of_round)) for of_round in zip(*rounds_of_seeds, strict=True)]
-    figures = [dict(zip(("set", "arm", "way", "seed"), k, strict=True)) | {"rounds": v}
-               for k, v in results.items()]  # fmt: skip
+    rounds_by_key = {key: {"rounds": rounds} for key, rounds in results.items()}
+    figures = with_keys(("set", "arm", "way", "seed"), rounds_by_key)
     report("blocks", rows, args.output, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import data
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs, runs_of_arm
+from benchmarks.runs import Runs, runs_of_arm, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models import Config, train
 
@@ -179,7 +179,7 @@ def main():
     further = {"Accuracy over the classes learned": by_class(results, arms)} | {
         f"{arm}: what each digit is taken for, %": confusion(runs[arm]) for arm in arms
     }
-    figures = [{"arm": arm, "seed": seed} | run for (arm, seed), run in results.items()]
+    figures = with_keys(("arm", "seed"), results)
     report("class_incremental", [table_line(arm, runs[arm]) for arm in arms], args.output, further,
            lives=figures, images=args.images)  # fmt: skip
     if args.output:

@@ -179,7 +179,7 @@ def bench(name, about, job, names, arms=ARMS, more=None):
     measured = kept.run(job(args), keys, description)
     present = [arm for arm in args.arms if runs_of_arm(measured, arm)]
     lines = [summary(arm, runs_of_arm(measured, arm)) for arm in present]
-    lives = [{"arm": arm, "seed": seed, **run} for (arm, seed), run in measured.items()]
+    lives = runs.with_keys(("arm", "seed"), measured)
     further = further_tables(measured, present, names)
     report(name, lines, args.output, further, lives=lives, options=options)
     if args.output:

@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 from benchmarks import data
 from benchmarks.learners import TARGET, Ours
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs, runs_of_arm
+from benchmarks.runs import Runs, runs_of_arm, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models import Config, Model
 from models.parts.statistics import auroc
@@ -149,7 +149,7 @@ def main():
     )  # fmt: skip
     present = [arm for arm in args.arms if runs_of_arm(results, arm)]
     lines = [line(arm, runs_of_arm(results, arm)) for arm in present]
-    figures = [{"arm": arm, "seed": seed} | run for (arm, seed), run in results.items()]
+    figures = with_keys(("arm", "seed"), results)
     report("memory", lines, args.output, lives=figures, images=args.images)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from benchmarks import data
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models import Config, train
 
@@ -67,7 +67,7 @@ def main():
     rows = []
     for kind in args.arms:
         for name in args.sets:
-            runs = [run for (n, k, _), run in results.items() if (n, k) == (name, kind)]
+            runs = [run for key, run in results.items() if key[:2] == (name, kind)]
             if runs:
                 rows.append(
                     {"set": name, "features": runs[0]["features"], "kind": kind, "seeds": len(runs)}
@@ -76,7 +76,7 @@ def main():
                        for share in HIDDEN}
                     | {"CPU s": float(np.mean([run["cpu"] for run in runs]))}
                 )  # fmt: skip
-    figures = [dict(zip(("set", "kind", "seed"), k, strict=True)) | v for k, v in results.items()]
+    figures = with_keys(("set", "kind", "seed"), results)
     report("missing_values", rows, args.output, figures=figures)
 
 

@@ -23,7 +23,7 @@ from benchmarks import data
 from benchmarks.ablations import ablated
 from benchmarks.learners import FITS
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models import MIN_VECTORS, Config, Version, train
 from models.parts.statistics import auroc
@@ -151,7 +151,7 @@ def job(name, arm, way, seed):
 
 
 def tables_behind(runs, peers):
-    """Return the tables where the mean of `own`, figures by (table, seed), is behind the peers'.
+    """Return the tables where the mean of `runs`, figures by (table, seed), is behind the peers'.
 
     The result is {table: difference}; `peers` has the best peer's AUROC for each table.
     """
@@ -173,7 +173,7 @@ def best_peers(results):
 
 
 def line(way, arm, runs, names, peers):
-    """Return one line of the table; `own` holds figures by (table, seed)."""
+    """Return one line of the table; `runs` are figures by (table, seed)."""
     seeds = sorted({seed for _, seed in runs})
 
     def mean(key, some):
@@ -223,15 +223,18 @@ def main():
     lines, peers, lost = [], best_peers(results), []
     for way in args.ways:
         for arm in args.arms:
-            runs = {(n, s): f for (n, a, w, s), f in results.items() if (a, w) == (arm, way)}
+            runs = {
+                (table, seed): run
+                for (table, *of_run, seed), run in results.items()
+                if of_run == [arm, way]
+            }
             lines += [line(way, arm, runs, names, peers)] if runs else []
             if arm == "auto":
                 lost += [
                     {"way": way, "table": n, "behind": by}
                     for n, by in tables_behind(runs, peers).items()
                 ]
-    figures = [dict(zip(("table", "arm", "way", "seed"), k, strict=True)) | f
-               for k, f in results.items()]  # fmt: skip
+    figures = with_keys(("table", "arm", "way", "seed"), results)
     report("oddbench", lines, args.output, {"Where `auto` is behind": lost}, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

@@ -121,6 +121,11 @@ def runs_of_arm(results, arm):
     return [result for (name, _), result in results.items() if name == arm]
 
 
+def with_keys(names, results):
+    """Return each result, a dict, joined with the parts of its key, which are called `names`."""
+    return [dict(zip(names, key, strict=True)) | result for key, result in results.items()]
+
+
 def few_threads(threads):
     """Keep networks on one core if there are many jobs: threads would wait for each other."""
     import torch

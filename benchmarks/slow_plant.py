@@ -18,7 +18,7 @@ import numpy as np
 from sklearn.covariance import EmpiricalCovariance
 
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models import Config, train
 from models.parts.statistics import auroc
@@ -90,8 +90,8 @@ def job(arm, lasts, n, seed):
 
 def main():
     args = run_arguments(arguments(__doc__.splitlines()[0]), ARMS).parse_args()
-    keys = [(a, t, n, s) for s in range(args.seeds) for t in LASTS for n in LEARNED
-            for a in args.arms]  # fmt: skip
+    keys = [(arm, lasts, n, seed) for seed in range(args.seeds) for lasts in LASTS
+            for n in LEARNED for arm in args.arms]  # fmt: skip
     results = Runs.of(args).run(job, keys, lambda run: f"AUROC {run['auroc']:.3f}")
     table = []
     for arm, lasts, n in dict.fromkeys(key[:3] for key in results):
@@ -102,8 +102,7 @@ def main():
             known = [100 * run[name] for run in runs if name in run]
             line[f"{name} %"] = spread(known, 1) if known else ""
         table.append(line | {"CPU s": float(np.mean([run["cpu"] for run in runs]))})
-    figures = [dict(zip(("arm", "lasts", "learned", "seed"), k, strict=True)) | v
-               for k, v in results.items()]  # fmt: skip
+    figures = with_keys(("arm", "lasts", "learned", "seed"), results)
     report("slow_plant", table, args.output, figures=figures)
 
 

@@ -25,7 +25,7 @@ from benchmarks import data
 from benchmarks.ablations import WITHOUT, ablated
 from benchmarks.learners import FITS, Ours, Peer
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models import Config
 from models.config import SCORES
@@ -153,9 +153,7 @@ def main():
     )
     arms = [arm for arm in args.arms if any(key[1] == arm for key in results)]
     lines, costs = tables(results, sets, arms)
-    figures = [
-        dict(zip(("set", "arm", "seed"), k, strict=True)) | run for k, run in results.items()
-    ]
+    figures = with_keys(("set", "arm", "seed"), results)
     report("tabular", costs, args.output, {"AUROC": lines}, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")

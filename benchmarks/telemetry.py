@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 from benchmarks import data
 from benchmarks.arms import KEEPING, learner
 from benchmarks.report import arguments, report, spread
-from benchmarks.runs import Runs
+from benchmarks.runs import Runs, with_keys
 from benchmarks.runs import arguments as run_arguments
 from models.context import Context, derive
 from models.parts.statistics import auroc
@@ -306,7 +306,7 @@ def picture(results_of, arms, path):
     drawn = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(drawn, names, strict=True):
         for i, arm in enumerate(arms):
-            runs = [results for (s, a, _), results in results_of.items() if (s, a) == (name, arm)]
+            runs = [results for key, results in results_of.items() if key[:2] == (name, arm)]
             if not runs:
                 continue
             days, n = (sum(run[key] for run in runs[0]) for key in ("days", "windows"))
@@ -325,16 +325,17 @@ def main():
     parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
     parser.add_argument("--sets", nargs="+", choices=STREAMS, default=list(STREAMS))
     args = parser.parse_args()
-    keys = [(s, a, seed) for seed in range(args.seeds) for s in args.sets for a in args.arms]
+    keys = [(name, arm, seed) for seed in range(args.seeds) for name in args.sets
+            for arm in args.arms]  # fmt: skip
     kept = Runs.of(args)
     results_of = kept.run(job, keys, description)
     rows = []
     for name in args.sets:
         for arm in args.arms:
-            runs = [results for (s, a, _), results in results_of.items() if (s, a) == (name, arm)]
+            runs = [results for key, results in results_of.items() if key[:2] == (name, arm)]
             rows += lines(name, arm, runs) if runs else []
-    figures = [dict(zip(("set", "arm", "seed"), k, strict=True)) | {"streams": v}
-               for k, v in results_of.items()]  # fmt: skip
+    streams_by_key = {key: {"streams": streams} for key, streams in results_of.items()}
+    figures = with_keys(("set", "arm", "seed"), streams_by_key)
     report("telemetry", rows, args.output, figures=figures)
     if args.output:
         print(f"\nFrom {kept.states(keys)} state(s) of the code.")
