@@ -7,7 +7,7 @@ from models.parts.fine_combinations import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
-from models.scores.auto import ALWAYS, OF_PICTURES
+from models.scores.auto import ALWAYS, OF_FEW, OF_PICTURES
 from models.scores.by_name import BANKED, base_score
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
@@ -74,6 +74,7 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
         **_density("scoring.views.drawn_in.", d + m, rows),
         **_density("scoring.views.normal.", d + m_normal, rows),
         **_tree("scoring.views.tree.", d, rows),
+        **_tree("scoring.views.pairs.", d, rows),
         "scoring.auto.tables": TensorSpec("float64", (parts, -1), -LARGEST, LARGEST),
     }
 
@@ -82,7 +83,7 @@ def _parts_of_auto(shape: Shape, stored: int) -> int:
     """Return how many parts the score `auto` may have, as near to `stored` as possible."""
     if shape.likelihood == "bernoulli" and stored == len(OF_PICTURES):
         return stored
-    return min(max(stored, ALWAYS), ALWAYS + 1)
+    return min(max(stored, ALWAYS), ALWAYS + len(OF_FEW))
 
 
 def _tree(prefix: str, d: int, rows: Lengths) -> Specs:

@@ -84,7 +84,7 @@ class CarriedViews:
             normal=fresh.normal.refitted(fresh.to_normal(new)),
         )
         if fresh.tree:
-            again = again.with_tree(np.concatenate([self.values, new]))
+            again = again.with_trees(np.concatenate([self.values, new]))
         return self._joined(again)
 
     def _joined(self, fresh: Views) -> Views:

@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Float64
+from models.arrays import Array, Float64
 
 FEATURES = 128  # with more features there is no tree: the pairs of features are too many
 BINS = 48  # the most bins of a feature
+COARSE = 20  # the same for the tree of `fit_misfits`
 CELLS = 65_536  # the most probabilities in all tables together
 PSEUDO = 0.1  # rows that each bin of a feature counts for beside those seen with the parent's bin
 ARRAYS = ("bins", "parents", "nats")  # the names of the arrays in an artifact
@@ -53,20 +54,24 @@ class FeatureTree:
         of: int,
         parents: NDArray[np.int64] | None = None,
         rows: int | None = None,
+        most: int = BINS,
+        few: NDArray[np.bool_] | None = None,
     ) -> Self:
-        """Fit to the `pieces` (n, d) of rows; a feature has `of` pieces. `parents` fix the tree.
+        """Fit to the `pieces` (n, d) of rows; a feature has `of` pieces and at most `most` bins.
 
-        The n rows count as `rows`, if given. Fewer rows make a pair of bins that did not occur more
-        likely, so that another tree could not calibrate the scores of this one.
+        `parents` fix the tree. Otherwise it joins only pairs of which one is in the mask `few`
+        (d,), if that is given. The n rows count as `rows`, if given. Fewer rows make a pair of bins
+        that did not occur more likely, so that another tree could not calibrate the scores of this
+        one.
         """
         n, d = pieces.shape
         rows = rows or n
-        most = max(2, min(BINS, math.isqrt(CELLS // d)))
+        most = max(2, min(most, math.isqrt(CELLS // d)))
         counts = np.bincount(pieces.ravel(), minlength=d * of).reshape(d, of)
         bins = np.stack([_bins(own, most) for own in counts])
         codes = bins.ravel().take(pieces)
         if parents is None:
-            parents = _tree(codes)
+            parents = _tree(codes, np.ones(d, bool) if few is None else few)
         k = int(bins.max()) + 1
         nats = np.zeros((k, d, k), np.float32)
         for j, parent in enumerate(parents):
@@ -79,15 +84,44 @@ class FeatureTree:
             nats[:, j, :width] = -np.log(given / given.sum(axis=1, keepdims=True))
         return cls(bins, parents, nats, rows)
 
+    @classmethod
+    def fit_misfits(
+        cls, pieces: Pieces, of: int, few: NDArray[np.bool_], like: Self | None = None
+    ) -> Self | None:
+        """Fit a coarse tree of the pairs that have a feature of the mask `few` (d,), if any.
+
+        Its `nats` are what -log p exceeds its mean by, given the parent's bin, and 0 below the
+        mean. They are 0 for a feature in no such pair, unless it is in the mask itself. Such a tree
+        `like` fixes the parents, the rows that n rows count as, and what is 0.
+        """
+        if like is None and not few.any():
+            return None
+        if like is None:
+            tree = cls.fit(pieces, of, most=COARSE, few=few)
+            counts = few | few[tree.parents]
+        else:
+            tree = cls.fit(pieces, of, like.parents, like.rows, COARSE)
+            counts = np.array([like.nats[:, j].any() for j in range(len(few))])
+        nats = np.zeros_like(tree.nats)
+        for j in np.flatnonzero(counts):
+            own = tree.nats[:, j, : int(tree.bins[j].max()) + 1]
+            mean = (np.exp(-own) * own).sum(axis=1, keepdims=True)
+            nats[:, j, : own.shape[1]] = np.maximum(own - mean, 0.0)
+        return replace(tree, nats=nats)
+
     def __call__(self, pieces: Pieces) -> Float64:
-        """Return -log p of rows with `pieces` (n, d) in nats, (n,), or of one row (d,)."""
+        """Return the nats of rows with `pieces` (n, d), (n,), or of one row (d,)."""
+        nats: Float64 = self.of_features(pieces).sum(axis=-1)
+        return nats
+
+    def of_features(self, pieces: Pieces) -> Float64:
+        """Return the nats of each feature, in the shape of `pieces`, (n, d) or (d,)."""
         own = self._bin_of.take(pieces)
         cells = own.take(self.parents, axis=-1)
         cells *= self.nats[0].size
         cells += own
         cells += self._start
-        nats: Float64 = self._nats.take(cells).sum(axis=-1)
-        return nats
+        return self._nats.take(cells)
 
     def sample(self, n: int, rng: np.random.Generator) -> Pieces:
         """Draw the pieces (n, d) of n rows; a bin's pieces are equally likely."""
@@ -121,6 +155,15 @@ class FeatureTree:
         return cls(bins, parents, nats)
 
 
+def few_valued(x: Array) -> NDArray[np.bool_]:
+    """Return the mask (d,) of the features of vectors x (n, d) with at most BINS different values.
+
+    Each value must occur twice on average.
+    """
+    most = min(BINS, len(x) // 2)
+    return np.array([len(np.unique(column)) <= most for column in x.T])
+
+
 def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return the bin of each piece of a feature, (P,), ascending; `counts` (P,) are its rows.
 
@@ -136,17 +179,18 @@ def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     return bins[np.minimum(seen.cumsum() - seen, len(bins) - 1)]
 
 
-def _tree(codes: NDArray[np.int64]) -> NDArray[np.int64]:
+def _tree(codes: NDArray[np.int64], few: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the parent of each feature (d,): the tree of most mutual information.
 
-    A pair counts only what exceeds the mutual information of as many unrelated rows. 2 n times that
-    is chi-squared with `freedom` degrees; the bound is its mean plus three deviations.
+    Of each pair in the tree one is in the mask `few` (d,). A pair counts only what exceeds the
+    mutual information of as many unrelated rows. 2 n times that is chi-squared with `freedom`
+    degrees; the bound is its mean plus three deviations.
     """
     n, d = codes.shape
     gain = np.zeros((d, d))
     widths = codes.max(axis=0) + 1
     for i in range(d):
-        for j in range(i):
+        for j in np.flatnonzero(few[:i] | few[i]).tolist():
             both = _together(codes[:, i], codes[:, j], int(widths[i]), int(widths[j])) / n
             apart = both.sum(axis=1, keepdims=True) * both.sum(axis=0)
             some = both > 0.0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.data_density import WHITENED, DataDensity
-from models.parts.feature_tree import FEATURES, FeatureTree
+from models.parts.feature_tree import FEATURES, FeatureTree, few_valued
 from models.parts.fine_combinations import ROWS_A_FEATURE, FineCombinations, over_decades
 from models.parts.marginals import REACH, Marginals, within_reach
 
@@ -46,7 +46,8 @@ class Views:
     combinations `fine`, if any, are further features of that view. The view `normal` consists of
     normal scores, and shows anomalies in the tail of a skewed feature. Its own combinations,
     `fine_normal`, are nearly constant ratios of features that span decades. The `tree` knows which
-    values occur together; there is none for many features.
+    values occur together; there is none for many features. `pairs` is a coarse tree of the pairs
+    that have a feature of few values, if any.
     """
 
     unit: Array
@@ -56,6 +57,7 @@ class Views:
     fine: FineCombinations | None = None
     fine_normal: FineCombinations | None = None
     tree: FeatureTree | None = None
+    pairs: FeatureTree | None = None
 
     @property
     def has_many_features(self) -> bool:
@@ -63,9 +65,9 @@ class Views:
         return len(self.unit) > WHITENED
 
     @property
-    def has_sixth(self) -> bool:
-        """Whether `misfits` has a sixth array."""
-        return self.tree is not None or self.has_many_features
+    def further(self) -> int:
+        """The number of arrays of `misfits` beyond five."""
+        return (self.tree is not None or self.has_many_features) + (self.pairs is not None)
 
     @classmethod
     def fit(
@@ -78,7 +80,8 @@ class Views:
     ) -> Self:
         """Fit to scaled vectors x (n, d).
 
-        If other views `like` are given, there are fine combinations only if `like` has some. The
+        If other views `like` are given, there are fine combinations and pairs only if `like` has
+        some. The
         features' scales and the space of the codes are fitted to x and the `inherited` vectors
         together. In the view `shrunk`, a deviation below `faint` counts as `faint`.
         """
@@ -111,19 +114,31 @@ class Views:
         )
         if len(unit) > FEATURES:
             return views
-        rows = like.tree.rows if like and like.tree else None
-        return views.with_tree(np.concatenate([inherited.values, x]) if inherited else x, rows)
+        known = np.concatenate([inherited.values, x]) if inherited else x
+        if like is None:
+            return views.with_trees(known, few_valued(x))
+        # A fold has the same parts as the views that serve, and its rows count as many.
+        rows = like.tree.rows if like.tree else None
+        return replace(views, pairs=like.pairs).with_trees(known, rows=rows)
 
-    def with_tree(self, x: Array, rows: int | None = None) -> Self:
-        """Return these views with a tree fitted to scaled vectors x (n, d), which count as `rows`.
+    def with_trees(
+        self, x: Array, few: NDArray[np.bool_] | None = None, rows: int | None = None
+    ) -> Self:
+        """Return these views with both trees fitted to scaled vectors x (n, d).
 
-        If there is a tree already, features keep their parents, and x counts as the rows of it.
+        `few` (d,) is the mask of the features of few values. Without it there are pairs only if
+        there were some. The vectors count as `rows`. If there is a tree already, features keep
+        their parents, and x counts as the rows of it.
         """
         pieces, of = self.marginals.pieces(within_reach(x)), self.marginals.values.shape[1] + 1
         parents = None
         if self.tree:
             parents, rows = self.tree.parents, self.tree.rows
-        return replace(self, tree=FeatureTree.fit(pieces, of, parents, rows))
+        tree = FeatureTree.fit(pieces, of, parents, rows)
+        if few is None:
+            few = np.zeros(x.shape[1], bool)
+        pairs = FeatureTree.fit_misfits(pieces, of, few, self.pairs)
+        return replace(self, tree=tree, pairs=pairs)
 
     def from_shrunk(self, features: Float64) -> Array:
         """Return the scaled vectors (n, d) whose view `shrunk` is `features` (n, d or more)."""
@@ -161,15 +176,15 @@ class Views:
         shrunk = self.shrunk.refitted(self.to_shrunk(x))
         again = replace(self, shrunk=shrunk, marginals=marginals)
         again = replace(again, normal=self.normal.refitted(again.to_normal(x)))
-        return again.with_tree(x) if self.tree else again
+        return again.with_trees(x) if self.tree else again
 
     def misfits(self, x: Array) -> tuple[Float64, ...]:
-        """Return how badly scaled vectors x (n, d) fit both views: five or six arrays (n,).
+        """Return how badly scaled vectors x (n, d) fit both views: five to seven arrays (n,).
 
         They are -log p in each view, in nats; the distance from the nearest kernel centre in each
         view, in deviations of a feature; and -log p of the normal scores as if the features were
         independent, without its constant. The sixth is -log p of the values by the tree; with many
-        features it is the largest normal score.
+        features it is the largest normal score. The seventh is what `pairs` returns.
         """
         near = within_reach(x)
         pieces = self.marginals.pieces(near)
@@ -179,7 +194,8 @@ class Views:
         log, distance = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, apart
         if self.tree:
-            return (*misfits, self.tree(pieces))
+            trees = (self.tree, self.pairs) if self.pairs else (self.tree,)
+            return (*misfits, *(tree(pieces) for tree in trees))
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
     def distance(self, x: Array) -> Float64:
@@ -194,25 +210,31 @@ class Views:
         log, distance = self.normal.of_one(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, 0.5 * float(normal.dot(normal))
         if self.tree:
-            return (*misfits, float(self.tree(pieces)))
+            trees = (self.tree, self.pairs) if self.pairs else (self.tree,)
+            return (*misfits, *(float(tree(pieces)) for tree in trees))
         return (*misfits, float(np.abs(normal).max())) if self.has_many_features else misfits
 
-    def explain(self, x: Array) -> tuple[tuple[Float64, Float64], tuple[Float64, Float64]]:
+    def explain(self, x: Array) -> tuple[tuple[Float64, Float64], ...]:
         """Return for each view the contribution and the expected value of each feature.
 
-        Both are (n, d): the contribution in nats, the expected value in scaled units.
+        Both are (n, d): the contribution in nats, the expected value in scaled units. The third
+        tuple is for `pairs`, if there are any: a feature and its parent share the nats.
         """
         d = x.shape[1]
         shares, middle = self.shrunk.explain(self.to_shrunk(x))
         of_normal, normal = self.normal.explain(self.to_normal(x))
-        expected = np.sinh(np.clip(middle[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
-        return (
-            (_with_shares_of_fine(shares, self.fine, d), expected),
-            (
-                _with_shares_of_fine(of_normal, self.fine_normal, d),
-                self.marginals.inverse(normal[:, :d]),
-            ),
+        shrunk = np.sinh(np.clip(middle[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
+        expected = self.marginals.inverse(normal[:, :d])
+        explained = (
+            (_with_shares_of_fine(shares, self.fine, d), shrunk),
+            (_with_shares_of_fine(of_normal, self.fine_normal, d), expected),
         )
+        if self.pairs is None:
+            return explained
+        halves = 0.5 * self.pairs.of_features(self.marginals.pieces(within_reach(x)))
+        both = halves.copy()
+        np.add.at(both.T, self.pairs.parents, halves.T)
+        return (*explained, (both, expected))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n scaled vectors, (n, d), from the view `normal`."""
@@ -239,6 +261,7 @@ class Views:
             **(self.fine.to_tensors("views.fine.") if self.fine else {}),
             **(self.fine_normal.to_tensors("views.fine_normal.") if self.fine_normal else {}),
             **(self.tree.to_tensors("views.tree.") if self.tree else {}),
+            **(self.pairs.to_tensors("views.pairs.") if self.pairs else {}),
         }
 
     @classmethod
@@ -254,6 +277,7 @@ class Views:
             FineCombinations.from_tensors("views.fine.", scoring),
             FineCombinations.from_tensors("views.fine_normal.", scoring),
             FeatureTree.from_tensors("views.tree.", scoring),
+            FeatureTree.from_tensors("views.pairs.", scoring),
         )
 
 

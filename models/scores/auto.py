@@ -8,11 +8,13 @@ Its parts are
     s_6        the negative log density of the features' normal scores as if they were independent
     s_7        the largest of these normal scores; only if features are many
     s_8        -log p of the vector's values by a tree of features; only if features are few
+    s_9        what -log p exceeds its mean by, in pairs with a feature of few values; if there are
 
 Let p_i be the p-value of s_i(x) among the part's calibration scores of held-out normals, and
 r_i = -log p_i the surprise of the part. Then
 
-    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5, r_7) + .01 r_1 + .15 (r_4 + r_5 + r_6) + .2 r_8
+    S(x) = max(r_1 - .5, r_2, r_3, r_4, r_5, r_7, r_9 - .5)
+           + .01 r_1 + .15 (r_4 + r_5 + r_6) + .2 r_8
 
 in nats.
 
@@ -23,9 +25,10 @@ far from all data; the distances distinguish these cases, like nearest neighbour
 reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
 seventh reacts to one unusual feature among hundreds; in all other parts the noise of the hundreds
 hides this feature. The eighth reacts to values, such as codes and counts, that occur often but not
-together. The terms added to the maximum have small weights. Larger weights would raise the
-threshold, because the parts agree on normals, and would hide anomalies that only one part finds. S
-is calibrated again as one score, so that the configured rate of false alarms holds.
+together. The ninth reacts to them as well, and the noise of features that are continuous or
+uncertain hides them less. The terms added to the maximum have small weights. Larger weights would
+raise the threshold, because the parts agree on normals, and would hide anomalies that only one part
+finds. S is calibrated again as one score, so that the configured rate of false alarms holds.
 
 For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_4 count. Most pixels
 are dark in most pictures, so normal scores and densities of single pixels say little, and in the
@@ -33,7 +36,7 @@ maximum they would hide what the network and the distance find.
 """
 
 from collections.abc import Mapping, Sequence
-from operator import mul
+from operator import mul, sub
 from typing import Any
 
 import numpy as np
@@ -49,15 +52,18 @@ from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, row_blocks
 
 ALWAYS = 6  # the number of parts that every version has, except for pictures
-OF_MANY, OF_FEW = 6, 7  # the indices of the parts s_7 and s_8, of which a version has one at most
+# The indices of the parts s_7, and s_8 and s_9: a version has one or none of the two tuples.
+OF_MANY, OF_FEW = (6,), (7, 8)
 OF_PICTURES = (0, 3)  # the indices of the parts that count for pictures
 MOST = 5_000  # the most calibration scores kept of each part
-ONLY_ADDED = (5, 7)  # the indices of the parts that are added, but not in the maximum
-HANDICAP = 0.5  # nats that are subtracted from the network's surprise in the maximum
+# The nats that are subtracted from each part's surprise in the maximum. The sixth and the eighth
+# part are only added.
+HANDICAPS = np.array([0.5, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.5])
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
-ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2])
-EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2])  # 0 is the network, 1 and 2 are the views
+ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2, 0.0])
+# 0 is the network, 1 and 2 are the views, 3 are the pairs
+EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2, 3])
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
@@ -72,13 +78,12 @@ class Auto:
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
         self.counted = counted_parts(len(tables), views.tree is not None)
         self._added = tuple(ADDED[list(self.counted)].tolist())
-        self._only_added = [i for i, part in enumerate(self.counted) if part in ONLY_ADDED]
+        self._handicaps = tuple(HANDICAPS[list(self.counted)].tolist())
 
     def parts(self, x: Array) -> Float64:
         """Return the scores of the `counted` parts for one block of scaled x (n, d), (k, n).
 
-        They are 7 for few and for many features, unless a version of an earlier release learned
-        them, and 2 for pictures.
+        They are 6 to 8, and 2 for pictures.
         """
         parts = np.empty((len(self.counted), len(x)))
         parts[0] = self._elbo(x)
@@ -109,13 +114,10 @@ class Auto:
             return float(self(x[None])[0])
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
-        # The views may have one part more than an earlier version calibrated.
+        # The views may have more parts than an earlier version calibrated.
         each = [surprise.of_one(own) for surprise, own in zip(self._surprises, parts, strict=False)]
         added = sum(map(mul, self._added, each))
-        each[0] -= HANDICAP
-        for i in self._only_added:
-            each[i] = 0.0
-        return float(np.float32(max(each) + added))
+        return float(np.float32(max(map(sub, each, self._handicaps)) + added))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
         """Return each feature's share of the largest part, (n, d), and its expected value."""
@@ -138,7 +140,7 @@ def counted_parts(n: int, tree: bool) -> tuple[int, ...]:
     """Return the indices of the parts of a score of n parts, whose views have a `tree` or not."""
     if n == len(OF_PICTURES):
         return OF_PICTURES
-    return (*range(ALWAYS), OF_FEW if tree else OF_MANY)[:n]
+    return (*range(ALWAYS), *(OF_FEW if tree else OF_MANY))[:n]
 
 
 def learned_pictures(network: Network) -> bool:
@@ -160,15 +162,12 @@ def joined(surprises: Float64, counted: tuple[int, ...]) -> Float64:
 
 def _rivals(surprises: Float64, counted: tuple[int, ...]) -> Float64:
     """Return the surprises of which the maximum is taken, (k, n)."""
-    rivals = surprises.copy()
-    rivals[0] -= HANDICAP
-    rivals[np.isin(counted, ONLY_ADDED)] = 0.0
-    return rivals
+    return surprises - HANDICAPS[list(counted), None]
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    counted = ALWAYS + views.has_sixth
+    counted = ALWAYS + views.further
     if learned_pictures(network):
         counted = len(OF_PICTURES)
     return Auto(network, views, [np.arange(2.0)] * counted)

@@ -83,7 +83,7 @@ def fit(
     differs = disagreement(_joined(parts, parts, which), _joined(parts, as_served, which))
     if differs is not None:
         parts = np.maximum(parts, as_served)
-    entries = parts + np.where(np.equal(which, OF_FEW), LEVEL, 0.0)[:, None]
+    entries = parts + np.where(np.isin(which, OF_FEW), LEVEL, 0.0)[:, None]
     tables, times = list(entries), 1
     if champion and len(generated) and trained.past.learned:
         olds = _carried_tables(champion, serving, generated, rng)

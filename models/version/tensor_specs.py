@@ -204,16 +204,22 @@ def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[st
     for name in ("values", "scores"):
         knots = tensors[f"scoring.views.marginals.{name}"]
         yield f"scoring.views.marginals.{name} do not rise", _rises(knots)
-    if "scoring.views.tree.parents" in tensors:
-        steps = np.diff(tensors["scoring.views.tree.bins"], prepend=-1)
-        yield "scoring.views.tree.bins leave out a bin", bool(np.isin(steps, (0, 1)).all())
-        parents = tensors["scoring.views.tree.parents"]
-        roots = parents
-        for _ in range(FEATURES.bit_length()):
-            roots = roots[roots]
-        yield "scoring.views.tree.parents form a circle", bool((parents[roots] == roots).all())
+    for tree in ("scoring.views.tree", "scoring.views.pairs"):
+        if f"{tree}.parents" in tensors:
+            yield from _tree_requirements(tree, tensors)
     for view in ("scoring.views.drawn_in", "scoring.views.normal"):
         yield from _mixture_requirements(view, tensors, SLIGHT)
+
+
+def _tree_requirements(
+    prefix: str, tensors: Mapping[str, NDArray[Any]]
+) -> Iterator[tuple[str, bool]]:
+    steps, parents = np.diff(tensors[f"{prefix}.bins"], prepend=-1), tensors[f"{prefix}.parents"]
+    yield f"{prefix}.bins leave out a bin", bool(np.isin(steps, (0, 1)).all())
+    roots = parents
+    for _ in range(FEATURES.bit_length()):
+        roots = roots[roots]
+    yield f"{prefix}.parents form a circle", bool((parents[roots] == roots).all())
 
 
 def _mixture_requirements(

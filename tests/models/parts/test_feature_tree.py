@@ -110,30 +110,68 @@ def test_normals_with_one_related_pair_alarm_as_often_as_asked(seed: int) -> Non
     assert version.is_anomaly(rows(4000, 1)).mean() < 0.03
 
 
-def test_an_artifact_whose_parents_form_a_circle_is_refused() -> None:
+def test_only_pairs_with_a_feature_of_few_values_are_misfits() -> None:
+    """A measure beside the wrong code is a misfit; continuous features have no part in it."""
+    rng = np.random.default_rng(0)
+    code, noise = rng.integers(4, size=2000), rng.normal(size=(2000, 3))
+    noise[:, 1] = noise[:, 0] + 0.1 * noise[:, 1]
+    x = np.column_stack([code, 3.0 * code + noise[:, 2], noise[:, :2]]).astype(np.float32)
+    views = Views.fit(x, 0)
+    pairs = views.pairs
+    assert pairs
+    assert not pairs.nats[:, 2:].any()
+    wrong = x[:200].copy()
+    wrong[:, 1] = 3.0 * ((code[:200] + 2) % 4)
+    assert auroc(views.misfits(x)[6], views.misfits(wrong)[6]) > 0.99
+    shares = views.explain(wrong)[2][0]
+    np.testing.assert_allclose(shares.sum(axis=1), views.misfits(wrong)[6])
+    assert (shares[:, :2].sum(axis=1) > 0.99 * shares.sum(axis=1)).all()
+    assert Views.fit(noise.astype(np.float32), 0).pairs is None
+
+
+def test_folds_have_the_parts_of_the_version() -> None:
+    """A feature that has few values in all rows, but not in those of a fold, has them in both."""
+    x = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    x[:, 0] = np.arange(60) // 2
+    version = train(None, x, SMALL)
+    assert "views.pairs.nats" in version.scoring
+    assert len(version.scoring["auto.tables"]) == ALWAYS + 2
+
+
+@pytest.mark.parametrize("tree", ["tree", "pairs"])
+def test_an_artifact_whose_parents_form_a_circle_is_refused(tree: str) -> None:
     """Parents that form a circle would never end a draw, so such an artifact is refused."""
     version = train(None, _codes(100, 0), SMALL)
-    version.scoring["views.tree.parents"][:2] = 1, 0
+    version.scoring[f"views.{tree}.parents"][:2] = 1, 0
     with pytest.raises(ArtifactError, match="circle"):
         Version.from_bytes(version.to_bytes())
 
 
-def test_an_artifact_with_a_bin_without_pieces_is_refused() -> None:
+@pytest.mark.parametrize("tree", ["tree", "pairs"])
+def test_an_artifact_with_a_bin_without_pieces_is_refused(tree: str) -> None:
     """A bin without pieces could be drawn, but no value lies in it."""
     version = train(None, _codes(100, 0), SMALL)
-    bins = version.scoring["views.tree.bins"]
+    bins = version.scoring[f"views.{tree}.bins"]
     bins[bins == 0] = 1
     with pytest.raises(ArtifactError, match="bins leave out a bin"):
         Version.from_bytes(version.to_bytes())
 
 
-def test_a_version_of_an_earlier_release_gets_a_tree() -> None:
-    """An artifact without a tree is read and scores by six parts; its next version has a tree."""
+@pytest.mark.parametrize(("missing", "parts"), [(("tree", "pairs"), ALWAYS), (("pairs",), 7)])
+def test_a_version_of_an_earlier_release_gets_the_trees(
+    missing: tuple[str, ...], parts: int
+) -> None:
+    """An artifact with fewer trees is read and scores by fewer parts; its next version has both."""
     version = train(None, _codes(100, 0), SMALL)
-    scoring = {name: array for name, array in version.scoring.items() if "tree" not in name}
-    tables = scoring["auto.tables"][:ALWAYS]
+    assert len(version.scoring["auto.tables"]) == ALWAYS + 2
+    scoring = {
+        name: own for name, own in version.scoring.items() if name.split(".")[1] not in missing
+    }
+    tables = scoring["auto.tables"][:parts]
     earlier = replace(version, scoring={**scoring, "auto.tables": tables})
     back = Version.from_bytes(earlier.to_bytes())
     odd = _mismatched(20, 1)
     np.testing.assert_array_equal(back.score(odd), earlier.score(odd))
-    assert len(train(back, _codes(100, 2), SMALL).scoring["auto.tables"]) == ALWAYS + 1
+    alone = [back.judge(row[None]).scores[0] for row in odd]
+    np.testing.assert_allclose(alone, back.score(odd), rtol=1e-5, atol=1e-5)
+    assert len(train(back, _codes(100, 2), SMALL).scoring["auto.tables"]) == ALWAYS + 2

@@ -145,7 +145,7 @@ def test_the_score_is_the_largest_part_plus_small_shares(version: Version, skewe
     x = version.scaler.transform(skewed[:50])
     auto = Auto.from_tensors(version.network, version.scoring)
     parts = auto.parts(x)
-    assert parts.shape == (ALWAYS + 1, 50)
+    assert parts.shape == (ALWAYS + 2, 50)
     tables = version.scoring["auto.tables"][:ALWAYS]
     for table, scores in zip(tables, parts[:ALWAYS], strict=True):
         rare = scores > np.quantile(table, 0.99)
@@ -301,7 +301,7 @@ def test_old_artifacts_of_pictures_get_two_parts(monkeypatch: pytest.MonkeyPatch
     for module in (auto, by_name, old_normals):
         monkeypatch.setattr(module, "learned_pictures", lambda _: False)
     earlier = train(None, first, SMALL)
-    assert len(earlier.scoring["auto.tables"]) == ALWAYS + 1
+    assert len(earlier.scoring["auto.tables"]) == ALWAYS + 2
     monkeypatch.undo()
     back = Version.from_bytes(earlier.to_bytes())
     np.testing.assert_array_equal(back.score(second), earlier.score(second))
