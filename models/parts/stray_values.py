@@ -21,8 +21,8 @@ REACH, GAP = 20.0, 5.0
 REACH_OF_ROWS, GAP_OF_ROWS = 4.0, 2.0
 LEAST_OF_ROWS = 0.02  # the least share of such rows: fewer do not decide the threshold
 MOST = 0.06  # the largest share of rows: more rows are a regime
-# A row belongs to a regime if this share of all rows, and this number, is so many times as near as
-# the inner half of all rows.
+# A row belongs to a regime if this share of all rows, this number, and half of the strays are so
+# many times as near as the inner half of all rows.
 REGIME, FEWEST, NEARER = 0.01, 10, 1.5
 COMPARED, BLOCK = 4_000, 500  # the most rows that are compared, and how many strays at a time
 FURTHEST = 1e6  # in ranges: more would overflow
@@ -99,7 +99,7 @@ def _independent_axes(z: Float64) -> Float64:
 
 
 def _in_a_regime(z: Float64, strays: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask (n,) of the strays among z (n, d) that have many rows near them.
+    """Return a mask (n,) of the strays among z (n, d) if most of them have many rows near them.
 
     Other strays are about as far from each other as from the inner half of all rows.
     """
@@ -109,8 +109,8 @@ def _in_a_regime(z: Float64, strays: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if not strays.any() or len(z) < 2 * FEWEST or not len(inner):
         return regime
     step = max(1, len(z) // COMPARED)
-    some = max(FEWEST, round(REGIME * len(z) / step))
+    some = max(FEWEST, round(max(REGIME * len(z), 0.5 * strays.sum()) / step))
     for block in np.array_split(np.flatnonzero(strays), strays.sum() // BLOCK + 1):
         near = np.partition(cdist(z[block], z[::step]), some, axis=1)[:, some]
         regime[block] = NEARER * near <= cdist(z[block], inner[::step]).min(axis=1)
-    return regime
+    return strays if regime[strays].mean() > 0.5 else np.zeros_like(strays)

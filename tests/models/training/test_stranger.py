@@ -104,6 +104,13 @@ def test_a_small_regime_is_learned_and_scattered_faults_are_not(machine: Machine
     assert faulty.is_anomaly(machine.broken(300, 8.0)).mean() > 0.9
 
 
+def test_spikes_of_many_sizes_are_no_regime(machine: Machine) -> None:
+    """Spikes of one sensor, each of another size, are left out together."""
+    first = machine.rows(1000)
+    first[::20, 2] += np.linspace(100.0, 300.0, 50) * np.tile([-1.0, 1.0], 25)
+    assert np.array_equal(np.flatnonzero(find_strays(first).rows), np.arange(0, 1000, 20))
+
+
 def test_rows_beyond_a_wrap_are_no_strays() -> None:
     """Two angles that follow each other wrap at 360 degrees; the few rows between are learned."""
     rng = np.random.default_rng(0)
