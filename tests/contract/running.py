@@ -1,16 +1,19 @@
 """A real API process inside the test: uvicorn on a free port, over a real store."""
 
 import asyncio
+import functools
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
 import httpx
 import msgspec
 import numpy as np
 from fastapi import FastAPI
+from redis.asyncio import Redis
 
 from models import Version
 from service.api.app import create_app
@@ -19,6 +22,7 @@ from service.api.server import Server, configured
 from service.certificate import own
 from service.domain.version_record import GateRecord, NewRecord, ThresholdRecord
 from service.settings import Settings
+from service.store.connection import connect
 from service.store.retrainings import Retrainings
 from tests.waiting import until
 
@@ -90,8 +94,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
-    """Serve until the end of the block."""
+async def running(
+    url: str, *, store_seconds: float = 30.0, **settings: Any
+) -> AsyncIterator[Running]:
+    """Serve until the end of the block.
+
+    A call of the store may take `store_seconds`: on a busy machine more than the DEADLINE of a
+    service, after which the answer is 503.
+    """
     made = Settings(redis_url=url, **settings)
     app = create_app(made)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -101,15 +111,17 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
         port = listener.getsockname()[1]
         server = configured(app, made)
         server.capture_signals = _nothing  # type: ignore[method-assign]
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        patient = functools.partial(_connect, store_seconds)
+        with mock.patch("service.store.adapters.connect", patient):
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
 
-        async def started() -> bool:
-            if serving.done():
-                serving.result()
-                raise AssertionError("the server ended")
-            return server.started
+            async def started() -> bool:
+                if serving.done():
+                    serving.result()
+                    raise AssertionError("the server ended")
+                return server.started
 
-        await until(started)
+            await until(started)
         try:
             base = f"{'https' if made.tls_cert else 'http'}://127.0.0.1:{port}"
             # Without TLS nothing is verified, so loading the authorities would only cost time.
@@ -120,6 +132,10 @@ async def running(url: str, **settings: Any) -> AsyncIterator[Running]:
             server.should_exit = True
             async with asyncio.timeout(120):
                 await serving
+
+
+async def _connect(seconds: float, url: str, *, deadline: float | None = None) -> Redis:
+    return await connect(url, deadline=deadline or seconds)
 
 
 class _nothing:  # noqa: N801 - stands for a method

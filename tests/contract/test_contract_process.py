@@ -10,7 +10,7 @@ import pytest
 
 from service.api.app import create_app
 from service.settings import Settings
-from service.store.connection import WeakStore
+from service.store.connection import DEADLINE, WeakStore
 from tests.contract.running import Running, running
 from tests.service.trained import Versions
 from tests.waiting import until
@@ -148,7 +148,7 @@ async def test_without_the_store_scoring_goes_on_and_the_rest_is_503(
     own_store: Any, versions: Versions
 ) -> None:
     """Without its store a process still scores, and answers all else with 503 within 1 s."""
-    async with running(own_store.url, poll_seconds=0.2) as api:
+    async with running(own_store.url, store_seconds=DEADLINE, poll_seconds=0.2) as api:
         await api.make()
         await api.serve(versions[0])
         for break_it in (lambda: own_store.signal(signal.SIGSTOP), own_store.kill):
