@@ -130,10 +130,12 @@ class HttpProtocol(RequestReader):
 
     def _close_after_answer(self) -> None:
         """Close after an answer of the application, which may not have read the whole body."""
-        if self._reading is Reading.BODY:
-            self._send_last(b"")
-        else:
+        if self._reading is not Reading.BODY:
             self.transport.close()
+        elif not self._last_answer_sent:
+            self.pipeline.clear()  # no request behind this answer gets one
+            self._refusal_to_send = None
+            self._send_last(b"")
 
     def _send_last(self, last_answer: bytes) -> None:
         # If the socket closed while the peer still sends, the connection would be reset and the

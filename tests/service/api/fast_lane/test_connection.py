@@ -590,6 +590,29 @@ async def test_a_refusal_reaches_a_peer_that_sends_its_whole_body_first(
     assert await peer.rest() == b""
 
 
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\nnone\r\n"
+
+
+@pytest.mark.parametrize("rest", [f"Content-Length: {LIMIT + 1}\r\n\r\n", CHUNKED])
+async def test_no_request_behind_a_close_is_served(
+    api: Served, caplog: pytest.LogCaptureFixture, rest: str
+) -> None:
+    """The application never sees a request whose body has not come when the answer closes."""
+    peer = await api.peer()
+    behind = f"POST /other HTTP/1.1\r\nHost: localhost\r\n{rest}".encode()
+    first = request(VECTOR, "Connection: keep-alive", path="/held")
+    peer.send(first.replace(b"HTTP/1.1", b"HTTP/1.0") + behind)  # 1.0 is always closed
+    async with asyncio.timeout(DEADLINE):
+        await api.echo.arrived.wait()
+    api.echo.release.set()
+    answer = await peer.answer()
+    assert (answer.body, answer.headers["connection"]) == (b"POST /held 24", "close")
+    assert await peer.rest() == b""
+    await until(lambda: not api.server.server_state.connections)
+    assert api.server.server_state.total_requests == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 async def test_a_length_over_the_bound_is_413_at_once(api: Served) -> None:
     """A length over the bound is 413 at once; a chunked body is 413 once it is complete."""
     peer = await api.peer()
