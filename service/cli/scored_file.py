@@ -138,7 +138,7 @@ class ScoredFile:
                 width = len(next(csv.reader(file), ()))
             own = [str(number) for number in range(1, width - len(ADDED) + 1)]
             names, numbers = [*own, *names], set(own)
-        wanted = self._sheet.types or {name: pa.float64() for name in numbers}
+        wanted = dict(self._sheet.types or dict.fromkeys(numbers, pa.float64()))
         wanted |= {f"anamnesis_{name}": pa.float64() for name in _NUMBERS[:3]}
         wanted["anamnesis_is_anomaly"] = pa.bool_()
         types = [wanted.get(name, pa.string()) for name in names]
@@ -152,7 +152,8 @@ class ScoredFile:
             parquet.ParquetWriter(target, schema) as writer,
         ):
             for done, batch in _counted(batches):
-                writer.write_batch(batch.cast(schema))
+                columns = list(map(_cast, batch.columns, types))
+                writer.write_batch(pa.record_batch(columns, schema))
                 progress.at((1 + done / self._rows) / 2)
 
     def _to_npy(self, part: Path, target: Path, progress: ShownProgress) -> None:
@@ -233,10 +234,21 @@ def _held_by(batch: Any, types: list[Any]) -> list[Any]:
     held = list(types)
     for index, cells in enumerate(batch.columns):
         try:
-            cells.cast(types[index])
+            _cast(cells, types[index])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             held[index] = pa.string()
     return held
+
+
+def _cast(cells: Any, kind: Any) -> Any:
+    """Return a column of text as one of a type. Spaces around a number are no part of it."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if kind != pa.float64():
+        return cells.cast(kind)
+    values = compute.utf8_trim_whitespace(cells)
+    return compute.if_else(compute.equal(values, ""), None, values).cast(kind)
 
 
 def _header(file: Any, rows: int, width: int) -> None:

@@ -94,10 +94,16 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
 
 
 def test_a_column_of_text_leaves_the_others_numbers(table: Path) -> None:
-    """In Parquet only a column that holds text is text: words, digits that are words, 1.234,5."""
+    """In Parquet only a column that holds text is text: words, digits that are words, 1.234,5.
+
+    Spaces around a number do not make it text, and alone they are a blank cell.
+    """
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-    cells = [(f"{i / 4}", f"00{i}", "ok", "" if i == 4 else f"1.00{i},5") for i in range(COUNT)]
-    lines = ["speed;code;state;amount", *(";".join(values) for values in cells)]
+    cells = [
+        (f"{i / 4}", f"00{i}", "ok", "" if i == 4 else f"1.00{i},5", "  " if i == 4 else f" {i}")
+        for i in range(COUNT)
+    ]
+    lines = ["speed;code;state;amount;heat", *(";".join(values) for values in cells)]
     table.write_text("\n".join(lines))
     out = table.with_name("out.parquet")
     with Sheet(table, Options()) as sheet, ScoredFile(out, sheet, BY, ["code", "state"]) as file:
@@ -108,6 +114,7 @@ def test_a_column_of_text_leaves_the_others_numbers(table: Path) -> None:
     assert scored.column("code").to_pylist() == [f"00{i}" for i in range(COUNT)]
     assert {scored.schema.field(name).type for name in ("state", "amount")} == {pa.string()}
     assert scored.column("amount").to_pylist()[4] is None
+    assert scored.column("heat").to_pylist() == [0, 1, 2, 3, None, 5, 6, 7, 8, 9]
 
 
 def test_numbers_without_a_header_stay_numbers(table: Path) -> None:
