@@ -34,7 +34,7 @@ def rows(sensors: Callable[[Array], Array], n: int, stream: int) -> Array:
     return x
 
 
-@pytest.mark.parametrize("of", [twin_value, sum_value])
+@pytest.mark.parametrize("sensors", [twin_value, sum_value])
 def test_small_differences_of_dependent_sensors_are_found(
     sensors: Callable[[Array], Array],
 ) -> None:
