@@ -132,9 +132,7 @@ class Fold(msgspec.Struct):
 
     def present(self, name: str) -> str:
         """Return the id of the incident, open or a lasting state, of the source; '' without one."""
-        source = self.sources.get(name)
-        if source is None:
-            return ""
+        source = self.sources.get(name, Source())
         incident = source.open or (source.level.incident if source.level else None)
         return incident.id if incident else ""
 
@@ -311,11 +309,12 @@ def _explaining_row(rows: Sequence[KeptRow]) -> KeptRow | None:
 
 
 def _without_future(block: Block, now: float) -> Block:
-    """Return the block with no time after `now`, if a wrong clock is far ahead."""
+    """Return the block and its kept rows with no time after `now`, if a clock is far ahead."""
     if block.last <= now + AHEAD_SECONDS:
         return block
-    times = tuple(min(at, now) for at in block.times)
-    return msgspec.structs.replace(block, last=now, times=times)
+    times, replace = tuple(min(at, now) for at in block.times), msgspec.structs.replace
+    kept_rows = tuple((i, replace(row, at=min(row.at, now))) for i, row in block.kept_rows)
+    return replace(block, last=now, times=times, kept_rows=kept_rows)
 
 
 def _pages_now(incident: Incident, at: float, context: Context) -> bool:

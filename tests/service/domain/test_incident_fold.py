@@ -336,6 +336,16 @@ def test_a_clock_that_is_a_day_ahead_keeps_no_incident_open(set_back: bool) -> N
     assert later[1].incident.pages
 
 
+def test_a_row_of_a_clock_that_was_ahead_is_no_row_of_later_incidents() -> None:
+    """It alarmed hours before, although its client said that it was of tomorrow."""
+    fold = Fold()
+    fold.take(block(24 * HOUR, 1.0, "x", severity=3.0), context(0.0))
+    run(fold, *(block(60.0 * row, 10.0, ".....x") for row in range(1, 20)))
+    (change,) = run(fold, block(2 * HOUR, 10.0, "xxx"))
+    assert change.incident.peak == 1.5
+    assert "86400.0" not in [row.event for row in change.rows]
+
+
 def test_sources_have_incidents_of_their_own() -> None:
     """Alarms of two sources are two incidents, and do not count for each other."""
     fold = Fold()
