@@ -163,9 +163,9 @@ def _encoding(head: bytes) -> tuple[str, list[str]]:
 def _until_a_row(head: bytes, stream: CountedStream) -> bytes:
     """Return the beginning of a file from its `head` to its first row, for which this waits.
 
-    A log may have only its header yet, which does not show the decimal sign.
+    A log may have only its header yet, which does not show the decimal sign, or half a row.
     """
-    while len(head) < _HEAD_BYTES and not _shows_a_row(head):
+    while len(head) < _HEAD_BYTES and not _shows_a_row(head[: head.rfind(b"\n") + 1]):
         if not (more := stream.look_further()):
             break
         head += more

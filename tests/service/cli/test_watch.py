@@ -165,7 +165,10 @@ def test_an_incident_opens_and_closes_by_the_detectors_rule():
     ]
 
 
-@pytest.mark.parametrize("begun", ["when;speed\n", "Oven 2\nwhen;speed\n", "Oven 2\n", "when;sp"])
+@pytest.mark.parametrize(
+    "begun",
+    ["when;speed\n", "Oven 2\nwhen;speed\n", "Oven 2\n", "when;sp", "when;speed\n1;18"],
+)
 def test_the_first_row_shows_how_a_new_log_is_written(tmp_path, begun):
     """A log may have only its header yet; its first row shows its decimal commas."""
     path = tmp_path / "x.csv"
