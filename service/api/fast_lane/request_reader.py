@@ -108,15 +108,15 @@ class RequestReader(HttpToolsProtocol):
                 try:
                     self.parser.feed_data(rest)
                 except httptools.HttpParserUpgrade as upgrade:
-                    # Decline the offer: read the head again without it.
                     rest = rest[upgrade.args[0] :]
-                    head = self._head_without_offer()
-                    # With `Connection: close` too, the old parser would ignore all further bytes.
-                    self.parser = httptools.HttpRequestParser(self)
-                    self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-                    self.parser.feed_data(head)
                 else:
                     return
+                # Decline the offer: read the head again without it.
+                head = self._head_without_offer()
+                # With `Connection: close` too, the old parser would ignore all further bytes.
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+                self.parser.feed_data(head)
         except httptools.HttpParserError as error:
             problem = self._refusal or BadRequest("The request is not valid HTTP/1.1.")
             if self._refusal is None and (ours := error.__context__) is not None:

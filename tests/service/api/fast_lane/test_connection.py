@@ -643,6 +643,15 @@ async def test_garbage_gets_400_and_a_close(api: Served, before: bytes, garbage:
     assert await peer.rest() == b""
 
 
+@pytest.mark.parametrize("offer", ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"])
+async def test_a_transfer_coding_that_ends_nowhere_gets_400(api: Served, offer: str) -> None:
+    """Only `chunked` says where such a body ends, also if another protocol is offered."""
+    peer = await api.peer()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{offer}Transfer-Encoding: gzip\r\n\r\n"
+    assert (await peer.ask(head.encode())).status == 400
+    assert await peer.rest() == b""
+
+
 @pytest.mark.parametrize("target", ["http:///other", "http://localhost", "http://!/other"])
 async def test_a_target_without_a_path_is_a_problem(api: Served, target: str) -> None:
     """A target in absolute form needs a host and a path; the requests before it are answered."""
