@@ -69,7 +69,7 @@ def create(
     if as_json:
         console.show_json({"key": secret, **describe(created)})
         return
-    if alone:
+    if alone and console.settings(data_dir=data_dir).admin_key_file is None:
         console.complain("this is the only key: from now on every request needs a key")
     console.complain(f"made key {created.id}. It is shown only now:")
     typer.echo(secret)

@@ -438,6 +438,16 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert run("keys", "create", "x", *scopes, "--detector", "a/b", *where)[0] == Exit.USAGE
 
 
+def test_beside_the_key_of_a_file_a_first_key_is_not_the_only_one(run, tmp_path, monkeypatch):
+    """With a key in a file each request needs a key already."""
+    (tmp_path / "admin").write_text("x" * 40)
+    monkeypatch.setenv("ANAMNESIS_ADMIN_KEY_FILE", str(tmp_path / "admin"))
+    where = ("--data-dir", str(tmp_path / "data"))
+    status, _, err = run("keys", "create", "press 7", "--scope", "read", *where)
+    assert status == Exit.OK
+    assert "only key" not in err
+
+
 def test_a_refused_key_says_where_a_command_takes_it_from(run, stub):
     """The service speaks of a header, which a command has not."""
     stub.answers["GET", "/v1/attention"] = (401, {"detail": "This request needs an API key: ..."})
