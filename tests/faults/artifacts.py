@@ -8,6 +8,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from service.api.responses import answer
 from service.api.status import describe
 from service.domain.champion import Champion
 from service.domain.detector_config import DetectorConfig
+from service.domain.detector_status import DetectorStatus
 from service.domain.version_record import describe as record_of
 from service.scoring.champions import Champions
 from service.store.detector_state import from_state
@@ -303,10 +305,13 @@ def _show(version: Version) -> None:
     )
     state = {b"uid": b"u", b"config": b"{}", b"champion": b"1", b"generation": b"1"}
     known = from_state("pump", state, None)
-    answer(describe(known, served))
     champions = Champions(2)
     champions.note(known)
     champions.install(served)
+    watcher = SimpleNamespace(health=SimpleNamespace(no_worker=None))
+    status = describe(SimpleNamespace(champions=champions, watcher=watcher), known)  # type: ignore[arg-type]
+    assert isinstance(status, DetectorStatus)
+    answer(status)
     view = type("View", (), {"redis_up": True, "worker_heartbeat": None, "work": None})()
     page = generate_latest(StateMetrics(champions, view, buffer_bound=1))  # type: ignore[arg-type]
     assert b"anamnesis_threshold" in page
