@@ -161,7 +161,7 @@ def few_valued(x: Array) -> NDArray[np.bool_]:
     Each value must occur twice on average.
     """
     most = min(BINS, len(x) // 2)
-    return np.array([len(np.unique(column)) <= most for column in x.T])
+    return np.array([len(np.unique(column)) <= most for column in x.T], bool)
 
 
 def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:

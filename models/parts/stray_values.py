@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from models.arrays import Array, Float64
+from models.parts.feature_tree import few_valued
 
 # A stray value is at least this many ranges of the middle half away from the median, and this many
 # times as far as the next nearer value.
@@ -20,10 +21,11 @@ REACH, GAP = 20.0, 5.0
 # hardly ever lie beyond so small a gap by chance, however heavy the tail.
 REACH_OF_ROWS, GAP_OF_ROWS = 4.0, 2.0
 LEAST_OF_ROWS = 0.02  # the least share of such rows: fewer do not decide the threshold
+FEWEST = 10  # the fewest such rows, and the fewest rows of a regime
 MOST = 0.06  # the largest share of rows: more rows are a regime
-# A row belongs to a regime if this share of all rows, this number, and half of the strays are so
-# many times as near as the inner half of all rows.
-REGIME, FEWEST, NEARER = 0.01, 10, 1.5
+# A row belongs to a regime if this share of all rows, FEWEST, and half of the strays are so many
+# times as near as the inner half of all rows.
+REGIME, NEARER = 0.01, 1.5
 COMPARED, BLOCK = 4_000, 500  # the most rows that are compared, and how many strays at a time
 FURTHEST = 1e6  # in ranges: more would overflow
 # How features are related: values count up to CLIPPED ranges, and what the others do not explain
@@ -59,16 +61,17 @@ def find_strays(X: Array) -> StrayValues:
         by[:, j] = beyond = _beyond_gap(np.abs(z[:, j]), GAP, REACH)
         values, counts = np.unique(z[beyond, j], return_counts=True)
         codes |= np.isin(z[:, j], values[2 * counts > counts.sum()])
-    if 1 < len(varies) <= min(MOST_RELATED, len(z) // ROWS_A_FEATURE):
-        axes = _independent_axes(z)
-        z = z @ axes
-        size = np.linalg.norm(z, axis=1)
+    related = np.flatnonzero(~few_valued(z))  # a rare pair of codes is no fault
+    if len(related) > 1 and len(varies) <= min(MOST_RELATED, len(z) // ROWS_A_FEATURE):
+        axes = _independent_axes(z[:, related])
+        z[:, related] = z[:, related] @ axes
+        size = np.linalg.norm(z[:, related], axis=1)
         low, middle, high = np.quantile(size, (0.25, 0.5, 0.75))
         sizes = (size - middle) / max(high - low, FAINT * middle)
         rows = _beyond_gap(sizes, GAP_OF_ROWS, REACH_OF_ROWS) & ~by.any(axis=1)
-        if rows.mean() >= LEAST_OF_ROWS:
-            unexplained = np.abs(z[rows] @ axes.T) / np.linalg.norm(axes, axis=1)
-            by[rows, unexplained.argmax(axis=1)] = True
+        if rows.sum() >= max(FEWEST, LEAST_OF_ROWS * len(z)):
+            unexplained = np.abs(z[rows][:, related] @ axes.T) / np.linalg.norm(axes, axis=1)
+            by[rows, related[unexplained.argmax(axis=1)]] = True
     strays = np.logical_or.reduce(by, axis=1)
     strays &= codes | ~_in_a_regime(z, strays)
     return StrayValues(strays, varies[by[strays].any(axis=0)].tolist())

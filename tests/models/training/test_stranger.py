@@ -119,6 +119,22 @@ def test_rows_beyond_a_wrap_are_no_strays() -> None:
     assert not find_strays(both.astype(np.float32)).rows.any()
 
 
+@pytest.mark.parametrize("n", [64, 100, 200, 400, 1000])
+def test_rare_pairs_of_codes_and_few_noisy_rows_are_no_strays(n: int) -> None:
+    """Rows are not left out for codes that seldom occur together, nor if they are very few."""
+    for seed in range(12):
+        rng = np.random.default_rng([seed, n])
+        codes = rng.integers(0, 5, n)
+        other = np.where(rng.random(n) < 0.06, rng.integers(0, 5, n), codes)
+        third = rng.integers(0, 5, n)
+        pairs = np.stack([codes, other, third, codes + third], axis=1)
+        assert not find_strays(pairs.astype(np.float32)).rows.any()
+        noise = np.full((n, 1), 0.1)
+        noise[rng.choice(n, min(9, n // 15), replace=False)] = 0.8
+        rows = rng.normal(size=(n, 1)) + noise * rng.normal(size=(n, 5))
+        assert not find_strays(rows.astype(np.float32)).rows.any()
+
+
 def test_numbers_that_float32_cannot_tell_apart_are_named(machine: Machine) -> None:
     """Times and counters are named, and numbers that float32 cannot distinguish."""
     first = machine.rows(300).astype(np.float64)
