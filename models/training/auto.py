@@ -83,7 +83,7 @@ def fit(
     differs = disagreement(_joined(parts, parts, which), _joined(parts, as_served, which))
     if differs is not None:
         parts = np.maximum(parts, as_served)
-    entries = parts + np.where(np.isin(which, OF_FEW), LEVEL, 0.0)[:, None]
+    entries = parts + _levels(which)
     tables, times = list(entries), 1
     if champion and len(generated) and trained.past.learned:
         olds = _carried_tables(champion, serving, generated, rng)
@@ -155,7 +155,9 @@ def _carried_tables(
         return [np.sort(a) for a in after]
     earlier = Auto.from_tensors(champion.network, champion.scoring)
     before = parts_of(earlier, generated)
-    tables = champion.scoring["auto.tables"]
+    # Generated vectors are scored by the same tree: their scores are not a level below the tables.
+    levels = _levels(earlier.counted)
+    tables = champion.scoring["auto.tables"] - levels
     chosen = resembling(before, tables, rng)
     olds = []
     for part, scores in zip(serving.counted, after, strict=True):
@@ -164,8 +166,13 @@ def _carried_tables(
             continue
         i = earlier.counted.index(part)
         own = chosen if part == NETWORK else np.arange(len(scores))
-        olds.append(carried(tables[i], before[i, own], scores[own]))
+        olds.append(carried(tables[i], before[i, own], scores[own]) + levels[i])
     return olds
+
+
+def _levels(which: tuple[int, ...]) -> Float64:
+    """Return what is added to the calibration scores of the parts `which`, (k, 1)."""
+    return np.where(np.isin(which, OF_FEW), LEVEL, 0.0)[:, None]
 
 
 def unseen(tables: Float64, parts: Float64, times: int, which: tuple[int, ...]) -> Float64:

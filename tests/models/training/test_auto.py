@@ -1,10 +1,18 @@
 """The score `auto` holds its rate on rows that no table of a part has seen."""
 
-import numpy as np
+from typing import Any
 
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models import Config, Model, train
+from models.arrays import Array, Float64
+from models.parts import carried_calibration
 from models.parts.calibration import Calibration, representable
 from models.scores.auto import counted_parts, joined
 from models.scores.by_regime import Surprise
+from models.training import auto
 from models.training.auto import unseen
 
 SIX, SEVEN = counted_parts(6, tree=False), counted_parts(7, tree=False)
@@ -48,3 +56,30 @@ def test_one_far_row_does_not_raise_a_low_threshold() -> None:
     tables = representable(tables)
     calibration = Calibration(np.sort(unseen(np.sort(tables), tables, 1, SIX)))
     assert calibration.threshold({"fpr": 1e-3}).value < 30.0
+
+
+@pytest.mark.parametrize(("equal", "least"), [(False, 0.5), (True, 0.01)])
+def test_a_tree_of_few_levels_does_not_decide_which_drawn_vectors_count(
+    equal: bool, least: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most drawn vectors have the lowest level of the pairs, as most normals have."""
+
+    def rows(stream: int) -> Array:
+        rng = np.random.default_rng(stream)
+        a, b = rng.integers(0, 5, (2, 800))
+        if equal:
+            x = rng.normal(size=800)
+            return np.stack([x, x, np.ones(800), b % 2], axis=1).astype(np.float32)
+        return np.stack([a, (a + b % 2) % 5, 2 * a % 5, b], axis=1).astype(np.float32)
+
+    shares = []
+
+    def resembling(parts: Float64, *others: Any) -> NDArray[np.int64]:
+        chosen = carried_calibration.resembling(parts, *others)
+        shares.append(len(np.unique(chosen)) / len(chosen))
+        return chosen
+
+    monkeypatch.setattr(auto, "resembling", resembling)
+    config = Config(model=Model(epochs=20, hidden=(24, 24)))
+    train(train(None, rows(0), config), rows(1), config)
+    assert shares[0] > least
