@@ -14,6 +14,7 @@ FEATURES = 128  # with more features there is no tree: the pairs of features are
 BINS = 48  # the most bins of a feature
 COARSE = 20  # the same for the tree of `fit_misfits`
 CELLS = 65_536  # the most probabilities in all tables together
+ROWS_A_BIN = 10  # with fewer rows in a bin, the trees of the folds have other probabilities
 PSEUDO = 0.1  # rows that each bin of a feature counts for beside those seen with the parent's bin
 ARRAYS = ("bins", "parents", "nats")  # the names of the arrays in an artifact
 
@@ -59,14 +60,14 @@ class FeatureTree:
     ) -> Self:
         """Fit to the `pieces` (n, d) of rows; a feature has `of` pieces and at most `most` bins.
 
-        `parents` fix the tree. Otherwise it joins only pairs of which one is in the mask `few`
-        (d,), if that is given. The n rows count as `rows`, if given. Fewer rows make a pair of bins
-        that did not occur more likely, so that another tree could not calibrate the scores of this
-        one.
+        There is at most one bin for ROWS_A_BIN rows. `parents` fix the tree. Otherwise it joins
+        only pairs of which one is in the mask `few` (d,), if that is given. The n rows count as
+        `rows`, if given. Fewer rows make a pair of bins that did not occur more likely, so that
+        another tree could not calibrate the scores of this one.
         """
         n, d = pieces.shape
         rows = rows or n
-        most = max(2, min(most, math.isqrt(CELLS // d)))
+        most = max(2, min(most, rows // ROWS_A_BIN, math.isqrt(CELLS // d)))
         counts = np.bincount(pieces.ravel(), minlength=d * of).reshape(d, of)
         bins = np.stack([_bins(own, most) for own in counts])
         codes = bins.ravel().take(pieces)

@@ -110,6 +110,16 @@ def test_normals_with_one_related_pair_alarm_as_often_as_asked(seed: int) -> Non
     assert version.is_anomaly(rows(4000, 1)).mean() < 0.03
 
 
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_a_tree_of_few_rows_has_few_bins(seed: int) -> None:
+    """With 60 rows, bins of single rows would have other probabilities in every fold."""
+    rng = np.random.default_rng(100 + seed)
+    x = rng.normal(size=(2060, 6)).astype(np.float32)
+    x[:, 1] = x[:, 0] + 0.3 * x[:, 1]
+    version = train(None, x[:60], replace(SMALL, seed=seed))
+    assert version.is_anomaly(x[60:]).mean() < 0.05
+
+
 def test_only_pairs_with_a_feature_of_few_values_are_misfits() -> None:
     """A measure beside the wrong code is a misfit; continuous features have no part in it."""
     rng = np.random.default_rng(0)
