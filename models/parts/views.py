@@ -67,7 +67,12 @@ class Views:
     @property
     def further(self) -> int:
         """The number of arrays of `misfits` beyond five."""
-        return (self.tree is not None or self.has_many_features) + (self.pairs is not None)
+        return len(self.trees) or int(self.has_many_features)
+
+    @property
+    def trees(self) -> tuple[FeatureTree, ...]:
+        """The tree and the coarse tree of pairs, as far as there are any."""
+        return tuple(tree for tree in (self.tree, self.pairs) if tree)
 
     @classmethod
     def fit(
@@ -81,9 +86,8 @@ class Views:
         """Fit to scaled vectors x (n, d).
 
         If other views `like` are given, there are fine combinations and pairs only if `like` has
-        some. The
-        features' scales and the space of the codes are fitted to x and the `inherited` vectors
-        together. In the view `shrunk`, a deviation below `faint` counts as `faint`.
+        some. The features' scales and the space of the codes are fitted to x and the `inherited`
+        vectors together. In the view `shrunk`, a deviation below `faint` counts as `faint`.
         """
         wide = np.concatenate([inherited.drawn, x]) if inherited else x
         enough = ROWS_A_FEATURE if like is None else 0
@@ -194,8 +198,7 @@ class Views:
         log, distance = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, apart
         if self.tree:
-            trees = (self.tree, self.pairs) if self.pairs else (self.tree,)
-            return (*misfits, *(tree(pieces) for tree in trees))
+            return (*misfits, *(tree(pieces) for tree in self.trees))
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
     def distance(self, x: Array) -> Float64:
@@ -210,8 +213,7 @@ class Views:
         log, distance = self.normal.of_one(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, 0.5 * float(normal.dot(normal))
         if self.tree:
-            trees = (self.tree, self.pairs) if self.pairs else (self.tree,)
-            return (*misfits, *(float(tree(pieces)) for tree in trees))
+            return (*misfits, *(float(tree(pieces)) for tree in self.trees))
         return (*misfits, float(np.abs(normal).max())) if self.has_many_features else misfits
 
     def explain(self, x: Array) -> tuple[tuple[Float64, Float64], ...]:
