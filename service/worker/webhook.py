@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 
@@ -77,7 +78,9 @@ class Webhook:
         self._receiver = receiver
         self._messages = Messages(redis)
         self._leases = leases
-        self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS)
+        # Cookies are refused: a receiver could fill the memory with them.
+        cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, cookies=cookies)
         self._pause = 0.0
         self._not_before = 0.0  # the end of the wait while the receiver is away, monotonic
         self._again: dict[str, float] = {}  # the end of the wait of each refused message, monotonic

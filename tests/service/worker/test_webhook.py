@@ -376,3 +376,15 @@ async def test_the_body_of_an_answer_is_not_read(post: FakeReceiver) -> None:
         await sender.tick()
         await sender.close()
     assert await post.messages_waiting() == 0
+
+
+async def test_cookies_of_a_receiver_are_not_kept(post: FakeReceiver) -> None:
+    """A receiver that sets new cookies in each answer fills no memory and gets none back."""
+    answer = b"HTTP/1.1 204 No Content\r\nSet-Cookie: a=1\r\nConnection: close\r\n\r\n"
+    await post.store_messages(("i1", "opened"), ("i2", "opened"))
+    async with receiver(says(answer)) as (url, requests), asyncio.timeout(60):
+        sender = sender_to(post, url, SECRET)
+        await sender.tick()
+        await sender.close()
+    assert len(requests) == 2
+    assert all("cookie" not in sent for sent, _ in requests)
