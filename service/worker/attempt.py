@@ -39,6 +39,7 @@ from service.worker.toolbox import Tools
 _log = log.get(__name__)
 
 ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
+_LEAST_SHARE = 0.01  # of a training, before which the time left is not estimated
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
 
 
@@ -219,7 +220,7 @@ class _Attempt:
     def _note_progress(self, progress: Progress) -> None:
         crash_points.passage("worker.training")
         fraction, took = progress.fraction, time.monotonic() - self._training_began
-        left = took / fraction * (1.0 - fraction) if fraction else None
+        left = took / fraction * (1.0 - fraction) if fraction >= _LEAST_SHARE else None
         self._keeper.progress = TrainingProgress(
             fraction, left, progress.loss_old, progress.loss_new
         )
