@@ -11,6 +11,7 @@ from service.domain.drift_report import Query
 from service.domain.event import Event
 
 LOOKED_AT = 200  # latest events that are considered
+NEAR = 2.0  # severity below which an event is near the threshold
 ASKED = 10  # most events that a person is asked about
 _ALIKE = 3  # a kind with this many events is frequent
 
@@ -22,7 +23,7 @@ def choose(
 
     First comes one event of each frequent kind. Events are of one kind if they have the same
     nearest regime, and the same leading feature on the same side of its expected value. Then come
-    events that this version finds normal. Then come the events nearest to the threshold.
+    events that this version finds normal. Then come events near the threshold, the nearest first.
     `answered` are the ids of events that already have a label.
     """
     open_ = [
@@ -43,7 +44,8 @@ def choose(
             reasons.setdefault(
                 event.id, f"normal to the champion, an anomaly to version {event.version}"
             )
-    for event in sorted(open_, key=lambda event: abs(event.severity - 1.0)):
+    near = [event for event in open_ if event.severity < NEAR]
+    for event in sorted(near, key=lambda event: abs(event.severity - 1.0)):
         reasons.setdefault(event.id, f"near the threshold: severity {event.severity:.2f}")
     return tuple(Query(event, reason) for event, reason in list(reasons.items())[:ASKED])
 
