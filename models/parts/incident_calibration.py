@@ -119,6 +119,8 @@ class ChosenRule(NamedTuple):
 
     `asked` is the configured rate. `per_day` is the rule's rate on the calibration normals, with a
     Poisson interval from `low` to `high`. These three are None if `calibration` is `insufficient`.
+    `counted_rows` is the number of calibration normals for this alpha, and `needed_rows` is how
+    many the rate needs at the present traffic, None while that is unknown.
     """
 
     rule: Rule
@@ -127,6 +129,8 @@ class ChosenRule(NamedTuple):
     per_day: float | None
     low: float | None
     high: float | None
+    counted_rows: int
+    needed_rows: int | None
 
 
 def choose(
@@ -148,10 +152,12 @@ def choose(
     daily = rows_per_day or 1440.0
     rate = asked / daily  # a row
     alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
-    unfit = counts is None or not math.isclose(counts.alpha, alpha, rel_tol=0.01)
-    if counts is None or unfit or rows_per_day is None:
-        k, m = BUILT_IN
-        return ChosenRule(Rule(k, m, alone, seconds), "insufficient", asked, None, None, None)
+    needed = None if rows_per_day is None else math.ceil(FEWEST / rate)
+    if counts is not None and not math.isclose(counts.alpha, alpha, rel_tol=0.01):
+        counts = None
+    if counts is None or rows_per_day is None:
+        rule, rows = Rule(*BUILT_IN, alone, seconds), counts.rows if counts else 0
+        return ChosenRule(rule, "insufficient", asked, None, None, None, rows, needed)
     most = rate * counts.rows
     allowed = int(most * SHARE_ALONE)
     # At most `allowed` of the calibration's runs may reach the severity that opens alone.
@@ -165,11 +171,12 @@ def choose(
     k, m = LADDER[step]
     rule = Rule(k, m, alone, seconds)
     if most < FEWEST:
-        return ChosenRule(rule, "insufficient", asked, None, None, None)
+        return ChosenRule(rule, "insufficient", asked, None, None, None, counts.rows, needed)
     count = counts.openings[step] + by_one_row
     low, high = poisson_interval(count)
     daily /= counts.rows
-    return ChosenRule(rule, "exact", asked, count * daily, low * daily, high * daily)
+    held = count * daily, low * daily, high * daily
+    return ChosenRule(rule, "exact", asked, *held, counts.rows, needed)
 
 
 def poisson_interval(count: int) -> tuple[float, float]:

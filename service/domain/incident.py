@@ -8,6 +8,7 @@ import msgspec
 
 from models.parts.incident_calibration import FEWEST
 from models.parts.incident_rule import DAY
+from service.counted import counted
 from service.domain.attribution import Attribution, Cell, numeric
 from service.domain.event import Event
 from service.timestamps import minute
@@ -124,7 +125,9 @@ class IncidentRule(msgspec.Struct, frozen=True):
     An incident opens if `alarming_rows` of the latest `of_rows` rows alarm, or if one row has a
     severity of at least `severity_alone`. The rates count false incidents a day: the configured
     rate, and the rate on the calibration normals with its Poisson interval. The latter are null if
-    `calibration` is `insufficient`.
+    `calibration` is `insufficient`. `counted_rows` is the number of normals on which trainings
+    counted false incidents so far, and `needed_rows` is how many the configured rate needs at the
+    present traffic; null while that is unknown.
     """
 
     calibration: Literal["exact", "insufficient"]
@@ -135,6 +138,8 @@ class IncidentRule(msgspec.Struct, frozen=True):
     held_per_day: float | None
     held_low: float | None
     held_high: float | None
+    counted_rows: int = 0
+    needed_rows: int | None = None
 
     @property
     def counted_seconds(self) -> float:
@@ -256,7 +261,7 @@ def sentence(incident: Incident) -> str:
     # The values are those of the row that explains the incident. A later row may be worse.
     worse = "at worst " if incident.leading and incident.peak > incident.explained else ""
     parts.append(worse + rarity(incident.p_value))
-    rows = "1 row" if incident.count == 1 else f"{incident.count:,} rows"
+    rows = counted(incident.count, "row")
     if incident.closed is None:
         parts.append(f"since {minute(incident.start)} UTC, {rows}")
     else:

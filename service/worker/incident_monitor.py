@@ -300,6 +300,8 @@ def _rule_document(chosen: ChosenRule | None) -> IncidentRule | None:
         held_per_day=chosen.per_day,
         held_low=chosen.low,
         held_high=chosen.high,
+        counted_rows=chosen.counted_rows,
+        needed_rows=chosen.needed_rows,
     )
 
 

@@ -109,6 +109,7 @@ def test_a_short_calibration_with_long_runs_asks_for_more_rows() -> None:
     severities[[100, 101, 102, 103, 400, 401, 402, 403]] = 1.2
     chosen = choose(count_openings(severities, 0.01), 1.0, DAY_OF_MINUTES, 0.01, 300.0)
     assert (chosen.rule.k, chosen.rule.m) == (5, 20)
+    assert (chosen.counted_rows, chosen.needed_rows) == (700, 3 * DAY_OF_MINUTES)
     assert (chosen.calibration, chosen.per_day) == ("insufficient", None)
 
 

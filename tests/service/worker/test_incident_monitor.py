@@ -220,7 +220,8 @@ async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Versio
     await monitor_over(stored.redis, SETTINGS).tick()
     rule = (await stored.get()).incident_rule
     assert rule is not None
-    assert rule.calibration == "insufficient"  # 50,000 rows a day, and 50,000 calibration rows
+    assert rule.calibration == "insufficient"
+    assert (rule.counted_rows, rule.needed_rows) == (50_000, None)  # the traffic is unknown yet
     await stored.make(incident={"false_per_day": 40.0})
     third = monitor_over(stored.redis, SETTINGS)
     await stored.redis.delete(Keys("pump").lease("monitor"))
@@ -231,6 +232,8 @@ async def test_a_calibrated_rule_states_its_rate(stored: Stored, version: Versio
     assert rule is not None
     assert rule.calibration == "exact"
     assert rule.held_per_day <= 40.0
+    assert rule.needed_rows is not None
+    assert 3_000 < rule.needed_rows < 5_000  # of 50,000 rows a day, to expect three openings of 40
     assert rule.held_low <= rule.held_per_day <= rule.held_high
 
 
