@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from service.api.context import Parts
 from service.api.request_bodies import DecideIncident
+from service.counted import counted
 from service.domain.admission import UNDECIDED
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
@@ -96,7 +97,8 @@ async def decide(
     if standing and verdict:
         effect = f"Until now the incident was {standing}. {effect}"
     if released:
-        effect += f" {released} rows that waited in quarantine for this decision are buffered too."
+        rows_released = counted(released, "row")
+        effect += f" Buffered too: {rows_released} that waited in quarantine for this decision."
     decision = IncidentDecision(verdict, body.why, who, time.time(), effect, released)
     if not await app.stores.incidents.decide(name, incident.id, decision, pattern):
         raise no_such("incident", ".../incidents")
@@ -229,9 +231,8 @@ async def _take_back(
             f"{learned_batch} to unlearn them."
         )
     if before.released:
-        effect += (
-            f" {before.released} rows that it released from quarantine stay buffered or learned."
-        )
+        released = counted(before.released, "row")
+        effect += f" What it released from quarantine stays buffered or learned: {released}."
     return effect
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.cli.sheet import Rows
+from service.counted import counted
 
 # A run is a number of blank cells in succession. A run is reported if _STEADY filled cells came
 # before it, once it is over _TIMES_LONGEST times as long as the longest usual run of its column.
@@ -32,8 +33,7 @@ class BlankCells:
     def summary(self) -> Iterator[str]:
         """Yield a sentence about each column that was blank in some row, the blankest first."""
         for name, n in self._rows.most_common():
-            some = "1 row" if n == 1 else f"{n} rows"
-            yield f"{name} is blank in {some}: judged on the other columns"
+            yield f"{name} is blank in {counted(n, 'row')}: judged on the other columns"
 
     def new_blanks(self, rows: Rows) -> Iterator[str]:
         """Yield a sentence about each column of a source that is blank for longer than usual."""

@@ -7,6 +7,7 @@ import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.counted import counted
 
 Generation = Annotated[
     int | None,
@@ -173,11 +174,12 @@ def revoke(
         + (", ".join(map(str, revoked["versions"])) or "none")
     )
     waiting = sum(discarded[place] for place in ("buffered", "quarantined", "parked"))
-    typer.echo(f"discarded before they were learned: {waiting} vectors")
+    typer.echo(f"discarded before they were learned: {counted(waiting, 'vector')}")
     for what_became, name in (("learned again", "relearned"), ("lost with them", "lost")):
         counts = revoked[name]
+        batches = counts["batch_count"]
         senders = f" of {', '.join(counts['senders'])}" if counts["vectors"] else ""
         console.show(
-            f"{what_became}: {counts['vectors']} vectors of others, in "
-            f"{counts['batch_count']} batches{senders}"
+            f"{what_became}: {counted(counts['vectors'], 'vector')} of others, in "
+            f"{batches} {'batch' if batches == 1 else 'batches'}{senders}"
         )

@@ -6,6 +6,7 @@ import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Commands, Key, Name, Url
+from service.counted import counted
 
 Entry = Annotated[
     str, typer.Argument(help="The id of an entry of the quarantine.", metavar="ENTRY")
@@ -81,7 +82,7 @@ def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_js
         config = client.change(detector, {"retrain": {"paused": paused}})
         buffered = client.detector(detector).get("buffered")
     word = "is paused" if paused else "goes on"
-    line = f"retraining of {detector} {word}; {buffered} vectors are buffered"
+    line = f"retraining of {detector} {word}; buffered: {counted(buffered or 0, 'vector')}"
     console.show_answer(config, line, as_json=as_json)
 
 
@@ -119,6 +120,6 @@ def _decide(
 ) -> None:
     with console.client(url, key) as client:
         decided = client.decide_quarantine(detector, entry, decision)
-    became = "are buffered" if decision == "release" else "are deleted"
-    line = f"{decided['vectors']} vectors of {entry} {became}"
+    became = "buffered" if decision == "release" else "deleted"
+    line = f"{became}: {counted(decided['vectors'], 'vector')} of {entry}"
     console.show_answer(decided, line, as_json=as_json)

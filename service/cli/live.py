@@ -6,6 +6,7 @@ from datetime import UTC, tzinfo
 
 from models.parts.incident_rule import Rule
 from service.cli.score_result import ScoredRow, changes, sentence
+from service.counted import counted
 from service.domain.incident_fold import Fold
 
 
@@ -39,4 +40,4 @@ class LiveIncidents:
             for incident in self._fold.open():
                 yield f"still open: {sentence(incident, self._row, self.zone)}"
         more = f"; {self.ignored} more are ignored by the config" if self.ignored else ""
-        yield f"{self.alarms} of {self.rows} rows were anomalies{more}"
+        yield f"{self.alarms} of {counted(self.rows, 'row')} were anomalies{more}"

@@ -10,6 +10,7 @@ import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.counted import counted
 from service.timestamps import rfc3339, unix_seconds
 
 if TYPE_CHECKING:
@@ -230,7 +231,7 @@ def label(
             line = answer["effect"]
         else:
             answer = client.label(detector, identifier, verdict)
-            line = f"labelled {verdict}; {answer['buffered']} vectors are buffered"
+            line = f"labelled {verdict}; buffered: {counted(answer['buffered'], 'vector')}"
     console.show_answer(answer, line, as_json=as_json)
 
 

@@ -17,6 +17,7 @@ from models.parts.incident_calibration import choose
 from models.parts.incident_rule import Rule, heights
 from service.cli import console
 from service.cli.sheet import Rows, named_columns
+from service.counted import counted
 from service.domain.attribution import Attribution
 from service.domain.incident import FOLLOWS, Incident, KeptRow, leads, number
 from service.domain.incident_fold import Block, Change, Context, Fold
@@ -203,13 +204,13 @@ class ScoreResult:
         inside = sum(incident.count for incident in worst)
         unshown = self.anomalies - len(shown)
         states = ", ".join(f"{n} {state}" for state, n in self.unjudged.most_common())
-        incidents = "1 incident" if count == 1 else f"{count} incidents"
+        incidents = counted(count, "incident")
         typer.echo(
             f"{self.anomalies} of {self.judged} vectors are anomalies"
             + (f" ({unshown} more than shown)" if unshown > 0 else "")
             + (f", {inside} of them in {incidents}" if count else "")
             + (f"; {self.ignored} more are ignored by the config" if self.ignored else "")
-            + (f"; {waiting} rows were not judged ({states})" if waiting else "")
+            + (f"; not judged: {counted(waiting, 'row')} ({states})" if waiting else "")
         )
         if self.unjudged["late"]:
             typer.echo(LATE)
@@ -265,7 +266,7 @@ def sentence(incident: Incident, row: ScoredRow, zone: tzinfo) -> str:
         when = f"{row.unit} {incident.start:.0f}"
     whose = f" of {incident.source}" if incident.source else ""
     because = f": {why(incident.leading)}" if incident.leading else ""
-    rows = "1 row" if incident.count == 1 else f"{incident.count} rows"
+    rows = counted(incident.count, "row")
     settled = "; it went on at that level" if incident.settled else ""
     follows = ""
     if incident.follows is not None:

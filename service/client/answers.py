@@ -401,6 +401,8 @@ class IncidentRule(TypedDict):
     held_per_day: float | None
     held_low: float | None
     held_high: float | None
+    counted_rows: int
+    needed_rows: int | None
 
 
 class JudgedRow(TypedDict):

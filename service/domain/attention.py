@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from service.counted import counted
 from service.domain.detector import Detector
 from service.domain.drift_report import Drift
 from service.domain.incident import Incident, Verdict, sentence
@@ -143,16 +144,18 @@ def _of_learning(detector: Detector, buffer_bound: int, now: float) -> Iterator[
         yield Item("late", name, text, path, oldest)
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")
-        text = (
-            f"the last retraining was {last.outcome}: {first}; {detector.parked} vectors wait to "
-            "be released or discarded"
-        )
+        text = f"the last retraining was {last.outcome}: {first}; {_to_decide(detector.parked)}"
         yield Item("failed", name, text, f"{path}/quarantine")
     elif detector.parked:
-        text = f"{detector.parked} vectors of rejected experiences wait to be released or discarded"
+        text = f"of rejected experiences, {_to_decide(detector.parked)}"
         yield Item("parked", name, text, f"{path}/quarantine")
     if (rows_wait := detector.waiting) is not None:
         yield Item("quarantine", name, rows_wait, f"{path}/quarantine")
+
+
+def _to_decide(parked: int) -> str:
+    wait = "waits" if parked == 1 else "wait"
+    return f"{counted(parked, 'vector')} {wait} to be released or discarded"
 
 
 def _sentence(incident: Incident, now: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Container, Sequence
 
 from msgspec import Struct
 
+from service.counted import counted
 from service.domain.event import Label
 
 
@@ -37,17 +38,20 @@ def effect_of_move(number: int, forgotten: int, labels: StandingLabels) -> str:
     """
     sentences = [f"Version {number} serves."]
     if forgotten:
-        sentences.append(f"It does not know the {forgotten:,} vectors learned since.")
+        sentences.append(
+            f"It does not know what was learned since: {counted(forgotten, 'vector')}."
+        )
     if labels.normal or labels.anomaly:
         sentences.append(
-            f"The gate still checks {labels.normal:,} normal and {labels.anomaly:,} anomaly labels."
+            f"The gate still checks {counted(labels.normal, 'normal label')} and "
+            f"{counted(labels.anomaly, 'anomaly label')}."
         )
     if labels.unlearned:
         sentences.append(
-            f"This version did not learn {labels.unlearned:,} rows labelled normal; they may alarm "
-            "again."
+            f"This version did not learn {counted(labels.unlearned, 'row')} labelled normal, which "
+            "may alarm again."
         )
     if labels.spared:
-        many = "1 dismissal" if labels.spared == 1 else f"{labels.spared:,} dismissals"
-        sentences.append(f"Rows like those of {many} still page nobody.")
+        dismissals = counted(labels.spared, "dismissal")
+        sentences.append(f"Rows like those of {dismissals} still page nobody.")
     return " ".join(sentences)

@@ -72,7 +72,7 @@ async def test_an_incident_from_scoring_to_its_rows(pump: Running, monitor: Moni
     page = (await pump.http.get("/detectors/pump")).text
     assert "3 alarming rows of 10 open one" in page
     assert "The rate of false incidents is not known" in page
-    assert "on 3 d of normals that trainings left out" in page
+    assert "on normals that trainings left out, and first needs an hour of traffic" in page
 
 
 async def test_the_history_counts_rows_and_alarms_in_bounded_buckets(
@@ -426,7 +426,7 @@ async def test_a_dismissal_buffers_the_held_rows(pump: Running, monitor: Monitor
     status = (await pump.http.get(PUMP)).json()
     assert (status["buffered"], status["quarantined"]) == (7, 0)
     answer = (await pump.http.post(path, json={"decision": "withdraw"})).json()
-    assert "3 rows that it released" in answer["effect"]
+    assert "released from quarantine stays buffered or learned: 3 rows" in answer["effect"]
     assert (await pump.http.get(PUMP)).json()["buffered"] == 3
 
 

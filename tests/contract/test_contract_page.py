@@ -8,11 +8,12 @@ import httpx
 import msgspec
 import pytest
 
+from models.drift.finding import FeatureFinding, Finding, Statistics
 from service.api.incident_documents import HistoryBucket
-from service.api.page.detector import headline
+from service.api.page.detector import ListedGate, headline
 from service.api.page.overview import status_of
 from service.domain.drift_report import Drift
-from service.domain.incident import Incident
+from service.domain.incident import Incident, IncidentRule
 from service.domain.scope import Scope
 from service.store.redis_keys import Keys
 from service.timestamps import rfc3339
@@ -116,6 +117,67 @@ async def test_the_panel_says_what_to_do_about_each_drift_state(pump: Running):
     page = (await pump.http.get("/detectors/pump")).text
     assert "look for the fault" in page.partition('id="drift"')[2].partition("</section>")[0]
     assert "Anomalies come in a burst" in page.partition('id="headline"')[2].partition("</p>")[0]
+
+
+def panel(page: str, name: str) -> str:
+    return page.partition(f'id="{name}"')[2].partition("</section>")[0]
+
+
+@pytest.mark.parametrize(("beyond", "verdict"), [(0.03, "not moved"), (0.294, "moved")])
+async def test_the_drift_panel_says_whether_the_input_moved(
+    pump: Running, beyond: float, verdict: str
+):
+    """The panel shows each feature against its bound, and all together against theirs."""
+    moved = beyond >= 0.1
+    feature = FeatureFinding("speed", 0.25, 0.144, alarm=True)
+    statistics = Statistics(features=(feature,), inputs=Finding(beyond, 0.1, moved))
+    drift = Drift("new_regime", statistics=statistics, at=rfc3339(time.time()))
+    await pump.parts.stores.redis.set(Keys("pump").drift, msgspec.json.encode(drift))
+    shown = panel((await pump.http.get("/detectors/pump")).text, "drift")
+    assert re.search("speed.*25 %.*14 %.*moved", shown)
+    assert f"The input as a whole has {verdict}: in sum, the features exceed" in shown
+    assert f"by {100 * beyond:.2g} %, and it takes 10 %." in shown
+    assert ("an alert pages" in shown) == moved
+
+
+async def test_the_page_counts_one_thing_in_the_singular(api: Running):
+    """One buffered vector and one row of one entry are not called vectors and rows."""
+    await api.make("pump", features=["a", "b"])
+    await api.http.post("/v1/detectors/pump/normal", json={"vectors": [[1.0, 2.0]]})
+    page = (await api.http.get("/detectors/pump")).text
+    assert "Buffered: 1 vector; missing: 31." in page
+    assert not re.search(r"\b1 (vectors|rows)\b", page)
+
+
+async def test_the_versions_say_what_an_update_forgot(pump: Running, versions: Versions):
+    """Beside each version stands by how much more replayed old normals alarm than before it."""
+    await pump.serve(versions[1])
+    records = (await pump.http.get("/v1/detectors/pump/versions")).json()["versions"]
+    gate = msgspec.convert({"evidence": {"old": {"candidate": 0.03, "champion": 0.01}}}, ListedGate)
+    assert gate.forgetting == pytest.approx(0.02)
+    assert ListedGate().forgetting is None
+    shown = panel((await pump.http.get("/detectors/pump")).text, "versions")
+    assert "forgetting</th>" in shown
+    assert len(records) == shown.count("<tr><td")
+
+
+@pytest.mark.parametrize(
+    ("needed", "told"),
+    [
+        (25920, "It has 3,454 of them and needs 25,920, which is 3 d of the present traffic."),
+        (None, "on normals that trainings left out, and first needs an hour of traffic."),
+    ],
+)
+async def test_the_page_says_how_much_the_calibration_of_incidents_lacks(
+    pump: Running, needed: int | None, told: str
+):
+    """While the rate of false incidents is unknown, the page says how many normals it needs."""
+    rule = IncidentRule("insufficient", 3, 10, 2.1, 1.0, None, None, None, 3454, needed)
+    await pump.parts.stores.redis.hset(
+        Keys("pump").state, "incident_rule", msgspec.json.encode(rule)
+    )
+    page = (await pump.http.get("/detectors/pump")).text
+    assert told in " ".join(panel(page, "incidents").split())
 
 
 async def test_pages_load_only_their_own_scripts_and_styles(pump: Running):

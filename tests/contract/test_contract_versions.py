@@ -48,7 +48,7 @@ async def test_a_rollback_is_in_effect_at_its_answer(pump: Running, versions: Ve
         "generation": 3,
         "forgets": {"vectors": 40, "versions": [2]},
         "labels": {"normal": 0, "anomaly": 0, "unlearned": 0, "spared": 0},
-        "effect": "Version 1 serves. It does not know the 40 vectors learned since.",
+        "effect": "Version 1 serves. It does not know what was learned since: 40 vectors.",
     }
     assert answer.headers["etag"] == '"3"'
     scored = (await pump.http.post(f"{PUMP}/score", json=ZEROS)).json()

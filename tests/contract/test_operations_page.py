@@ -159,7 +159,7 @@ async def test_every_command_for_operators_works(pump: Running, examples: dict[s
     )
     assert "labelled anomaly" in printed["anamnesis label pump-7 EVENT anomaly"]
     assert "2 vectors" in printed["anamnesis quarantine release pump-7 ENTRY"]
-    assert "are deleted" in printed["anamnesis quarantine discard pump-7 ENTRY"]
+    assert "deleted: " in printed["anamnesis quarantine discard pump-7 ENTRY"]
     assert "is paused" in printed["anamnesis pause pump-7"]
     assert "goes on" in printed["anamnesis resume pump-7"]
     assert printed["anamnesis drift pump-7"].startswith("pump-7: ")

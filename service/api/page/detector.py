@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from models.parts.lineage import ComparedAlarms
 from service.api.documents import Quarantine, QuarantinedRows, Sample, TypicalVector
 from service.api.incident_documents import (
     Generations,
@@ -21,6 +22,7 @@ from service.api.incident_documents import (
 from service.api.page import words
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import DEFAULT, SPANS, TimeRange
+from service.counted import counted
 from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, asked_rate, parse
@@ -36,11 +38,24 @@ _INCIDENTS, _VERSIONS, _ROWS, _DRAWN = 50, 20, 25, 5
 _FEW_ALARMS, _TIMES_ASKED = 10, 5.0
 
 
+class ListedEvidence(msgspec.Struct, frozen=True):
+    """The rates at which a candidate and its champion alarmed on replayed old normals."""
+
+    old: ComparedAlarms | None = None
+
+
 class ListedGate(msgspec.Struct):
     """Whether a version passed the gate, and the reasons if it did not."""
 
     passed: bool = False
     reasons: tuple[str, ...] = ()
+    evidence: ListedEvidence = ListedEvidence()
+
+    @property
+    def forgetting(self) -> float | None:
+        """By how much more replayed old normals alarm than before; None for a first version."""
+        old = self.evidence.old
+        return None if old is None else old.more
 
 
 class ListedVersion(msgspec.Struct):
@@ -200,8 +215,8 @@ def headline(
     """Return in one sentence whether the detector is well, and since when."""
     if status.champion is None:
         return (
-            f"The detector has not learned yet: {status.buffered} vectors are buffered, "
-            f"{status.needed} more are needed."
+            f"The detector has not learned yet. Buffered: {counted(status.buffered, 'vector')}; "
+            f"missing: {status.needed:,}."
         )
     for verdict in (None, "confirmed", "dismissed"):
         open_ones = [
@@ -225,7 +240,7 @@ def headline(
         share = words.percent(rate)
         many = f"Many rows alarm: {alarms:,} of {rows:,} in this time range."
         return f"{many} The threshold asks for {share}."
-    return f"All is normal: {alarms:,} of {rows:,} rows alarmed, and no incident is open."
+    return f"All is normal: {alarms:,} of {counted(rows, 'row')} alarmed, and no incident is open."
 
 
 def _runs_of_labels(labels: Sequence[Label]) -> list[tuple[Label, int]]:

@@ -19,6 +19,7 @@ from service.api.page import overview as overview_page
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import SPANS, parse
 from service.api.routes.parameters import Name
+from service.counted import counted
 from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.detector_status import BrokenStatus
 from service.domain.scope import Scope
@@ -49,7 +50,7 @@ def _templates() -> jinja2.Environment:
     }  # fmt: skip
     environment.filters |= {
         "number": words.number, "percent": words.percent, "duration": words.duration,
-        "moment": words.moment,
+        "moment": words.moment, "counted": counted,
     }  # fmt: skip
     return environment
 

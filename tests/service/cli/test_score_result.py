@@ -102,7 +102,7 @@ def test_rows_that_were_not_judged_are_no_anomalies(capsys):
     first, rest = judged({5})[:10], judged({5})[10:]
     nothing = {"score": None, "p_value": None, "severity": None, "is_anomaly": None}
     results([replace(row, **nothing) for row in first] + rest).show()
-    assert "0 of 50 vectors are anomalies; 10 rows were not judged" in capsys.readouterr().out
+    assert "0 of 50 vectors are anomalies; not judged: 10 rows" in capsys.readouterr().out
 
 
 def test_rows_that_were_not_judged_are_counted_by_state(capsys):
@@ -114,7 +114,7 @@ def test_rows_that_were_not_judged_are_counted_by_state(capsys):
     )
     seen.show()
     out = capsys.readouterr().out
-    assert "3 rows were not judged (2 late, 1 warming)" in out
+    assert "not judged: 3 rows (2 late, 1 warming)" in out
     assert "sort the file by time" in out
 
 

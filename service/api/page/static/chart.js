@@ -98,7 +98,7 @@ export function draw(element) {
       series: [
         { label: "time, UTC", value: (u, at) => (at === null ? "--" : minute(at)) },
         { label: "largest", stroke: colour("--bad"), width: 1.5, points: { show: times.length < 60 } },
-        { label: "99 %", stroke: colour("--accent"), width: 1.5, points: { show: times.length < 60 } },
+        { label: "99th percentile", stroke: colour("--accent"), width: 1.5, points: { show: times.length < 60 } },
       ],
       plugins: [marks(chart)],
     },
