@@ -13,7 +13,13 @@ from models.arrays import Array
 from models.parts.lineage import Evidence, Note
 from models.parts.scaler import KNEE, Scaler, middle_range
 from models.parts.stray_values import StrayValues
-from models.survey.counters import is_counter
+from models.survey.counters import (
+    are_seconds,
+    are_small_units,
+    comes_in_stretches,
+    is_counter,
+    restarts_rarely,
+)
 
 NAMED = 8  # the most features named in a note; the others are counted
 INTEGERS = 2.0**24  # from this size on, float32 rounds neighbouring whole numbers to one
@@ -48,10 +54,19 @@ def on_first_experience(X: Array, stray: StrayValues, names: Sequence[str]) -> I
 
 
 def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
-    """Yield notes on numbers X (n, d) that float32 rounds, or that only rise or only fall."""
+    """Yield notes on numbers X (n, d) that are times, that float32 rounds, or that only rise."""
     step = np.spacing(np.abs(X).max(axis=0))
     deviation = X.std(axis=0, dtype=np.float64)
     coarse = (deviation > 0.0) & (step > COARSE * deviation)
+    times = [are_small_units(x) or (c and are_seconds(x)) for x, c in zip(X.T, coarse, strict=True)]
+    if any(times):
+        yield _note(
+            "time", names, np.flatnonzero(times),
+            "The numbers of {features} look like times since 1970. Later times are outside the "
+            "learned range, so all later rows will alarm. Leave the time out, and send it as the "
+            "timestamp of each row.",
+        )  # fmt: skip
+    coarse &= ~np.array(times)
     if coarse.any():
         yield _note(
             "precision", names, np.flatnonzero(coarse),
@@ -59,7 +74,7 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
             "kept as float32, which rounds neighbouring values to the same number. Send the "
             "difference from a fixed number near them, or from the row before.",
         )  # fmt: skip
-    equal = (deviation == 0.0) & (np.abs(X[0]) >= INTEGERS)
+    equal = (deviation == 0.0) & (np.abs(X[0]) >= INTEGERS) & ~np.array(times)
     if equal.any():
         yield _note(
             "precision", names, np.flatnonzero(equal),
@@ -67,13 +82,32 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
             "numbers of this size to the same number, so they may differ in what was sent. If they "
             "do, send the difference from a fixed number near them, or from the row before.",
         )  # fmt: skip
-    counters = [j for j in range(X.shape[1]) if is_counter(X[:, j], [slice(None)])]
+    counters = [j for j in range(X.shape[1]) if not times[j] and is_counter(X[:, j], [slice(None)])]
     if counters:
         yield _note(
             "counter", names, counters,
             "{features} only rises or only falls from row to row, like a time or a counter. So "
             "later rows will be outside the learned range, and will alarm. Send the difference "
             "from the row before, or leave it out.",
+        )  # fmt: skip
+    restarting = [j for j in range(X.shape[1]) if restarts_rarely(X[:, j], [slice(None)])]
+    if restarting:
+        yield _note(
+            "counter", names, restarting,
+            "{features} rises or falls from row to row and starts again only a few times, like a "
+            "counter. Later rows may be outside the learned range, and will alarm. Send the "
+            "difference from the row before, or leave it out.",
+        )  # fmt: skip
+
+
+def on_words(X: Array, names: Sequence[str]) -> Iterator[Note]:
+    """Yield a note on categories X (n, c) whose words do not come back, as dates do not."""
+    stretches = [j for j in range(X.shape[1]) if comes_in_stretches(X[:, j])]
+    if stretches:
+        yield _note(
+            "new_words", names, stretches,
+            "No word of {features} comes back after another word, as with dates, releases or "
+            "batches. Rows with a new word will alarm. If a new word is no fault, leave it out.",
         )  # fmt: skip
 
 

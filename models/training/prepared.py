@@ -62,6 +62,10 @@ class Features(NamedTuple):
         kept = np.setdiff1d(np.arange(X.shape[1]), self.categories)
         return X[:, kept], tuple(self.names[j] for j in kept)
 
+    def words(self, X: Array) -> tuple[Array, tuple[str, ...]]:
+        """Return the columns of X (n, d) that are categories, and their names."""
+        return X[:, list(self.categories)], tuple(self.names[j] for j in self.categories)
+
 
 def prepare(
     previous: Version | None,
@@ -72,7 +76,7 @@ def prepare(
 ) -> PreparedExperience:
     """Return the normals (n, d) prepared for learning on top of `previous`."""
     numbers, names = features.numbers(new)
-    always = notes.on_numbers(numbers, names)
+    always = chain(notes.on_numbers(numbers, names), notes.on_words(*features.words(new)))
     if previous is None:
         stray = find_strays(numbers)
         if (~stray.rows).sum() < max(MIN_VECTORS, len(new) // 2):  # too many to be strays

@@ -1,5 +1,6 @@
 """Guesses the types of a file's columns from its first rows. A person can see and correct them."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,10 +10,11 @@ import numpy as np
 from models.categories import LONGEST_WORD
 from models.columns import quoted
 from models.context import groups
-from models.survey.counters import FEWEST, is_counter
+from models.survey.counters import FEWEST, is_counter, restarts_rarely
 from service.cli import units
 from service.cli.text_table import Chunk
-from service.domain.cells import BadCell, Clock, indistinct, is_blank, is_number, limit, numbers
+from service.cli.time_hint import time_options
+from service.domain.cells import BadCell, indistinct, is_blank, is_number, limit, numbers
 
 _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
@@ -25,6 +27,10 @@ _MOST_UNITS = 5  # of the numbers of a column; with more, they are digits of cod
 _COUNTER = (
     "only rises or only falls from row to row, like a counter: dropped, because later values are "
     "outside the learned range; its increase can be learned"
+)
+_RESTARTS = (
+    "starts again only a few times, like a counter: kept, and rows beyond the highest value so far "
+    "will alarm; --drop {name} if they are no faults"
 )
 _CONSTANT = "constant so far: kept, since any change is an anomaly"
 # A text column is a category if it has at most so many different values, each in at least so many
@@ -66,8 +72,8 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
             dropped.append(name)
             continue
         kind, note = _kind(name, filled, comma=chunk.comma)
-        if kind == "number" and is_counter_column(chunk, name):
-            kind, note = None, f"{_named(name)} {_COUNTER}"
+        if kind == "number":
+            kind, note = _as_counter(chunk, name, note)
         if kind and (why := _too_blank(kind, len(filled) / len(cells))):
             kind, note = None, f"{_named(name)} {why}"
         if kind == "category":
@@ -105,11 +111,11 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
     """Return the type of a column, None if it is dropped, and a note about it or None."""
     if {cell.strip().lower() for cell in filled} <= _FLAGS:
         return "flag", None
+    if options := time_options(name, filled):
+        return None, f"{_named(name)} holds times: dropped; {options} makes use of them"
     are_numbers = sum(is_number(limit(cell), comma=comma) for cell in filled)
     if are_numbers > _MOSTLY * len(filled):
         return "number", _numeric_note(name, filled, comma=comma)
-    if _are_times(filled):
-        return None, f"{_named(name)} holds times: dropped; --time {name} makes use of them"
     if unit := units.common(filled, comma=comma):
         note = _numeric_note(name, units.without(filled, unit), comma=comma)
         return "number", note or f"{_named(name)} holds numbers in {quoted([unit])}"
@@ -178,12 +184,15 @@ def is_counter_column(chunk: Chunk, name: str, fewest: int = FEWEST) -> bool:
     return is_counter(values, groups(chunk.sources, len(values)), fewest)
 
 
-def _are_times(filled: Sequence[str]) -> bool:
-    try:
-        Clock().times(filled[:20])
-    except BadCell:
-        return False
-    return True
+def _as_counter(chunk: Chunk, name: str, note: str | None) -> tuple[str | None, str | None]:
+    """Return the type of a column of numbers, None for a counter, and a note about it or `note`."""
+    if is_counter_column(chunk, name):
+        return None, f"{_named(name)} {_COUNTER}"
+    with contextlib.suppress(BadCell):
+        values = chunk.numbers(name)
+        if restarts_rarely(values, groups(chunk.sources, len(values))):
+            return "number", f"{_named(name)} {_RESTARTS.format(name=name)}"
+    return "number", note
 
 
 def _named(name: str) -> str:

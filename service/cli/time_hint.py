@@ -1,8 +1,17 @@
-"""Says what to do about a cell that is not a time, and which formats fit the cells."""
+"""Recognises times and their formats, and says what to do about a cell that is not a time."""
 
 from collections.abc import Sequence
 
-from service.domain.cells import BadCell, Clock, is_blank
+from models.survey.counters import are_seconds, are_small_units
+from service.domain.cells import (
+    BadCell,
+    Clock,
+    indistinct,
+    is_blank,
+    is_compact,
+    is_number,
+    numbers,
+)
 
 _EXAMPLE = "such as '%d.%m.%Y %H:%M'"
 _LATER = (
@@ -14,6 +23,8 @@ _DATES = (
     *("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%d. %b %Y", "%d %b %Y", "%d-%b-%Y"),
     *("%d. %B %Y", "%d %B %Y", "%b %d, %Y", "%Y/%m/%d", "%d.%m.%y", "%d/%m/%y", "%m/%d/%y"),
 )
+_SAMPLE = 50  # cells that are tried
+_SHORTEST = 8  # characters of a date
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S.%f", " %I:%M %p", " %I:%M:%S %p")
 _FORMS = (
     *(date + clock for date in _DATES for clock in _CLOCKS),
@@ -36,7 +47,34 @@ def time_hint(clock: Clock, written: Sequence[str], *, at_start: bool) -> str:
     return _FIRST.format(" or ".join(f"'{form}'" for form in fitting) or _EXAMPLE)
 
 
-def _fits(form: str, written: Sequence[str]) -> bool:
+def time_options(name: str, written: Sequence[str]) -> str | None:
+    """Return the options that read column `name` with these cells as times; None if they do not.
+
+    Numbers are times only if they are dates such as 20261130, milli-, micro- or nanoseconds since
+    1970, or seconds that float32 cannot tell apart.
+    """
+    sample = [cell.strip() for cell in written[:: 1 + len(written) // _SAMPLE]]
+    option = f"--time {name}"
+    if _fits(None, sample):
+        return option if _are_times(written, sample) else None
+    if min(map(len, sample)) < _SHORTEST:
+        return None  # such as 10.4.12, the name of a release
+    fitting = [form for form in _FORMS if _fits(form, sample)]
+    return f"{option} --time-format {' or '.join(map(repr, fitting))}" if fitting else None
+
+
+def _are_times(written: Sequence[str], sample: Sequence[str]) -> bool:
+    """Return whether cells that can be read as times are no other numbers."""
+    if not all(map(is_number, sample)) or all(map(is_compact, sample)):
+        return True
+    try:
+        values = numbers(written)
+    except BadCell:
+        return False
+    return are_small_units(values) or (are_seconds(values) and indistinct(values))
+
+
+def _fits(form: str | None, written: Sequence[str]) -> bool:
     try:
         Clock(form).times([cell for cell in written if not is_blank(cell)])
     except BadCell:

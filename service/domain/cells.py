@@ -247,9 +247,8 @@ class Clock:
             value = float(cell)
         except ValueError:
             return moment(cell.replace(" UTC", "+00:00"), self.zone)
-        if cell[:2] in {"19", "20"} and cell.isdigit() and len(cell) in _COMPACT:
-            with contextlib.suppress(ValueError):
-                return datetime.strptime(cell, _COMPACT[len(cell)])  # noqa: DTZ007
+        if compact := _compact(cell):
+            return compact
         return value / next((per for least, per in _FRACTIONS if abs(value) > least), 1.0)
 
     def _time(self, cell: str, latest: Latest | None) -> tuple[float, bool]:
@@ -274,6 +273,22 @@ class Clock:
             return second
         expected = latest.at + latest.step
         return min(first, second, key=lambda hour: abs(hour - expected))
+
+
+def is_compact(cell: str) -> bool:
+    """Return whether a cell is a date, with or without a time, in digits alone.
+
+    >>> is_compact("20261130"), is_compact("20261131")
+    (True, False)
+    """
+    return _compact(cell) is not None
+
+
+def _compact(cell: str) -> datetime | None:
+    if cell[:2] in {"19", "20"} and cell.isdigit() and len(cell) in _COMPACT:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(cell, _COMPACT[len(cell)])  # noqa: DTZ007
+    return None
 
 
 def _offset(at: float, zone: tzinfo) -> object:

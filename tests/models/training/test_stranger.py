@@ -7,6 +7,7 @@ import pytest
 
 from models import Config, Model, Version, train
 from models.arrays import Array
+from models.columns import Column
 from models.decisions.gate import gate
 from models.parts.statistics import auroc
 from models.parts.stray_values import find_strays
@@ -139,12 +140,34 @@ def test_numbers_that_float32_cannot_tell_apart_are_named(machine: Machine) -> N
     """Times and counters are named, and numbers that float32 cannot distinguish."""
     first = machine.rows(300).astype(np.float64)
     first[:, 2] = 1.7e9 + 60.0 * np.arange(300)
+    first[:, 3] = 1.7e12 + 6e6 * machine.rng.permutation(300)
+    first[:, 4] = 7.7e9 + 60.0 * (np.arange(300) % 100)
     first[:, 5] = 1e6 + np.arange(300)
     version = train(None, first, Config(features=NAMES, model=QUICK))
     notes = {note.kind: note for note in version.lineage.notes}
-    assert notes["precision"].features == ("c",)
-    assert notes["counter"].features == ("c", "f")
-    assert "'c'" in notes["precision"].sentence
+    assert notes["time"].features == ("c", "d")
+    assert notes["precision"].features == ("e",)
+    assert notes["counter"].features == ("f",)
+    assert "'e'" in notes["precision"].sentence
+
+
+def test_a_counter_that_starts_again_is_named(machine: Machine) -> None:
+    """A counter with a few resets has not shown its range; a random walk is no counter."""
+    rows = machine.rows(1_000)
+    rows[:, 1] = np.arange(1_000) % 330
+    rows[:, 2] = machine.rng.normal(size=1_000).cumsum()
+    (note,) = on_numbers(rows, NAMES)
+    assert (note.kind, note.features) == ("counter", ("b",))
+
+
+def test_categories_whose_words_do_not_come_back_are_named() -> None:
+    """Dates as words are named, because the next day's word alarms; words of states are not."""
+    day, state = np.arange(300.0) // 30, np.arange(300.0) // 30 % 3
+    rows = np.column_stack([np.random.default_rng(0).normal(size=300), day, state])
+    columns = (Column("level"), Column("day", "category"), Column("state", "category"))
+    config = Config(columns=columns, model=QUICK)
+    notes = {note.kind: note for note in train(None, rows, config).lineage.notes}
+    assert notes["new_words"].features == ("day",)
 
 
 def test_whole_numbers_that_float32_makes_equal_are_named(machine: Machine) -> None:

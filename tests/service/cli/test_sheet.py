@@ -311,7 +311,7 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
     """Numbers, flags, text, times, constants and blanks are recognised; others are named."""
     lines = ["n,flag,text,at,constant,blank,long,delay,mixed,code"]
     lines += [
-        f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{1767225600 + i},"
+        f"{i / 7},{'yes' if i % 2 else 'no'},word {i},2026-01-01T00:{i:02}:00Z,5,,{7267225600 + i},"
         f"{i / 9} ms,{i}{'s' if i % 2 else 'ms'},0x{i:04x}"
         for i in range(40)
     ]
@@ -332,6 +332,35 @@ def test_types_are_guessed_and_every_column_left_out_is_named(tmp_path):
         ("mixed", "different units"), ("code", "text"),
     ):  # fmt: skip
         assert any(f'"{name}"' in note and words in note for note in notes), (name, all_notes)
+
+
+@pytest.mark.parametrize(
+    ("cells", "options"),
+    [
+        (["2026-01-01"] * 40, "--time at makes"),
+        ([f"{1 + i % 2:02}.01.2026 10:00" for i in range(40)], "--time-format '%d.%m.%Y %H:%M'"),
+        ([f"Jan {1 + i // 20}, 2026" for i in range(40)], "--time-format '%b %d, %Y'"),
+        ([f"202601{1 + i // 20:02}" for i in range(40)], "--time at makes"),
+        ([f"{1767225600000 + i * i % 7 * 900000}" for i in range(40)], "--time at makes"),
+        ([f"{1767225600 + i * i % 7}" for i in range(40)], "--time at makes"),
+    ],
+)
+def test_a_second_column_of_times_is_left_out(tmp_path, cells, options):
+    """Dates in a column that is not `--time` are left out, because those of tomorrow are new."""
+    lines = [f"{i % 7},{cell if ',' not in cell else chr(34) + cell + chr(34)}"
+             for i, cell in enumerate(cells)]  # fmt: skip
+    with Sheet(written(tmp_path, "\n".join(["n,at", *lines])), Options()) as sheet:
+        guessed = guess(sheet.first, sheet.names)
+    assert guessed.dropped == ("at",)
+    assert any("holds times: dropped" in note and options in note for note in guessed.notes)
+
+
+@pytest.mark.parametrize("cell", ["10.4.12", "4006381333931", "20101305", "1500000000.5", "12.5"])
+def test_numbers_and_releases_are_no_times(tmp_path, cell):
+    """Codes of goods, releases and large numbers are learned although some could be times."""
+    path = written(tmp_path, "\n".join(["n,code", *(f"{i % 7},{cell}" for i in range(40))]))
+    with Sheet(path, Options()) as sheet:
+        assert guess(sheet.first, sheet.names).dropped == ()
 
 
 @pytest.mark.parametrize(
@@ -375,6 +404,15 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
     assert guessed.columns == (("n", "number"), ("phase", "number"))
     assert guessed.dropped == ("meter",)
     assert any('"meter"' in note and "counter" in note for note in guessed.notes)
+
+
+def test_a_counter_that_starts_again_is_kept_and_named(tmp_path):
+    """A counter that was reset once is learned with a warning; a saw of many rounds has none."""
+    lines = [f"{i % 7},{i % 90},{i % 6}" for i in range(150)]
+    with Sheet(written(tmp_path, "\n".join(["n,parts,saw", *lines])), Options()) as sheet:
+        guessed = guess(sheet.first, sheet.names)
+    assert len(guessed.columns) == 3
+    assert ["--drop parts" in note for note in guessed.notes] == [True]
 
 
 def test_remarks_are_left_out_and_named(tmp_path):
