@@ -26,6 +26,7 @@ from service.domain.version_record import GateEvidence, GateRecord, NewRecord, T
 from service.domain.words import worded
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
+from service.store.connection import WeakStore
 from service.store.labels import labels_for_threshold, latest_labels
 from service.store.leases import Lease
 from service.store.lua import Fenced
@@ -41,6 +42,7 @@ _log = log.get(__name__)
 ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
 _LEAST_SHARE = 0.01  # of a training, before which the time left is not estimated
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
+_WEAK_SECONDS = 1.0  # between two checks of a store that could lose the outcome
 
 
 async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
@@ -276,17 +278,25 @@ class _Attempt:
         return await asyncio.to_thread(compared)
 
     async def _write_outcome(self, experience: Experience, candidate: _Candidate) -> None:
-        """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended."""
+        """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended.
+
+        While the store could lose acknowledged writes, the candidate waits: a promotion deletes
+        the experience, so the store must not lose the version.
+        """
         record, seconds = candidate.record, candidate.seconds
         self._keeper.settling = True
         crash_points.passage("worker.before_promote")
+        self.tools.durability.check_at_once()
         while True:
             try:
+                await self.tools.durability.check(self.tools.stores.redis)
                 number = await self.tools.stores.registry.settle(
                     self.lease, experience, candidate.artifact, record, seconds=seconds,
                     promoted=candidate.accepted,
                 )  # fmt: skip
                 break
+            except WeakStore:  # it was logged
+                await asyncio.sleep(_WEAK_SECONDS)
             except StoreUnavailable:
                 # The write may have succeeded. Then the cursor has moved and a repeat is refused.
                 if self.lease.expired:

@@ -56,13 +56,13 @@ class Worker:
         self.url = url
         stores = Stores(settings, redis)
         trainer = trainer or Trainer(settings)
-        self.tools = Tools(self.id, settings, stores, trainer, Signer.of(settings))
+        self.durability = Durability(allow_weak=settings.allow_weak_store)
+        self.tools = Tools(self.id, settings, stores, trainer, Signer.of(settings), self.durability)
         self.janitor = Janitor(settings, stores)
         self.monitor = Monitor(settings, stores)
         receiver = Receiver.of(settings)
         self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
         self.due_detectors = DueDetectors(stores, settings.tick_seconds)
-        self.durability = Durability(allow_weak=settings.allow_weak_store)
         self._exit = asyncio.Event()
         self._writable = True  # whether the store took the last heartbeat
         self._current: asyncio.Task[bool] | None = None

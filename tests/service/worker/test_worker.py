@@ -770,6 +770,25 @@ async def test_a_worker_learns_nothing_while_its_store_is_weak(
         assert not life.done()
 
 
+async def test_a_version_waits_while_its_store_is_weak(own_store, own_redis, trainer, monkeypatch):
+    """A store that becomes weak during a training gets the version once it is set back."""
+    monkeypatch.setattr(attempt, "_WEAK_SECONDS", 0.05)
+    stored = Stored(own_redis)
+    await stored.make()
+    await stored.ask_to_retrain(40)
+    worker = Worker(Settings(redis_url=own_store.url), own_redis, own_store.url, trainer)
+    ticking = await _training(worker, trainer)
+    await own_redis.config_set("maxmemory-policy", "allkeys-lru")
+    trainer.go.set()
+    await until(lambda: worker.durability.weak is not None)
+    detector = await stored.get()
+    assert (detector.champion, detector.buffered) == (None, 40)
+    await own_redis.config_set("maxmemory-policy", "noeviction")
+    assert await asyncio.wait_for(ticking, 10)
+    assert len(trainer.jobs) == 1
+    assert (await stored.get()).champion == 1
+
+
 async def test_the_same_seed_data_and_parent_give_the_same_version(
     redis: Redis, store_url: str, stored: Stored
 ):
