@@ -45,8 +45,8 @@ class Rows(Protocol):
 class History:
     """Vectors (n, d) in order of arrival, and a mask (n,) of the known anomalies.
 
-    NaN marks a missing value where the config imputes. Rows with a missing value are scored but
-    never learned.
+    NaN marks a missing value where the config imputes. All rows are scored; those with at least
+    half of their values are learned, as by the service.
     """
 
     vectors: Rows
@@ -60,10 +60,10 @@ class History:
             yield X, np.zeros(len(X), bool) if self.anomalous is None else self.anomalous[some]
 
     def normals(self, part: slice) -> Iterator[tuple[Array, Mask]]:
-        """Yield the normals without gaps of a part, with a mask of the probes (never learned)."""
+        """Yield the normals of a part to learn, with a mask of the probes (never learned)."""
         before = 0
         for X, anomalous in self.pieces(part):
-            normal = X[~anomalous & ~np.isnan(X).any(axis=1)]
+            normal = X[~anomalous & (2 * np.isnan(X).sum(axis=1) <= X.shape[1])]
             yield normal, (before + np.arange(len(normal))) % PROBE == PROBE - 1
             before += len(normal)
 

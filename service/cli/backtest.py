@@ -27,7 +27,7 @@ _HELP = {
     "strategy": "A strategy as in a detector's config (replay); may be repeated.",
     "weights": "Weights as in a config (JSON), w_new as a number, or half_life=3; may be repeated.",
     "no_context": "Judge each row by itself, without the rows before it.",
-    "impute": "Score rows with blank cells by their other cells; only whole rows are learned.",
+    "impute": "Has no effect: rows with blank cells are always scored and learned.",
     "fpr": "Rate of false alarms to hold.",
     "score": "A score as in a detector's config.",
     "seed": "Seed of every training.",
@@ -56,7 +56,7 @@ def backtest(
     strategy: Annotated[list[str] | None, typer.Option(help=_HELP["strategy"])] = None,
     weights: Annotated[list[str] | None, typer.Option(help=_HELP["weights"])] = None,
     no_context: Annotated[bool, typer.Option("--no-context", help=_HELP["no_context"])] = False,
-    impute: Annotated[bool, typer.Option("--impute", help=_HELP["impute"])] = False,
+    impute: Annotated[bool, typer.Option("--impute", help=_HELP["impute"])] = True,
     fpr: Annotated[float, typer.Option(help=_HELP["fpr"])] = 0.01,
     score: Annotated[str, typer.Option(help=_HELP["score"])] = "auto",
     seed: Annotated[int, typer.Option(min=0, help=_HELP["seed"])] = 0,
@@ -67,14 +67,14 @@ def backtest(
     from models.backtest import first_window
     from service.cli import backtest_report, history_context, history_files
 
-    missing = "impute" if impute else "refuse"
-    common = {"threshold": {"fpr": fpr}, "score": score, "missing": missing}
+    del impute
+    common = {"threshold": {"fpr": fpr}, "score": score, "missing": "impute"}
     configs = _configs(strategy or ["replay"], weights or ["proportional", "equal"], common)
     if plot is not None:
         backtest_report.need_matplotlib()
     began = time.monotonic()
     options = options_of(time_column, source, drop, time_format, timezone, pivot)
-    recorded, context = history_files.read(file, options, label, gaps=impute), None
+    recorded, context = history_files.read(file, options, label), None
     if recorded.times is not None and not no_context:
         learned_first = first_window(len(recorded.vectors), first)
         context, why = history_context.chosen_context(recorded, learned_first, timezone)
@@ -86,7 +86,11 @@ def backtest(
             f"{rows - len(recorded.vectors):,} of {rows:,} rows are left out: they have too few "
             "rows before them, or are not newer than the row before"
         )
-    lifetimes = _lifetimes(file, recorded, configs, (first, batch), seed)
+    configs = {
+        name: replace(config, columns=recorded.columns, context=context, seed=seed)
+        for name, config in configs.items()
+    }
+    lifetimes = _lifetimes(file, recorded, configs, (first, batch))
     report = backtest_report.Report(
         str(file),
         recorded,
@@ -138,7 +142,6 @@ def _lifetimes(
     recorded: "FileHistory",
     configs: "dict[str, Config]",
     sizes: tuple[int | None, int | None],
-    seed: int,
 ) -> "list[BacktestResult]":
     """Go through the history once for each config. Progress is written to stderr."""
     import torch  # imported here, so that other commands start faster
@@ -155,7 +158,7 @@ def _lifetimes(
     try:
         parts = split_history(len(recorded.vectors), *sizes)
         for name, config in configs.items():
-            steps = backtest(name, past, parts, replace(config, seed=seed))
+            steps = backtest(name, past, parts, config)
             with ShownProgress(name) as progress:
                 lifetimes.append(finish(steps, progress.at))
     except AnamnesisError as error:

@@ -71,7 +71,7 @@ class Report:
         return {
             "file": self.file,
             "rows": len(self.recorded.vectors),
-            "features": list(self.recorded.features),
+            "features": [column.name for column in self.recorded.columns],
             "from": self._when(0),
             "to": self._when(len(self.recorded.vectors) - 1),
             "lifetimes": [
@@ -96,7 +96,7 @@ class Report:
         """Write the report for a person to stdout."""
         n, best = len(self.recorded.vectors), self.best
         span = "" if self.recorded.times is None else f", {self._when(0)} to {self._when(n - 1)}"
-        typer.echo(f"{self.file}: {n:,} vectors of {len(self.recorded.features)} features{span}")
+        typer.echo(f"{self.file}: {n:,} vectors of {len(self.recorded.columns)} features{span}")
         first = best.batches[0].start
         typer.echo(
             f"{first:,} learned first, then {len(best.batches)} batches, each scored before it was "

@@ -12,9 +12,9 @@ from models.columns import quoted
 from models.context import groups
 from models.survey.counters import FEWEST, is_counter, restarts_rarely
 from service.cli import units
-from service.cli.text_table import Chunk
+from service.cli.chunk import Chunk
 from service.cli.time_hint import time_options
-from service.domain.cells import BadCell, indistinct, is_blank, is_number, limit, numbers
+from service.domain.cells import BadCell, indistinct, is_blank, is_number, is_word, limit, numbers
 
 _MOSTLY = 0.5  # with more than this share of numbers, a column has bad cells and is not text
 _FLAGS = frozenset({"true", "false", "yes", "no", "on", "off"})
@@ -65,26 +65,14 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
     notes: list[str] = []
     blanks = False
     for name in names:
-        cells = chunk.cells[name]
-        filled = [cell for cell in cells if not is_blank(cell)]
-        if not filled:
-            notes.append(f"{_named(name)} is blank in the first {len(cells)} rows: dropped")
-            dropped.append(name)
-            continue
-        kind, note = _kind(name, filled, comma=chunk.comma)
-        if kind == "number":
-            kind, note = _as_counter(chunk, name, note)
-        if kind and (why := _too_blank(kind, len(filled) / len(cells))):
-            kind, note = None, f"{_named(name)} {why}"
-        if kind == "category":
-            note = _stretches_note(name, cells, chunk.sources)
+        kind, note, share = _column(chunk, name)
         if note == _CONSTANT:
             constant.append(name)
         elif note:
             notes.append(note)
         if kind:
             columns.append((name, kind))
-            blanks = blanks or len(filled) < len(cells)
+            blanks = blanks or share < 1.0
         else:
             dropped.append(name)
     if constant:
@@ -95,6 +83,24 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
         )
         notes.append(f"{several} {_CONSTANT}")
     return Guess(tuple(columns), tuple(dropped), tuple(notes), blanks)
+
+
+def _column(chunk: Chunk, name: str) -> tuple[str | None, str | None, float]:
+    """Return the type of a column, None if it is dropped, a note or None, and the filled share."""
+    cells = chunk.cells[name]
+    filled = [cell for cell in cells if not is_blank(cell)]
+    if not filled:
+        return None, f"{_named(name)} is blank in the first {len(cells)} rows: dropped", 0.0
+    kind, note = _kind(name, filled, comma=chunk.comma)
+    if kind == "number":
+        filled = [cell for cell in filled if not is_word(cell)]
+        kind, note = _as_counter(chunk, name, note)
+    if kind == "category":
+        note = _stretches_note(name, cells, chunk.sources)
+    share = len(filled) / len(cells)
+    if kind and (why := _too_blank(kind, share)):
+        return None, f"{_named(name)} {why}", share
+    return kind, note, share
 
 
 def _too_blank(kind: str, filled: float) -> str | None:
@@ -114,10 +120,12 @@ def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None,
     if options := time_options(name, filled):
         return None, f"{_named(name)} holds times: dropped; {options} makes use of them"
     are_numbers = sum(is_number(limit(cell), comma=comma) for cell in filled)
+    without_words = [cell for cell in filled if not is_word(cell)]
     if are_numbers > _MOSTLY * len(filled):
-        return "number", _numeric_note(name, filled, comma=comma)
-    if unit := units.common(filled, comma=comma):
-        note = _numeric_note(name, units.without(filled, unit), comma=comma)
+        return "number", _numeric_note(name, without_words, comma=comma)
+    unit = units.common(filled, comma=comma)
+    if unit and len(without_words) > _MOSTLY * len(filled):
+        note = _numeric_note(name, units.without(without_words, unit), comma=comma)
         return "number", note or f"{_named(name)} holds numbers in {quoted([unit])}"
     values = len({cell.strip() for cell in filled})
     few = values <= _MOST_WORDS and values * _LEAST_ROWS_OF_WORD <= len(filled)
@@ -178,7 +186,7 @@ def is_counter_column(chunk: Chunk, name: str, fewest: int = FEWEST) -> bool:
     At least `fewest` steps must show it.
     """
     try:
-        values = chunk.numbers(name)
+        values = chunk.numbers(name, gaps=True)
     except BadCell:
         return False
     return is_counter(values, groups(chunk.sources, len(values)), fewest)
@@ -189,7 +197,7 @@ def _as_counter(chunk: Chunk, name: str, note: str | None) -> tuple[str | None, 
     if is_counter_column(chunk, name):
         return None, f"{_named(name)} {_COUNTER}"
     with contextlib.suppress(BadCell):
-        values = chunk.numbers(name)
+        values = chunk.numbers(name, gaps=True)
         if restarts_rarely(values, groups(chunk.sources, len(values))):
             return "number", f"{_named(name)} {_RESTARTS.format(name=name)}"
     return "number", note

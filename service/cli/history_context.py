@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.context import SCORED, Context, derive
 from models.context_choice import choose
@@ -19,7 +20,7 @@ def chosen_context(history: FileHistory, rows: int, timezone: str) -> tuple[Cont
     Later rows do not decide: a detector that begins with these rows does not know them.
     """
     first = slice(0, min(rows, _MOST))
-    numbers = history.vectors[first][:, np.array(history.numbers)]
+    numbers = history.vectors[first][:, _numbers(history)]
     times = None if history.times is None else history.times[first]
     return choose(numbers, times, _sources(history, first), timezone)
 
@@ -30,7 +31,7 @@ def with_context(history: FileHistory, context: Context) -> FileHistory:
     A row is left out if it has too few rows before it, or is not newer than the row before it.
     """
     assert history.times is not None  # without times no context is chosen
-    numbers, tails = np.array(history.numbers), Tails(asdict(context))
+    numbers, tails = _numbers(history), Tails(asdict(context))
     times_left = DiskRows(np.float64)
     derived = replace(
         history,
@@ -55,6 +56,11 @@ def with_context(history: FileHistory, context: Context) -> FileHistory:
         if derived.anomalous is not None and history.anomalous is not None:
             derived.anomalous.add(history.anomalous[some][scored])
     return derived
+
+
+def _numbers(history: FileHistory) -> NDArray[np.bool_]:
+    """Return which of the columns are numbers, (d,)."""
+    return np.array([column.type == "number" for column in history.columns])
 
 
 def _sources(history: FileHistory, some: slice) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.columns import quoted
+from models.columns import Column, quoted
 from service.cli import console, table_files
 from service.cli.disk_rows import DiskRows
 from service.cli.progress import ShownProgress
@@ -27,12 +27,10 @@ ANOMALOUS = {"1": True, "true": True, "anomaly": True, "0": False, "false": Fals
 class FileHistory:
     """Vectors (n, d) in the order of time, times (n,) in seconds since 1970, known anomalies (n,).
 
-    A missing value is NaN. There are missing values only if gaps are allowed. `sources` (n,) are
-    the numbers of the sources. `numbers` says of each feature whether it is a number, not a flag.
+    A missing value is NaN, a word is its code. `sources` (n,) are the numbers of the sources.
     """
 
-    features: tuple[str, ...]
-    numbers: tuple[bool, ...]
+    columns: tuple[Column, ...]
     vectors: DiskRows
     times: DiskRows | None
     anomalous: DiskRows | None
@@ -43,8 +41,7 @@ class FileHistory:
 class _Part:
     """Some rows of a file: X (n, d) of any precision, and their times, labels and sources."""
 
-    features: tuple[str, ...]
-    numbers: tuple[bool, ...]
+    columns: tuple[Column, ...]
     X: NDArray[Any]
     times: NDArray[np.float64] | None
     labels: Sequence[object] | None
@@ -53,15 +50,13 @@ class _Part:
     share: float | None
 
 
-def read(
-    file: Path, options: Options | None = None, label: str | None = None, *, gaps: bool = False
-) -> FileHistory:
+def read(file: Path, options: Options | None = None, label: str | None = None) -> FileHistory:
     """Read a CSV, `.npy`, `.npz` or `.parquet` file, with the progress on stderr.
 
-    All columns with numbers or flags are features, except those that `options` and `label` name.
-    In an `.npz` file, time and label may be vectors of these names. Rows are sorted by time. If the
-    file has them in another order, this takes 16 bytes of memory for each row. With `gaps` a blank
-    cell is allowed. Raises BadTable, which names the place.
+    The columns are those that `learn` would take, without those that `options` and `label` name. In
+    an `.npz` file, time and label may be vectors of these names. Rows are sorted by time. If the
+    file has them in another order, this takes 16 bytes of memory for each row. Raises BadTable,
+    which names the place.
     """
     options = options or Options()
     reader = {".npy": _arrays, ".npz": _arrays}.get(file.suffix, _table)
@@ -70,13 +65,13 @@ def read(
     number_of: dict[str, int] = {}  # the number of each source
     with ShownProgress(f"reading {file}") as progress:
         for part in reader(file, options, label):
-            X = _finite(part, gaps=gaps)
+            X = _finite(part)
             if history is None:
                 times = None if options.time is None else DiskRows(np.float64)
                 labels = None if label is None else DiskRows(np.bool_)
                 sources = None if options.source is None else DiskRows(np.int64)
                 vectors = DiskRows(np.float32, X.shape[1])
-                history = FileHistory(part.features, part.numbers, vectors, times, labels, sources)
+                history = FileHistory(part.columns, vectors, times, labels, sources)
             history.vectors.add(X)
             if history.anomalous is not None:
                 history.anomalous.add(_known(part, label))
@@ -110,18 +105,13 @@ def _in_order(history: FileHistory) -> FileHistory:
     )
 
 
-def _finite(part: _Part, *, gaps: bool) -> NDArray[np.float32]:
-    """Return the features as float32. Raises BadTable with the first cell that is not finite."""
+def _finite(part: _Part) -> NDArray[np.float32]:
+    """Return the values as float32, NaN where one is missing. Raises BadTable for infinite ones."""
     with np.errstate(over="ignore"):
         matrix: NDArray[np.float32] = part.X.astype(np.float32)
-    wrong = ~np.isfinite(matrix)
-    if gaps:
-        wrong &= ~np.isnan(part.X)
-    if wrong.any():
-        row, column = divmod(int(wrong.argmax()), matrix.shape[1])
-        place = f"{part.where(row)}, column {part.features[column]}"
-        if np.isnan(part.X[row, column]):
-            raise BadTable(f"{place} is blank: fill it, or allow blank cells with --impute")
+    if (infinite := np.isinf(matrix)).any():
+        row, column = divmod(int(infinite.argmax()), matrix.shape[1])
+        place = f"{part.where(row)}, column {part.columns[column].name}"
         raise BadTable(f"{place} is not a finite number, or is too large for float32")
     if (empty := np.isnan(matrix).all(axis=1)).any():
         raise BadTable(f"{part.where(int(empty.argmax()))}: every cell is blank")
@@ -146,22 +136,18 @@ def _table(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
     drop = options.drop if label is None else (*options.drop, label)
     with Sheet(file, replace(options, drop=drop)) as sheet:
         columns = sheet.columns()
-        for note in (*sheet.notes, *(() if sheet.guessed is None else sheet.guessed.notes)):
+        notes = sheet.notes
+        if sheet.guessed is not None:
+            notes += (*sheet.guessed.notes, f"columns: {sheet.guessed.shown()}")
+        for note in notes:
             console.complain(note)
-        words = [name for name, kind in columns if kind == "category"]
-        if words:
-            console.complain(f"{quoted(words)}: columns of words are left out of a backtest")
-        used = [(name, kind) for name, kind in columns if kind != "category"]
-        if not used:
-            raise BadTable(f"{file}: there is no column of numbers beside time and label")
-        features = tuple(name for name, _ in used)
-        numbers = tuple(kind == "number" for _, kind in used)
+        if not columns:
+            raise BadTable(f"{file}: there is no column to judge beside time and label")
         place = None if label is None else sheet.place(label)
-        for rows in sheet.rows(used, gaps=True):
+        for rows in sheet.rows(columns, gaps=True, codes=True):
             labels = None if place is None else [cells[place] for cells in rows.cells]
             yield _Part(
-                features,
-                numbers,
+                tuple(Column(name, kind) for name, kind in columns),
                 rows.X,
                 rows.times,
                 labels,
@@ -185,7 +171,7 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
             )
     used = [name for name in names[: matrix.shape[1]] if name not in {taken for _, taken in named}]
     if not used:
-        raise BadTable(f"{file}: there is no column of numbers beside time and label")
+        raise BadTable(f"{file}: there is no column to judge beside time and label")
     columns = [int(name) - 1 for name in used]
 
     for start, some in table_files.pieces(file, matrix):
@@ -206,8 +192,8 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
         if options.source is not None:
             sources = [str(name) for name in column(options.source).tolist()]
         share = (start + len(some)) / len(matrix)
-        numbers = (True,) * len(used)
-        yield _Part(tuple(used), numbers, some[:, columns], times, labels, sources, place_of, share)
+        kinds = tuple(map(Column, used))
+        yield _Part(kinds, some[:, columns], times, labels, sources, place_of, share)
 
 
 def _times(

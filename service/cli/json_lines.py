@@ -29,20 +29,30 @@ def json_lines(file: str, source: BinaryIO, head: bytes) -> Iterator[tuple[int, 
 
     A line is an object, or `{"record": {...}, "timestamp", "source", "id"}`. The member `ms` of an
     object in `db` has the name `db.ms`. `head` is the beginning of the file. The header has the
-    names of the first line and of all other whole lines in `head`. Names that only later lines
-    have are left out, and a message on stderr says so. Raises BadTable.
+    names of the first line and of all other whole lines in `head`. A null in place of an object
+    has no column. Names that only later lines have are left out, and a message on stderr says so.
+    Raises BadTable.
     """
     objects = _objects(file, source)
     line, first = next(objects, (0, {}))
     if not first:
         raise BadTable(f"{file} is empty")
     whole = io.BytesIO(head[: head.rfind(b"\n") + 1])
-    names = dict.fromkeys(chain(first, *(record for _, record in _objects(file, whole))))
+    records = [first, *(record for _, record in _objects(file, whole))]
+    paths = {name for record in records for name in record}
+    objects_in = {path[:at] for path in paths for at, sign in enumerate(path) if sign == "."}
+    names = dict.fromkeys(
+        name
+        for record in records
+        for name, value in record.items()
+        if value is not None or name not in objects_in
+    )
     yield line, list(names)
-    left_out: set[str] = set()
+    known = set(names)
     for number, record in chain([(line, first)], objects):
-        if late := [name for name in record if name not in names and name not in left_out]:
-            left_out.update(late)
+        late = [name for name in record if name not in known and record[name] is not None]
+        if late:
+            known.update(late)
             console.complain(
                 f"{file}, line {number}: {quoted(late)} is in none of the first lines: left out"
             )

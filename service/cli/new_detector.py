@@ -12,11 +12,11 @@ from models.columns import quoted
 from models.context import groups
 from models.context_choice import choose
 from service.cli import console
+from service.cli.chunk import Chunk
 from service.cli.pivot import pivot_advice
 from service.cli.score_result import local_time
 from service.cli.sheet import Sheet, newest_first
 from service.cli.table_files import BadTable
-from service.cli.text_table import Chunk
 from service.client import Refused
 from service.json_value import JsonObject
 

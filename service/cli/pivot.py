@@ -9,9 +9,10 @@ import numpy as np
 
 from models.columns import quoted
 from models.context import groups
+from service.cli.chunk import Chunk
 from service.cli.dialect import TextTable
 from service.cli.table_files import BadTable
-from service.cli.text_table import Chunk, Options, read
+from service.cli.text_table import Options, read
 
 # If things are read together, a time has at least so many readings on average.
 _SHARED = 1.5

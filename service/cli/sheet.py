@@ -17,12 +17,13 @@ from models.columns import order, quoted
 from models.context import groups
 from models.errors import VectorError
 from service.cli import console, table_files
+from service.cli.chunk import Chunk
 from service.cli.column_guess import Guess, guess, is_counter_column
 from service.cli.dialect import CountedStream, Dialect, TextTable, open_table
 from service.cli.growing_file import GrowingFile
 from service.cli.pivot import pivoted
 from service.cli.table_files import BadTable
-from service.cli.text_table import CHUNK_ROWS, Chunk, NamedTable, Options, numbered, read
+from service.cli.text_table import CHUNK_ROWS, NamedTable, Options, numbered, read
 from service.domain.cells import is_blank
 
 if TYPE_CHECKING:
@@ -205,11 +206,13 @@ class Sheet:
             return self._read
         return min(1.0, self._counted.consumed / self._size)
 
-    def rows(self, columns: Sequence[tuple[str, str]] | None, *, gaps: bool) -> Iterator[Rows]:
+    def rows(
+        self, columns: Sequence[tuple[str, str]] | None, *, gaps: bool, codes: bool = False
+    ) -> Iterator[Rows]:
         """Yield the rows with these columns (name and type) in this order.
 
-        None means the file's own columns, all as numbers. Raises BadTable, which names the line
-        and the column.
+        None means the file's own columns, all as numbers. With `codes`, words are codes. Raises
+        BadTable, which names the line and the column.
         """
         if self._table is None:
             for batch in self._batches:
@@ -222,6 +225,7 @@ class Sheet:
         wanted = columns or [(name, "number") for name in self._table.names]
         names = [name for name, _ in wanted]
         noted = told_of_empty = False
+        told_words: set[str] = set()
         for chunk in self._table.chunks:
             if chunk.twice is not None and not noted:
                 noted = True
@@ -236,7 +240,14 @@ class Sheet:
                     f"{self.file}: the last {last} {chunk.sums[0]}{' on' * several}, "
                     f"{'are no rows' if several else 'is no row'}, like sums or a note: left out"
                 )
-            X = chunk.values(wanted, gaps=gaps)
+            X = (chunk.matrix if codes else chunk.values)(wanted, gaps=gaps)
+            for name, (line, word) in chunk.words.items():
+                if name not in told_words:
+                    told_words.add(name)
+                    console.complain(
+                        f"{chunk.file}, line {line}, column {name}: {quoted([word])} is not a "
+                        "number: words in this column are read as blank cells"
+                    )
             origin = (chunk.file, "line", chunk.lines)
             rows = Rows(X, chunk.times, chunk.sources, *origin, chunk.rows, names)
             empty = rows.blank.all(axis=1)

@@ -114,14 +114,35 @@ def _after_comments(lines: Sequence[str], at: int) -> int:
 def _after_title(lines: Sequence[str], at: int, delimiter: str) -> int:
     """Return the index of the first line with about as many cells as most lines, else `at`.
 
-    A header may have one cell less than its rows: rows may begin with an index, or end with a
-    delimiter.
+    Lines of a title that a spreadsheet filled up with delimiters are skipped, too. A header may
+    have one cell less than its rows: rows may begin with an index, or end with a delimiter.
     """
     widths = [len(next(csv.reader([line], delimiter=delimiter), [])) for line in lines[at:]]
     width, times = Counter(widths).most_common(1)[0] if widths else (0, 0)
     if times < 2 or width < 2:
         return at
-    return at + next(i for i, own in enumerate(widths) if own >= max(2, width - 1))
+    at += next(i for i, own in enumerate(widths) if own >= max(2, width - 1))
+    return at + _padded_title(
+        [next(csv.reader([line], delimiter=delimiter)) for line in lines[at:]]
+    )
+
+
+def _padded_title(rows: Sequence[Sequence[str]]) -> int:
+    """Return how many of the first rows are a title: they are blank but for one or two cells.
+
+    Such rows are followed by a header, of which more than half is filled, maybe with a line of
+    groups above it.
+
+    >>> _padded_title([["Plant", "", "", ""], ["", "pump", "", ""], ["at", "speed", "flow", "lag"]])
+    1
+    """
+    filled = [[i for i, cell in enumerate(row) if cell.strip()] for row in rows]
+    header = next((i for i, row in enumerate(rows) if 2 * len(filled[i]) > len(row)), 0)
+    if not header or len(rows[header]) <= _LEAST_BELOW or any(map(_is_number, rows[header])):
+        return 0
+    above = filled[header - 1]
+    is_title = above in ([], [0], [0, 1])  # a line, or a name and its value
+    return header if is_title else header - 1
 
 
 def _delimiter(lines: Sequence[str]) -> str:

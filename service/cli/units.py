@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from service.domain.cells import is_blank, is_number
+from service.domain.cells import is_blank, is_number, is_word
 
 _NUMBER = r"[+\N{MINUS SIGN}-]?\d[\d.,'\N{NO-BREAK SPACE} ]*(?:[eEdD][+-]?\d+)?+"
 _AFTER = re.compile(rf"({_NUMBER})\s*([^\d\s.,:;'/%+_-]\S{{0,9}})")
@@ -27,12 +27,12 @@ def split(cell: str) -> tuple[str, str]:
 def common(cells: Sequence[str], *, comma: bool = False) -> str:
     """Return the unit that all numbers of a column are written with, "" if there is no such unit.
 
-    With `comma`, the decimal sign is a comma.
+    With `comma`, the decimal sign is a comma. Words, such as `no signal`, have no unit.
 
     >>> common(["1.4 ms", "", "2 ms"]), common(["1 s", "2 ms"]), common(["1 s", "2"])
     ('ms', '', '')
     """
-    parts = (split(cell) for cell in cells if not is_blank(cell))
+    parts = (split(cell) for cell in cells if not (is_blank(cell) or is_word(cell)))
     first, unit = next(parts, ("", ""))
     if not unit or not is_number(first, comma=comma):
         return ""

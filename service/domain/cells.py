@@ -51,6 +51,15 @@ def is_blank(cell: str) -> bool:
     return cell.strip().lower() in BLANKS
 
 
+def is_word(cell: str) -> bool:
+    """Return whether a cell has letters and no digit, so that it is no number with a mistake.
+
+    >>> is_word("Sin dato"), is_word("1O.5"), is_word("inf")
+    (True, False, False)
+    """
+    return _LETTER.search(cell) is not None and not is_number(cell)
+
+
 def limit(cell: str) -> str:
     """Return the limit of a number that lies beyond it, or the cell if it states no limit.
 
@@ -93,6 +102,7 @@ def read(cell: str) -> float:
     return float(_BETWEEN.sub("", text).replace("D", "e").replace("d", "e"))
 
 
+_LETTER = re.compile(r"^[^\d]*[^\W\d_][^\d]*$")
 _BETWEEN = re.compile("[, '\N{RIGHT SINGLE QUOTATION MARK}\u00a0\u2009\u202f]")
 _NUMBER = re.compile(
     rf"[+-]?(\d+|\d{{1,3}}({_BETWEEN.pattern})\d{{3}}(\2\d{{3}})*)(\.\d*)?([eEdD][+-]?\d+)?"

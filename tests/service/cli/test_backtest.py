@@ -62,29 +62,25 @@ def test_the_report_for_people_compares_arms_in_sentences(file: Path, tmp_path: 
     assert (tmp_path / "b.png").read_bytes()[1:4] == b"PNG"
 
 
-@pytest.mark.thorough
-def test_gaps_are_scored_and_not_learned(file: Path, tmp_path: Path):
-    """A blank cell is an error that names --impute, and with --impute it is allowed."""
+def test_blank_cells_and_words_are_judged_as_learn_takes_them(file: Path, tmp_path: Path):
+    """Rows with a blank cell are scored and learned; a column of words is a category."""
     lines = file.read_text().splitlines()
+    lines = [f"{line},{'run' if row % 3 else 'idle'}" for row, line in enumerate(lines)]
+    lines[0] = "when,temperature,humidity,status"
     for row in range(250, 290):
-        when, temperature, _ = lines[row].split(",")
-        lines[row] = f"{when},{temperature},"
+        when, temperature, _, status = lines[row].split(",")
+        lines[row] = f"{when},{temperature},,{status}"
+    lines[300] = lines[300].split(",")[0] + ",,,"
     gapped = tmp_path / "gapped.csv"
     gapped.write_text("\n".join(lines))
     asked = ["backtest", str(gapped), "--time", "when", "--no-context", *RUN, "--json"]
-    refused = CliRunner().invoke(app, asked)
-    assert isinstance(refused.exception, BadTable)
-    assert "line 251, column humidity" in str(refused.exception)
-    assert "--impute" in str(refused.exception)
-    ran = CliRunner().invoke(app, [*asked, "--impute"])
+    ran = CliRunner().invoke(app, asked)
     assert ran.exit_code == 0, ran.output
+    assert json.loads(ran.stdout)["features"] == ["temperature", "humidity", "status"]
     (lifetime,) = json.loads(ran.stdout)["lifetimes"]
-    assert [batch["stop"] for batch in lifetime["batches"]] == [400, 600]
-    lines[300] = lines[300].split(",")[0] + ",,"
-    gapped.write_text("\n".join(lines))
-    empty = CliRunner().invoke(app, [*asked, "--impute"])
-    assert empty.exit_code == 0, empty.output
-    assert "line 301: every value is blank" in empty.stderr
+    assert [batch["stop"] for batch in lifetime["batches"]] == [599]
+    assert "line 301: every value is blank" in ran.stderr
+    assert "status (category)" in ran.stderr
 
 
 @pytest.mark.parametrize(

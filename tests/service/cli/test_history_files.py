@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.cli.history_files import read
+from models.columns import Column
+from service.cli.history_files import FileHistory, read
 from service.cli.table_files import BadTable
 from service.cli.text_table import Options
 
@@ -25,12 +26,17 @@ def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
     file = written(tmp_path, text)
     for time, label in (("when", "fault"), ("1", "4")):
         history = read(file, Options(time), label)
-        assert history.features == ("a", "b")
+        assert named(history) == ["a", "b"]
         assert history.vectors[:].tolist() == [[3, 4], [1, 2], [5, 6]]
         assert history.anomalous is not None
         assert history.anomalous[:].tolist() == [True, False, False]
         assert history.times is not None
         assert history.times[0] == datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+
+
+def named(history: FileHistory) -> list[str]:
+    """Return the names of the columns to judge."""
+    return [column.name for column in history.columns]
 
 
 @pytest.mark.parametrize(
@@ -40,11 +46,10 @@ def test_columns_of_times_and_labels_are_no_features(tmp_path: Path):
         (HEADER, "holds only a header"),
         (HEADER + "soon,1,2,0\n", 'line 2, column when: "soon" is not a time'),
         (HEADER + "2026-01-01,1,2,maybe\n", "line 2, column fault: 'maybe' is not a label"),
-        (HEADER + 2 * ROW + "2026-01-01,1,x,0\n", 'line 4, column b: "x" is not a number'),
+        (HEADER + 2 * ROW + "2026-01-01,1,x1,0\n", 'line 4, column b: "x1" is not a number'),
         (HEADER + 2 * ROW + "2026-01-01,1,1e39,0\n", "line 4, column b: the number is too large"),
-        (HEADER + ROW + "2026-01-01,1,,0\n", "line 3, column b is blank: fill it"),
         (HEADER + "2026-01-01,1,0\n", "line 2 has 3 cells, but there are 4 columns"),
-        (HEADER + "2026-01-01,x,y,0\n", "no column of numbers"),
+        (HEADER + "2026-01-01,x,y,0\n", "no column to judge"),
         ("when,a,a,fault\n1,2,3,0\n", 'names "a" twice'),
         ("at,a,b,fault\n1,2,3,0\n", 'there is no column "when"'),
     ],
@@ -60,7 +65,7 @@ def test_npy_and_npz_files_are_read(tmp_path: Path):
     X = np.arange(6, dtype=np.float64).reshape(3, 2)
     np.save(tmp_path / "x.npy", X)
     history = read(tmp_path / "x.npy", Options("1"))
-    assert history.features == ("2",)
+    assert named(history) == ["2"]
     assert history.vectors[:].tolist() == [[1], [3], [5]]
     np.savez(tmp_path / "x.npz", X=X, at=np.array([3, 2, 1]), y=np.array([0, 0, 1]))
     history = read(tmp_path / "x.npz", Options("at"), "y")
@@ -70,15 +75,18 @@ def test_npy_and_npz_files_are_read(tmp_path: Path):
 
 
 def test_tables_are_read_as_score_reads_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    """Files of any dialect are read as `score` reads them, and left-out columns are named."""
+    """Files of any dialect are read as `score` reads them, with words as codes."""
     text = "when;a;open;state\n" + "".join(
         f"2026-01-0{day};{day},5;{'yes' if day % 2 else 'no'};{word}\n"
         for day, word in ((1, "on"), (2, "idle"), (3, "on"), (4, "idle"))
     )
     history = read(written(tmp_path, text), Options("when"))
-    assert history.features == ("a", "open")
-    assert history.vectors[:].tolist() == [[1.5, 1], [2.5, 0], [3.5, 1], [4.5, 0]]
-    assert '"state"' in capsys.readouterr().err
+    assert history.columns == (Column("a"), Column("open", "flag"), Column("state", "category"))
+    assert history.vectors[:][:, :2].tolist() == [[1.5, 1], [2.5, 0], [3.5, 1], [4.5, 0]]
+    codes = history.vectors[:][:, 2].tolist()
+    assert codes[:2] == codes[2:]
+    assert codes[0] != codes[1]
+    assert "semicolons" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -126,6 +134,6 @@ def test_the_format_of_times_that_an_error_advises_is_read(tmp_path):
 def test_the_column_of_sources_is_no_feature(tmp_path: Path):
     """A source that is a number is left out of a backtest, as `learn` leaves it out."""
     file = written(tmp_path, "when,a,b,fault\n1,2,3,0\n2,5,6,0\n")
-    assert read(file, Options("when", "b"), "fault").features == ("a",)
+    assert named(read(file, Options("when", "b"), "fault")) == ["a"]
     np.save(tmp_path / "x.npy", np.zeros((3, 2)))
-    assert read(tmp_path / "x.npy", Options(source="1")).features == ("2",)
+    assert named(read(tmp_path / "x.npy", Options(source="1"))) == ["2"]

@@ -118,6 +118,8 @@ READ_RIGHT = {
     "comments between rows": PLAIN.replace("\n", "\n# pause, then, on\n"),
     "joined files": PLAIN.replace(LINES[1], f"{LINES[1]}\n{HEADER}"),
     "a header with a newline": PLAIN.replace("temp,status", 'temp,"status\nword"', 1),
+    "a title filled up with delimiters": "Pump 7,,,,\nExported:,2026,,,\n,,,,\n" + PLAIN,
+    "a note filled up with delimiters": PLAIN + ",,,,\nRows: 3,,,,\n",
     "times of another zone": PLAIN.replace("T00:0", "T01:0").replace("00Z", "00+01:00"),
 }
 
@@ -722,6 +724,47 @@ def test_a_header_may_have_two_lines(tmp_path):
     rows, sheet = opened(tmp_path, text, Options("at"))
     assert sheet.names == ("pump 1 flow", "pump 1 temp", "pump 2 flow", "pump 2 temp")
     assert rows[0].X[0].tolist() == [2, 3, 4, 5]
+
+
+def test_a_title_may_stand_above_a_header_of_two_lines(tmp_path):
+    """A spreadsheet fills up the lines of its title with delimiters; they are no machines."""
+    text = (
+        "Historical report,,,,\nPlant 2,,,,\n,,,,\n"
+        ",pump 1,,pump 2,\nat,flow,temp,flow,temp\n1,2,3,4,5\n2,3,4,5,6\n3,4,5,6,7\n"
+    )
+    _, sheet = opened(tmp_path, text, Options("at"))
+    assert sheet.names == ("pump 1 flow", "pump 1 temp", "pump 2 flow", "pump 2 temp")
+    assert "3 lines before the header: skipped" in sheet.notes
+
+
+def test_a_word_in_a_column_of_numbers_is_a_blank_cell(tmp_path, capsys):
+    """It is named once for each column; where blank cells are refused, the word is refused."""
+    cells = ["1.5", "no signal", "2.5", "Bad", "3.5", "1.5"]
+    text = "at,x,y,z\n" + "".join(f"{i},{x},{i % 3},{x} mm\n" for i, x in enumerate(cells))
+    path = tmp_path / "x.csv"
+    path.write_text(text.replace("Bad mm", "").replace("no signal mm", "Fault"))
+    with Sheet(path, Options("at")) as sheet:
+        columns = sheet.columns()
+        assert columns == [("x", "number"), ("y", "number"), ("z", "number")]
+        assert sheet.blanks
+        (rows,) = sheet.rows(columns, gaps=True)
+        assert np.isnan(rows.X[[1, 3]][:, [0, 2]]).all()
+        assert rows.X[4].tolist() == [3.5, 1.0, 3.5]
+    err = capsys.readouterr().err
+    assert 'line 3, column x: "no signal" is not a number: words in this column are' in err
+    assert err.count("is not a number") == 2
+    with pytest.raises(BadTable, match='line 3, column x: "no signal" is not a number'):
+        opened(tmp_path, text, Options("at", drop=("z",)))
+
+
+def test_null_in_place_of_an_object_is_no_column(tmp_path, capsys):
+    """In lines of JSON an object may be null as a whole; its members are then blank."""
+    lines = ['{"a": 1, "db": null, "x": null}', '{"a": 2, "db": {"ms": 3}}'] * 3
+    path = tmp_path / "x.ndjson"
+    path.write_text("\n".join(lines) + '\n{"a": 1, "db": null}\n')
+    with Sheet(path, Options()) as sheet:
+        assert sheet.names == ("a", "x", "db.ms")
+    assert "left out" not in capsys.readouterr().err
 
 
 def test_a_growing_file_may_have_columns_that_the_detector_lacks(tmp_path):
