@@ -7,6 +7,7 @@ header gives the length of the document.
 https://github.com/kserve/open-inference-protocol
 """
 
+import contextlib
 import re
 from typing import Any, NamedTuple
 
@@ -37,10 +38,12 @@ _NUMBERS = {
     "UINT8": "<u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
 }  # fmt: skip
 
+_SHAPE_BYTES = 256  # the longest text of a shape; a list as long as a body would block the process
 _TENSORS = 16  # the most tensors; a million would block the process for too long
 _QUOTES = 4096  # the most quotes: numbers have none, and names and parameters need some dozens
 _ONE = f"Send exactly one input tensor, `{INPUT}`."
 _NOT_JSON = re.compile(rb"[\[,:]\s*-?(?:NaN|Infinity)")
+_AROUND = 16  # bytes around a NaN that are searched: a whole body would block for seconds
 _NESTED = re.compile(rb"\s*\[\s*\[")
 _FLAT_BYTES = 2**22  # decoding holds the interpreter lock for up to 10 ms a MiB
 
@@ -49,7 +52,7 @@ Parameters = dict[str, bool | int | float | str]
 
 class _Input(msgspec.Struct):
     name: str
-    shape: list[int]
+    shape: msgspec.Raw  # read after its length is known
     datatype: str
     parameters: Parameters | None = None
     data: msgspec.Raw = msgspec.Raw()
@@ -68,6 +71,7 @@ class _Request(msgspec.Struct):
 
 
 _request = msgspec.json.Decoder(_Request)
+_shape = msgspec.json.Decoder(list[int])
 _numbers = msgspec.json.Decoder(list[float])
 _gappy = msgspec.json.Decoder(list[float | None])
 
@@ -102,7 +106,7 @@ def parse(body: bytes, header_length: str | None, champion: Champion) -> Inferen
     try:
         request = _request.decode(document)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        if _NOT_JSON.search(document):
+        if _has_nan(document):
             raise BadRequest(
                 "JSON has no NaN and no Infinity: send the tensor in binary."
             ) from None
@@ -161,6 +165,14 @@ def metadata(name: str, versions: list[int], dimension: int) -> JsonObject:
     }
 
 
+def _has_nan(document: bytes) -> bool:
+    """Return whether the first NaN or Infinity in the document stands where a number may stand."""
+    found = (document.find(word) for word in (b"NaN", b"Infinity"))
+    return any(
+        _NOT_JSON.search(document, max(0, at - _AROUND), at + _AROUND) for at in found if at > 0
+    )
+
+
 def _split_binary(body: bytes, header_length: str | None) -> tuple[bytes, bytes | None]:
     """Return the JSON document of a body, and the bytes after it; None if all is JSON."""
     if header_length is None:
@@ -189,9 +201,7 @@ def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> A
     dtype = _NUMBERS.get(tensor.datatype)
     if dtype is None:
         raise BadRequest(f"The datatype of `{INPUT}` must be one of {', '.join(_NUMBERS)}.")
-    if len(tensor.shape) != 2 or not all(0 <= size < 2**31 for size in tensor.shape):
-        raise BadRequest(f"The shape of `{INPUT}` must be [rows, features].")
-    n, d = tensor.shape
+    n, d = _rows_and_features(bytes(tensor.shape))
     gaps = champion.version.config.missing == "impute"
     size = (tensor.parameters or {}).get("binary_data_size")
     if size is not None:
@@ -201,6 +211,15 @@ def _input_matrix(tensor: _Input, binary: bytes | None, champion: Champion) -> A
             raise BadRequest(f"Bytes follow the document, but `{INPUT}` has no binary_data_size.")
         X = _from_json(bytes(tensor.data), n, d, gaps)
     return vectors.check(X, champion.version.dimension, gaps=gaps)
+
+
+def _rows_and_features(text: bytes) -> tuple[int, int]:
+    """Return the two sizes of a shape in JSON."""
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        shape = _shape.decode(text) if len(text) <= _SHAPE_BYTES else []
+        if len(shape) == 2 and all(0 <= size < 2**31 for size in shape):
+            return shape[0], shape[1]
+    raise BadRequest(f"The shape of `{INPUT}` must be [rows, features].")
 
 
 def _from_bytes(
