@@ -55,7 +55,7 @@ def stream(n, length, seed):
     p = p_values(calibration, quiet)
     for start in range(0, length, HOLD):
         change.update(p[start : start + HOLD])
-        adwin |= change.verdict().alarm
+        adwin |= change.finding().alarm
     delays, adwin_delays = [], []
     for shift in SHIFTS:
         moved = rng.normal(shift, 1.0, size=WAIT)
@@ -78,7 +78,7 @@ def first_alarm(change, p):
     """Return after how many p-values ADWIN alarms, in steps of 16, or None."""
     for start in range(0, len(p), 16):
         change.update(p[start : start + 16])
-        if change.verdict().alarm:
+        if change.finding().alarm:
             return start + 16
     return None
 

@@ -56,8 +56,8 @@ class Slots:
     The numbers come first, in their order, then the slots of each category. `features` (c,) are the
     indices of the categories among the w features. `counts` is the number of slots of each
     category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free slot and the open
-    slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a value without a
-    slot of its own: it has the slot before the open one.
+    slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a value that shares
+    the slot before the open one.
     """
 
     width: int
@@ -99,7 +99,7 @@ class Slots:
         return replace(self, shared=np.concatenate(shared)[:MOST_SHARED])
 
     def _sharing(self, k: int) -> NDArray[np.int64]:
-        """Return the codes of category k that share a slot, (s,); none if it has fewer slots."""
+        """Return the codes of category k that share a slot, (s,); none below MOST_SLOTS."""
         return self.shared[(self.shared[:, 0] == k) & (self.counts[k] == MOST_SLOTS), 1]
 
     @property

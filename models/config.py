@@ -143,9 +143,9 @@ class Config:
 
     def _check_columns(self) -> None:
         """Check the columns' names, and set the dimension to their number."""
-        for part in ("features", "columns"):
-            if getattr(self, part) is not None:
-                object.__setattr__(self, part, tuple(getattr(self, part)))
+        for name in ("features", "columns"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         if self.features is not None and self.columns is not None:
             raise ConfigError("columns: give `columns` or `features`, not both")
         if self.names is not None:
@@ -156,15 +156,15 @@ class Config:
                 derived = f"more than {MAX_DIMENSION} features"
                 raise ConfigError(f"context: it would derive {derived}; use fewer columns")
 
-    def _check_names(self, part: str, names: tuple[str, ...]) -> None:
+    def _check_names(self, field_name: str, names: tuple[str, ...]) -> None:
         if not names:
-            raise ConfigError(f"{part}: give one name for each feature, or null")
+            raise ConfigError(f"{field_name}: give one name for each feature, or null")
         if len(set(names)) != len(names):
-            raise ConfigError(f"{part}: the names must be distinct")
+            raise ConfigError(f"{field_name}: the names must be distinct")
         if self.dimension is None:
             object.__setattr__(self, "dimension", len(names))
         elif len(names) != self.dimension:
-            raise ConfigError(f"{part}: {len(names)} names for dimension {self.dimension}")
+            raise ConfigError(f"{field_name}: {len(names)} names for dimension {self.dimension}")
 
     def _check_shape(self) -> None:
         """Check the shape of pictures, and set the dimension to the number of their pixels."""
@@ -215,17 +215,17 @@ class Config:
         """Return the indices of the flags among a model's `width` features."""
         return self._of_type("flag", width)
 
-    def _of_type(self, kind: str, width: int) -> tuple[int, ...]:
+    def _of_type(self, name: str, width: int) -> tuple[int, ...]:
         columns = self.columns or ()
         if self.derived_by is None:
-            return tuple(j for j, column in enumerate(columns) if column.type == kind)
+            return tuple(j for j, column in enumerate(columns) if column.type == name)
         if not columns:
             return ()
         origins = self.derived_by.origins(self.numbers(self.columns_in(width)))
-        return tuple(i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == kind)
+        return tuple(i for i, (j, _) in enumerate(origins) if j >= 0 and columns[j].type == name)
 
     def numbers(self, dimension: int) -> NDArray[np.bool_]:
-        """Return which of the d columns are numbers, (d,) of bool."""
+        """Return the mask (d,) of the columns that are numbers."""
         if self.columns is None:
             return np.ones(dimension, bool)
         return np.array([column.type == "number" for column in self.columns])
@@ -257,10 +257,10 @@ class Config:
         if self.derived_by is None:
             return columns
 
-        def name(j: int, how: str) -> str:
-            if how == "value":
+        def name(j: int, derived: str) -> str:
+            if derived == "value":
                 return columns[j]
-            return how if j < 0 else f"{columns[j]}, {how}"
+            return derived if j < 0 else f"{columns[j]}, {derived}"
 
         origins = self.derived_by.origins(self.numbers(len(columns)))
         return tuple(name(*origin) for origin in origins)

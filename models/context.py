@@ -101,7 +101,7 @@ class Context:
         return self.over if "deviation" in self.derive else 0
 
     def width(self, numbers: NDArray[np.bool_]) -> int:
-        """Return how many features d columns give; `numbers` (d,) marks those that are numbers."""
+        """Return the number of features of d columns; `numbers` (d,) is the mask of numbers."""
         return len(self.origins(numbers))
 
     def origins(self, numbers: NDArray[np.bool_]) -> list[tuple[int, str]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from models.context import Context, groups, seconds
 
 LEAST_ROWS = 32  # a training needs at least this many rows with a full context
-_LENGTHS = (10, 3)  # the contexts to choose from, in rows; one of 30 rows hides a short fault
+_LENGTHS = (10, 3)  # the lengths to choose from, in rows; 30 rows would hide a short fault
 _LEAST_CORRELATION = 0.3  # below this correlation with the row before, a context does not help
 _SEASON_DAYS = 14  # two weeks: each day of the week occurs twice
 # A calendar is added if the hours of earlier days predict this share of the later days' variance.
@@ -19,7 +19,7 @@ _TICKS = (
     "1s", "2s", "5s", "10s", "15s", "20s", "30s", "1m", "2m", "3m", "5m", "10m", "15m", "20m",
     "30m", "1h", "2h", "3h", "4h", "6h", "8h", "12h", "1d",
 )  # fmt: skip
-# A clock is of use if at most this share of the rows has too few rows before it since a gap.
+# A clock is chosen if at most this share of the rows comes too soon after a gap to be judged.
 _MOST_AFTER_GAPS = 0.25
 
 Rows = NDArray[np.float32]
@@ -90,8 +90,9 @@ def _correlation(values: NDArray[Any]) -> float:
 def _clock(times: Times, by_source: RowsOfSources, over: int) -> str | None:
     """Return the tick of a clock that all sources keep, with gaps; None without such a clock.
 
-    It is None, too, if too many rows would not be judged, since the context of `over` rows starts
-    again after a gap: of an hourly log of office hours no row would be.
+    With a clock, the context of `over` rows starts again after a gap, and the first rows after it
+    are not judged. So the result is also None if gaps are many: an hourly log of office hours would
+    have no judged row.
     """
     steps = np.concatenate([np.diff(times[rows]) for rows in by_source])
     if not len(steps) or (median := float(np.median(steps))) <= 0:

@@ -52,7 +52,7 @@ class Ball:
 
     network, mixture, labels = Identity, Mixture, "ball.labels"
 
-    def consistent(self, shape):
+    def faults(self, shape):
         yield "config.kind is not the network's", shape.likelihood == "identity"
 
     def tensors(self, shape, score, rows):

@@ -1,4 +1,4 @@
-"""Admission: which rows of a normal batch are learned from, and which wait for a person.
+"""Admission: which rows of a normal batch are learned, and which wait for a person.
 
 A client vouches for its rows as normal, but a sensor may break, and a script may pick the wrong
 hour. A row is held back if the champion calls it anomalous *and* it has no similar rows beside it.
@@ -17,23 +17,22 @@ from models.parts.calibration import Threshold
 from models.parts.statistics import binomial_at_most
 from models.version.version import Version
 
-# a row counts as anomalous up to this p-value, or up to the threshold's alpha if smaller
+# A row counts as anomalous up to this p-value, or up to the threshold's alpha if that is smaller.
 ALPHA = 0.01
 FALSE_DISCOVERIES = 0.05  # the expected share of normals among the rows held back
-# if chance does not explain the number of anomalous rows: the largest local false discovery rate
-# of a row held back
-LOCAL_FALSE_DISCOVERIES = 1 / 3
 SURPRISE = 1e-3  # chance does not explain a number of anomalous rows that is less likely than this
+# The largest local false discovery rate of a row held back, if chance does not explain the number.
+LOCAL_FALSE_DISCOVERIES = 1 / 3
 NEIGHBOURS = 0.4  # the neighbours of a row, as a share of the batch
-# A region is a new regime if at least this share of a row's neighbours comes from the batch and not
-# from the champion's generator. The share is 1/2 if batch and generator agree. A regime that fills
-# the share x of its batch gives at most (x + NEIGHBOURS) / (2 NEIGHBOURS), so a regime is found
-# from x = 0.28 on.
+# The batch is a new regime if its median anomalous row has at least this share of its neighbours in
+# the batch, and not among vectors drawn from the champion's generator. The share is 1/2 if batch
+# and generator agree. A regime that fills the share x of its batch gives at most
+# (x + NEIGHBOURS) / (2 NEIGHBOURS), so a regime is found from x = 0.28 on.
 TOGETHER = 0.85
 ALONE = 0.3  # below this share a row is held back even in the batch of a new regime
 POOL = 256  # neighbours are searched among this many rows of a batch, and as many drawn vectors
 SMALL_BATCH = 20  # a smaller batch is judged together with the rows that came before it
-# a batch has nothing new if its mean p-value is at least this, minus a margin for chance
+# A batch has nothing new if its mean p-value is at least this, minus a margin for chance.
 WELL_KNOWN = 0.45
 KEPT_OF_KNOWN = 4  # of such a batch, one row in four is kept
 
@@ -84,25 +83,22 @@ def admit(
     count = int((pool_p <= alpha).sum())
     fewer = binomial_at_most(count - 1, len(pool))
     surprising = 1.0 - fewer(alpha) <= SURPRISE
-    suspicious = p <= (
-        _limit_if_not_chance(pool_p, alpha) if surprising else _limit_if_chance(p, alpha)
-    )
-    if surprising and suspicious.any():
+    held = p <= (_limit_if_not_chance(pool_p, alpha) if surprising else _limit_if_chance(p, alpha))
+    if surprising and held.any():
         in_pool = neighbours_within(version, X[anomalous], pool)
         if len(pool) >= SMALL_BATCH and np.median(in_pool) >= TOGETHER:
-            suspicious[anomalous] &= in_pool < ALONE
+            held[anomalous] &= in_pool < ALONE
     n = len(X)
-    known, held_back = float((~anomalous).sum()) / n, float(suspicious.sum()) / n
-    # three deviations of the mean of n uniform p-values
-    margin = 0.5 - WELL_KNOWN + 3.0 * math.sqrt(1 / 12 / n)
+    known, suspicious = float((~anomalous).sum()) / n, float(held.sum()) / n
+    margin = 3.0 * math.sqrt(1 / 12 / n)  # three deviations of the mean of n uniform p-values
     return Admission(
-        held=suspicious,
+        held=held,
         p_values=p,
         known=known,
-        novel=max(0.0, 1.0 - known - held_back),
-        suspicious=held_back,
+        novel=max(0.0, 1.0 - known - suspicious),
+        suspicious=suspicious,
         surprising=surprising,
-        well_known=not surprising and not suspicious.any() and float(p.mean()) >= 0.5 - margin,
+        well_known=not surprising and not held.any() and float(p.mean()) >= WELL_KNOWN - margin,
     )
 
 
@@ -129,8 +125,8 @@ def _limit_if_chance(p: Float64, alpha: float) -> float:
 def _limit_if_not_chance(p: Float64, alpha: float) -> float:
     """Return the p-value up to which rows are held back if chance does not explain their number.
 
-    Up to that p-value, every step has at least 1 / LOCAL_FALSE_DISCOVERIES times as many rows as
-    normals alone would give. Few normals are therefore held back if contamination is easy to
+    It maximises the number of rows up to it, less 1 / LOCAL_FALSE_DISCOVERIES rows for each normal
+    that is expected up to it. Few normals are therefore held back if contamination is easy to
     recognise.
     """
     ordered = np.sort(p[p <= alpha])

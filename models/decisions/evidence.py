@@ -1,8 +1,7 @@
 """Evidence for the gate beside alarms on normals: how well a candidate finds anomalies.
 
 Alarms on normals are not enough. A candidate that forgot, or that learned noise, has a higher
-calibrated threshold and so raises no false alarm. It is therefore tested on anomalies. This module
-needs numpy alone.
+calibrated threshold and so raises no false alarm. It is therefore tested on anomalies.
 """
 
 from collections.abc import Mapping
@@ -32,7 +31,7 @@ from models.version.version import Version
 
 ROWS = 1000  # vectors of each kind: an AUROC then has an error of half a point
 FOUND = 0.05  # an anomaly is found up to this p-value
-REACH = 0.5  # a stray value lies at most this many ranges beyond either end of a feature's range
+REACH = 0.5  # an `astray` value lies at most this many ranges beyond either end of the range
 
 
 def gather(
@@ -97,18 +96,18 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
 
     If a regime moves in small steps, the champion has learned the step before, so new rows are
     usual to it although the anchor alarms on them. Such rows are unexplained. Most rows of a real
-    new regime are unusual to the champion, so they are explained. A row counts less, the more of
-    its regime was unusual when that regime came.
+    new regime are unusual to the champion, so they are explained. Rows of a regime that came as a
+    real new one count less: they have the weight of its share that was usual when it came.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
     by_anchor, by_champion = anchor.p_values(new), champion.p_values(new)
     unexplained = (by_anchor <= ALPHA) & (by_champion > UNUSUAL)
-    counts = _came_usual(champion, new) * _came_usual(candidate, new)
+    weights = _came_usual(champion, new) * _came_usual(candidate, new)
     return Walked(
         anchor=float((by_anchor <= ALPHA).mean()),
         champion=float((by_champion <= ALPHA).mean()),
         n=len(new),
-        unexplained=float((unexplained * counts).mean()),
+        unexplained=float((unexplained * weights).mean()),
     )
 
 
@@ -123,12 +122,12 @@ def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
 
     - `auroc`: the AUROC of normals against anomalies of both kinds.
     - `apart`: the share of `astray` anomalies that score above 95 % of the normals. It falls if a
-      version has forgotten which values occur together in old normals. The highest 1 % of the
-      normals would be the poorest of the drawn vectors, so they are no measure.
+      version has forgotten which values occur together in old normals. It is not measured at 99 %,
+      because the highest 1 % are the poorest of the drawn vectors.
     - `found`: the share of `astray` anomalies with p <= FOUND. It falls if the calibration contains
       anomalies or noise.
     """
-    normals, astray, shuffled = _drawn(other)
+    normals, astray, shuffled = _normals_and_anomalies(other)
 
     def figures(version: Version) -> Figures:
         of_normals, of_astray, of_shuffled = (version.score(X) for X in (normals, astray, shuffled))
@@ -141,8 +140,8 @@ def _synthetic(candidate: Version, other: Version) -> tuple[Figures, Figures]:
     return figures(candidate), figures(other)
 
 
-def _drawn(version: Version) -> tuple[Array, Array, Array]:
-    """Return normals like the version's, and two kinds of synthetic anomalies of them, (ROWS, d).
+def _normals_and_anomalies(version: Version) -> tuple[Array, Array, Array]:
+    """Return drawn normals, and anomalies `astray` and `shuffled`, (ROWS, d) each.
 
     In each anomaly a random share of the features, uniform in (0, 1), is replaced. In `astray` the
     values are uniform over the feature's range and half a range beyond either end. In `shuffled`
@@ -151,23 +150,23 @@ def _drawn(version: Version) -> tuple[Array, Array, Array]:
     rng = np.random.default_rng(0)
     rows = _old_normals(version, 3 * ROWS)
     normals, base, others = rows[:ROWS], rows[ROWS : 2 * ROWS], rows[2 * ROWS :]
-    wrong = rng.random(base.shape) < rng.random((ROWS, 1))
-    wrong[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # at least one
+    replaced = rng.random(base.shape) < rng.random((ROWS, 1))
+    replaced[np.arange(ROWS), rng.integers(base.shape[1], size=ROWS)] = True  # at least one
     low, high = (end(rows, axis=0).astype(np.float64) for end in (np.min, np.max))
     reach = REACH * (high - low)
     astray = rng.uniform(low - reach, high + reach, size=base.shape).clip(-LARGEST, LARGEST)
     shuffled = rng.permuted(others, axis=0)
     return (
         normals,
-        np.where(wrong, astray, base).astype(np.float32),
-        np.where(wrong, shuffled, base).astype(np.float32),
+        np.where(replaced, astray, base).astype(np.float32),
+        np.where(replaced, shuffled, base).astype(np.float32),
     )
 
 
 def _complete(labels: Labels) -> Labels:
     """Return the labels of complete vectors: some versions cannot judge vectors with gaps."""
-    whole = ~np.isnan(labels.vectors).any(axis=1)
-    return Labels(labels.vectors[whole], labels.anomalous[whole])
+    complete = ~np.isnan(labels.vectors).any(axis=1)
+    return Labels(labels.vectors[complete], labels.anomalous[complete])
 
 
 def _labelled(versions: Mapping[str, Version], labels: Labels) -> Labelled:

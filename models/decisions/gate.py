@@ -64,17 +64,18 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
     The first version has no champion to be compared with and passes. Any other candidate fails for
     each of these reasons:
 
-    - It alarms more often than the champion, by more than TOLERANCE, on `new` normals (those of
-      the experience that it was not trained on), on `old` normals (drawn like the champion's or
-      taken from the calibration; the tolerance is the champion's rate if that is higher), on
-      vectors labelled normal, or on live traffic. Live traffic counts once as many rows were seen
-      as were asked for.
+    - Its alarm rate exceeds the champion's by more than TOLERANCE on `new` normals, which are the
+      rows of the experience that it was not trained on.
+    - The same on `old` normals, which are drawn vectors or come from the calibration. There the
+      tolerance is the champion's rate if that is higher.
+    - The same on vectors labelled normal, or on live traffic once enough rows of it were judged.
     - More than MOST_UNLEARNED of the new normals still have p <= 0.01 under it.
     - It separates synthetic anomalies worse than the champion by more than BELOW_CHAMPION, or worse
       than the anchor by more than BELOW_ANCHOR.
-    - It alarms more often than the anchor, by more than ALARMS_ABOVE_ANCHOR, on normals drawn from
-      the anchor; or it alarms on more than MOST_UNEXPLAINED of the new normals although they are
-      usual to the champion, and so was their regime when it came.
+    - Its alarm rate on normals drawn from the anchor exceeds the anchor's by more than
+      ALARMS_ABOVE_ANCHOR.
+    - The anchor alarms on more than MOST_UNEXPLAINED of the new normals although they are usual to
+      the champion, and so was their regime when it came.
     - It alarms on more than half of the rows labelled normal that it learned.
     - It finds less than the share LABELLED_KEPT of the labelled anomalies that champion or anchor
       find.
@@ -126,7 +127,7 @@ def _alarms_more(
 
 
 def _alarms_more_on_old(old: ComparedAlarms) -> Iterator[str]:
-    # If the champion alarms on a fifth of the vectors, they stand in poorly for its old normals: so
+    # If the champion alarms on a fifth of these vectors, they represent its old normals poorly: so
     # many lie near its threshold that a sound candidate may alarm on another fifth.
     tolerance = max(TOLERANCE, old.champion)
     yield from _alarms_more("old normals", old.candidate, old.champion, tolerance)
@@ -142,7 +143,7 @@ def _not_learned(share: float | None) -> Iterator[str]:
 
 
 def _alarms_more_on_labelled(labelled: Labelled | None) -> Iterator[str]:
-    # With so few vectors, two more alarms would already exceed the tolerance.
+    # With fewer vectors, two more alarms would already exceed the tolerance.
     if labelled is None or labelled.normals * TOLERANCE < 2.0:
         return
     if labelled.candidate is not None and labelled.champion is not None:

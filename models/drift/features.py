@@ -62,7 +62,7 @@ class FeatureTest(Windows):
         tenths = -(-len(expected) // _SHARE)
         self._effect = _LEAST_EFFECT if independent else _EFFECT * tenths
 
-    def verdicts(self) -> tuple[tuple[FeatureFinding, ...], Finding]:
+    def findings(self) -> tuple[tuple[FeatureFinding, ...], Finding]:
         """Return the findings of the worst features, worst first, and that of the whole input."""
         counts = self.counts
         rows = int(counts[0].sum()) if len(counts) else 0

@@ -36,7 +36,7 @@ class RegimeTest(Windows):
         self._known = tuple(known)
         super().__init__((len(self._known) + 1,))
 
-    def verdict(self) -> MixFinding:
+    def finding(self) -> MixFinding:
         """Return the finding, and the shares and the state of every regime.
 
         A `returning` regime is present but was not in the latest experience. `none` is the share of

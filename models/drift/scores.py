@@ -51,7 +51,7 @@ class MartingaleTest:
         """Reset the capital, because the scores so far show no drift."""
         self._martingale, self._peak = Martingale(self._calibration, self._generator), None
 
-    def verdict(self) -> Finding:
+    def finding(self) -> Finding:
         """Return the log capital (its peak during an alarm), log c and whether the test alarms."""
         statistic = self._martingale.log_capital if self._peak is None else self._peak
         return finding(statistic, math.log(CROSSING))
@@ -92,7 +92,7 @@ class ChangeTest:
                 self._since = 0
         self._kept.extend(surprise.tolist())
 
-    def verdict(self) -> Finding:
+    def finding(self) -> Finding:
         """Return how far the mean surprise moved, in nats; 0 without a cut in `HOLD` scores."""
         change = abs(self._adwin.estimation - self._before) * _SURPRISE_CAP
         return finding(change if self._since < HOLD else 0.0, _SMALLEST_CHANGE)
@@ -126,7 +126,7 @@ class BurstTest:
         if self._newer[1] >= self._WINDOW:
             self._older, self._newer = self._newer, (0, 0)
 
-    def verdict(self, alpha: float) -> Finding:
+    def finding(self, alpha: float) -> Finding:
         """Return the share and its bound, at least 0.05.
 
         The bound is the larger of five times the expected share and five deviations above it.

@@ -121,10 +121,10 @@ class DriftTests:
         ADWIN's finding is reported but does not change the state: ADWIN has no reference and cannot
         say which side of a change is normal.
         """
-        martingale = self._martingale.verdict()
-        burst = self._burst.verdict(self.baseline.alpha)
-        features, inputs = self._features.verdicts()
-        regimes = self._regimes.verdict()
+        martingale = self._martingale.finding()
+        burst = self._burst.finding(self.baseline.alpha)
+        features, inputs = self._features.findings()
+        regimes = self._regimes.finding()
         state = state_of(
             scores_moved=martingale.alarm,
             inputs_moved=inputs.alarm,
@@ -133,7 +133,7 @@ class DriftTests:
         )
         statistics = Statistics(
             martingale=martingale,
-            adwin=self._adwin.verdict(),
+            adwin=self._adwin.finding(),
             anomalies=burst,
             features=features,
             inputs=inputs,

@@ -24,11 +24,11 @@ class Mahalanobis:
     mixture = TiedGaussians
     labels = LABELS
 
-    def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
-        """Yield each requirement on the network's shape, and whether it is met."""
+    def faults(self, shape: Shape) -> Iterator[tuple[str, bool]]:
+        """Yield each possible fault of the network's shape, and whether it is absent."""
         yield "config.kind is not the network's", shape.likelihood == "identity"
-        yield "shape.latent", shape.latent == shape.dimension
-        yield "shape.hidden", shape.hidden == ()
+        yield "shape.latent: not shape.dimension", shape.latent == shape.dimension
+        yield "shape.hidden: not empty", shape.hidden == ()
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
         """Return the specs of its mixture and of the labels of its regimes."""

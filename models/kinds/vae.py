@@ -24,13 +24,14 @@ class Autoencoder:
     mixture = Mixture
     labels = classifier.LABELS
 
-    def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
-        """Yield each requirement on the network's shape, and whether it is met."""
+    def faults(self, shape: Shape) -> Iterator[tuple[str, bool]]:
+        """Yield each possible fault of the network's shape, and whether it is absent."""
         yield "config.kind is not the network's", shape.likelihood in {"gaussian", "bernoulli"}
-        yield "shape.latent: 1 to 1024", 1 <= shape.latent <= 1024
-        yield "shape.hidden: 1 to 8 layers", 1 <= len(shape.hidden) <= 8
+        yield "shape.latent: not 1 to 1024", 1 <= shape.latent <= 1024
+        yield "shape.hidden: not 1 to 8 layers", 1 <= len(shape.hidden) <= 8
         # A growing network may exceed the 8,192 units that a config may ask for.
-        yield "shape.hidden: 1 to 16384 units", all(1 <= width <= 16_384 for width in shape.hidden)
+        units_fit = all(1 <= width <= 16_384 for width in shape.hidden)
+        yield "shape.hidden: not 1 to 16384 units in a layer", units_fit
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
         """Return the specs of its mixture, solver, past weights and score."""

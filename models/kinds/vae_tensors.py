@@ -7,7 +7,7 @@ from models.parts.fine_combinations import MOST as MOST_FINE
 from models.parts.marginals import KNOTS, REACH
 from models.parts.mixture import MODES
 from models.parts.network import Shape
-from models.scores.auto import ALWAYS, OF_FEW, OF_PICTURES
+from models.scores.auto import ALWAYS, FEW_FEATURES, PICTURES
 from models.scores.by_name import BANKED, base_score
 from models.scores.generated_bank import SIZE
 from models.scores.just_in_time import LOCAL
@@ -81,9 +81,9 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
 
 def _parts_of_auto(shape: Shape, stored: int) -> int:
     """Return how many parts the score `auto` may have, as near to `stored` as possible."""
-    if shape.likelihood == "bernoulli" and stored == len(OF_PICTURES):
+    if shape.likelihood == "bernoulli" and stored == len(PICTURES):
         return stored
-    return min(max(stored, ALWAYS), ALWAYS + len(OF_FEW))
+    return min(max(stored, ALWAYS), ALWAYS + len(FEW_FEATURES))
 
 
 def _tree(prefix: str, d: int, rows: Lengths) -> Specs:

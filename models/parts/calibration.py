@@ -87,11 +87,11 @@ class Calibration:
         """The number of calibration normals."""
         return len(self.scores)
 
-    def without(self, some: slice) -> Self:
-        """Return this calibration without some of its scores, with the tail fitted to all."""
-        others = object.__new__(type(self))  # the constructor would fit another tail
-        vars(others).update(vars(self), scores=np.delete(self.scores, some))
-        return others
+    def without(self, left_out: slice) -> Self:
+        """Return this calibration without the scores `left_out`; its tail stays fitted to all."""
+        rest = object.__new__(type(self))  # the constructor would fit another tail
+        vars(rest).update(vars(self), scores=np.delete(self.scores, left_out))
+        return rest
 
     def p_values(self, scores: Float64) -> Float64:
         """Return the p-value of each score, (m,), in [1e-300, 1]; it falls as the score rises."""

@@ -10,13 +10,11 @@ from models.arrays import Float64
 from models.parts.calibration import CAPACITY, Calibration, representable
 
 GENERATED = 4_000  # vectors drawn from the previous version to represent the old normals
-# this share of the generated vectors counts as scoring alike; 0.005 to 0.05 work
+# The nearest share of the generated scores that lie near a calibration score; 0.005 to 0.05 work.
 NEIGHBOURHOOD = 0.02
-
 CHANGES = 20  # each calibration score is carried with this many changes of score
-
-# the p-values between which `resembling` compares generated vectors with calibration scores
-LEVELS = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01])
+# The p-values between which `resembling` compares generated vectors with calibration scores.
+P_VALUES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01])
 ROUNDS = 30  # rounds of raking
 MOST_OFTEN = 20.0  # one generated vector represents at most this many
 
@@ -32,32 +30,32 @@ def thin(scores: NDArray[np.float64], n: int) -> Float64:
 def resembling(
     parts: Float64, tables: Iterable[Float64], rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Return the indices (n,) of generated vectors, drawn anew so that they score like real ones.
+    """Return indices (n,) that resample n generated vectors so that they score like real ones.
 
     `parts` (p, n) are the scores of n generated vectors by the parts of a score, and `tables` the
     calibration scores of each part. A vector is drawn more often if its scores are rarer among the
     generated vectors than among the calibration scores. The weights come from raking (Deming &
-    Stephan, 1940): in ROUNDS rounds they are multiplied, part by part, so that each part's scores
-    get the same shares between the p-values `LEVELS`. Without raking, generated vectors change
-    differently from real vectors with the same score.
+    Stephan, 1940): in ROUNDS rounds they are multiplied, part by part, until the scores of each
+    part have the same shares between the P_VALUES as its table. Without raking, the scores of
+    generated vectors change differently from those of real vectors with the same score.
     """
     groups, shares = [], []
     # A version of an earlier release may have one table fewer.
     for scores, table in zip(parts, tables, strict=False):
-        edges = np.quantile(table, 1.0 - LEVELS)
+        edges = np.quantile(table, 1.0 - P_VALUES)
         groups.append(edges.searchsorted(scores, "right"))
-        counts = np.bincount(edges.searchsorted(table, "right"), minlength=len(LEVELS) + 1)
+        counts = np.bincount(edges.searchsorted(table, "right"), minlength=len(P_VALUES) + 1)
         shares.append(counts / len(table))
     n = parts.shape[1]
     weights = np.full(n, 1.0 / n)
     for _ in range(ROUNDS):
         for group, share in zip(groups, shares, strict=True):
-            has = np.bincount(group, weights, len(share))
-            weights *= np.divide(share, has, out=np.ones_like(has), where=has > 0.0)[group]
+            sums = np.bincount(group, weights, len(share))
+            weights *= np.divide(share, sums, out=np.ones_like(sums), where=sums > 0.0)[group]
         weights = np.minimum(weights / weights.sum(), MOST_OFTEN / n)
-    reached = np.cumsum(weights)
-    at = (np.arange(n) + rng.random()) / n * reached[-1]
-    return np.minimum(reached.searchsorted(at), n - 1)
+    cumulative = np.cumsum(weights)
+    points = (np.arange(n) + rng.random()) / n * cumulative[-1]
+    return np.minimum(cumulative.searchsorted(points), n - 1)
 
 
 def carried(calibrated: Float64, before: Float64, after: Float64) -> Float64:
@@ -99,13 +97,13 @@ def middles(scores: Float64) -> Float64:
     return np.sort(scores)[CHANGES // 2 :: CHANGES]
 
 
-def repeated(new: Float64, share: float, olds: int) -> Float64:
-    """Return the scores `new` (..., n), repeated if they are too few for `share` beside `olds`.
+def repeated(new: Float64, share: float, n_old: int) -> Float64:
+    """Return the scores `new` (..., n), repeated until they can have the `share` of a calibration.
 
-    `mixed` would otherwise leave out most old scores to give a few new ones a large share.
+    It also gets `n_old` old scores. With too few new scores `mixed` would leave out most old ones.
     """
-    rows = share / (1.0 - share) * min(olds, CAPACITY * (1.0 - share))
-    return np.repeat(new, max(1, math.ceil(rows / max(1, new.shape[-1]))), axis=-1)
+    wanted = share / (1.0 - share) * min(n_old, CAPACITY * (1.0 - share))
+    return np.repeat(new, max(1, math.ceil(wanted / max(1, new.shape[-1]))), axis=-1)
 
 
 def mixed(old: Float64, new: Float64, share_old: float) -> Calibration:

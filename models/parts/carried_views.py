@@ -16,7 +16,8 @@ class CarriedViews:
 
     `fresh` are the views of the new vectors alone. `shrunk` and `normal` are the earlier components
     over the codes of `fresh`. In the joined views the earlier components have the weight
-    `share_old`.
+    `share_old`. `values` (m, d) are scaled vectors drawn from the earlier tree, or from the earlier
+    views if there is no tree.
     """
 
     fresh: Views
@@ -39,9 +40,9 @@ class CarriedViews:
 
         The drawn vectors determine only the deviations of the features and the directions of the
         codes. Components or knots fitted to drawn vectors would be wider than the earlier ones.
-        Vectors of whole numbers cannot be drawn with a fine combination, such as a total and its
-        parts. So the earlier combinations are kept if they hold in the new vectors. `faint` is the
-        least deviation, as in `Views.fit`.
+        Drawn whole numbers do not show a fine combination, such as a total and its parts. So the
+        earlier combinations are kept if they hold in the new vectors. `like` and `faint` are those
+        of `Views.fit`.
         """
         share_old = len(drawn) / (len(drawn) + len(new))
         d = new.shape[1]

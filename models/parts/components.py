@@ -41,9 +41,9 @@ class Components(NamedTuple):
         points = self.means[:, None] + np.concatenate([axes, -axes], axis=1)  # (K, 2k, k)
         points = to(points.reshape(-1, k)).reshape(len(points), 2 * k, -1)
         means = points.mean(axis=1)
-        apart = points - means[:, None]
+        centred = points - means[:, None]
         j = points.shape[2]
-        covariances = apart.transpose(0, 2, 1) @ apart / (2 * k) + ridge * np.eye(j)
+        covariances = centred.transpose(0, 2, 1) @ centred / (2 * k) + ridge * np.eye(j)
         covariances = widened(covariances)
         signs = np.where(np.random.default_rng(0).random((PROBES, k)) < 0.5, -1.0, 1.0)
         steps = np.sqrt(self.variances)[:, None] * np.concatenate([signs, -signs])[:, None]
@@ -60,7 +60,7 @@ class Components(NamedTuple):
         return type(self)(*(np.concatenate([a * s, b * t]) for a, b, s, t in pairs))
 
     def merged(self, gaussians: int, kernels: int) -> Self:
-        """Return at most so many Gaussians and kernels; the most similar ones are merged.
+        """Merge the most similar components until at most these numbers of both kinds are left.
 
         A merged component has the mean and the covariance of the components that it replaces.
         """
@@ -88,39 +88,39 @@ def widened(covariances: Float64) -> Float64:
 def _merged_gaussians(
     weights: Float64, means: Float64, covariances: Float64, most: int
 ) -> tuple[Float64, Float64, Float64]:
-    """Merge pairs of Gaussians until `most` are left; each time the pair that loses least.
+    """Merge pairs of Gaussians until `most` are left; each time the pair that costs least.
 
-    The loss is Runnalls' bound (2007).
+    The cost is Runnalls' bound (2007).
     """
     n = len(weights)
-    weights, means, covariances = weights.copy(), means.copy(), covariances.copy()
-    volumes = np.linalg.slogdet(covariances)[1]
-
-    def with_others(i: int) -> tuple[Float64, Float64, Float64]:
-        """Return the means, covariances and losses of merging Gaussian i with each Gaussian."""
-        share = (weights[i] / (weights[i] + weights))[:, None]
-        apart = means - means[i]
-        middle = means - share * apart
-        spread = (share * (1.0 - share))[:, :, None] * apart[:, :, None] * apart[:, None]
-        both = share[:, :, None] * covariances[i] + (1.0 - share)[:, :, None] * covariances + spread
-        lost = (weights[i] + weights) * np.linalg.slogdet(both)[1]
-        return middle, both, 0.5 * (lost - weights[i] * volumes[i] - weights * volumes)
-
     if n <= most:
         return weights, means, covariances
+    weights, means, covariances = weights.copy(), means.copy(), covariances.copy()
+    log_volumes = np.linalg.slogdet(covariances)[1]
+
+    def with_others(i: int) -> tuple[Float64, Float64, Float64]:
+        """Return the means, covariances and costs of merging Gaussian i with each Gaussian."""
+        share = (weights[i] / (weights[i] + weights))[:, None]
+        offsets = means - means[i]
+        middle = means - share * offsets
+        spread = (share * (1.0 - share))[:, :, None] * offsets[:, :, None] * offsets[:, None]
+        both = share[:, :, None] * covariances[i] + (1.0 - share)[:, :, None] * covariances + spread
+        merged = (weights[i] + weights) * np.linalg.slogdet(both)[1]
+        return middle, both, 0.5 * (merged - weights[i] * log_volumes[i] - weights * log_volumes)
+
     left = np.ones(n, bool)
-    losses = np.stack([with_others(i)[2] for i in range(n)])
-    np.fill_diagonal(losses, np.inf)
+    costs = np.stack([with_others(i)[2] for i in range(n)])  # (n, n)
+    np.fill_diagonal(costs, np.inf)
     while left.sum() > most:
-        i, j = map(int, np.unravel_index(losses.argmin(), losses.shape))
+        i, j = map(int, np.unravel_index(costs.argmin(), costs.shape))
         middle, both, _ = with_others(i)
         means[i], covariances[i] = middle[j], both[j]
         weights[i] += weights[j]
-        volumes[i], left[j] = np.linalg.slogdet(both[j])[1], False
-        again = np.where(left, with_others(i)[2], np.inf)
-        again[i] = np.inf
-        losses[i], losses[:, i] = again, again
-        losses[j], losses[:, j] = np.inf, np.inf
+        log_volumes[i], left[j] = np.linalg.slogdet(both[j])[1], False
+        changed = np.where(left, with_others(i)[2], np.inf)
+        changed[i] = np.inf
+        costs[i], costs[:, i] = changed, changed
+        costs[j], costs[:, j] = np.inf, np.inf
     return weights[left], means[left], covariances[left]
 
 
@@ -140,13 +140,13 @@ def _merged_kernels(
 
     def costs(i: int) -> Float64:
         """Return the cost of merging kernel i with each kernel, (n,)."""
-        away = np.maximum(lengths + lengths[i] - 2.0 * centres.dot(centres[i]), 0.0)
-        added: Float64 = np.where(left, away * shares * shares[i] / (shares + shares[i]), np.inf)
+        squares = np.maximum(lengths + lengths[i] - 2.0 * centres.dot(centres[i]), 0.0)
+        added: Float64 = np.where(left, squares * shares * shares[i] / (shares + shares[i]), np.inf)
         added[i] = np.inf
         return added
 
-    away = np.maximum(lengths + lengths[:, None] - 2.0 * centres @ centres.T, 0.0)
-    cost = away * shares * shares[:, None] / (shares + shares[:, None])
+    squares = np.maximum(lengths + lengths[:, None] - 2.0 * centres @ centres.T, 0.0)  # (n, n)
+    cost = squares * shares * shares[:, None] / (shares + shares[:, None])
     np.fill_diagonal(cost, np.inf)
     nearest: NDArray[np.int64] = cost.argmin(axis=1)
     least = cost[np.arange(n), nearest]
@@ -154,10 +154,10 @@ def _merged_kernels(
         i = int(least.argmin())
         j = int(nearest[i])
         both = shares[i] + shares[j]
-        squares = k * (shares[i] * variances[i] + shares[j] * variances[j]) + cost[i, j]
+        spread = k * (shares[i] * variances[i] + shares[j] * variances[j]) + cost[i, j]
         centres[i] = (shares[i] * centres[i] + shares[j] * centres[j]) / both
         lengths[i] = centres[i].dot(centres[i])
-        shares[i], variances[i], left[j] = both, squares / (both * k), False
+        shares[i], variances[i], left[j] = both, spread / (both * k), False
         cost[j], cost[:, j], least[j] = np.inf, np.inf, np.inf
         cost[i] = cost[:, i] = costs(i)
         stale = left & ((nearest == i) | (nearest == j) | (cost[i] < least))

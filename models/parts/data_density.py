@@ -21,8 +21,8 @@ SHRINK = 2.0  # the pooled covariance weighs like k plus this many vectors in ea
 DESCENTS = 5  # steps of k-means
 
 # The names of the arrays of each part in an artifact.
-SPACE, KERNEL = Space._fields, Kernels._fields
-MIXTURE = ("weights", "means", "factors")
+SPACE_ARRAYS, KERNEL_ARRAYS = Space._fields, Kernels._fields
+MIXTURE_ARRAYS = ("weights", "means", "factors")
 
 
 @dataclass(frozen=True)
@@ -112,21 +112,22 @@ class DataDensity:
         """Return each feature's share of the distance of z, (n, d), and the expected values.
 
         The expected values (n, d) are the mean of the Gaussian or kernel that explains the row
-        best. The shares sum to half the squared distance from this mean under its covariance: that
-        is how much more likely the mean is, in nats. A share is negative if the feature's value
-        makes the values of other features plausible.
+        best. The shares sum to half the squared Mahalanobis distance from this mean: the nats by
+        which the mean is more likely. A share is negative if the feature's value makes the values
+        of other features plausible.
         """
         space, (centres, variances, _) = self.space, self.kernels
         wide = space.wide_codes(z)  # (n, k)
         codes = wide.astype(np.float32)
-        kernels, joint = self._prepared.under_kernels(codes), self._prepared.gaussians.joint(codes)
-        gaussian = joint.max(axis=1) > kernels.max(axis=1)
-        gaussian_of, kernel_of = joint.argmax(axis=1), kernels.argmax(axis=1)
-        middle = np.where(gaussian[:, None], self.mixture.means[gaussian_of], centres[kernel_of])
-        pull = (wide - middle) / variances[kernel_of, None]
-        inverse = np.linalg.inv(self.mixture.factors.astype(np.float64))
-        for mode in np.unique(gaussian_of[gaussian]):
-            rows = gaussian & (gaussian_of == mode)
+        kernels = self._prepared.under_kernels(codes)  # (n, m)
+        gaussians = self._prepared.gaussians.joint(codes)  # (n, K)
+        is_gaussian = gaussians.max(axis=1) > kernels.max(axis=1)
+        mode_of, kernel_of = gaussians.argmax(axis=1), kernels.argmax(axis=1)
+        middle = np.where(is_gaussian[:, None], self.mixture.means[mode_of], centres[kernel_of])
+        pull = (wide - middle) / variances[kernel_of, None]  # covariance^-1 (wide - middle), (n, k)
+        inverse = np.linalg.inv(self.mixture.factors.astype(np.float64))  # (K, k, k)
+        for mode in np.unique(mode_of[is_gaussian]):
+            rows = is_gaussian & (mode_of == mode)
             pull[rows] = (wide - middle)[rows] @ inverse[mode].T @ inverse[mode]
         expected, pulls = space.vectors(middle), pull @ space.directions
         if len(space.tail):
@@ -153,7 +154,11 @@ class DataDensity:
 
     def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, each beginning with `prefix`."""
-        parts = (self.space, SPACE), (self.mixture, MIXTURE), (self.kernels, KERNEL)
+        parts = (
+            (self.space, SPACE_ARRAYS),
+            (self.mixture, MIXTURE_ARRAYS),
+            (self.kernels, KERNEL_ARRAYS),
+        )
         return {prefix + name: getattr(part, name) for part, names in parts for name in names}
 
     @classmethod
@@ -163,7 +168,11 @@ class DataDensity:
         def arrays(names: tuple[str, ...]) -> list[NDArray[Any]]:
             return [tensors[prefix + name] for name in names]
 
-        return cls(Space(*arrays(SPACE)), Mixture(*arrays(MIXTURE)), Kernels(*arrays(KERNEL)))
+        return cls(
+            Space(*arrays(SPACE_ARRAYS)),
+            Mixture(*arrays(MIXTURE_ARRAYS)),
+            Kernels(*arrays(KERNEL_ARRAYS)),
+        )
 
 
 def _most_gaussians(k: int) -> int:
@@ -189,41 +198,41 @@ def _fit_space(wide: Float64) -> Space:
     )
 
 
-def _principal_axes(apart: Float64) -> tuple[Float64, Float64]:
+def _principal_axes(centred: Float64) -> tuple[Float64, Float64]:
     """Return the variances (d,) of centred vectors (n, d), descending, and their axes (d, m).
 
-    With fewer vectors than features, m < n axes have any variance: those come from the products of
-    the vectors, which are n x n instead of d x d.
+    With fewer vectors than features, only m < n axes have a variance. They come from the vectors'
+    inner products, a matrix of n x n instead of d x d.
     """
-    n, d = apart.shape
+    n, d = centred.shape
     if n >= d:
-        variances, axes = np.linalg.eigh(apart.T @ apart / n)
+        variances, axes = np.linalg.eigh(centred.T @ centred / n)
         return np.maximum(variances[::-1], 0.0) + RIDGE, axes[:, ::-1]
-    own, eigenvectors = np.linalg.eigh(apart @ apart.T / n)
-    own, eigenvectors = own[::-1], eigenvectors[:, ::-1]
-    m = max(1, int((own > RIDGE * max(own[0], RIDGE)).sum()))
-    axes, _ = np.linalg.qr(apart.T @ eigenvectors[:, :m])
+    eigenvalues, eigenvectors = np.linalg.eigh(centred @ centred.T / n)
+    eigenvalues, eigenvectors = eigenvalues[::-1], eigenvectors[:, ::-1]
+    m = max(1, int((eigenvalues > RIDGE * max(eigenvalues[0], RIDGE)).sum()))
+    axes, _ = np.linalg.qr(centred.T @ eigenvectors[:, :m])
     variances = np.zeros(d)
-    variances[:m] = np.maximum(own[:m], 0.0)
+    variances[:m] = np.maximum(eigenvalues[:m], 0.0)
     return variances + RIDGE, axes
 
 
 def _with_pooled_covariance(mixture: Mixture, codes: Array, ridge: float) -> Mixture:
     """Return the mixture's Gaussians, each with a share of the pooled covariance of codes (n, k).
 
-    The ridge that a mixture's search adds to each variance is removed: it is wider than the
-    differences between nearly equal features.
+    They have the narrower `ridge` instead of the one that `Mixture.fit` adds to each variance,
+    which is wider than the differences between nearly equal features.
     """
     k = codes.shape[1]
     shares = Density(mixture).shares(codes)[0]
     counts = shares.sum(axis=0)
-    own = np.empty((len(counts), k, k))
-    for covariance, share, mean in zip(own, shares.T, mixture.means, strict=True):
-        apart = codes - mean.astype(np.float64)
-        covariance[:] = (share[:, None] * apart).T @ apart / max(share.sum(), 1e-9)
-    pooled = (own * (counts / counts.sum())[:, None, None]).sum(axis=0)
+    separate = np.empty((len(counts), k, k))  # the covariance of each Gaussian's codes
+    for covariance, share, mean in zip(separate, shares.T, mixture.means, strict=True):
+        centred = codes - mean.astype(np.float64)
+        covariance[:] = (share[:, None] * centred).T @ centred / max(share.sum(), 1e-9)
+    pooled = (separate * (counts / counts.sum())[:, None, None]).sum(axis=0)
     weight = k + SHRINK
-    mixed = (own * counts[:, None, None] + weight * pooled) / (counts + weight)[:, None, None]
+    mixed = (separate * counts[:, None, None] + weight * pooled) / (counts + weight)[:, None, None]
     mixed += ridge * np.eye(k)
     factors = np.linalg.cholesky(widened(mixed)).astype(np.float32)
     return Mixture(mixture.weights, mixture.means, factors)
@@ -245,8 +254,8 @@ def _fit_kernels(codes: Array, centres: Array, ridge: float) -> Kernels:
     means, group_of, counts = _group_means(codes, _nearest_centres(codes, centres))
     squares = np.square(codes - means[group_of]).sum(axis=1, dtype=np.float64)
     pooled = squares.sum() / max(1, n - len(means)) / k
-    own = np.bincount(group_of, squares, len(means))
-    variances = (own + 4.0 * k * pooled) / ((counts + 3.0) * k) + 10.0 * ridge
+    sums = np.bincount(group_of, squares, len(means))  # of the squares in each group
+    variances = (sums + 4.0 * k * pooled) / ((counts + 3.0) * k) + 10.0 * ridge
     return Kernels(means.astype(np.float64), variances, np.log(counts / n))
 
 

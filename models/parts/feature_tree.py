@@ -12,10 +12,11 @@ from models.arrays import Array, Float64
 
 FEATURES = 128  # with more features there is no tree: the pairs of features are too many
 BINS = 48  # the most bins of a feature
-COARSE = 20  # the same for the tree of `fit_misfits`
+COARSE_BINS = 20  # the most bins of a feature in the tree of `fit_pairs`
 CELLS = 65_536  # the most probabilities in all tables together
 ROWS_A_BIN = 10  # with fewer rows in a bin, the trees of the folds have other probabilities
-PSEUDO = 0.1  # rows that each bin of a feature counts for beside those seen with the parent's bin
+# Each table starts with this many rows for each bin, distributed like the feature in all rows.
+PRIOR_ROWS = 0.1
 ARRAYS = ("bins", "parents", "nats")  # the names of the arrays in an artifact
 
 Pieces = NDArray[np.intp]
@@ -29,8 +30,8 @@ class FeatureTree:
     Chow & Liu, Approximating discrete probability distributions with dependence trees, 1968. A bin
     is one or more pieces of a feature's marginal map: `bins` (d, P) is the bin of each piece.
     `parents` (d,) is the parent of each feature, itself for a root. `nats` (K, d, K) is -log p
-    for each bin of the parent, each feature, and each bin of the feature. A tree that was fitted
-    and not loaded has the number of its `rows`.
+    for each bin of the parent, each feature, and each bin of the feature. `rows` is the number of
+    rows to which the tree was fitted; None in a loaded tree.
     """
 
     bins: NDArray[np.int64]
@@ -52,62 +53,64 @@ class FeatureTree:
     def fit(
         cls,
         pieces: Pieces,
-        of: int,
+        n_pieces: int,
         parents: NDArray[np.int64] | None = None,
         rows: int | None = None,
         most: int = BINS,
         few: NDArray[np.bool_] | None = None,
     ) -> Self:
-        """Fit to the `pieces` (n, d) of rows; a feature has `of` pieces and at most `most` bins.
+        """Fit to the `pieces` (n, d) of n rows.
 
-        There is at most one bin for ROWS_A_BIN rows. `parents` fix the tree. Otherwise it joins
-        only pairs of which one is in the mask `few` (d,), if that is given. The n rows count as
-        `rows`, if given. Fewer rows make a pair of bins that did not occur more likely, so that
-        another tree could not calibrate the scores of this one.
+        A feature has `n_pieces` pieces and at most `most` bins, at most one for ROWS_A_BIN rows.
+        If `parents` (d,) are given, the tree keeps them. Otherwise it is found; if a mask `few`
+        (d,) is given, one feature of each pair in the tree is in it. The n rows count as `rows`, if
+        given: with fewer rows, a pair of bins that did not occur is more likely, and the tree of a
+        fold could not calibrate the scores of the tree that serves.
         """
         n, d = pieces.shape
         rows = rows or n
         most = max(2, min(most, rows // ROWS_A_BIN, math.isqrt(CELLS // d)))
-        counts = np.bincount(pieces.ravel(), minlength=d * of).reshape(d, of)
-        bins = np.stack([_bins(own, most) for own in counts])
-        codes = bins.ravel().take(pieces)
+        counts = np.bincount(pieces.ravel(), minlength=d * n_pieces).reshape(d, n_pieces)
+        bins = np.stack([_bins(of_feature, most) for of_feature in counts])  # (d, P)
+        codes = bins.ravel().take(pieces)  # (n, d)
         if parents is None:
             parents = _tree(codes, np.ones(d, bool) if few is None else few)
         k = int(bins.max()) + 1
         nats = np.zeros((k, d, k), np.float32)
         for j, parent in enumerate(parents):
             width = int(bins[j].max()) + 1
-            own = np.bincount(codes[:, j], minlength=width) + 0.5
-            own /= own.sum()
-            given = PSEUDO * width * own + np.zeros((k, 1))
+            marginal = np.bincount(codes[:, j], minlength=width) + 0.5
+            marginal /= marginal.sum()
+            given = PRIOR_ROWS * width * marginal + np.zeros((k, 1))  # rows, by the parent's bin
             if parent != j:
-                given += _together(codes[:, parent], codes[:, j], k, width) * (rows / n)
+                given += _pair_counts(codes[:, parent], codes[:, j], k, width) * (rows / n)
             nats[:, j, :width] = -np.log(given / given.sum(axis=1, keepdims=True))
         return cls(bins, parents, nats, rows)
 
     @classmethod
-    def fit_misfits(
-        cls, pieces: Pieces, of: int, few: NDArray[np.bool_], like: Self | None = None
+    def fit_pairs(
+        cls, pieces: Pieces, n_pieces: int, few: NDArray[np.bool_], like: Self | None = None
     ) -> Self | None:
         """Fit a coarse tree of the pairs that have a feature of the mask `few` (d,), if any.
 
-        Its `nats` are what -log p exceeds its mean by, given the parent's bin, and 0 below the
-        mean. They are 0 for a feature in no such pair, unless it is in the mask itself. Such a tree
-        `like` fixes the parents, the rows that n rows count as, and what is 0.
+        Its `nats` are the excess of -log p over its mean given the parent's bin, and 0 below this
+        mean. They are 0 for a feature outside of `few` whose parent is outside, too. If a tree of
+        this sort is given as `like`, `few` has no influence: the parents, the number of rows that
+        count, and the features whose nats are 0 are those of `like`.
         """
         if like is None and not few.any():
             return None
         if like is None:
-            tree = cls.fit(pieces, of, most=COARSE, few=few)
+            tree = cls.fit(pieces, n_pieces, most=COARSE_BINS, few=few)
             counts = few | few[tree.parents]
         else:
-            tree = cls.fit(pieces, of, like.parents, like.rows, COARSE)
-            counts = np.array([like.nats[:, j].any() for j in range(len(few))])
+            tree = cls.fit(pieces, n_pieces, like.parents, like.rows, COARSE_BINS)
+            counts = np.logical_or.reduce(like.nats != 0.0, axis=(0, 2))
         nats = np.zeros_like(tree.nats)
         for j in np.flatnonzero(counts):
-            own = tree.nats[:, j, : int(tree.bins[j].max()) + 1]
-            mean = (np.exp(-own) * own).sum(axis=1, keepdims=True)
-            nats[:, j, : own.shape[1]] = np.maximum(own - mean, 0.0)
+            of_feature = tree.nats[:, j, : int(tree.bins[j].max()) + 1]  # (K, bins)
+            mean = (np.exp(-of_feature) * of_feature).sum(axis=1, keepdims=True)
+            nats[:, j, : of_feature.shape[1]] = np.maximum(of_feature - mean, 0.0)
         return replace(tree, nats=nats)
 
     def __call__(self, pieces: Pieces) -> Float64:
@@ -117,17 +120,17 @@ class FeatureTree:
 
     def of_features(self, pieces: Pieces) -> Float64:
         """Return the nats of each feature, in the shape of `pieces`, (n, d) or (d,)."""
-        own = self._bin_of.take(pieces)
-        cells = own.take(self.parents, axis=-1)
+        bins = self._bin_of.take(pieces)
+        cells = bins.take(self.parents, axis=-1)
         cells *= self.nats[0].size
-        cells += own
+        cells += bins
         cells += self._start
         return self._nats.take(cells)
 
     def sample(self, n: int, rng: np.random.Generator) -> Pieces:
         """Draw the pieces (n, d) of n rows; a bin's pieces are equally likely."""
-        d, of = self.bins.shape
-        drawn = np.zeros((n, d), np.int64)
+        d, n_pieces = self.bins.shape
+        drawn = np.zeros((n, d), np.int64)  # bins
         done = np.zeros(d, bool)
         while not done.all():
             for j in np.flatnonzero(~done & (done[self.parents] | (self.parents == np.arange(d)))):
@@ -136,11 +139,10 @@ class FeatureTree:
                 drawn[:, j] = (ends < rng.random((n, 1)) * ends[:, -1:]).sum(axis=1)
                 done[j] = True
         pieces = np.empty_like(drawn)
-        for column, (bins, own) in enumerate(zip(self.bins, drawn.T, strict=True)):
-            first, last = bins.searchsorted(own), bins.searchsorted(own, "right")
-            pieces[:, column] = (
-                column * of + first + (rng.random(n) * (last - first)).astype(np.int64)
-            )
+        for feature, (bins, bin_of) in enumerate(zip(self.bins, drawn.T, strict=True)):
+            first, end = bins.searchsorted(bin_of), bins.searchsorted(bin_of, "right")
+            place = first + (rng.random(n) * (end - first)).astype(np.int64)
+            pieces[:, feature] = feature * n_pieces + place
         return pieces
 
     def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
@@ -157,9 +159,9 @@ class FeatureTree:
 
 
 def few_valued(x: Array) -> NDArray[np.bool_]:
-    """Return the mask (d,) of the features of vectors x (n, d) with at most BINS different values.
+    """Return the mask (d,) of the features of vectors x (n, d) with few different values.
 
-    Each value must occur twice on average.
+    These are at most BINS, and each occurs at least twice on average.
     """
     most = min(BINS, len(x) // 2)
     return np.array([len(np.unique(column)) <= most for column in x.T], bool)
@@ -168,9 +170,9 @@ def few_valued(x: Array) -> NDArray[np.bool_]:
 def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return the bin of each piece of a feature, (P,), ascending; `counts` (P,) are its rows.
 
-    Each piece that has rows is a bin, or bins have about equally many rows where pieces are more
-    than `most`. A piece without rows belongs to the bin after it: equal knots begin such pieces,
-    and the piece of their value comes last.
+    Each piece that has rows is a bin. If these are more than `most`, neighbours are joined to bins
+    of about equally many rows. A piece without rows belongs to the bin after it: of several equal
+    knots, only the last one begins a piece with rows.
     """
     seen = counts > 0
     bins = np.arange(seen.sum())
@@ -181,21 +183,22 @@ def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 
 
 def _tree(codes: NDArray[np.int64], few: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return the parent of each feature (d,): the tree of most mutual information.
+    """Return the parent of each feature (d,): the tree with the most mutual information.
 
-    Of each pair in the tree one is in the mask `few` (d,). A pair counts only what exceeds the
-    mutual information of as many unrelated rows. 2 n times that is chi-squared with `freedom`
-    degrees; the bound is its mean plus three deviations.
+    `codes` (n, d) are bins. One feature of each pair in the tree is in the mask `few` (d,). What
+    n rows of two unrelated features may show by chance is subtracted from the mutual information of
+    each pair. 2 n times that is chi-squared with `freedom` degrees; its mean plus three deviations
+    is subtracted. A pair with nothing left is not joined.
     """
     n, d = codes.shape
     gain = np.zeros((d, d))
     widths = codes.max(axis=0) + 1
     for i in range(d):
         for j in np.flatnonzero(few[:i] | few[i]).tolist():
-            both = _together(codes[:, i], codes[:, j], int(widths[i]), int(widths[j])) / n
-            apart = both.sum(axis=1, keepdims=True) * both.sum(axis=0)
-            some = both > 0.0
-            nats = float((both[some] * np.log(both[some] / apart[some])).sum())
+            both = _pair_counts(codes[:, i], codes[:, j], int(widths[i]), int(widths[j])) / n
+            unrelated = both.sum(axis=1, keepdims=True) * both.sum(axis=0)
+            occurs = both > 0.0
+            nats = float((both[occurs] * np.log(both[occurs] / unrelated[occurs])).sum())
             freedom = (widths[i] - 1) * (widths[j] - 1)
             gain[i, j] = gain[j, i] = nats - (freedom + 3.0 * math.sqrt(2.0 * freedom)) / (2.0 * n)
     parents, best, free = np.arange(d, dtype=np.int64), np.zeros(d), np.ones(d, bool)
@@ -207,8 +210,8 @@ def _tree(codes: NDArray[np.int64], few: NDArray[np.bool_]) -> NDArray[np.int64]
     return parents
 
 
-def _together(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], height: int, width: int
+def _pair_counts(
+    a: NDArray[np.int64], b: NDArray[np.int64], height: int, width: int
 ) -> NDArray[np.int64]:
-    """Return how often each pair of bins occurs, (height, width)."""
-    return np.bincount(rows * width + columns, minlength=height * width).reshape(height, width)
+    """Return how often each pair of the bins `a` (n,) and `b` (n,) occurs, (height, width)."""
+    return np.bincount(a * width + b, minlength=height * width).reshape(height, width)

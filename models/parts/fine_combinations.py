@@ -21,8 +21,8 @@ MOST = 8  # the most combinations, the finest first
 LEAST = 1e-3  # the least deviation of a combination: smaller ones count as this one
 STILL = 0.01  # a feature with a smaller deviation is in no combination
 NARROW = 0.5  # a feature spans decades if its middle half is narrower, in deviations
-# A drawn vector is moved along a combination only if the features that may move change it by at
-# least this many of its deviations when they move by 1.
+# A drawn vector is moved along a combination only if small steps suffice: when the features that
+# may move do so by 1, the combination changes by at least this many of its deviations.
 WEAKEST = 1.0
 HOLDS = 2.0  # the largest root mean square of a combination in vectors in which it holds
 ROWS_A_FEATURE = 10  # with fewer rows the finest combinations are chance
@@ -52,35 +52,35 @@ class FineCombinations:
         out.
         """
         n, d = x.shape
-        near = within_reach(x).astype(np.float64)
-        flag = ((near == near.min(axis=0)) | (near == near.max(axis=0))).all(axis=0)
-        flag |= near.std(axis=0) < STILL
-        used = np.flatnonzero(~flag if among is None else ~flag & among)
-        if len(used) < 2 or len(np.unique(near, axis=0)) < enough * d:
+        clipped = within_reach(x).astype(np.float64)
+        unfit = ((clipped == clipped.min(axis=0)) | (clipped == clipped.max(axis=0))).all(axis=0)
+        unfit |= clipped.std(axis=0) < STILL
+        used = np.flatnonzero(~unfit if among is None else ~unfit & among)
+        if len(used) < 2 or len(np.unique(clipped, axis=0)) < enough * d:
             return None
-        origin = near.mean(axis=0)
-        apart = near[:, used] - origin[used]
-        spread = np.sqrt(np.square(apart).mean(axis=0))
-        variances, axes = np.linalg.eigh((apart / spread).T @ (apart / spread) / n)
+        origin = clipped.mean(axis=0)
+        centred = clipped[:, used] - origin[used]
+        spread = np.sqrt(np.square(centred).mean(axis=0))
+        variances, axes = np.linalg.eigh((centred / spread).T @ (centred / spread) / n)
         m = min(MOST, int((variances < FINE**2).sum()))
         if not m:
             return None
         inward = np.zeros((m, d))
         unit = np.maximum(np.sqrt(np.maximum(variances[:m], 0.0)), LEAST)
         inward[:, used] = (axes[:, :m] / spread[:, None] / unit).T
-        # Only features whose values rarely repeat may move, so that whole numbers stay whole. With
-        # `rcond`, a combination of other features alone is not moved by rounding errors.
+        # Only features whose values rarely repeat may move, so that whole numbers stay whole.
+        # `rcond` keeps a combination of other features from being moved by rounding errors.
         moving = inward * continuous(x)
         strongest = max(float(np.linalg.norm(moving, 2)), WEAKEST)
         outward = np.linalg.pinv(moving, rcond=WEAKEST / strongest).T
         return cls(*(a.astype(np.float32) for a in (origin, inward, outward)))
 
-    def __call__(self, near: Array) -> Array:
-        """Return the combinations (n, m) of vectors (n, d) within REACH; (m,) for one vector.
+    def __call__(self, x: Array) -> Array:
+        """Return the combinations (n, m) of vectors x (n, d) within REACH; (m,) for one vector.
 
         asinh shrinks their tails.
         """
-        return np.arcsinh(np.dot(near - self.origin, self.inward.T))
+        return np.arcsinh(np.dot(x - self.origin, self.inward.T))
 
     def holds(self, x: Array) -> bool:
         """Return whether scaled vectors x (n, d) have the combinations, too."""
@@ -88,7 +88,7 @@ class FineCombinations:
         return bool((np.sqrt(np.square(combinations).mean(axis=0)) < HOLDS).all())
 
     def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
-        """Return x (n, d), drawn from another model, moved to the learned range of combinations."""
+        """Return x (n, d), drawn from another model, moved until its combinations are usual."""
         combinations = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
         return self.with_combinations(x, combinations)
 
@@ -100,8 +100,8 @@ class FineCombinations:
     def filled(self, x: Array, hidden: NDArray[np.bool_], variances: Array) -> Array:
         """Return x (n, d) whose `hidden` (n, d) values agree with the combinations, too.
 
-        The hidden values are estimates with the `variances` (d,). A Kalman update moves them to the
-        learned range of the combinations, in which the other values stay.
+        The hidden values are estimates with the `variances` (d,). A Kalman update moves them until
+        the combinations are usual. The other values stay.
         """
         m, d = self.inward.shape
         free = hidden * variances
@@ -113,7 +113,7 @@ class FineCombinations:
 
     @property
     def moving(self) -> NDArray[np.bool_]:
-        """Which features `with_drawn_combinations` moves, (d,)."""
+        """The mask (d,) of the features that `with_drawn_combinations` moves."""
         return (self.outward != 0.0).any(axis=0)
 
     def distributed(self, shares: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -139,7 +139,7 @@ def continuous(x: Array) -> NDArray[np.bool_]:
 
 
 def over_decades(x: Array) -> NDArray[np.bool_]:
-    """Return which features of scaled vectors x (n, d) span decades, (d,).
+    """Return the mask (d,) of the features of scaled vectors x (n, d) that span decades.
 
     A continuous feature spans decades if its middle half is narrower than NARROW deviations. The
     middle half is 1.35 deviations wide for a normal feature, and 0.5 for a log-normal feature over

@@ -24,8 +24,7 @@ LADDER = (
 )  # fmt: skip
 
 BUILT_IN = (3, 10)  # the rule without counts, and the first that is tried with too few rows
-# share of the configured rate reserved for incidents that one very severe row opens
-SHARE_ALONE = 0.25
+SHARE_ALONE = 0.25  # of the configured rate, for incidents that one very severe row opens
 FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents
 CONFIDENCE = 0.95
 PEAKS = 64  # the severest row of this many runs is kept
@@ -145,9 +144,9 @@ def choose(
     `rows_per_day` is the detector's traffic; None while it is unknown. `alpha` is the p-value at
     the threshold. The rule is BUILT_IN and the calibration `insufficient` if the traffic is unknown
     or `alpha` differs from the calibration's. The calibration is `insufficient` too if it is too
-    short to expect FEWEST false incidents at the rate `asked`. Then the search begins at BUILT_IN.
-    It goes on if that rule opens too often on the normals there are, because false alarms come in
-    longer runs on some data than on other.
+    short to expect FEWEST false incidents at the rate `asked`. Then BUILT_IN is the first rule that
+    is tried. It may open too often even on these few normals: false alarms come in longer runs on
+    some data than on other.
     """
     daily = rows_per_day or 1440.0
     rate = asked / daily  # a row

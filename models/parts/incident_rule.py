@@ -11,17 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 DAY = 86_400.0
-# an incident has a level after this many alarming rows; the latest ones define it
-SETTLED, LEVELS = 30, 64
+# An incident has a level after SETTLED alarming rows; the latest RECENT of them define it.
+SETTLED, RECENT = 30, 64
 RISE = 1.5  # a row this many times higher than the level opens another incident
-# an incident becomes a lasting state after this many alarming rows and seconds
-STANDS = (60, 3600.0)
-# the later half of a lasting state is at most this many times as severe as its earlier half
-STEADY = 1.1
+LASTING = (60, 3600.0)  # an incident may become a lasting state after these alarming rows, seconds
+STEADY = 1.1  # the later half of a lasting state is at most this many times as high as the earlier
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
 LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
-# It also belongs to it if it is not above this share of so many earlier alarming rows. The heights
-# of some states spread over far more than LIFT.
+# A row also belongs to the state if it is at most as high as this quantile of so many earlier
+# alarming rows: the heights of some states spread over far more than LIFT.
 USUAL, USUAL_ROWS = 0.98, 128
 # An alarming row belongs to an open incident if the rows before it alarm at least half as densely
 # as the rule asks to open one.
@@ -77,9 +75,9 @@ def heights(
 ) -> NDArray[np.float64]:
     """Return how high alarming rows (n,) are above normal rows; 1 is the threshold.
 
-    A p-value has as few steps as calibration rows lie beyond it. So the severities of a new regime
-    hardly differ from those of a fault in it, but the scores do. `named` is the score's name.
-    Without a natural zero of the score, the height is the severity.
+    Few calibration rows alarm, so the p-values of alarming rows take few values. The severities of
+    a new regime therefore hardly differ from those of a fault in it, but the scores do. `named` is
+    the score's name. If the score has no natural zero, the height is the severity.
 
     >>> severities, scores = np.array([1.5, 1.6]), np.array([15.0, 30.0])
     >>> heights(severities, scores, 7.5, "auto").tolist()
@@ -92,45 +90,46 @@ def heights(
     return np.maximum(1.0, scores / threshold)
 
 
-def opens_another(height: float, levels: Sequence[float]) -> bool:
+def opens_another(height: float, recent: Sequence[float]) -> bool:
     """Return whether a row of an open incident is so high that it opens another incident.
 
-    `levels` are the heights of the incident's latest alarming rows before this one, at most
-    LEVELS. A lasting state, such as a new regime, is one incident; a fault on top of it is a second
-    one. A growing fault stays one incident: it has no level, because its later half is severer.
+    `recent` are the heights of the incident's latest alarming rows before this one, at most RECENT.
+    A lasting state, such as a new regime, is one incident; a fault on top of it is a second one. A
+    growing fault stays one incident: it has no level, because its later half is higher.
 
     >>> [opens_another(height, [2.0] * n) for height, n in ((3.1, 30), (2.9, 30), (3.1, 29))]
     [True, False, False]
     >>> opens_another(9.0, [1.0 + row / 10 for row in range(60)])
     False
     """
-    return keeps_level(levels, RISE) and height > RISE * max(levels)
+    return keeps_level(recent, RISE) and height > RISE * max(recent)
 
 
-def keeps_level(levels: Sequence[float], most: float) -> bool:
+def keeps_level(recent: Sequence[float], most: float) -> bool:
     """Return whether the latest heights of an incident, in order, keep a level.
 
     They do if the maximum of their later half is at most `most` times that of the earlier half.
 
     >>> growing = [1.0 + row / 60 for row in range(60)]
-    >>> levels = [2.0] * 30, [2.0] * 29, growing
-    >>> [keeps_level(heights, 1.3) for heights in levels], keeps_level(growing, 1.4)
+    >>> cases = [2.0] * 30, [2.0] * 29, growing
+    >>> [keeps_level(heights, 1.3) for heights in cases], keeps_level(growing, 1.4)
     ([True, False, False], True)
     """
-    half = len(levels) // 2
-    return len(levels) >= SETTLED and max(levels) <= most * max(levels[:half])
+    half = len(recent) // 2
+    return len(recent) >= SETTLED and max(recent) <= most * max(recent[:half])
 
 
-def is_lasting(rows: int, seconds: float, levels: Sequence[float]) -> bool:
-    """Return whether an open incident of `rows` rows and `seconds` is now a lasting state.
+def is_lasting(rows: int, seconds: float, recent: Sequence[float]) -> bool:
+    """Return whether an open incident of `rows` alarming rows in `seconds` is a lasting state.
 
-    People already know of such a state, but it would hide later faults. It therefore ends as an
-    incident, and later rows are measured relative to its level. A growing fault is no such state.
+    `recent` are its latest heights, in order. People already know of such a state, but it would
+    hide later faults. It therefore ends as an incident, and later rows are measured relative to its
+    level. A growing fault is no such state.
 
     >>> [is_lasting(*case, [2.0] * 60) for case in ((60, 3600.0), (59, 3600.0), (60, 3599.0))]
     [True, False, False]
     """
-    return rows >= STANDS[0] and seconds >= STANDS[1] and keeps_level(levels, STEADY)
+    return rows >= LASTING[0] and seconds >= LASTING[1] and keeps_level(recent, STEADY)
 
 
 def severity_above_level(height: float, level: float, usual: float = 0.0) -> float:

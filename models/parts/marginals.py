@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from models.arrays import Array, Float64
 
 KNOTS = 101
-MOST_JOINED = 20_000  # values that stand in for those of an earlier map
+MOST_JOINED = 20_000  # the most values that represent those of an earlier map
 REACH = 60.0  # in scaled units: values further out are clipped to this distance
-_APART = 4.0 * REACH  # the gap between the knots of two features in one ascending array
+_RANGE = 4.0 * REACH  # the room that each feature has in one ascending array of all knots
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class Marginals:
     """Knots of a piecewise linear map of scaled values to normal scores, for each feature.
 
     The knots `values` (d, K) are a feature's quantiles, ascending. Each maps to its entry of
-    `scores` (d, K): the quantile of N(0, 1) of the same order, divided by the feature's deviation
-    after mapping. Equal values map to the middle of their quantiles. Beyond the outermost knots the
-    map has slope `unit` (d,).
+    `scores` (d, K): the quantile of N(0, 1) of the same order, centred and divided by the feature's
+    deviation after mapping. Equal values map to the middle of their quantiles. Beyond the outermost
+    knots the map has slope `unit` (d,).
     """
 
     values: Float64
@@ -40,16 +40,16 @@ class Marginals:
         slope[:, [0, -1]] = self.unit[:, None]
         slope[:, 1:-1] = np.divide(rise, step, out=np.zeros_like(rise), where=step > 0)
         # Piece i of the map ends at knot i; on it the map is start + slope * value.
-        at = np.r_[0, :knots]
-        offset = _APART * np.arange(d)
+        knot = np.r_[0, :knots]  # a knot on each piece
+        offset = _RANGE * np.arange(d)
         # Each feature has one more knot after its last; all values of the next feature lie beyond
         # it.
-        ends = np.column_stack([self.values, np.full(d, 0.5 * _APART)]) + offset[:, None]
+        ends = np.column_stack([self.values, np.full(d, 0.5 * _RANGE)]) + offset[:, None]
         for name, value in (
             ("_offset", offset),
             ("_ends", ends.ravel()),
             ("_slope", slope.ravel()),
-            ("_start", (self.scores[:, at] - slope * self.values[:, at]).ravel()),
+            ("_start", (self.scores[:, knot] - slope * self.values[:, knot]).ravel()),
         ):
             object.__setattr__(self, name, value)
 
@@ -87,8 +87,8 @@ class Marginals:
 
     def __call__(self, x: Array) -> Float64:
         """Return the normal scores of scaled vectors x (n, d), (n, d)."""
-        near = within_reach(x)
-        return self.on_pieces(near, self.pieces(near))
+        clipped = within_reach(x)
+        return self.on_pieces(clipped, self.pieces(clipped))
 
     def pieces(self, x: Array) -> NDArray[np.intp]:
         """Return the piece of the map on which each value of x lies; all are within `REACH`.
@@ -109,8 +109,8 @@ class Marginals:
     def at_pieces(self, pieces: NDArray[np.intp]) -> Array:
         """Return values (n, d) on these `pieces` (n, d): the knot at which each begins."""
         d, knots = self.values.shape
-        begins = np.maximum(pieces - np.arange(d) * (knots + 1) - 1, 0)
-        exact = self.values[np.arange(d), begins]
+        knot = np.maximum(pieces - np.arange(d) * (knots + 1) - 1, 0)
+        exact = self.values[np.arange(d), knot]
         x = exact.astype(np.float32)
         # A value that is rounded down would lie on the piece before.
         return np.where(x < exact, np.nextafter(x, np.float32(np.inf)), x)
@@ -124,18 +124,17 @@ class Marginals:
         x = np.empty_like(y)
         for j, (values, scores) in enumerate(zip(self.values, self.scores, strict=True)):
             first = np.flatnonzero(np.r_[True, scores[1:] != scores[:-1]])  # the scores ascend
-            points, at = scores[first], values[first]
-            shared = np.diff(np.r_[first, len(scores)]) > 1
+            s, v = scores[first], values[first]  # the distinct scores and their values
+            recurs = np.diff(np.r_[first, len(scores)]) > 1
             column = y[:, j]
-            x[:, j] = np.interp(column, points, at)
-            x[:, j] += np.minimum(column - points[0], 0.0) / self.unit[j]
-            x[:, j] += np.maximum(column - points[-1], 0.0) / self.unit[j]
-            right = np.clip(points.searchsorted(column), 1, max(1, len(points) - 1))
+            x[:, j] = np.interp(column, s, v)
+            x[:, j] += np.minimum(column - s[0], 0.0) / self.unit[j]
+            x[:, j] += np.maximum(column - s[-1], 0.0) / self.unit[j]
+            right = np.clip(s.searchsorted(column), 1, max(1, len(s) - 1))
             left = right - 1
-            right = np.minimum(right, len(points) - 1)
-            beside = shared[left] | shared[right]
-            nearer = np.where(column - points[left] < points[right] - column, at[left], at[right])
-            x[:, j] = np.where(beside, nearer, x[:, j])
+            right = np.minimum(right, len(s) - 1)
+            nearest = np.where(column - s[left] < s[right] - column, v[left], v[right])
+            x[:, j] = np.where(recurs[left] | recurs[right], nearest, x[:, j])
         return x
 
 

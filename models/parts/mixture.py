@@ -16,7 +16,7 @@ from models.arrays import LOG_2PI, Array, Float64
 MODES = 40  # the most modes
 RIDGE = 1e-3  # added to every variance, so that no mode is flatter than this
 MOST_STEPS = 60  # the most steps of a fit
-SETTLED = 0.01  # a fit ends after a step that gains fewer nats than this
+TOLERANCE = 0.01  # a fit ends after a step that gains fewer nats than this
 MOST_CELLS = 2**22  # the most cells of factors that drawing copies at a time: 16 MiB
 
 
@@ -49,17 +49,17 @@ class Mixture:
         modes = int(np.clip(n // max(5 * k, 30), 1, most))
         wide = z.astype(np.float64)
         seeds = spread_seeds(wide, modes, np.random.default_rng([seed, 14]))
-        points = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
+        narrowest = np.sqrt(np.float32(RIDGE)) * np.eye(k, dtype=np.float32)
         fitted = cls(
             np.full(modes, 1.0 / modes),
             seeds.astype(np.float32),
-            np.repeat(points[None], modes, axis=0),
+            np.repeat(narrowest[None], modes, axis=0),
         )
         before = -np.inf
         for _ in range(MOST_STEPS):
             shares, log = Density(fitted).shares(z)
-            fitted, now = cls._of(shares, wide), float(log.mean())
-            if now - before < SETTLED:
+            fitted, now = cls._with_shares(shares, wide), float(log.mean())
+            if now - before < TOLERANCE:
                 break
             before = now
         return fitted
@@ -69,10 +69,10 @@ class Mixture:
 
         Each mode keeps its vectors. This serves a new network, whose codes have another meaning.
         """
-        return self._of(Density(self).shares(z)[0], to.astype(np.float64))
+        return self._with_shares(Density(self).shares(z)[0], to.astype(np.float64))
 
     @classmethod
-    def _of(cls, shares: Float64, z: Float64) -> Self:
+    def _with_shares(cls, shares: Float64, z: Float64) -> Self:
         """Return the mixture whose modes have these `shares` (n, K) of the codes z (n, k)."""
         weights = shares.sum(axis=0) + 1e-9
         means = (shares.T @ z) / weights[:, None]  # (K, k)
@@ -110,18 +110,19 @@ def spread_seeds(z: Float64, n: int, rng: np.random.Generator) -> Float64:
     to its squared distance from the nearest chosen code, as in Arthur & Vassilvitskii and
     scikit-learn.
     """
-    tried = 2 + int(np.log(n))
+    n_candidates = 2 + int(np.log(n))
     chosen = [int(rng.integers(len(z)))]
     nearest = np.square(z - z[chosen[0]]).sum(axis=1)
     lengths = np.vecdot(z, z)
     for _ in range(n - 1):
         ends = np.cumsum(nearest)
-        some = np.minimum(ends.searchsorted(rng.random(tried) * ends[-1]), len(z) - 1)
-        away = lengths + lengths[some, None] - 2.0 * (z[some] @ z.T)  # (tried, m)
-        np.minimum(np.maximum(away, 0.0), nearest, out=away)
-        best = int(away.sum(axis=1).argmin())
-        chosen.append(int(some[best]))
-        nearest = away[best]
+        candidates = ends.searchsorted(rng.random(n_candidates) * ends[-1])
+        candidates = np.minimum(candidates, len(z) - 1)
+        squares = lengths + lengths[candidates, None] - 2.0 * (z[candidates] @ z.T)  # (c, m)
+        np.minimum(np.maximum(squares, 0.0), nearest, out=squares)
+        best = int(squares.sum(axis=1).argmin())
+        chosen.append(int(candidates[best]))
+        nearest = squares[best]
     return z[chosen]
 
 
@@ -151,8 +152,8 @@ class Density:
     def largest_joint(self, z: Array) -> float:
         """Return the largest value of `joint` for one code, given as (z, 1) (k + 1,)."""
         whitened = z.dot(self._whiten).reshape(self._modes)
-        apart = np.vecdot(whitened, whitened) - self._twice_constant
-        return -0.5 * float(apart.item(apart.argmin()))
+        squares = np.vecdot(whitened, whitened) - self._twice_constant
+        return -0.5 * float(squares.item(squares.argmin()))
 
     def log(self, z: Array) -> Float64:
         """Return the log density at each code of z (n, k), (n,) nats."""

@@ -155,8 +155,8 @@ class Network:
 
 def log_softmax(logits: Array) -> Array:
     """Return the log probability of each slot of a category, (n, s), from the decoder's logits."""
-    apart = logits - logits.max(axis=1, keepdims=True)
-    return apart - np.log(np.exp(apart).sum(axis=1, keepdims=True))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def _draw_slots(probabilities: Array, rng: np.random.Generator) -> Array:

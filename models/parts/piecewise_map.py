@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from models.arrays import Float64
 
 FAR = 8.0  # a range this many scaled units beyond the learned values gets its own slope
-SOME = 0.03  # the least share of the new vectors in such a range: fewer may be strays
+LEAST_SHARE = 0.03  # of the new vectors in such a range: fewer may be strays
 MARGIN = 1.0  # a range extends this many deviations beyond its ends
 GAP = 6.0  # the width of a gap after the map, in scaled units
-# the largest slope of a new range: it may vary a thousandth as much as the first one
+# The largest slope of a new range: the range may vary a thousandth as much as the first one.
 STEEPEST = 1e3
-# the least width of a new range, relative to its distance: the knots must differ as float64
+# The least width of a new range, relative to its distance: the knots must differ as float64.
 NARROWEST = 1e-12
 MOST_KNOTS = 24  # the most knots of one feature; later ranges continue with the outermost slope
 
@@ -59,7 +59,7 @@ class PiecewiseMap:
 
     @property
     def bent(self) -> NDArray[np.bool_]:
-        """Mask (d,) of the features with more than one slope."""
+        """The mask (d,) of the features with more than one slope."""
         return np.ptp(self._slopes, axis=0) > 1e-9
 
     def inverse(self, y: Float64) -> Float64:
@@ -71,14 +71,14 @@ class PiecewiseMap:
 
         `known` (2, d) are the ends of the learned values after this map. Values between them, and
         up to MARGIN beyond, keep their place. A feature gets a piece for a new range if at least
-        the share SOME of its new values lies further than FAR outside. A gap before that range gets
-        a piece, too.
+        the LEAST_SHARE of its new values lies further than FAR outside. A gap before that range
+        gets a piece, too.
         """
         spread = y.std(axis=0)
         spread = np.where(spread < 1.0 / STEEPEST, 1.0, spread)
         spread = np.maximum(spread, NARROWEST * np.abs(y).max(axis=0))
         least, most = y.min(axis=0), y.max(axis=0)
-        low, high = np.quantile(y, (SOME, 1.0 - SOME), axis=0) - known
+        low, high = np.quantile(y, (LEAST_SHARE, 1.0 - LEAST_SHARE), axis=0) - known
         columns = zip(self.inputs.T, self.outputs.T, strict=True)
         knots = [(list(inputs), list(outputs)) for inputs, outputs in columns]
         for j, (inputs, outputs) in enumerate(knots):

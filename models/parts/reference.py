@@ -65,7 +65,7 @@ class Reference:
 
     @property
     def constant(self) -> NDArray[np.bool_]:
-        """Mask (d,) of the features whose values so far all lie within 0.1 % of one value."""
+        """The mask (d,) of the features whose values so far all lie within 0.1 % of one value."""
         edges = self.edges.astype(np.float64)  # differences may exceed float32's range
         low, high, beyond = edges[:, 2], edges[:, BINS - 4], edges[:, BINS - 3]
         own_bin = (edges <= low[:, None]).sum(axis=1)
@@ -78,8 +78,8 @@ class Reference:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.bin_counts(X) / len(X)
         wander = np.maximum(self.wander, self._farthest(X, np.cumsum(expected, axis=1)))
-        # Live rows are compared with other rows than themselves. So each half is compared with the
-        # other half.
+        # Live rows are compared with rows learned earlier. So each half is also compared with the
+        # other half alone.
         early, late = np.split(X, [len(X) // 2])
         if len(early) >= WINDOW:
             for half, other_half in ((early, late), (late, early)):

@@ -21,8 +21,9 @@ from models.parts.piecewise_map import PiecewiseMap
 KNEE = 60.0
 REACH = 20.0  # in ranges of the middle half: values further out do not decide the scale
 # The scale of a constant feature, relative to its value: then any change is large, in any unit, but
-# float32's rounding, 1e-7, is not. A constant 0 has no unit: it is measured in the client's.
-OF_CONSTANT, OF_ZERO = 3e-5, 1e-3
+# float32's rounding, 1e-7, is not.
+CONSTANT_SCALE = 3e-5
+ZERO_SCALE = 1e-3  # the scale of a constant 0, in the client's unit
 
 
 def squash(x: Float64) -> Float64:
@@ -74,8 +75,8 @@ class Scaler:
         Location and scale are mean and deviation of a feature's middle values. Values beyond the
         middle 99.8 %, or further from the median than REACH ranges of the middle half, are first
         pulled in, so that a few extreme values among the normals cannot flatten a feature. The
-        scale of a constant feature is OF_CONSTANT of its value; for 0 it is OF_ZERO. With `unit`,
-        all features share one map onto [0, 1], as a Bernoulli likelihood needs.
+        scale of a constant feature is CONSTANT_SCALE of its value; for 0 it is ZERO_SCALE. With
+        `unit`, all features share one map onto [0, 1], as a Bernoulli likelihood needs.
         """
         if not categories:
             return cls(*_location_and_scale(X, unit))
@@ -93,8 +94,8 @@ class Scaler:
 
         New values of a category take free slots. Numbers between the ends of the learned values,
         `known` (2, d) scaled, keep their place, so that nothing learned moves. A feature that was
-        `constant` (w,) so far keeps its location and takes its scale from the new values. A few
-        extreme values have no influence.
+        `constant` (w,) so far keeps its location and takes its scale from the new values, of which
+        a few extreme ones have no influence.
         """
         slots = self.slots
         if slots is not None:
@@ -102,12 +103,12 @@ class Scaler:
             constant = np.pad(constant[slots.numbers], (0, len(slots.codes)))
             X = slots.encode(X)
             X[:, slots.numbers.size :] = 0.0  # within the learned range of any slot
-        apart = X - self.location
-        apart = np.clip(apart, *middle_range(apart))
-        moves = np.sqrt(np.square(apart).mean(axis=0))
-        scale = np.where(constant, np.maximum(self.scale, moves), self.scale)
+        offsets = X - self.location
+        offsets = np.clip(offsets, *middle_range(offsets))
+        spread = np.sqrt(np.square(offsets).mean(axis=0))
+        scale = np.where(constant, np.maximum(self.scale, spread), self.scale)
         piecewise = self.piecewise or PiecewiseMap.identity(len(scale))
-        piecewise = piecewise.extended(known, piecewise(apart / scale))
+        piecewise = piecewise.extended(known, piecewise(offsets / scale))
         bent = piecewise if piecewise.bent.any() else None
         return replace(self, scale=scale, piecewise=bent, slots=slots)
 
@@ -183,8 +184,8 @@ def _location_and_scale(X: Array, unit: bool) -> tuple[Float64, Float64]:
     location, scale = inner.mean(axis=0), inner.std(axis=0)
     # A deviation below float32's resolution at these values is rounding, not variation.
     constant = scale <= 1e-6 * np.abs(inner).max(axis=0)
-    value = np.where(location == 0.0, OF_ZERO, OF_CONSTANT * np.abs(location))
-    return location, np.where(constant, value, scale)
+    of_constant = np.where(location == 0.0, ZERO_SCALE, CONSTANT_SCALE * np.abs(location))
+    return location, np.where(constant, of_constant, scale)
 
 
 def middle_range(values: Float64) -> tuple[Float64, Float64]:

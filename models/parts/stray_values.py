@@ -17,21 +17,21 @@ from models.parts.feature_tree import few_valued
 # A stray value is at least this many ranges of the middle half away from the median, and this many
 # times as far as the next nearer value.
 REACH, GAP = 20.0, 5.0
-# The same for the size of a whole row, in which related features count together. So many rows
-# hardly ever lie beyond so small a gap by chance, however heavy the tail.
-REACH_OF_ROWS, GAP_OF_ROWS = 4.0, 2.0
-LEAST_OF_ROWS = 0.02  # the least share of such rows: fewer do not decide the threshold
+# The same for the size of a whole row, in which related features count together. The gap may be
+# smaller: however heavy the tail, several rows hardly ever lie beyond a gap by chance.
+ROW_REACH, ROW_GAP = 4.0, 2.0
+LEAST_ROWS = 0.02  # the least share of such rows: fewer do not decide the threshold
 FEWEST = 10  # the fewest such rows, and the fewest rows of a regime
-MOST = 0.06  # the largest share of rows: more rows are a regime
-# A row belongs to a regime if this share of all rows, FEWEST, and half of the strays are so many
-# times as near as the inner half of all rows.
+MOST = 0.06  # the largest share of strays: more rows are a regime
+# A stray is in a regime if enough rows are NEARER times as near to it as the inner half of all
+# rows. Enough are REGIME of all rows, half of the strays, and FEWEST.
 REGIME, NEARER = 0.01, 1.5
 COMPARED, BLOCK = 4_000, 500  # the most rows that are compared, and how many strays at a time
 FURTHEST = 1e6  # in ranges: more would overflow
-# How features are related: values count up to CLIPPED ranges, and what the others do not explain
-# counts as at least FAINT, so that a relation that is usually exact may have exceptions.
+# How features are related: values count up to CLIPPED ranges. What the other features leave of a
+# feature counts as at least FAINT, so that a relation that is usually exact may have exceptions.
 CLIPPED, FAINT, STEPS = 3.0, 0.1, 4
-MOST_RELATED, ROWS_A_FEATURE = 256, 10  # more features, or fewer rows, show no relations
+MOST_RELATED, ROWS_A_FEATURE = 256, 10  # with more features, or fewer rows, relations are chance
 
 
 class StrayValues(NamedTuple):
@@ -54,13 +54,14 @@ def find_strays(X: Array) -> StrayValues:
     least, low, middle, high, most = np.quantile(X, (0.1, 0.25, 0.5, 0.75, 0.9), axis=0)
     width = np.where(high > low, high - low, most - least)
     varies = np.flatnonzero(width > 0.0)
-    z = (X[:, varies] - middle[varies].astype(np.float64)) / width[varies]
+    z = (X[:, varies] - middle[varies].astype(np.float64)) / width[varies]  # (n, v) in ranges
     z = np.clip(z, -FURTHEST, FURTHEST)
-    by, codes = np.zeros(z.shape, bool), np.zeros(len(z), bool)
+    stray = np.zeros(z.shape, bool)
+    sentinels = np.zeros(len(z), bool)  # rows with the commonest stray value of a column
     for j in np.flatnonzero(np.abs(z).max(axis=0) > REACH):
-        by[:, j] = beyond = _beyond_gap(np.abs(z[:, j]), GAP, REACH)
+        stray[:, j] = beyond = _beyond_gap(np.abs(z[:, j]), GAP, REACH)
         values, counts = np.unique(z[beyond, j], return_counts=True)
-        codes |= np.isin(z[:, j], values[2 * counts > counts.sum()])
+        sentinels |= np.isin(z[:, j], values[2 * counts > counts.sum()])
     related = np.flatnonzero(~few_valued(z))  # a rare pair of codes is no fault
     if len(related) > 1 and len(varies) <= min(MOST_RELATED, len(z) // ROWS_A_FEATURE):
         axes = _independent_axes(z[:, related])
@@ -68,24 +69,25 @@ def find_strays(X: Array) -> StrayValues:
         size = np.linalg.norm(z[:, related], axis=1)
         low, middle, high = np.quantile(size, (0.25, 0.5, 0.75))
         sizes = (size - middle) / max(high - low, FAINT * middle)
-        rows = _beyond_gap(sizes, GAP_OF_ROWS, REACH_OF_ROWS) & ~by.any(axis=1)
-        if rows.sum() >= max(FEWEST, LEAST_OF_ROWS * len(z)):
+        rows = _beyond_gap(sizes, ROW_GAP, ROW_REACH) & ~stray.any(axis=1)
+        if rows.sum() >= max(FEWEST, LEAST_ROWS * len(z)):
             unexplained = np.abs(z[rows][:, related] @ axes.T) / np.linalg.norm(axes, axis=1)
-            by[rows, related[unexplained.argmax(axis=1)]] = True
-    strays = np.logical_or.reduce(by, axis=1)
-    strays &= codes | ~_in_a_regime(z, strays)
-    return StrayValues(strays, varies[by[strays].any(axis=0)].tolist())
+            stray[rows, related[unexplained.argmax(axis=1)]] = True
+    strays = np.logical_or.reduce(stray, axis=1)
+    if _form_a_regime(z, strays):
+        strays &= sentinels
+    return StrayValues(strays, varies[stray[strays].any(axis=0)].tolist())
 
 
 def _beyond_gap(distance: Float64, gap: float, reach: float) -> NDArray[np.bool_]:
     """Return a mask of the distances (n,) from the middle, in ranges, that lie beyond a gap."""
     ordered = np.sort(distance)
     before = np.maximum(ordered[:-1], 1.0)
-    apart = (ordered[1:] > reach) & (ordered[1:] >= gap * before)
-    apart[: int((1.0 - MOST) * len(distance)) - 1] = False
-    if not apart.any():
+    after_gap = (ordered[1:] > reach) & (ordered[1:] >= gap * before)
+    after_gap[: int((1.0 - MOST) * len(distance)) - 1] = False
+    if not after_gap.any():
         return np.zeros(len(distance), bool)
-    return distance >= ordered[1:][apart.argmax()]
+    return distance >= ordered[1:][after_gap.argmax()]
 
 
 def _independent_axes(z: Float64) -> Float64:
@@ -101,19 +103,19 @@ def _independent_axes(z: Float64) -> Float64:
     return axes
 
 
-def _in_a_regime(z: Float64, strays: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask (n,) of the strays among z (n, d) if most of them have many rows near them.
+def _form_a_regime(z: Float64, strays: NDArray[np.bool_]) -> bool:
+    """Return whether most of the `strays` (n,) among z (n, d) have many rows near them.
 
     Other strays are about as far from each other as from the inner half of all rows.
     """
-    regime = np.zeros(len(z), bool)
     size = np.linalg.norm(z, axis=1)
     inner = z[~strays & (size <= np.median(size))]
     if not strays.any() or len(z) < 2 * FEWEST or not len(inner):
-        return regime
+        return False
     step = max(1, len(z) // COMPARED)
-    some = max(FEWEST, round(max(REGIME * len(z), 0.5 * strays.sum()) / step))
+    enough = max(FEWEST, round(max(REGIME * len(z), 0.5 * strays.sum()) / step))
+    in_regime = 0
     for block in np.array_split(np.flatnonzero(strays), strays.sum() // BLOCK + 1):
-        near = np.partition(cdist(z[block], z[::step]), some, axis=1)[:, some]
-        regime[block] = NEARER * near <= cdist(z[block], inner[::step]).min(axis=1)
-    return strays if regime[strays].mean() > 0.5 else np.zeros_like(strays)
+        near = np.partition(cdist(z[block], z[::step]), enough, axis=1)[:, enough]
+        in_regime += int((NEARER * near <= cdist(z[block], inner[::step]).min(axis=1)).sum())
+    return in_regime > 0.5 * int(strays.sum())

@@ -15,20 +15,21 @@ from models.parts.marginals import REACH, Marginals, within_reach
 
 LEAST = 1e-6  # a feature with a smaller deviation is constant
 # Smaller deviations in the view `shrunk` count as this one. A pixel that is dark in nearly all
-# pictures would otherwise outweigh the rest, and more so after each experience: it is bright in
-# hardly any drawn vector, so that its deviation falls and old components grow wide.
+# pictures would otherwise outweigh the rest, and more so after each experience: hardly any drawn
+# vector has it bright, so its deviation falls, and in its unit old components grow wide.
 FAINT = 0.1
 # The same bound for pictures: pixels, which lie between 0 and 1, keep their common unit.
 COMMON_UNIT = 1.0
-KNOTS_OF = ("values", "scores", "unit")  # the arrays of `Marginals`
+MARGINAL_ARRAYS = ("values", "scores", "unit")  # the arrays of `Marginals` in an artifact
 _FURTHEST = float(np.arcsinh(REACH))
 
 
 class Inherited(NamedTuple):
-    """What new views take from earlier ones: drawn vectors (m, d), normal scores, combinations.
+    """What new views take from earlier ones.
 
-    `values` (m, d) are vectors drawn from the tree. Without combinations, those of the drawn and
-    the new vectors are fitted.
+    `drawn` (m, d) are vectors drawn from the earlier views, and `values` (m, d) from their tree.
+    `marginals` are already fitted to the old and the new vectors. Without combinations `fine`,
+    those of the drawn and the new vectors are fitted.
     """
 
     drawn: Array
@@ -46,8 +47,8 @@ class Views:
     combinations `fine`, if any, are further features of that view. The view `normal` consists of
     normal scores, and shows anomalies in the tail of a skewed feature. Its own combinations,
     `fine_normal`, are nearly constant ratios of features that span decades. The `tree` knows which
-    values occur together; there is none for many features. `pairs` is a coarse tree of the pairs
-    that have a feature of few values, if any.
+    values occur together; it is None if the features are too many. `pairs` is a coarse tree of the
+    pairs that have a feature of few values; None if there is no such feature.
     """
 
     unit: Array
@@ -65,13 +66,13 @@ class Views:
         return len(self.unit) > WHITENED
 
     @property
-    def further(self) -> int:
-        """The number of arrays of `misfits` beyond five."""
+    def n_more(self) -> int:
+        """How many arrays `misfits` returns beside the five that every version has."""
         return len(self.trees) or int(self.has_many_features)
 
     @property
     def trees(self) -> tuple[FeatureTree, ...]:
-        """The tree and the coarse tree of pairs, as far as there are any."""
+        """The tree and the coarse tree of pairs, without those that are None."""
         return tuple(tree for tree in (self.tree, self.pairs) if tree)
 
     @classmethod
@@ -89,41 +90,41 @@ class Views:
         some. The features' scales and the space of the codes are fitted to x and the `inherited`
         vectors together. In the view `shrunk`, a deviation below `faint` counts as `faint`.
         """
-        wide = np.concatenate([inherited.drawn, x]) if inherited else x
+        old_and_new = np.concatenate([inherited.drawn, x]) if inherited else x
         enough = ROWS_A_FEATURE if like is None else 0
         fine = None
         if like is None or like.fine:
             kept = inherited.fine if inherited else None
-            fine = kept or FineCombinations.fit(wide, enough=enough)
-        spread = np.arcsinh(within_reach(wide)).std(axis=0)
+            fine = kept or FineCombinations.fit(old_and_new, enough=enough)
+        spread = np.arcsinh(within_reach(old_and_new)).std(axis=0)
         spread = np.where(spread < LEAST, 1.0, np.maximum(spread, faint))
         unit = (1.0 / spread).astype(np.float32)
-        scores = inherited.marginals if inherited else Marginals.fit(wide)
+        marginals = inherited.marginals if inherited else Marginals.fit(old_and_new)
         fine_normal = None
         if like is None or like.fine_normal:
-            decades = over_decades(within_reach(wide))
-            normal = scores(wide).astype(np.float32)
+            decades = over_decades(within_reach(old_and_new))
+            normal = marginals(old_and_new).astype(np.float32)
             fine_normal = FineCombinations.fit(normal, enough=enough, among=decades)
 
         def density(view: Callable[[Array], Array]) -> DataDensity:
-            return DataDensity.fit(view(x), seed, within=view(wide) if inherited else None)
+            return DataDensity.fit(view(x), seed, within=view(old_and_new) if inherited else None)
 
         views = cls(
             unit,
             density(lambda x: _to_shrunk(x, unit, fine)),
-            scores,
-            density(lambda x: _with_fine(scores(x).astype(np.float32), fine_normal)),
+            marginals,
+            density(lambda x: _with_fine(marginals(x).astype(np.float32), fine_normal)),
             fine,
             fine_normal,
         )
         if len(unit) > FEATURES:
             return views
-        known = np.concatenate([inherited.values, x]) if inherited else x
+        for_trees = np.concatenate([inherited.values, x]) if inherited else x
         if like is None:
-            return views.with_trees(known, few_valued(x))
-        # A fold has the same parts as the views that serve, and its rows count as many.
+            return views.with_trees(for_trees, few_valued(x))
+        # A fold has the same parts as the views that serve, and its rows count as those of them.
         rows = like.tree.rows if like.tree else None
-        return replace(views, pairs=like.pairs).with_trees(known, rows=rows)
+        return replace(views, pairs=like.pairs).with_trees(for_trees, rows=rows)
 
     def with_trees(
         self, x: Array, few: NDArray[np.bool_] | None = None, rows: int | None = None
@@ -131,17 +132,18 @@ class Views:
         """Return these views with both trees fitted to scaled vectors x (n, d).
 
         `few` (d,) is the mask of the features of few values. Without it there are pairs only if
-        there were some. The vectors count as `rows`. If there is a tree already, features keep
-        their parents, and x counts as the rows of it.
+        these views have some. The n vectors count as `rows`, if given. If these views have a tree,
+        features keep their parents, and the vectors count as the rows of this tree.
         """
-        pieces, of = self.marginals.pieces(within_reach(x)), self.marginals.values.shape[1] + 1
+        pieces = self.marginals.pieces(within_reach(x))
+        n_pieces = self.marginals.values.shape[1] + 1
         parents = None
         if self.tree:
             parents, rows = self.tree.parents, self.tree.rows
-        tree = FeatureTree.fit(pieces, of, parents, rows)
+        tree = FeatureTree.fit(pieces, n_pieces, parents, rows)
         if few is None:
             few = np.zeros(x.shape[1], bool)
-        pairs = FeatureTree.fit_misfits(pieces, of, few, self.pairs)
+        pairs = FeatureTree.fit_pairs(pieces, n_pieces, few, self.pairs)
         return replace(self, tree=tree, pairs=pairs)
 
     def from_shrunk(self, features: Float64) -> Array:
@@ -160,11 +162,11 @@ class Views:
     def from_normal(self, scores: Float64) -> Array:
         """Return the scaled vectors (n, d) whose view `normal` is `scores` (n, d or more)."""
         d = len(self.unit)
-        own: NDArray[Any] = scores[:, :d]
+        normal: NDArray[Any] = scores[:, :d]
         if self.fine_normal is not None:
             combinations = np.sinh(np.clip(scores[:, d:], -_FURTHEST, _FURTHEST))
-            own = self.fine_normal.with_combinations(own.astype(np.float32), combinations)
-        return self.marginals.inverse(own.astype(np.float64)).astype(np.float32)
+            normal = self.fine_normal.with_combinations(normal.astype(np.float32), combinations)
+        return self.marginals.inverse(normal.astype(np.float64)).astype(np.float32)
 
     def to_shrunk(self, x: Array) -> Array:
         """Return the features of scaled vectors x (n, d) in the view `shrunk`, (n, d or more)."""
@@ -178,9 +180,9 @@ class Views:
         """
         marginals = Marginals.fit(x)
         shrunk = self.shrunk.refitted(self.to_shrunk(x))
-        again = replace(self, shrunk=shrunk, marginals=marginals)
-        again = replace(again, normal=self.normal.refitted(again.to_normal(x)))
-        return again.with_trees(x) if self.tree else again
+        views = replace(self, shrunk=shrunk, marginals=marginals)
+        views = replace(views, normal=self.normal.refitted(views.to_normal(x)))
+        return views.with_trees(x) if self.tree else views
 
     def misfits(self, x: Array) -> tuple[Float64, ...]:
         """Return how badly scaled vectors x (n, d) fit both views: five to seven arrays (n,).
@@ -190,13 +192,13 @@ class Views:
         independent, without its constant. The sixth is -log p of the values by the tree; with many
         features it is the largest normal score. The seventh is what `pairs` returns.
         """
-        near = within_reach(x)
-        pieces = self.marginals.pieces(near)
-        normal = self.marginals.on_pieces(near, pieces).astype(np.float32)
-        apart = np.float32(0.5) * np.vecdot(normal, normal)
+        clipped = within_reach(x)
+        pieces = self.marginals.pieces(clipped)
+        normal = self.marginals.on_pieces(clipped, pieces).astype(np.float32)
+        independent = np.float32(0.5) * np.vecdot(normal, normal)
         log_shrunk, distance_shrunk = self.shrunk.log_density_and_distance(self.to_shrunk(x))
         log, distance = self.normal.log_density_and_distance(_with_fine(normal, self.fine_normal))
-        misfits = -log_shrunk, -log, distance_shrunk, distance, apart
+        misfits = -log_shrunk, -log, distance_shrunk, distance, independent
         if self.tree:
             return (*misfits, *(tree(pieces) for tree in self.trees))
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
@@ -209,7 +211,8 @@ class Views:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
         pieces = self.marginals.pieces(x)
         normal = self.marginals.on_pieces(x, pieces).astype(np.float32)
-        log_shrunk, distance_shrunk = self.shrunk.of_one(_near_to_shrunk(x, self.unit, self.fine))
+        shrunk = _clipped_to_shrunk(x, self.unit, self.fine)
+        log_shrunk, distance_shrunk = self.shrunk.of_one(shrunk)
         log, distance = self.normal.of_one(_with_fine(normal, self.fine_normal))
         misfits = -log_shrunk, -log, distance_shrunk, distance, 0.5 * float(normal.dot(normal))
         if self.tree:
@@ -223,20 +226,20 @@ class Views:
         tuple is for `pairs`, if there are any: a feature and its parent share the nats.
         """
         d = x.shape[1]
-        shares, middle = self.shrunk.explain(self.to_shrunk(x))
-        of_normal, normal = self.normal.explain(self.to_normal(x))
-        shrunk = np.sinh(np.clip(middle[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
+        shares, shrunk = self.shrunk.explain(self.to_shrunk(x))
+        shares_normal, normal = self.normal.explain(self.to_normal(x))
+        expected_shrunk = np.sinh(np.clip(shrunk[:, :d] / self.unit, -_FURTHEST, _FURTHEST))
         expected = self.marginals.inverse(normal[:, :d])
         explained = (
-            (_with_shares_of_fine(shares, self.fine, d), shrunk),
-            (_with_shares_of_fine(of_normal, self.fine_normal, d), expected),
+            (_with_shares_of_fine(shares, self.fine, d), expected_shrunk),
+            (_with_shares_of_fine(shares_normal, self.fine_normal, d), expected),
         )
         if self.pairs is None:
             return explained
         halves = 0.5 * self.pairs.of_features(self.marginals.pieces(within_reach(x)))
-        both = halves.copy()
-        np.add.at(both.T, self.pairs.parents, halves.T)
-        return (*explained, (both, expected))
+        contributions = halves.copy()
+        np.add.at(contributions.T, self.pairs.parents, halves.T)
+        return (*explained, (contributions, expected))
 
     def sample(self, n: int, rng: np.random.Generator) -> Array:
         """Draw n scaled vectors, (n, d), from the view `normal`."""
@@ -249,8 +252,8 @@ class Views:
         restored = self.fine.with_drawn_combinations(x, rng)
         if self.fine_normal is None:
             return restored
-        # A step that is small for a large value is large for a small value. So features that span
-        # decades keep their values.
+        # The second step could be small for large values of a feature and large for its small ones.
+        # So features that span decades keep their values.
         return np.where(self.fine_normal.moving, x, restored)
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
@@ -258,7 +261,9 @@ class Views:
         return {
             "views.unit": self.unit,
             **self.shrunk.to_tensors("views.drawn_in."),
-            **{f"views.marginals.{name}": getattr(self.marginals, name) for name in KNOTS_OF},
+            **{
+                f"views.marginals.{name}": getattr(self.marginals, name) for name in MARGINAL_ARRAYS
+            },
             **self.normal.to_tensors("views.normal."),
             **(self.fine.to_tensors("views.fine.") if self.fine else {}),
             **(self.fine_normal.to_tensors("views.fine_normal.") if self.fine_normal else {}),
@@ -274,7 +279,7 @@ class Views:
         return cls(
             scoring["views.unit"],
             DataDensity.from_tensors("views.drawn_in.", scoring),
-            Marginals(*(scoring[f"views.marginals.{name}"] for name in KNOTS_OF)),
+            Marginals(*(scoring[f"views.marginals.{name}"] for name in MARGINAL_ARRAYS)),
             DataDensity.from_tensors("views.normal.", scoring),
             FineCombinations.from_tensors("views.fine.", scoring),
             FineCombinations.from_tensors("views.fine_normal.", scoring),
@@ -285,14 +290,14 @@ class Views:
 
 def _to_shrunk(x: Array, unit: Array, fine: FineCombinations | None) -> Array:
     """Return scaled vectors x (n, d) in the view `shrunk`."""
-    return _near_to_shrunk(within_reach(x), unit, fine)
+    return _clipped_to_shrunk(within_reach(x), unit, fine)
 
 
-def _near_to_shrunk(near: Array, unit: Array, fine: FineCombinations | None) -> Array:
-    """Return vectors (n, d), or one (d,), in the view `shrunk`; all values are within REACH."""
-    shrunk: Array = np.arcsinh(near)
+def _clipped_to_shrunk(x: Array, unit: Array, fine: FineCombinations | None) -> Array:
+    """Return vectors x (n, d), or one (d,), in the view `shrunk`; all values are within REACH."""
+    shrunk: Array = np.arcsinh(x)
     shrunk *= unit
-    return shrunk if fine is None else np.concatenate([shrunk, fine(near)], axis=-1)
+    return shrunk if fine is None else np.concatenate([shrunk, fine(x)], axis=-1)
 
 
 def _with_fine(scores: Array, fine: FineCombinations | None) -> Array:

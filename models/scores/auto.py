@@ -8,7 +8,8 @@ Its parts are
     s_6        the negative log density of the features' normal scores as if they were independent
     s_7        the largest of these normal scores; only if features are many
     s_8        -log p of the vector's values by a tree of features; only if features are few
-    s_9        what -log p exceeds its mean by, in pairs with a feature of few values; if there are
+    s_9        the excess of -log p over its mean, in pairs of which one feature has few values;
+               only if there are such pairs
 
 Let p_i be the p-value of s_i(x) among the part's calibration scores of held-out normals, and
 r_i = -log p_i the surprise of the part. Then
@@ -25,10 +26,10 @@ far from all data; the distances distinguish these cases, like nearest neighbour
 reacts to a vector that is slightly unusual in many features; no density in few dimensions does. The
 seventh reacts to one unusual feature among hundreds; in all other parts the noise of the hundreds
 hides this feature. The eighth reacts to values, such as codes and counts, that occur often but not
-together. The ninth reacts to them as well, and the noise of features that are continuous or
-uncertain hides them less. The terms added to the maximum have small weights. Larger weights would
-raise the threshold, because the parts agree on normals, and would hide anomalies that only one part
-finds. S is calibrated again as one score, so that the configured rate of false alarms holds.
+together. The ninth reacts to them as well; it leaves out the noise of pairs of continuous features.
+The terms added to the maximum have small weights. Larger weights would raise the threshold, because
+the parts agree on normals, and would hide anomalies that only one part finds. S is calibrated again
+as one score, so that the configured rate of false alarms holds.
 
 For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_4 count. Most pixels
 are dark in most pictures, so normal scores and densities of single pixels say little, and in the
@@ -52,9 +53,9 @@ from models.scores.by_regime import Surprise
 from models.scores.elbo import Scorer, row_blocks
 
 ALWAYS = 6  # the number of parts that every version has, except for pictures
-# The indices of the parts s_7, and s_8 and s_9: a version has one or none of the two tuples.
-OF_MANY, OF_FEW = (6,), (7, 8)
-OF_PICTURES = (0, 3)  # the indices of the parts that count for pictures
+# The indices of the other parts: s_7 with many features, s_8 and s_9 with few.
+MANY_FEATURES, FEW_FEATURES = (6,), (7, 8)
+PICTURES = (0, 3)  # the indices of the parts that count for pictures
 MOST = 5_000  # the most calibration scores kept of each part
 # The nats that are subtracted from each part's surprise in the maximum. The sixth and the eighth
 # part are only added.
@@ -62,15 +63,16 @@ HANDICAPS = np.array([0.5, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.5])
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
 ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2, 0.0])
-# 0 is the network, 1 and 2 are the views, 3 are the pairs
+# What explains each part: 0 is the network, 1 and 2 are the two views, 3 are the pairs.
 EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2, 3])
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
 class Auto:
-    """The score `auto` as a function of scaled vectors; safe to call from several threads."""
+    """The score `auto` as a function of scaled vectors; safe to call from several threads.
 
-    takes_one = True
+    `tables` are the calibration scores of each part, (c,) each.
+    """
 
     def __init__(self, network: Network, views: Views, tables: Sequence[Float64]) -> None:
         self._elbo = Scorer("elbo", network)
@@ -81,13 +83,13 @@ class Auto:
         self._handicaps = tuple(HANDICAPS[list(self.counted)].tolist())
 
     def parts(self, x: Array) -> Float64:
-        """Return the scores of the `counted` parts for one block of scaled x (n, d), (k, n).
+        """Return the scores of the k `counted` parts for one block of scaled x (n, d), (k, n).
 
-        They are 6 to 8, and 2 for pictures.
+        There are 6 to 8 parts, or 2 for pictures.
         """
         parts = np.empty((len(self.counted), len(x)))
         parts[0] = self._elbo(x)
-        if self.counted == OF_PICTURES:
+        if self.counted == PICTURES:
             parts[1] = self._views.distance(x)
         else:
             parts[1:] = self._views.misfits(x)[: len(parts) - 1]
@@ -110,22 +112,22 @@ class Auto:
 
     def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
-        if self.counted == OF_PICTURES:
+        if self.counted == PICTURES:
             return float(self(x[None])[0])
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
         # The views may have more parts than an earlier version calibrated.
-        each = [surprise.of_one(own) for surprise, own in zip(self._surprises, parts, strict=False)]
-        added = sum(map(mul, self._added, each))
-        return float(np.float32(max(map(sub, each, self._handicaps)) + added))
+        pairs = zip(self._surprises, parts, strict=False)
+        surprises = [surprise.of_one(part) for surprise, part in pairs]
+        added = sum(map(mul, self._added, surprises))
+        return float(np.float32(max(map(sub, surprises, self._handicaps)) + added))
 
     def explain(self, x: Array) -> tuple[Float64, Array]:
-        """Return each feature's share of the largest part, (n, d), and its expected value."""
-        largest = _rivals(self.surprises(self.parts(x)), self.counted).argmax(axis=0)
-        by = EXPLAINED_BY[list(self.counted)][largest][:, None]
-        explained = (self._elbo.explain(x), *self._views.explain(x))
-        expected = np.choose(by, [middle for _, middle in explained])
-        return np.choose(by, [shares for shares, _ in explained]), expected.astype(np.float32)
+        """Return each feature's share of the largest part and its expected value, (n, d) each."""
+        surprises = _with_handicaps(self.surprises(self.parts(x)), self.counted)
+        explained_by = EXPLAINED_BY[list(self.counted)][surprises.argmax(axis=0)][:, None]
+        shares, expected = zip(self._elbo.explain(x), *self._views.explain(x), strict=True)
+        return np.choose(explained_by, shares), np.choose(explained_by, expected).astype(np.float32)
 
     @classmethod
     def from_tensors(cls, network: Network, scoring: Mapping[str, NDArray[Any]]) -> "Auto":
@@ -138,9 +140,9 @@ class Auto:
 
 def counted_parts(n: int, tree: bool) -> tuple[int, ...]:
     """Return the indices of the parts of a score of n parts, whose views have a `tree` or not."""
-    if n == len(OF_PICTURES):
-        return OF_PICTURES
-    return (*range(ALWAYS), *(OF_FEW if tree else OF_MANY))[:n]
+    if n == len(PICTURES):
+        return PICTURES
+    return (*range(ALWAYS), *(FEW_FEATURES if tree else MANY_FEATURES))[:n]
 
 
 def learned_pictures(network: Network) -> bool:
@@ -149,28 +151,26 @@ def learned_pictures(network: Network) -> bool:
 
 
 def least_deviation(network: Network) -> float:
-    """Return the deviation `faint` with which views of the network's vectors are fitted."""
+    """Return the argument `faint` with which the views of the network's vectors are fitted."""
     return COMMON_UNIT if learned_pictures(network) else FAINT
 
 
 def joined(surprises: Float64, counted: tuple[int, ...]) -> Float64:
     """Return S (n,) from the surprises (k, n) of the `counted` parts."""
-    score: Float64 = _rivals(surprises, counted).max(axis=0)
+    score: Float64 = _with_handicaps(surprises, counted).max(axis=0)
     score += ADDED[list(counted)].dot(surprises)
     return score
 
 
-def _rivals(surprises: Float64, counted: tuple[int, ...]) -> Float64:
-    """Return the surprises of which the maximum is taken, (k, n)."""
+def _with_handicaps(surprises: Float64, counted: tuple[int, ...]) -> Float64:
+    """Return the surprises (k, n) less their handicaps, as the maximum compares them."""
     return surprises - HANDICAPS[list(counted), None]
 
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    counted = ALWAYS + views.further
-    if learned_pictures(network):
-        counted = len(OF_PICTURES)
-    return Auto(network, views, [np.arange(2.0)] * counted)
+    n = len(PICTURES) if learned_pictures(network) else ALWAYS + views.n_more
+    return Auto(network, views, [np.arange(2.0)] * n)
 
 
 def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
@@ -179,8 +179,10 @@ def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
     return {**views.to_tensors(), "auto.tables": kept}
 
 
-def drawn(network: Network, latents: Mixture, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-    """Return what `auto` needs, made from drawn vectors if there are no normals."""
+def needs_from_draws(
+    network: Network, latents: Mixture, rng: np.random.Generator
+) -> dict[str, NDArray[Any]]:
+    """Return what `auto` needs, made from drawn vectors because there are no normals."""
     x = network.sample(latents.sample(2 * DRAWN, rng), rng)
     views = Views.fit(x[:DRAWN], int(rng.integers(2**31)), faint=least_deviation(network))
     score = uncalibrated(network, views)

@@ -9,7 +9,7 @@ from models.arrays import Array, Float64
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 from models.parts.regimes import Boundaries
-from models.scores.auto import Auto, drawn, learned_pictures
+from models.scores.auto import Auto, learned_pictures, needs_from_draws
 from models.scores.by_regime import ScoreByRegime, from_tensors
 from models.scores.elbo import Scorer, row_blocks
 from models.scores.generated_bank import generated_codes
@@ -46,7 +46,7 @@ def base_score(name: str) -> str:
 def score_arrays(name: str, network: Network, latents: Mixture, seed: int) -> dict[str, Array]:
     """Return the named arrays that the score `name` needs beside network and mixture."""
     if base_score(name) == "auto":
-        return drawn(network, latents, np.random.default_rng([seed, 9]))
+        return needs_from_draws(network, latents, np.random.default_rng([seed, 9]))
     if base_score(name) not in BANKED:
         return {}
     return {"codes": generated_codes(network, latents, np.random.default_rng([seed, 9]))}
@@ -84,10 +84,10 @@ def judges_pictures(name: str, network: Network) -> bool:
 
 
 def with_less_noise(network: Network, drawn: Array, rng: np.random.Generator) -> Array:
-    """Return scaled drawn vectors (n, d) with all, none or a part of their noise.
+    """Return scaled vectors `drawn` (n, d) with a random share of their noise, from 0 to 1.
 
     Under a score that the decoder's noise raises, they score like real vectors.
     """
-    quiet = network.decode(network.encode(drawn)[0])
+    without_noise = network.decode(network.encode(drawn)[0])
     share = rng.random((len(drawn), 1), dtype=np.float32)
-    return quiet + share * (drawn - quiet)
+    return without_noise + share * (drawn - without_noise)

@@ -64,7 +64,7 @@ def calibrations(tables: list[Float64]) -> list[Calibration]:
 
 
 class Surprise:
-    """-log p of scores under a calibration: of the i-th largest of n it is -log(i / (n + 1)).
+    """-log p of scores under a calibration: the i-th largest of n scores has -log(i / (n + 1)).
 
     >>> Surprise(Calibration(np.arange(9.0)))(np.array([8.0, 7.5, -5.0])).round(3).tolist()
     [2.303, 1.956, 0.105]
@@ -108,7 +108,7 @@ class Surprise:
 
 
 def tables_of(scores: Float64, numbers: NDArray[np.int64]) -> Tables:
-    """Return the scores (n,) grouped by regime; `numbers` (n,) are their regimes."""
+    """Return the scores (n,) of each regime, ascending; `numbers` (n,) are their regimes."""
     return {int(r): np.sort(scores[numbers == r]) for r in np.unique(numbers)}
 
 
@@ -124,10 +124,9 @@ def carried_tables(
     The previous version generated g vectors. `regime_before` and `regime_after` (g,) are their
     regimes, `before` and `after` (g,) their scores, under the previous and the new version. An old
     normal is assumed to change as the generated vectors of its regime with similar scores did: see
-    `carried_calibration.carried`. Some of these vectors are in another regime now; the old normal's
-    scores are divided between the regimes in the same ratio. A regime into which almost no vector
-    moved gets no score. If the previous version had no `tables`, the generated vectors' new scores
-    are used.
+    `carried_calibration.carried`. It may so move to another regime. A regime into which almost no
+    vector moved gets no score. If the previous version had no `tables`, the generated vectors' new
+    scores are used.
     """
     if tables is None:
         return tables_of(after, regime_after)
@@ -135,9 +134,9 @@ def carried_tables(
     for number, table in tables.items():
         rows = np.flatnonzero(regime_before == number)
         if len(rows) >= 3:
-            like = rows[alike(table, before[rows])]  # (n, CHANGES)
-            scores.append((table[:, None] + (after - before)[like]).ravel())
-            regimes.append(regime_after[like].ravel())
+            similar = rows[alike(table, before[rows])]  # (n, CHANGES)
+            scores.append((table[:, None] + (after - before)[similar]).ravel())
+            regimes.append(regime_after[similar].ravel())
     moved = tables_of(np.concatenate(scores), np.concatenate(regimes))
     return {number: middles(scores_now) for number, scores_now in moved.items()}
 
@@ -153,7 +152,7 @@ def pooled_calibration(tables: list[Float64]) -> Calibration:
     """Return the calibration of the relative score on all regimes' own calibration scores.
 
     Equal scores count as if they differed. A regime whose scores are all equal cannot alarm at the
-    configured rate; the other regimes would otherwise alarm more often instead.
+    configured rate, and the other regimes must not alarm more often because of it.
     """
     pairs = zip(calibrations(tables), tables, strict=True)
     relative = [

@@ -1,8 +1,8 @@
 """The scores that need one pass through the network, computed with few temporary arrays.
 
 `network.losses` gives the parts of a score, feature by feature. This module computes the same sums
-fast, because it runs for every scored vector. There is one path for a matrix and one for a single
-vector, for which numpy's overhead for matrices would cost more than the arithmetic.
+fast, because it runs for every scored vector. A single vector has a path of its own: for it,
+numpy's overhead for matrices would cost more than the arithmetic.
 """
 
 from collections.abc import Iterator
@@ -136,7 +136,7 @@ def row_blocks(n: int, d: int) -> Iterator[slice]:
 
 
 def layers(network: Network, part: str) -> list[Layer]:
-    """Return the layers of encoder or decoder, each bias but the last moved into the next layer.
+    """Return the layers of encoder or decoder; each bias but the last is moved to the next layer.
 
     max(h + b, 0) W + c = max(h, -b) W + (b W + c), so a layer is rectified at minus its bias.
     """

@@ -11,8 +11,7 @@ from models.arrays import Array, Float64
 from models.parts.mixture import Mixture
 from models.parts.network import Network
 
-# with a tenth as many, the nearest neighbours of images are too far away to be useful
-SIZE = 10_000
+SIZE = 10_000  # with a tenth of them, the nearest neighbours of pictures are too far away
 SPARE = 8  # extra candidates measured exactly, because the fast distance is only approximate
 CELLS = 4_194_304  # the most distances held at once: 16 MiB
 
@@ -50,10 +49,10 @@ class Bank:
         rough = x @ self._vectors.T  # (n, m)
         rough *= np.float32(-2.0)
         rough += self._squares
-        few = min(k + SPARE, len(self._vectors))
-        candidates = np.argpartition(rough, few - 1, axis=1)[:, :few]
-        apart = x[:, None] - self._vectors[candidates]  # (n, few, d)
-        squares = np.vecdot(apart, apart).astype(np.float64)
+        c = min(k + SPARE, len(self._vectors))
+        candidates = np.argpartition(rough, c - 1, axis=1)[:, :c]
+        offsets = x[:, None] - self._vectors[candidates]  # (n, c, d)
+        squares = np.vecdot(offsets, offsets).astype(np.float64)
         order = np.argsort(squares, axis=1, kind="stable")[:, :k]
         rows: NDArray[np.int64] = np.take_along_axis(candidates, order, axis=1)
         return rows, np.sqrt(np.take_along_axis(squares, order, axis=1))

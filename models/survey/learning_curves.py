@@ -61,8 +61,8 @@ def fit_curve(sizes: Float64, losses: Float64) -> LearningCurve:
 def allocate(curves: Sequence[LearningCurve], sizes: Sequence[float], budget: int) -> list[int]:
     """Return how many of a `budget` of further vectors each regime should get.
 
-    This division lowers the sum of the losses most: it makes the gain of the next vector, `scale *
-    exponent * n ** -(exponent + 1)`, equal for all regimes that get any.
+    This division lowers the sum of the losses most: the gain of one more vector, `scale * exponent
+    * n ** -(exponent + 1)`, is equal for all regimes that get any.
 
     >>> curve = LearningCurve(exponent=1.0, floor=1.0, scale=8.0)
     >>> allocate([curve, curve], [100, 300], 400)
@@ -85,7 +85,7 @@ def _loss(x: Float64, held_out: Float64, axes: int) -> float:
     """Return the mean -log p of `held_out` under PCA fitted to x (n, d), in nats."""
     n, d = x.shape
     mean = x.mean(axis=0)
-    centred, away = x - mean, held_out - mean
+    centred, centred_held_out = x - mean, held_out - mean
     if n < d:
         values, rows = np.linalg.eigh(centred @ centred.T / n)
         values, rows = values[-axes:], rows[:, -axes:]
@@ -96,7 +96,7 @@ def _loss(x: Float64, held_out: Float64, axes: int) -> float:
     total = float(np.square(centred).sum()) / n
     noise = max((total - float(values.sum())) / max(d - axes, 1), LEAST_VARIANCE)
     values = np.maximum(values, noise)
-    along = np.square(away @ vectors)  # (m, axes)
-    beside = np.square(away).sum(axis=1) - along.sum(axis=1)
+    along = np.square(centred_held_out @ vectors)  # (m, axes)
+    rest = np.square(centred_held_out).sum(axis=1) - along.sum(axis=1)
     logs = d * LOG_2PI + np.log(values).sum() + (d - axes) * np.log(noise)
-    return 0.5 * float((logs + (along / values).sum(axis=1) + beside / noise).mean())
+    return 0.5 * float((logs + (along / values).sum(axis=1) + rest / noise).mean())

@@ -42,12 +42,12 @@ def modes(codes: Array, seed: int) -> NDArray[np.int64]:
     if most < 2 or not z.shape[1]:
         return np.zeros(len(codes), np.int64)
     mixture = _best_mixture(z, most, seed)
-    apart = _separated_gaussians(mixture.weights_, mixture.means_, mixture.covariances_)
-    count, mode = connected_components(~apart, directed=False)  # the mode of each Gaussian
+    separate = _separated_gaussians(mixture.weights_, mixture.means_, mixture.covariances_)
+    count, mode = connected_components(~separate, directed=False)  # the mode of each Gaussian
     shares = mixture.predict_proba(z)  # (n, Gaussians)
     large = (np.bincount(mode, shares.sum(axis=0), count) >= SMALLEST * len(z))[mode]
-    away = np.square(mixture.means_[:, None] - mixture.means_[None, large]).sum(axis=2)
-    mode = np.where(large, mode, mode[large][away.argmin(axis=1)])
+    squares = np.square(mixture.means_[:, None] - mixture.means_[None, large]).sum(axis=2)
+    mode = np.where(large, mode, mode[large][squares.argmin(axis=1)])
     _, labels = np.unique(mode[shares.argmax(axis=1)], return_inverse=True)
     return labels.astype(np.int64)
 
@@ -57,8 +57,7 @@ def _best_mixture(z: Float64, most: int, seed: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
-    best, least = None, np.inf
-    vain = 0  # how many Gaussians were added without an improvement
+    best, least, added = None, np.inf, 0  # `added` counts the Gaussians since the best mixture
     for components in range(1, most + 1):
         mixture = GaussianMixture(
             components, reg_covar=IDLE, max_iter=60, tol=1e-2, random_state=seed % 2**32
@@ -68,16 +67,16 @@ def _best_mixture(z: Float64, most: int, seed: int) -> Any:
             # rejects such fits.
             warnings.simplefilter("ignore", ConvergenceWarning)
             mixture.fit(z)
-        vain += 1
+        added += 1
         if (bic := mixture.bic(z)) < least:
-            best, least, vain = mixture, bic, 0
-        if vain == PATIENCE:
+            best, least, added = mixture, bic, 0
+        if added == PATIENCE:
             break
     return best
 
 
 def separated(codes: Array, group_of: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return a mask (K, K): between which of K groups of codes (n, k) a valley lies.
+    """Return the mask (K, K) of the pairs among K groups of codes (n, k) that a valley separates.
 
     `group_of` (n,) is the group of each code; each of 0..K-1 occurs. Each group counts as one
     Gaussian. All groups have the same weight, because the number of recent codes in a group does
@@ -105,8 +104,8 @@ def separated(codes: Array, group_of: NDArray[np.int64]) -> NDArray[np.bool_]:
 def _separated_gaussians(
     weights: Float64, means: Float64, covariances: Float64
 ) -> NDArray[np.bool_]:
-    """Return a mask (K, K): between which of K Gaussians a valley lies."""
-    apart = np.zeros((len(means), len(means)), np.bool_)
+    """Return the mask (K, K) of the pairs among K Gaussians that a valley separates."""
+    separate = np.zeros((len(means), len(means)), np.bool_)
     for i, j in itertools.combinations(range(len(means)), 2):
         pair = [i, j]
         # Fisher's discriminant: on it the distance of the means is largest relative to their
@@ -114,8 +113,8 @@ def _separated_gaussians(
         line = np.linalg.solve(covariances[i] + covariances[j], means[j] - means[i])
         deviations = np.sqrt(line @ covariances[pair] @ line) + TINY
         deep = _valley_depth(weights[pair], means[pair] @ line, deviations) >= np.log(VALLEY)
-        apart[i, j] = apart[j, i] = deep
-    return apart
+        separate[i, j] = separate[j, i] = deep
+    return separate
 
 
 def _valley_depth(weights: Float64, means: Float64, deviations: Float64) -> float:
@@ -127,8 +126,8 @@ def _valley_depth(weights: Float64, means: Float64, deviations: Float64) -> floa
     0.0
     """
     points = np.linspace(means[0], means[1], _POINTS)[:, None]
-    each = np.log(weights / deviations) - 0.5 * np.square((points - means) / deviations)
-    log_density = np.logaddexp(each[:, 0], each[:, 1])  # (points,), up to a constant
+    logs = np.log(weights / deviations) - 0.5 * np.square((points - means) / deviations)
+    log_density = np.logaddexp(logs[:, 0], logs[:, 1])  # (points,), up to a constant
     lowest = int(log_density.argmin())
     peak = min(log_density[: lowest + 1].max(), log_density[lowest:].max())
     return float(peak - log_density[lowest])

@@ -24,8 +24,7 @@ from models.survey.counters import (
 NAMED = 8  # the most features named in a note; the others are counted
 INTEGERS = 2.0**24  # from this size on, float32 rounds neighbouring whole numbers to one
 COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
-# a note is written if this share of the experience still alarms: five times the usual rate
-STILL = 0.05
+STILL = 0.05  # a note is written if more than this share of the experience still alarms
 UNFIT = 0.01  # a note is written if more than this share of a feature's values is out of range
 
 
@@ -79,8 +78,8 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
         yield _note(
             "precision", names, np.flatnonzero(equal),
             "All numbers of {features} are equal. Vectors are kept as float32, which rounds whole "
-            "numbers of this size to the same number, so they may differ in what was sent. If they "
-            "do, send the difference from a fixed number near them, or from the row before.",
+            "numbers of this size to the same number. If the numbers that were sent differ, send "
+            "the difference from a fixed number near them, or from the row before.",
         )  # fmt: skip
     counters = [j for j in range(X.shape[1]) if not times[j] and is_counter(X[:, j], [slice(None)])]
     if counters:

@@ -15,9 +15,9 @@ def with_novelty(version: Version, parent: Version | None, new: Array) -> tuple[
     """Return the regimes of `version` with `novel`: how much of each was new when it came.
 
     `new` (n, d) are the normals, in the client's units, that `version` learned on top of `parent`.
-    A vector is new if it is unusual to `parent`. If it is usual, but nearest to another regime of
-    `parent`, it counts as much as that regime was new. `novel` is the mean over the regime's
-    vectors, and the largest of all experiences is kept.
+    A vector counts 1 if it is unusual to `parent`. A usual vector that `parent` assigns to another
+    regime counts as much as the `novel` of that regime, any other vector 0. `novel` is the mean
+    over the regime's vectors, and the largest of all experiences is kept.
     """
     regimes = version.lineage.regimes
     if parent is None or not regimes:

@@ -32,16 +32,16 @@ BUDGET = 1_000  # the number of further vectors that the advice distributes
 NAMED = 5  # the features named of a typical vector
 PRESENT = 0.01  # a regime is in an experience if it has at least this share of its vectors
 
-Labels = NDArray[np.int64]
-_NO_LABELS: Labels = np.empty(0, np.int64)
+Numbers = NDArray[np.int64]  # of regimes
+_NO_NUMBERS: Numbers = np.empty(0, np.int64)
 
 
 class Survey(NamedTuple):
     """The result of a survey.
 
-    `tensors` find the nearest regime of a vector; a version's memory stores them. `regimes` and
-    `advice` (how to distribute the next `BUDGET` vectors) are parts of its lineage. `last` is the
-    last regime number ever used.
+    `tensors` are the boundaries between the regimes, as a version's memory stores them. `regimes`
+    and `advice` (how to distribute the next `BUDGET` vectors) are parts of its lineage. `last` is
+    the last regime number ever used.
     """
 
     tensors: dict[str, Array]
@@ -58,20 +58,20 @@ class Survey(NamedTuple):
 
 
 class VersionRegimes(NamedTuple):
-    """The regimes of a version: where they lie, and which vector belongs to which regime.
+    """The regimes of a version: their numbers, their boundaries, and the regime of each vector.
 
     `known` are the regimes of the previous version, by number. `x` (n, d) are new vectors, scaled.
-    `old` (m, d) were drawn from the previous version, in the client's units. `of_x` (n,) and
-    `of_old` (m,) are the numbers of their regimes.
+    `old` (m, d) were drawn from the previous version, in the client's units. `regime_of_x` (n,) and
+    `regime_of_old` (m,) are the numbers of their regimes.
     """
 
-    numbers: Labels
+    numbers: Numbers
     boundaries: Boundaries
     known: Mapping[int, KnownRegime]
     x: Array
-    of_x: Labels
+    regime_of_x: Numbers
     old: Array
-    of_old: Labels
+    regime_of_old: Numbers
 
 
 def survey(version: Version, previous: Version | None, new: Array, old: Array) -> Survey:
@@ -86,15 +86,17 @@ def survey(version: Version, previous: Version | None, new: Array, old: Array) -
     x_old, x_new = version.scaler.transform(old), version.scaler.transform(new)
     codes_old, codes_new = (version.network.encode(x)[0] for x in (x_old, x_new))
     mode_of_new = modes(codes_new, seed)
-    before, of_new = _PreviousNumbers({}, _NO_LABELS, _NO_LABELS), 1 + mode_of_new
+    before, regime_of_new = _PreviousNumbers({}, _NO_NUMBERS, _NO_NUMBERS), 1 + mode_of_new
     if previous:
         before = _previous_numbers(version, previous, old, new)
         separate = _separate_modes(mode_of_new, codes_new, before.old, codes_old)
-        of_new = _numbers_of_new(mode_of_new, previous, new, separate, before)
+        regime_of_new = _numbers_of_new(mode_of_new, previous, new, separate, before)
     x = np.concatenate([x_old, x_new])
-    numbers, index = np.unique(np.concatenate([before.old, of_new]), return_inverse=True)
+    numbers, index = np.unique(np.concatenate([before.old, regime_of_new]), return_inverse=True)
     boundaries = Boundaries.fit(version.network, x, index, version.draw(DRAWN, rng))
-    assignment = VersionRegimes(numbers, boundaries, before.known, x_new, of_new, old, before.old)
+    assignment = VersionRegimes(
+        numbers, boundaries, before.known, x_new, regime_of_new, old, before.old
+    )
     return survey_regimes(version, previous, assignment, rng)
 
 
@@ -102,12 +104,12 @@ def survey_regimes(
     version: Version, previous: Version | None, assignment: VersionRegimes, rng: np.random.Generator
 ) -> Survey:
     """Return the survey of the regimes in `assignment`, which `version` knows."""
-    changes = _changes(version, previous, assignment.old, assignment.of_old)
+    changes = _changes(version, previous, assignment.old, assignment.regime_of_old)
     n, typicals = version.lineage.n_new, _typical(version, assignment.boundaries)
     regimes = []
     for number, typical in zip(assignment.numbers.tolist(), typicals, strict=True):
         before = assignment.known.get(number)
-        rows = assignment.of_x == number
+        rows = assignment.regime_of_x == number
         count = int(rows.sum())
         present = count >= PRESENT * len(rows)
         curve = learning_curve(assignment.x[rows], version.network.shape.latent, rng)
@@ -153,8 +155,8 @@ def _typical(version: Version, boundaries: Boundaries) -> list[tuple[Typical, ..
     numbers = np.setdiff1d(
         np.arange(version.dimension), version.config.categories(version.dimension)
     )
-    apart = np.abs(decoded - decoded.mean(axis=0))[:, : len(numbers)]  # the numbers come first
-    columns = np.argsort(-apart, axis=1, kind="stable")[:, :NAMED]
+    distances = np.abs(decoded - decoded.mean(axis=0))[:, : len(numbers)]  # numbers come first
+    columns = np.argsort(-distances, axis=1, kind="stable")[:, :NAMED]
     return [
         tuple(
             Typical(feature=version.features[j], value=float(row[j]))
@@ -177,8 +179,8 @@ class _PreviousNumbers(NamedTuple):
     """The previous version's regimes by number, and the number of each old and new vector."""
 
     known: Mapping[int, KnownRegime]
-    old: Labels
-    new: Labels
+    old: Numbers
+    new: Numbers
 
 
 def _previous_numbers(
@@ -198,14 +200,14 @@ def _previous_numbers(
 
 
 def _separate_modes(
-    mode_of_new: Labels, codes_new: Array, of_old: Labels, codes_old: Array
+    mode_of_new: NDArray[np.int64], codes_new: Array, regime_of_old: Numbers, codes_old: Array
 ) -> NDArray[np.bool_]:
-    """Return a mask of the modes that valleys separate from all known regimes.
+    """Return the mask of the modes that valleys separate from all known regimes.
 
-    `mode_of_new` (n,) are the modes of codes_new (n, k), and `of_old` (m,) the regimes of codes_old
-    (m, k).
+    `mode_of_new` (n,) are the modes of codes_new (n, k), and `regime_of_old` (m,) the regimes of
+    codes_old (m, k).
     """
-    numbers, index = np.unique(of_old, return_inverse=True)
+    numbers, index = np.unique(regime_of_old, return_inverse=True)
     known = len(numbers)
     codes, groups = [codes_old, codes_new], [index, known + mode_of_new]
     valleys = separated(np.concatenate(codes), np.concatenate(groups))
@@ -213,16 +215,16 @@ def _separate_modes(
 
 
 def _numbers_of_new(
-    mode_of_new: Labels,
+    mode_of_new: NDArray[np.int64],
     previous: Version,
     new: Array,
     separate: NDArray[np.bool_],
     before: _PreviousNumbers,
-) -> Labels:
+) -> Numbers:
     """Return the regime number of each new vector, (n,); `mode_of_new` (n,) are their modes.
 
-    A mode that a valley separates is new only if a larger share of it is rare than of normals: a
-    quiet day is no new regime.
+    A mode that a valley separates is not always new: if no more of it is rare than of normals, it
+    is a quiet day.
     """
     rare, numbers = previous.judge(new).p_values <= RARE, before.new.copy()
     last, added = max(_last_number(previous), *before.known), 0
@@ -244,7 +246,7 @@ class _Change(NamedTuple):
 
 
 def _changes(
-    version: Version, previous: Version | None, old: Array, labels: Labels
+    version: Version, previous: Version | None, old: Array, regime_of_old: Numbers
 ) -> dict[int, _Change]:
     """Return how the two versions judge the vectors that the previous one drew of each regime.
 
@@ -263,6 +265,6 @@ def _changes(
             ),
             float((after.scores - before.scores)[rows].mean()),
         )
-        for number in np.unique(labels).tolist()
-        for rows in [labels == number]
+        for number in np.unique(regime_of_old).tolist()
+        for rows in [regime_of_old == number]
     }

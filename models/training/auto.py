@@ -14,7 +14,7 @@ from models.parts.carried_calibration import carried, mixed, repeated, resemblin
 from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
 from models.scores.auto import (
-    OF_FEW,
+    FEW_FEATURES,
     Auto,
     joined,
     least_deviation,
@@ -172,7 +172,7 @@ def _carried_tables(
 
 def _levels(which: tuple[int, ...]) -> Float64:
     """Return what is added to the calibration scores of the parts `which`, (k, 1)."""
-    return np.where(np.isin(which, OF_FEW), LEVEL, 0.0)[:, None]
+    return np.where(np.isin(which, FEW_FEATURES), LEVEL, 0.0)[:, None]
 
 
 def unseen(tables: Float64, parts: Float64, times: int, which: tuple[int, ...]) -> Float64:

@@ -24,7 +24,7 @@ from models.strategies.past import Past
 from models.vae.adam import Adam
 from models.version.classifier import (
     EXEMPLARS,
-    Labels,
+    ClassLabels,
     class_probabilities,
     classes,
     solver_arrays,
@@ -39,7 +39,7 @@ LEARNING_RATE = 3e-3
 
 
 def with_solver(
-    version: Version, previous: Version | None, past: Past, x: Array, labels: Labels | None
+    version: Version, previous: Version | None, past: Past, x: Array, labels: ClassLabels | None
 ) -> Version:
     """Return `version` with a solver if `labels` were given or its predecessor has a solver.
 
@@ -57,7 +57,7 @@ def with_solver(
 
 
 def _solver(
-    previous: Version | None, past: Past, version: Version, x: Array, labels: Labels
+    previous: Version | None, past: Past, version: Version, x: Array, labels: ClassLabels
 ) -> dict[str, NDArray[Any]]:
     """Train the solver on new vectors x (n, d) with `labels` (n,) and on old ones."""
     known = classes(previous.memory) if previous else classes({})
@@ -98,7 +98,7 @@ def _codes(network: Network, x: Array) -> Array:
     return np.ascontiguousarray(network.encode(x)[0])
 
 
-def _one_hot(labels: Labels, names: Labels) -> Array:
+def _one_hot(labels: ClassLabels, names: ClassLabels) -> Array:
     return (labels[:, None] == names).astype(np.float32)
 
 
@@ -156,7 +156,7 @@ def _train_head(
 
 
 def _kept_labels(
-    previous: Version | None, version: Version, x: Array, labels: Labels
+    previous: Version | None, version: Version, x: Array, labels: ClassLabels
 ) -> dict[str, NDArray[Any]]:
     """Return the labels of the real vectors that `version` keeps, in the form of its memory."""
     # kept vectors are copies of new ones

@@ -46,6 +46,6 @@ def with_gaps_compared(
     scale = version.gap_scale(x[some], missing[some])
     old = previous.with_config(version.config).gaps if previous is not None else None
     if old is not None:
-        old = old.on(calibration, version.dimension)
+        old = old.with_calibration(calibration, version.dimension)
         scale = old.joined(scale, len(new) / version.lineage.learned)
     return replace(version, gaps=scale)

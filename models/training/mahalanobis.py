@@ -205,9 +205,9 @@ def _version_regimes(
     tied = version.latents
     assert isinstance(tied, TiedGaussians)
     known: dict[int, KnownRegime] = {}
-    of_old = np.empty(0, np.int64)
+    regime_of_old = np.empty(0, np.int64)
     if previous is not None:
-        of_old = 1 + MahalanobisScore(tied).half_squared_distances(generated)[
+        regime_of_old = 1 + MahalanobisScore(tied).half_squared_distances(generated)[
             :, : len(whole.shares_before)
         ].argmin(axis=1)
         if isinstance(previous.latents, TiedGaussians) and previous.regimes:
@@ -220,9 +220,9 @@ def _version_regimes(
         boundaries=tied.boundaries(),
         known=known,
         x=x,
-        of_x=1 + whole.regime_of_new,
+        regime_of_x=1 + whole.regime_of_new,
         old=version.scaler.inverse(generated),
-        of_old=of_old,
+        regime_of_old=regime_of_old,
     )
 
 

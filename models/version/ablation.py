@@ -18,10 +18,9 @@ from models.scores.by_name import Score, score_rows
 from models.scores.elbo import row_blocks
 from models.version.imputation import Fill
 
-# this many columns are tried by their share of the score, and as many by their distance
+# So many columns are tried by their share of the score, and as many by their distance.
 SUSPECTS = 16
 CELLS = 2**20  # the most numbers in the vectors filled in at once: 4 MiB
-
 
 T = TypeVar("T", bound=np.generic)
 

@@ -58,7 +58,7 @@ def decode(
         header = json.loads(head)
         text = header["__metadata__"]["anamnesis"]
         about = json.loads(text)
-        # Two texts may stand for the same number; the text must not change either.
+        # Several texts may stand for the same number, but only the one that was written is intact.
         written = verified or text == _canonical(about)
         version, checksum = about["format"], about.pop("checksum")
     # The bytes may be anything, so the parsers may raise anything.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array
 
-Labels = NDArray[np.int64]
+ClassLabels = NDArray[np.int64]
 Memory = Mapping[str, NDArray[Any]]
 
 # the labels of the classes, and those of the kept vectors
@@ -26,7 +26,7 @@ LABELS, EXEMPLARS = "solver.labels", "exemplars.labels"
 _ARRAYS = ("solver.U", "solver.a", "solver.V", "solver.b")
 
 
-def classes(memory: Memory) -> Labels:
+def classes(memory: Memory) -> ClassLabels:
     """Return the labels of the classes that the solver knows, (C,); empty without a solver."""
     return np.asarray(memory.get(LABELS, ()), np.int64)
 
@@ -36,7 +36,7 @@ def solver_arrays(memory: Memory) -> list[Array]:
     return [np.asarray(memory[name], np.float32) for name in _ARRAYS]
 
 
-def to_memory(labels: Labels, trained: list[Array]) -> dict[str, NDArray[Any]]:
+def to_memory(labels: ClassLabels, trained: list[Array]) -> dict[str, NDArray[Any]]:
     """Return a solver in the form that a version's memory stores."""
     return {LABELS: labels, **dict(zip(_ARRAYS, trained, strict=True))}
 
@@ -49,7 +49,7 @@ def class_probabilities(memory: Memory, codes: Array) -> Array:
     return odds / odds.sum(axis=1, keepdims=True)
 
 
-def nearest_mean(codes: Array, exemplars: Array, labels: Labels) -> Labels:
+def nearest_mean(codes: Array, exemplars: Array, labels: ClassLabels) -> ClassLabels:
     """Return the class of each code (n, k) whose exemplars' (m, k) mean code is nearest, (n,)."""
     unit_codes, unit_exemplars = _unit(codes), _unit(exemplars)
     names = np.unique(labels)

@@ -57,9 +57,9 @@ def parse_description(about: Mapping[str, Any]) -> Description:
     except (msgspec.ValidationError, ConfigError) as error:
         raise ArtifactError(f"artifact: its description: {error}") from None
     description = Description(config, shape, lineage)
-    for requirement, is_met in _consistent(description):
-        if not is_met:
-            raise ArtifactError(f"artifact: its description: {requirement}")
+    for fault, is_absent in _faults(description):
+        if not is_absent:
+            raise ArtifactError(f"artifact: its description: {fault}")
     return description
 
 
@@ -83,23 +83,23 @@ def _check_json(value: Any, depth: int = 0) -> None:
             _check_json(element, depth + 1)
 
 
-def _consistent(about: Description) -> Iterator[tuple[str, bool]]:
-    """Yield each requirement between the parts, and whether it is met."""
+def _faults(about: Description) -> Iterator[tuple[str, bool]]:
+    """Yield each possible fault of the parts together, and whether it is absent."""
     config, shape, lineage = about
-    yield f"shape.dimension: 1 to {MAX_DIMENSION}", 1 <= shape.dimension <= MAX_DIMENSION
-    yield "shape.noise_floor: -30 to 30", -30.0 <= shape.noise_floor <= 30.0
-    yield "shape.likelihood", shape.likelihood in {"gaussian", "bernoulli", "identity"}
-    yield from kind_of(config.kind).consistent(shape)
-    yield "shape.categories: slots", _slots_are_valid(shape)
-    yield "config.dimension", config.width in (None, about.width)
+    yield f"shape.dimension: not 1 to {MAX_DIMENSION}", 1 <= shape.dimension <= MAX_DIMENSION
+    yield "shape.noise_floor: not -30 to 30", -30.0 <= shape.noise_floor <= 30.0
+    yield "shape.likelihood: unknown", shape.likelihood in {"gaussian", "bernoulli", "identity"}
+    yield from kind_of(config.kind).faults(shape)
+    yield "shape.categories: invalid numbers of slots", _slots_are_valid(shape)
+    yield "config.dimension: not that of the shape", config.width in (None, about.width)
     categories = len(config.categories(about.width)) if config.width else 0
-    yield "config.columns: their categories", categories == len(shape.categories)
+    yield "config.columns: other categories than the shape", categories == len(shape.categories)
     size = len(msgspec.json.encode(lineage))
     yield f"lineage: more than {_LARGEST_LINEAGE} bytes", size <= _LARGEST_LINEAGE
     yield "lineage.learned: fewer than n_new", lineage.learned >= lineage.n_new
     known = lineage.regimes
     numbers = [regime.number for regime in known]
-    yield "lineage.regimes: numbers rise", numbers == sorted(set(numbers))
+    yield "lineage.regimes: numbers do not rise", numbers == sorted(set(numbers))
     yield "lineage.regimes: sizes sum to 0", not known or sum(regime.size for regime in known) > 0
     largest = max([0, *numbers])
     yield "lineage.last_regime: a regime has a larger number", largest <= lineage.last_regime

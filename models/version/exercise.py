@@ -1,4 +1,4 @@
-"""Calls a version's functions when it is loaded, to reject a version that fails later."""
+"""Calls a version's functions when it is loaded, to reject a version that would fail later."""
 
 from typing import Any
 

@@ -47,7 +47,6 @@ def largest_contributions(
     For a column among `words`, value and expected value are words.
     """
     values, shares, expected = score_shares
-
     largest = np.argsort(-shares, axis=1, kind="stable")[:, :k]
     return [
         [
@@ -65,29 +64,29 @@ def largest_contributions(
 
 
 def by_column(
-    context: Context, numbers: NDArray[np.bool_], by_feature: ScoreShares, gaps: NDArray[Any]
+    context: Context, numbers: NDArray[np.bool_], by_feature: ScoreShares, distances: NDArray[Any]
 ) -> ScoreShares:
     """Return the shares of the columns, (n, d), from features derived by a context, (n, w).
 
     `by_feature` has the shares of columns already, as `Context.owners` numbers them, but the values
-    of features. A column may have two features: its value and its deviation. The one that is
-    further from what was expected, by `gaps` (n, w) in scaled units, gives the column's expected
-    value. The calendar is not a client's column, so its share is left out.
+    of features. A column may have two features: its value and its deviation. The one with the
+    larger of the `distances` (n, w) from the expected value, in scaled units, gives the column's
+    expected value. The calendar is not a client's column, so its share is left out.
     """
     n, d = len(by_feature.values), len(numbers)
     values, expected = (np.full((n, d), np.nan) for _ in range(2))
-    widest = np.full((n, d), -np.inf)
-    for feature, (column, how) in enumerate(context.origins(numbers)):
+    largest = np.full((n, d), -np.inf)
+    for feature, (column, derived) in enumerate(context.origins(numbers)):
         if column < 0:
             continue
         feature_values, feature_expected = (
             part[:, feature].astype(np.float64) for part in (by_feature.values, by_feature.expected)
         )
-        if how == "deviation" and "value" in context.derive:
+        if derived == "deviation" and "value" in context.derive:
             feature_expected = values[:, column] - (feature_values - feature_expected)
         else:
             values[:, column] = feature_values
-        wider = gaps[:, feature] > widest[:, column]
-        expected[wider, column] = feature_expected[wider]
-        widest[wider, column] = gaps[wider, feature]
+        larger = distances[:, feature] > largest[:, column]
+        expected[larger, column] = feature_expected[larger]
+        largest[larger, column] = distances[larger, feature]
     return ScoreShares(values, by_feature.shares[:, :d], expected)

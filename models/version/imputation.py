@@ -6,13 +6,13 @@ reconstruction given the observed values (Rezende, Mohamed & Wierstra, Stochasti
 the nearest regime; the distance is then exactly that of the observed features.
 
 A score is smaller if fewer features are observed, so it is mapped back to the scale of complete
-vectors. Let F be the distribution function of the calibration scores, and M that of learned or
-drawn vectors with as many features hidden. M is corrected by how the scores of these vectors, when
-complete, differ from F. Then
+vectors. Let F be the distribution function of the calibration scores, and M that of the scores of
+learned or drawn vectors with as many features hidden. M is corrected by the difference of these
+vectors' scores from F when they are complete. Then
 
-    s -> F^-1(M(s)),
+    s -> F^-1(M(s))
 
-is the score that is as rare among complete vectors as s is among vectors with gaps. Threshold,
+gives the score that is as rare among complete vectors as s is among vectors with gaps. Threshold,
 p-value and severity then keep their meaning. This holds if values are missing at random.
 """
 
@@ -36,10 +36,8 @@ FEW = 20  # columns with at most this many distinct values are not moved
 RIDGE = 1e-3  # added to each variance, so that equal columns have a regression
 DRAWN = 2_000  # vectors with which the two scales are compared
 PATTERNS = 100  # random sets of hidden features for each share
-# shares of hidden features; other shares are interpolated
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-# beyond the largest score, the distance of these quantiles gives the ratio of the scales
-TAIL = (0.9, 0.99)
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)  # of hidden features; others are interpolated
+TAIL = (0.9, 0.99)  # the quantiles whose distance gives the ratio of the scales beyond all scores
 
 Fill = Callable[[Array], Array]
 """Scaled vectors with NaN (n, d) -> the same with all filled in."""
@@ -49,8 +47,9 @@ def fill_by_reconstruction(network: Network, drawn: Array, fine: FineCombination
     """Return a function that fills gaps with the VAE's reconstruction.
 
     It begins with the mean of generated normals `drawn` (m, d), and stays in their range: beside a
-    value far outside, the reconstruction of the other values grows without bound. The network is
-    less precise than the combinations `fine`. They decide the rest.
+    value far outside, the reconstruction of the other values grows without bound. In the end the
+    filled values are moved until the combinations `fine` hold, because these are more precise than
+    the network.
     """
     start, low, high = drawn.mean(axis=0), drawn.min(axis=0), drawn.max(axis=0)
     variances = np.exp(network.tensors["noise"][0])
@@ -84,9 +83,9 @@ def filled_from_similar(X: Array, categories: Sequence[int]) -> Array:
 
     Rows are compared in the columns that both have. A filled-in number is then moved: it becomes
     the linear estimate from the other columns of its own row, plus the similar row's residual from
-    that estimate. Otherwise rows would become near copies of each other in a column that few rows
-    have. So the spread and the dependence of the observed values stay. Categories and columns of
-    few distinct values are not moved. A column without any observed value becomes 0.
+    that estimate. So the spread of the observed values and their dependence stay; unmoved, rows
+    would be near copies of each other in a column that few rows have. Categories and columns of few
+    distinct values are not moved. A column without any observed value becomes 0.
     """
     hidden = np.isnan(X)
     if not hidden.any():
@@ -108,10 +107,10 @@ def filled_from_similar(X: Array, categories: Sequence[int]) -> Array:
     low = x.min(axis=0, where=~hidden, initial=np.inf)
     high = x.max(axis=0, where=~hidden, initial=-np.inf)
     for _ in range(PASSES):
-        apart = x - x.mean(axis=0)
+        centred = x - x.mean(axis=0)
         # The inverse of the covariance has the regression of each column on all others.
-        inverse = np.linalg.inv(apart.T @ apart / len(x) + RIDGE * np.eye(x.shape[1]))
-        residuals = apart @ inverse / np.diag(inverse)
+        inverse = np.linalg.inv(centred.T @ centred / len(x) + RIDGE * np.eye(x.shape[1]))
+        residuals = centred @ inverse / np.diag(inverse)
         moving = x - residuals + residuals[donor_of, np.arange(x.shape[1])]
         x = np.where(hidden, np.clip(moving, low, high), x)
     filled[:, moved] = np.where(hidden, middle + unit * x, filled[:, moved])
@@ -138,28 +137,30 @@ def _most_similar(x: Float64, words: NDArray[np.bool_]) -> NDArray[np.intp]:
     n, d = x.shape
     seen = ~np.isnan(x)
     donors = np.linspace(0, n - 1, min(n, DONORS)).astype(int)
-    has = seen[donors].astype(np.float64)
+    donor_seen = seen[donors].astype(np.float64)
     numbers = np.where(seen & ~words, x, 0.0)
-    given = numbers[donors]
+    donor_numbers = numbers[donors]
     donor_of = np.repeat(np.arange(n)[:, None], d, axis=1)
     with_gaps = np.flatnonzero(~seen.all(axis=1))
     for rows in np.array_split(with_gaps, len(with_gaps) // BLOCK + 1):
         block, block_seen = numbers[rows], seen[rows].astype(np.float64)
         # Squared differences in the columns that both rows have. Columns that one of them lacks
         # count as those of unrelated rows, whose squared difference is 2.
-        apart = (
-            (block**2) @ has.T
-            - 2.0 * block @ given.T
-            + block_seen @ (given**2).T
-            - 2.0 * block_seen @ has.T
+        distances = (
+            (block**2) @ donor_seen.T
+            - 2.0 * block @ donor_numbers.T
+            + block_seen @ (donor_numbers**2).T
+            - 2.0 * block_seen @ donor_seen.T
         )
         for j in np.flatnonzero(words):
-            apart += (x[rows, j, None] != x[donors, j]) * block_seen[:, j, None] * has[:, j]
+            differ = x[rows, j, None] != x[donors, j]
+            distances += differ * block_seen[:, j, None] * donor_seen[:, j]
         for j in np.flatnonzero(~seen[rows].all(axis=0)):
-            some = np.flatnonzero(seen[donors, j])
-            if len(some):
+            with_value = np.flatnonzero(seen[donors, j])
+            if len(with_value):
                 gap = ~seen[rows, j]
-                donor_of[rows[gap], j] = donors[some[apart[gap][:, some].argmin(axis=1)]]
+                nearest = distances[gap][:, with_value].argmin(axis=1)
+                donor_of[rows[gap], j] = donors[with_value[nearest]]
     return donor_of
 
 
@@ -174,7 +175,7 @@ class GapScale(NamedTuple):
     scores: Float64
 
     @classmethod
-    def of(
+    def measure(
         cls,
         x: Array,
         fill: Fill,
@@ -199,13 +200,13 @@ class GapScale(NamedTuple):
         ]
         return cls(counts, _rounded(np.stack(rows)))
 
-    def on(self, calibration: Float64, features: int) -> "GapScale":
+    def with_calibration(self, calibration: Float64, features: int) -> "GapScale":
         """Return the scale on which complete vectors have the scores `calibration` (c,).
 
         These are the scores of normals that were not learned. The vectors of this scale were
-        learned or drawn, or another version scored them. The scores of complete vectors of the same
-        rank show the difference. With a share of the `features` hidden, the rest of the difference
-        remains.
+        learned or drawn, or another version scored them, so that their scores differ, rank by rank,
+        also if they are complete. If a share of the `features` is hidden, the remaining share of
+        this difference counts.
         """
         g = self.scores.shape[1]
         complete = np.quantile(calibration, (np.arange(g) + 0.5) / g)
@@ -214,7 +215,7 @@ class GapScale(NamedTuple):
         return self._replace(scores=_rounded(np.sort(moved, axis=1)))
 
     def joined(self, other: "GapScale", share: float) -> "GapScale":
-        """Return the scale for the vectors of both scales; `share` of them are those of `other`."""
+        """Return the scale of the vectors of both scales; `other` has the given share of them."""
         g = self.scores.shape[1]
         from_self = round(g * (1.0 - share))
         parts = [

@@ -51,16 +51,16 @@ def judge_one(
     if not abs(score) < LARGEST:
         return None
     p = calibration.p_value(score)
-    columns = np.array((score, p, severity(p, threshold.alpha)))
-    alarm = np.array([score >= threshold.value])
-    return Judgement(columns[:1], columns[1:2], columns[2:], alarm)
+    values = np.array((score, p, severity(p, threshold.alpha)))
+    is_anomaly = np.array([score >= threshold.value])
+    return Judgement(values[:1], values[1:2], values[2:], is_anomaly)
 
 
-def rows_of(columns: Judgement, rows: slice | npt.NDArray[np.intp]) -> Judgement:
+def rows_of(judgement: Judgement, rows: slice | npt.NDArray[np.intp]) -> Judgement:
     """Return the judgement of the given rows."""
     return Judgement(
-        columns.scores[rows],
-        columns.p_values[rows],
-        columns.severities[rows],
-        columns.is_anomaly[rows],
+        judgement.scores[rows],
+        judgement.p_values[rows],
+        judgement.severities[rows],
+        judgement.is_anomaly[rows],
     )

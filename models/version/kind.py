@@ -65,8 +65,8 @@ class Kind(Protocol):
     def labels(self) -> str:
         """The name of the tensor in `memory` with the labels for `classify`."""
 
-    def consistent(self, shape: Shape) -> Iterator[tuple[str, bool]]:
-        """Yield each requirement on a network's shape, and whether it is met."""
+    def faults(self, shape: Shape) -> Iterator[tuple[str, bool]]:
+        """Yield each possible fault of a network's shape, and whether it is absent."""
 
     def tensors(self, shape: Shape, score: str, rows: Lengths) -> Specs:
         """Return the specs of this kind's own tensors in `latents`, `memory` and `scoring`."""

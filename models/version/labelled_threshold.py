@@ -19,8 +19,8 @@ from models.parts.calibration import Calibration, Threshold, representable
 from models.parts.labels import Labels
 
 FEWEST = 5  # the fewest distinct scores of anomalies, and of normals, that decide
-FARTHEST = 10.0  # the largest factor in p between this threshold and the calibration's own
-STANDS_IN = {"fpr": 0.01}  # the policy while there are fewer labels
+FALLBACK = {"fpr": 0.01}  # the policy while there are fewer labels
+LARGEST_FACTOR = 10.0  # in p, between this threshold and that of FALLBACK
 
 
 def by_labels(
@@ -31,9 +31,9 @@ def by_labels(
 ) -> Threshold:
     """Return the best threshold by `criterion` for the scores of `labels`, and its p-value.
 
-    With fewer than FEWEST distinct scores of either kind, the policy `STANDS_IN` decides and the
-    calibration is `insufficient`. The threshold's p-value differs from that of `STANDS_IN` by at
-    most a factor of FARTHEST. If the best threshold is further away, the result is bounded and its
+    With fewer than FEWEST distinct scores of either kind of label, the policy FALLBACK decides and
+    the calibration is `insufficient`. The threshold's p-value differs from that of FALLBACK by at
+    most LARGEST_FACTOR. If the best threshold is further away, the result is bounded and its
     `labels` have the entry `bounded`; a person may then set the threshold by the policy `value`.
     """
     scores, anomalous = np.empty(0), np.empty(0, np.bool_)
@@ -45,21 +45,21 @@ def by_labels(
         "needed": FEWEST,
     }
     if min(counts.values()) < FEWEST:
-        given = calibration.threshold(STANDS_IN)
-        return replace(given, calibration="insufficient", labels=counts)
+        fallback = calibration.threshold(FALLBACK)
+        return replace(fallback, calibration="insufficient", labels=counts)
     best = optimum(scores, anomalous, criterion)
     # Whoever may label must not be able to silence all alarms, nor to make all rows alarm.
-    alpha = STANDS_IN["fpr"]
-    least = calibration.threshold({"fpr": alpha * FARTHEST}).value
-    most = calibration.threshold({"fpr": alpha / FARTHEST}).value
-    within = min(max(best, least), most)
-    if within != best:
+    alpha = FALLBACK["fpr"]
+    least = calibration.threshold({"fpr": alpha * LARGEST_FACTOR}).value
+    most = calibration.threshold({"fpr": alpha / LARGEST_FACTOR}).value
+    bounded = min(max(best, least), most)
+    if bounded != best:
         counts["bounded"] = 1
-    return replace(calibration.threshold({"value": within}), labels=counts)
+    return replace(calibration.threshold({"value": bounded}), labels=counts)
 
 
 def optimum(scores: Float64, anomalous: NDArray[np.bool_], criterion: Mapping[str, float]) -> float:
-    """Return the best threshold for float32-valued scores (n,); of equally good ones, the highest.
+    """Return the best threshold for float32-valued scores (n,); the highest of equally good ones.
 
     `criterion` is {"beta": b}, which needs at least one anomaly, or {"miss": a, "false_alarm": b}.
     All thresholds between two neighbouring scores give the same result. The candidates are

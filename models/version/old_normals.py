@@ -13,8 +13,8 @@ def like_old_normals(version: Version, score: str, n: int, rng: np.random.Genera
     """Draw scaled vectors (n, d) that score like the version's old normals under `score`."""
     views = Views.from_tensors(version.scoring)
     if views and not learned_pictures(version.network):
-        # The views keep components that were fitted to real vectors. The network learns its own
-        # draws again in every training, and becomes better at them than at real vectors.
+        # The views keep components that were fitted to real vectors. A network learns its own draws
+        # in every training, so it gives them lower scores than real vectors.
         return version.scaler.valid(views.sample(n, rng))
     # Draw as faithfully as possible, whatever the config's `replay`. If decoder means were drawn,
     # every real vector would score beyond the range of the drawn ones.

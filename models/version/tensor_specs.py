@@ -134,8 +134,8 @@ def _of_kind(about: Description, rows: Lengths) -> Specs:
     return kind_of(about.config.kind).tensors(about.shape, about.config.score, rows)
 
 
-# All parts of a version that have tensors. A new part needs one more function here.
-PIECES: tuple[Callable[[Description, Lengths], Specs], ...] = (
+# The specs of all parts of a version that have tensors. A new part needs one more function here.
+SPECS: tuple[Callable[[Description, Lengths], Specs], ...] = (
     _network,
     _scaler,
     _calibration,
@@ -158,8 +158,8 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     """Raise ArtifactError unless `tensors` match the specs of such a version."""
     rows = _Rows({name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()})
     specs: Specs = {}
-    for piece in PIECES:
-        specs |= piece(about, rows)
+    for specs_of_part in SPECS:
+        specs |= specs_of_part(about, rows)
     if missing := sorted(specs.keys() - tensors.keys()):
         raise ArtifactError(f"artifact: {missing[0]} is missing")
     if tensors.keys() - specs.keys():
@@ -167,13 +167,13 @@ def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> No
     for name, spec in specs.items():
         if why := spec.violation(tensors[name]):
             raise ArtifactError(f"artifact: {name} {why}")
-    for requirement, is_met in _value_requirements(tensors):
-        if not is_met:
-            raise ArtifactError(f"artifact: {requirement}")
+    for fault, is_absent in _faults(tensors):
+        if not is_absent:
+            raise ArtifactError(f"artifact: {fault}")
 
 
-def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
-    """Yield each requirement between values, and whether it is met."""
+def _faults(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+    """Yield each possible fault of the values together, and whether it is absent."""
     if "scaler.categories" in tensors:
         places = tensors["scaler.categories"]
         yield "scaler.categories do not rise", bool((np.diff(places) > 0).all())
@@ -181,23 +181,23 @@ def _value_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[s
     yield "reference.edges do not rise", _rises(tensors["reference.edges"])
     shares = tensors["reference.expected"].sum(axis=1)
     yield "reference.expected does not sum to 1", bool((np.abs(shares - 1.0) < 1e-6).all())
-    yield from _mixture_requirements("latents", tensors, LEAST_DEVIATION)
+    yield from _mixture_faults("latents", tensors, LEAST_DEVIATION)
     if "gaps.counts" in tensors:
         counts = tensors["gaps.counts"]
-        whole_first = bool(counts[0] == 0 and len(counts) > 1 and (np.diff(counts) > 0).all())
-        yield "gaps.counts do not rise from 0", whole_first
+        from_zero = bool(counts[0] == 0 and len(counts) > 1 and (np.diff(counts) > 0).all())
+        yield "gaps.counts do not rise from 0", from_zero
         yield "gaps.scores do not rise", _rises(tensors["gaps.scores"])
     if "scoring.auto.tables" in tensors:
-        yield from _view_requirements(tensors)
+        yield from _view_faults(tensors)
     if "scoring.regime.sizes" in tensors:
         sizes, scores = tensors["scoring.regime.sizes"], tensors["scoring.regime.scores"]
-        whole = int(sizes.sum()) == len(scores)
-        yield "scoring.regime.sizes do not sum to the scores", whole
-        tables = np.split(scores, np.cumsum(sizes)[:-1]) if whole else []
+        sums_up = int(sizes.sum()) == len(scores)
+        yield "scoring.regime.sizes do not sum to the scores", sums_up
+        tables = np.split(scores, np.cumsum(sizes)[:-1]) if sums_up else []
         yield "scoring.regime.scores do not rise", all(_rises(table) for table in tables)
 
 
-def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
+def _view_faults(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
     tables = tensors["scoring.auto.tables"]
     enough = tables.shape[1] >= MIN_CALIBRATION
     yield "scoring.auto.tables do not rise, or are too few", enough and _rises(tables)
@@ -206,14 +206,12 @@ def _view_requirements(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[st
         yield f"scoring.views.marginals.{name} do not rise", _rises(knots)
     for tree in ("scoring.views.tree", "scoring.views.pairs"):
         if f"{tree}.parents" in tensors:
-            yield from _tree_requirements(tree, tensors)
+            yield from _tree_faults(tree, tensors)
     for view in ("scoring.views.drawn_in", "scoring.views.normal"):
-        yield from _mixture_requirements(view, tensors, SLIGHT)
+        yield from _mixture_faults(view, tensors, SLIGHT)
 
 
-def _tree_requirements(
-    prefix: str, tensors: Mapping[str, NDArray[Any]]
-) -> Iterator[tuple[str, bool]]:
+def _tree_faults(prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, bool]]:
     steps, parents = np.diff(tensors[f"{prefix}.bins"], prepend=-1), tensors[f"{prefix}.parents"]
     yield f"{prefix}.bins leave out a bin", bool(np.isin(steps, (0, 1)).all())
     roots = parents
@@ -222,15 +220,15 @@ def _tree_requirements(
     yield f"{prefix}.parents form a circle", bool((parents[roots] == roots).all())
 
 
-def _mixture_requirements(
+def _mixture_faults(
     prefix: str, tensors: Mapping[str, NDArray[Any]], least: float
 ) -> Iterator[tuple[str, bool]]:
-    """Yield the requirements on the mixture under `prefix`, with deviations of at least `least`."""
+    """Yield the possible faults of the mixture under `prefix`, with deviations from `least` on."""
     weights, factors = tensors[f"{prefix}.weights"], tensors[f"{prefix}.factors"]
     yield f"{prefix}.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
-    wide = np.diagonal(factors, axis1=1, axis2=2).min() >= least
-    whole = bool(wide and not np.triu(factors, 1).any())
-    yield f"{prefix}.factors are no Cholesky factors", whole
+    diagonal = np.diagonal(factors, axis1=1, axis2=2)
+    triangular = bool(diagonal.min() >= least and not np.triu(factors, 1).any())
+    yield f"{prefix}.factors are no Cholesky factors", triangular
 
 
 def _rises(values: NDArray[Any]) -> bool:

@@ -84,10 +84,10 @@ class Version(NamesAndWords, Summarised):
     @cached_property
     def threshold(self) -> float:
         """The smallest score of an anomaly, by the policy in this version's config."""
-        return self._own_threshold.value
+        return self._config_threshold.value
 
     @cached_property
-    def _own_threshold(self) -> Threshold:
+    def _config_threshold(self) -> Threshold:
         return self.threshold_for(self.config.threshold)
 
     def threshold_for(self, policy: Policy, labels: Labels | None = None) -> Threshold:
@@ -104,11 +104,11 @@ class Version(NamesAndWords, Summarised):
         X = self._checked(X, gaps=self._imputes)
         if not self._imputes or not (gaps := np.isnan(X)).any():
             return self._score(X)
-        some = gaps.any(axis=1)
+        rows = gaps.any(axis=1)
         scores = np.empty(len(X))
-        scores[~some] = self._score(X[~some])
-        filled = self.score_scaled(self._fill(self.scaler.transform(X[some])))
-        scores[some] = representable(self._gap_scale.as_complete(filled, gaps[some].sum(axis=1)))
+        scores[~rows] = self._score(X[~rows])
+        filled = self.score_scaled(self._fill(self.scaler.transform(X[rows])))
+        scores[rows] = representable(self._gap_scale.as_complete(filled, gaps[rows].sum(axis=1)))
         return scores
 
     @property
@@ -129,9 +129,9 @@ class Version(NamesAndWords, Summarised):
         return self.gaps or self.gap_scale(self._typical_normals)
 
     def gap_scale(self, x: Array, missing: NDArray[np.bool_] | None = None) -> GapScale:
-        """Compare scores of x (g, d), scaled, with and without gaps; see `GapScale.of`."""
-        scale = GapScale.of(x, self._fill, self.score_scaled, self.scaler.owners, missing)
-        return scale.on(self.calibration.scores, self.dimension)
+        """Compare scores of x (g, d), scaled, with and without gaps; see `GapScale.measure`."""
+        scale = GapScale.measure(x, self._fill, self.score_scaled, self.scaler.owners, missing)
+        return scale.with_calibration(self.calibration.scores, self.dimension)
 
     @cached_property
     def _scorer(self) -> Score:
@@ -142,13 +142,13 @@ class Version(NamesAndWords, Summarised):
         return score_rows(self._scorer, x)
 
     def _score(self, X: Array) -> Float64:
-        rows = row_blocks(len(X), len(self.scaler.scale))
-        scores = [self._scorer(self.scaler.transform(X[some])) for some in rows]
+        blocks = row_blocks(len(X), len(self.scaler.scale))
+        scores = [self._scorer(self.scaler.transform(X[rows])) for rows in blocks]
         return scores[0] if len(scores) == 1 else np.concatenate(scores or [np.empty(0)])
 
     def judge(self, X: NDArray[Any], threshold: Threshold | None = None) -> Judgement:
-        """Score X and judge it by `threshold`, or by this version's own if none is given."""
-        threshold = threshold or self._own_threshold
+        """Score X and judge it by `threshold`, or by that of this version's config if None."""
+        threshold = threshold or self._config_threshold
         if type(X) is np.ndarray and X.shape == (1, self.dimension) and X.dtype.char == "f":
             alone = judge_one(X[0], self.scaler, self._scorer, self.calibration, threshold)
             if alone is not None:
@@ -187,8 +187,8 @@ class Version(NamesAndWords, Summarised):
         contributions, expected = explain(x, by_owner(seen, of_column, "max"))
         score_shares = ScoreShares(X, contributions, self.scaler.inverse(expected))
         if context is not None:
-            gaps = by_owner(np.abs(x - expected), owners, "max")
-            score_shares = by_column(context, numbers, score_shares, gaps)
+            distances = by_owner(np.abs(x - expected), owners, "max")
+            score_shares = by_column(context, numbers, score_shares, distances)
         return largest_contributions(score_shares, columns, k, CategoryWords(self.words, read))
 
     def filled(self, X: NDArray[Any]) -> Array:

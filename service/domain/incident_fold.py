@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from models.parts.incident_rule import (
-    LEVELS,
+    RECENT,
     WIDER,
     Rule,
     belongs,
@@ -159,7 +159,7 @@ class Fold(msgspec.Struct):
                 source.waiting = [*source.waiting[-WAITING:], kept[position]]
             measured = source.measured(severity, height)
             if source.open is not None:
-                source.levels = [*source.levels[1 - LEVELS :], height]
+                source.levels = [*source.levels[1 - RECENT :], height]
                 if belongs(context.rule, source.alarms, measured):
                     yield from self._extend_open(source, severity, context)
             elif another or opens(context.rule, source.alarms, measured):

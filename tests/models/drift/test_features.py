@@ -25,7 +25,7 @@ def moved(reference: Reference, X: np.ndarray) -> set[str]:
     moved_features = set()
     for start in range(0, len(X), 50):
         test.update(reference.bin_counts(X[start : start + 50]))
-        moved_features |= {verdict.feature for verdict in test.verdicts()[0] if verdict.alarm}
+        moved_features |= {finding.feature for finding in test.findings()[0] if finding.alarm}
     return moved_features
 
 
@@ -101,7 +101,7 @@ def test_the_input_moved_if_features_leave_their_range(
     for feature, distance in moved.items():
         live[feature, :2] = (500 + 1000 * distance, 500 - 1000 * distance)
     test.update(live)
-    assert test.verdicts()[1].alarm is alarm
+    assert test.findings()[1].alarm is alarm
 
 
 def test_with_few_rows_no_distance_of_normals_is_known() -> None:

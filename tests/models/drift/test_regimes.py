@@ -16,7 +16,7 @@ def verdict_on(*counts: int) -> MixFinding:
     """Return the verdict on counts of anomalies and of three regimes."""
     test = RegimeTest(KNOWN)
     test.update(np.array(counts))
-    return test.verdict()
+    return test.finding()
 
 
 def test_the_learned_mix_is_no_drift():
@@ -58,10 +58,10 @@ def test_counts_cover_two_windows_and_survive_a_restart():
     for _ in range(2):
         test.update(np.array([0, 500, 400, 100]))
     test.update(np.array([1, 2]))
-    assert test.verdict().statistic == 0.0
+    assert test.finding().statistic == 0.0
     again = RegimeTest(KNOWN)
     again.restore(test.to_dict())
-    assert again.verdict() == test.verdict()
+    assert again.finding() == test.finding()
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.mixture import GaussianMixture
 
-from models.parts.mixture import MOST_STEPS, RIDGE, SETTLED, Density, Mixture, spread_seeds
+from models.parts.mixture import MOST_STEPS, RIDGE, TOLERANCE, Density, Mixture, spread_seeds
 
 
 def test_the_mixture_equals_that_of_scikit_learn() -> None:
@@ -19,7 +19,7 @@ def test_the_mixture_equals_that_of_scikit_learn() -> None:
     n = len(mixture.weights)
     begun = spread_seeds(z.astype(float), n, np.random.default_rng([0, 14]))
     theirs = GaussianMixture(
-        n, reg_covar=RIDGE, max_iter=MOST_STEPS, tol=SETTLED, weights_init=np.full(n, 1 / n),
+        n, reg_covar=RIDGE, max_iter=MOST_STEPS, tol=TOLERANCE, weights_init=np.full(n, 1 / n),
         means_init=begun, precisions_init=np.repeat([np.eye(3) / RIDGE], n, axis=0),
     ).fit(z.astype(float))  # fmt: skip
     ours = Density(mixture).log(others)
