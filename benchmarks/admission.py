@@ -7,7 +7,7 @@ batch of another regime, and `whole` the share of such batches that pass whole. 
 share held back of a batch of unrelated rows: the set's own normals, with each feature shuffled
 separately.
 
-`told` is the share of known anomalies with p <= 1 % under the champion. Admission cannot find
+`alarming` is the share of known anomalies with p <= 1 % under the champion. Admission cannot find
 anomalies that the champion does not find.
 
     ANAMNESIS_DATA=data python -m benchmarks.admission --output benchmarks/results/admission.json
@@ -59,7 +59,7 @@ def digits(seed):
 def clusters_of(name):
     """Return a generator over an ADBench set; each of three clusters of its normals is a regime."""
 
-    def yielding(seed):
+    def clusters(seed):
         from sklearn.cluster import KMeans
 
         arrays = data.load(f"adbench/{name}.npz")
@@ -71,7 +71,7 @@ def clusters_of(name):
         other = np.argsort(np.bincount(labels))[1]
         yield normals[labels != other], [normals[labels == other]], rng.permutation(X[y == 1])
 
-    return yielding
+    return clusters
 
 
 SETS = {
@@ -86,14 +86,14 @@ SETS = {
 }
 
 
-def batches(regime, others, anomalies, seed):
+def figures_of(regime, others, anomalies, seed):
     """Return the figures of one champion."""
     rng = np.random.default_rng(seed)
-    half = min(_MOST, int(0.6 * len(regime)))
-    version = train(None, regime[:half].astype(np.float32), Config(seed=seed))
-    rest = regime[half:][:BATCH]
+    n = min(_MOST, int(0.6 * len(regime)))
+    version = train(None, regime[:n].astype(np.float32), Config(seed=seed))
+    rest = regime[n:][:BATCH]
     few = rng.permutation(anomalies)[: max(1, len(rest) // 9)]
-    told = float((version.p_values(few) <= ALPHA).mean())
+    alarming = float((version.p_values(few) <= ALPHA).mean())
 
     def held(X):
         return admit(version, X, version.threshold_for({"fpr": ALPHA})).held
@@ -103,7 +103,7 @@ def batches(regime, others, anomalies, seed):
     milliseconds = 1000 * (time.perf_counter() - start)
     admitted = [1.0 - held(rng.permutation(other)[:BATCH]).mean() for other in others]
     return {
-        "told": told,
+        "alarming": alarming,
         "held": float(mixed[len(rest) :].mean()),
         "clean": float(mixed[: len(rest)].mean()),
         "quiet": float(held(rest).mean()),
@@ -122,7 +122,7 @@ def main():
     rows, figures = [], []
     for name in args.sets:
         done = [
-            {"set": name, "seed": seed} | batches(*world, seed)
+            {"set": name, "seed": seed} | figures_of(*world, seed)
             for seed in range(args.seeds)
             for world in SETS[name](seed)
         ]

@@ -74,7 +74,7 @@ def skab():
         rows = slice(*arrays["offsets"][i : i + 2])
         series = str(arrays["names"][i]).split("/")[0]
         runs.setdefault(series, []).append(arrays["X"][rows][arrays["y"][rows] == 0])
-    blocks = [np.concatenate(some) for some in runs.values()]
+    blocks = [np.concatenate(runs_of_series) for runs_of_series in runs.values()]
     return Blocks(blocks, list(range(len(blocks))), arrays["X"][arrays["y"] == 1])
 
 
@@ -107,7 +107,7 @@ def judge(model, judged, groups, anomalies):
     """Return the figures of a learner on the judged normals, a list of (n, d) by block."""
     scores, strange = [model.score(X) for X in judged], model.score(anomalies)
     threshold, normals = model.thresholds()["fpr"], np.concatenate(judged)
-    rates = [float((some >= threshold).mean()) for some in scores]
+    rates = [float((scores_of_block >= threshold).mean()) for scores_of_block in scores]
     regimes = model.version.nearest_regime(normals)
     return {
         "auroc": auroc(np.concatenate(scores), strange),
@@ -173,9 +173,9 @@ def main():
     kept = Runs.of(args)
     results = kept.run(job, keys, description)
     rows = []
-    for fromkey in dict.fromkeys(key[:3] for key in results):
-        rounds_of_seeds = [rounds for key, rounds in results.items() if key[:3] == fromkey]
-        rows += [line(fromkey, list(of_round)) for of_round in zip(*rounds_of_seeds, strict=True)]
+    for shown in dict.fromkeys(key[:3] for key in results):
+        rounds_of_seeds = [rounds for key, rounds in results.items() if key[:3] == shown]
+        rows += [line(shown, list(of_round)) for of_round in zip(*rounds_of_seeds, strict=True)]
     rounds_by_key = {key: {"rounds": rounds} for key, rounds in results.items()}
     figures = with_keys(("set", "arm", "way", "seed"), rounds_by_key)
     report("blocks", rows, args.output, figures=figures)

@@ -63,14 +63,14 @@ def with_service(X, names, service):
     return X
 
 
-def one(arrays, form, kind, seed, rows):
+def figures_of(arrays, form, kind, seed, rows):
     """Return the figures of one version."""
     names = [str(name) for name in arrays["feature_names"]]
     rng = np.random.default_rng(seed)
     normals = arrays["X_train"][arrays["y_train"] == 0]
     new = normals[rng.permutation(len(normals))[:rows]]
-    some = rng.permutation(len(arrays["X_test"]))[:TESTED]
-    X, y = arrays["X_test"][some], arrays["y_test"][some]
+    tested = rng.permutation(len(arrays["X_test"]))[:TESTED]
+    X, y = arrays["X_test"][tested], arrays["y_test"][tested]
     version = train(None, encoded(new, names, form), config_of(names, form, kind, seed))
     judged = version.judge(encoded(X, names, form))
     services = [name for name in names if name.startswith("service=")]
@@ -96,7 +96,8 @@ def main():
     arrays = data.load("nsl_kdd.npz")
     for kind in args.kinds:
         for form in ("ones", "categories"):
-            results = [one(arrays, form, kind, seed, args.rows) for seed in range(args.seeds)]
+            seeds = range(args.seeds)
+            results = [figures_of(arrays, form, kind, seed, args.rows) for seed in seeds]
             means = ", ".join(f"{k} {np.mean([f[k] for f in results]):.3f}" for k in results[0])
             spread = " ".join(f"{f['AUROC']:.4f}" for f in results)
             print(f"{kind} {form}: {means} (AUROC by seed: {spread})", flush=True)

@@ -1,4 +1,4 @@
-"""Classify digits: five are learned first and five more one by one; old and new are measured apart.
+"""Classify digits: five are learned first, then five more one by one; each group is measured.
 
 The kind `mahalanobis` classifies by its regimes, a VAE by the solver head on its code, and `icarl`
 by the nearest mean of its exemplars. MNIST's digits 0 to 4 are learned in one experience with their

@@ -76,8 +76,8 @@ def shifted(learned: Rows) -> Change:
     movable = np.flatnonzero(deviations > 0)
 
     def change(X: Rows, rng: np.random.Generator) -> Rows:
-        some = rng.choice(movable, max(1, round(X.shape[1] / SHARE)), replace=False)
-        X[:, some] += deviations[some] * rng.choice([-1, 1], len(some)).astype(np.float32)
+        moved = rng.choice(movable, max(1, round(X.shape[1] / SHARE)), replace=False)
+        X[:, moved] += deviations[moved] * rng.choice([-1, 1], len(moved)).astype(np.float32)
         return X
 
     return change
@@ -87,8 +87,8 @@ def replaced(others: Rows) -> Change:
     """Return a change that puts one of `others` (n, d) in the place of every fifth row."""
 
     def change(X: Rows, rng: np.random.Generator) -> Rows:
-        some = np.arange(0, len(X), 5)
-        X[some] = others[rng.integers(0, len(others), len(some))]
+        rows = np.arange(0, len(X), 5)
+        X[rows] = others[rng.integers(0, len(others), len(rows))]
         return X
 
     return change

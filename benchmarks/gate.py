@@ -78,9 +78,10 @@ MOST_OF_TABLE = 2_000  # rows of a table that k-means cuts into five
 MOST_OF_BLOCK = 2_400  # successive rows of a block of SMD
 
 
-def _in_turn(some, seed):
+def _in_turn(experiences, seed):
     """Return the experiences in a seeded order."""
-    return [some[i] for i in np.random.default_rng([seed, 77]).permutation(len(some))]
+    order = np.random.default_rng([seed, 77]).permutation(len(experiences))
+    return [experiences[i] for i in order]
 
 
 def concepts_in_turn(seed):
@@ -127,8 +128,8 @@ def table_in_turn(number, seed):
 
 def cut(normals, seed):
     """Return at most MOST_OF_TABLE of the normals, cut into five experiences by k-means."""
-    some = normals[np.random.default_rng(seed).permutation(len(normals))[:MOST_OF_TABLE]]
-    return oddbench.experiences(some.astype(np.float32), seed, "five experiences")
+    rows = normals[np.random.default_rng(seed).permutation(len(normals))[:MOST_OF_TABLE]]
+    return oddbench.experiences(rows.astype(np.float32), seed, "five experiences")
 
 
 REGIMES = {
@@ -185,11 +186,11 @@ class World:
         for kind, rows, weights in self.experiences():
             new = self.rng.permutation(rows)
             candidate = train(self.champion, new, self.config, weights)
-            known = gather(candidate, self.champion, self.labels)
-            yield {"kind": kind, "evidence": known.to_dict()}
+            evidence = gather(candidate, self.champion, self.labels)
+            yield {"kind": kind, "evidence": evidence.to_dict()}
             if kind == "poisoned":
-                without = msgspec.structs.replace(known, labelled=None)
-                yield {"kind": "unlabelled", "evidence": without.to_dict()}
+                unlabelled = msgspec.structs.replace(evidence, labelled=None)
+                yield {"kind": "unlabelled", "evidence": unlabelled.to_dict()}
 
     def update_repeatedly(self, updates, spoilt, anchored):
         """Update the champion `updates` times; return the shares promoted and found at the end."""
@@ -200,8 +201,8 @@ class World:
             k = round(spoilt * n)
             new[:k] = self.hidden[self.rng.permutation(k) % len(self.hidden)]
             candidate = train(champion, self.rng.permutation(new), self.config)
-            known = gather(candidate, champion, self.labels, first if anchored else None)
-            if gate(known).passed:
+            evidence = gather(candidate, champion, self.labels, first if anchored else None)
+            if gate(evidence).passed:
                 champion, promoted = candidate, promoted + 1
         strange = self.labels.vectors[self.labels.anomalous]
         return promoted / updates, float((champion.p_values(strange) <= FOUND).mean())
@@ -215,10 +216,10 @@ def evidence_of_candidates(name, seed, world, score):
 def run_updates(name, seed, way, score):
     """Return the shares promoted and found after successive updates."""
     spoilt, anchored = WAYS[way]
-    promoted, results = World(*next(SETS[name](seed)), seed, score).update_repeatedly(
+    promoted, found = World(*next(SETS[name](seed)), seed, score).update_repeatedly(
         UPDATES, spoilt, anchored
     )
-    return {"promoted": promoted, "found": results}
+    return {"promoted": promoted, "found": found}
 
 
 def updates_in_turn(name, seed, score):
@@ -240,13 +241,14 @@ def updates_in_turn(name, seed, score):
         all_learned.append(learned)
         if before is not None:
             anchor = first if before is not first else None
-            known = gather(champion, before, anchor=anchor, new=learned)
+            evidence = gather(champion, before, anchor=anchor, new=learned)
             old = np.concatenate(judged)
             peers = [_distance(all_learned[:-1]), _distance(all_learned)]
             updates.append({
-                "reasons": gate(known).reasons, "evidence": known.to_dict(), "back": held_back,
+                "reasons": gate(evidence).reasons, "evidence": evidence.to_dict(),
+                "back": held_back,
                 "auroc": [auroc(v.score(old), v.score(strange)) for v in (before, champion)],
-                "5-NN": [auroc(far(old), far(strange)) for far in peers],
+                "5-NN": [auroc(distance(old), distance(strange)) for distance in peers],
                 "held": float(champion.is_anomaly(np.concatenate([old, other])).mean()),
             })  # fmt: skip
         judged.append(other)

@@ -21,9 +21,9 @@ from models.version.version import Version
 
 PROBE = 5  # every fifth vector of a window is never learned: it measures forgetting of the window
 NEW = 0.2  # a batch with at least this share of alarms is a new regime, not false alarms
-BATCHES = 10  # the default number of batches, if none would have more than WIDEST rows
+BATCHES = 10  # the default number of batches, if none would have more than LARGEST rows
 LEAST = 100  # the smallest history, in vectors
-WIDEST = 1_000_000  # the largest default window, in rows
+LARGEST = 1_000_000  # the largest default window, in rows
 LEARNED_MOST = 200_000  # rows learned from a window, evenly taken; as in the service
 _PIECE = 50_000  # rows held in memory at a time, besides those to be learned
 _KEPT = 10_001  # p-values kept of a batch; of a larger batch, as many quantiles
@@ -55,9 +55,9 @@ class History:
     def pieces(self, part: slice) -> Iterator[tuple[Array, Mask]]:
         """Yield the rows of a part in pieces, with a mask of the known anomalies."""
         for start in range(part.start, part.stop, _PIECE):
-            some = slice(start, min(start + _PIECE, part.stop))
-            X = self.vectors[some]
-            yield X, np.zeros(len(X), bool) if self.anomalous is None else self.anomalous[some]
+            piece = slice(start, min(start + _PIECE, part.stop))
+            X = self.vectors[piece]
+            yield X, np.zeros(len(X), bool) if self.anomalous is None else self.anomalous[piece]
 
     def normals(self, part: slice) -> Iterator[tuple[Array, Mask]]:
         """Yield the normals of a part to learn, with a mask of the probes (never learned)."""
@@ -102,7 +102,8 @@ class BacktestResult:
     without a new regime, and `interval` its 95 % confidence interval. A batch is `new` if at least
     a fifth of it alarmed. From each window some vectors are never learned: `after` (w,) is the
     share of them that alarmed right after the window was learned, `end` (w,) the share that alarms
-    at the end. With the setting `fpr`, the median batch would have had the rate `asked`.
+    at the end. `fpr` is the threshold policy's value with which the median batch would have had the
+    rate `asked`.
     """
 
     name: str
@@ -150,7 +151,7 @@ class BacktestResult:
 
 def first_window(n: int, first: int | None = None) -> int:
     """Return how many of `n` rows are learned first: `first`, or the default of `split_history`."""
-    return first or min(max(n // 5, 2 * MIN_VECTORS), WIDEST)
+    return first or min(max(n // 5, 2 * MIN_VECTORS), LARGEST)
 
 
 def split_history(n: int, first: int | None = None, batch: int | None = None) -> list[slice]:
@@ -166,7 +167,7 @@ def split_history(n: int, first: int | None = None, batch: int | None = None) ->
     if n < LEAST:
         raise VectorError(f"{n} rows; a backtest takes {LEAST} or more, to learn and to score")
     first = first_window(n, first)
-    batch = batch or min(max(math.ceil((n - first) / BATCHES), MIN_VECTORS), WIDEST)
+    batch = batch or min(max(math.ceil((n - first) / BATCHES), MIN_VECTORS), LARGEST)
     if first < 2 * MIN_VECTORS:
         raise VectorError(f"the first window of {first} rows is less than {2 * MIN_VECTORS}")
     if first >= n:

@@ -53,7 +53,7 @@ def teacher_answers(previous: Version, x: Array, rng: np.random.Generator) -> Te
 
 
 def divergence(old: VAE, vae: VAE, x: Tensor, rng: torch.Generator) -> Tensor:
-    """Return D(x) of each row, (M, n), for x (M, n, d), or x (1, n, d) for all networks."""
+    """Return D(x) of each row, (M, n), for x (M, n, d), or for x (1, n, d) under all networks."""
     m, n, d = x.shape
     networks = len(vae.noise)
     with torch.no_grad():
@@ -82,8 +82,8 @@ def _decoder_divergence(old: VAE, decoded_0: Tensor, vae: VAE, decoded: Tensor) 
     m = vae.shape.numbers
     noise_0 = old.noise[..., :m].clamp(min=old.shape.noise_floor)
     noise = vae.noise[..., :m].clamp(min=vae.shape.noise_floor)
-    apart = decoded[..., :m] - decoded_0[..., :m]
-    spread = (noise_0.exp() + apart.square()) * (-noise).exp()
+    difference = decoded[..., :m] - decoded_0[..., :m]
+    spread = (noise_0.exp() + difference.square()) * (-noise).exp()
     nats = 0.5 * (noise - noise_0 - 1.0 + spread).sum(-1)
     for slots in vae.shape.slot_slices:
         log_0, log = (torch.log_softmax(output[..., slots], -1) for output in (decoded_0, decoded))
@@ -96,7 +96,6 @@ def distillation_on_new(previous: Version, setting: TrainingSetting) -> StepLoss
     old, vae = teacher(previous, setting.device), setting.vae
 
     def loss(batch: Tensor, n_prev: int, rng: torch.Generator) -> Tensor:
-        each = divergence(old, vae, batch[:, n_prev:], rng)
-        return LAMBDA * setting.odds * each.mean(-1)
+        return LAMBDA * setting.odds * divergence(old, vae, batch[:, n_prev:], rng).mean(-1)
 
     return loss

@@ -94,8 +94,8 @@ def fisher_diagonal(vae: VAE, x: Tensor, seed: int) -> dict[str, Array]:
     for rows in torch.split(x, CHUNK):
         noise = torch.randn(len(rows), vae.shape.latent, generator=rng).to(x.device)
         # shape (c, 1, ...) for each parameter
-        for name, each in gradients(parameters, rows, noise).items():
-            total[name] += each[:, 0].square().sum(0)
+        for name, gradient in gradients(parameters, rows, noise).items():
+            total[name] += gradient[:, 0].square().sum(0)
     return {
         f"fisher.{tensor_name(name)}": (sum_ / len(x)).cpu().numpy() for name, sum_ in total.items()
     }

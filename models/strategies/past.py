@@ -153,7 +153,7 @@ def distillation(previous: Version | None, config: Config) -> Past:
 
 
 def lwf(previous: Version | None, config: Config) -> Past:
-    """Learn the new vectors alone, with the previous version's answers on them; `distillation`."""
+    """Learn the new vectors with the previous version's answers on them; see `distillation`."""
     del config
     if previous is None:
         return Past()
@@ -171,14 +171,14 @@ def icarl(previous: Version | None, config: Config) -> Past:
 
 
 def ewc(previous: Version | None, config: Config) -> Past:
-    """Learn the new vectors alone; penalise changes of weights that the past needs; see `ewc`."""
+    """Learn the new vectors; penalise changes of weights that the past needs; see `ewc`."""
     del config
     extras = (partial(consolidation, previous),) if previous else ()
     return Past(_vectors_learned(previous), extras=extras, remember=(fisher_information,))
 
 
 def replay_alignment(previous: Version | None, config: Config) -> Past:
-    """Learn the new vectors alone; keep decoding and encoding old codes as before; `alignment`."""
+    """Learn the new vectors; decode and encode old codes as before; see `alignment`."""
     del config
     extras = (partial(alignment, previous),) if previous else ()
     return Past(_vectors_learned(previous), extras=extras)

@@ -123,10 +123,11 @@ def _least_calibrating(trained: Trained) -> float:
     """Return the least share of new normals in the calibration; 0 if their number decides.
 
     By counts alone, fifty rows of a new regime after five thousand rows would be a hundredth of the
-    calibration. All of them could alarm while the total rate is still as configured. A few rows of
-    a new regime have an enlarged share of every batch, and the same share of the calibration. At a
-    configured rate of 1 %, about one in thirty of them may then alarm. With many regimes, the share
-    is that of one of them if all are equal, so that the old regimes keep their shares.
+    calibration. All of them could alarm while the total rate is still as configured. Few rows of a
+    new regime have an enlarged share of every batch (`mixing.least_new`), and here they get the
+    same share of the calibration. At a configured rate of 1 %, about one in thirty of them may then
+    alarm. After many regimes the share is smaller, so that the old regimes keep theirs: as if all
+    regimes were equal, but at least LEAST_CALIBRATING.
     """
     plan, past, previous = trained.plan, trained.past, trained.previous
     if previous is None or not past.replays or plan.new_rows <= plan.w_new:
@@ -209,13 +210,13 @@ def _fit_score(
     """
     score, network = trained.config.score, trained.networks[0]
     scoring = score_arrays(score, network, latents, trained.plan.seed)
-    rows, own = _held_out_scores(trained, latents, x, folds)
+    rows, held_out = _held_out_scores(trained, latents, x, folds)
     serving = score_rows(score_named(score, network, latents, scoring), trained.x[rows])
-    held_out = calibration_scores(own, serving, EqualRows.of(trained.x).of_rows(rows))
-    differs = disagreement(held_out, serving)
+    scores = calibration_scores(held_out, serving, EqualRows.find(trained.x).at(rows))
+    differs = disagreement(scores, serving)
     if differs is not None:
-        held_out = np.maximum(own, serving)
-    return auto.FittedScore(scoring, rows, held_out, differs)
+        scores = np.maximum(held_out, serving)
+    return auto.FittedScore(scoring, rows, scores, differs)
 
 
 def _held_out_scores(
@@ -231,7 +232,7 @@ def _held_out_scores(
     scored = []
     for m, network in enumerate(trained.networks):
         mixture = latents
-        # fitted to its codes of the same vectors, without those that it left out
+        # Another network gets the mixture of its own codes of the vectors that it learned.
         if m and score not in NETWORK_ALONE:
             learned = x[folds != m]
             codes = _sample_codes(trained.networks[0], learned, rng)

@@ -32,11 +32,11 @@ FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if the
 # The share of rows labelled normal in the calibration of each part. It moves a p-value of 0.005 by
 # a factor of ten, the most that labels may move it.
 LABELLED = 0.05
-FOREMOST = 50  # the rows of each part from whose table their own score is left out
+HIGHEST = 50  # so many rows of each part are compared with a table without their own score
 NETWORK = 0  # the index of the network's part
-# Scores of a tree have few levels, which the trees of the folds reach but for this many nats. Rows
-# of the highest level would otherwise exceed all calibration scores.
-LEVEL = 0.25
+# Added to a tree's calibration scores. A tree has few different scores, and the trees of the folds
+# give slightly lower ones. So without it, each row with the highest score would exceed them all.
+LIFT = 0.25
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
@@ -73,17 +73,16 @@ def fit(
     chosen = np.zeros(len(x), bool)
     chosen[rng.permutation(len(x))[:n_new]] = True
     old = _old_vectors(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
-    past = _past_views(trained, champion) if len(old) else None
-
-    views, rows, parts = _fit_and_score(trained, old, past, chosen)
+    past_views = _past_views(trained, champion) if len(old) else None
+    views, rows, parts = _fit_and_score(trained, old, past_views, chosen)
     serving = uncalibrated(trained.networks[0], views)
     as_served = parts_of(serving, x[rows])
-    parts = calibration_scores(parts, as_served, EqualRows.of(x).of_rows(rows))
-    which = serving.counted
-    differs = disagreement(_joined(parts, parts, which), _joined(parts, as_served, which))
+    parts = calibration_scores(parts, as_served, EqualRows.find(x).at(rows))
+    counted = serving.counted
+    differs = disagreement(_joined(parts, parts, counted), _joined(parts, as_served, counted))
     if differs is not None:
         parts = np.maximum(parts, as_served)
-    entries = parts + _levels(which)
+    entries = parts + _lifts(counted)
     tables, times = list(entries), 1
     if champion and len(generated) and trained.past.learned:
         olds = _carried_tables(champion, serving, generated, rng)
@@ -99,27 +98,29 @@ def fit(
             for table, scores in labelled
         ]
     scoring = needs(views, tables)
-    # Networks and views of folds score rows that they left out, so their scores are higher than the
-    # serving ones. That makes up for a row's own score in the table.
+    # Networks and views of folds learned fewer rows than those that serve, so their scores are
+    # higher. That makes up for a row's own score in the table.
     times = times if plan.networks == 1 else 0
-    return FittedScore(scoring, rows, unseen(scoring["auto.tables"], parts, times, which), differs)
+    scores = unseen(scoring["auto.tables"], parts, times, counted)
+    return FittedScore(scoring, rows, scores, differs)
 
 
 def _fit_and_score(
-    trained: Trained, old: Array, past: Views | None, chosen: NDArray[np.bool_]
+    trained: Trained, old: Array, past_views: Views | None, chosen: NDArray[np.bool_]
 ) -> tuple[Views, NDArray[np.int64], Float64]:
-    """Fit views to `old` (k, d) and to the `chosen` rows, and score every row that is left out.
+    """Fit views to `old` (k, d) and to the `chosen` rows (n,); score each row that is left out.
 
-    Returns the views that serve, the rows (m,) that networks left out, and the scores of the parts
-    (parts, m) of these rows, with views that were fitted without them.
+    `past_views` are those of `_views`. Returns the views that serve, the indices (m,) of the rows
+    that networks left out, and the scores of the parts of these rows, (parts, m), by views that
+    were fitted without them.
     """
     plan, x = trained.plan, trained.x
 
     def learned_by(m: int) -> Array:
         return x[chosen & ~plan.left_out(m)]
 
-    views_of = partial(_views, past, old, plan.seed, least_deviation(trained.networks[0]))
-    serving, refitted = views_of(learned_by(0))
+    fit_views = partial(_views, past_views, old, plan.seed, least_deviation(trained.networks[0]))
+    serving, refitted = fit_views(learned_by(0))
     rows, scores = [], []
     for m, network in enumerate(trained.networks):
         left_out = np.flatnonzero(plan.left_out(m))
@@ -127,14 +128,14 @@ def _fit_and_score(
             continue
         views = serving
         if m:
-            others = learned_by(m)
-            # The search for the serving views saw the rows left out. Among few rows, or many
-            # copies, it fits each single row, and one more step would not undo that. Then the
-            # search is repeated. Views that are carried over search among the new rows alone.
-            known = others if past is not None else np.concatenate([old, others])
-            distinct = EqualRows.of(known).distinct
-            few = distinct < max(ENOUGH * x.shape[1], len(known) // 2)
-            views = views_of(others, serving)[0] if few else refitted(others)
+            learned = learned_by(m)
+            # The serving views saw the rows that are left out here. A refit in one step forgets
+            # them only if distinct rows are many: few rows are fitted one by one, and then the
+            # whole fit is repeated. Carried views are fitted to new rows alone.
+            fitted_to = learned if past_views is not None else np.concatenate([old, learned])
+            distinct = EqualRows.find(fitted_to).distinct
+            few = distinct < max(ENOUGH * x.shape[1], len(fitted_to) // 2)
+            views = fit_views(learned, serving)[0] if few else refitted(learned)
         rows.append(left_out)
         scores.append(parts_of(uncalibrated(network, views), x[left_out]))
     return serving, np.concatenate(rows), np.concatenate(scores, axis=1)
@@ -145,19 +146,19 @@ def _carried_tables(
 ) -> list[Float64]:
     """Return the old scores of each part under `serving`; `generated` (g, d) show the changes.
 
-    Many generated vectors that score like a real one lie where no real vectors are, and the
-    network's scores change in another way there. So the changes of the network's part are those of
-    `resembling` vectors.
+    Many generated vectors that score like a real one lie where no real vectors are, and there the
+    network's scores change in another way. So for the network's part only the vectors count that
+    `resembling` chooses.
     """
     after = parts_of(serving, generated)
     if not Views.from_tensors(champion.scoring):
         # A champion of another kind has no such scores: those of drawn vectors are used.
-        return [np.sort(a) for a in after]
+        return [np.sort(scores) for scores in after]
     earlier = Auto.from_tensors(champion.network, champion.scoring)
     before = parts_of(earlier, generated)
-    # Generated vectors are scored by the same tree: their scores are not a level below the tables.
-    levels = _levels(earlier.counted)
-    tables = champion.scoring["auto.tables"] - levels
+    # The tables of the trees are lifted; the scores of the generated vectors are not.
+    lifts = _lifts(earlier.counted)
+    tables = champion.scoring["auto.tables"] - lifts
     chosen = resembling(before, tables, rng)
     olds = []
     for part, scores in zip(serving.counted, after, strict=True):
@@ -165,57 +166,57 @@ def _carried_tables(
             olds.append(np.sort(scores))
             continue
         i = earlier.counted.index(part)
-        own = chosen if part == NETWORK else np.arange(len(scores))
-        olds.append(carried(tables[i], before[i, own], scores[own]) + levels[i])
+        rows = chosen if part == NETWORK else np.arange(len(scores))
+        olds.append(carried(tables[i], before[i, rows], scores[rows]) + lifts[i])
     return olds
 
 
-def _levels(which: tuple[int, ...]) -> Float64:
-    """Return what is added to the calibration scores of the parts `which`, (k, 1)."""
-    return np.where(np.isin(which, FEW_FEATURES), LEVEL, 0.0)[:, None]
+def _lifts(counted: tuple[int, ...]) -> Float64:
+    """Return what is added to the calibration scores of each of the `counted` parts, (k, 1)."""
+    return np.where(np.isin(counted, FEW_FEATURES), LIFT, 0.0)[:, None]
 
 
-def unseen(tables: Float64, parts: Float64, times: int, which: tuple[int, ...]) -> Float64:
+def unseen(tables: Float64, parts: Float64, times: int, counted: tuple[int, ...]) -> Float64:
     """Return the score (n,) of held-out rows, compared with tables without their own scores.
 
-    `parts` (k, n) are the rows' scores by part, of the parts with the indices `which`; `tables`
-    (k, m) contain each up to `times` times. A new row may exceed all scores of a part's table, and
-    with few scores that happens often. A row whose own score is in the table never exceeds all of
-    them. The FOREMOST rows of a part are therefore compared with the table without their own score.
-    For other rows the own score makes hardly any difference. The tail stays that of the whole
-    table: a tail without the furthest of few heavy-tailed scores would be so light that this row
-    would raise a low threshold by itself.
+    `parts` (k, n) are the rows' scores by the `counted` parts; `tables` (k, m) contain each of them
+    up to `times` times. A new row may exceed all scores of a part's table, and with few scores that
+    happens often. A row whose own score is in the table never exceeds all of them. The HIGHEST rows
+    of a part are therefore compared with the table without their own score. For other rows that
+    score makes hardly any difference. The tail stays that of the whole table: without the largest
+    of few heavy-tailed scores it would be so light that this row alone would raise a low threshold.
     """
     surprises = np.empty_like(parts)
     for i, (table, scores) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):
         calibration = Calibration(table)
         surprises[i] = Surprise(calibration)(scores)
-        for j in scores.argsort()[-FOREMOST:]:
-            first, last = table.searchsorted(scores[j]), table.searchsorted(scores[j], "right")
-            if own := min(int(last - first), times):
-                others = calibration.without(slice(first, first + own))
+        for j in scores.argsort()[-HIGHEST:]:
+            first, end = table.searchsorted(scores[j]), table.searchsorted(scores[j], "right")
+            if copies := min(int(end - first), times):
+                others = calibration.without(slice(first, first + copies))
                 surprises[i, j] = Surprise(others)(scores[j : j + 1])[0]
-    return representable(joined(surprises, which))
+    return representable(joined(surprises, counted))
 
 
 def _views(
-    past: Views | None,
+    past_views: Views | None,
     old: Array,
     seed: int,
     faint: float,
     new: Array,
     like: Views | None = None,
 ) -> tuple[Views, Callable[[Array], Views]]:
-    """Return the views of old and new scaled vectors, and a function that fits them again.
+    """Return the views of old and new scaled vectors, and a function that refits them.
 
-    The function takes other new vectors and fits in one step. `past` are the views from which
-    `old` was drawn, or None if it was not drawn from views.
+    The function takes other new vectors and fits in one step. `past_views` are the views from which
+    `old` was drawn; None if it was not drawn from views. `like` and `faint` are those of
+    `Views.fit`.
     """
-    if past is not None:
-        carried_views = CarriedViews.fit(past, old, new, seed, like, faint)
+    if past_views is not None:
+        carried_views = CarriedViews.fit(past_views, old, new, seed, like, faint)
         return carried_views.views, carried_views.refitted
     views = Views.fit(np.concatenate([old, new]), seed, like, faint=faint)
-    return views, lambda some: views.refitted(np.concatenate([old, some]))
+    return views, lambda others: views.refitted(np.concatenate([old, others]))
 
 
 def _past_views(trained: Trained, champion: Version | None) -> Views | None:
@@ -228,19 +229,19 @@ def _past_views(trained: Trained, champion: Version | None) -> Views | None:
 def _labelled_entries(scores: Float64, n: int) -> Float64:
     """Return the entries for rows labelled normal, with these `scores`, in a table of n scores.
 
-    There are so many entries that no labelled row has a p-value below LABELLED. By their number
-    alone, labelled rows would be the rarest of all normals and would go on alarming.
+    There are so many entries that no labelled row has a p-value below LABELLED. With one entry
+    each, labelled rows would be the rarest of all normals and would go on alarming.
     """
     return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), scores.max())
 
 
-def _joined(tables: Float64, parts: Float64, which: tuple[int, ...]) -> Float64:
+def _joined(tables: Float64, parts: Float64, counted: tuple[int, ...]) -> Float64:
     """Return the score (n,) of rows with the scores `parts` (k, n), calibrated by `tables`."""
     surprises = [
         Surprise(Calibration(np.sort(representable(table))))(representable(scores))
         for table, scores in zip(tables, parts, strict=True)
     ]
-    return joined(np.stack(surprises), which)
+    return joined(np.stack(surprises), counted)
 
 
 def _old_vectors(

@@ -168,17 +168,17 @@ def _optimise(
         batch, n_prev, answers = next(steps)
         batch, answers = batch.to(setting.device), answers and answers.to(setting.device)
         read_loss = step % LOSS_EVERY == 0 or step == chosen.steps - 1
-        each = gradient(batch, beta, torch_rng, answers, read_loss=read_loss)  # (M,)
+        step_losses = gradient(batch, beta, torch_rng, answers, read_loss=read_loss)  # (M,)
         if extras:
-            more = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
-            if more.requires_grad:  # only if there is a past to preserve
-                more.sum().backward()  # type: ignore[no-untyped-call]
-            each = each + more.detach() if read_loss else each
+            added = torch.stack([extra(batch, n_prev, torch_rng) for extra in extras]).sum(0)
+            if added.requires_grad:  # only if there is a past to preserve
+                added.sum().backward()  # type: ignore[no-untyped-call]
+            step_losses = step_losses + added.detach() if read_loss else step_losses
         optimiser.step(chosen.learning_rate * _rate_factor(done))
         if noise:
             noise.update(gradient.squares)
         if read_loss:
-            loss = float(each[0])
+            loss = float(step_losses[0])
             parts = _mean(gradient.rows[:n_prev]), _mean(gradient.rows[n_prev:])
             losses.append(loss)
             if not math.isfinite(loss):

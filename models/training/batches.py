@@ -14,8 +14,7 @@ from models.training.plan import Plan
 from models.vae.gradient import TeacherAnswers
 from models.version.version import Version
 
-# old vectors drawn at a time: enough for a large matrix product, few enough for the cache
-CHUNK = 1024
+CHUNK = 1024  # old vectors drawn at a time: enough for a fast matrix product, few for the cache
 
 
 def batches(
@@ -32,7 +31,7 @@ def batches(
     without_answers = _OldVectors(past, None, x[:0], rng)
     while True:
         # Each network draws n rows per epoch; one with fewer rows draws some of them twice.
-        order = np.stack([np.resize(rng.permutation(own), n) for own in rows])  # (M, n)
+        order = np.stack([np.resize(rng.permutation(learned), n) for learned in rows])  # (M, n)
         taken = 0
         for n_prev, n_new in mixing.counts(n, chosen.batch_size, chosen.new_rows):
             batch, answers = x[order[:, taken : taken + n_new]], None

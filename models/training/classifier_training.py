@@ -86,8 +86,8 @@ def _old_vectors(
     if past.generator is not None:
         rows = past.generator.draw(GENERATED, rng)
     elif len(previous.kept) and EXEMPLARS in previous.memory:
-        own = np.asarray(previous.memory[EXEMPLARS], np.int64)
-        return previous.kept, _one_hot(own, classes(previous.memory))
+        labels = np.asarray(previous.memory[EXEMPLARS], np.int64)
+        return previous.kept, _one_hot(labels, classes(previous.memory))
     else:
         rows = x if past.answers else x[:0]
     return rows, class_probabilities(previous.memory, _codes(previous.network, rows))
@@ -140,10 +140,10 @@ def _train_head(
     for _ in range(STEPS if parts else 0):
         loss = torch.zeros(())
         for codes, targets, share in parts:
-            some = torch.from_numpy(rng.integers(len(codes), size=BATCH))
-            logits = torch.relu(codes[some] @ U + a) @ V + b
-            each = torch.nn.functional.cross_entropy(logits, targets[some])
-            loss = loss + share / total * each
+            rows = torch.from_numpy(rng.integers(len(codes), size=BATCH))
+            logits = torch.relu(codes[rows] @ U + a) @ V + b
+            cross_entropy = torch.nn.functional.cross_entropy(logits, targets[rows])
+            loss = loss + share / total * cross_entropy
         for part in learning:
             part.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
@@ -159,9 +159,9 @@ def _kept_labels(
     previous: Version | None, version: Version, x: Array, labels: ClassLabels
 ) -> dict[str, NDArray[Any]]:
     """Return the labels of the real vectors that `version` keeps, in the form of its memory."""
-    # kept vectors are copies of new ones
-    named = dict(zip(map(bytes, x), labels.tolist(), strict=True))
+    # Kept vectors are copies of new ones, or of those kept before.
+    label_of = dict(zip(map(bytes, x), labels.tolist(), strict=True))
     if previous is not None and EXEMPLARS in previous.memory:
         old = previous.memory[EXEMPLARS].tolist()
-        named |= dict(zip(map(bytes, previous.kept), old, strict=True))
-    return {EXEMPLARS: np.array([named[bytes(row)] for row in version.kept], np.int64)}
+        label_of |= dict(zip(map(bytes, previous.kept), old, strict=True))
+    return {EXEMPLARS: np.array([label_of[bytes(row)] for row in version.kept], np.int64)}

@@ -15,8 +15,8 @@ from models.version.version import Version
 def filled(new: Array, previous: Version | None, categories: Sequence[int]) -> Array:
     """Return the new normals (n, d), in the client's units, with each NaN filled in.
 
-    The values come from similar rows. Rows that the previous version draws are among them. The
-    values that it expects would be too much alike to be learned.
+    The values come from similar rows, among them rows that the previous version draws. The values
+    that this version expects would be too alike to be learned.
     """
     if previous is None or not np.isnan(new).any():
         return filled_from_similar(new, categories)
@@ -42,8 +42,8 @@ def with_gaps_compared(
     if not len(learned):
         learned = np.arange(len(x))
     rng = np.random.default_rng([version.lineage.seed, 14])
-    some = np.resize(rng.permutation(learned), DRAWN)  # fewer rows repeat
-    scale = version.gap_scale(x[some], missing[some])
+    rows = np.resize(rng.permutation(learned), DRAWN)  # fewer rows are repeated
+    scale = version.gap_scale(x[rows], missing[rows])
     old = previous.with_config(version.config).gaps if previous is not None else None
     if old is not None:
         old = old.with_calibration(calibration, version.dimension)

@@ -75,8 +75,8 @@ def with_copies(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Pl
         return x, plan
     folds = plan.folds.copy()
     folds[rows] = 0
-    again = np.repeat(rows, copies(len(x), len(rows), plan.w_new))
+    repeated = np.repeat(rows, copies(len(x), len(rows), plan.w_new))
     return (
-        np.concatenate([x, x[again]]),
-        replace(plan, folds=np.concatenate([folds, np.zeros(len(again), np.int64)])),
+        np.concatenate([x, x[repeated]]),
+        replace(plan, folds=np.concatenate([folds, np.zeros(len(repeated), np.int64)])),
     )

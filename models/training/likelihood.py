@@ -9,10 +9,10 @@ from models.parts.scaler import Scaler
 from models.training.prepared import PreparedExperience
 
 LOOKED_AT = 2_000  # the most vectors used to choose the likelihood
-# How many times as alike as other columns neighbours must be: the pixel below (ALIKE), and the
-# pixel beside (ALIKE_BESIDE). All image sets that were tried exceed both numbers.
+# The least correlation of a pixel with the one below (ALIKE) and the one beside (ALIKE_BESIDE),
+# relative to that of other columns. All sets of pictures that were tried exceed both numbers.
 ALIKE, ALIKE_BESIDE = 1.5, 0.5
-LEAST_SIDE = 8  # pixels: with fewer columns, groups of metrics would look like pictures
+LEAST_SIDE = 8  # pixels: on a smaller side, groups of metrics would look like pictures
 
 
 def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[str, Scaler]:
@@ -26,12 +26,13 @@ def likelihood_and_scaler(given: PreparedExperience, config: Config) -> tuple[st
 
 
 def likelihood_of(X: Array, config: Config) -> str:
-    """Return the configured likelihood; for `auto`, Bernoulli if the vectors look like images.
+    """Return the configured likelihood; for `auto`, Bernoulli if the vectors look like pictures.
 
-    Intensities of images share one scale, in any unit. Many of them lie at one end of the scale,
+    Intensities of pictures share one scale, in any unit. Many of them lie at one end of the scale,
     and enough pixels come near the other end. Neighbouring pixels are alike. Ratings and
     percentages have not all of these properties. A config with a `shape` says itself that the
-    vectors are pictures; then the intensities alone decide, and fewer pixels need to come near.
+    vectors are pictures. Then the intensities alone decide, and fewer pixels need to come near the
+    other end.
     """
     choice = config.network_choices.likelihood
     if choice != "auto":
@@ -43,21 +44,22 @@ def likelihood_of(X: Array, config: Config) -> str:
     lowest, highest = X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64)
     darkest, brightest = np.mean(low >= X), np.mean(high <= X)
     # Drawings are bright on a dark ground, or dark on a bright one.
-    away = highest - low if darkest >= brightest else high - lowest
-    lit = away[away > 0.0]  # columns that always have the ground's value are left out
+    range_of = highest - low if darkest >= brightest else high - lowest  # of each column
+    lit = range_of[range_of > 0.0]  # columns that always have the ground's value are left out
     reach = np.mean(lit >= 0.75 * (high - low)) if lit.size else 0.0
     # Few of the pixels of one digit, pooled to 7 x 7, come near the other end.
-    image = max(darkest, brightest) > 0.1 and reach > (0.1 if declared else 0.3)
-    return "bernoulli" if image and (declared or _neighbours_alike(X[:LOOKED_AT])) else "gaussian"
+    like_picture = max(darkest, brightest) > 0.1 and reach > (0.1 if declared else 0.3)
+    is_picture = like_picture and (declared or _neighbours_alike(X[:LOOKED_AT]))
+    return "bernoulli" if is_picture else "gaussian"
 
 
 def _neighbours_alike(X: Array) -> bool:
-    """Return whether neighbours of X (n, d), beside and below, are more alike than other columns.
+    """Return whether the columns of X (n, d) are as alike as the neighbouring pixels of a picture.
 
-    It compares the median correlation of neighbours with the median absolute correlation of others.
-    Metrics of a server often have neighbours beside them that are alike, but rarely below. Columns
-    that stand for the values of one category exclude each other, so their correlation is negative.
-    The width of the pictures is not known, so every divisor of d is tried.
+    The median correlation of neighbours is compared with the median absolute correlation of other
+    columns. Metrics of a server are often like their neighbours beside, but rarely like those
+    below. Columns that represent the values of one category exclude each other, so their
+    correlation is negative. The width of the pictures is not known, so every divisor of d is tried.
     """
     z = X - X.mean(axis=0, dtype=np.float64)
     deviation = np.sqrt(np.square(z).mean(axis=0))
@@ -67,7 +69,7 @@ def _neighbours_alike(X: Array) -> bool:
     others = max(np.median(np.abs(_correlations(z, columns[:-1], columns[1:]))), 1e-9)
 
     def times(step: int) -> float:
-        """Return the likeness of columns that lie `step` apart, divided by that of others."""
+        """Return the correlation of columns that lie `step` apart, divided by that of others."""
         near = np.flatnonzero(lit[:-step] & lit[step:])
         return float(np.median(_correlations(z, near, near + step)) / others)
 

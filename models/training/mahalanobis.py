@@ -35,8 +35,8 @@ from models.training.prepared import PreparedExperience
 from models.training.training_record import alarm_evidence, lineage_of, reference_of
 from models.version.version import Version
 
-WIDEST = 4_096  # the most features: the covariance then takes 64 MiB
-MOST = 256  # the most regimes; a further one joins the nearest
+MOST_FEATURES = 4_096  # the covariance then takes 64 MiB
+MOST_REGIMES = 256  # a further regime joins the nearest
 # Two equal Gaussians at most two deviations apart have a common mode: they are one regime.
 ONE_MODE = 2.0
 UNNAMED = -1  # the label of a regime whose vectors came without labels
@@ -77,16 +77,16 @@ class _Regimes:
         self.shares = [w_prev * share for share in self.shares]
         self.covariance = w_prev * self.covariance
         if labels is None:
-            apart = np.zeros(len(x), bool) if vouched is None else vouched
-            groups = [(UNNAMED, rows) for rows in (~apart, apart) if rows.any()]
+            separate = np.zeros(len(x), bool) if vouched is None else vouched
+            groups = [(UNNAMED, rows) for rows in (~separate, separate) if rows.any()]
         else:
             groups = [(label, labels == label) for label in np.unique(labels).tolist()]
         for label, rows in groups:
-            own = x[rows]
-            mean = own.mean(axis=0, dtype=np.float64)
-            residuals = own - mean
-            share = w_new * len(own) / len(x)
-            self.covariance += share / len(own) * (residuals.T @ residuals)
+            group = x[rows]
+            mean = group.mean(axis=0, dtype=np.float64)
+            residuals = group - mean
+            share = w_new * len(group) / len(x)
+            self.covariance += share / len(group) * (residuals.T @ residuals)
             self.regime_of_new[rows] = self._add_or_join(
                 self._matching(label, mean, known), label, mean, share
             )
@@ -99,7 +99,7 @@ class _Regimes:
             return None
         half_squares = known.half_squared_distances(mean.astype(np.float32)[None])[0]
         nearest = int(half_squares.argmin())
-        same = half_squares[nearest] <= 0.5 * ONE_MODE**2 or len(self.shares) >= MOST
+        same = half_squares[nearest] <= 0.5 * ONE_MODE**2 or len(self.shares) >= MOST_REGIMES
         return nearest if same else None
 
     def _add_or_join(self, c: int | None, label: int, mean: Float64, share: float) -> int:
@@ -149,16 +149,15 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
     x = scaler.transform(new)
     n, d = x.shape
     categories = scaler.slots.counts if scaler.slots else ()
-    if d > WIDEST:
-        raise VectorError(f"vectors: {d} columns; kind mahalanobis takes at most {WIDEST}")
+    if d > MOST_FEATURES:
+        raise VectorError(f"vectors: {d} columns; kind mahalanobis takes at most {MOST_FEATURES}")
     before = previous.lineage.learned if previous else 0
     w_prev, w_new = mixing.weights(weights or config.weights, before, n)
     vouched = np.zeros(n, bool) if given.vouched is None else given.vouched
 
     def regimes(rows: NDArray[np.bool_]) -> _Regimes:
         known = _known_regimes(previous, d, sum(categories), rng)
-        own = None if labels is None else labels[rows]
-        known.add(x[rows], own, w_prev, w_new, vouched[rows])
+        known.add(x[rows], None if labels is None else labels[rows], w_prev, w_new, vouched[rows])
         return known
 
     whole = regimes(np.ones(n, bool))
@@ -261,8 +260,8 @@ def _evidence(
 ) -> Evidence:
     """Return the gate's evidence; the old normals are those of the calibration, scored `old` (m,).
 
-    Drawn vectors would not do: one Gaussian per regime has heavier tails than real, bounded
-    normals, so more of them alarm.
+    Drawn vectors are not used: one Gaussian per regime has heavier tails than real, bounded
+    normals, so more of the drawn vectors alarm.
     """
     champion = previous and previous.with_config(
         replace(previous.config, threshold=version.config.threshold)

@@ -18,20 +18,20 @@ from models.training import mixing
 from models.training.held_out import EqualRows
 from models.version.version import Version
 
-# folds for at most FEW vectors; for more, FOLDS - 1, so that a network learns from 75 %
+# The folds of at most FEW vectors. For more there are FOLDS - 1, so that a network learns 75 %.
 FOLDS, FEW = 5, 400
-# folds for networks of more than LARGE parameters, whose folds are expensive
+# The folds for networks of more than LARGE parameters, whose folds are expensive.
 FEW_FOLDS, LARGE = 2, 300_000
-# enough calibration scores: ten of them lie beyond 1 %; more do not improve the rate. Scores of the
-# past count, because they are carried over.
+# Enough calibration scores: ten of them lie beyond 1 %, and more do not improve the rate. Scores of
+# the past count, because they are carried over.
 ENOUGH = 1_000
 RUNS = 5  # contiguous runs of rows in each fold
 LONG_RUNS = 2  # the same if rows change slowly
-# Rows change slowly if rows at some lag are closer than this share of the distance at 2.5 times the
-# lag.
+# Rows change slowly if the distance of rows at a lag, a quarter of a run, is below this share of
+# the distance at 2.5 times the lag.
 SLOW = 0.7
-# Rows do not change slowly at all if, at three lags, those closer in time are at least this share
-# as far apart. Then shorter runs are enough.
+# Rows do not depend on earlier rows if these two distances differ by less than this ratio, and so
+# do those at shorter lags. Then shorter runs are enough.
 ALIKE = 0.95
 # A jump is a step between the means of STEADY rows: it is more than JUMP times the median of all
 # steps, and more than the share APART of the mean distance between rows.
@@ -42,13 +42,12 @@ HELD_OUT = 0.2  # the share of new vectors held out from training if folds would
 MOST_HELD_OUT = 4_000
 LEAST_STEPS = 400  # fewer steps do not bring a network near its optimum, however few the vectors
 SMALL = 100_000  # up to this many parameters a step is cheap, so there are THOROUGH times as many
-# a large network's retraining takes at least this many times LEAST_STEPS
-REPLAY_STEPS = 3.0
+REPLAY_STEPS = 3.0  # a large network's retraining takes at least this many times LEAST_STEPS
 # The training regime `stable`: how many times smaller the batches are, how many times higher the
 # first learning rate is, the factor of the rate with every experience, and the dropout.
 SMALLER, HIGHER, DECAY, DROPOUT = 2, 2.0, 0.8, 0.1
 
-Labels = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ class Plan:
         return int(self.folds.max(initial=0)) + 1
 
     def left_out(self, network: int) -> NDArray[np.bool_]:
-        """Return a mask (n,) of the vectors that the network leaves out."""
+        """Return the mask (n,) of the vectors that the network leaves out."""
         return self.folds == (network or -1)
 
 
@@ -107,9 +106,9 @@ def plan(
     seed = seed_of(config.seed, previous)
     rng = np.random.default_rng([seed, 1])
     # A hundred rows of fifty copies each count as a hundred, for calibration and for training.
-    distinct = EqualRows.of(x).distinct if n <= 2 * MOST_HELD_OUT else n
-    relative, enough = config.score.endswith("+regime"), ENOUGH * n / (past.learned + n)
-    folds = _folds(x, distinct, _parameters(shape), relative, enough, rng)
+    distinct = EqualRows.find(x).distinct if n <= 2 * MOST_HELD_OUT else n
+    by_regime, enough = config.score.endswith("+regime"), ENOUGH * n / (past.learned + n)
+    folds = _folds(x, distinct, _parameters(shape), by_regime, enough, rng)
     n_trained = int((folds >= 0).sum())
     distinct_trained = max(1, round(n_trained * distinct / n))
     new_rows = w_new if past.replays else 1.0
@@ -156,9 +155,9 @@ class _Rows(NamedTuple):
 def _steps(rows: _Rows, *, small: bool, has_past: bool) -> int:
     """Return the steps of a training, for a `small` network or not, with a past or without one.
 
-    The budget counts vectors and does not grow with the vectors learned before. Otherwise the
-    thirtieth update would cost ten times the second. If the share of new vectors is small, there
-    are fewer epochs.
+    The budget counts vectors, old and new, and does not grow with the vectors learned before.
+    Otherwise the thirtieth update would cost ten times the second. So if the share of new vectors
+    in a batch is small, there are fewer epochs.
     """
     passes = THOROUGH if small else 1.0
     if has_past:  # a step then counts as a whole batch, or as all new vectors if they are fewer
@@ -200,23 +199,23 @@ def _folds(
     x: Array,
     distinct: int,
     parameters: int,
-    relative: bool,
+    by_regime: bool,
     enough: float,
     rng: np.random.Generator,
-) -> Labels:
-    """Leave each row of x (n, d) out of one of the folds' networks, or some rows out of network 0.
+) -> Ints:
+    """Return the `Plan.folds` of the rows of x (n, d).
 
-    The number of folds follows from the number of `distinct` rows, and is no larger than `enough`
-    calibration scores need.
-
-    If normals are few, all are needed for training and for calibration, and their networks are
-    cheap. A score relative to the regime needs several hundred calibration scores in every regime,
-    from networks that learned nearly as much as the version.
+    Each row is left out of one of the folds' networks. If these would cost too much, some rows are
+    left out of network 0 instead. The number of folds follows from the number of `distinct` rows,
+    and is no larger than `enough` calibration scores need. If normals are few, all are needed for
+    training and for calibration, and their networks are cheap. A score `by_regime` needs several
+    hundred calibration scores in every regime, from networks that learned nearly as much as the
+    version.
     """
     n = len(x)
     if distinct <= FEW and parameters <= LARGE:
         return 1 + folds_of_runs(x, FOLDS, rng)
-    if relative and n <= 2 * MOST_HELD_OUT:
+    if by_regime and n <= 2 * MOST_HELD_OUT:
         return 1 + folds_of_runs(x, FOLDS - 1, rng)
     if distinct <= 2_000 and parameters <= SMALL:
         fold_of = folds_of_runs(x, FOLDS - 1, rng)
@@ -228,25 +227,25 @@ def _folds(
     return np.where(folds_of_runs(x, parts, rng) == 0, -1, 0)
 
 
-def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
+def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Ints:
     """Return the fold 0..folds-1 of each row of x (n, d): a few contiguous runs of rows per fold.
 
     Neighbours in time are alike. In folds drawn row by row, each held-out row would have a near
-    copy among the learned rows, and the threshold would be too low. Each run of a fold lies in
-    another part of the rows, and a short regime of rows in order has runs of every fold, so that no
-    fold holds out a whole regime.
-    Equal rows go into one fold for the same reason. Common values (`EqualRows.common`) do not. Such
-    a value will come again, and the version has learned it. Its scores under a network that never
-    saw it would therefore be too high.
+    copy among the learned rows, and the threshold would be too low. Equal rows go into one fold for
+    the same reason. Common values (`EqualRows.common`) do not: such a value will come again, and a
+    network that never saw it would score it too high.
+
+    No fold holds out a whole regime: its runs lie in different parts of the rows, and a short
+    regime in time has runs of every fold.
     """
     n = len(x)
     runs, regime = _runs(x, folds)
-    copies = EqualRows.of(x)
+    copies = EqualRows.find(x)
     # A common row keeps its own place; other equal rows take the place of the first of them.
     place = np.where(copies.common, np.arange(n), copies.first)
     order = np.argsort(place, kind="stable")
     starts = np.r_[True, np.diff(place[order]) > 0]
-    start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # the start of the row's group
+    start = np.flatnonzero(starts)[np.cumsum(starts) - 1]  # of the row's equal rows
     _, first, regime, size = np.unique(
         regime[place[order]], return_index=True, return_inverse=True, return_counts=True
     )
@@ -255,11 +254,11 @@ def folds_of_runs(x: Array, folds: int, rng: np.random.Generator) -> Labels:
     run = np.empty(n, np.int64)
     run[order] = (start - first[regime]) * (times * folds)[regime] // size[regime]
     run[order] += ((times.cumsum() - times) * folds)[regime]
-    of_run = np.concatenate([rng.permutation(folds) for _ in range(times.sum())])
-    return of_run[run]
+    fold_of_run = np.concatenate([rng.permutation(folds) for _ in range(times.sum())])
+    return fold_of_run[run]
 
 
-def _runs(x: Array, folds: int) -> tuple[int, Labels]:
+def _runs(x: Array, folds: int) -> tuple[int, Ints]:
     """Return the number of runs of each fold of x (n, d), and the regime of each row, (n,).
 
     A held-out row lies on average a quarter of a run away from the learned rows. If it is still
@@ -269,20 +268,20 @@ def _runs(x: Array, folds: int) -> tuple[int, Labels]:
     """
     regime = _regimes_in_time(x)
 
-    def apart(lag: int) -> float:
+    def distance(lag: int) -> float:
         """Return the median squared distance of rows at this lag in one regime; NaN if few are."""
-        pairs = np.flatnonzero(regime[lag:] == regime[:-lag])
-        between = np.square(x[pairs + lag] - x[pairs]).sum(axis=1)
-        return float(np.median(between)) if len(pairs) >= SEEN * len(x) else math.nan
+        first = np.flatnonzero(regime[lag:] == regime[:-lag])
+        squares = np.square(x[first + lag] - x[first]).sum(axis=1)
+        return float(np.median(squares)) if len(first) >= SEEN * len(x) else math.nan
 
     quarter = max(1, len(x) // (4 * RUNS * folds))
-    near, far = apart(quarter), apart(5 * quarter // 2)
+    near, far = distance(quarter), distance(5 * quarter // 2)
     if near < ALIKE * far:
         return LONG_RUNS if near < SLOW * far else RUNS, np.zeros_like(regime)
     runs = RUNS
     while len(x) >= 2 * SHORTEST * runs * folds:
-        # Compared with NaN, because few regimes are longer than that, this is false.
-        if apart(len(x) // (8 * runs * folds)) <= ALIKE * near:
+        # The comparison is false if the distance is NaN, because regimes are shorter than this lag.
+        if distance(len(x) // (8 * runs * folds)) <= ALIKE * near:
             break
         runs *= 2
     # Only a regime that a run could hold out as a whole has runs of its own.
@@ -290,8 +289,8 @@ def _runs(x: Array, folds: int) -> tuple[int, Labels]:
     return runs, np.cumsum(np.diff(np.where(short, regime + 1, 0), prepend=0) != 0)
 
 
-def _regimes_in_time(x: Array) -> Labels:
-    """Return for each row of x (n, d) the number of the stretch between two jumps it lies in."""
+def _regimes_in_time(x: Array) -> Ints:
+    """Return for each row of x (n, d) the number of its stretch between two jumps, (n,)."""
     blocks = np.arange(len(x)) // STEADY
     means = np.add.reduceat(x, np.arange(0, len(x), STEADY)) / np.bincount(blocks)[:, None]
     steps = np.square(np.diff(means, axis=0)).sum(axis=1)

@@ -58,14 +58,14 @@ def alarm_evidence(
     champion and candidate, (k,) each.
     """
     threshold = version.threshold
-    own = float((held_out >= threshold).mean())
+    candidate_rate = float((held_out >= threshold).mean())
     if champion is None:
-        return Evidence(n_new=len(held_out), new=Alarms(candidate=own))
+        return Evidence(n_new=len(held_out), new=Alarms(candidate=candidate_rate))
     before, after = old
     return Evidence(
         n_new=len(held_out),
         new=Alarms(
-            candidate=own,
+            candidate=candidate_rate,
             champion=float((champion.score_scaled(x) >= champion.threshold).mean()),
         ),
         unlearned=float((version.calibration.p_values(held_out) <= RARE).mean()),

@@ -40,11 +40,13 @@ class TeacherAnswers(NamedTuple):
         mean, log_variance, z, decoded, variance = (part.to(device) for part in parts)
         return TeacherAnswers(mean, log_variance, z, decoded, variance, weight)
 
-    def rows(self, some: slice) -> "TeacherAnswers":
-        """Return the answers on some of the rows."""
-        mean, log_variance, z, decoded, variance, weight = self
-        return TeacherAnswers(
-            mean[some], log_variance[some], z[some], decoded[some], variance, weight
+    def rows(self, part: slice) -> "TeacherAnswers":
+        """Return the answers on a part of the rows."""
+        return self._replace(
+            mean=self.mean[part],
+            log_variance=self.log_variance[part],
+            z=self.z[part],
+            decoded=self.decoded[part],
         )
 
 
@@ -107,10 +109,10 @@ class Gradient:
         loss = torch.empty(0)
         if read_loss:
             kl = 0.5 * (mean.square() + deviation.square() - 1.0 - log_variance).sum(-1)
-            each = self._vae.negative_log_likelihood(target, decoded)
-            each[:, n:] *= weight
-            loss = (each.sum(-1) + beta * kl.sum(-1)) / n
-            self.rows = each[0, :n] + beta * kl[0]
+            nats = self._vae.negative_log_likelihood(target, decoded)
+            nats[:, n:] *= weight
+            loss = (nats.sum(-1) + beta * kl.sum(-1)) / n
+            self.rows = nats[0, :n] + beta * kl[0]
         if shape.likelihood == "bernoulli":
             by_decoded = torch.sigmoid_(decoded).sub_(target.clamp(0.0, 1.0)).div_(n)
             by_decoded[:, n:] *= weight
@@ -141,10 +143,10 @@ class Gradient:
         """
         old, share = len(answers.z), answers.weight / n
         (by_mean, by_log_variance), (mean, log_variance) = by_codes, codes
-        apart = mean[:, :old] - answers.mean
+        difference = mean[:, :old] - answers.mean
         precision = (-log_variance[:, :old]).exp_()
-        by_mean[:, :old] += apart * precision * share
-        spread_0 = answers.log_variance.exp() + apart.square_()
+        by_mean[:, :old] += difference * precision * share
+        spread_0 = answers.log_variance.exp() + difference.square_()
         by_log_variance[:, :old] += (0.5 * share) * (1.0 - spread_0 * precision)
 
     def _gaussian_gradient(
@@ -179,10 +181,10 @@ class Gradient:
     ) -> None:
         """Replace the slots in `decoded` (M, n, d) by d mean(-log p) / d decoded."""
         for slots in self._vae.shape.slot_slices:
-            by = torch.softmax(decoded[..., slots], -1).sub_(target[..., slots]).div_(n)
+            by_slots = torch.softmax(decoded[..., slots], -1).sub_(target[..., slots]).div_(n)
             if answers is not None:
-                by[:, n:] *= answers.weight
-            decoded[..., slots] = by
+                by_slots[:, n:] *= answers.weight
+            decoded[..., slots] = by_slots
 
 
 def _sum_of_squares(residual: Tensor) -> Tensor:
@@ -210,17 +212,17 @@ class _Pass:
         return torch.baddbmm(bias, x, weight)
 
     def backward(self, by_output: Tensor, *, inward: bool) -> Tensor:
-        """Write the parameters' gradients; return the input's gradient, (M, n, i), if wanted."""
-        by, kept = by_output, 1.0 - self._perceptron.dropout
+        """Write the parameters' gradients; return the input's, (M, n, i), if `inward`."""
+        gradient, kept = by_output, 1.0 - self._perceptron.dropout  # (M, n, o) of each layer
         for i in range(len(self._layers) - 1, -1, -1):
             (weight, bias), x = self._layers[i], self._inputs[i]
             if weight.grad is not None and bias.grad is not None:
-                weight.grad.baddbmm_(x.mT, by, beta=0)
-                torch.sum(by, 1, keepdim=True, out=bias.grad)
+                weight.grad.baddbmm_(x.mT, gradient, beta=0)
+                torch.sum(gradient, 1, keepdim=True, out=bias.grad)
             if i or inward:
-                by = torch.bmm(by, weight.mT)
-            if i:
-                _relu_backward(by, x, 0.0, grad_input=by)  # x is 0 where a unit was off, or dropped
+                gradient = torch.bmm(gradient, weight.mT)
+            if i:  # x is 0 where a unit was off, or dropped
+                _relu_backward(gradient, x, 0.0, grad_input=gradient)
                 if kept < 1.0:
-                    by.div_(kept)
-        return by
+                    gradient.div_(kept)
+        return gradient

@@ -100,8 +100,8 @@ class VAE(nn.Module):
             return (inside + 0.5 * outside.square()).sum(-1)
         m = self.shape.numbers
         noise = self.noise[..., :m].clamp(min=self.shape.noise_floor)
-        apart = x[..., :m] - decoded[..., :m]
-        nats = 0.5 * (apart.square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
+        residual = x[..., :m] - decoded[..., :m]
+        nats = 0.5 * (residual.square() * (-noise).exp() + noise + LOG_2PI).sum(-1)
         for slots in self.shape.slot_slices:
             log = torch.log_softmax(decoded[..., slots], -1)
             nats = nats - (x[..., slots] * log).sum(-1)

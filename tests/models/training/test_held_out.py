@@ -15,7 +15,7 @@ QUICK = Model(epochs=30, hidden=(16, 16))
 def test_a_common_value_calibrates_with_its_serving_score() -> None:
     """A common value calibrates with the serving score, a copy with the larger of both scores."""
     x = np.float32([[0], [0], [0], [1], [1], *([k] for k in range(2, 97))])
-    copies = EqualRows.of(x)
+    copies = EqualRows.find(x)
     assert copies.counts[:6].tolist() == [3, 3, 3, 2, 2, 1]
     assert copies.common[:6].tolist() == [True] * 5 + [False]
     assert copies.distinct == 100
@@ -25,7 +25,7 @@ def test_a_common_value_calibrates_with_its_serving_score() -> None:
     assert few.distinct == 97
     assert calibration_scores(own, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
     assert calibration_scores(own, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
-    last = copies.of_rows(np.array([99, 0]))
+    last = copies.at(np.array([99, 0]))
     assert calibration_scores(own[:2], serving[:2], last).tolist() == [5, 2]
 
 
@@ -34,14 +34,14 @@ def test_rows_with_a_tiny_jitter_are_near_copies_and_other_close_rows_are_not() 
     rng = np.random.default_rng(0)
     rows = np.repeat(rng.normal(size=(200, 6)), 5, axis=0)
     x = (rows + 0.001 * rng.normal(size=rows.shape)).astype(np.float32)
-    copies = EqualRows.of(x)
+    copies = EqualRows.find(x)
     assert copies.distinct == 200
     assert np.array_equal(copies.first, np.repeat(np.arange(0, 1_000, 5), 5))
     regimes = np.repeat(rng.normal(size=(10, 6)), 100, axis=0)
     narrow = regimes + 0.001 * rng.normal(size=regimes.shape)
     line, levels = rng.normal(size=(1_000, 1)), rng.poisson(3.0, (1_000, 1)) / 2.0
     for apart in narrow, line, line**3, np.hstack([line, levels]), rng.normal(size=(1_000, 40)):
-        assert EqualRows.of(apart.astype(np.float32)).distinct == 1_000
+        assert EqualRows.find(apart.astype(np.float32)).distinct == 1_000
     own = calibration_scores(rng.exponential(size=1_000), np.zeros(1_000), copies)
     assert len(np.unique(own)) == 200  # near copies have one score, so the interval counts 200
 
@@ -76,10 +76,10 @@ def test_rows_of_flags_that_are_equal_by_chance_are_no_copies() -> None:
 
     x = flags(1_000)
     rows = np.unique(x, axis=0)
-    assert EqualRows.of(x).distinct == 1_000
-    assert EqualRows.of(np.repeat(rows, 9, axis=0)).distinct == len(rows) > 50
+    assert EqualRows.find(x).distinct == 1_000
+    assert EqualRows.find(np.repeat(rows, 9, axis=0)).distinct == len(rows) > 50
     numbered = np.column_stack([x, np.unique(x, axis=0, return_inverse=True)[1]])
-    assert EqualRows.of(numbered.astype(np.float32)).distinct < 1_000
+    assert EqualRows.find(numbered.astype(np.float32)).distinct < 1_000
     version = train(None, x, Config(model=QUICK))
     wrong, normal = flags(500), flags(2_000)
     wrong[:, 1] = 1.0 - wrong[:, 0]
