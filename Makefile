@@ -150,7 +150,8 @@ shape: $(STAMP) ## count files, lines, functions and imports
 	$(BIN)/python -m benchmarks.shape $(ARGS)
 
 runbooks: ## let the alerts link to your service: URL=https://anamnesis.example
-	sed -i -E 's|(runbook_url: ).*(/operations#)|\1$(URL)\2|' deploy/prometheus/rules/anamnesis.yml \
+	sed -i -E 's|(runbook_url: ).*(/operations#)|\1$(URL)\2|; s|(page_url: ).*(/detectors/)|\1$(URL)\2|' \
+		deploy/prometheus/rules/anamnesis.yml \
 		deploy/kubernetes/overlays/monitoring/rules.yaml
 
 docs: $(STAMP) ## rewrite the generated tables in docs/

@@ -79,6 +79,8 @@ def test_every_alert_links_to_its_heading(rule: dict):
     page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
     assert page == "http://127.0.0.1:8000/operations"
     assert f'<h3 id="{anchor}">{rule["alert"]}</h3>' in OPERATIONS.read_text()
+    of_detector = "$labels.detector" in rule["annotations"]["summary"]
+    assert ("page_url" in rule["annotations"]) == of_detector
     steady = rule["alert"] in {"AnamnesisWatchdog", "AnamnesisIncidentNew", "AnamnesisMuted"}
     assert ("keep_firing_for" in rule) is not steady
 
@@ -100,4 +102,7 @@ def test_the_links_can_lead_to_another_address(tmp_path: Path):
             links = re.findall("runbook_url: (.*)#", text)
             assert len(links) == len(alerts())
             assert set(links) == {f"{url}/operations"}
+            pages = re.findall("page_url: (.*)/", text)
+            assert len(pages) == sum("page_url" in rule["annotations"] for rule in alerts())
+            assert set(pages) == {f"{url}/detectors"}
     check("promtool", "check", "rules", str(tmp_path / "deploy" / rules[0]))
