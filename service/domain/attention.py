@@ -7,8 +7,9 @@ from service.counted import counted
 from service.domain.detector import Detector
 from service.domain.drift_report import Drift
 from service.domain.incident import Incident, Verdict, sentence
-from service.timestamps import unix_seconds
+from service.timestamps import minute, unix_seconds
 
+NAMED = 5  # most incidents of a detector that have a sentence of their own, the severest
 WORKER_SECONDS = 60.0  # after this time without any worker a person has to look
 # Drift that is younger is left out beside an open incident. The alert rules have the same bound.
 _NEW_SECONDS = 3600.0
@@ -77,17 +78,7 @@ def of_detector(
     rows were scored that no worker has read, None if there are none.
     """
     name, path = detector.name, f"/v1/detectors/{detector.name}"
-    items = [
-        Item(
-            "incident",
-            name,
-            _sentence(incident, now),
-            f"{path}/incidents/{incident.id}",
-            incident.start,
-        )
-        for incident, verdict in incidents
-        if incident.pages and verdict is None
-    ]
+    items = list(_of_incidents(detector, incidents, now))
     if unread_since is not None and now - unread_since > UNREAD_SECONDS:
         text = "rows are scored, and no worker looks at them: a fault would be reported to nobody"
         items.append(Item("unwatched", name, text, path, unread_since))
@@ -96,6 +87,22 @@ def of_detector(
         *_of_drift(detector, incidents, now),
         *_of_learning(detector, buffer_bound, now),
     ]
+
+
+def _of_incidents(
+    detector: Detector, incidents: Sequence[tuple[Incident, Verdict | None]], now: float
+) -> Iterator[Item]:
+    """Yield the undecided incidents that page a person. Beyond NAMED they are only counted."""
+    path = f"/v1/detectors/{detector.name}/incidents"
+    waiting = [incident for incident, verdict in incidents if incident.pages and verdict is None]
+    waiting.sort(key=lambda incident: -incident.peak)
+    for incident in waiting[:NAMED]:
+        text = _sentence(incident, now)
+        yield Item("incident", detector.name, text, f"{path}/{incident.id}", incident.start)
+    if others := waiting[NAMED:]:
+        text = f"{counted(len(others), 'milder incident')} more, the first since "
+        first = min(incident.start for incident in others)
+        yield Item("incident", detector.name, f"{text}{minute(first)} UTC", path, first)
 
 
 def _of_drift(

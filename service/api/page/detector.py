@@ -91,6 +91,7 @@ class DetectorPage(NamedTuple):
     latest: TimeRange | None  # the day of the latest rows if the requested range has none
     incidents: Answer[Incidents]
     listed: list[Incident]
+    unlisted: bool  # whether there are more incidents than listed
     versions: Answer[ListedVersions]
     records: list[ListedVersion]
     moves: Answer[Generations]
@@ -141,6 +142,9 @@ async def detector(
         latest=None if buckets else await _latest_day(api, path, period),
         incidents=incidents,
         listed=listed,
+        unlisted=any(
+            answer.document and answer.document.next for answer in (unfinished, incidents)
+        ),
         versions=versions,
         records=_champion_first(versions, champion),
         moves=moves,
@@ -227,7 +231,9 @@ def headline(
         if open_ones:
             since = words.moment(min(incident.start for incident in open_ones))
             kind = f"{verdict} incident" if verdict else "incident"
-            some = f"One {kind} is" if len(open_ones) == 1 else f"{len(open_ones)} {kind}s are"
+            # The status counts those that are not listed, too.
+            number = max(len(open_ones), 0 if verdict else status.incidents.open)
+            some = f"One {kind} is" if number == 1 else f"{number:,} {kind}s are"
             return f"{some} open since {since} UTC."
     if needed := drift_kind(status.drift):
         sentence = DRIFT_NEEDS[needed]

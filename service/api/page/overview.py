@@ -108,7 +108,7 @@ def _page_of(item: AttentionItem) -> str:
     if path in {"/service", ""}:
         return "/"
     head, _, last = path.rpartition("/")
-    return f"{head}#{last}" if last in {"drift", "quarantine"} else path
+    return f"{head}#{last}" if last in {"drift", "incidents", "quarantine"} else path
 
 
 async def _row(api: OwnApi, status: DetectorStatus, period: TimeRange, now: float) -> DetectorRow:

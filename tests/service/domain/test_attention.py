@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from models.drift.finding import Finding, MixFinding, Statistics
-from service.domain.attention import KINDS, of_detector
+from service.domain.attention import KINDS, NAMED, of_detector
 from service.domain.detector import Detector, LastRetraining
 from service.domain.drift_report import Drift
+from service.domain.incident import Incident
 from service.store.detector_state import from_state
 
 _NOW = 1_800_000_000.0
@@ -62,3 +63,18 @@ def test_each_cause_of_an_alert_is_listed(
     items = of_detector(detector, [], _NOW, buffer_bound=_BOUND, unread_since=since)
     assert [item.kind for item in items] == kinds
     assert {item.kind for item in items} <= set(KINDS)
+
+
+def test_many_incidents_of_a_detector_are_counted_in_one_line() -> None:
+    """The severest incidents are named, and the others counted: a fault may reach many sources."""
+    incidents = [
+        (Incident(f"i{n}", f"m{n}", _NOW - n, _NOW, 2.0 + n % 7, 1e-4, 4, 1, 1), None)
+        for n in range(1, 1001)
+    ]
+    items = of_detector(_WELL, incidents, _NOW, buffer_bound=_BOUND)
+    assert len(items) == NAMED + 1
+    *named, others = items
+    assert all(item.path.startswith("/v1/detectors/pump/incidents/i") for item in named)
+    assert others.sentence.startswith("995 milder incidents more, the first since ")
+    assert (others.path, others.since) == ("/v1/detectors/pump/incidents", _NOW - 1000)
+    assert len(of_detector(_WELL, incidents[:NAMED], _NOW, buffer_bound=_BOUND)) == NAMED
