@@ -31,7 +31,7 @@ _EVENTS: console.Columns = {
 }
 _NOW = ("detector", "version", "age", "alarms", "asked", "incidents", "drift", "for")
 _LEARNING = ("detector", "buffered", "parked", "retraining", "ago", "why")
-_LOOKED_AT = 50  # most detectors for which age and rate of alarms are read
+_LISTED = 50  # most detectors in the tables, those that need a person first
 _HOUR = 3600.0  # the time over which the rate of alarms is counted
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -54,12 +54,17 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         items = client.attention()
         detectors = client.detectors()
         service = client.service()
-        lately = {} if as_json else _lately(client, detectors[:_LOOKED_AT])
+        names = {item["detector"] for item in items}
+        worst = sorted(detectors, key=lambda detector: detector["name"] not in names)[:_LISTED]
+        lately = {} if as_json else _lately(client, worst)
     if as_json:
         console.show_json({"items": items, "detectors": detectors, "service": service})
     else:
         console.show(_service_line(service))
-        _show_status(items, detectors, lately)
+        _show_status(items, detectors)
+        _show_detectors(worst, lately)
+        if more := len(detectors) - len(worst):
+            console.show(f"\n{counted(more, 'detector')} more: `anamnesis detectors`")
     if items:
         raise typer.Exit(console.Exit.ATTENTION)
 
@@ -103,9 +108,7 @@ def _why(store: Any) -> str:
     return f": {store['refused']}" if store.get("refused") else ""
 
 
-def _show_status(
-    items: "list[AttentionItem]", detectors: Any, lately: Mapping[str, _Lately]
-) -> None:
+def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
     if items:
         columns = ("needs a person", "detector", "what", "for")
         rows = [
@@ -119,6 +122,9 @@ def _show_status(
         if mute := detector.get("mute"):
             why = f": {mute['why']}" if mute["why"] else ""
             console.show(f"{detector['name']} is muted until {mute['until']} by {mute['who']}{why}")
+
+
+def _show_detectors(detectors: Any, lately: Mapping[str, _Lately]) -> None:
     if detectors:
         typer.echo("")
         none = _Lately()

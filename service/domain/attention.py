@@ -166,15 +166,21 @@ def _to_decide(parked: int) -> str:
 
 
 def _sentence(incident: Incident, now: float) -> str:
-    if incident.start > now + _AHEAD_SECONDS:
-        return f"{sentence(incident)}; that is in the future: check the client's clock"
-    return sentence(incident)
+    source = f"{incident.source}: " if incident.source else ""
+    ahead = incident.start > now + _AHEAD_SECONDS
+    wrong = "; that is in the future: check the client's clock" if ahead else ""
+    return f"{source}{sentence(incident)}{wrong}"
 
 
 def worst_first(items: Iterable[Item]) -> list[Item]:
-    """Return the items sorted by kind, then by waiting time (longest first), then by detector."""
+    """Return the items sorted by kind, then by waiting time (longest first), then by detector.
+
+    Incidents that are only counted come after the named ones.
+    """
     order: Mapping[str, int] = {kind: place for place, kind in enumerate(KINDS)}
-    return sorted(
-        items,
-        key=lambda item: (order[item.kind], item.since or 0.0, item.detector or "", item.path),
-    )
+
+    def place(item: Item) -> tuple[int, bool, float, str, str]:
+        only_counted = item.path.endswith("/incidents")
+        return order[item.kind], only_counted, item.since or 0.0, item.detector or "", item.path
+
+    return sorted(items, key=place)

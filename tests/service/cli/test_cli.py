@@ -533,6 +533,21 @@ def test_status_says_which_detector_is_muted(run, stub):
     assert f"pump is muted until {until} by key:1f: a wash" in printed
 
 
+def test_status_has_fifty_detectors_those_that_need_a_person_first(run, stub):
+    """Of many detectors the healthy ones are left out, so that the beginning stays in sight."""
+    item = {"kind": "incident", "detector": "zz", "sentence": "odd", "since": None, "path": "/"}
+    stub.answers["GET", "/v1/attention"] = (200, {"items": [item]})
+    names = [f"m{n:02}" for n in range(60)] + ["zz"]
+    stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [{"name": name} for name in names]})
+    service = {"store": {"up": True, "refused": None}, "workers": [], "api": []}
+    stub.answers["GET", "/v1/service"] = (200, service)
+    status, printed, _ = run("status", "--url", stub.url)
+    assert status == Exit.ATTENTION
+    first = [line.split()[0] for line in printed.splitlines() if line[:1] in {"m", "z"}]
+    assert first == ["zz", *names[:49]] * 2
+    assert "11 detectors more: `anamnesis detectors`" in printed
+
+
 def test_text_from_requests_is_shown_as_text(capsys):
     """Text of others cannot move the cursor or set a colour or a link in the terminal."""
     evil = "a\x1b[2J\x07[red][link=http://evil.example]b[/link]\u202e\n"

@@ -1,11 +1,12 @@
 """What needs a person at one detector: the same causes for which an alert fires."""
 
+import re
 from dataclasses import replace
 
 import pytest
 
 from models.drift.finding import Finding, MixFinding, Statistics
-from service.domain.attention import KINDS, NAMED, of_detector
+from service.domain.attention import KINDS, NAMED, of_detector, worst_first
 from service.domain.detector import Detector, LastRetraining
 from service.domain.drift_report import Drift
 from service.domain.incident import Incident
@@ -73,7 +74,8 @@ def test_many_incidents_of_a_detector_are_counted_in_one_line() -> None:
     ]
     items = of_detector(_WELL, incidents, _NOW, buffer_bound=_BOUND)
     assert len(items) == NAMED + 1
-    *named, others = items
+    *named, others = worst_first(items)
+    assert all(re.match(r"m\d+: as rare as", item.sentence) for item in named)  # with the source
     assert all(item.path.startswith("/v1/detectors/pump/incidents/i") for item in named)
     assert others.sentence.startswith("995 milder incidents more, the first since ")
     assert (others.path, others.since) == ("/v1/detectors/pump/incidents", _NOW - 1000)
