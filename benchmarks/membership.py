@@ -4,8 +4,8 @@ Every experience is split in halves at random: members are learned by a detector
 non-members are never seen. An attacker who has the artifact guesses whether a vector was learned,
 in three ways. The result is an AUC (0.5 is chance; 1 means that every member is recognised):
 
-- score: the version's own score; members should score lower. `part`: the one part of the score
-  `auto` that tells most, such as the distance to the nearest centre.
+- score: the version's score; members should score lower. `part`: the one part of the score `auto`
+  that recognises members best, such as the distance to the nearest centre.
 - distance: to the nearest of 10,000 vectors drawn from the generator; members should be nearer.
 - listed: whether the vector's score is, bit for bit, one of the version's calibration scores. The
   figures are the shares of members and of non-members of which this is true.
@@ -117,12 +117,12 @@ def main():
     names = ["digits"]
     names += [name for name in ADBENCH if (data.folder() / f"adbench/{name}.npz").exists()]
     with ProcessPoolExecutor(args.processes, initializer=few_threads, initargs=(1,)) as pool:
-        asked = {
+        futures = {
             (n, s): pool.submit(run_experiences, n, s, args.score)
             for n in names
             for s in range(args.seeds)
         }
-        runs = {key: future.result() for key, future in asked.items()}
+        runs = {key: future.result() for key, future in futures.items()}
     rows = []
     for name in names:
         rows += summary([runs[name, seed] for seed in range(args.seeds)])

@@ -41,7 +41,7 @@ PEERS = ("5-NN", "5-NN mean", "Mahalanobis", "IForest")
 ARMS = (*OURS, *PEERS)
 WAYS = ("at once", "five experiences")
 CONTINUAL = ("auto, joint", "auto, finetune")  # the same as `auto` if all rows come at once
-BEST, APART = ("5-NN", "Mahalanobis"), 0.05
+BEST, BEHIND = ("5-NN", "Mahalanobis"), 0.05
 
 
 def tables():
@@ -90,9 +90,9 @@ def figures_of_this_project(arm, seed, arriving, test, y):
     scores = version.score(test)
     figures |= quality(scores, y) | {"bytes": len(artifact)}
     for rate in RATES:
-        at = version.threshold_for({"fpr": rate}).value
-        figures[f"held {rate:g}"] = float((scores[y == 0] >= at).mean())
-        figures[f"found {rate:g}"] = float((scores[y == 1] >= at).mean())
+        threshold = version.threshold_for({"fpr": rate}).value
+        figures[f"held {rate:g}"] = float((scores[y == 0] >= threshold).mean())
+        figures[f"found {rate:g}"] = float((scores[y == 1] >= threshold).mean())
     for name, without_part in ablated(version, test).items():
         figures[name] = auroc(*split_by_label(without_part, y))
     if arm == "auto":
@@ -158,7 +158,7 @@ def tables_behind(runs, peers):
     lost_by_table = {}
     for name in sorted({name for name, _ in runs} & peers.keys()):
         lost = peers[name] - np.mean([f["auroc"] for (n, _), f in runs.items() if n == name])
-        if lost > APART:
+        if lost > BEHIND:
             lost_by_table[name] = float(lost)
     return lost_by_table
 
@@ -176,8 +176,8 @@ def line(way, arm, runs, names, peers):
     """Return one line of the table; `runs` are figures by (table, seed)."""
     seeds = sorted({seed for _, seed in runs})
 
-    def mean(key, some):
-        by_seed = [[f[key] for (n, s), f in runs.items() if s == seed and n in some and key in f]
+    def mean(key, among):
+        by_seed = [[f[key] for (n, s), f in runs.items() if s == seed and n in among and key in f]
                    for seed in seeds]  # fmt: skip
         return (
             spread([np.mean(means_of_seed) for means_of_seed in by_seed if means_of_seed], 4)

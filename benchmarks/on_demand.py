@@ -58,11 +58,11 @@ def _ask_for_all(server, ask, names, many, requests):
     row = {"hot": many, "start MiB": memory(server)}
     first = ask((*cold, *hot))
     row["full MiB"] = memory(server)
-    warm, again, readings = [], [], [_memory_now(server, since, 0)]
+    of_hot, of_cold, readings = [], [], [_memory_now(server, since, 0)]
     for part in np.array_split(range(requests), READINGS):
         wanted = [rng.choice(hot) if i % COLD else cold[i // COLD % many] for i in part]
         for i, took in zip(part, ask(wanted), strict=True):
-            (warm if i % COLD else again).append(took)
+            (of_hot if i % COLD else of_cold).append(took)
         readings.append(_memory_now(server, since, int(part[-1]) + 1))
         # An interrupted run then still shows what it has measured.
         print(readings[-1], file=sys.stderr)
@@ -71,10 +71,10 @@ def _ask_for_all(server, ask, names, many, requests):
         "end MiB": readings[-1]["MiB"],
         "store p50 ms": quantile(first, 50),
         "store p99 ms": quantile(first, 99),
-        "disk p50 ms": quantile(again, 50),
-        "disk p99 ms": quantile(again, 99),
-        "hot p50 ms": quantile(warm, 50),
-        "hot p99 ms": quantile(warm, 99),
+        "disk p50 ms": quantile(of_cold, 50),
+        "disk p99 ms": quantile(of_cold, 99),
+        "hot p50 ms": quantile(of_hot, 50),
+        "hot p99 ms": quantile(of_hot, 99),
         "loaded": counted["anamnesis_loaded_champions"],
         "refused": ask.refused,
         "evicted": counted["anamnesis_champion_evictions_total"],

@@ -53,10 +53,10 @@ class Runs:
         folder = args.output.with_suffix("") if args.output else None
         return cls(folder, options, args.workers, args.fresh, args.done)
 
-    def run(self, job, keys, tell):
-        """Return {key: job(*key)}, in the order of `keys`, telling stderr how far it is.
+    def run(self, job, keys, describe):
+        """Return {key: job(*key)}, in the order of `keys`, and print the progress to stderr.
 
-        `tell(result)` describes a result in a few words.
+        `describe(result)` returns a result in a few words.
         """
         kept = {} if self.fresh else {key: self._kept(key) for key in keys}
         results = {key: result for key, result in kept.items() if result is not None}
@@ -76,7 +76,7 @@ class Runs:
                 self._keep(key, result)
                 names = ", ".join(map(str, key))
                 seconds = time.perf_counter() - start
-                print(f"[{i}/{len(left)}, {seconds:.0f} s] {names}: {tell(result)}",
+                print(f"[{i}/{len(left)}, {seconds:.0f} s] {names}: {describe(result)}",
                       file=sys.stderr, flush=True)  # fmt: skip
         return {key: results[key] for key in keys if key in results}
 

@@ -36,13 +36,13 @@ async def fill(url, names, versions, artifact):
     detectors, registry = Detectors(redis, max_detectors=len(names) + 1), Registry(redis)
     record = describe(Version.from_bytes(artifact), {"fpr": 0.01}, None)
 
-    async def one(name):
+    async def create(name):
         await detectors.put(name, parse({"dimension": servers.DIMENSION}))
         await registry.import_version(name, artifact, record)
         await registry.set_champion(name, 1)
 
     for i in range(0, len(names), AT_ONCE):
-        await asyncio.gather(*map(one, names[i : i + AT_ONCE]))
+        await asyncio.gather(*map(create, names[i : i + AT_ONCE]))
     for i in range(1, versions, AT_ONCE):
         more = range(i, min(i + AT_ONCE, versions))
         numbers = await asyncio.gather(

@@ -33,25 +33,25 @@ PEERS = ("bare", "naive", "mlserver", "before")
 
 
 def one_vector(
-    running: dict[str, Server], connections: tuple[int, ...], given: Any, folder: Path
+    running: dict[str, Server], connections: tuple[int, ...], args: Any, folder: Path
 ) -> list[dict]:
     """Load every server by turns, in several rounds: ratios are medians over rounds."""
     rows = []
     for number in connections:
-        seen: dict[str, list[Load]] = {name: [] for name in running}
-        for _ in range(given.rounds):
+        loads: dict[str, list[Load]] = {name: [] for name in running}
+        for _ in range(args.rounds):
             for name, server in running.items():
-                row = servers.load(server, number, given.seconds, servers.one_vector(), folder)
-                seen[name].append(row)
-        rows += [_row(name, number, seen) for name in seen]
+                load = servers.load(server, number, args.seconds, servers.one_vector(), folder)
+                loads[name].append(load)
+        rows += [_row(name, number, loads) for name in loads]
     return rows
 
 
-def _row(name: str, connections: int, seen: dict[str, list[Load]]) -> dict:
-    loads = seen[name]
+def _row(name: str, connections: int, loads_by_server: dict[str, list[Load]]) -> dict:
+    loads = loads_by_server[name]
 
     def ratio(other: str, attribute: str) -> float:
-        pairs = zip(loads, seen[other], strict=True)
+        pairs = zip(loads, loads_by_server[other], strict=True)
         return statistics.median(getattr(a, attribute) / getattr(b, attribute) for a, b in pairs)
 
     return {
@@ -61,7 +61,7 @@ def _row(name: str, connections: int, seen: dict[str, list[Load]]) -> dict:
         "cpu us": statistics.median(load.cpu for load in loads),
         "p50 ms": statistics.median(load.p50 for load in loads),
         "p99 ms": statistics.median(load.p99 for load in loads),
-        **{f"x {peer}": ratio(peer, "rate") for peer in PEERS if peer in seen},
+        **{f"x {peer}": ratio(peer, "rate") for peer in PEERS if peer in loads_by_server},
         "p50 x bare": ratio("bare", "p50"),
         "failed": sum(load.failed for load in loads),
     }
@@ -109,22 +109,22 @@ def judging_times(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
     X = np.random.default_rng(2).normal(size=(ROWS, DIMENSION)).astype(np.float32)
     rows = []
     for n, times in ((1, 20), (64, 3), (ROWS, 1)):
-        seen: dict[str, list[float]] = {name: [] for name in versions}
+        taken: dict[str, list[float]] = {name: [] for name in versions}
         for _ in range(rounds * times // 20):
             for name, version in versions.items():
                 version.judge(X[:n])
                 started = time.process_time_ns()
                 for _ in range(times):
                     version.judge(X[:n])
-                seen[name].append((time.process_time_ns() - started) / times / n / 1e3)
+                taken[name].append((time.process_time_ns() - started) / times / n / 1e3)
         rows += [
             {
                 "score": name,
                 "vectors": n,
-                "us each, least": min(seconds),
-                "us each": statistics.median(seconds),
+                "us each, least": min(microseconds),
+                "us each": statistics.median(microseconds),
             }
-            for name, seconds in seen.items()
+            for name, microseconds in taken.items()
         ]
     return rows
 
@@ -134,17 +134,17 @@ def _asking(server: Server, wire: bytes) -> Callable[[], bytes]:
     return lambda: connection.ask(wire)
 
 
-def json_rates(running: dict[str, Server], given: Any, folder: Path) -> list[dict]:
+def json_rates(running: dict[str, Server], args: Any, folder: Path) -> list[dict]:
     """Load servers with JSON of a thousand vectors, four connections."""
     X = np.random.default_rng(2).normal(size=(ROWS, DIMENSION)).astype(np.float32)
     names = [name for name in ("naive", "mlserver", "anamnesis") if name in running]
-    seen: dict[str, list[Load]] = {name: [] for name in names}
-    for _ in range(given.rounds):
+    loads_by_server: dict[str, list[Load]] = {name: [] for name in names}
+    for _ in range(args.rounds):
         for name in names:
-            seen[name].append(servers.load(running[name], 4, given.seconds, X, folder))
+            loads_by_server[name].append(servers.load(running[name], 4, args.seconds, X, folder))
     rows = []
-    for name, loads in seen.items():
-        pairs = zip(loads, seen["naive"], strict=True)
+    for name, loads in loads_by_server.items():
+        pairs = zip(loads, loads_by_server["naive"], strict=True)
         rows.append(
             {
                 "JSON of 1000 vectors": name,
@@ -204,9 +204,9 @@ def main() -> None:
             running["before"] = stack.enter_context(
                 servers.api(earlier, servers.champion_of(tree), names=True, tree=tree)
             )
-        more = stack.enter_context(servers.store(folder))
+        store_of_auto = stack.enter_context(servers.store(folder))
         running["anamnesis, auto"] = stack.enter_context(
-            servers.api(more, default.to_bytes(), names=True)
+            servers.api(store_of_auto, default.to_bytes(), names=True)
         )
         # A request with any query takes the FastAPI route.
         running["anamnesis, route"] = replace(ours, path=f"{servers.SCORE}?via=route")
@@ -214,9 +214,9 @@ def main() -> None:
         many = request_times(running, version)
         rates = json_rates(running, args, folder)
     alone = judging_times({"elbo": version, "auto": default})
-    found = {"many": many, "json": rates, "judged": alone}
-    report.report("Serving, an API key in every request", rows, args.output, **found)
-    for table in found.values():
+    tables = {"many": many, "json": rates, "judged": alone}
+    report.report("Serving, an API key in every request", rows, args.output, **tables)
+    for table in tables.values():
         print(f"\n{report.table(table)}")
     if args.output is not None:
         draw(rows, args.output.with_suffix(".png"))

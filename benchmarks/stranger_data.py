@@ -9,8 +9,8 @@ alarms (`held`), both at 1 % asked.
 
 The simple detectors learn the same rows all at once. They are the distance to the fifth nearest
 neighbour and the residual of 3 principal components. Their features are divided by the quartile
-range or, if that is 0, by the deviation. Their threshold is the
-score that 1 % of the test normals reach.
+range or, if that is 0, by the deviation. Their threshold is the score that 1 % of the test normals
+reach.
 
     python -m benchmarks.stranger_data --seeds 0 1 2 3 4
 
@@ -82,12 +82,12 @@ def with_placeholders(seed, share, value, *, everywhere=False):
     return Case([first], normals, machine.broken(machine.rows(TESTED), 4.0))
 
 
-def narrow(seed, spread, shift, which):
-    """Return a regime, one `spread` times as wide, and faults in the regime `which`."""
+def narrow(seed, spread, shift, faulty):
+    """Return a regime, then one `spread` times as wide, and faults in the regime `faulty`."""
     machine = Machine(seed)
     experiences = [machine.rows(1_000), machine.rows(1_000, spread, shift)]
     normals = np.concatenate([machine.rows(TESTED), machine.rows(TESTED, spread, shift)])
-    shape = (1.0, 0.0) if which == 0 else (spread, shift)
+    shape = (1.0, 0.0) if faulty == 0 else (spread, shift)
     return Case(experiences, normals, machine.broken(machine.rows(TESTED, *shape), 4.0 * shape[0]))
 
 
@@ -158,8 +158,8 @@ def small_move_of_a_constant(seed):
     return Case([rows(1_000)], rows(TESTED), anomalies)
 
 
-def nearly_equal_sensors(seed, apart):
-    """Sensors 0 and 1 differ by a hundredth; in anomalies, by `apart` hundredths more."""
+def nearly_equal_sensors(seed, hundredths):
+    """Sensors 0 and 1 differ by a hundredth; in anomalies, by so many `hundredths` more."""
     machine = Machine(seed)
 
     def rows(n):
@@ -168,7 +168,7 @@ def nearly_equal_sensors(seed, apart):
         return rows
 
     anomalies = rows(TESTED)
-    anomalies[:, 1] += 0.01 * apart * machine.rng.choice([-1, 1], TESTED)
+    anomalies[:, 1] += 0.01 * hundredths * machine.rng.choice([-1, 1], TESTED)
     return Case([rows(1_000)], rows(TESTED), anomalies)
 
 

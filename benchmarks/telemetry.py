@@ -97,9 +97,9 @@ def smd(over=0):
 def quarters(learned, X, numbered, step):
     """Return a stage for each quarter of X (n, d); its normals are learned in the next stage."""
     stages = []
-    for some in np.array_split(np.arange(len(X)), 4):
-        stages.append(Stage(learned, X[some], numbered[some], step))
-        learned = X[some][numbered[some] == 0]
+    for rows in np.array_split(np.arange(len(X)), 4):
+        stages.append(Stage(learned, X[rows], numbered[rows], step))
+        learned = X[rows][numbered[rows] == 0]
     return stages
 
 
@@ -164,9 +164,9 @@ class LearnerWithQuantile:
 
     def learn(self, X):
         """Learn four fifths of X (n, d); keep the rest for the threshold."""
-        out = self.rng.permutation(len(X)) < len(X) // 5
-        self.peer.learn(X[~out])
-        self.held = [*self.held, X[out]] if self.peer.joint else [X[out]]
+        left_out = self.rng.permutation(len(X)) < len(X) // 5
+        self.peer.learn(X[~left_out])
+        self.held = [*self.held, X[left_out]] if self.peer.joint else [X[left_out]]
         self.scores = self.peer.score(np.concatenate(self.held))
 
     def score(self, X):
@@ -193,9 +193,7 @@ def follow(model, stages):
     """Return the results of one stream: counts that can be summed over streams, and AUROCs."""
     aurocs, days, normals = [], 0.0, 0
     false, old = dict.fromkeys(RATES, 0), dict.fromkeys(RATES, 0)
-    results: dict[float, dict] = {
-        rate: {} for rate in RATES
-    }  # rows from a window's start to an alarm
+    delays: dict[float, dict] = {rate: {} for rate in RATES}  # by window: rows until an alarm
     rows_found, anomalous, begins = dict.fromkeys(RATES, 0), 0, {}
     place = 0
     for stage in stages:
@@ -214,7 +212,7 @@ def follow(model, stages):
             rows_found[rate] += int(alarmed[~normal].sum())
             for row in np.flatnonzero(alarmed & ~normal).tolist():
                 window = int(stage.windows[row])
-                results[rate].setdefault(window, place + row - begins[window])
+                delays[rate].setdefault(window, place + row - begins[window])
         anomalous += int((~normal).sum())
         place += len(scores)
     past = np.concatenate([stage.judged[stage.windows == 0] for stage in stages[:-1]])
@@ -231,9 +229,9 @@ def follow(model, stages):
                 "false": false[rate],
                 "old false": old[rate],
                 "old normals": len(past),
-                "found": len(results[rate]),
+                "found": len(delays[rate]),
                 "rows found": rows_found[rate],
-                "delays": sorted(results[rate].values()),
+                "delays": sorted(delays[rate].values()),
             }
             for rate in RATES
         },

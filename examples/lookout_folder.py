@@ -51,16 +51,16 @@ def sensors(folder: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     times = np.array(sorted({at for values in values_of.values() for at in values}))
     X = np.full((len(times), len(values_of)), np.nan, np.float32)
     for j, values in enumerate(values_of.values()):
-        own = np.array(sorted(values))
-        before = np.searchsorted(own, times, "right") - 1
-        there = before >= 0
-        X[there, j] = np.array([values[at] for at in own])[before[there]]
-    whole = ~np.isnan(X).any(axis=1)  # rows before the first value of any sensor have gaps
-    return list(values_of), times[whole], X[whole]
+        times_of_sensor = np.array(sorted(values))
+        before = np.searchsorted(times_of_sensor, times, "right") - 1
+        known = before >= 0
+        X[known, j] = np.array([values[at] for at in times_of_sensor])[before[known]]
+    complete = ~np.isnan(X).any(axis=1)  # rows before the first value of any sensor have gaps
+    return list(values_of), times[complete], X[complete]
 
 
 def abnormal(labels: Path, times: np.ndarray) -> np.ndarray:
-    """Return for each labelled event which of `times` (n,) it covers, (events, n) of bool."""
+    """Return for each labelled event the mask of the `times` (n,) that it covers, (events, n)."""
     with labels.open(newline="", encoding="utf-8-sig") as lines:
         spans = [(seconds(start), seconds(end)) for start, end, *_ in csv.reader(lines)]
     return np.array([(times >= start) & (times <= end) for start, end in spans])
@@ -73,27 +73,26 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--labels", type=Path, help="CSV of two columns: start, end")
     parser.add_argument("--output", type=Path, default=Path("lookout.anamnesis"))
     parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")
-    given = parser.parse_args(arguments)
-
-    names, times, X = sensors(given.folder)
-    events = abnormal(given.labels, times) if given.labels else np.zeros((0, len(times)), bool)
+    args = parser.parse_args(arguments)
+    names, times, X = sensors(args.folder)
+    events = abnormal(args.labels, times) if args.labels else np.zeros((0, len(times)), bool)
     anomalous = events.any(axis=0) if len(events) else np.zeros(len(times), bool)
-    config = Config(features=tuple(names), kind=given.kind)
+    config = Config(features=tuple(names), kind=args.kind)
     steps = backtest("as Lookout had it", History(X, anomalous), split_history(len(X)), config)
-    lifetime = finish(steps)
+    result = finish(steps)
     version = train(None, X[~anomalous], config)
-    version.save(given.output)
+    version.save(args.output)
     alarms = version.is_anomaly(X)
     is_found = [bool(alarms[event].any()) for event in events]
     print(f"{len(X)} rows of {len(names)} sensors, {int(anomalous.sum())} of them labelled")
-    print(f"backtest: {lifetime.held:.2%} false alarms ({lifetime.asked:.0%} asked)")
-    if lifetime.auroc is not None:
-        print(f"backtest: AUROC {lifetime.auroc:.3f} of labelled rows against the others")
+    print(f"backtest: {result.held:.2%} false alarms ({result.asked:.0%} asked)")
+    if result.auroc is not None:
+        print(f"backtest: AUROC {result.auroc:.3f} of labelled rows against the others")
     print(
         f"{sum(is_found)} of {len(is_found)} labelled events have an alarm; "
-        f"{given.output} is written"
+        f"{args.output} is written"
     )
-    return {"sensors": names, "rows": len(X), "events": is_found, "held": lifetime.held}
+    return {"sensors": names, "rows": len(X), "events": is_found, "held": result.held}
 
 
 if __name__ == "__main__":

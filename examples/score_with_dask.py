@@ -1,14 +1,14 @@
 """Score a file of any size on all cores with Dask: one stored version, mapped over pieces of rows.
 
-Nothing runs but Dask's own worker processes: no service, no store. Each process loads the version
-once. Every piece is read, scored and written where its rows stand in the output, so memory holds a
-piece for each worker. The scores are those of one process, to the last bit.
+Only Dask's worker processes run: no service, no store. Each process loads the version once. Every
+piece is read and scored, and its scores are written to their place in the output. So memory holds
+one piece for each worker. The scores are those of one process, to the last bit.
 
     pip install 'anamnesis[dask]' pyarrow
     python examples/score_with_dask.py rows.parquet pump.anamnesis --output scores.npy --workers 2
 
 The rows are a matrix in an .npy file, or the columns of a Parquet file in the order of the version.
-`Version.load(path).score` is all there is to it: Ray Data's `map_batches` takes it in the same way.
+All of it rests on `Version.load(path).score`, which Ray Data's `map_batches` takes in the same way.
 """
 
 import os
@@ -81,17 +81,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("version", type=Path, help="written by Version.save")
     parser.add_argument("--output", type=Path, default=Path("scores.npy"))
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    given = parser.parse_args(arguments)
-    parts, began = pieces(given.file), time.perf_counter()
-    open_memmap(given.output, "w+", np.float64, (parts[-1][1],)).flush()
+    args = parser.parse_args(arguments)
+    parts, began = pieces(args.file), time.perf_counter()
+    open_memmap(args.output, "w+", np.float64, (parts[-1][1],)).flush()
     task = dask.delayed(score)
-    tasks = [task(given.file, given.version, given.output, piece) for piece in parts]
-    how = {"scheduler": "processes", "num_workers": given.workers}
-    if given.workers == 1:
-        how = {"scheduler": "synchronous"}
-    rows = sum(dask.compute(*tasks, **how))
+    tasks = [task(args.file, args.version, args.output, piece) for piece in parts]
+    options = {"scheduler": "processes", "num_workers": args.workers}
+    if args.workers == 1:
+        options = {"scheduler": "synchronous"}
+    rows = sum(dask.compute(*tasks, **options))
     seconds, cpu = time.perf_counter() - began, sum(os.times()[:4])
-    print(f"{rows} rows in {seconds:.1f} s, {cpu:.1f} s of processor time: {given.output}")
+    print(f"{rows} rows in {seconds:.1f} s, {cpu:.1f} s of processor time: {args.output}")
     return rows
 
 

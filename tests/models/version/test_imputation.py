@@ -113,7 +113,7 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
 def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, monkeypatch) -> None:
     """An artifact has the map for rows with gaps, so loading and judging compute none."""
     X = with_gaps(parts[1][:50], 0.3)
-    monkeypatch.setattr(GapScale, "of", None)
+    monkeypatch.setattr(GapScale, "measure", None)
     loaded = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(loaded.score(X), version.score(X))
 
