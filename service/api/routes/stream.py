@@ -33,8 +33,7 @@ async def stream(request: Request) -> Response:
     The stream ends when the client closes it, or when the API key is revoked or the
     session is over.
     """
-    app, grant = parts(request), caller(request)
-    events = app.changes.follow(grant.covers, lambda: still_allowed(request))
+    events = parts(request).changes.follow(caller(request), lambda: still_allowed(request))
     first = await anext(events)
 
     async def all_events() -> AsyncIterator[bytes]:
