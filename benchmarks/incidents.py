@@ -82,8 +82,8 @@ def incidents(rows: Judged, rule: Rule, every: float) -> list[RowIncident]:
             "", row - before, at, (row - before - 1,), (at,), (float(severities[row]),),
             heights=(float(high[row]),),
         )  # fmt: skip
-        context = incident_fold.Context(rule, at, ALPHA, version=1, generation=1)
-        for change in fold.take(block, context):
+        conditions = incident_fold.Conditions(rule, at, ALPHA, version=1, generation=1)
+        for change in fold.take(block, conditions):
             incident = change.incident
             opened = incidents[incident.id].opened if incident.id in incidents else row
             incidents[incident.id] = RowIncident(

@@ -14,7 +14,7 @@ SENTINEL_FILE = "anamnesis_sentinel_file"
 _FILES = (PASSWORD_FILE, URL_FILE, SENTINEL_FILE)
 
 
-class Watched(NamedTuple):
+class WatchedStore(NamedTuple):
     """A store that Sentinel watches: the addresses of the sentinels, and the master's name."""
 
     sentinels: list[tuple[str, int]]
@@ -22,11 +22,11 @@ class Watched(NamedTuple):
     database: int
 
 
-def store(url: str, files: Mapping[str, Path], authorities: Path | None = None) -> str:
+def with_files(url: str, files: Mapping[str, Path], authorities: Path | None = None) -> str:
     """Return the store's address with the names of files added to its query.
 
-    `files` may have PASSWORD_FILE or URL_FILE: each new connection reads its password there.
-    SENTINEL_FILE holds the whole address too; connections to the sentinels read it.
+    A new connection reads its password from the file PASSWORD_FILE, or from the address in the
+    file URL_FILE. A connection to a sentinel reads its password from the address in SENTINEL_FILE.
     Raises ValueError if a client could not use the address. The message repeats nothing of it.
     """
     parts = _store_parts(url)
@@ -64,7 +64,7 @@ def has_sentinel_password(url: str) -> bool:
 
 
 def without_files(url: str) -> tuple[str, dict[str, str]]:
-    """Return the address without the names of files that `store` added, and those names."""
+    """Return the address without the names of files that `with_files` added, and those names."""
     parts = urlsplit(url)
     query = dict(parse_qsl(parts.query))
     files = {name: query.pop(name) for name in _FILES if name in query}
@@ -76,7 +76,7 @@ def _store_parts(url: str) -> SplitResult:
         raise ValueError("starts with none of " + ", ".join(f"{scheme}://" for scheme in _STORES))
     if url.startswith(tuple(f"{scheme}://" for scheme in SENTINELS)):
         parts = urlsplit(url)
-        watched(parts)
+        watched_store(parts)
         return parts
     try:
         parts = urlsplit(url)
@@ -93,7 +93,7 @@ def _store_parts(url: str) -> SplitResult:
     return parts
 
 
-def watched(parts: SplitResult) -> Watched:
+def watched_store(parts: SplitResult) -> WatchedStore:
     """Parse the address `redis+sentinel://host:port,host:port/name/database`."""
     name, _, database = parts.path.strip("/").partition("/")
     hosts = parts.netloc.rpartition("@")[2].split(",")
@@ -101,7 +101,7 @@ def watched(parts: SplitResult) -> Watched:
         raise ValueError(f"give {parts.scheme}://host:port,host:port/master-name/database")
     if not (database or "0").isdecimal():
         raise ValueError("its database is not a number")
-    return Watched([_host(host) for host in hosts], name, int(database or 0))
+    return WatchedStore([_host(host) for host in hosts], name, int(database or 0))
 
 
 def _host(text: str) -> tuple[str, int]:

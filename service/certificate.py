@@ -7,7 +7,7 @@ from service.settings import BadSettings, Settings
 
 
 def check_certificate(settings: Settings) -> tuple[bytes, ...]:
-    """Return the content of the files of the certificate, none if the settings name none.
+    """Return the contents of the certificate's files; empty if the settings name no certificate.
 
     Raises BadSettings if the API cannot serve HTTPS with them.
     """
@@ -37,9 +37,10 @@ def _loads(certificate: Path, key: Path | None) -> bool:
     return True
 
 
-def own(settings: Settings) -> ssl.SSLContext | bool:
-    """Return an SSL context that trusts the service's own certificate, whatever its host name.
+def trusts_own_certificate(settings: Settings) -> ssl.SSLContext | bool:
+    """Return the argument `verify` for httpx that makes it trust the service's own certificate.
 
+    The certificate is trusted under any host name. Without a certificate the result is True.
     Raises BadSettings if the file holds no certificate.
     """
     if settings.tls_cert is None:

@@ -113,7 +113,7 @@ class Settings(SettingsFields, BaseSettings):
                 raise BadSettings(f"{name}: {self.redis_password_file} is empty")
             files[addresses.PASSWORD_FILE] = self.redis_password_file
         try:
-            return addresses.store(url, files, self.redis_ca_file)
+            return addresses.with_files(url, files, self.redis_ca_file)
         except ValueError as error:
             raise BadSettings(f"{variable(named)}: {error}") from None
 

@@ -79,10 +79,9 @@ def _message(detector: str, artifact: bytes) -> bytes:
 
 def _private(settings: Settings, setting: str) -> Any:
     serialization, ed25519 = _cryptography(setting)
+    pem = settings.content(setting)
     try:
-        key = serialization.load_pem_private_key(settings.content(setting), password=None)
-    except BadSettings:
-        raise
+        key = serialization.load_pem_private_key(pem, password=None)
     except (TypeError, ValueError):
         key = None
     if isinstance(key, ed25519.Ed25519PrivateKey):

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
 
 EARLIEST, LATEST = -62_135_510_400.0, 253_402_214_400.0  # the years 1 to 9999
 
@@ -15,10 +14,12 @@ def rfc3339(unix: float | None) -> str | None:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def minute(unix: float, clock: str = "%H:%M") -> str:
-    """Return the time, in seconds since 1970, as a day and a time of day as `clock` says, UTC.
+def day_and_time(unix: float, clock: str = "%H:%M") -> str:
+    """Return a time, given in seconds since 1970, as the day and the time of day in UTC.
 
-    >>> minute(1795861173), minute(1795861173, "%H:%M:%S")
+    `clock` is the format of the time of day, as in strftime.
+
+    >>> day_and_time(1795861173), day_and_time(1795861173, "%H:%M:%S")
     ('28 Nov 10:19', '28 Nov 10:19:33')
     """
     at = datetime.fromtimestamp(unix, UTC)
@@ -33,8 +34,8 @@ def moment(
 ) -> datetime:
     """Return the time that `read` finds in a text. Raises ValueError for other text.
 
-    A leap second ends a month in UTC; it is read as the second after it. For that, a time without
-    a zone is in `zone`.
+    A leap second is read as the second after it. It is one only at the end of a month in UTC; a
+    time without a zone is taken to be in `zone` for that.
 
     >>> moment("2016-12-31T23:59:60Z").isoformat()
     '2017-01-01T00:00:00+00:00'
@@ -49,8 +50,8 @@ def moment(
         return after
 
 
-def unix_seconds(created_at: Any) -> float | None:
+def unix_seconds(at: str | float | None) -> float | None:
     """Return RFC 3339 text, or a number of seconds, as seconds since 1970; None stays None."""
-    if isinstance(created_at, str):
-        return moment(created_at).timestamp()
-    return None if created_at is None else float(created_at)
+    if isinstance(at, str):
+        return moment(at).timestamp()
+    return None if at is None else float(at)

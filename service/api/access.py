@@ -10,7 +10,7 @@ from service import log
 from service.domain import session
 from service.domain.api_key import ANYONE, Grant, digest, identity
 from service.domain.scope import Scope
-from service.domain.token_bucket import Bucket
+from service.domain.token_bucket import TokenBucket
 from service.problems import (
     Forbidden,
     StoreUnavailable,
@@ -45,7 +45,7 @@ class Access:
         self._state: State | None = None  # None until the store has been read
         self._went_back: State | None = None
         self._ended_sessions = frozenset[str]()
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         # The grant of each whole header; None stands for a missing header. Python's hash of bytes
         # is seeded at random in each process, and bytes are compared only if all 64 bits of the
         # hash agree. So the time of a look-up does not show how much of a guessed key is right.
@@ -137,7 +137,7 @@ class Access:
         now = time.monotonic()
         bucket = self._buckets.get(grant.id)
         if bucket is None:
-            bucket = self._buckets[grant.id] = Bucket(rate, now)
+            bucket = self._buckets[grant.id] = TokenBucket(rate, now)
         return bucket.wait(now)
 
     def admit(self, authorization: bytes | None, detector: str) -> Grant | None:

@@ -9,7 +9,14 @@ from numpy.typing import NDArray
 
 from models.decisions import admission
 from service.api.alarmed_rows import AlarmedRows
-from service.domain.admission import ALARMED, APART, NOVEL, NOVEL_OR_APART, ONE_SENDER, Verdict
+from service.domain.admission import (
+    ALARMED,
+    DISSIMILAR,
+    NOVEL,
+    NOVEL_OR_DISSIMILAR,
+    ONE_SENDER,
+    AdmissionVerdict,
+)
 from service.domain.champion import Champion
 from service.scoring.champions import Champions
 from service.store.held_rows import HeldRows
@@ -27,7 +34,7 @@ class Admission:
 
     async def judge(
         self, name: str, X: NDArray[np.float32], *, vouched: bool = False
-    ) -> Verdict | None:
+    ) -> AdmissionVerdict | None:
         """Return the verdict on a batch X (n, d). None means that the whole batch is accepted.
 
         The verdict is None if there is no champion yet, if the config accepts every batch, or if no
@@ -50,11 +57,11 @@ class Admission:
         alarming = judged.p_values <= champion.threshold.alpha
         rare = alarming & (judged.p_values <= admission.ALPHA)
         if policy == "hold_novel":
-            return _with_held(verdict, rare, NOVEL_OR_APART if verdict.held.any() else NOVEL)
+            return _with_held(verdict, rare, NOVEL_OR_DISSIMILAR if verdict.held.any() else NOVEL)
         return _with_held(verdict, await self._alarmed.of(detector, X, alarming, rare), ALARMED)
 
 
-def _with_held(verdict: Verdict, rows: NDArray[np.bool_], why: str) -> Verdict:
+def _with_held(verdict: AdmissionVerdict, rows: NDArray[np.bool_], why: str) -> AdmissionVerdict:
     """Return the verdict with `rows` held back too. `why` becomes the reason of the verdict."""
     if not rows.any():
         return verdict
@@ -85,22 +92,22 @@ def _admit(
     return admission.admit(version, version.filled(X), champion.threshold, around)
 
 
-def _verdict(champion: Champion, judged: admission.Admission, policy: str) -> Verdict:
+def _verdict(champion: Champion, judged: admission.Admission, policy: str) -> AdmissionVerdict:
     kept = ~judged.held
     if policy == "triage" and judged.well_known:
         kept = np.zeros(len(kept), bool)
         kept[admission.thin(judged.p_values)] = True
-    return Verdict(
+    return AdmissionVerdict(
         version=champion.number,
         kept=kept,
         held=judged.held,
         novel=round(judged.novel * len(kept)) if judged.surprising else 0,
-        reason=APART,
+        reason=DISSIMILAR,
         shares={"known": judged.known, "novel": judged.novel, "suspicious": judged.suspicious},
     )
 
 
-def hold_all(verdict: Verdict) -> Verdict:
+def hold_all(verdict: AdmissionVerdict) -> AdmissionVerdict:
     """Return a verdict that holds back all rows, also those that `verdict` would have stored.
 
     It is for a sender whose novel rows would exceed its share of the buffer.

@@ -44,7 +44,7 @@ from service.api.routes import (
     v2,
     versions,
 )
-from service.domain.api_key import Grant, fixed
+from service.domain.api_key import Grant, keys_in_files
 from service.problems import StoreUnavailable
 from service.release import release
 from service.reread import Reread
@@ -100,7 +100,7 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
         raise ValueError(
             "ANAMNESIS_REDIS_URL is not set. Set it, or use `anamnesis up`, which starts a store."
         )
-    in_files = Reread("API keys in files", functools.partial(fixed, settings))
+    in_files = Reread("API keys in files", functools.partial(keys_in_files, settings))
     access = Access(
         in_files.value, may_be_open=is_loopback(settings.host), insecure=settings.insecure
     )

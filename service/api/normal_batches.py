@@ -6,7 +6,7 @@ from service import crash_points
 from service.api import admission_check
 from service.api.admission_check import Admission
 from service.api.alarmed_rows import AlarmedRows
-from service.domain.admission import Verdict
+from service.domain.admission import AdmissionVerdict
 from service.domain.detector import NAME, Detector, template_of
 from service.domain.detector_config import DetectorConfig
 from service.domain.ingested import Ingested
@@ -100,7 +100,7 @@ class Ingest:
             await self._make_if_new(name, sender)
         detector = self._champions.detector(name)
         if detector is not None and detector.config.words:
-            known = SEEN.of(X, detector.row_config)
+            known = SEEN.words_in(X, detector.row_config)
             await self._stores.words.add(name, detector.uid, known)
         verdict = None
         if judged and rows.sent.details is None:
@@ -134,14 +134,14 @@ class Ingest:
         rows: NormalRows,
         key: str | None,
         sender: str | None,
-        verdict: Verdict | None,
+        verdict: AdmissionVerdict | None,
         *,
         labelled: bool,
     ) -> Ingested:
         detector = self._champions.detector(name)
         auto = detector is not None and detector.config.context == "auto"
 
-        async def ingest(verdict: Verdict | None) -> Ingested:
+        async def ingest(verdict: AdmissionVerdict | None) -> Ingested:
             return await self._stores.buffer.ingest(
                 name,
                 rows.model.X,

@@ -6,7 +6,7 @@ import httpx
 import typer
 
 from service import addresses, log
-from service.certificate import own
+from service.certificate import trusts_own_certificate
 from service.processes.embedded_store import EmbeddedStore
 from service.processes.supervisor import Supervisor
 from service.release import release
@@ -48,7 +48,8 @@ def ready(settings: Settings) -> bool:
     scheme = "https" if settings.tls_cert else "http"
     try:
         url = f"{scheme}://127.0.0.1:{settings.port}/readyz"
-        answer = httpx.get(url, trust_env=False, verify=own(settings), timeout=3)
+        verify = trusts_own_certificate(settings)
+        answer = httpx.get(url, trust_env=False, verify=verify, timeout=3)
     except httpx.HTTPError:
         typer.echo("no API process answers on this machine", err=True)
         return False

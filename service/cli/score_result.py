@@ -20,7 +20,7 @@ from service.cli.sheet import Rows, named_columns
 from service.counted import counted
 from service.domain.attribution import Attribution
 from service.domain.incident import FOLLOWS, Incident, KeptRow, leads, number
-from service.domain.incident_fold import Block, Change, Context, Fold
+from service.domain.incident_fold import Block, Conditions, Fold, IncidentChange
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
@@ -171,7 +171,8 @@ class ScoreResult:
                     self._keep(change.incident.id if own else "", entry)
         if row.is_anomaly:
             self.anomalies += 1
-            self._keep(self._fold.present(row.source or ""), (row.severity or 0.0, -self.rows, row))
+            incident = self._fold.incident_id(row.source or "")
+            self._keep(incident, (row.severity or 0.0, -self.rows, row))
 
     def _keep(self, incident: str, entry: _Ranked) -> None:
         """Keep a row if it is among the worst of its incident, '' for rows of none."""
@@ -233,7 +234,7 @@ def rule_of(status: "DetectorStatus | None", *, timed: bool) -> Rule:
     return Rule(in_force["alarming_rows"], in_force["of_rows"], in_force["severity_alone"], seconds)
 
 
-def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
+def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[IncidentChange]:
     """Return how the next judged row changes the incidents so far."""
     at = float(row.place) if row.time is None else row.time
     block = Block(row.source or "", 1, at)
@@ -241,7 +242,7 @@ def changes(fold: Fold, rule: Rule, row: ScoredRow) -> list[Change]:
         severity, p_value, score = (part or 0.0 for part in (row.severity, row.p_value, row.score))
         kept = KeptRow(str(row.place), at, severity, p_value, score, b"", row.leading)
         block = Block(block.source, 1, at, (0,), (at,), (severity,), ((0, kept),), 0, (row.height,))
-    return fold.take(block, Context(rule, at, _ALPHA, row.version, generation=0))
+    return fold.take(block, Conditions(rule, at, _ALPHA, row.version, generation=0))
 
 
 def _is_of(incident: Incident, row: ScoredRow) -> bool:

@@ -8,20 +8,20 @@ from numpy.typing import NDArray
 # The reasons why rows wait in quarantine. The store keeps these texts. Rows whose reason is in
 # UNDECIDED are found by the text. So those three texts must not change: rows that are already in
 # quarantine would no longer be found.
-APART = "anomalous under the champion, and not similar to the rest of the batch"
+DISSIMILAR = "anomalous under the champion, and not similar to the rest of the batch"
 NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
-NOVEL_OR_APART = f"{NOVEL}; some rows stand apart from the rest of the batch"
+NOVEL_OR_DISSIMILAR = f"{NOVEL}; some rows stand apart from the rest of the batch"
 ONE_SENDER = "the novel rows of this batch would exceed the share of the buffer for one sender"
 ALARMED = (
     "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
     "the rows with `vouch`"
 )
 # Rows with these reasons wait for a decision about an incident; dismissing it releases them.
-UNDECIDED = frozenset({NOVEL, NOVEL_OR_APART, ALARMED})
+UNDECIDED = frozenset({NOVEL, NOVEL_OR_DISSIMILAR, ALARMED})
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AdmissionVerdict:
     """The decision of admission, made with `version`, about the n rows of a batch.
 
     `kept` (n,) marks the rows that go to the buffer, `held` (n,) those that wait for a person. All

@@ -95,7 +95,7 @@ ANYONE = Grant("anyone", "anyone", b"", frozenset(Scope))
 _LEAST_SECRET = 32  # characters of a key in a file, because a person may have chosen it
 
 
-def fixed(settings: Settings) -> list[Grant]:
+def keys_in_files(settings: Settings) -> list[Grant]:
     """Return the keys in the files that the settings name. Raises BadSettings for a bad key."""
     grants = []
     for setting, scopes in (

@@ -7,7 +7,7 @@ from service.counted import counted
 from service.domain.detector import Detector
 from service.domain.drift_report import Drift
 from service.domain.incident import Incident, Verdict, sentence
-from service.timestamps import minute, unix_seconds
+from service.timestamps import day_and_time, unix_seconds
 
 NAMED = 5  # most incidents of a detector that have a sentence of their own, the severest
 WORKER_SECONDS = 60.0  # after this time without any worker a person has to look
@@ -72,8 +72,9 @@ def of_detector(
     buffer_bound: int,
     unread_since: float | None = None,
 ) -> list[Item]:
-    """Return what waits at one detector at `now`. `incidents` are the open ones with verdicts.
+    """Return what waits at one detector at `now`.
 
+    `incidents` are the open incidents, each with its verdict.
     `buffer_bound` is the most vectors that a detector buffers. `unread_since` is when the oldest
     rows were scored that no worker has read, None if there are none.
     """
@@ -102,7 +103,7 @@ def _of_incidents(
     if others := waiting[NAMED:]:
         text = f"{counted(len(others), 'milder incident')} more, the first since "
         first = min(incident.start for incident in others)
-        yield Item("incident", detector.name, f"{text}{minute(first)} UTC", path, first)
+        yield Item("incident", detector.name, f"{text}{day_and_time(first)} UTC", path, first)
 
 
 def _of_drift(

@@ -61,7 +61,7 @@ def is_word(cell: str) -> bool:
 
 
 def limit(cell: str) -> str:
-    """Return the limit of a number that lies beyond it, or the cell if it states no limit.
+    """Return the limit in a cell that says "below" or "above" a limit, any other cell unchanged.
 
     >>> limit("<0.05"), limit("> 200"), limit("7")
     ('0.05', '200', '7')
@@ -72,7 +72,7 @@ def limit(cell: str) -> str:
 def is_number(cell: str, *, comma: bool = False) -> bool:
     """Return whether a cell is a number; with `comma`, its decimal sign is a comma."""
     try:
-        read(plain(cell) if comma else cell)
+        read(with_decimal_point(cell) if comma else cell)
     except ValueError:
         return False
     return True
@@ -109,10 +109,12 @@ _NUMBER = re.compile(
 )
 
 
-def plain(cell: str) -> str:
-    """Return a number with a decimal point in place of its decimal comma and thousands' points.
+def with_decimal_point(cell: str) -> str:
+    """Return a number that has a decimal comma in the form with a decimal point.
 
-    >>> plain("1.234,5")
+    Points between thousands are removed.
+
+    >>> with_decimal_point("1.234,5")
     '1234.5'
     """
     if "," in cell or _is_grouped(cell):
@@ -140,7 +142,7 @@ def numbers(cells: Sequence[str], *, comma: bool = False) -> NDArray[np.float64]
         points = [cell for cell in cells if "." in cell and "," not in cell and not is_blank(cell)]
         if all(_is_grouped(cell, 1) for cell in points):  # as in a column with 999 and 1.234
             cells = [cell.replace(".", "") if not is_blank(cell) else cell for cell in cells]
-        cells = [plain(cell) for cell in cells]
+        cells = [with_decimal_point(cell) for cell in cells]
     try:
         parsed = np.array([float(cell) if "_" not in cell else read(cell) for cell in cells])
     except ValueError:
@@ -205,9 +207,9 @@ class Times(NamedTuple):
 class Clock:
     """Reads times.
 
-    `form` is a format of strptime, or `excel` for the numbers of days of a spreadsheet. Without it,
-    times are ISO 8601, digits such as 20260131 or 2026013123, or seconds, milli-, micro- or
-    nanoseconds since 1970. Months may be named in one of several languages.
+    `form` is a format of strptime, or `excel`: a spreadsheet's count of days. Without it, times are
+    ISO 8601, digits such as 20260131 or 2026013123, or seconds, milli-, micro- or nanoseconds since
+    1970. Names of months may be in several languages.
 
     A time without a time zone is in `zone`. When clocks are set back, the local times of one hour
     exist twice. The order of a source's rows tells which one is meant. A source's first row belongs
@@ -247,7 +249,7 @@ class Clock:
     def _moment(self, cell: str) -> datetime | float:
         """Return the time or the seconds since 1970 in a cell. Raises ValueError for other text."""
         if self.form == EXCEL:
-            days = timedelta(float(plain(cell)) - _FROM_1899)
+            days = timedelta(float(with_decimal_point(cell)) - _FROM_1899)
             return datetime(1970, 1, 1) + days  # noqa: DTZ001 - the zone is put in later
         if self.form is not None:
             form = self.form

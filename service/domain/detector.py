@@ -38,8 +38,8 @@ def older(pointer: Pointer, other: Pointer) -> bool:
     A store that was restored from a copy gives the numbers of lost changes a second time. So lower
     numbers are not enough: by the store's clock, `pointer` must not be the later change.
     """
-    own = (pointer.generation, pointer.config_revision)
-    return own < (other.generation, other.config_revision) and pointer.changed <= other.changed
+    numbers = (pointer.generation, pointer.config_revision)
+    return numbers < (other.generation, other.config_revision) and pointer.changed <= other.changed
 
 
 class Retraining(Struct, frozen=True):
@@ -79,7 +79,7 @@ class Retrains(Struct, frozen=True):
     failed: int = 0
 
 
-class Counts(NamedTuple):
+class IncidentTotals(NamedTuple):
     """How many incidents are open and page people, and how many opened and closed so far.
 
     `unreported` counts open incidents that page nobody, because their rows were old at arrival.
@@ -97,15 +97,15 @@ class Counts(NamedTuple):
 
 
 class Mute(NamedTuple):
-    """Until `until` (unix seconds) the detector pages nobody and learns nothing by itself."""
+    """Until `until` (unix seconds) the detector pages nobody and starts no retraining by itself."""
 
     until: float
     why: str
     who: str
 
 
-class Delivered(NamedTuple):
-    """Counts of messages to the webhook's receiver: delivered, and dropped as too old."""
+class MessageTotals(NamedTuple):
+    """How many messages the webhook's receiver got, and how many were dropped undelivered."""
 
     sent: int = 0
     dropped: int = 0
@@ -150,10 +150,10 @@ class Detector:
     retrains: Retrains
     last_retraining: LastRetraining | None
     drift: Drift
-    incidents: Counts
+    incidents: IncidentTotals
     incident_rule: IncidentRule | None
     mute: Mute | None
-    messages: Delivered
+    messages: MessageTotals
     champion_nonce: str = ""
     champion_sha256: str | None = None
     config_nonce: str = ""

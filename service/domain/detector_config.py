@@ -112,7 +112,7 @@ def parse(body: bytes | str | Mapping[str, Any]) -> DetectorConfig:
         raise Unprocessable("The config holds a value that JSON has no form for.") from None
 
 
-_FEW = 64 * 1024  # a config with at most so many bytes or characters is not checked
+_UNCHECKED = 64 * 1024  # bytes or characters; the size of a shorter config is not checked
 _MOST_ERRORS = 10_000  # it would take long to name more errors
 _OBJECT, _FIELD = re.compile(r'\{\s*["}]'), re.compile(r'"\s*:')
 
@@ -122,7 +122,7 @@ def _check_size(body: bytes | str | Mapping[str, Any]) -> None:
 
     Validation notes every error, which would take seconds for a million of them.
     """
-    if isinstance(body, Mapping) or len(body) <= _FEW:
+    if isinstance(body, Mapping) or len(body) <= _UNCHECKED:
         return
     text = body if isinstance(body, str) else body.decode(errors="replace")
     crowded = text.count(",") > 4 * MAX_DIMENSION

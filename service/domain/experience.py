@@ -14,11 +14,13 @@ from service.domain.chosen_context import ChosenContext
 from service.domain.detector_config import DetectorConfig
 from service.domain.raw_batch import RawBatch, learnable
 
-BATCHES_RECORDED = 1000  # most batch ids and senders in a version's record; `sources` has all
+BATCHES_RECORDED = (
+    1000  # most batch ids and senders in a version's record; the key `sources` has all
+)
 
 
-class Source(NamedTuple):
-    """A number of vectors from one batch; `sender` is the API key's id, or '' without a key."""
+class BatchPart(NamedTuple):
+    """A number of vectors of one batch; `sender` is the API key's id, or '' without a key."""
 
     batch: str
     sender: str
@@ -47,7 +49,7 @@ class Experience:
 
     `champion` (None before the first version), `generation` and `champion_nonce` are those of the
     moment when the entries were taken. A promotion is valid only while they are unchanged.
-    `vectors` is `(n, d)` float32. `sources` has one item for each entry, in the same order.
+    `vectors` is `(n, d)` float32. `parts` has one item for each entry, in the same order.
     `traces` are the first trace ids of the requests.
 
     If some batches arrived before the context was chosen, `raw` has the batches as they were sent.
@@ -62,7 +64,7 @@ class Experience:
     first: str
     last: str
     vectors: NDArray[np.float32]
-    sources: tuple[Source, ...]
+    parts: tuple[BatchPart, ...]
     champion_nonce: str = ""
     raw: tuple[RawBatch, ...] = ()
     raw_bytes: int = 0
@@ -73,7 +75,7 @@ class Experience:
     @property
     def n(self) -> int:
         """How many vectors were taken from the buffer."""
-        return sum(source.vectors for source in self.sources)
+        return sum(part.vectors for part in self.parts)
 
     @property
     def bytes(self) -> int:
@@ -90,12 +92,12 @@ class Experience:
     @property
     def batch_ids(self) -> tuple[str, ...]:
         """The ids of the batches, in the order of the buffer."""
-        return tuple(source.batch for source in self.sources)
+        return tuple(part.batch for part in self.parts)
 
     @property
     def senders(self) -> tuple[str, ...]:
         """The ids of the API keys that sent the vectors, each once."""
-        return tuple(sorted({source.sender for source in self.sources} - {""}))
+        return tuple(sorted({part.sender for part in self.parts} - {""}))
 
     def summary(self) -> ExperienceSummary:
         """Return the summary of the experience for the record of a version."""
@@ -103,18 +105,18 @@ class Experience:
             first=self.first,
             last=self.last,
             n=self.n,
-            batch_count=len(self.sources),
+            batch_count=len(self.parts),
             senders=tuple(self.senders[:BATCHES_RECORDED]),
             batches=tuple(self.batch_ids[:BATCHES_RECORDED]),
             traces=self.traces or UNSET,
         )
 
 
-def packed(sources: Iterable[Source]) -> bytes:
-    """Return the sources in compressed form, about 10 bytes each, to keep with a version."""
-    return zlib.compress(orjson.dumps([list(source) for source in sources]))
+def packed(parts: Iterable[BatchPart]) -> bytes:
+    """Return the parts in compressed form, about 10 bytes each, to keep with a version."""
+    return zlib.compress(orjson.dumps([list(part) for part in parts]))
 
 
-def unpacked(data: bytes) -> list[Source]:
-    """Return the sources that `packed` wrote."""
-    return [Source(*source) for source in orjson.loads(zlib.decompress(data))]
+def unpacked(data: bytes) -> list[BatchPart]:
+    """Return the parts that `packed` wrote."""
+    return [BatchPart(*part) for part in orjson.loads(zlib.decompress(data))]

@@ -256,8 +256,8 @@ def expired(fields: Iterable[str], now: float) -> list[str]:
 def rows_per_day(minutes: Mapping[int, Bucket], now: float) -> float | None:
     """Return the rows per day, estimated from the minutes of the last 24 hours.
 
-    The rate counts from the first of these minutes, so that a detector that began at noon does not
-    seem to have half its rate. The result is None if that minute is less than an hour ago.
+    The rate counts from the first of these minutes: the rows of a detector that began at noon are
+    those of half a day. The result is None if that minute is less than an hour ago.
     """
     since = int(now // MINUTE) - 86_400 // MINUTE
     recent = [(at, minute.rows) for at, minute in minutes.items() if at >= since]

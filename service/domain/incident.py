@@ -11,7 +11,7 @@ from models.parts.incident_rule import DAY
 from service.counted import counted
 from service.domain.attribution import Attribution, Cell, numeric
 from service.domain.event import Event
-from service.timestamps import minute
+from service.timestamps import day_and_time
 
 ROWS_KEPT = 100  # the most severe rows of an incident
 LEADING = 3  # features that an incident names
@@ -91,6 +91,12 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
     def features(self) -> tuple[str, ...]:
         """The names of the leading features, the largest contribution first."""
         return tuple(lead.feature for lead in self.leading)
+
+
+def most_severe(rows: Sequence[KeptRow], most: int = ROWS_KEPT) -> list[KeptRow]:
+    """Return at most `most` rows, the most severe first, each event once."""
+    distinct: Mapping[str, KeptRow] = {row.event: row for row in rows}
+    return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:most]
 
 
 def explains_better(row: KeptRow, explained: float) -> bool:
@@ -226,8 +232,8 @@ def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
 def leads(contributions: Sequence[Attribution]) -> tuple[Attribution, ...]:
     """Return the leading contributions: at most LEADING, each at least a fifth of the largest.
 
-    The result is empty if no feature by itself raised the score, only their combination. A value
-    that is the expected one leads nothing: "state Run, expected Run" would explain nothing.
+    The result is empty if no feature by itself raised the score, only their combination. A feature
+    whose value is the expected one is left out: "state Run, expected Run" would explain nothing.
 
     >>> leading = leads([Attribution("a", 9.0, 7.0, 1.0), Attribution("b", 1.0, 2.0, 1.0)])
     >>> [lead.feature for lead in leading]
@@ -263,15 +269,15 @@ def sentence(incident: Incident) -> str:
     parts.append(worse + rarity(incident.p_value))
     rows = counted(incident.count, "row")
     if incident.closed is None:
-        parts.append(f"since {minute(incident.start)} UTC, {rows}")
+        parts.append(f"since {day_and_time(incident.start)} UTC, {rows}")
     else:
-        parts.append(f"{minute(incident.start)} to {minute(incident.end)} UTC, {rows}")
+        parts.append(f"{day_and_time(incident.start)} to {day_and_time(incident.end)} UTC, {rows}")
     if incident.settled:
         parts.append(
             "the state goes on at that level; only rows above that level open another incident"
         )
     if incident.follows is not None:
-        parts.append(FOLLOWS.format(f"{minute(incident.follows)} UTC"))
+        parts.append(FOLLOWS.format(f"{day_and_time(incident.follows)} UTC"))
     if incident.like is not None:
         parts.append("like rows that were dismissed")
     elif not incident.pages:
@@ -280,7 +286,7 @@ def sentence(incident: Incident) -> str:
 
 
 def _in_words(feature: str) -> str:
-    """Return how a sentence names a feature; the feature of a column without a name is its number.
+    """Return the words for a feature in a sentence. A column without a name has a number instead.
 
     >>> _in_words("speed"), _in_words("1")
     ('speed', 'column 1:')

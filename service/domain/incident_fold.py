@@ -1,7 +1,7 @@
 """Turns judged rows into incidents: one pure fold over the reports of the API processes."""
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
@@ -17,7 +17,6 @@ from models.parts.incident_rule import (
     opens_another,
 )
 from service.domain.incident import (
-    ROWS_KEPT,
     DismissedPattern,
     Incident,
     KeptRow,
@@ -37,7 +36,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     `rows` is their number. `positions` (a,) are the ascending positions of alarming rows, and
     `times` and `severities` belong to these. `last` is the latest time of any row. `kept_rows` are
     the kept rows with their positions. `unlisted` counts the alarming rows without a position.
-    `heights` (a,) are as `incident_rule.height` gives them; without them severities count.
+    `heights` (a,) are as `incident_rule.height` gives them; if there are none, the severities are
+    used instead.
     """
 
     source: str
@@ -51,7 +51,7 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     heights: tuple[float, ...] = ()
 
 
-class Change(msgspec.Struct, frozen=True):
+class IncidentChange(msgspec.Struct, frozen=True):
     """A change of an incident, and the kept rows that it gained.
 
     `paged`: it was extended, and from now on it pages people. `settled`: it closed because it
@@ -69,8 +69,8 @@ class Change(msgspec.Struct, frozen=True):
         return self.kind != "extended" and not ended
 
 
-class Context(msgspec.Struct, frozen=True):
-    """What the fold needs beside the rows.
+class Conditions(msgspec.Struct, frozen=True):
+    """What decides, beside the rows, whether they make an incident and whether it pages people.
 
     `now` is the present time, `alpha` the p-value at the threshold. `version` and `generation`
     are those that judged the rows. Rows that one of `dismissed_patterns` covers page nobody.
@@ -91,16 +91,16 @@ class Fold(msgspec.Struct):
     opened: int = 0
     sources: dict[str, Source] = msgspec.field(default_factory=dict)
 
-    def take(self, block: Block, context: Context) -> list[Change]:
+    def take(self, block: Block, conditions: Conditions) -> list[IncidentChange]:
         """Add a block of rows; return the changes in order, joined for each incident."""
         source = self.sources.get(block.source)
         if source is None:
             if not block.positions:
                 return []  # nothing to remember
             source = self.sources[block.source] = Source()
-        source.forget_future(context.now)
-        block = _without_future(block, context.now)
-        changes: list[Change] = list(self._take_alarms(source, block, context))
+        source.forget_future(conditions.now)
+        block = _without_future(block, conditions.now)
+        changes: list[IncidentChange] = list(self._take_alarms(source, block, conditions))
         if source.last is not None and block.last > source.last:
             interval = (block.last - source.last) / block.rows
             if source.interval is not None:
@@ -108,21 +108,21 @@ class Fold(msgspec.Struct):
             source.interval = interval
         source.rows += block.rows
         source.last = max(source.last or block.last, block.last)
-        source.heard = context.now
+        source.heard = conditions.now
         latest = source.latest
         quiet = source.rows if latest is None else source.rows - 1 - latest
-        changes += self._end_what_is_over(source, source.rows, source.last, context)
-        if source.open is None and source.level is None and quiet >= context.rule.m:
+        changes += self._end_what_is_over(source, source.rows, source.last, conditions)
+        if source.open is None and source.level is None and quiet >= conditions.rule.m:
             del self.sources[block.source]
-        return _joined_by_incident(changes + self._drop_silent(context))
+        return _joined_by_incident(changes + self._drop_silent(conditions.now))
 
-    def sweep(self, context: Context) -> list[Change]:
+    def sweep(self, conditions: Conditions) -> list[IncidentChange]:
         """Drop sources that send nothing any more; return the changes of their incidents."""
-        changes: list[Change] = []
+        changes: list[IncidentChange] = []
         for name, source in list(self.sources.items()):
-            source.forget_future(context.now)
-            if ends_in_silence(context.rule, context.now - source.heard, source.interval):
-                changes += self._end_source(source, context)
+            source.forget_future(conditions.now)
+            if ends_in_silence(conditions.rule, conditions.now - source.heard, source.interval):
+                changes += self._end_source(source, conditions.now)
                 del self.sources[name]
         return changes
 
@@ -130,26 +130,28 @@ class Fold(msgspec.Struct):
         """Return the incidents that are open."""
         return [source.open for source in self.sources.values() if source.open is not None]
 
-    def present(self, name: str) -> str:
-        """Return the id of the incident, open or a lasting state, of the source; '' without one."""
+    def incident_id(self, name: str) -> str:
+        """Return the id of the incident of the source `name`, open or a lasting state, or ''."""
         source = self.sources.get(name, Source())
         incident = source.open or (source.level.incident if source.level else None)
         return incident.id if incident else ""
 
-    def _take_alarms(self, source: Source, block: Block, context: Context) -> Iterator[Change]:
+    def _take_alarms(
+        self, source: Source, block: Block, conditions: Conditions
+    ) -> Iterator[IncidentChange]:
         kept = dict(block.kept_rows)
         heights = block.heights or block.severities
         for position, at, severity, height in zip(
             block.positions, block.times, block.severities, heights, strict=True
         ):
             row = source.rows + position
-            yield from self._end_what_is_over(source, row, at, context)
-            if source.belongs_to_state(context.rule, row, at, severity, height):
+            yield from self._end_what_is_over(source, row, at, conditions)
+            if source.belongs_to_state(conditions.rule, row, at, severity, height):
                 continue
             follows = None if source.level is None else source.level.incident.start
             another = source.open is not None and opens_another(height, source.levels)
             if another:
-                change = self._close(source, context)
+                change = self._close(source, conditions.now)
                 follows = change.incident.start
                 yield change
                 source.alarms, source.times, source.waiting = [], [], []
@@ -160,55 +162,62 @@ class Fold(msgspec.Struct):
             measured = source.measured(severity, height)
             if source.open is not None:
                 source.levels = [*source.levels[1 - RECENT :], height]
-                if belongs(context.rule, source.alarms, measured):
-                    yield from self._extend_open(source, severity, context)
-            elif another or opens(context.rule, source.alarms, measured):
-                yield self._open(source, block.source, severity, follows, context)
+                if belongs(conditions.rule, source.alarms, measured):
+                    yield from self._extend_open(source, severity, conditions)
+            elif another or opens(conditions.rule, source.alarms, measured):
+                yield self._open(source, block.source, severity, follows, conditions)
         if source.open and block.unlisted:
             count = source.open.count + block.unlisted
             source.open = msgspec.structs.replace(source.open, count=count)
-            yield Change("extended", source.open)
+            yield IncidentChange("extended", source.open)
 
     def _end_what_is_over(
-        self, source: Source, row: int, at: float, context: Context
-    ) -> Iterator[Change]:
+        self, source: Source, row: int, at: float, conditions: Conditions
+    ) -> Iterator[IncidentChange]:
         """End the incident and the lasting state if they are over before a row; yield the changes.
 
         `row` is the number of the row, and `at` its time.
         """
-        rule = context.rule
+        rule = conditions.rule
         if source.open and source.is_over(rule, row, at):
-            yield self._close(source, context)
+            yield self._close(source, conditions.now)
         if source.level and source.level.is_over(rule, row, at):
             yield _end_state(source)
 
-    def _extend_open(self, source: Source, severity: float, context: Context) -> Iterator[Change]:
+    def _extend_open(
+        self, source: Source, severity: float, conditions: Conditions
+    ) -> Iterator[IncidentChange]:
         """Take the latest alarming row, and those that with it belong to the open incident."""
         assert source.open is not None, "only an open incident goes on"
         row, at = source.alarms[-1], source.times[-1]
-        first = bisect_left(source.alarms, max(source.row, row - WIDER * context.rule.m) + 1)
+        first = bisect_left(source.alarms, max(source.row, row - WIDER * conditions.rule.m) + 1)
         since = min(source.times[first:])
         rows = tuple(row for row in source.waiting if row.at >= since)
         for kept_row in rows:
             source.open = _explained_by(source.open, kept_row)
         if severity > source.open.peak:  # the row itself is not kept
-            p_value = context.alpha**severity
+            p_value = conditions.alpha**severity
             source.open = msgspec.structs.replace(source.open, peak=severity, p_value=p_value)
         count = source.open.count + len(source.alarms) - first
         end = max(source.open.end, *source.times[first:])
         source.open = msgspec.structs.replace(source.open, count=count, end=end)
         source.row, source.at, source.waiting = row, at, []
-        yield Change("extended", source.open, rows)
-        if _pages_now(source.open, at, context):
+        yield IncidentChange("extended", source.open, rows)
+        if _pages_now(source.open, at, conditions):
             source.open = msgspec.structs.replace(source.open, pages=True)
-            yield Change("paged", source.open)
+            yield IncidentChange("paged", source.open)
         if is_lasting(source.open.count, at - source.open.start, source.levels):
-            yield from self._settle(source, context)
+            yield from self._settle(source, conditions.now)
 
     def _open(
-        self, source: Source, name: str, severity: float, follows: float | None, context: Context
-    ) -> Change:
-        rule, row = context.rule, source.alarms[-1]
+        self,
+        source: Source,
+        name: str,
+        severity: float,
+        follows: float | None,
+        conditions: Conditions,
+    ) -> IncidentChange:
+        rule, row = conditions.rule, source.alarms[-1]
         first = next(i for i, alarm in enumerate(source.alarms) if row - alarm < rule.m)
         # The clock of a client may be set back between two rows.
         start, end = min(source.times[first:]), max(source.times[first:])
@@ -216,15 +225,9 @@ class Fold(msgspec.Struct):
         peak = max(rows, key=lambda row: row.severity, default=None)
         explaining = _explaining_row(rows)
         leading = leads(explaining.leading) if explaining else ()
-        like = next(
-            (
-                dismissed_pattern.id
-                for dismissed_pattern in context.dismissed_patterns
-                if dismissed_pattern.covers(leading)
-            ),
-            None,
-        )
-        old = context.now - source.times[-1] > OLD_SECONDS
+        similar = (p.id for p in conditions.dismissed_patterns if p.covers(leading))
+        like = next(similar, None)
+        old = conditions.now - source.times[-1] > OLD_SECONDS
         self.opened += 1
         source.open = Incident(
             id=f"i{self.opened}-{round(start * 1000)}",
@@ -232,60 +235,60 @@ class Fold(msgspec.Struct):
             start=start,
             end=end,
             peak=max(severity, peak.severity if peak else 0.0),
-            p_value=peak.p_value if peak else context.alpha**severity,
+            p_value=peak.p_value if peak else conditions.alpha**severity,
             count=len(source.alarms) - first,
-            version=context.version,
-            generation=context.generation,
+            version=conditions.version,
+            generation=conditions.generation,
             leading=leading,
             regime=explaining.regime if explaining else 0,
             explained=explaining.severity if explaining else 0.0,
-            pages=not (old or like or context.muted),
+            pages=not (old or like or conditions.muted),
             like=like,
             follows=follows,
         )
         source.row, source.at = row, source.times[-1]
         source.waiting, source.levels = [], []
-        return Change("opened", source.open, rows)
+        return IncidentChange("opened", source.open, rows)
 
-    def _close(self, source: Source, context: Context) -> Change:
+    def _close(self, source: Source, now: float) -> IncidentChange:
         assert source.open is not None, "only an open incident closes"
-        over = msgspec.structs.replace(source.open, closed=context.now)
+        over = msgspec.structs.replace(source.open, closed=now)
         source.open = None
-        return Change("closed", over)
+        return IncidentChange("closed", over)
 
-    def _settle(self, source: Source, context: Context) -> Iterator[Change]:
+    def _settle(self, source: Source, now: float) -> Iterator[IncidentChange]:
         """Close the open incident as a lasting state; the source is at its level from now on."""
         if source.level is not None:
             yield _end_state(source)
         row, at, levels = source.row, source.at, source.levels
-        over = self._close(source, context).incident
+        over = self._close(source, now).incident
         over = msgspec.structs.replace(over, settled=True)
         source.level = StandingLevel(over, max(levels), levels, row, at, source.alarms, levels)
         source.alarms, source.times, source.waiting = [], [], []
-        yield Change("settled", over)
+        yield IncidentChange("settled", over)
 
-    def _end_source(self, source: Source, context: Context) -> Iterator[Change]:
+    def _end_source(self, source: Source, now: float) -> Iterator[IncidentChange]:
         """End the incident and the lasting state of a dropped source; yield the changes."""
         if source.open:
-            yield self._close(source, context)
+            yield self._close(source, now)
         if source.level:
             yield _end_state(source)
 
-    def _drop_silent(self, context: Context) -> list[Change]:
+    def _drop_silent(self, now: float) -> list[IncidentChange]:
         """Drop sources if too many are followed; return the changes of their incidents."""
-        changes: list[Change] = []
+        changes: list[IncidentChange] = []
         while len(self.sources) > SOURCES:
             name = min(self.sources, key=lambda source: self.sources[source].heard)
-            changes += self._end_source(self.sources[name], context)
+            changes += self._end_source(self.sources[name], now)
             del self.sources[name]
         return changes
 
 
-def _end_state(source: Source) -> Change:
+def _end_state(source: Source) -> IncidentChange:
     """End the lasting state of the source; return the change."""
     assert source.level is not None, "only a source with a lasting state can leave it"
     over, source.level = source.level.incident, None
-    return Change("closed", over)
+    return IncidentChange("closed", over)
 
 
 def _explained_by(incident: Incident, row: KeptRow) -> Incident:
@@ -317,21 +320,21 @@ def _without_future(block: Block, now: float) -> Block:
     return replace(block, last=now, times=times, kept_rows=kept_rows)
 
 
-def _pages_now(incident: Incident, at: float, context: Context) -> bool:
+def _pages_now(incident: Incident, at: float, conditions: Conditions) -> bool:
     """Return whether an incident that has paged nobody must page now.
 
     Its earlier rows were old, or the detector was muted.
     """
     silent_so_far = not incident.pages and incident.like is None
-    return silent_so_far and not context.muted and context.now - at <= OLD_SECONDS
+    return silent_so_far and not conditions.muted and conditions.now - at <= OLD_SECONDS
 
 
-def _joined_by_incident(changes: Sequence[Change]) -> list[Change]:
+def _joined_by_incident(changes: Sequence[IncidentChange]) -> list[IncidentChange]:
     """Return the changes with those of one incident joined: its latest state, and all its rows.
 
     A change that ends an incident is not joined with the earlier ones.
     """
-    joined: dict[tuple[str, str], Change] = {}
+    joined: dict[tuple[str, str], IncidentChange] = {}
     for change in changes:
         key = (change.incident.id, change.kind if change.kind in {"settled", "closed"} else "")
         before = joined.get(key)
@@ -339,11 +342,5 @@ def _joined_by_incident(changes: Sequence[Change]) -> list[Change]:
             joined[key] = change
         else:
             kind = change.kind if before.kind == "extended" else before.kind
-            joined[key] = Change(kind, change.incident, before.rows + change.rows)
+            joined[key] = IncidentChange(kind, change.incident, before.rows + change.rows)
     return list(joined.values())
-
-
-def worst(rows: Sequence[KeptRow], most: int = ROWS_KEPT) -> list[KeptRow]:
-    """Return at most `most` rows, the most severe first, each event once."""
-    distinct: Mapping[str, KeptRow] = {row.event: row for row in rows}
-    return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:most]

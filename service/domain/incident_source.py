@@ -114,7 +114,7 @@ class Source(msgspec.Struct, array_like=True):
         return max(alarms, default=None)
 
     def measured(self, severity: float, height: float) -> float:
-        """Return a row's severity relative to the level, if any; 1 or more is above the level."""
+        """Return a row's severity; in a lasting state, the severity relative to its level."""
         return self.level.severity(height) if self.level else severity
 
     def is_over(self, rule: Rule, row: int, at: float) -> bool:

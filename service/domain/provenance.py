@@ -10,7 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-from service.domain.experience import BATCHES_RECORDED, Source
+from service.domain.experience import BATCHES_RECORDED, BatchPart
 from service.domain.version_record import BufferRange, VersionRecord
 
 Position = tuple[int, int]
@@ -23,9 +23,9 @@ class RevocationTarget:
     kind: Literal["batch", "key"]
     id: str
 
-    def includes(self, source: Source) -> bool:
-        """Return whether the vectors of this source are among the data to revoke."""
-        return self.id == (source.batch if self.kind == "batch" else source.sender)
+    def includes(self, part: BatchPart) -> bool:
+        """Return whether the vectors of this part are among the data to revoke."""
+        return self.id == (part.batch if self.kind == "batch" else part.sender)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +111,9 @@ class VectorCounts:
 
     vectors: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def add(self, source: Source) -> None:
-        """Add the vectors of this source."""
-        self.vectors[source.batch, source.sender] += source.vectors
+    def add(self, part: BatchPart) -> None:
+        """Add the vectors of this part."""
+        self.vectors[part.batch, part.sender] += part.vectors
 
     def total(self, *, less: "VectorCounts | None" = None) -> Batches:
         """Return the counts for an answer, minus the counts in `less`."""

@@ -13,8 +13,8 @@ def due(detector: Detector, now: float) -> str | None:
     """Return why `detector` is due at `now` (unix seconds), or None if it is not due.
 
     Nothing is due without the vectors that a training needs. A retraining that a person requested,
-    or that began and has not ended, is always due. The triggers of the config decide otherwise,
-    unless `paused` is set or the detector is muted.
+    or that began and has not ended, is always due. In all other cases the triggers of the config
+    decide. They do not count while the config says `paused` or the detector is muted.
     """
     if detector.needed:
         return None
@@ -43,8 +43,8 @@ def due_at(detector: Detector, now: float) -> float | None:
     return next((at for at in sorted(later) if at > now and due(detector, at)), None)
 
 
-def need(detector: Detector, waited: float) -> float:
-    """Return the priority of `detector`, which has been due for `waited` seconds.
+def urgency(detector: Detector, waited: float) -> float:
+    """Return the urgency of `detector`, which has been due for `waited` seconds.
 
     The detector with the largest value is retrained first. The value is the waiting time. It counts
     4 times if a person waits or a new regime was found, and up to 4 times if the buffer exceeds its

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, Struct, UnsetType
 
-from service.domain.experience import Source
+from service.domain.experience import BatchPart
 from service.domain.provenance import (
     Batches,
     RevocationTarget,
@@ -98,7 +98,7 @@ class DetectorVersions:
 
     `waiting` are the ranges of parked entries. `promoted` are the versions that ever were champion,
     the latest first. `artifacts` are those whose artifact is kept. `marks` are the marks of revoked
-    versions. `sources` are the batches that each version learned.
+    versions. `parts` are the parts of batches that each version learned.
     """
 
     uid: str
@@ -111,7 +111,7 @@ class DetectorVersions:
     artifacts: set[int]
     marks: dict[int, RevocationMark]
     origins: list[VersionOrigin]
-    sources: dict[int, list[Source]]
+    parts: dict[int, list[BatchPart]]
 
     def reached_by(self, target: RevocationTarget) -> tuple[set[int], set[int]]:
         """Return the versions that learned from the target, and those whose data is relearned.
@@ -120,7 +120,7 @@ class DetectorVersions:
         champion. It leaves out versions that an earlier revocation marked for another target,
         because their data was relearned then.
         """
-        learned = {n for n, source in self.sources.items() if any(map(target.includes, source))}
+        learned = {n for n, parts in self.parts.items() if any(map(target.includes, parts))}
         marked_before = {
             n for n, mark in self.marks.items() if getattr(mark, target.kind) == target.id
         }

@@ -11,8 +11,8 @@ from service.domain.event import Label
 class StandingLabels(Struct, frozen=True):
     """How many labels still have an effect after a move of the champion.
 
-    The champion did not learn `unlearned` of the rows labelled normal. Rows like those of the
-    `spared` dismissed incidents and labelled events page nobody.
+    The champion did not learn `unlearned` of the rows labelled normal. `spared` counts the
+    dismissed incidents and the events labelled normal: rows like theirs page nobody.
     """
 
     normal: int
@@ -21,10 +21,14 @@ class StandingLabels(Struct, frozen=True):
     spared: int
 
 
-def standing_labels(labels: Sequence[Label], left: Container[str], spared: int) -> StandingLabels:
-    """Return the labels that have an effect, if the champion did not learn the batches `left`."""
+def standing_labels(
+    labels: Sequence[Label], unlearned_batches: Container[str], spared: int
+) -> StandingLabels:
+    """Return how many labels have an effect if the champion did not learn `unlearned_batches`."""
     normal = [label for label in labels if label.label == "normal"]
-    unlearned = sum(label.batch is not None and label.batch in left for label in normal)
+    unlearned = sum(
+        label.batch is not None and label.batch in unlearned_batches for label in normal
+    )
     return StandingLabels(len(normal), len(labels) - len(normal), unlearned, spared)
 
 

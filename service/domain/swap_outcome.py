@@ -7,7 +7,7 @@ from service.domain.champion import Champion
 from service.domain.detector import Detector
 
 Change = Literal["none", "swapped", "refused", "unloaded", "deleted", "regressed"]
-Source = Literal["store", "disk", "memory"]
+LoadedFrom = Literal["store", "disk", "memory"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,10 +15,10 @@ class SwapOutcome:
     """What changed for the detector `name`. The memory of the process is already changed.
 
     `none`: the right champion already serves. `swapped`: `champion` serves from now on. It was
-    loaded from `source` in `seconds`, which is None if its version served already. `refused`: the
-    champion in the store cannot be loaded, so the earlier champion still serves. `unloaded`: the
-    last version was revoked. `deleted`: the detector was deleted. `regressed`: the store holds an
-    older state than this process, or lost the detector. It is reported once, and the earlier
+    read from `loaded_from` in `seconds`, which is None if its version served already. `refused`:
+    the champion in the store cannot be loaded, so the earlier champion still serves. `unloaded`:
+    the last version was revoked. `deleted`: the detector was deleted. `regressed`: the store holds
+    an older state than this process, or lost the detector. It is reported once, and the earlier
     champion still serves.
 
     `detector` is the state in the store, or None if there is none or the store was not asked. `why`
@@ -29,7 +29,7 @@ class SwapOutcome:
     change: Change = "none"
     detector: Detector | None = None
     champion: Champion | None = None
-    source: Source = "memory"
+    loaded_from: LoadedFrom = "memory"
     seconds: float | None = None
     why: str = ""
     evicted: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """Bounds how often something happens."""
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket: `rate` tokens a second, and at most `most` at once (at least one)."""
 
     __slots__ = ("_most", "_rate", "_since", "_tokens")

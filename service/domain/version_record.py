@@ -195,8 +195,8 @@ class VersionRecord(Struct, frozen=True, kw_only=True):
         a version promoted by hand, promoted under `report` although it failed, or imported.
         """
         passed = self.gate is not None and self.gate.passed
-        own = self.outcome != "promoted" or not passed
-        return self.version if own else self.anchor or self.version
+        is_anchor = self.outcome != "promoted" or not passed
+        return self.version if is_anchor else self.anchor or self.version
 
 
 class RevocationMark(Struct, frozen=True):

@@ -41,7 +41,7 @@ class SeenWords:
         """Return the word with this code, or None if the word was not read recently."""
         return self._words.get(code)
 
-    def of(self, X: NDArray[np.float32], config: Config) -> dict[float, str]:
+    def words_in(self, X: NDArray[np.float32], config: Config) -> dict[float, str]:
         """Return the words of all categories in rows X (n, w), by their codes."""
         places = config.categories(X.shape[1])
         codes = np.unique(X[:, list(places)]).tolist() if places else []

@@ -17,8 +17,8 @@ import httpx
 
 from service import log
 from service.addresses import shown
-from service.certificate import check_certificate, own
-from service.domain.api_key import fixed
+from service.certificate import check_certificate, trusts_own_certificate
+from service.domain.api_key import keys_in_files
 from service.problems import StoreUnavailable
 from service.processes import spawn
 from service.processes.child import API_VARIABLES, Child
@@ -124,7 +124,7 @@ class Supervisor:
 
     def _refuse_bad_files(self) -> None:
         """Raise BadSettings if a file of keys or certificates cannot be used."""
-        fixed(self.settings)
+        keys_in_files(self.settings)
         Signer.of(self.settings)
         check_certificate(self.settings)
 
@@ -144,7 +144,7 @@ class Supervisor:
     def _refuse_open_access(self) -> None:
         """Raise StartupFailed if other machines could reach a service without API keys."""
         settings = self.settings
-        if is_loopback(settings.host) or settings.insecure or fixed(settings):
+        if is_loopback(settings.host) or settings.insecure or keys_in_files(settings):
             return
         url = settings.store_url()
         assert url is not None
@@ -216,7 +216,8 @@ class Supervisor:
         # A store elsewhere may start later. Until then it is enough that the API answers.
         path = "/readyz" if self.store else "/healthz"
         until = time.monotonic() + _STARTUP_SECONDS
-        how: Any = {"timeout": 1.0, "trust_env": False, "verify": own(self.settings)}
+        verify = trusts_own_certificate(self.settings)
+        how: Any = {"timeout": 1.0, "trust_env": False, "verify": verify}
         with httpx.Client(base_url=self.url, **how) as client:
             while not self.should_exit:
                 self._check_children()

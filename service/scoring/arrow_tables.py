@@ -13,7 +13,7 @@ from models.categories import LONGEST_WORD
 from models.columns import as_word
 from service.domain.cells import BadCell
 from service.domain.columns import Columns, value_in
-from service.domain.row_labels import LONGEST, RowLabels
+from service.domain.row_tags import LONGEST, RowTags
 from service.domain.words import SEEN
 from service.problems import BadVectors, TooLarge, UnsupportedMedia
 from service.scoring.arrow_messages import declared
@@ -27,13 +27,13 @@ _BYTES_OF_A_CHARACTER = 4  # at most, in UTF-8
 
 def read_arrow(
     body: bytes, columns: Columns, roles: ColumnRoles, *, gaps: bool
-) -> tuple[Array, RowLabels]:
-    """Return the rows (n, d) of an Arrow IPC stream, and their labels.
+) -> tuple[Array, RowTags]:
+    """Return the rows (n, d) of an Arrow IPC stream, and their tags.
 
     Raises BadVectors, or TooLarge for a stream that declares more than the bounds allow.
     """
     blocks = Blocks(columns, gaps=gaps)
-    labels: dict[str, list[Any]] = {name: [] for name in roles.label_columns}
+    tags: dict[str, list[Any]] = {name: [] for name in roles.tag_columns}
     rows = 0
     for batch in _batches(body, columns, roles):
 
@@ -41,15 +41,15 @@ def read_arrow(
             return _column_values(batch.column(name), kind)
 
         blocks.add(len(batch), values)
-        for name in labels:
+        for name in tags:
             try:
-                labels[name] += _column_labels(batch.column(name))
+                tags[name] += _column_tags(batch.column(name))
             except BadCell as error:
                 row = rows + error.row
                 raise BadVectors(f"{value_in(name)} {error}.", row=row) from None
         rows += len(batch)
     X = blocks.whole()
-    return X, roles.labels(len(X), labels)
+    return X, roles.tags(len(X), tags)
 
 
 def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]:
@@ -65,7 +65,7 @@ def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]
         _check_sizes(ipc.MessageReader.open_stream(pa.py_buffer(body)), len(columns.names))
         schema = ipc.open_stream(body).schema
         roles.check(schema.names, columns)
-        fields = {schema.get_field_index(name) for name in (*columns.names, *roles.label_columns)}
+        fields = {schema.get_field_index(name) for name in (*columns.names, *roles.tag_columns)}
         options = ipc.IpcReadOptions(included_fields=sorted(fields))
         for batch in ipc.open_stream(body, options=options):
             batch.validate(full=True)
@@ -115,8 +115,8 @@ def _column_values(column: Any, kind: str) -> npt.NDArray[np.float64]:
     return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _column_labels(column: Any) -> Iterable[Any]:
-    """Return times as seconds since 1970, and other labels as they are. Raises BadCell."""
+def _column_tags(column: Any) -> Iterable[Any]:
+    """Return times as seconds since 1970, and other tags as they are. Raises BadCell."""
     import pyarrow as pa
 
     if not pa.types.is_timestamp(column.type):

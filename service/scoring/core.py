@@ -18,7 +18,7 @@ from models.version.judgement import Judgement, rows_of
 from service import log
 from service.domain.champion import Champion
 from service.domain.columns import Columns
-from service.domain.row_labels import NO_LABELS, RowLabels
+from service.domain.row_tags import NO_TAGS, RowTags
 from service.domain.words import SEEN
 from service.problems import Problem, Unprocessable, unexpected
 from service.scoring import request_rows
@@ -57,14 +57,14 @@ class Parsed(NamedTuple):
 class Judged(NamedTuple):
     """The rows X (n, w) of `requests` requests, judged in one call, and their judgement.
 
-    `labels` are the times, sources and ids of the rows.
+    `tags` are the times, sources and ids of the rows.
     """
 
     champion: Champion
     X: Array
     judgement: Judgement
     requests: int = 1
-    labels: RowLabels = NO_LABELS
+    tags: RowTags = NO_TAGS
 
 
 class ScoredTurn(NamedTuple):
@@ -110,14 +110,14 @@ def judge(champion: Champion, X: Array) -> Judgement:
 
 def apply_rules(parsed: Parsed, judgement: Judgement) -> tuple[Parsed, Judgement]:
     """Apply the rules for rows: an ignored anomaly gets the state `ignored`."""
-    champion, (X, labels, states) = parsed.champion, parsed.rows
+    champion, (X, tags, states) = parsed.champion, parsed.rows
     if states is None or not champion.rules.ignore or not len(X):
         return parsed, judgement
     ignored = champion.rules.ignored(champion.version, champion.threshold, X, judgement.is_anomaly)
     states = states.copy()
     states[np.flatnonzero(states == SCORED)[ignored]] = IGNORED
     judgement = judgement._replace(is_anomaly=judgement.is_anomaly & ~ignored)
-    return parsed._replace(rows=ModelRows(X, labels, states)), judgement
+    return parsed._replace(rows=ModelRows(X, tags, states)), judgement
 
 
 def answer(parsed: Parsed, judgement: Judgement) -> Reply:
@@ -187,8 +187,8 @@ class Scoring:
             _log.exception("scoring failed", detector=request.name)
             return as_problem(unexpected(error))
         if parsed.recorded and len(parsed.rows.X):
-            X, labels, _ = parsed.rows
-            judged.append(Judged(parsed.champion, X, judgement, labels=labels))
+            X, tags, _ = parsed.rows
+            judged.append(Judged(parsed.champion, X, judgement, tags=tags))
         return reply
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from models.arrays import Array
 from models.categories import LONGEST_WORD
 from service.domain.columns import Columns, value_in
-from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
+from service.domain.row_tags import NO_TAGS, RowTags, row_tags
 from service.domain.words import SEEN
 from service.problems import BadVectors
 from service.scoring import pieces
@@ -104,10 +104,10 @@ class Records:
             return None  # a missing value, or a number out of range of float32
         return b"".join(rows) or None if body.count(b'"records"') == 1 else None
 
-    def read_lines(self, body: bytes) -> tuple[Array, RowLabels]:
-        """Return the rows (n, d) of a body with one record a line, and the labels of the rows."""
+    def read_lines(self, body: bytes) -> tuple[Array, RowTags]:
+        """Return the rows (n, d) of a body with one record a line, and the tags of the rows."""
         matrices: list[Array] = []
-        labels: dict[str, list[Any]] = {"timestamp": [], "source": [], "id": []}
+        tags: dict[str, list[Any]] = {"timestamp": [], "source": [], "id": []}
         rows = 0
         for piece in pieces.lines(body):
             pieces.check_length(piece, rows)
@@ -116,13 +116,13 @@ class Records:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 self._locate_line(piece, rows)
             matrices.append(self._matrix([line.record for line in lines], rows))
-            for name, values in labels.items():
+            for name, values in tags.items():
                 values += [getattr(line, name) for line in lines]
             rows += len(lines)
             pieces.check_rows(rows)
         if not rows:
             raise BadVectors("There are no vectors.")
-        return np.concatenate(matrices), _labels(rows, labels)
+        return np.concatenate(matrices), _tags(rows, tags)
 
     def _renamed(self, text: bytes) -> bytes:
         """Return a JSON list of records with the aliases of the columns' names."""
@@ -258,9 +258,9 @@ def blank(columns: Columns, row: int, place: int) -> BadVectors:
     )
 
 
-def _labels(rows: int, labels: dict[str, list[Any]]) -> RowLabels:
+def _tags(rows: int, tags: dict[str, list[Any]]) -> RowTags:
     given: dict[str, list[Any] | None] = {}
-    for name, values in labels.items():
+    for name, values in tags.items():
         absent = [value is None for value in values]
         if any(absent) and not all(absent):
             raise BadVectors(
@@ -269,8 +269,8 @@ def _labels(rows: int, labels: dict[str, list[Any]]) -> RowLabels:
             )
         given[name] = None if all(absent) else values
     if not any(given.values()):
-        return NO_LABELS
-    return row_labels(rows, given["timestamp"], given["source"], given["id"])
+        return NO_TAGS
+    return row_tags(rows, given["timestamp"], given["source"], given["id"])
 
 
 def _decoded_leniently(text: bytes, row: int | None = None) -> Any:

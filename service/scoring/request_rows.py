@@ -1,4 +1,4 @@
-"""Reads the rows of a request with their labels, and derives the features for the model."""
+"""Reads the rows of a request with their tags, and derives the features for the model."""
 
 import re
 from typing import Annotated, Any, NamedTuple
@@ -13,8 +13,8 @@ from models.context import OFF, SCORED, STATES, derive
 from models.errors import VectorError
 from service.domain.columns import Columns
 from service.domain.raw_batch import RawBatch, RowDetails
-from service.domain.row_labels import NO_LABELS, RowLabels, row_labels
 from service.domain.row_rules import NO_RULES, RowRules
+from service.domain.row_tags import NO_TAGS, RowTags, row_tags
 from service.problems import BadVectors, Unprocessable
 from service.scoring import json_vectors as json_matrix
 from service.scoring import pieces
@@ -38,13 +38,13 @@ _BEGINS = {
 
 
 class RequestRows(NamedTuple):
-    """Rows X (n, d) as the client sent them, their labels, and the number of context rows.
+    """Rows X (n, d) as the client sent them, their tags, and the number of context rows.
 
     `vouched` is True if the body says that a person vouches for all rows.
     """
 
     X: Array
-    labels: RowLabels = NO_LABELS
+    tags: RowTags = NO_TAGS
     context_rows: int = 0
     vouched: bool = False
 
@@ -76,14 +76,14 @@ def has_more(body: bytes) -> bool:
 
 
 class ModelRows(NamedTuple):
-    """The features X (m, w) of the rows that a model judges, and the labels of these rows.
+    """The features X (m, w) of the rows that a model judges, and the tags of these rows.
 
     `states` (n,) has the state of every row of the request, as an index into
     `models.context.STATES`. It is None if the detector judges every row.
     """
 
     X: Array
-    labels: RowLabels = NO_LABELS
+    tags: RowTags = NO_TAGS
     states: npt.NDArray[np.uint8] | None = None
 
 
@@ -162,10 +162,10 @@ def normal_rows(
             row=row,
         )
     if config.context == "auto":
-        labels, n = rows.labels, len(rows.X)
+        tags, n = rows.tags, len(rows.X)
         off = rules.off_rows(rows.X, config.column_names(rows.X.shape[1]))
-        details = RowDetails.of(labels.timestamps, labels.sources, rows.context_rows, off, n)
-        return NormalRows(ModelRows(rows.X, labels), RawBatch(rows.X, details), rows.vouched)
+        details = RowDetails.of(tags.timestamps, tags.sources, rows.context_rows, off, n)
+        return NormalRows(ModelRows(rows.X, tags), RawBatch(rows.X, details), rows.vouched)
     return NormalRows(model_rows(rows, config, rules), RawBatch(rows.X, None), rows.vouched)
 
 
@@ -184,33 +184,33 @@ def not_learned(rows: ModelRows) -> dict[str, dict[str, int]]:
 
 def model_rows(rows: RequestRows, config: Config, rules: RowRules) -> ModelRows:
     """Return the rows that the model judges: those that are on and have a whole context."""
-    labels, names = rows.labels, config.column_names(config.width or rows.X.shape[1])
+    tags, names = rows.tags, config.column_names(config.width or rows.X.shape[1])
     off = rules.off_rows(rows.X, names)
     context = config.derived_by
     if context is None:
         if rows.context_rows:
             raise BadVectors("`context_rows` needs a detector with `context` in its config.")
         if not rules:
-            return ModelRows(rows.X, labels)
+            return ModelRows(rows.X, tags)
         states = np.full(len(rows.X), SCORED, np.uint8)
         if off is not None:
             states[off] = OFF
         judged = states == SCORED
-        return ModelRows(rows.X[judged], labels.take(judged), states)
+        return ModelRows(rows.X[judged], tags.take(judged), states)
     try:
         features, states = derive(
             context,
             rows.X,
             config.numbers(rows.X.shape[1]),
-            times=labels.timestamps,
-            sources=labels.sources,
+            times=tags.timestamps,
+            sources=tags.sources,
             context_rows=rows.context_rows,
             left_out=off,
         )
     except VectorError as error:
         raise BadVectors(f"{error}.") from None
     judged = states == SCORED
-    return ModelRows(features[judged], labels.take(judged), states)
+    return ModelRows(features[judged], tags.take(judged), states)
 
 
 def _read_json(
@@ -238,14 +238,14 @@ def _read_json(
     else:
         check_by_position(config)
         X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
-    labels = row_labels(
+    tags = row_tags(
         len(X),
         _entries_of("timestamps", decoded.timestamps),
         _entries_of("sources", decoded.sources),
         _entries_of("ids", decoded.ids),
     )
     vouched = isinstance(decoded, _NormalBody) and decoded.vouch
-    return RequestRows(X, labels, decoded.context_rows, vouched)
+    return RequestRows(X, tags, decoded.context_rows, vouched)
 
 
 def _entries_of(name: str, raw: msgspec.Raw) -> list[Any] | None:

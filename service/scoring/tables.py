@@ -13,7 +13,7 @@ from models.arrays import Array
 from models.columns import MAX_DIMENSION
 from service.domain.cells import BadCell, is_number, typed
 from service.domain.columns import Columns, column, value_in
-from service.domain.row_labels import RowLabels, row_labels
+from service.domain.row_tags import RowTags, row_tags
 from service.problems import BadVectors, TooLarge
 from service.scoring.pieces import MAX_ROWS, check_rows
 from service.scoring.records import blank
@@ -40,28 +40,28 @@ class ColumnRoles:
     extra: bool = False
 
     @property
-    def label_columns(self) -> tuple[str, ...]:
+    def tag_columns(self) -> tuple[str, ...]:
         """The names of the columns that hold time, source and id."""
         return tuple(name for name in (self.time, self.source, self.id) if name is not None)
 
-    def labels(self, n: int, values: Mapping[str, list[Any]]) -> RowLabels:
-        """Return the labels of n rows; `values` are those of the label columns by name."""
+    def tags(self, n: int, values: Mapping[str, list[Any]]) -> RowTags:
+        """Return the tags of n rows; `values` are those of the tag columns by name."""
         times, sources, ids = (
             None if name is None else values[name] for name in (self.time, self.source, self.id)
         )
-        return row_labels(n, times, sources, ids)
+        return row_tags(n, times, sources, ids)
 
     def check(self, header: Sequence[str], columns: Columns) -> None:
         """Raise BadVectors if the names in `header` do not fit these names and the `columns`."""
         if len(header) > MOST_COLUMNS:
             raise BadVectors(_TOO_WIDE)
-        for name in (*self.label_columns, *self.drop):
+        for name in (*self.tag_columns, *self.drop):
             if name not in header:
                 raise BadVectors(f"The query names {column(name)}; there is no such column.")
-        for name in self.label_columns:
+        for name in self.tag_columns:
             if header.count(name) > 1:
                 raise BadVectors(f"Column {column(name)} is given twice.")
-        apart = {*self.label_columns, *self.drop}
+        apart = {*self.tag_columns, *self.drop}
         columns.order([name for name in header if name not in apart], extra=self.extra)
 
 
@@ -122,10 +122,10 @@ class _Lines:
 
 def read_csv(
     body: bytes, columns: Columns, roles: ColumnRoles, *, gaps: bool
-) -> tuple[Array, RowLabels]:
-    """Return the rows (n, d) of CSV with a header, and their labels. Raises BadVectors."""
+) -> tuple[Array, RowTags]:
+    """Return the rows (n, d) of CSV with a header, and their tags. Raises BadVectors."""
     blocks = Blocks(columns, gaps=gaps)
-    labels: dict[str, list[Any]] = {}
+    tags: dict[str, list[Any]] = {}
     try:
         for table in _blocks_of_cells(body, columns, roles):
 
@@ -133,14 +133,14 @@ def read_csv(
                 return typed(table[name], kind)
 
             blocks.add(len(next(iter(table.values()))), values)
-            for name in roles.label_columns:
-                labels.setdefault(name, []).extend(table[name])
+            for name in roles.tag_columns:
+                tags.setdefault(name, []).extend(table[name])
     except UnicodeDecodeError:
         raise BadVectors("The CSV is not in UTF-8. Export it as UTF-8.") from None
     X = blocks.whole()
     if roles.time is not None:
-        labels[roles.time] = list(map(_time_cell, labels[roles.time]))
-    return X, roles.labels(len(X), labels)
+        tags[roles.time] = list(map(_time_cell, tags[roles.time]))
+    return X, roles.tags(len(X), tags)
 
 
 Table = dict[str, tuple[str, ...]]

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from models import MIN_VECTORS
-from service.domain.admission import Verdict
-from service.domain.experience import Experience, Source
+from service.domain.admission import AdmissionVerdict
+from service.domain.experience import BatchPart, Experience
 from service.domain.ingested import Ingested
 from service.domain.raw_batch import RawBatch
 from service.domain.trace import distinct_traces
@@ -54,7 +54,7 @@ class Buffer:
         *,
         idempotency_key: str | None = None,
         sender: str | None = None,
-        verdict: Verdict | None = None,
+        verdict: AdmissionVerdict | None = None,
         labelled: bool = False,
         sent: RawBatch | None = None,
         trace: str = "",
@@ -208,8 +208,8 @@ def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) ->
         first=cursor,
         last=entries[-1].id.decode(),
         vectors=np.frombuffer(joined, dtype="<f4").reshape(-1, int(dimension)),
-        sources=tuple(
-            Source(entry.batch.decode(), entry.sender.decode("utf-8", "replace"), entry.vectors)
+        parts=tuple(
+            BatchPart(entry.batch.decode(), entry.sender.decode("utf-8", "replace"), entry.vectors)
             for entry in entries
         ),
         champion_nonce=nonce,
@@ -220,7 +220,7 @@ def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) ->
 
 
 def _judged(
-    payload: NDArray[np.float32], verdict: Verdict | None
+    payload: NDArray[np.float32], verdict: AdmissionVerdict | None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, Any]]:
     """Return the rows to buffer, those to hold back, and the script's arguments about them."""
     kept, held_back = payload, payload[:0]

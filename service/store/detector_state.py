@@ -12,10 +12,10 @@ from service import log
 from service.domain.chosen_context import ChosenContext, read_choice
 from service.domain.detector import (
     NAME,
-    Counts,
-    Delivered,
     Detector,
+    IncidentTotals,
     LastRetraining,
+    MessageTotals,
     Mute,
     Pointer,
     Retraining,
@@ -95,7 +95,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         retrains=Retrains(number("promoted"), number("rejected"), number("failed")),
         last_retraining=_finished(text.get("last_retraining")),
         drift=msgspec.json.decode(drift, type=Drift) if drift else NO_DRIFT,
-        incidents=Counts(
+        incidents=IncidentTotals(
             open=number("incidents_open"),
             opened=number("incidents_opened"),
             closed=number("incidents_closed"),
@@ -106,7 +106,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
             text.get("incident_rule") or "null", type=IncidentRule | None
         ),
         mute=_mute(text),
-        messages=Delivered(number("messages_sent"), number("messages_dropped")),
+        messages=MessageTotals(number("messages_sent"), number("messages_dropped")),
         champion_nonce=text.get("champion_nonce", ""),
         champion_sha256=text.get("champion_sha256") or None,
         config_nonce=text.get("config_nonce", ""),

@@ -82,7 +82,7 @@ class Registry:
             "context": experience.chosen.written() if experience.chosen else "",
             "dimension": experience.vectors.shape[1],
         }
-        data, key = (artifact, packed(experience.sources)), Keys(lease.name).artifact(digest)
+        data, key = (artifact, packed(experience.parts)), Keys(lease.name).artifact(digest)
         reply = await under_lease(self._redis, SETTLE, lease, args, data, artifact=key)
         return int(reply[1])
 

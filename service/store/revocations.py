@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from service import crash_points
-from service.domain.experience import Source, unpacked
+from service.domain.experience import BatchPart, unpacked
 from service.domain.provenance import (
     RevocationTarget,
     VectorCounts,
@@ -73,15 +73,15 @@ class Revocations:
         again = ranges(origin for origin in now.origins if origin.number in fresh)
         others = VectorCounts()
         for number in sorted(fresh - set(now.marks)):
-            for source in now.sources.get(number, ()):
-                if not target.includes(source):
-                    others.add(source)
+            for part in now.parts.get(number, ()):
+                if not target.includes(part):
+                    others.add(part)
         discarded, relearned = dict.fromkeys(PLACES, 0), VectorCounts()
-        for place, entry, source in await self._entries(Keys(name), now):
-            if target.includes(source):
-                discarded[place] += source.vectors
+        for place, entry, part in await self._entries(Keys(name), now):
+            if target.includes(part):
+                discarded[place] += part.vectors
             elif place == "kept" and within(entry, again):
-                relearned.add(source)
+                relearned.add(part)
         if not marked and not any(discarded.values()):
             raise Unknown(f"No row of this {target.kind} is stored or was learned.")
         return RevocationPlan(
@@ -182,7 +182,7 @@ class Revocations:
                 for place, vectors in zip(PLACES, reply[2:6], strict=True):
                     discarded[place] += vectors
                 for batch, sender, vectors in reply[6]:
-                    relearned.add(_source(batch, sender, vectors))
+                    relearned.add(_part(batch, sender, vectors))
         crash_points.passage(_POINT)
         return discarded, relearned
 
@@ -195,22 +195,22 @@ class Revocations:
         if state[0] is None:
             raise UnknownDetector()
         uid, generation, last, champion, cursor = (value.decode() for value in state)
-        origins, sources = await self._origins(keys, int(last))
+        origins, parts = await self._origins(keys, int(last))
         return DetectorVersions(
             uid, int(generation), int(last), int(champion or 0) or None, cursor,
             [(experience["first"], experience["last"]) for experience in map(orjson.loads, parked)],
             [int(number) for number in promoted],
             {int(number) for number in artifacts},
             {int(number): read_mark(mark) for number, mark in marks.items()},
-            origins, sources,
+            origins, parts,
         )  # fmt: skip
 
     async def _origins(
         self, keys: Keys, last: int
-    ) -> tuple[list[VersionOrigin], dict[int, list[Source]]]:
-        """Return the lineage of every version, and the batches that each version learned."""
+    ) -> tuple[list[VersionOrigin], dict[int, list[BatchPart]]]:
+        """Return the lineage of every version, and the parts of batches that it learned."""
         origins: list[VersionOrigin] = []
-        sources: dict[int, list[Source]] = {}
+        parts: dict[int, list[BatchPart]] = {}
         for start in range(1, last + 1, _RECORDS):
             numbers = [str(n) for n in range(start, min(start + _RECORDS, last + 1))]
             pipe = self._redis.pipeline(transaction=False)
@@ -219,34 +219,33 @@ class Revocations:
             origins += [VersionOrigin.of(read_record(text)) for text in texts if text]
             for number, pack in zip(numbers, packs, strict=True):
                 if pack:
-                    sources[int(number)] = await asyncio.to_thread(unpacked, pack)
-        return origins, sources
+                    parts[int(number)] = await asyncio.to_thread(unpacked, pack)
+        return origins, parts
 
-    async def _entries(self, keys: Keys, now: DetectorVersions) -> list[tuple[str, str, Source]]:
-        """Return the place, the entry id and the source of every batch."""
+    async def _entries(self, keys: Keys, now: DetectorVersions) -> list[tuple[str, str, BatchPart]]:
+        """Return the place, the entry id and the part of a batch that each entry holds."""
         entries = [
-            ("quarantined", entry, source)
-            for entry, source in await self._entries_of_stream(keys.held)
+            ("quarantined", entry, part) for entry, part in await self._entries_of_stream(keys.held)
         ]
         cursor = position(now.cursor)
-        for entry, source in await self._entries_of_stream(keys.stream):
+        for entry, part in await self._entries_of_stream(keys.stream):
             if position(entry) > cursor:
                 place = "buffered"
             else:
                 place = "parked" if within(entry, now.waiting) else "kept"
-            entries.append((place, entry, source))
+            entries.append((place, entry, part))
         return entries
 
-    async def _entries_of_stream(self, key: str) -> list[tuple[str, Source]]:
-        """Return the id and the source of every entry of a stream, without the vectors."""
-        entries: list[tuple[str, Source]] = []
+    async def _entries_of_stream(self, key: str) -> list[tuple[str, BatchPart]]:
+        """Return the id and the batch part of every entry of a stream, without the vectors."""
+        entries: list[tuple[str, BatchPart]] = []
         at: bytes | str = "0-0"
         bounds = {"most": STEP_ENTRIES, "most_bytes": STEP_BYTES}
         while rows := await SCAN(self._redis, {"entries": key}, {"after": at, **bounds}):
             at = rows[-1][0]
-            entries += [(row[0].decode(), _source(*row[1:])) for row in rows]
+            entries += [(row[0].decode(), _part(*row[1:])) for row in rows]
         return entries
 
 
-def _source(batch: bytes, sender: bytes, vectors: int) -> Source:
-    return Source(batch.decode(), sender.decode("utf-8", "replace"), vectors)
+def _part(batch: bytes, sender: bytes, vectors: int) -> BatchPart:
+    return BatchPart(batch.decode(), sender.decode("utf-8", "replace"), vectors)

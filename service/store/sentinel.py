@@ -14,7 +14,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from service.addresses import SENTINELS, user_of, watched
+from service.addresses import SENTINELS, user_of, watched_store
 
 _SHARE = 0.4  # a sentinel must answer within this share of the deadline
 
@@ -45,7 +45,7 @@ def master_pool(
     for those to the master.
     """
     parts = urlsplit(url)
-    address, query = watched(parts), dict(parse_qsl(parts.query))
+    address, query = watched_store(parts), dict(parse_qsl(parts.query))
     tls: dict[str, Any] = {"ssl": True} if parts.scheme == "rediss+sentinel" else {}
     if tls and (authorities := query.get("ssl_ca_certs")):
         tls["ssl_ca_certs"] = authorities

@@ -11,7 +11,7 @@ from models import AnamnesisError
 from service.domain.champion import Champion, LoadedVersion, ServingOptions
 from service.domain.detector import NAME, Detector, older
 from service.domain.detector_config import configured
-from service.domain.swap_outcome import Source, SwapOutcome
+from service.domain.swap_outcome import LoadedFrom, SwapOutcome
 from service.problems import Gone, Unknown
 from service.scoring.champions import Champions
 from service.settings import Settings
@@ -27,12 +27,12 @@ _FAILED_SECONDS = 5.0  # before an artifact that did not load is tried again
 
 
 class _Ready(NamedTuple):
-    """A version with everything that it needs to serve, and its source."""
+    """A version with everything that it needs to serve, and the place it came from."""
 
     fetched: FetchedVersion
     loaded: LoadedVersion
     options: ServingOptions
-    source: Source
+    loaded_from: LoadedFrom
 
 
 class Swapper:
@@ -147,11 +147,11 @@ class Swapper:
             self._champions.refuse(detector)
             why = str(error) or "the process has too little memory"
             return SwapOutcome(detector.name, "refused", detector, why=why)
-        fetched, loaded, options, source = ready
+        fetched, loaded, options, loaded_from = ready
         champion = Champion.of(detector.name, number, detector.pointer, loaded, options)
-        served = source == "memory" and serving is not None and serving.number == number
+        served = loaded_from == "memory" and serving is not None and serving.number == number
         took = None if served else time.perf_counter() - started
-        outcome = replace(self._install(champion, source, took), detector=detector)
+        outcome = replace(self._install(champion, loaded_from, took), detector=detector)
         if outcome.champion is not None:
             self._failed.pop(key, None)
             # Otherwise the copy on disk is already up to date.
@@ -163,7 +163,7 @@ class Swapper:
 
     async def _prepare(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:
         """Return version `number`, ready to serve. Raises the errors of `loader.load`."""
-        fetched, source = await self._fetch(detector, number, serving)
+        fetched, loaded_from = await self._fetch(detector, number, serving)
         config, sha256 = detector.config, fetched.loaded.sha256
         loaded = fetched.loaded._replace(version=configured(fetched.loaded.version, config))
         labels = await labels_for_threshold(self._stores.labels, detector)
@@ -171,11 +171,11 @@ class Swapper:
         cost = self._artifacts.cost(sha256, missing)
         options = await asyncio.to_thread(prepared, loaded.version, config, labels, cost)
         self._artifacts.measured(sha256, missing, options.inline)
-        return _Ready(fetched, loaded, options, source)
+        return _Ready(fetched, loaded, options, loaded_from)
 
     async def _fetch(
         self, detector: Detector, number: int, serving: Champion | None
-    ) -> tuple[FetchedVersion, Source]:
+    ) -> tuple[FetchedVersion, LoadedFrom]:
         """Return a version from memory, or from the disk, or from the store."""
         sha256 = detector.champion_sha256
         same = serving is not None and serving.number == number
@@ -214,7 +214,7 @@ class Swapper:
         await self._disk_work(self._disk.prune, names)
 
     def _install(
-        self, champion: Champion, source: Source, seconds: float | None = None
+        self, champion: Champion, loaded_from: LoadedFrom, seconds: float | None = None
     ) -> SwapOutcome:
         """Serve `champion` unless a newer one serves. Unload others if it needs their memory."""
         if not self._champions.install(champion):
@@ -223,7 +223,7 @@ class Swapper:
             champion.name,
             "swapped",
             champion=champion,
-            source=source,
+            loaded_from=loaded_from,
             seconds=seconds,
             evicted=tuple(self._champions.evict()),
         )

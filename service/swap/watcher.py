@@ -209,7 +209,7 @@ class Watcher:
         elif served is not None:
             _log.info(
                 "champion swapped in", detector=name, version=served.number,
-                generation=served.generation, source=outcome.source,
+                generation=served.generation, source=outcome.loaded_from,
                 seconds=None if outcome.seconds is None else round(outcome.seconds, 4),
             )  # fmt: skip
 

@@ -74,7 +74,7 @@ class LiveReporter:
     def scored(self, judged: Judged, seconds: float) -> None:
         """Note the rows of answers. For small answers only references are kept."""
         del seconds
-        champion, X, judgement, _, labels = judged
+        champion, X, judgement, _, tags = judged
         if champion.pinned or champion.stands_for is not None:
             return  # drift and events are about the detector's own champion and rows
         pending = self._pending.get(champion)
@@ -83,7 +83,7 @@ class LiveReporter:
         n = len(X)
         pending.scored += n
         pending.anomalies += int(np.count_nonzero(judgement.is_anomaly))
-        pending.collected.add(X, judgement, time.time(), labels)
+        pending.collected.add(X, judgement, time.time(), tags)
         if n > SAMPLED:
             X, judgement = _evenly_sampled(X, judgement)
         if pending.rows + len(X) > _PENDING_ROWS or self._bytes + X.nbytes > _PENDING_BYTES:

@@ -133,7 +133,7 @@ class Metrics:
         """Count the outcome of refreshing a detector."""
         name, change = outcome.name, outcome.change
         if outcome.champion is not None:
-            self._count_swap(outcome.champion, outcome.seconds, outcome.source)
+            self._count_swap(outcome.champion, outcome.seconds, outcome.loaded_from)
         elif change == "refused":
             self.artifact_failed(name)
         elif change == "regressed":

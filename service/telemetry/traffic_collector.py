@@ -18,7 +18,7 @@ from service.domain.event import Event, digest
 from service.domain.history import Bucket
 from service.domain.incident import KeptRow
 from service.domain.incident_fold import Block
-from service.domain.row_labels import NO_LABELS, RowLabels
+from service.domain.row_tags import NO_TAGS, RowTags
 from service.domain.traffic import BucketCounts, Report, place_of
 from service.domain.words import SEEN
 
@@ -31,7 +31,7 @@ DIGESTS = 1000
 
 
 class _Chunk(NamedTuple):
-    """One answer: its time, the judgement and labels of its rows, and vectors.
+    """One answer: its time, the judgement and tags of its rows, and vectors.
 
     `kept` are the positions of the rows whose vectors are in `X`, None if `X` has all of them.
     """
@@ -39,7 +39,7 @@ class _Chunk(NamedTuple):
     X: Array
     judgement: Judgement
     at: float
-    labels: RowLabels
+    tags: RowTags
     kept: NDArray[np.intp] | None
 
 
@@ -49,17 +49,15 @@ class Collected:
 
     chunks: list[_Chunk] = field(default_factory=list)
 
-    def add(self, X: Array, judgement: Judgement, at: float, labels: RowLabels = NO_LABELS) -> None:
+    def add(self, X: Array, judgement: Judgement, at: float, tags: RowTags = NO_TAGS) -> None:
         """Add an answer. Of a large one, only the most severe alarming rows are copied."""
         kept = None
         if len(X) > EVENTS:
             rows = np.flatnonzero(judgement.is_anomaly)
-            sources = (
-                None if labels.sources is None else [labels.source(row) for row in rows.tolist()]
-            )
+            sources = None if tags.sources is None else [tags.source(row) for row in rows.tolist()]
             kept = rows[_severest(judgement.severities[rows], sources)]
             X = X[kept]
-        self.chunks.append(_Chunk(X, judgement, at, labels, kept))
+        self.chunks.append(_Chunk(X, judgement, at, tags, kept))
 
     def alarmed(self) -> list[str]:
         """Return the digests of the alarming vectors that were kept."""
@@ -162,8 +160,8 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
     times = np.repeat([chunk.at for chunk in chunks], sizes)
     start = 0
     for chunk, size in zip(chunks, sizes, strict=True):
-        if chunk.labels.timestamps is not None:
-            times[start : start + size] = chunk.labels.timestamps
+        if chunk.tags.timestamps is not None:
+            times[start : start + size] = chunk.tags.timestamps
         start += size
     return times
 
@@ -215,7 +213,7 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
     """Return the most severe alarming rows as events, by row number, in order."""
     if not alarming:
         return {}
-    sources = [row.chunk.labels.source(row.own) for row in alarming]
+    sources = [row.chunk.tags.source(row.own) for row in alarming]
     places = _severest(np.array([row.severity for row in alarming]), sources)
     severest = [alarming[place] for place in places.tolist()]
     X = np.stack([row.x for row in severest])
@@ -236,9 +234,9 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
             attributions=tuple(
                 Attribution(*row_attribution) for row_attribution in row_attributions
             ),
-            timestamp=chunk.labels.timestamp(own),
-            source=chunk.labels.source(own),
-            client_id=chunk.labels.id(own),
+            timestamp=chunk.tags.timestamp(own),
+            source=chunk.tags.source(own),
+            client_id=chunk.tags.id(own),
             words=row_words,
         )
     return events
@@ -262,12 +260,12 @@ class _Block(NamedTuple):
 
 def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) -> list[_Block]:
     """Return one block for each source: at most SOURCES of them, those with alarms first."""
-    if all(chunk.labels.sources is None for chunk in chunks):
+    if all(chunk.tags.sources is None for chunk in chunks):
         return [_block("", None, rows, events)]
     by_source: dict[str, list[int]] = {}
     number = 0
     for chunk in chunks:
-        for source in chunk.labels.sources or ("",) * len(chunk.judgement.scores):
+        for source in chunk.tags.sources or ("",) * len(chunk.judgement.scores):
             by_source.setdefault(source, []).append(number)
             number += 1
     alarming = {source: rows.alarms[own].any() for source, own in by_source.items()}

@@ -199,10 +199,10 @@ class _Attempt:
         """Return one byte for each row, 1 if a person labelled it normal. b'' if there is none."""
         labels = await self.tools.stores.labels.all(experience.name)
         batches = {label.batch for label in labels if label.label == "normal" and label.batch}
-        marks = [source.batch in batches for source in experience.sources]
+        marks = [part.batch in batches for part in experience.parts]
         if not any(marks):
             return b""
-        rows = np.repeat(marks, [source.vectors for source in experience.sources])
+        rows = np.repeat(marks, [part.vectors for part in experience.parts])
         return (rows if experience.kept is None else rows[experience.kept]).tobytes()
 
     async def _artifact(self, number: int) -> bytes:

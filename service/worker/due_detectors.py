@@ -66,7 +66,7 @@ class DueDetectors:
         for detector in await self._stores.detectors.some(waited.keys() - self._not_before.keys()):
             reason = retraining_due.due(detector, now)
             if reason:
-                needs = retraining_due.need(detector, waited.pop(detector.name))
+                needs = retraining_due.urgency(detector, waited.pop(detector.name))
                 needing.append((needs, detector, reason))
         for name in waited.keys() - self._not_before.keys() - changed:
             await due.correct(name)

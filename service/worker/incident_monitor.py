@@ -19,8 +19,8 @@ from service import log
 from service.domain import history
 from service.domain.detector import Detector
 from service.domain.history import HOUR, MINUTE, Bucket, Buckets
-from service.domain.incident import DismissedPattern, Incident, IncidentRule, KeptRow
-from service.domain.incident_fold import Change, Context, Fold, worst
+from service.domain.incident import DismissedPattern, Incident, IncidentRule, KeptRow, most_severe
+from service.domain.incident_fold import Conditions, Fold, IncidentChange
 from service.domain.webhook_message import Message, message
 from service.settings import Settings
 from service.store.adapters import Stores
@@ -58,7 +58,7 @@ class _Followed:
     dismissed_patterns: tuple[DismissedPattern, ...] = ()
     decided: frozenset[str] = frozenset()
     buckets: dict[tuple[int, int], Bucket] = field(default_factory=dict)
-    changes: list[Change] = field(default_factory=list)
+    changes: list[IncidentChange] = field(default_factory=list)
     saved_at: float = field(default_factory=time.monotonic)
     unsaved: bool = False
     urgent: bool = False
@@ -98,7 +98,7 @@ class IncidentMonitor:
         if reads:
             await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
         if has_rule and followed.chosen is not None:
-            followed.changes += followed.fold.sweep(_context(followed, threshold.alpha, now))
+            followed.changes += followed.fold.sweep(_conditions(followed, threshold.alpha, now))
         any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
         due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
         if any_opened_or_closed or followed.urgent or (due and followed.unsaved):
@@ -188,7 +188,7 @@ class IncidentMonitor:
         followed.saved_at = time.monotonic()
 
     async def _with_rows(
-        self, name: str, changes: Sequence[Change]
+        self, name: str, changes: Sequence[IncidentChange]
     ) -> list[tuple[Incident, list[KeptRow] | None]]:
         """Return each changed incident in its present state, with its kept rows."""
         last: dict[str, Incident] = {change.incident.id: change.incident for change in changes}
@@ -198,7 +198,8 @@ class IncidentMonitor:
                 gained.setdefault(change.incident.id, []).extend(change.rows)
         saved = await self._stores.incidents.rows(name, list(gained))
         chosen = {
-            incident_id: worst([*saved[incident_id], *rows]) for incident_id, rows in gained.items()
+            incident_id: most_severe([*saved[incident_id], *rows])
+            for incident_id, rows in gained.items()
         }
         bare = [row.event for rows in chosen.values() for row in rows if not row.vector]
         events = await self._stores.events.get(name, bare)
@@ -213,7 +214,9 @@ class IncidentMonitor:
         }
         return [(incident, whole.get(incident_id)) for incident_id, incident in last.items()]
 
-    def _messages(self, lease: Lease, changes: Sequence[Change], now: float) -> list[Message]:
+    def _messages(
+        self, lease: Lease, changes: Sequence[IncidentChange], now: float
+    ) -> list[Message]:
         if not self._webhook:
             return []
         return [
@@ -265,18 +268,18 @@ def _count_reports(
                 history.add(followed.buckets, (HOUR, hour), counted)
         if followed.chosen is None:
             continue
-        context = _context(followed, alpha, now)
-        context = msgspec.structs.replace(
-            context, version=report.version, generation=report.generation
+        conditions = _conditions(followed, alpha, now)
+        conditions = msgspec.structs.replace(
+            conditions, version=report.version, generation=report.generation
         )
         for block in report.blocks:
-            followed.changes += followed.fold.take(block, context)
+            followed.changes += followed.fold.take(block, conditions)
     followed.unsaved = True
 
 
-def _context(followed: _Followed, alpha: float, now: float) -> Context:
+def _conditions(followed: _Followed, alpha: float, now: float) -> Conditions:
     assert followed.chosen is not None, "only where a rule is in force"
-    return Context(
+    return Conditions(
         rule=followed.chosen.rule,
         now=now,
         alpha=alpha,

@@ -14,7 +14,7 @@ from http.cookiejar import CookieJar, DefaultCookiePolicy
 import httpx
 
 from service import log
-from service.domain.token_bucket import Bucket
+from service.domain.token_bucket import TokenBucket
 from service.domain.webhook_message import Message, headers, secrets_of
 from service.reread import Reread
 from service.settings import BadSettings, Settings, variable
@@ -84,7 +84,7 @@ class Webhook:
         self._pause = 0.0
         self._not_before = 0.0  # the end of the wait while the receiver is away, monotonic
         self._again: dict[str, float] = {}  # the end of the wait of each refused message, monotonic
-        self._bucket = Bucket(receiver.per_minute / 60, time.monotonic(), receiver.per_minute)
+        self._bucket = TokenBucket(receiver.per_minute / 60, time.monotonic(), receiver.per_minute)
 
     async def tick(self) -> None:
         """Deliver waiting messages until the receiver refuses. Raises StoreUnavailable."""

@@ -19,7 +19,7 @@ from models import Version
 from service.api.app import create_app
 from service.api.context import Parts
 from service.api.server import Server, configured
-from service.certificate import own
+from service.certificate import trusts_own_certificate
 from service.domain.version_record import GateRecord, NewRecord, ThresholdRecord
 from service.settings import Settings
 from service.store.connection import connect
@@ -125,7 +125,8 @@ async def running(
         try:
             base = f"{'https' if made.tls_cert else 'http'}://127.0.0.1:{port}"
             # Without TLS nothing is verified, so loading the authorities would only cost time.
-            how: Any = {"trust_env": False, "timeout": 120, "verify": made.tls_cert and own(made)}
+            verify = made.tls_cert and trusts_own_certificate(made)
+            how: Any = {"trust_env": False, "timeout": 120, "verify": verify}
             async with httpx.AsyncClient(base_url=base, **how) as http:
                 yield Running(app, http, port, server)
         finally:

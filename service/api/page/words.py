@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from service.domain import incident
-from service.timestamps import minute
+from service.timestamps import day_and_time
 
 _SPARK = 120, 24  # width and height of the template's picture
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -68,7 +68,7 @@ def moment(text: Any, clock: str = "%H:%M") -> str:
     >>> moment("2026-11-28T10:19:33.000Z")
     '28 Nov 10:19'
     """
-    return minute(datetime.fromisoformat(str(text)).timestamp(), clock) if text else "–"
+    return day_and_time(datetime.fromisoformat(str(text)).timestamp(), clock) if text else "–"
 
 
 def seconds_since(text: Any, now: float) -> float | None:

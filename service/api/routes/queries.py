@@ -7,7 +7,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from service.api import openapi
-from service.domain.row_labels import parse_times
+from service.domain.row_tags import parse_times
 from service.json_value import JsonObject
 from service.problems import BadVectors, Unprocessable
 

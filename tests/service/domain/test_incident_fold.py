@@ -12,18 +12,25 @@ from service.domain.incident import (
     Incident,
     KeptRow,
     leads,
+    most_severe,
     pattern_of_incident,
     sentence,
 )
-from service.domain.incident_fold import SOURCES, Block, Change, Context, Fold, worst
+from service.domain.incident_fold import (
+    SOURCES,
+    Block,
+    Conditions,
+    Fold,
+    IncidentChange,
+)
 
 RULE = Rule(k=3, m=10, alone=4.0, seconds=300.0)
 HOUR = 3600.0
 
 
-def context(now: float = 0.0, **more: Any) -> Context:
-    """Return the context of a detector whose rule is three of ten."""
-    return msgspec.structs.replace(Context(RULE, now, 0.01, version=2, generation=5), **more)
+def conditions(now: float = 0.0, **more: Any) -> Conditions:
+    """Return the conditions of a detector whose rule is three of ten."""
+    return msgspec.structs.replace(Conditions(RULE, now, 0.01, version=2, generation=5), **more)
 
 
 def kept_row(event: str, at: float, severity: float, value: float = 9.0) -> KeptRow:
@@ -49,9 +56,9 @@ def block(
     )
 
 
-def run(fold: Fold, *blocks: Block, **more: Any) -> list[Change]:
+def run(fold: Fold, *blocks: Block, **more: Any) -> list[IncidentChange]:
     """Fold the blocks; each arrives when its last row was judged."""
-    return [c for block in blocks for c in fold.take(block, context(block.last, **more))]
+    return [c for block in blocks for c in fold.take(block, conditions(block.last, **more))]
 
 
 def test_three_of_ten_open_one_incident() -> None:
@@ -95,7 +102,7 @@ def test_a_fault_on_top_of_a_state_is_another_incident() -> None:
     assert msgspec.convert(old, Fold).open() == fold.open()
 
 
-def kinds(changes: list[Change]) -> list[str]:
+def kinds(changes: list[IncidentChange]) -> list[str]:
     """Return the kinds of the changes, without added rows."""
     return [change.kind for change in changes if change.kind != "extended"]
 
@@ -179,7 +186,7 @@ def test_a_source_that_goes_quiet_ends_its_state() -> None:
     """A state whose source becomes silent is closed."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "x" * 61, severity=2.0))
-    (over,) = fold.sweep(context(now=1e9))
+    (over,) = fold.sweep(conditions(now=1e9))
     assert (over.kind, over.incident.settled, fold.sources) == ("closed", True, {})
 
 
@@ -319,8 +326,8 @@ def test_a_source_that_ends_is_closed_by_the_clock() -> None:
     """A silent source's incident is closed after the usual time of ten rows."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxxx"), block(240.0, 60.0, "xx"))
-    assert fold.sweep(context(300.0 + 599.0)) == []
-    (over,) = fold.sweep(context(300.0 + 601.0))
+    assert fold.sweep(conditions(300.0 + 599.0)) == []
+    (over,) = fold.sweep(conditions(300.0 + 601.0))
     assert (over.kind, over.incident.count) == ("closed", 6)
     assert not fold.sources
 
@@ -329,7 +336,7 @@ def test_a_source_that_ends_is_closed_by_the_clock() -> None:
 def test_a_clock_that_is_a_day_ahead_keeps_no_incident_open(set_back: bool) -> None:
     """The incident closes after quiet rows, and a later fault is an incident of its own."""
     fold, day = Fold(), 24 * HOUR
-    fold.take(block(day, 1.0, "xxxx"), context(day if set_back else 0.0))
+    fold.take(block(day, 1.0, "xxxx"), conditions(day if set_back else 0.0))
     later = run(fold, block(HOUR, 10.0, "." * 100), block(7 * HOUR, 10.0, "xxxx"))
     assert [change.kind for change in later] == ["closed", "opened"]
     assert later[1].incident.start == 7 * HOUR
@@ -339,7 +346,7 @@ def test_a_clock_that_is_a_day_ahead_keeps_no_incident_open(set_back: bool) -> N
 def test_a_row_of_a_clock_that_was_ahead_is_no_row_of_later_incidents() -> None:
     """It alarmed hours before, although its client said that it was of tomorrow."""
     fold = Fold()
-    fold.take(block(24 * HOUR, 1.0, "x", severity=3.0), context(0.0))
+    fold.take(block(24 * HOUR, 1.0, "x", severity=3.0), conditions(0.0))
     run(fold, *(block(60.0 * row, 10.0, ".....x") for row in range(1, 20)))
     (change,) = run(fold, block(2 * HOUR, 10.0, "xxx"))
     assert change.incident.peak == 1.5
@@ -381,9 +388,9 @@ def _replace_block(original: Block, **more: Any) -> Block:
 def test_old_rows_page_nobody() -> None:
     """Rows that are more than an hour old open an incident without a page."""
     fold = Fold()
-    (change,) = fold.take(block(0.0, 60.0, "xxx"), context(120.0 + 3601.0))
+    (change,) = fold.take(block(0.0, 60.0, "xxx"), conditions(120.0 + 3601.0))
     assert not change.incident.pages
-    (change,) = Fold().take(block(0.0, 60.0, "xxx"), context(120.0 + 3599.0))
+    (change,) = Fold().take(block(0.0, 60.0, "xxx"), conditions(120.0 + 3599.0))
     assert change.incident.pages
 
 
@@ -414,7 +421,7 @@ def test_the_number_of_sources_is_bounded() -> None:
     changes = [
         c
         for i in range(SOURCES)
-        for c in fold.take(block(10.0, 1.0, "x", f"s{i}"), context(10.0 + i))
+        for c in fold.take(block(10.0, 1.0, "x", f"s{i}"), conditions(10.0 + i))
     ]
     assert [(c.kind, c.incident.source) for c in changes] == [("closed", "first")]
     assert len(fold.sources) == SOURCES
@@ -446,7 +453,7 @@ def test_encoding_between_blocks_changes_no_incident() -> None:
 def test_the_severest_rows_are_kept() -> None:
     """The severest rows of an incident are kept, each event once."""
     rows = [kept_row(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
-    kept = worst([*rows, rows[3]], 5)
+    kept = most_severe([*rows, rows[3]], 5)
     assert [row.severity for row in kept] == [7.0, 7.0, 7.0, 7.0, 6.0]
     assert len({row.event for row in kept}) == 5
 
@@ -481,12 +488,12 @@ def test_at_most_three_features_lead() -> None:
 
 def test_an_unreported_incident_pages_with_its_next_fresh_row() -> None:
     """An incident of old rows, or under a past mute, pages with its next fresh row."""
-    for at_opening in (context(3 * HOUR), context(300.0, muted=True)):
+    for at_opening in (conditions(3 * HOUR), conditions(300.0, muted=True)):
         fold = Fold()
         (opened,) = fold.take(block(0.0, 60.0, "xxx"), at_opening)
         assert (opened.kind, opened.incident.pages) == ("opened", False)
         start = at_opening.now + 60.0
-        (paged,) = fold.take(block(start, 60.0, "x"), context(start))
+        (paged,) = fold.take(block(start, 60.0, "x"), conditions(start))
         assert (paged.kind, paged.incident.pages, paged.incident.count) == ("paged", True, 4)
-    (both,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), context(2 * HOUR))
+    (both,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), conditions(2 * HOUR))
     assert (both.kind, both.incident.pages) == ("opened", True)

@@ -7,7 +7,7 @@ import pytest
 from service.domain.detector import Detector, Mute, Retraining
 from service.domain.detector_config import DetectorConfig, Retrain
 from service.domain.drift_report import Drift
-from service.domain.retraining_due import due, due_at, need
+from service.domain.retraining_due import due, due_at, urgency
 from service.store.detector_state import from_state
 
 _NOW = 1_800_000_000.0
@@ -80,7 +80,7 @@ def test_urgency_weighs_requests_drift_and_backlog():
     """Requests, drift and backlog weigh at most fourfold each, so waiting decides in the end."""
     plain, full = _detector(1000), _detector(10**6)
     asked, drifting = replace(plain, requested=1), replace(plain, drift=Drift("new_regime"))
-    assert need(asked, 0) == need(drifting, 0) == need(full, 0) == 4 * need(plain, 0)
-    assert need(replace(full, requested=1), 0) == 16 * need(plain, 0)
-    assert need(plain, 200) > need(replace(full, requested=1), 0)
-    assert need(plain, 2) > need(plain, 1)
+    assert urgency(asked, 0) == urgency(drifting, 0) == urgency(full, 0) == 4 * urgency(plain, 0)
+    assert urgency(replace(full, requested=1), 0) == 16 * urgency(plain, 0)
+    assert urgency(plain, 200) > urgency(replace(full, requested=1), 0)
+    assert urgency(plain, 2) > urgency(plain, 1)

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from models.version.judgement import Judgement
-from service.domain.row_labels import NO_LABELS
+from service.domain.row_tags import NO_TAGS
 from service.scoring import vectors as payload
 from service.scoring.answers import JsonRows, as_json, wants_octets
 from service.scoring.champions import Champions
@@ -25,10 +25,10 @@ class Notes:
         self.rows: list[tuple[str, int, int]] = []
 
     def scored(self, judged: Judged, seconds: float) -> None:
-        champion, X, columns, requests, labels = judged
+        champion, X, columns, requests, tags = judged
         assert len(columns.scores) == len(X)
         assert seconds >= 0
-        assert labels is NO_LABELS
+        assert tags is NO_TAGS
         self.rows.append((champion.name, requests, len(X)))
 
 

@@ -15,7 +15,7 @@ from models import Config, Model, Version, train
 from models.columns import Column
 from models.context import Context, derive
 from service.domain.champion import Champion
-from service.domain.row_labels import RowLabels, parse_times
+from service.domain.row_tags import RowTags, parse_times
 from service.problems import BadVectors, Problem
 from service.scoring.champions import Champions
 from service.scoring.core import Judged, Scoring
@@ -61,12 +61,12 @@ class Notes:
     """Remembers the rows that it gets."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, RowLabels]] = []
+        self.seen: list[tuple[int, RowTags]] = []
 
     def scored(self, judged: Judged, _seconds: float) -> None:
-        _, X, columns, _, labels = judged
+        _, X, columns, _, tags = judged
         assert len(columns.scores) == len(X)
-        self.seen.append((len(X), labels))
+        self.seen.append((len(X), tags))
 
 
 def ask(
@@ -234,10 +234,10 @@ def test_recorders_get_times_sources_and_ids(champions):
     ids = [f"row {i}" for i in range(12)]
     body = {"vectors": ROWS.tolist(), "timestamps": TIMES.tolist(), "sources": sources, "ids": ids}
     assert ask(champions, "named", body, notes=(notes,))[0] == 200
-    ((n, labels),) = notes.seen
+    ((n, tags),) = notes.seen
     assert n == 12
-    assert labels.timestamp(3) == TIMES[3]
-    assert (labels.source(3), labels.id(3)) == ("b", "row 3")
+    assert tags.timestamp(3) == TIMES[3]
+    assert (tags.source(3), tags.id(3)) == ("b", "row 3")
 
 
 def test_times_may_have_small_letters():
@@ -298,7 +298,7 @@ def test_context_rows_give_the_answer_of_the_whole_history(champions):
     scored = ask(champions, "timed", body, notes=(notes,))[1]
     assert scored["states"] == ["context"] * OVER + ["scored"]
     assert scored["scores"][-1] == whole["scores"][-1]
-    assert [(n, labels.sources) for n, labels in notes.seen] == [(1, ("a",))]
+    assert [(n, tags.sources) for n, tags in notes.seen] == [(1, ("a",))]
 
 
 def test_late_rows_have_a_state_of_their_own(champions):
@@ -384,4 +384,4 @@ def test_a_compressed_body_is_not_decompressed(champions):
 def test_model_rows_are_all_rows_without_a_context():
     """Without a context all rows are model rows; `states` exists only if the config needs it."""
     rows = normal_rows(JSON, b'{"vectors": [[1, 2]]}', Config(), ColumnRoles()).model
-    assert rows == ModelRows(rows.X, RowLabels(), None)
+    assert rows == ModelRows(rows.X, RowTags(), None)

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from service.domain.admission import Verdict
+from service.domain.admission import AdmissionVerdict
 from service.problems import BufferFull, Unknown, Unprocessable
 from service.store.buffer import Buffer, SenderShareExceeded
 from tests.service.stored import bounded, matrix
@@ -20,7 +20,7 @@ def verdict(n, held=0, novel=0, thinned=0):
     kept[:held] = False
     kept[n - thinned :] = False
     shares = {"known": 1 - held / n, "novel": 0.0, "suspicious": held / n}
-    return Verdict(1, kept, back, novel, "they stand alone", shares)
+    return AdmissionVerdict(1, kept, back, novel, "they stand alone", shares)
 
 
 async def send(stored, X, key=None, **shares):

@@ -17,7 +17,7 @@ from models.parts import incident_rule
 from service.domain.attribution import Attribution
 from service.domain.champion import Champion
 from service.domain.detector_config import parse
-from service.domain.row_labels import NO_LABELS, RowLabels
+from service.domain.row_tags import NO_TAGS, RowTags
 from service.domain.traffic import Report
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
@@ -44,13 +44,11 @@ class Observed:
         self.champions.install(serving)
         self.reporter = LiveReporter(stores, self.champions, Metrics(self.registry))
 
-    def score(
-        self, X: np.ndarray, with_: Champion | None = None, labels: RowLabels = NO_LABELS
-    ) -> None:
+    def score(self, X: np.ndarray, with_: Champion | None = None, tags: RowTags = NO_TAGS) -> None:
         """Give the reporter the answer to X."""
         used = with_ or self.serving
         X = X.astype(np.float32)
-        judged = Judged(used, X, used.version.judge(X, used.threshold), labels=labels)
+        judged = Judged(used, X, used.version.judge(X, used.threshold), tags=tags)
         self.reporter.scored(judged, 0.001)
 
 
@@ -188,8 +186,8 @@ async def test_each_source_has_events_in_a_second(observed: Observed, answers: i
     X = np.vstack([np.full((3 * EVENTS, 3), 70.0), np.full((30, 3), 40.0)])
     sources = ("pump-a",) * (3 * EVENTS) + ("pump-b",) * 30
     for places in np.array_split(np.arange(len(X)), answers):
-        labels = RowLabels(sources=tuple(sources[place] for place in places))
-        observed.score(X[places], labels=labels)
+        tags = RowTags(sources=tuple(sources[place] for place in places))
+        observed.score(X[places], tags=tags)
     await observed.reporter.flush()
     events = await observed.stores.events.latest("pump", limit=1000)
     counts = Counter(event.source for event in events)
@@ -282,13 +280,13 @@ async def test_kept_rows_name_their_events(observed: Observed) -> None:
 async def test_rows_with_time_and_source_are_counted_there(observed: Observed) -> None:
     """Rows with time and source are counted there, and their events have both."""
     hour = time.time() // 3600 * 3600 - 7200
-    labels = RowLabels(
+    tags = RowTags(
         np.array([hour + 60.0, hour + 120.0, hour + 120.0]), ("a", "b", "a"), ("x1", "x2", "x3")
     )
     X = np.array([[0.0] * 3, [70.0] * 3, [0.0] * 3], np.float32)
     serving = observed.serving
     columns = serving.version.judge(X, serving.threshold)
-    observed.reporter.scored(Judged(serving, X, columns, labels=labels), 0.001)
+    observed.reporter.scored(Judged(serving, X, columns, tags=tags), 0.001)
     await observed.reporter.flush()
     (report,) = await reports(observed)
     assert {

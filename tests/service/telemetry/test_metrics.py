@@ -186,7 +186,7 @@ def test_an_api_process_imports_no_training_library() -> None:
 def _count_everything(metrics: Metrics, name: str) -> None:
     """Count something in every family with the label `detector`."""
     served = champion(name=name)
-    metrics.swap(SwapOutcome(name, "swapped", champion=served, source="store", seconds=0.01))
+    metrics.swap(SwapOutcome(name, "swapped", champion=served, loaded_from="store", seconds=0.01))
     metrics.scored(Judged(served, np.zeros((1, 3), np.float32), columns(2.0)), 0.001)
     metrics.ingested(name, "accepted", 1)
     metrics.artifact_failed(name)
@@ -227,7 +227,7 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
         metrics.swap(SwapOutcome("hot", evicted=(f"cold-{number}",)))
         if number == 50:
             back = champion(name="cold-7")
-            metrics.swap(SwapOutcome("cold-7", "swapped", champion=back, source="disk"))
+            metrics.swap(SwapOutcome("cold-7", "swapped", champion=back, loaded_from="disk"))
     page = page_of(metrics)
     for number in range(101):
         for metric in ("severity", "score_duration_seconds", "swap_duration_seconds"):

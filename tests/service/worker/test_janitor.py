@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from redis.asyncio import Redis
 
-from service.domain.admission import NOVEL, Verdict
+from service.domain.admission import NOVEL, AdmissionVerdict
 from service.domain.incident import Incident, IncidentDecision, KeptRow
 from service.domain.incident_fold import Fold
 from service.settings import Settings
@@ -131,7 +131,7 @@ async def test_novel_rows_are_released_after_their_time(redis: Redis, stored: St
     The time is the store's: a worker whose clock is a day ahead or behind releases none earlier or
     later.
     """
-    verdict = Verdict(1, np.zeros(4, bool), np.ones(4, bool), 0, NOVEL, {})
+    verdict = AdmissionVerdict(1, np.zeros(4, bool), np.ones(4, bool), 0, NOVEL, {})
     await stored.make(admission="hold_novel")
     await stored.buffer.ingest("pump", matrix(4), verdict=verdict)
     await _janitor(redis).tick()

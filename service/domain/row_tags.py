@@ -1,4 +1,4 @@
-"""The labels of rows in a request: their times, their sources and the client's ids."""
+"""The tags of the rows of a request: their times, their sources and the client's ids."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ Rows = slice | NDArray[np.intp] | NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
-class RowLabels:
-    """The labels of n rows. Each field has one entry a row, or is None if the request had none.
+class RowTags:
+    """The tags of n rows. Each field has one entry a row, or is None if the request had none.
 
     `timestamps` (n,) are seconds since 1970. `sources` name the source of each row. `ids` are the
     client's own ids.
@@ -28,10 +28,10 @@ class RowLabels:
     sources: tuple[str, ...] | None = None
     ids: tuple[str, ...] | None = None
 
-    def take(self, rows: Rows) -> "RowLabels":
-        """Return the labels of some of the rows."""
+    def take(self, rows: Rows) -> "RowTags":
+        """Return the tags of some of the rows."""
         times = self.timestamps
-        return RowLabels(
+        return RowTags(
             None if times is None else times[rows],
             _chosen(self.sources, rows),
             _chosen(self.ids, rows),
@@ -50,7 +50,7 @@ class RowLabels:
         return None if self.ids is None else self.ids[row]
 
 
-NO_LABELS = RowLabels()
+NO_TAGS = RowTags()
 
 
 def _chosen(values: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | None:
@@ -59,19 +59,19 @@ def _chosen(values: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | Non
     return tuple(values[i] for i in np.arange(len(values))[rows].tolist())
 
 
-def row_labels(
+def row_tags(
     n: int,
     timestamps: Sequence[Any] | None = None,
     sources: Sequence[Any] | None = None,
     ids: Sequence[Any] | None = None,
-) -> RowLabels:
-    """Return the labels of n rows. Raises BadVectors with the row of an invalid label."""
+) -> RowTags:
+    """Return the tags of n rows. Raises BadVectors with the row of an invalid tag."""
     for name, values in (("timestamps", timestamps), ("sources", sources), ("ids", ids)):
         if values is not None and len(values) != n:
             raise BadVectors(
                 f"`{name}` has {len(values)} entries for {n} rows.", row=min(len(values), n)
             )
-    return RowLabels(
+    return RowTags(
         None if timestamps is None else parse_times(timestamps),
         None if sources is None else _checked_texts("source", sources),
         None if ids is None else _checked_texts("id", ids),
