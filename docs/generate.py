@@ -31,7 +31,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store import schema
 from service.store.due_index import Work
-from service.store.redis_keys import OF_THE_SERVICE, Keys, OwnKey
+from service.store.redis_keys import OF_THE_SERVICE, DetectorKey, Keys
 from service.telemetry.metrics import Metrics
 from service.telemetry.store_metrics import StateMetrics
 
@@ -181,7 +181,7 @@ def keys() -> str:
 def _keys() -> Iterator[tuple[str, ...]]:
     keys = Keys("NAME")
     for name, member in vars(Keys).items():
-        if isinstance(member, OwnKey):
+        if isinstance(member, DetectorKey):
             yield f"`{getattr(keys, name)}`", member.about
         elif name in _WITH_ARGUMENT:
             yield f"`{_WITH_ARGUMENT[name]}`", _first(member)

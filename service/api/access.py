@@ -19,7 +19,7 @@ from service.problems import (
     UnknownDetector,
 )
 from service.reread import Reread
-from service.store.api_keys import ApiKeys, State
+from service.store.api_keys import ApiKeys, KeyTableState
 
 _log = log.get(__name__)
 
@@ -42,8 +42,8 @@ class Access:
         self._grants = dict(self._fixed)
         self._guarded = bool(self._fixed) or not (may_be_open or insecure)
         self._insecure = insecure
-        self._state: State | None = None  # None until the store has been read
-        self._went_back: State | None = None
+        self._state: KeyTableState | None = None  # None until the store has been read
+        self._went_back: KeyTableState | None = None
         self._ended_sessions = frozenset[str]()
         self._buckets: dict[str, TokenBucket] = {}
         # The grant of each whole header; None stands for a missing header. Python's hash of bytes
@@ -199,7 +199,7 @@ class Access:
         self._grants = others | self._fixed
         self._remembered.clear()
 
-    def adopt(self, state: State, grants: Iterable[Grant]) -> None:
+    def adopt(self, state: KeyTableState, grants: Iterable[Grant]) -> None:
         """Replace the keys in memory by `grants` and the keys from files."""
         first, before = not self.informed, self._grants
         self._grants = {grant.id: grant for grant in grants} | self._fixed

@@ -49,7 +49,7 @@ class Admission:
             return None
         judged = await _admission_of(champion, X, None)
         if judged.known < 1.0 and len(X) < admission.SMALL_BATCH:
-            around = await self._held.around(name, X.shape[1], admission.POOL)
+            around = await self._held.newest(name, X.shape[1], admission.POOL)
             judged = await _admission_of(champion, X, around)
         verdict = _verdict(champion, judged, policy)
         if vouched:

@@ -33,9 +33,9 @@ class Parts:
     state_metrics: StateMetrics
     changes: Changes
 
-    def writable(self) -> None:
+    def check_writable(self) -> None:
         """Raise StoreUnavailable while the store could lose acknowledged writes."""
-        self.watcher.health.writable()
+        self.watcher.health.check_writable()
 
 
 def parts(request: Request) -> Parts:

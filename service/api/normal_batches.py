@@ -69,7 +69,7 @@ class Ingest:
 
         Raises UnknownDetector.
         """
-        self._watcher.health.writable()
+        self._watcher.health.check_writable()
         detector = self._champions.detector(name) or await self._watcher.look_up(name)
         if detector is None:
             raise UnknownDetector()

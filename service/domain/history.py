@@ -229,9 +229,9 @@ def chunk_of(step: int, place: int) -> str:
     return f"{_LETTER[step]}{place // SPAN}"
 
 
-def step_of(field: str) -> int:
+def step_of(chunk: str) -> int:
     """Return the length in seconds of each bucket in the chunk with this name."""
-    return MINUTE if field.startswith(_LETTER[MINUTE]) else HOUR
+    return MINUTE if chunk.startswith(_LETTER[MINUTE]) else HOUR
 
 
 def by_minute(at: float, now: float) -> bool:
@@ -239,10 +239,10 @@ def by_minute(at: float, now: float) -> bool:
     return at // HOUR * HOUR + HOUR >= now - MINUTES_KEPT
 
 
-def expired(fields: Iterable[str], now: float) -> list[str]:
+def expired(chunks: Iterable[str], now: float) -> list[str]:
     """Return the names of the chunks that are too old to be kept at `now`."""
     too_old = []
-    for name in fields:
+    for name in chunks:
         start = int(name[1:]) * SPAN * step_of(name)
         if step_of(name) == MINUTE:
             kept = by_minute(start, now)

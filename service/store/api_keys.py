@@ -65,7 +65,7 @@ _WHERE = {
 _MOST_ENDED = 1700
 
 
-class State(NamedTuple):
+class KeyTableState(NamedTuple):
     """One state of the key table: its number of changes, and the nonce of the latest change.
 
     The nonce begins with its time in milliseconds since 1970. After a store was restored from a
@@ -76,7 +76,7 @@ class State(NamedTuple):
     revision: int
     nonce: str
 
-    def older(self, other: "State") -> bool:
+    def older(self, other: "KeyTableState") -> bool:
         """Return whether this state is older than `other`, by the store's clock if known."""
         time, other_time = (int(state.nonce.partition("-")[0] or 0) for state in (self, other))
         return self.revision < other.revision and time <= other_time
@@ -134,19 +134,19 @@ class ApiKeys:
         listed = await ask(self._redis, self._redis.hvals(ENDED_SESSIONS))
         return frozenset(name for names in listed for name in names.decode().split(",") if name)
 
-    async def state(self) -> State:
+    async def state(self) -> KeyTableState:
         """Return the present state of the key table."""
         pipe = self._redis.pipeline(transaction=False).hget(API_KEYS, _REVISION).get(KEYS_NONCE)
         revision, nonce = await ask(self._redis, pipe.execute())
-        return State(int(revision or 0), (nonce or b"").decode())
+        return KeyTableState(int(revision or 0), (nonce or b"").decode())
 
-    async def read(self) -> tuple[State, list[Grant]]:
+    async def read(self) -> tuple[KeyTableState, list[Grant]]:
         """Return the present state of the key table, and all its keys, oldest first."""
         # The table may change between the replies. With an older nonce beside newer keys, the next
         # comparison with the store differs, and the keys are read again.
         pipe = self._redis.pipeline(transaction=False).get(KEYS_NONCE).hgetall(API_KEYS)
         nonce, fields = await ask(self._redis, pipe.execute())
-        state = State(int(fields.pop(_REVISION, 0)), (nonce or b"").decode())
+        state = KeyTableState(int(fields.pop(_REVISION, 0)), (nonce or b"").decode())
         grants = [
             _grant(identity.decode(), orjson.loads(text)) for identity, text in fields.items()
         ]

@@ -27,13 +27,14 @@ class Audit:
         self._redis: Any = redis
 
     async def entries(
-        self, name: str | None, *, of: str = "keys", after: int = 0, limit: int = PAGE
+        self, name: str | None, *, shared: str = "keys", after: int = 0, limit: int = PAGE
     ) -> list[WrittenEntry]:
         """Return up to `limit` entries from number `after` + 1 on, oldest first.
 
-        The trail is that of detector `name`. Without `name`, `of` selects API keys or templates.
+        The trail is that of detector `name`. Without `name`, `shared` selects that of API keys or
+        of templates.
         """
-        client, key = self._redis, SHARED_TRAILS[of] if name is None else Keys(name).audit
+        client, key = self._redis, SHARED_TRAILS[shared] if name is None else Keys(name).audit
         first = await ask(client, client.xrange(key, count=1))
         if not first:
             return []

@@ -11,10 +11,10 @@ if known and redis.call('EXISTS', known) == 0 and redis.call('EXISTS', KEYS.form
 end
 local n, d, held_back = tonumber(ARGS.vectors), tonumber(ARGS.dimension), tonumber(ARGS.held)
 local bytes = #DATA.kept
-local held = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
+local stored = read(state, STATE.uid, STATE.dimension, STATE.buffered, STATE.parked,
                   STATE.buffered_bytes, STATE.parked_bytes, STATE.quarantined,
                   STATE.quarantined_bytes, STATE.cursor, STATE.context)
-local uid, dimension = held[STATE.uid], held[STATE.dimension]
+local uid, dimension = stored[STATE.uid], stored[STATE.dimension]
 if not uid then return {'unknown'} end
 if known then
   local first = read(known, ANSWER.uid, ANSWER.sha256, ANSWER.answer, ANSWER.buffered)
@@ -24,19 +24,19 @@ if known then
   end
 end
 -- The context may be chosen already, but unknown to the process that sends raw rows.
-local late = ARGS.raw == '1' and held[STATE.context]
+local late = ARGS.raw == '1' and stored[STATE.context]
 if dimension and dimension ~= '' and tonumber(dimension) ~= d and not late then
   return {'dimension', tonumber(dimension)}
 end
-local buffered, parked = tonumber(held[STATE.buffered]), tonumber(held[STATE.parked])
+local buffered, parked = tonumber(stored[STATE.buffered]), tonumber(stored[STATE.parked])
 if n > 0 and (buffered + parked + n > tonumber(ARGS.most)
-   or tonumber(held[STATE.buffered_bytes]) + tonumber(held[STATE.parked_bytes]) + bytes
+   or tonumber(stored[STATE.buffered_bytes]) + tonumber(stored[STATE.parked_bytes]) + bytes
       > tonumber(ARGS.most_bytes)) then
   return {'full', buffered, parked}
 end
-local quarantined = tonumber(held[STATE.quarantined] or 0)
+local quarantined = tonumber(stored[STATE.quarantined] or 0)
 if held_back > 0 and (quarantined + held_back > tonumber(ARGS.most_held)
-   or tonumber(held[STATE.quarantined_bytes] or 0) + #DATA.held
+   or tonumber(stored[STATE.quarantined_bytes] or 0) + #DATA.held
       > tonumber(ARGS.most_held_bytes)) then
   return {'quarantine full', quarantined}
 end
@@ -53,7 +53,7 @@ if held_back > 0 and others > 0 then
     return {'quarantine share', waiting}
   end
 end
-local novel, cursor = tonumber(ARGS.novel), held[STATE.cursor]
+local novel, cursor = tonumber(ARGS.novel), stored[STATE.cursor]
 if ARGS.sender ~= '' then
   local at, so_far = string.match(latest or '', '^(%S+) (%d+)$')
   if at == cursor then novel = novel + tonumber(so_far) end
@@ -102,11 +102,11 @@ return {'stored', ARGS.answer, buffered}
 # The script reads one entry at a time, so that it reads at most one entry too many.
 ENTRIES = NamedScript(
     """
-local held = redis.call('HMGET', KEYS.state, STATE.uid, STATE.cursor, STATE.generation,
+local stored = redis.call('HMGET', KEYS.state, STATE.uid, STATE.cursor, STATE.generation,
                         STATE.champion, STATE.dimension, STATE.champion_nonce)
-if not held[1] then return false end
-held[6] = held[6] or ''
-local after = ARGS.after == '' and held[2] or ARGS.after
+if not stored[1] then return false end
+stored[6] = stored[6] or ''
+local after = ARGS.after == '' and stored[2] or ARGS.after
 local n, bytes, entries = tonumber(ARGS.so_far), 0, {}
 while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
   local entry = redis.call('XRANGE', KEYS.stream, '(' .. after, '+', 'COUNT', 1)[1]
@@ -119,7 +119,7 @@ while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
                            batch[BATCH.payload], batch[BATCH.dimension], batch[BATCH.raw] or '',
                            batch[BATCH.trace] or ''}
 end
-return {held, entries}
+return {stored, entries}
 """,
     keys="state stream",
     args="after so_far least most most_bytes",

@@ -41,7 +41,9 @@ _UNAVAILABLE = (
 )  # fmt: skip
 _CODE = re.compile(r"[A-Z]{3,}(?= )")  # the first word of an error reply, such as BUSY
 # redis-py puts the command, which may hold clients' data, before the error of a pipeline.
-_OF_PIPELINE = re.compile(r"Command # .* of pipeline caused error: \(['\"](.*)['\"],\)", re.DOTALL)
+_PIPELINE_ERROR = re.compile(
+    r"Command # .* of pipeline caused error: \(['\"](.*)['\"],\)", re.DOTALL
+)
 
 
 class WeakStore(Exception):  # noqa: N818 - it states what is wrong
@@ -54,7 +56,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
     Every single call answers or fails within `deadline` seconds. Blocking reads and subscriptions
     need their own client with a longer deadline.
     """
-    of_sentinels = sentinel_credentials(url)
+    for_sentinels = sentinel_credentials(url)
     url, login = credentials(url)
     options: dict[str, Any] = login | {
         "max_connections": POOL,
@@ -68,7 +70,7 @@ async def connect(url: str, *, deadline: float = DEADLINE) -> Redis:
         "driver_info": None,  # saves two round trips for each connection
     }
     if is_watched(url):
-        pool: Any = master_pool(url, of_sentinels, deadline=deadline, **options)
+        pool: Any = master_pool(url, for_sentinels, deadline=deadline, **options)
     else:
         pool = BlockingConnectionPool.from_url(url, **options)
     share_context(pool)
@@ -185,7 +187,7 @@ def _code(error: BaseException) -> str | None:
 
 def _words(error: BaseException) -> str:
     """Return the server's words, without the command that failed."""
-    match = _OF_PIPELINE.fullmatch(str(error))
+    match = _PIPELINE_ERROR.fullmatch(str(error))
     words = match[1] if match else str(error)
     return words.partition(", with args beginning with")[0]  # they may hold clients' data
 

@@ -93,7 +93,7 @@ def from_state(name: str, state: Mapping[bytes, bytes], drift: bytes | None) -> 
         buffer_oldest=int(oldest) / 1000 if oldest and number("buffered") else None,
         retraining=_retraining(text),
         retrains=Retrains(number("promoted"), number("rejected"), number("failed")),
-        last_retraining=_finished(text.get("last_retraining")),
+        last_retraining=_last_retraining(text.get("last_retraining")),
         drift=msgspec.json.decode(drift, type=Drift) if drift else NO_DRIFT,
         incidents=IncidentTotals(
             open=number("incidents_open"),
@@ -173,7 +173,7 @@ def _retraining(text: Mapping[str, str]) -> Retraining:
     return Retraining("idle", 0.0)
 
 
-def _finished(text: str | None) -> LastRetraining | None:
+def _last_retraining(text: str | None) -> LastRetraining | None:
     if not text:
         return None
     last = orjson.loads(text)

@@ -125,9 +125,9 @@ class Detectors:
 
     async def list(self) -> Sequence[Detector]:
         """Return all detectors, sorted by name."""
-        return await self.some(await self.names())
+        return await self.existing(await self.names())
 
-    async def some(self, names: Iterable[str]) -> Sequence[Detector]:
+    async def existing(self, names: Iterable[str]) -> Sequence[Detector]:
         """Return the existing detectors among `names`, sorted by name."""
         ordered, detectors = sorted(names), dict[str, Detector]()
         for start in range(0, len(ordered), _AT_ONCE):
@@ -143,11 +143,11 @@ class Detectors:
         wanted = [Keys(name) for name in names if NAME.fullmatch(name)]
         pointers = {}
         for start in range(0, len(wanted), _POLLED_AT_ONCE):
-            some = wanted[start : start + _POLLED_AT_ONCE]
+            asked = wanted[start : start + _POLLED_AT_ONCE]
             pipe = self._redis.pipeline(transaction=False)
-            for keys in some:
+            for keys in asked:
                 pipe.hmget(keys.state, POINTER)
-            for keys, values in zip(some, await ask_each(self._redis, pipe), strict=True):
+            for keys, values in zip(asked, await ask_each(self._redis, pipe), strict=True):
                 # A damaged state must not stop the others.
                 failed = "reading a detector's champion pointer failed"
                 with log.tolerated(_log, failed, detector=keys.name):

@@ -29,18 +29,18 @@ return 1
 )
 
 # The arguments `was_...` describe the state on which the change was decided. A config that is the
-# `same` makes no new revision, but its time is noted. So every process follows it, also a process
-# that serves a later state, which a restored store lost.
+# `same` makes no new revision, but its time is noted. So every process follows it, even a process
+# that serves a later state, which the restored store lost.
 CONFIGURE = NamedScript(
     """
-local held = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
+local stored = read(KEYS.state, STATE.uid, STATE.revision, STATE.config_nonce, STATE.dimension,
                   STATE.buffered, STATE.parked, STATE.last_version, STATE.generation, STATE.config)
-local full = tonumber(held[STATE.buffered] or 0) + tonumber(held[STATE.parked] or 0)
-  + tonumber(held[STATE.last_version] or 0) > 0
-if held[STATE.uid] ~= ARGS.uid or held[STATE.revision] ~= ARGS.was_revision
-   or (held[STATE.config_nonce] or '') ~= ARGS.was_nonce
-   or held[STATE.generation] ~= ARGS.was_generation
-   or held[STATE.dimension] ~= ARGS.was_dimension or (full and '1' or '0') ~= ARGS.was_full then
+local full = tonumber(stored[STATE.buffered] or 0) + tonumber(stored[STATE.parked] or 0)
+  + tonumber(stored[STATE.last_version] or 0) > 0
+if stored[STATE.uid] ~= ARGS.uid or stored[STATE.revision] ~= ARGS.was_revision
+   or (stored[STATE.config_nonce] or '') ~= ARGS.was_nonce
+   or stored[STATE.generation] ~= ARGS.was_generation
+   or stored[STATE.dimension] ~= ARGS.was_dimension or (full and '1' or '0') ~= ARGS.was_full then
   return 0
 end
 if ARGS.same == '1' then
@@ -51,7 +51,7 @@ end
 redis.call('HSET', KEYS.state, STATE.config, ARGS.config, STATE.dimension, ARGS.dimension,
            STATE.config_nonce, ARGS.nonce, STATE.changed, now)
 redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
-audit(KEYS.audit, now, held[STATE.config], ARGS.config, ARGS.audited)
+audit(KEYS.audit, now, stored[STATE.config], ARGS.config, ARGS.audited)
 publish()
 return 1
 """,
@@ -62,11 +62,11 @@ return 1
 
 REQUEST = NamedScript(
     """
-local held = read(KEYS.state, STATE.uid, STATE.buffered, STATE.parked, STATE.retraining)
-local buffered, was = tonumber(held[STATE.buffered]), held[STATE.retraining]
-if not held[STATE.uid] then return {'unknown'} end
+local stored = read(KEYS.state, STATE.uid, STATE.buffered, STATE.parked, STATE.retraining)
+local buffered, was = tonumber(stored[STATE.buffered]), stored[STATE.retraining]
+if not stored[STATE.uid] then return {'unknown'} end
 if buffered < tonumber(ARGS.least) then
-  return {'few', buffered, tonumber(held[STATE.parked])}
+  return {'few', buffered, tonumber(stored[STATE.parked])}
 end
 redis.call('HSET', KEYS.state, STATE.weights, ARGS.weights, STATE.requested_trace, ARGS.trace)
 if was == 'idle' then redis.call('HSET', KEYS.state, STATE.retraining, 'queued') end
@@ -82,9 +82,9 @@ return {'queued', redis.call('HINCRBY', KEYS.state, STATE.requested, 1)}
 # key of its artifact is missing here. Then nothing is deleted, and the caller starts again.
 DELETE = NamedScript(
     """
-local held = read(KEYS.state, STATE.uid, STATE.last_version, STATE.generation)
-if held[STATE.uid] ~= ARGS.uid or held[STATE.last_version] ~= ARGS.last_version
-   or (held[STATE.generation] or '') ~= ARGS.generation then return 0 end
+local stored = read(KEYS.state, STATE.uid, STATE.last_version, STATE.generation)
+if stored[STATE.uid] ~= ARGS.uid or stored[STATE.last_version] ~= ARGS.last_version
+   or (stored[STATE.generation] or '') ~= ARGS.generation then return 0 end
 redis.call('UNLINK', KEYS.state)
 for i = 4, #KEYS do redis.call('UNLINK', KEYS[i]) end
 redis.call('SET', KEYS.tombstone, ARGS.uid, 'EX', ARGS.seconds)

@@ -65,13 +65,13 @@ _OPEN = NamedScript(
     _NOW
     + """
 local lease = redis.call('ZSCORE', KEYS.running, ARGS.name)
-if ARGS.own == '' and lease and tonumber(lease) > now then return false end
+if ARGS.run_is_over == '' and lease and tonumber(lease) > now then return false end
 redis.call('ZREM', KEYS.running, ARGS.name)
 redis.call('ZADD', KEYS.due, now + ARGS.seconds, ARGS.name)
 return redis.call('ZSCORE', KEYS.due, ARGS.name)
 """,
     keys="due running",
-    args="name own seconds",
+    args="name run_is_over seconds",
 )
 
 _CLOSE = NamedScript(
@@ -192,20 +192,25 @@ class DueIndex:
 
     async def retraining_over(self, name: str) -> None:
         """Write that the caller's retraining is over, and when the detector is due again."""
-        await self._correct(name, own=True)
+        await self._correct(name, run_is_over=True)
 
     async def correct(self, name: str) -> None:
         """Correct the detector's due time, unless a worker retrains the detector."""
-        await self._correct(name, own=False)
+        await self._correct(name, run_is_over=False)
 
     async def forget(self, name: str) -> None:
         """Remove a deleted detector from the index."""
         self._bounds.pop(name, None)
         await self._write(_FORGET, name)
 
-    async def _correct(self, name: str, *, own: bool) -> None:
-        """Correct the due time. A write by others between the two writes here is kept."""
-        seen = await self._write(_OPEN, name, own="yes" if own else "", seconds=_CORRECTING_SECONDS)
+    async def _correct(self, name: str, *, run_is_over: bool) -> None:
+        """Correct the due time. A write by others between the two writes here is kept.
+
+        While a worker retrains the detector nothing changes, unless the caller is that worker and
+        its `run_is_over`.
+        """
+        over = "yes" if run_is_over else ""
+        seen = await self._write(_OPEN, name, run_is_over=over, seconds=_CORRECTING_SECONDS)
         if seen is None:
             return
         with contextlib.suppress(StoreUnavailable):

@@ -28,7 +28,7 @@ class Durability:
         """Why nothing may be written to the store, None if writing is allowed."""
         return f"the store is refused: {self.weak}" if self.weak else None
 
-    def writable(self) -> None:
+    def check_writable(self) -> None:
         """Raise StoreUnavailable while the store could lose acknowledged writes."""
         if self.refusal:
             raise StoreUnavailable(self.refusal[0].upper() + self.refusal[1:])

@@ -31,7 +31,7 @@ class _Call:
 class GroupCommit:
     """Runs one script for many callers; each caller gets the reply or the error of its own run.
 
-    Only callers with the same `tag` share a transaction: its keys must be on one cluster node.
+    Only callers with the same `tag` share a transaction. All keys of a tag are on one cluster node.
     """
 
     def __init__(self, redis: Redis, script: Script) -> None:

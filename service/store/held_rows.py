@@ -16,7 +16,7 @@ from service.store.redis_keys import Keys
 from service.store.script import NamedScript
 from service.timestamps import rfc3339
 
-KIND = "r"  # first character of a quarantine id of held rows
+ID_PREFIX = "r"  # first character of a quarantine id of held rows
 LISTED = 1000
 
 # Returns the oldest entries without their vectors.
@@ -37,7 +37,7 @@ return found
 
 # Returns the newest rows after the cursor from both streams, merged by time. So buffered rows and
 # held rows appear in the proportion in which they arrived.
-_AROUND = NamedScript(
+_NEWEST = NamedScript(
     """
 local cursor = redis.call('HGET', KEYS.state, STATE.cursor)
 if not cursor then return {} end
@@ -130,7 +130,7 @@ end
 redis.call('XDEL', KEYS.held, entry[1])
 redis.call('HINCRBY', state, STATE.quarantined, -n)
 redis.call('HINCRBY', state, STATE.quarantined_bytes, -bytes)
-fewer(KEYS.held_senders, batch[BATCH.sender], n)
+subtract_held(KEYS.held_senders, batch[BATCH.sender], n)
 audit(KEYS.audit, now, '"quarantined"', release and '"buffered"' or '"discarded"', ARGS.audited)
 return n
 """,
@@ -150,7 +150,7 @@ class HeldRows:
         rows = await _LIST(self._redis, Keys(name), {"most": LISTED})
         return [
             QuarantineEntry(
-                id=f"{KIND}{entry.decode()}",
+                id=f"{ID_PREFIX}{entry.decode()}",
                 kind="rows",
                 vectors=int(n),
                 reason=reason.decode(),
@@ -180,9 +180,9 @@ class HeldRows:
         entry_id = await _SPLIT(self._redis, Keys(name), args)
         return entry_id.decode() if entry_id else None
 
-    async def around(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
+    async def newest(self, name: str, dimension: int, most: int) -> NDArray[np.float32]:
         """Return the `most` newest rows after the cursor, buffered or held, as (m, d)."""
-        parts = await _AROUND(self._redis, Keys(name), {"dimension": dimension, "most": most})
+        parts = await _NEWEST(self._redis, Keys(name), {"dimension": dimension, "most": most})
         return np.frombuffer(b"".join(parts), dtype="<f4").reshape(-1, dimension)
 
     async def decide(self, name: str, entry: str, decision: str, audited: bytes) -> int:

@@ -47,7 +47,7 @@ class StepChanges(msgspec.Struct, frozen=True):
     """The changes that one step of the worker writes beside the worker's memory.
 
     `incidents` pairs each incident with its rows; None means that the rows have not changed.
-    `buckets` maps a field to its chunk; None means that the chunk is deleted.
+    `buckets` maps the name of a chunk to the chunk; None means that the chunk is deleted.
     """
 
     incidents: Sequence[tuple[Incident, Sequence[KeptRow] | None]] = ()
@@ -109,8 +109,8 @@ class Incidents:
                 for incident, rows in changes.incidents
                 if rows is not None
             ],
-            "buckets": [[field, place(data)] for field, data in changes.buckets.items() if data],
-            "gone": [field for field, data in changes.buckets.items() if not data],
+            "buckets": [[chunk, place(data)] for chunk, data in changes.buckets.items() if data],
+            "gone": [chunk for chunk, data in changes.buckets.items() if not data],
             "messages": [place(msgspec.msgpack.encode(message)) for message in changes.messages],
         }
         args = {
@@ -215,23 +215,23 @@ class Incidents:
         opened, closed = await ask(self._redis, self._redis.hmget(Keys(name).state, fields))
         return int(opened or 0) - int(closed or 0)
 
-    async def fields(self, name: str) -> list[str]:
+    async def chunk_names(self, name: str) -> list[str]:
         """Return the names of the history's chunks."""
         names = await ask(self._redis, self._redis.hkeys(Keys(name).buckets))
-        return [field.decode() for field in names]
+        return [chunk.decode() for chunk in names]
 
-    async def buckets(self, name: str, fields: Sequence[str] | None = None) -> dict[str, Buckets]:
-        """Return chunks of the history by field: those of `fields`, or all if it is None."""
+    async def buckets(self, name: str, chunks: Sequence[str] | None = None) -> dict[str, Buckets]:
+        """Return the buckets of `chunks`, by the name of their chunk; of all chunks if it is None."""
         key = Keys(name).buckets
-        if fields is None:
+        if chunks is None:
             packs = await ask(self._redis, self._redis.hgetall(key))
-            return {field.decode(): unpack(packed) for field, packed in packs.items()}
-        if not fields:
+            return {chunk.decode(): unpack(packed) for chunk, packed in packs.items()}
+        if not chunks:
             return {}
-        packed_buckets = await ask(self._redis, self._redis.hmget(key, list(fields)))
+        packed_buckets = await ask(self._redis, self._redis.hmget(key, list(chunks)))
         return {
-            field: unpack(packed) if packed else {}
-            for field, packed in zip(fields, packed_buckets, strict=True)
+            chunk: unpack(packed) if packed else {}
+            for chunk, packed in zip(chunks, packed_buckets, strict=True)
         }
 
 

@@ -4,8 +4,8 @@ from service.store.lua import FENCED
 from service.store.script import NamedScript
 
 # The JSON `changes` refers to a payload by its index among the payloads, from 0. Its lists contain:
-# `incidents` [id, order, payload], `rows` [id, payload], `buckets` [field, payload], `gone`
-# [field], `messages` [payload].
+# `incidents` [id, order, payload], `rows` [id, payload], `buckets` [chunk, payload], `gone`
+# [chunk], `messages` [payload].
 SAVE = NamedScript(
     FENCED
     + """
@@ -22,7 +22,7 @@ end
 for _, one in ipairs(changes.buckets) do
   redis.call('HSET', KEYS.buckets, one[1], payload(one[2]))
 end
-for _, field in ipairs(changes.gone) do redis.call('HDEL', KEYS.buckets, field) end
+for _, chunk in ipairs(changes.gone) do redis.call('HDEL', KEYS.buckets, chunk) end
 for _, one in ipairs(changes.messages) do
   redis.call('XADD', KEYS.messages, '*', MESSAGE.packed, payload(one))
 end
@@ -77,11 +77,11 @@ redis.call('HDEL', KEYS.dismissed_patterns, ARGS.incident)
 redis.call('ZREM', KEYS.dismissed_order, ARGS.incident)
 if DATA.pattern ~= '' then add_pattern(ARGS.incident, DATA.pattern) end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
-audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, 'null', 'null', ARGS.audited)
+audit_of(ARGS.who, KEYS.audit, KEYS.hourly, now, 'null', 'null', ARGS.audited)
 publish()
 return 1
 """,
-    keys="state incidents incident_decisions dismissed_patterns dismissed_order audit spoken",
+    keys="state incidents incident_decisions dismissed_patterns dismissed_order audit hourly",
     args="incident most who audited",
     data="decision pattern",
 )

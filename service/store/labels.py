@@ -33,7 +33,7 @@ local function changed(config)
   if not cjson.decode(config)['threshold']['labels'] then return end
   local to = redis.call('HINCRBY', KEYS.state, STATE.revision, 1)
   redis.call('HSET', KEYS.state, STATE.config_nonce, ARGS.nonce, STATE.changed, now)
-  audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, to - 1, to, ARGS.audited)
+  audit_of(ARGS.who, KEYS.audit, KEYS.hourly, now, to - 1, to, ARGS.audited)
   publish()
 end
 -- Members sort by sender, then by time.
@@ -46,8 +46,8 @@ end
 _ADD = NamedScript(
     _CHANGED
     + """
-local held = read(KEYS.state, STATE.uid, STATE.config)
-if held[STATE.uid] ~= ARGS.uid then return 'unknown' end
+local stored = read(KEYS.state, STATE.uid, STATE.config)
+if stored[STATE.uid] ~= ARGS.uid then return 'unknown' end
 if KEYS.known then
   local first = read(KEYS.known, ANSWER.uid, ANSWER.sha256)
   if first[ANSWER.uid] == ARGS.uid then
@@ -57,11 +57,11 @@ if KEYS.known then
   if redis.call('GET', KEYS.former) == ARGS.uid then return 'kept' end
 end
 local from = '[' .. ARGS.sender .. '\\n'
-local own = redis.call('ZLEXCOUNT', KEYS.label_senders, from, from .. '\\255')
+local of_sender = redis.call('ZLEXCOUNT', KEYS.label_senders, from, from .. '\\255')
 local more = #ARGV - DATA.entries + 1
-local over = math.max(own + more - tonumber(ARGS.most_of_sender),
+local over = math.max(of_sender + more - tonumber(ARGS.most_of_sender),
                       redis.call('XLEN', KEYS.labels) + more - tonumber(ARGS.most))
-if over > own then return 'full' end
+if over > of_sender then return 'full' end
 if over > 0 then
   for _, one in ipairs(redis.call('ZRANGEBYLEX', KEYS.label_senders, from, from .. '\\255',
                                   'LIMIT', 0, over)) do
@@ -77,10 +77,10 @@ if KEYS.known then
   redis.call('HSET', KEYS.known, ANSWER.uid, ARGS.uid, ANSWER.sha256, ARGS.digest)
   answered()
 end
-changed(held[STATE.config])
+changed(stored[STATE.config])
 return 'kept'
 """,
-    keys="state labels label_senders audit spoken answerers known? former? answers?",
+    keys="state labels label_senders audit hourly answerers known? former? answers?",
     args="suffix most_answers uid sender digest most most_of_sender seconds nonce who audited",
     data="*entries",
 )
@@ -97,7 +97,7 @@ end
 if gone > 0 and config then changed(config) end
 return gone
 """,
-    keys="state labels label_senders audit spoken",
+    keys="state labels label_senders audit hourly",
     args="nonce who audited",
     data="*pairs",
 )

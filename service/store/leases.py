@@ -65,8 +65,8 @@ redis.call('ZREMRANGEBYSCORE', KEYS.workers, '(' .. (now[1] + 2), '+inf')
     keys="workers",
     args="worker",
 )
-# No process takes a lease longer than this, or than four times the caller's lease if that is more.
-# A longer one was written before the store's clock was set back, and is ignored.
+# A lease with more time left than this, and than four times the caller's lease, was written before
+# the store's clock was set back. It is ignored.
 _LONGEST_SECONDS = 60.0
 _AHEAD_SECONDS = 1.0  # tolerance: a heartbeat may come between the two commands
 

@@ -7,8 +7,9 @@ import orjson
 from models import MIN_VECTORS
 from service.store.redis_keys import NOTIFY
 
-KEPT = 10_000  # audit entries of a detector; the oldest are deleted
-HOURLY = 60  # audit entries of one sender; all its labels and decisions are also stored elsewhere
+AUDIT_KEPT = 10_000  # audit entries of a detector; the oldest are deleted
+# Audit entries of one sender in an hour, for labels and decisions; these are stored elsewhere too.
+HOURLY = 60
 
 # The code of each shared name. `NamedScript` puts the names that a script uses before the script.
 # A function comes after those that it calls.
@@ -45,18 +46,18 @@ local function audit(log, now, from, to, rest)
   end
   local text = '{{"seq":' .. seq .. ',"at":' .. string.format('%.0f', now) .. ',"from":' .. from ..
     ',"to":' .. to .. ',' .. rest
-  redis.call('XADD', log, 'MAXLEN', {KEPT}, '*', AUDITED.seq, seq, AUDITED.before, before,
+  redis.call('XADD', log, 'MAXLEN', {AUDIT_KEPT}, '*', AUDITED.seq, seq, AUDITED.before, before,
              AUDITED.hash, redis.sha1hex(before .. text), AUDITED.entry, text)
 end
 """,
     # Adds an audit entry of an action that `who` may repeat without limit. The limit for each hour
     # keeps one sender from displacing the history.
     "audit_of": f"""
-local function audit_of(who, log, spoken, now, from, to, rest)
+local function audit_of(who, log, hourly, now, from, to, rest)
   local hour = string.format('%.0f', math.floor(now / 3600000))
-  local at, n = string.match(redis.call('HGET', spoken, who) or '', '^(%d+) (%d+)$')
+  local at, n = string.match(redis.call('HGET', hourly, who) or '', '^(%d+) (%d+)$')
   n = at == hour and tonumber(n) + 1 or 1
-  redis.call('HSET', spoken, who, hour .. ' ' .. n)
+  redis.call('HSET', hourly, who, hour .. ' ' .. n)
   if n <= {HOURLY} then audit(log, now, from, to, rest) end
 end
 """,
@@ -80,8 +81,8 @@ end
 """,
     # Subtracts rows that are no longer held from their sender's count. An earlier release did not
     # count held rows.
-    "fewer": """
-local function fewer(key, sender, n)
+    "subtract_held": """
+local function subtract_held(key, sender, n)
   if not sender or redis.call('HEXISTS', key, sender) == 0 then return end
   if redis.call('HINCRBY', key, sender, -n) <= 0 then redis.call('HDEL', key, sender) end
 end
@@ -125,13 +126,13 @@ end
     # are left. One vector is enough if a person labelled it normal.
     "finish": f"""
 local function finish()
-  local held = read(KEYS.state, STATE.requested, STATE.serving, STATE.buffered, STATE.labelled,
+  local stored = read(KEYS.state, STATE.requested, STATE.serving, STATE.buffered, STATE.labelled,
                     STATE.cursor)
-  local label = held[STATE.labelled] or ''
-  local least = label ~= '' and after(label, held[STATE.cursor]) and 1 or {MIN_VECTORS}
-  local again = tonumber(held[STATE.requested]) > tonumber(held[STATE.serving])
-    and tonumber(held[STATE.buffered]) >= least
-  local served = again and held[STATE.serving] or held[STATE.requested]
+  local label = stored[STATE.labelled] or ''
+  local least = label ~= '' and after(label, stored[STATE.cursor]) and 1 or {MIN_VECTORS}
+  local again = tonumber(stored[STATE.requested]) > tonumber(stored[STATE.serving])
+    and tonumber(stored[STATE.buffered]) >= least
+  local served = again and stored[STATE.serving] or stored[STATE.requested]
   redis.call('HSET', KEYS.state, STATE.retraining, again and 'queued' or 'idle', STATE.progress, 0,
              STATE.attempts, 0, STATE.run_weights, '', STATE.serving, served,
              STATE.served, served)
@@ -160,7 +161,7 @@ def unfenced(reply: list[Any]) -> list[Any]:
     return reply
 
 
-def audit_fields(action: str, who: str, why: str = "", **what: Any) -> bytes:
+def audit_fields(action: str, who: str, why: str = "", **more: Any) -> bytes:
     """Return the fields of an audit entry that the script does not add, for the Lua `audit`."""
-    entry = {"action": action, "who": who, "why": why, **what}
+    entry = {"action": action, "who": who, "why": why, **more}
     return orjson.dumps(entry, option=orjson.OPT_SERIALIZE_NUMPY)[1:]

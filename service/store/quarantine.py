@@ -17,7 +17,7 @@ from service.problems import Conflict, no_such
 from service.store.connection import ask
 from service.store.due_index import DueIndex
 from service.store.erasure import mark_erased
-from service.store.held_rows import KIND, HeldRows
+from service.store.held_rows import ID_PREFIX, HeldRows
 from service.store.lua import audit_fields
 from service.store.redis_keys import Keys
 from service.store.script import NamedScript
@@ -25,7 +25,7 @@ from service.timestamps import rfc3339
 
 STEP_BYTES = 4 * 2**20
 STEP_ENTRIES = 100
-_HELD = re.compile(rf"{KIND}([0-9]{{1,19}}-[0-9]{{1,19}})")
+_HELD = re.compile(rf"{ID_PREFIX}([0-9]{{1,19}}-[0-9]{{1,19}})")
 
 # The script appends a released entry at the end of the stream. So the cursor alone still separates
 # buffered entries from all others.
@@ -110,7 +110,7 @@ class Quarantine:
         new_id = await self._held.split(name, row[1], rows) if row else None
         if new_id is None:
             raise no_such("quarantine entry of kind `rows`", ".../quarantine")
-        return f"{KIND}{new_id}"
+        return f"{ID_PREFIX}{new_id}"
 
     async def decide(
         self, name: str, entry_id: str, decision: Decision, *, who: str = "", why: str = ""
@@ -122,14 +122,12 @@ class Quarantine:
         audited = audit_fields(decision, who, why, entry=entry_id)
         if decision == "discard":
             await mark_erased(self._redis)
-        total = await self._carried_out(name, entry_id, decision, audited)
+        total = await self._carry_out(name, entry_id, decision, audited)
         if decision == "release":
             await self._due.refresh(name)
         return total
 
-    async def _carried_out(
-        self, name: str, entry_id: str, decision: Decision, audited: bytes
-    ) -> int:
+    async def _carry_out(self, name: str, entry_id: str, decision: Decision, audited: bytes) -> int:
         keys, total = Keys(name), 0
         if row := _HELD.fullmatch(entry_id):
             total = await self._held.decide(name, row[1], decision, audited)

@@ -27,8 +27,9 @@ TEMPLATES_AUDIT = "anamnesis:{anamnesis:templates}:audit"
 KEYS_NONCE = "anamnesis:{anamnesis:api-keys}:nonce"
 ENDED_SESSIONS = "anamnesis:{anamnesis:api-keys}:ended"
 NOTIFY = "anamnesis:notify"
-# In a cluster both keys of a bucket are in one slot. The buckets are spread over many slots.
-DUE = tuple(f"anamnesis:{{due:{bucket:02}}}" for bucket in range(64))
+# In a cluster a set and its set of running retrainings are in one slot. The pairs are spread over
+# many slots.
+DUE = tuple(f"anamnesis:{{due:{number:02}}}" for number in range(64))
 REPLICATED = "anamnesis:replicated"  # string: a write that replicas confirm; expires
 IDEMPOTENCY_SECONDS = 24 * 3600  # how long a first answer is kept
 MOST_ANSWERS = 10_000  # answers kept for one sender and detector, 5 MiB at most
@@ -53,9 +54,9 @@ OF_THE_SERVICE = {
     "API keys, and at every logout.",
     ENDED_SESSIONS: "Hash: API key id to the names of its latest sessions that a logout ended; it "
     "expires.",
-    "anamnesis:{due:BUCKET}": "Sorted set: detector to the time when it is due for a retraining; a "
-    "hint. A hash of its name assigns a detector to one of 64 buckets.",
-    "anamnesis:{due:BUCKET}:running": "Sorted set: detector to the time when the lease of its "
+    "anamnesis:{due:NUMBER}": "Sorted set: detector to the time when it is due for a retraining; a "
+    "hint. A hash of its name assigns a detector to one of 64 such sets.",
+    "anamnesis:{due:NUMBER}:running": "Sorted set: detector to the time when the lease of its "
     "worker ends.",
     NOTIFY: "Channel: the name of a detector that changed.",
 }
@@ -71,7 +72,7 @@ def running(due_key: str) -> str:
     return f"{due_key}:running"
 
 
-class OwnKey:
+class DetectorKey:
     """A key of a detector. `about` is its documentation.
 
     The suffix is the name of the attribute unless `suffix` is given. The key is deleted with the
@@ -104,84 +105,93 @@ class Keys:
         """Return the key with this suffix."""
         return f"anamnesis:{{{self.name}}}:{suffix}"
 
-    state = OwnKey("Hash: uid, config, dimension, pointer, cursor, counters, retraining.")
-    words = OwnKey("Hash: category code to word, for the categories in received rows.")
-    stream = OwnKey(
+    state = DetectorKey("Hash: uid, config, dimension, pointer, cursor, counters, retraining.")
+    words = DetectorKey("Hash: category code to word, for the categories in received rows.")
+    stream = DetectorKey(
         "Stream: one entry for each normal batch that is buffered, parked or not yet erased."
     )
-    held = OwnKey(
+    held = DetectorKey(
         "Stream: rows of normal batches that admission held back; one or more entries a batch."
     )
-    held_senders = OwnKey("Hash: sender to the number of its held rows.")
-    senders = OwnKey(
+    held_senders = DetectorKey("Hash: sender to the number of its held rows.")
+    senders = DetectorKey(
         "Hash: sender to a cursor and the sender's number of novel vectors since that cursor."
     )
-    audit = OwnKey(
+    audit = DetectorKey(
         "Stream: the audit trail; after a deletion it expires together with the tombstone.",
         stays=True,
     )
-    spoken = OwnKey(
-        "Hash: sender to an hour and the sender's number of labels and decisions in that hour."
+    hourly = DetectorKey(
+        "Hash: sender to an hour and the sender's number of labels and decisions in that hour.",
+        suffix="spoken",
     )
-    erasable = OwnKey(
+    erasable = DetectorKey(
         "List: learned ranges, `milliseconds first last vectors bytes`, oldest first."
     )
-    parked = OwnKey("Hash: quarantine id to the JSON of the parked experience.")
-    versions = OwnKey("Hash: version number to its immutable record.")
-    sources = OwnKey(
+    parked = DetectorKey("Hash: quarantine id to the JSON of the parked experience.")
+    versions = DetectorKey("Hash: version number to its immutable record.")
+    sources = DetectorKey(
         "Hash: version number to the batches that it learned, with their senders; packed."
     )
-    revoked = OwnKey("Hash: number of a revoked version to the reason of the revocation, as JSON.")
-    artifacts = OwnKey(
+    revoked = DetectorKey(
+        "Hash: number of a revoked version to the reason of the revocation, as JSON."
+    )
+    artifacts = DetectorKey(
         "Hash: version number to the sha256 of its artifact, for each artifact that is kept."
     )
-    promoted = OwnKey(
+    promoted = DetectorKey(
         "Sorted set: numbers of all versions that were champion, sorted by latest generation."
     )
-    learned = OwnKey("Hash: version number to the number of vectors that its lineage consumed.")
-    history = OwnKey("List: one row for each generation.")
-    pins = OwnKey("Sorted set: numbers of pinned versions, sorted by last use.")
-    fence = OwnKey("Counter: the last fencing token given.")
-    drift = OwnKey("String: drift state as JSON, written by the monitor.")
-    live = OwnKey("Stream: summaries of live traffic, for the drift monitor.")
-    shadow = OwnKey("List: the latest live vectors, on which candidates are compared; it expires.")
-    monitor = OwnKey("String: the state of the drift monitor between two checks.")
-    events = OwnKey("Stream: the latest anomalies.")
-    labels = OwnKey("Stream: the latest labels that people gave.")
-    label_senders = OwnKey(
+    learned = DetectorKey(
+        "Hash: version number to the number of vectors that its lineage consumed."
+    )
+    history = DetectorKey("List: one row for each generation.")
+    pins = DetectorKey("Sorted set: numbers of pinned versions, sorted by last use.")
+    fence = DetectorKey("Counter: the last fencing token given.")
+    drift = DetectorKey("String: drift state as JSON, written by the monitor.")
+    live = DetectorKey("Stream: summaries of live traffic, for the drift monitor.")
+    shadow = DetectorKey(
+        "List: the latest live vectors, on which candidates are compared; it expires."
+    )
+    monitor = DetectorKey("String: the state of the drift monitor between two checks.")
+    events = DetectorKey("Stream: the latest anomalies.")
+    labels = DetectorKey("Stream: the latest labels that people gave.")
+    label_senders = DetectorKey(
         "Sorted set: sender and id of each label. With it the labels of a sender are counted."
     )
-    traffic = OwnKey("Stream: reports of scored rows that the worker has not counted yet.")
-    alarmed = OwnKey("Sorted set: digests of the latest vectors that alarmed, sorted by time.")
-    followed = OwnKey("String: the worker's state of sources and open incidents.")
-    incidents = OwnKey("Hash: incident id to the incident.")
-    incident_order = OwnKey("Sorted set: incident ids in the order in which the incidents opened.")
-    incident_rows = OwnKey("Hash: incident id to its worst rows, for the latest incidents.")
-    incident_decisions = OwnKey(
+    traffic = DetectorKey("Stream: reports of scored rows that the worker has not counted yet.")
+    alarmed = DetectorKey("Sorted set: digests of the latest vectors that alarmed, sorted by time.")
+    followed = DetectorKey("String: the worker's state of sources and open incidents.")
+    incidents = DetectorKey("Hash: incident id to the incident.")
+    incident_order = DetectorKey(
+        "Sorted set: incident ids in the order in which the incidents opened."
+    )
+    incident_rows = DetectorKey("Hash: incident id to its worst rows, for the latest incidents.")
+    incident_decisions = DetectorKey(
         "Hash: incident id to a person's decision about the incident.", suffix="rulings"
     )
-    dismissed_patterns = OwnKey(
+    dismissed_patterns = DetectorKey(
         "Hash: id to a dismissed pattern; rows that the pattern covers page nobody.",
         suffix="pardons",
     )
-    dismissed_order = OwnKey(
+    dismissed_order = DetectorKey(
         "Sorted set: ids of dismissed patterns, sorted by time.", suffix="pardon_order"
     )
-    buckets = OwnKey("Hash: the history of scored rows, in chunks of minutes and of hours.")
-    messages = OwnKey("Stream: messages that are not yet delivered to the webhook's receiver.")
-    tombstone = OwnKey(
+    buckets = DetectorKey("Hash: the history of scored rows, in chunks of minutes and of hours.")
+    messages = DetectorKey("Stream: messages that are not yet delivered to the webhook's receiver.")
+    tombstone = DetectorKey(
         "String: the uid of the detector that was last deleted under this name; it expires.",
         stays=True,
     )
-    answerers = OwnKey("Set: the suffix of the key `answers` for every sender with answers.")
+    answerers = DetectorKey("Set: the suffix of the key `answers` for every sender with answers.")
 
     @property
     def deleted_with_detector(self) -> tuple[str, ...]:
         """All keys to delete with the detector, except artifacts and idempotency records."""
         kinds = vars(Keys).items()
-        own = [name for name, key in kinds if isinstance(key, OwnKey) and not key.stays]
+        names = [name for name, key in kinds if isinstance(key, DetectorKey) and not key.stays]
         leases = (self.lease(role) for role in get_args(Role))
-        return (*(getattr(self, name) for name in own), *leases)
+        return (*(getattr(self, name) for name in names), *leases)
 
     def lease(self, role: Role) -> str:
         """Return the string that contains the holder of the lease for `role`; it expires."""

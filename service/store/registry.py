@@ -256,8 +256,8 @@ class Registry:
         records = {r.record.version: r for r in await self._records(name, sorted(digests))}
         kept = {int(number) for number in (*latest[: self._versions_kept], champion or 0)}
         kept |= {int(entry[1:]) for entry in parked if entry.startswith(b"v")}
-        if own := records.get(int(champion or 0)):
-            kept |= {own.record.parent or 0, own.record.anchor_of_successors}
+        if current := records.get(int(champion or 0)):
+            kept |= {current.record.parent or 0, current.record.anchor_of_successors}
         imported = [
             number
             for number, record in records.items()

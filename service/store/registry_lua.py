@@ -7,10 +7,10 @@ from service.store.script import NamedScript
 # taken from the buffer.
 _TAKEN = "holder uid cursor last vectors bytes"
 _AS_TAKEN = """
-local held = read(state, STATE.uid, STATE.generation, STATE.cursor, STATE.champion, STATE.learned,
+local stored = read(state, STATE.uid, STATE.generation, STATE.cursor, STATE.champion, STATE.learned,
                   STATE.champion_nonce)
-if held[STATE.uid] ~= ARGS.uid then return {'fenced', 'the detector is another one'} end
-if held[STATE.cursor] ~= ARGS.cursor then return {'fenced', 'the cursor moved'} end
+if stored[STATE.uid] ~= ARGS.uid then return {'fenced', 'the detector is another one'} end
+if stored[STATE.cursor] ~= ARGS.cursor then return {'fenced', 'the cursor moved'} end
 local n, bytes = tonumber(ARGS.vectors), tonumber(ARGS.bytes)
 """
 
@@ -47,15 +47,15 @@ SETTLE = NamedScript(
     FENCED
     + _AS_TAKEN
     + """
-if held[STATE.generation] ~= ARGS.generation
-   or (held[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then
+if stored[STATE.generation] ~= ARGS.generation
+   or (stored[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then
   return {'fenced', 'the champion moved'}
 end
 """
     + _ADVANCE
     + _NUMBER
     + """
-local outcome, learned = ARGS.outcome, tonumber(held[STATE.learned])
+local outcome, learned = ARGS.outcome, tonumber(stored[STATE.learned])
 local version = number(outcome)
 redis.call('HSET', KEYS.sources, version, DATA.sources)
 advance()
@@ -78,7 +78,7 @@ redis.call('HINCRBY', state, outcome, 1)
 redis.call('HSET', state, STATE.last_retraining, '{"outcome":"' .. outcome .. '","version":' ..
   version .. ',"finished_at":' .. now .. ',' .. ARGS.ending)
 finish()
-local champion = held[STATE.champion]
+local champion = stored[STATE.champion]
 audit(KEYS.audit, now, champion ~= '' and champion or 'null', version, ARGS.audited)
 publish()
 return {outcome, version}
@@ -113,13 +113,13 @@ return {'parked', id}
 IMPORT = NamedScript(
     _NUMBER
     + """
-local held = read(KEYS.state, STATE.uid, STATE.dimension, STATE.context)
-local dimension = held[STATE.dimension]
-if ARGS.context ~= '' and not held[STATE.context] then
+local stored = read(KEYS.state, STATE.uid, STATE.dimension, STATE.context)
+local dimension = stored[STATE.dimension]
+if ARGS.context ~= '' and not stored[STATE.context] then
   redis.call('HSET', KEYS.state, STATE.context, ARGS.context)
   dimension = ''
 end
-if not held[STATE.uid] then return {'unknown'} end
+if not stored[STATE.uid] then return {'unknown'} end
 if ARGS.dimension ~= '' and dimension ~= '' and dimension ~= ARGS.dimension then
   return {'dimension', tonumber(dimension)}
 end
@@ -138,15 +138,15 @@ return {'imported', version}
 CHAMPION = NamedScript(
     """
 local state, version = KEYS.state, ARGS.version
-local held = read(state, STATE.uid, STATE.champion, STATE.generation)
-local generation = held[STATE.generation]
-if not held[STATE.uid] then return {'unknown'} end
+local stored = read(state, STATE.uid, STATE.champion, STATE.generation)
+local generation = stored[STATE.generation]
+if not stored[STATE.uid] then return {'unknown'} end
 if redis.call('HEXISTS', KEYS.versions, version) == 0 then return {'version'} end
 if ARGS.expected ~= '' and generation ~= ARGS.expected then
   return {'moved', tonumber(generation)}
 end
-if held[STATE.champion] == version then
-  -- Processes that serve a state which a restored store lost follow a later change only.
+if stored[STATE.champion] == version then
+  -- A process that serves a state which the restored store lost follows only a later change.
   redis.call('HSET', state, STATE.changed, now)
   publish()
   return {'same', tonumber(generation)}

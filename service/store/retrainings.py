@@ -16,19 +16,19 @@ from service.store.script import NamedScript
 _START = NamedScript(
     FENCED
     + """
-local held = read(state, STATE.requested, STATE.serving, STATE.weights, STATE.run_weights,
+local stored = read(state, STATE.requested, STATE.serving, STATE.weights, STATE.run_weights,
                   STATE.attempts, STATE.served, STATE.requested_trace)
-local weights = held[STATE.run_weights] or ''
-if tonumber(held[STATE.requested]) > tonumber(held[STATE.serving]) then
-  weights = held[STATE.weights] or ''
+local weights = stored[STATE.run_weights] or ''
+if tonumber(stored[STATE.requested]) > tonumber(stored[STATE.serving]) then
+  weights = stored[STATE.weights] or ''
   redis.call('HSET', state, STATE.weights, '')
 end
 redis.call('HSET', state, STATE.retraining, 'running', STATE.progress, 0,
            STATE.seconds_left, '', STATE.loss_old, '', STATE.loss_new, '',
-           STATE.serving, held[STATE.requested], STATE.run_weights, weights)
-local asked = tonumber(held[STATE.requested]) > tonumber(held[STATE.served])
-return {'running', weights, tonumber(held[STATE.attempts]),
-        asked and held[STATE.requested_trace] or ''}
+           STATE.serving, stored[STATE.requested], STATE.run_weights, weights)
+local asked = tonumber(stored[STATE.requested]) > tonumber(stored[STATE.served])
+return {'running', weights, tonumber(stored[STATE.attempts]),
+        asked and stored[STATE.requested_trace] or ''}
 """,
     keys="state lease",
     args="holder",

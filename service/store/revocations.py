@@ -171,7 +171,7 @@ class Revocations:
                     "milliseconds": round(LEASE_SECONDS * 1000),
                     "place": kind,
                     "after": at,
-                    "of": "batch" if target.kind == "batch" else "sender",
+                    "field": "batch" if target.kind == "batch" else "sender",
                     "target": target.id,
                     "again": orjson.dumps(plan.again),
                     "most": STEP_ENTRIES,

@@ -25,42 +25,42 @@ return found
 MARK = NamedScript(
     FENCED
     + """
-local held = read(state, STATE.uid, STATE.generation, STATE.last_version, STATE.champion)
-local from, to = held[STATE.champion], ARGS.to
-if held[STATE.uid] ~= ARGS.uid or held[STATE.generation] ~= ARGS.generation
-   or held[STATE.last_version] ~= ARGS.last_version
+local stored = read(state, STATE.uid, STATE.generation, STATE.last_version, STATE.champion)
+local from, to = stored[STATE.champion], ARGS.to
+if stored[STATE.uid] ~= ARGS.uid or stored[STATE.generation] ~= ARGS.generation
+   or stored[STATE.last_version] ~= ARGS.last_version
    or (to ~= from and to ~= '' and redis.call('HEXISTS', KEYS.artifacts, to) == 0) then
   return {'changed'}
 end
 for _, version in ipairs(cjson.decode(ARGS.versions)) do
   redis.call('HSETNX', KEYS.revoked, version, '{"at":' .. now .. ',' .. ARGS.mark)
 end
-local generation = tonumber(held[STATE.generation])
+local generation = tonumber(stored[STATE.generation])
 if to ~= from then
   generation = move(to, ARGS.why)
   redis.call('HSET', state, STATE.learned, to ~= '' and redis.call('HGET', KEYS.learned, to) or 0)
 end
 from, to = from ~= '' and from or 'null', to ~= '' and to or 'null'
 if ARGS.decision == '1' then
-  audit_of(ARGS.who, KEYS.audit, KEYS.spoken, now, from, to, ARGS.audited)
+  audit_of(ARGS.who, KEYS.audit, KEYS.hourly, now, from, to, ARGS.audited)
 else
   audit(KEYS.audit, now, from, to, ARGS.audited)
 end
 publish()
 return {'marked', generation}
 """,
-    keys="state lease artifacts history promoted learned revoked audit spoken",
+    keys="state lease artifacts history promoted learned revoked audit hourly",
     args="holder uid generation last_version to versions mark why nonce decision who audited",
 )
 
-# `of` names the field that holds the target's id: `batch` or `sender`.
+# `field` names the field that holds the target's id: `batch` or `sender`.
 SWEEP = NamedScript(
     FENCED
     + f"local least = {MIN_VECTORS}"
     + """
 redis.call('PEXPIRE', KEYS.lease, ARGS.milliseconds)
 local entries, held_back = KEYS.entries, ARGS.place == 'held'
-local of = ARGS.of == 'batch' and BATCH.batch or BATCH.sender
+local field = ARGS.field == 'batch' and BATCH.batch or BATCH.sender
 local cursor, again = redis.call('HGET', state, STATE.cursor), cjson.decode(ARGS.again)
 local parked = {}
 for i, text in ipairs(redis.call('HVALS', KEYS.parked)) do parked[i] = cjson.decode(text) end
@@ -85,7 +85,7 @@ while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local n, size = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
   local where, home = place(entry[1])
   at, seen, bytes = entry[1], seen + 1, bytes + size
-  if batch[of] == ARGS.target then
+  if batch[field] == ARGS.target then
     redis.call('XDEL', entries, at)
     redis.call('HINCRBY', state, where .. '_bytes', -size)
     if where ~= 'kept' then
@@ -100,7 +100,7 @@ while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
         redis.call('HDEL', KEYS.parked, home.id)
       end
     end
-    if held_back then fewer(KEYS.held_senders, batch[BATCH.sender], n) end
+    if held_back then subtract_held(KEYS.held_senders, batch[BATCH.sender], n) end
     gone[where] = gone[where] + n
   elseif where == 'kept' and relearned(at) then
     redis.call('XADD', entries, '*', unpack(entry[2]))
@@ -125,5 +125,5 @@ return {done and 'done' or 'more', at, gone.buffered, gone.quarantined, gone.par
         back}
 """,
     keys="state lease entries parked held_senders",
-    args="holder milliseconds place after of target again most most_bytes",
+    args="holder milliseconds place after field target again most most_bytes",
 )

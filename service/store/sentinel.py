@@ -36,12 +36,12 @@ def is_watched(url: str) -> bool:
 
 
 def master_pool(
-    url: str, of_sentinels: dict[str, Any], *, deadline: float, **options: Any
+    url: str, for_sentinels: dict[str, Any], *, deadline: float, **options: Any
 ) -> MasterPool:
     """Return a pool for the master that `url` names; nothing connects yet.
 
     After a failover the connections to the old master break, and new connections go to the new
-    master. `of_sentinels` has the credentials of connections to the sentinels, and `options` are
+    master. `for_sentinels` has the credentials of connections to the sentinels, and `options` are
     for those to the master.
     """
     parts = urlsplit(url)
@@ -59,7 +59,7 @@ def master_pool(
     user = {part: text for part, text in given if text}
     pool: Any = MasterPool  # redis-py has no types here
     watchers: Any = Sentinel
-    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **of_sentinels, **tls})
+    sentinels = watchers(address.sentinels, sentinel_kwargs={**brief, **for_sentinels, **tls})
     master: MasterPool = pool(
         address.name, sentinels, db=address.database, **user, **tls, **options
     )

@@ -105,7 +105,7 @@ class Watcher:
             loaded = {champion.name for champion in self.champions.loaded()}
             in_memory |= loaded
             due = self._due(names | in_memory, loaded)
-            states = {state.name: state for state in await self.stores.detectors.some(due)}
+            states = {state.name: state for state in await self.stores.detectors.existing(due)}
             ages = await self.stores.leases.workers()
             self.champions.templates = await self.stores.templates.names()
             self.health.work = await self.stores.due.work()

@@ -63,7 +63,9 @@ class DueDetectors:
             now = time.monotonic()
             self._next_look = now + pause(now - start, _LOOK_SHARE, self._tick_seconds)
         needing, now = [], time.time()
-        for detector in await self._stores.detectors.some(waited.keys() - self._not_before.keys()):
+        for detector in await self._stores.detectors.existing(
+            waited.keys() - self._not_before.keys()
+        ):
             reason = retraining_due.due(detector, now)
             if reason:
                 needs = retraining_due.urgency(detector, waited.pop(detector.name))

@@ -154,9 +154,11 @@ class IncidentMonitor:
         name, now = lease.name, time.time()
         incidents = await self._with_rows(name, followed.changes)
         incidents = await asyncio.to_thread(_with_regimes, followed, incidents)
-        fields = {history.chunk_of(step, place) for step, place in followed.buckets}
-        saved = await self._stores.incidents.buckets(name, sorted(fields))
-        too_old = history.expired(await self._stores.incidents.fields(name), now) if fields else ()
+        chunks = {history.chunk_of(step, place) for step, place in followed.buckets}
+        saved = await self._stores.incidents.buckets(name, sorted(chunks))
+        too_old = (
+            history.expired(await self._stores.incidents.chunk_names(name), now) if chunks else ()
+        )
         buckets = await asyncio.to_thread(_joined_chunks, saved, followed.buckets)
         undecided = [
             incident for incident in followed.fold.open() if incident.id not in followed.decided
@@ -326,7 +328,7 @@ def _joined_chunks(
     saved: Mapping[str, Buckets], unsaved: Mapping[tuple[int, int], Bucket]
 ) -> dict[str, bytes]:
     """Return the packed chunks with the counts that are not saved yet added."""
-    chunks = {field: dict(buckets) for field, buckets in saved.items()}
+    chunks = {chunk: dict(buckets) for chunk, buckets in saved.items()}
     for (step, place), bucket in unsaved.items():
         history.add(chunks.setdefault(history.chunk_of(step, place), {}), place, bucket)
-    return {field: history.pack(buckets) for field, buckets in chunks.items()}
+    return {chunk: history.pack(buckets) for chunk, buckets in chunks.items()}

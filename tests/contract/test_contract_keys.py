@@ -21,7 +21,7 @@ from service.domain.api_key import Grant, new_secret
 from service.domain.detector_config import DetectorConfig
 from service.domain.scope import LEAST_BODY_BYTES, Scope
 from service.settings import Settings
-from service.store.api_keys import State
+from service.store.api_keys import KeyTableState
 from tests.contract.running import Running, running
 from tests.service.trained import Versions
 from tests.waiting import until
@@ -459,7 +459,7 @@ async def test_an_emptied_store_admits_nobody_new(own_store: Any) -> None:
         access = api.parts.access
 
         async def loss_is_noticed() -> bool:
-            return access._went_back == State(0, "")
+            return access._went_back == KeyTableState(0, "")
 
         await until(loss_is_noticed)
         for secret in (admin, other):

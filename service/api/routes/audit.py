@@ -75,7 +75,7 @@ async def audit_of_keys(request: Request) -> Response:
 
 async def _entries(request: Request, name: str | None, after: int, of: str = "keys") -> Response:
     limit = whole_number(request, "limit", PAGE, PAGE)
-    entries = await parts(request).stores.audit.entries(name, of=of, after=after, limit=limit)
+    entries = await parts(request).stores.audit.entries(name, shared=of, after=after, limit=limit)
     following = entries[-1].seq if len(entries) == limit else None
     shown = [entry.to_dict() for entry in entries]
     return answer({"audit": shown, "broken": broken(entries), "next": following})

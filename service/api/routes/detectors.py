@@ -59,7 +59,7 @@ async def put(request: Request, name: Name) -> Response:
     `t:entity`, needs the template `t`. `If-None-Match: *` changes no existing detector.
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     text = await request_bodies.json_text(request, MOST_CONFIG)
     config, kept = affordable(app, parse(text)), left_out(text)
 
@@ -94,7 +94,7 @@ async def patch(request: Request, name: Name) -> Response:
     field its default (RFC 7396).
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     text = await request_bodies.json_text(request, MOST_CONFIG, (JSON, MERGE_PATCH))
     change = merged if essence(request.headers.get("content-type")) == MERGE_PATCH else changed
 
@@ -138,7 +138,7 @@ async def index(request: Request) -> Response:
         names = names[bisect_right(names, request.query_params.get("after", "")) :]
         last = names[limit - 1] if len(names) > limit else None
         names = names[:limit]
-    detectors = await app.stores.detectors.some(names)
+    detectors = await app.stores.detectors.existing(names)
     behind = [
         detector for detector in detectors if app.champions.lags(detector.name, detector.pointer)
     ]

@@ -104,7 +104,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
 async def post(request: Request, name: Name, incident: str) -> Response:
     """Decide the incident. The decision labels its kept rows. `effect` says what follows."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     body = await request_bodies.read(request, request_bodies.DecideIncident)
     detector = await existing(app, name)
     async with deciding(app, name):

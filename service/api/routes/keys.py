@@ -47,7 +47,7 @@ async def index(request: Request) -> Response:
 async def post(request: Request) -> Response:
     """Make a key. Without `detectors` it covers all detectors."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     new_key = await request_bodies.read(request, request_bodies.NewKey)
     if not new_key.scopes:
         raise Unprocessable(f"scopes: give at least one of {', '.join(Scope)}.")

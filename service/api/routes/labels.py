@@ -53,7 +53,7 @@ async def feedback(request: Request, name: Name) -> Response:
     A row of a recorded event is buffered as it is. Admission judges every other row first.
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     key, sender = idempotency_key(request.headers.get("idempotency-key")), caller(request)
     labelled = (await request_bodies.read(request, request_bodies.Feedback)).labels
     _check_scope(sender, labelled)
@@ -207,7 +207,7 @@ async def delete(request: Request, name: Name, label: str) -> Response:
     A row that the label sent to the buffer stays there. `revoke` with its batch removes it.
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     detector = await existing(app, name)
     labels = [stored for stored in await app.stores.labels.all(name) if stored.id == label]
     if not await app.stores.labels.delete(name, labels, who=caller(request).who):

@@ -32,7 +32,7 @@ async def post(request: Request, name: Name) -> Response:
     Scoring and history go on.
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     body = await request_bodies.read(request, request_bodies.Mute)
     who = caller(request).who
     until = await app.stores.detectors.mute(name, body.seconds, body.why, who)
@@ -51,7 +51,7 @@ async def post(request: Request, name: Name) -> Response:
 async def delete(request: Request, name: Name) -> Response:
     """End the mute: the detector pages and learns again. Without a mute nothing changes."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     await app.stores.detectors.mute(name, 0.0, "", caller(request).who)
     await show_own_change(app, name)
     return Response(status_code=204)

@@ -67,7 +67,7 @@ async def rows(request: Request, name: Name, entry: str) -> Response:
 async def decide(request: Request, name: Name, entry: str) -> Response:
     """Send the entry's vectors to the buffer (release), or delete them (discard)."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     decision = (await request_bodies.read(request, request_bodies.Decide)).decision
     await existing(app, name)
     if len(entry) > 64 or not entry.isascii() or not entry.isprintable():

@@ -36,7 +36,7 @@ async def revoke(request: Request, name: Name) -> Response:
     versions learned return to the buffer as far as they are still stored.
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     body = await request_bodies.read(request, request_bodies.Revoke)
     if (body.batch is None) == (body.key is None):
         raise Unprocessable("Give either `batch` or `key`.")

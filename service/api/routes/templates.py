@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1/templates", tags=["templates"])
 async def put(request: Request, name: TemplateName) -> Response:
     """Store the config for entities that are made from now on. Existing ones keep their config."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     config = affordable(app, parse(await request_bodies.json_text(request, MOST_CONFIG)))
     new = request.headers.get("if-none-match", "").strip() == "*"
     created = await app.stores.templates.put(name, config, new=new, who=caller(request).who)
@@ -67,7 +67,7 @@ async def get(request: Request, name: TemplateName) -> Response:
 async def delete(request: Request, name: TemplateName) -> Response:
     """Delete the template. The answer is 409 while entities of it exist."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     await app.stores.templates.delete(name, who=caller(request).who)
     app.champions.templates -= {name}
     return Response(status_code=204)

@@ -184,7 +184,7 @@ def _typical(version: Version) -> list[documents.TypicalVector]:
 async def post(request: Request, name: Name) -> Response:
     """Verify and store an artifact that `GET .../artifact` or `Version.save` wrote."""
     app = parts(request)
-    app.writable()
+    app.check_writable()
     if essence(request.headers.get("content-type")) not in {SAFETENSORS, OCTETS}:
         raise UnsupportedMedia(
             f"Send an artifact as {SAFETENSORS} or {OCTETS}.", supported=[SAFETENSORS, OCTETS]
@@ -241,7 +241,7 @@ async def champion(request: Request, name: Name) -> Response:
     The answer says what the detector forgets by this, and which labels still act.
     """
     app = parts(request)
-    app.writable()
+    app.check_writable()
     body = await request_bodies.read(request, request_bodies.Promote)
     number, why = body.version, body.why or "by hand"
     before = await existing(app, name)

@@ -20,7 +20,7 @@ from service.api.origin import Hosts
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
 from service.settings import Settings
-from service.store.api_keys import State
+from service.store.api_keys import KeyTableState
 from service.telemetry.metrics import Metrics
 from tests.service.trained import champion
 
@@ -77,7 +77,7 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     """Return a lane with metrics, and open connections."""
     champions, access = Champions(1), Access(may_be_open=True)
     champions.install(champion())
-    access.adopt(State(0, ""), ())
+    access.adopt(KeyTableState(0, ""), ())
     scoring = Scoring(champions, (Metrics(CollectorRegistry()),))
     lane = Lane(champions, scoring, access, Hosts(Settings()), BodyBudget(1, 1))
     state = {"lane": lane, "settings": Settings()}

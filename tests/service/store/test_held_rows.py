@@ -108,11 +108,11 @@ async def test_the_newest_buffered_and_held_rows_are_read(stored):
     await stored.learn()
     for seed in range(5):
         await send(stored, matrix(10, seed=seed), held=2)
-    near = await stored.quarantine._held.around("pump", 3, 25)
+    near = await stored.quarantine._held.newest("pump", 3, 25)
     assert near.shape == (25, 3)
     last = {row.tobytes() for seed in (3, 4) for row in matrix(10, seed=seed)}
     assert last <= {row.tobytes() for row in near}
-    everything = await stored.quarantine._held.around("pump", 3, 1000)
+    everything = await stored.quarantine._held.newest("pump", 3, 1000)
     assert len(everything) == 50
 
 

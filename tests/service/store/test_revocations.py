@@ -366,7 +366,7 @@ async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored
     (seconds, _), who = await stored.redis.time(), "key:bob"
     for n in (HOURLY - 1, HOURLY):
         batch = (await stored.buffer.ingest("pump", matrix(4, seed=n), sender="bob")).batch_id
-        await stored.redis.hset(Keys("pump").spoken, who, f"{seconds // 3600} {n}")
+        await stored.redis.hset(Keys("pump").hourly, who, f"{seconds // 3600} {n}")
         asked = RevocationRequest(RevocationTarget("batch", batch), who, decision=True)
         assert (await stored.revocations.revoke("pump", asked)).discarded["buffered"] == 4
     entries = await stored.redis.xrange(Keys("pump").audit)

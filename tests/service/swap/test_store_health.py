@@ -28,10 +28,10 @@ async def test_a_store_that_becomes_weak_while_it_runs_is_refused(
     with pytest.raises(WeakStore, match="maxmemory-policy is allkeys-lru"):
         await health.check(own_redis)
     with pytest.raises(StoreUnavailable, match="store is refused"):
-        health.writable()
+        health.check_writable()
     await own_redis.config_set("maxmemory-policy", "noeviction")
     await health.check(own_redis)
-    health.writable()
+    health.check_writable()
 
 
 async def test_refused_notifications_are_logged_once(own_store):

@@ -33,7 +33,7 @@ from service.scoring.cost import fits_inline, inline_bounds
 from service.scoring.request import ScoreRequest
 from service.scoring.vectors import OCTETS
 from service.settings import Settings
-from service.store.api_keys import State
+from service.store.api_keys import KeyTableState
 from service.telemetry.metrics import Metrics
 from tests.service.trained import champion
 from tests.waiting import until
@@ -159,7 +159,7 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
     champions.install(champion())
     metrics = Metrics(registry)
     access = Access(may_be_open=True)
-    access.adopt(State(0, ""), grants)
+    access.adopt(KeyTableState(0, ""), grants)
     hosts, budget = Hosts(settings), BodyBudget(16 * LIMIT, LIMIT)
     echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access, hosts, budget), settings)
     app = Headers(OriginCheck(BodyLimit(echo, LIMIT, budget), access, hosts))
@@ -332,10 +332,10 @@ async def test_the_lane_forgets_a_revoked_key() -> None:
         for _ in range(3):
             for peer, secret in peers:
                 assert (await peer.ask(request(VECTOR, header(secret)))).way == "lane"
-        api.access.adopt(State(1, ""), [kept])
+        api.access.adopt(KeyTableState(1, ""), [kept])
         ways = [(await peer.ask(request(VECTOR, header(secret)))).way for peer, secret in peers]
         assert ways == ["application", "lane"]
-        api.access.adopt(State(2, ""), [])
+        api.access.adopt(KeyTableState(2, ""), [])
         assert (await peers[1][0].ask(request(VECTOR, header(SECRETS[Scope.READ])))).way != "lane"
         assert (await peers[1][0].ask(request())).way == "application", "shut, not open"
 
