@@ -221,7 +221,7 @@ class Incidents:
         return [chunk.decode() for chunk in names]
 
     async def buckets(self, name: str, chunks: Sequence[str] | None = None) -> dict[str, Buckets]:
-        """Return the buckets of `chunks`, by the name of their chunk; of all chunks if it is None."""
+        """Return the buckets of `chunks`, by the chunk's name. None means all chunks."""
         key = Keys(name).buckets
         if chunks is None:
             packs = await ask(self._redis, self._redis.hgetall(key))
