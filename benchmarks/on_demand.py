@@ -33,7 +33,7 @@ def measure(fill, artifact, stored, hot, requests, clients):
 
     `fill(url, names, artifact)` gives each of `names` a champion.
     """
-    from service.swap.loader import weight
+    from service.swap.loader import memory_bytes
 
     with tempfile.TemporaryDirectory(prefix="anamnesis-") as name:
         folder = Path(name)
@@ -42,7 +42,7 @@ def measure(fill, artifact, stored, hot, requests, clients):
             asyncio.run(fill(env["ANAMNESIS_REDIS_URL"], names, artifact))
             env |= {
                 "ANAMNESIS_MAX_DETECTORS": str(stored + 1),
-                "ANAMNESIS_LOADED_BYTES": str(int(ROOM * hot * weight(artifact))),
+                "ANAMNESIS_LOADED_BYTES": str(int(ROOM * hot * memory_bytes(artifact))),
                 "ANAMNESIS_CACHE_DIR": str(folder / "cache"),
                 **servers.ONE_THREAD,
             }

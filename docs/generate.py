@@ -33,7 +33,7 @@ from service.store import schema
 from service.store.due_index import Work
 from service.store.redis_keys import OF_THE_SERVICE, DetectorKey, Keys
 from service.telemetry.metrics import Metrics
-from service.telemetry.store_metrics import StateMetrics
+from service.telemetry.store_metrics import StoreMetrics
 
 DOCS = Path(__file__).parent
 DEPLOY = DOCS.parent / "deploy"
@@ -122,7 +122,7 @@ def families() -> Iterator[tuple[Metric, tuple[str, ...]]]:
         for family in collector.collect():
             yield family, tuple(collector._labelnames)  # noqa: SLF001
     store: Any = SimpleNamespace(redis_up=True, worker_heartbeat=0.0, work=Work(0, 0, 0.0))
-    for family in StateMetrics(Champions(1), store, buffer_bound=1).collect():
+    for family in StoreMetrics(Champions(1), store, buffer_bound=1).collect():
         yield family, tuple(getattr(family, "_labelnames", ()))
 
 

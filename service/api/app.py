@@ -55,7 +55,7 @@ from service.store.adapters import Stores
 from service.swap.watcher import Watcher
 from service.telemetry.live_reporter import LiveReporter
 from service.telemetry.metrics import Metrics
-from service.telemetry.store_metrics import StateMetrics
+from service.telemetry.store_metrics import StoreMetrics
 
 ROUTES = (
     process,
@@ -203,7 +203,7 @@ def _wired_parts(settings: Settings, access: Access, stores: Stores, metrics: Me
         reporter=reporter,
         ingest=Ingest(stores, champions, watcher, metrics, alarmed),
         metrics=metrics,
-        state_metrics=StateMetrics(
+        store_metrics=StoreMetrics(
             champions, watcher.health, buffer_bound=settings.buffer_max_vectors
         ),
         changes=Changes(stores.detectors),

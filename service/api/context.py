@@ -14,7 +14,7 @@ from service.store.adapters import Stores
 from service.swap.watcher import Watcher
 from service.telemetry.live_reporter import LiveReporter
 from service.telemetry.metrics import Metrics
-from service.telemetry.store_metrics import StateMetrics
+from service.telemetry.store_metrics import StoreMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Parts:
     reporter: LiveReporter
     ingest: Ingest
     metrics: Metrics
-    state_metrics: StateMetrics
+    store_metrics: StoreMetrics
     changes: Changes
 
     def check_writable(self) -> None:

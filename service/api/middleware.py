@@ -206,6 +206,6 @@ def _too_large(most: int) -> TooLarge:
 async def refuse(problem: Problem, send: Send) -> None:
     """Answer a request with the problem."""
     reply = as_problem(problem)
-    start = {"status": reply.status, "headers": reply.fields()}
+    start = {"status": reply.status, "headers": reply.all_headers()}
     await send({"type": "http.response.start", **start})
     await send({"type": "http.response.body", "body": reply.body})

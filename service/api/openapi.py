@@ -59,7 +59,7 @@ _DETAILS: dict[type[Problem], str] = {
         "The generation is now 5. Read the detector again, then repeat the request."
     ),
     TooLarge: "A body may have at most 33554432 bytes.",
-    UnsupportedMedia: f"This release reads {', '.join(payload.BUILT)}.",
+    UnsupportedMedia: f"This release reads {', '.join(payload.MEDIA_TYPES)}.",
     BadVectors: "The value is not a finite number.",
     BufferFull: "The buffer holds 1000000 vectors and 0 parked ones.",
     TooManyRequests: "This key may send 10 requests a second.",

@@ -39,7 +39,7 @@ def etag(of: int | str) -> str:
 def respond(reply: Reply) -> Response:
     """Return a reply of the scoring core as a response."""
     response = Response(reply.body, reply.status)
-    response.raw_headers = reply.fields()
+    response.raw_headers = reply.all_headers()
     return response
 
 

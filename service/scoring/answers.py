@@ -20,7 +20,7 @@ from service.scoring.vectors import JSON, OCTETS
 _LEAST = np.float32(np.finfo(np.float32).tiny)
 
 States = npt.NDArray[np.uint8]
-NOTHING = Judgement(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))  # no rows
+EMPTY_JUDGEMENT = Judgement(np.empty(0), np.empty(0), np.empty(0), np.empty(0, bool))  # no rows
 
 _FEW = 64  # with at most so many rows, slices of lists are faster than slices of arrays
 
@@ -33,15 +33,15 @@ class Reply(NamedTuple):
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
 
-    def fields(self) -> list[tuple[bytes, bytes]]:
+    def all_headers(self) -> list[tuple[bytes, bytes]]:
         """Return all headers as bytes, with the type and the length of the body."""
         return [
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
-            *self.own_fields(),
+            *self.other_headers(),
         ]
 
-    def own_fields(self) -> list[tuple[bytes, bytes]]:
+    def other_headers(self) -> list[tuple[bytes, bytes]]:
         """Return all headers as bytes, without the type and the length of the body."""
         return [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers]
 
@@ -101,13 +101,13 @@ class JsonRows:
         if rows.stop - rows.start > _FEW:
             return as_json(self._champion, rows_of(self._judgement, rows), None)
         scores, p_values, severities, verdicts = self._lists
-        own = {
+        columns = {
             "scores": scores[rows],
             "p_values": p_values[rows],
             "severities": severities[rows],
             "is_anomaly": verdicts[rows],
         }
-        return Reply(200, JSON, b"%b,%b" % (self._head, orjson.dumps(own)[1:]))
+        return Reply(200, JSON, b"%b,%b" % (self._head, orjson.dumps(columns)[1:]))
 
 
 def as_json(
@@ -152,8 +152,8 @@ def _over_all_rows(judgement: Judgement, judged: npt.NDArray[np.bool_]) -> Judge
     spread = Judgement(
         np.full(n, np.nan), np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)
     )
-    for own, some in zip(spread, judgement, strict=True):
-        own[judged] = some
+    for column, values in zip(spread, judgement, strict=True):
+        column[judged] = values
     return spread
 
 

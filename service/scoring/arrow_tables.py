@@ -70,7 +70,7 @@ def _batches(body: bytes, columns: Columns, roles: ColumnRoles) -> Iterator[Any]
         for batch in ipc.open_stream(body, options=options):
             batch.validate(full=True)
             yield batch
-    except MemoryError:  # Arrow's own is an ArrowException too
+    except MemoryError:  # Arrow's MemoryError is an ArrowException too
         raise
     except (pa.ArrowException, OSError, ValueError, struct.error):
         raise BadVectors("The body is not an Arrow IPC stream.") from None
@@ -107,9 +107,9 @@ def _column_values(column: Any, kind: str) -> npt.NDArray[np.float64]:
 
     if kind == "category":
         return _word_codes(_as_objects(column, LONGEST_WORD))
-    kinds, own = pa.types, column.type
-    number = kinds.is_integer(own) or kinds.is_floating(own) or kinds.is_decimal(own)
-    if not (number or (kind == "flag" and kinds.is_boolean(own))):
+    kinds, type_ = pa.types, column.type
+    number = kinds.is_integer(type_) or kinds.is_floating(type_) or kinds.is_decimal(type_)
+    if not (number or (kind == "flag" and kinds.is_boolean(type_))):
         raise BadCell(0, "has an Arrow type that is not numeric")
     whole = column.cast(pa.float64(), safe=False)
     return np.asarray(whole.to_numpy(zero_copy_only=False), np.float64)
@@ -135,19 +135,19 @@ def _as_objects(column: Any, longest: int) -> Iterator[Any]:
 
     kinds = pa.types
     if kinds.is_dictionary(column.type):
-        return _looked_up(column, longest)
+        return _dictionary_values(column, longest)
     sizes = _text_sizes(column)
     if sizes is not None and len(long := np.flatnonzero(sizes > _BYTES_OF_A_CHARACTER * longest)):
         raise BadCell(int(long[0]), f"has more than {longest} characters")
-    own = column.type
-    number = kinds.is_integer(own) or kinds.is_floating(own)
-    if sizes is None and not (number or kinds.is_boolean(own) or kinds.is_null(own)):
+    type_ = column.type
+    number = kinds.is_integer(type_) or kinds.is_floating(type_)
+    if sizes is None and not (number or kinds.is_boolean(type_) or kinds.is_null(type_)):
         raise BadCell(0, "has an Arrow type that is neither text nor numeric")
     starts = range(0, len(column), _SLICE)
     return chain.from_iterable(column.slice(start, _SLICE).to_pylist() for start in starts)
 
 
-def _looked_up(column: Any, longest: int) -> Iterator[Any]:
+def _dictionary_values(column: Any, longest: int) -> Iterator[Any]:
     """Yield the values of a dictionary array. Each word that is used becomes one object."""
     known: dict[int | None, Any] = {None: None}
     for row, place in enumerate(_as_objects(column.indices, longest)):

@@ -24,7 +24,7 @@ class Champions:
         self._detectors: dict[str, Detector] = {}
         self._pinned: OrderedDict[tuple[str, str, int], Champion] = OrderedDict()
         self._pinned_loaded = pinned_loaded
-        self._loaded_bytes = loaded_bytes
+        self._most_bytes = loaded_bytes
         self.templates: frozenset[str] = frozenset()  # the templates that the store listed last
         self._refused: dict[str, Pointer] = {}  # detectors whose champion could not be loaded
         self._used: OrderedDict[str, None] = OrderedDict()  # least recently used first
@@ -105,7 +105,7 @@ class Champions:
     @property
     def on_demand(self) -> bool:
         """Whether a champion is loaded only when a request needs it."""
-        return self._loaded_bytes is not None
+        return self._most_bytes is not None
 
     def touch(self, names: Iterable[str]) -> None:
         """Mark the champions of `names` as the most recently used."""
@@ -120,10 +120,10 @@ class Champions:
 
         The most recently used champion is never unloaded, even if it is too large alone.
         """
-        if self._loaded_bytes is None:
+        if self._most_bytes is None:
             return []
         unloaded: list[str] = []
-        while self.loaded_bytes > self._loaded_bytes and len(self._used) > 1:
+        while self.loaded_bytes > self._most_bytes and len(self._used) > 1:
             unloaded.append(next(iter(self._used)))
             self.unload(unloaded[-1])
         return unloaded

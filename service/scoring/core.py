@@ -21,10 +21,9 @@ from service.domain.columns import Columns
 from service.domain.row_tags import NO_TAGS, RowTags
 from service.domain.words import SEEN
 from service.problems import Problem, Unprocessable, unexpected
-from service.scoring import request_rows
-from service.scoring import vectors as payload
+from service.scoring import request_rows, vectors
 from service.scoring.answers import (
-    NOTHING,
+    EMPTY_JUDGEMENT,
     JsonRows,
     Reply,
     as_json,
@@ -90,7 +89,7 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
         raise Unprocessable(
             "Only a JSON answer has attributions. Accept JSON, or leave out `explain`."
         )
-    config, kind = champion.version.config, payload.media_type(request.content_type)
+    config, kind = champion.version.config, vectors.media_type(request.content_type)
     dimension = config.columns_in(champion.version.dimension)
     sent = request_rows.read(kind, request.body, config, query.roles, dimension)
     rows = request_rows.model_rows(sent, config, champion.rules)
@@ -105,7 +104,7 @@ def parse_request(champions: Champions, request: ScoreRequest) -> Parsed:
 
 def judge(champion: Champion, X: Array) -> Judgement:
     """Return the judgement of X (n, w) with the threshold of `champion`."""
-    return champion.version.judge(X, champion.threshold) if len(X) else NOTHING
+    return champion.version.judge(X, champion.threshold) if len(X) else EMPTY_JUDGEMENT
 
 
 def apply_rules(parsed: Parsed, judgement: Judgement) -> tuple[Parsed, Judgement]:
@@ -254,7 +253,7 @@ def gather(champions: Champions, requests: Sequence[ScoreRequest]) -> Iterable[B
         packed = None
         try:
             if not batch.words:
-                packed = payload.packed(content_type, body, batch.dimension)
+                packed = vectors.packed(content_type, body, batch.dimension)
             if packed is None and content_type == JSON and batch.records is not None:
                 packed = batch.records.packed(body)
         except Exception:  # noqa: BLE001 - the request is answered alone, the others together

@@ -35,7 +35,7 @@ def inline_bounds(dimension: int, rows: int = _MOST_ROWS) -> InlineBounds:
     )
 
 
-def share(media_type: str, size: int, bounds: InlineBounds) -> float:
+def budget_share(media_type: str, size: int, bounds: InlineBounds) -> float:
     """Return the share of the event loop's budget that a body takes.
 
     If the share is above 1, a thread judges the body. `media_type` is a value that
@@ -50,7 +50,7 @@ def share(media_type: str, size: int, bounds: InlineBounds) -> float:
 
 def fits_inline(media_type: str, size: int, bounds: InlineBounds) -> bool:
     """Return whether the event loop itself reads and judges the body."""
-    return share(media_type, size, bounds) <= 1
+    return budget_share(media_type, size, bounds) <= 1
 
 
 def affordable_rows(score_rows: Callable[[int], object]) -> int:

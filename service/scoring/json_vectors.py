@@ -56,8 +56,8 @@ _local = threading.local()  # one parser a thread: a parser reuses its memory an
 _FORM = 'The body is not of the form {"vectors": [[...], ...]}.'
 _OPENING = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*"vectors"[ \t\r\n]*:[ \t\r\n]*\[')
 _ROW_END = re.compile(rb"\][ \t\r\n]*,[ \t\r\n]*(?=\[)")
-_ALIEN = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]]")
-_NO_NUMBER = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]nul]")  # null is a missing number
+_NOT_IN_ROWS = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]]")
+_NOT_IN_A_ROW = re.compile(rb"[^0-9eE+\-., \t\r\n\[\]nul]")  # null is a missing number
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _PATH = re.compile(r"at `\$(?:\.vectors)?(?:\[(\d+)\])?(?:\[(\d+)\])?")
 _GOT = re.compile(r"got `(\w+)`")
@@ -176,7 +176,7 @@ def _check_commas(text: bytes, base: int) -> None:
     commas = 0
     for start in range(opening.end() if opening else 0, len(text), PIECE):
         block = text[start : start + PIECE]
-        other = _NO_NUMBER.search(block)
+        other = _NOT_IN_A_ROW.search(block)
         commas += block.count(b",", 0, other.start() if other else len(block))
         if commas > _MOST_COMMAS:
             raise BadVectors(
@@ -273,13 +273,13 @@ def _syntax_problem(text: str, body: bytes, base: int) -> BadVectors:
         begin = 1
     else:
         return BadVectors('The body is not JSON of the form {"vectors": [[...], ...]}.')
-    # Before the first foreign character the text has only brackets, commas and numbers. Counting
-    # them gives the row and the column of this character.
-    alien = _ALIEN.search(body, begin)
+    # Before the first character that no row has, the text has only brackets, commas and numbers.
+    # Counting them gives the row and the column of this character.
+    first_wrong = _NOT_IN_ROWS.search(body, begin)
     offset = _BYTE.search(text)
     stops = [int(offset[1])] if offset else []
-    if alien and (not offset or alien.start() <= int(offset[1])):
-        stops.append(alien.start())
+    if first_wrong and (not offset or first_wrong.start() <= int(offset[1])):
+        stops.append(first_wrong.start())
     if not stops:
         return BadVectors("The JSON ends before it is complete.")
     row, column = _place_after(body[begin : min(stops)])

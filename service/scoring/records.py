@@ -19,7 +19,7 @@ from service.domain.words import SEEN
 from service.problems import BadVectors
 from service.scoring import pieces
 
-_LOCATED = 2**20  # bytes of a longer element are not searched for the place of an error
+_LOCATED = 2**20  # bytes; in a longer element the place of an error is not looked for
 
 _AWKWARD = re.compile(r'[\x00-\x1f"\\]')
 _decoder = json.JSONDecoder()
@@ -37,7 +37,7 @@ class Records:
         self._gaps = gaps
         self._extra = extra
         self._words = [i for i, kind in enumerate(columns.types) if kind == "category"]
-        # msgspec has no fields with such names, so other names replace them in the text before it.
+        # msgspec cannot have fields with such names. They get other names before it reads the text.
         awkward = any(_AWKWARD.search(name) for name in columns.names)
         self._aliases = {n: f"c{i}" for i, n in enumerate(columns.names)} if awkward else {}
         fields = []
@@ -176,7 +176,7 @@ class Records:
             text = f"{subject} has more than {LONGEST_WORD} characters."
             raise BadVectors(text, row=row, column=place)
         if not self._gaps:
-            raise blank(self._columns, row, place)
+            raise blank_problem(self._columns, row, place)
         return None
 
     def locate(self, records: Any, first: int) -> NoReturn:
@@ -200,7 +200,7 @@ class Records:
         subject = value_in(self._columns.names[place])
         if value is None:
             if not self._gaps:
-                raise blank(self._columns, row, place)
+                raise blank_problem(self._columns, row, place)
         elif kind == "category":
             if not isinstance(value, str | int):
                 raise BadVectors(f"{subject} is not a word.", row=row, column=place)
@@ -248,7 +248,7 @@ def records_of(columns: Columns, *, gaps: bool, extra: bool) -> Records:
     return Records(columns, gaps=gaps, extra=extra)
 
 
-def blank(columns: Columns, row: int, place: int) -> BadVectors:
+def blank_problem(columns: Columns, row: int, place: int) -> BadVectors:
     """Return the problem for a blank value, if the detector does not take blanks."""
     return BadVectors(
         f"{value_in(columns.names[place])} is blank: fill it, or set `missing` to `impute` in the "

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 
 from service.domain.champion import Champion
 from service.problems import Unprocessable
-from service.scoring import vectors as payload
+from service.scoring import vectors
 from service.scoring.tables import ColumnRoles
 
 _VERSION_MAX = 2**31 - 1
@@ -21,14 +21,14 @@ class ScoreRequest(NamedTuple):
 
     name: str
     body: bytes
-    content_type: str | None = payload.JSON
+    content_type: str | None = vectors.JSON
     accept: str | None = None
     query: str = ""
     pinned: Champion | None = None
     share: float = 0.0
 
 
-class Query(NamedTuple):
+class QueryOptions(NamedTuple):
     """The options in a query; `explain` is the number of contributions for each row."""
 
     version: int | None = None
@@ -37,10 +37,10 @@ class Query(NamedTuple):
     roles: ColumnRoles = ColumnRoles()
 
 
-def parse_query(query: str) -> Query:
+def parse_query(query: str) -> QueryOptions:
     """Return the options in the query. Unknown parameters are ignored. Raises Unprocessable."""
     if not query:
-        return Query()
+        return QueryOptions()
     fields: dict[str, str] = {}
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=32)
@@ -54,7 +54,7 @@ def parse_query(query: str) -> Query:
     for name, choices in (("record", ("true", "false")), ("extra", ("drop",))):
         if fields.get(name, choices[0]) not in choices:
             raise Unprocessable(f"`{name}` in the query must be {' or '.join(choices)}.")
-    return Query(
+    return QueryOptions(
         version=_whole_number(fields, "version"),
         explain=_whole_number(fields, "explain"),
         record=fields.get("record") != "false",

@@ -16,9 +16,7 @@ from service.domain.raw_batch import RawBatch, RowDetails
 from service.domain.row_rules import NO_RULES, RowRules
 from service.domain.row_tags import NO_TAGS, RowTags, row_tags
 from service.problems import BadVectors, Unprocessable
-from service.scoring import json_vectors as json_matrix
-from service.scoring import pieces
-from service.scoring import vectors as payload
+from service.scoring import json_vectors, pieces, vectors
 from service.scoring.arrow_tables import read_arrow
 from service.scoring.records import Records, records_of
 from service.scoring.tables import ColumnRoles, read_csv
@@ -28,7 +26,7 @@ from service.scoring.vectors import ARROW, CSV, JSON, NDJSON
 FIELDS = ("vectors", "records", "timestamps", "sources", "ids", "context_rows")
 NORMAL_FIELDS = (*FIELDS, "vouch")  # the fields of a normal batch
 MOST_CONTEXT_ROWS = 1000
-_MORE = tuple(b'"%b"' % name.encode() for name in FIELDS[1:])
+_OTHER_FIELDS = tuple(b'"%b"' % name.encode() for name in FIELDS[1:])
 _EMPTY = msgspec.Raw()
 _AT = re.compile(r"at `\$\.(\w+)")
 _ENTRY = re.compile(r"at `\$\[(\d+)\]")
@@ -68,11 +66,11 @@ _times = msgspec.json.Decoder(list[str | float])
 _texts = msgspec.json.Decoder(list[str])
 
 
-def has_more(body: bytes) -> bool:
+def has_other_fields(body: bytes) -> bool:
     """Return whether a JSON body may have other fields than `vectors`."""
     if body.count(b'"') == 2 and b'"vectors"' in body:
         return False
-    return any(name in body for name in _MORE)
+    return any(name in body for name in _OTHER_FIELDS)
 
 
 class ModelRows(NamedTuple):
@@ -115,7 +113,7 @@ def read(
     `normal`, the body may have the field `vouch` too.
     """
     gaps = config.missing == "impute"
-    if kind == JSON and (has_more(body) or (normal and b'"vouch"' in body)):
+    if kind == JSON and (has_other_fields(body) or (normal and b'"vouch"' in body)):
         rows = _read_json(body, dimension, config, roles, normal=normal)
     elif kind == NDJSON:
         reader = records_of(Columns.of(config), gaps=gaps, extra=roles.extra)
@@ -125,8 +123,8 @@ def read(
         rows = RequestRows(*reads(body, Columns.of(config), roles, gaps=gaps))
     else:
         check_by_position(config)
-        return RequestRows(payload.matrix(kind, body, dimension, gaps=gaps))
-    payload.check(rows.X, dimension, gaps=gaps)
+        return RequestRows(vectors.matrix(kind, body, dimension, gaps=gaps))
+    vectors.check(rows.X, dimension, gaps=gaps)
     return rows
 
 
@@ -237,7 +235,7 @@ def _read_json(
         X = reader.read(by_name)
     else:
         check_by_position(config)
-        X = json_matrix.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
+        X = json_vectors.read(b'{"vectors":%b}' % by_position, dimension, gaps=gaps)
     tags = row_tags(
         len(X),
         _entries_of("timestamps", decoded.timestamps),
@@ -312,7 +310,7 @@ def _malformed_problem(
         if reader is not None and (begin := _BEGINS["records"].search(body)):
             reader.read(body[begin.end() :])
         if begin := _BEGINS["vectors"].search(body):
-            json_matrix.read(b'{"vectors":' + body[begin.end() :], dimension, gaps=gaps)
+            json_vectors.read(b'{"vectors":' + body[begin.end() :], dimension, gaps=gaps)
     except BadVectors as problem:
         if problem.row is not None:
             return problem

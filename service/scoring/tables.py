@@ -16,7 +16,7 @@ from service.domain.columns import Columns, column, value_in
 from service.domain.row_tags import RowTags, row_tags
 from service.problems import BadVectors, TooLarge
 from service.scoring.pieces import MAX_ROWS, check_rows
-from service.scoring.records import blank
+from service.scoring.records import blank_problem
 
 MOST_COLUMNS = 2 * MAX_DIMENSION  # of a table: twice as many as a detector can have
 _LONGEST_CELL = 2**17  # characters
@@ -61,8 +61,8 @@ class ColumnRoles:
         for name in self.tag_columns:
             if header.count(name) > 1:
                 raise BadVectors(f"Column {column(name)} is given twice.")
-        apart = {*self.tag_columns, *self.drop}
-        columns.order([name for name in header if name not in apart], extra=self.extra)
+        special = {*self.tag_columns, *self.drop}
+        columns.order([name for name in header if name not in special], extra=self.extra)
 
 
 class Blocks:
@@ -89,7 +89,7 @@ class Blocks:
                 row = self._rows + error.row
                 raise BadVectors(f"{value_in(name)} {error}.", row=row, column=place) from None
             if not self._gaps and (missing := np.isnan(cells)).any():
-                raise blank(self._columns, self._rows + int(missing.argmax()), place)
+                raise blank_problem(self._columns, self._rows + int(missing.argmax()), place)
             with np.errstate(over="ignore"):
                 # A number out of range becomes infinite; the later check refuses it.
                 block[:, place] = cells

@@ -25,7 +25,7 @@ NPY = "application/x-npy"
 NDJSON = "application/x-ndjson"  # this type and the next two name their columns
 CSV = "text/csv"
 ARROW = "application/vnd.apache.arrow.stream"
-BUILT = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
+MEDIA_TYPES = (JSON, OCTETS, NPY, NDJSON, CSV, ARROW)
 
 _FEW = 4096  # bytes of JSON up to which a list of Python floats is fast enough
 
@@ -45,9 +45,11 @@ def media_type(content_type: str | None) -> str:
     if content_type == JSON:
         return JSON
     kind = essence(content_type)
-    if kind in BUILT:
+    if kind in MEDIA_TYPES:
         return kind
-    raise UnsupportedMedia(f"This release reads {', '.join(BUILT)}.", supported=list(BUILT))
+    raise UnsupportedMedia(
+        f"This release reads {', '.join(MEDIA_TYPES)}.", supported=list(MEDIA_TYPES)
+    )
 
 
 def matrix(kind: str, body: bytes, dimension: int | None, *, gaps: bool = False) -> Array:
@@ -113,13 +115,13 @@ def check(X: Array, dimension: int | None, *, gaps: bool = False) -> Array:
     if d > MAX_DIMENSION:
         text = f"A vector has at most {MAX_DIMENSION} numbers."
         raise BadVectors(text, row=0, column=MAX_DIMENSION)
-    right = np.isfinite(X)
-    if gaps and not right.all():
-        if not (some := right.any(axis=1)).all():
-            raise BadVectors("Every value of the vector is missing.", row=int(some.argmin()))
-        right |= np.isnan(X)
-    if not right.all():
-        row, column = divmod(int(np.argmin(right)), d)
+    valid = np.isfinite(X)
+    if gaps and not valid.all():
+        if not (observed := valid.any(axis=1)).all():
+            raise BadVectors("Every value of the vector is missing.", row=int(observed.argmin()))
+        valid |= np.isnan(X)
+    if not valid.all():
+        row, column = divmod(int(np.argmin(valid)), d)
         raise BadVectors("The value is not a finite float32 number.", row=row, column=column)
     return X
 

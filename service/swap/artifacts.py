@@ -47,10 +47,10 @@ class Artifacts:
         self._remember(self._verified, sha256, None)
 
     def cost(self, sha256: str | None, missing: str) -> InlineBounds | None:
-        """Return the measured cost of the artifact with this `missing` in its config, or None."""
+        """Return the remembered cost of scoring, or None. It depends on the option `missing`."""
         return self._costs.get((sha256 or "", missing))
 
-    def measured(self, sha256: str | None, missing: str, bounds: InlineBounds) -> None:
+    def remember_cost(self, sha256: str | None, missing: str, bounds: InlineBounds) -> None:
         """Remember what scoring with a version costs on this machine."""
         if sha256:
             self._remember(self._costs, (sha256, missing), bounds)

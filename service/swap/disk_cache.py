@@ -24,7 +24,7 @@ from service.domain.champion import Champion, LoadedVersion, ServingOptions
 from service.domain.detector import NAME, Pointer
 from service.domain.detector_config import parse
 from service.swap.artifacts import Artifacts
-from service.swap.loader import FetchedVersion, measured, weight
+from service.swap.loader import FetchedVersion, measure_cost, memory_bytes
 
 _log = log.get(__name__)
 
@@ -114,7 +114,7 @@ class DiskCache:
             _log.error("loading a champion's copy from disk failed", detector=name, why=repr(error))
             return None
 
-    def version(
+    def find_version(
         self, name: str, uid: str, number: int, sha256: str | None
     ) -> FetchedVersion | None:
         """Return the copy of exactly this version, None if there is none."""
@@ -128,7 +128,7 @@ class DiskCache:
             copied = Pointer(*about["stored"]) if about["stored"] else None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
-        loaded = LoadedVersion(version, about["trained_at"], sha256, weight(artifact))
+        loaded = LoadedVersion(version, about["trained_at"], sha256, memory_bytes(artifact))
         return FetchedVersion(loaded, copied=copied)
 
     def _read_parts(self, path: Path) -> tuple[dict[str, Any], bytes]:
@@ -153,9 +153,9 @@ class DiskCache:
         options = ServingOptions(
             threshold,
             rules=parse(about.get("rules") or {}).rules,
-            inline=inline or measured(version, threshold),
+            inline=inline or measure_cost(version, threshold),
         )
-        loaded = LoadedVersion(version, about["trained_at"], sha256, weight(artifact))
+        loaded = LoadedVersion(version, about["trained_at"], sha256, memory_bytes(artifact))
         return Champion.of(about["name"], number, Pointer(*known), loaded, options)
 
     def _path(self, name: str) -> Path:

@@ -53,10 +53,12 @@ async def load(
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return FetchedVersion(LoadedVersion(version, record.created / 1000, digest, weight(data)), data)
+    return FetchedVersion(
+        LoadedVersion(version, record.created / 1000, digest, memory_bytes(data)), data
+    )
 
 
-def weight(artifact: bytes) -> int:
+def memory_bytes(artifact: bytes) -> int:
     """Return about how many bytes of memory a version takes, derived from its artifact's size."""
     return _BASE_BYTES + _TIMES * len(artifact)
 
@@ -79,7 +81,7 @@ def prepared(
         if version.config.missing == "impute" and version.dimension > 1:
             sample[0, 0] = np.nan
             version.judge(sample, threshold)
-        inline = inline or measured(version, threshold)
+        inline = inline or measure_cost(version, threshold)
     except MemoryError:
         raise
     # Whatever the error, the present version and the other detectors must go on serving.
@@ -88,7 +90,7 @@ def prepared(
     return ServingOptions(threshold, labels, config.rules, inline)
 
 
-def measured(version: Version, threshold: Threshold) -> InlineBounds:
+def measure_cost(version: Version, threshold: Threshold) -> InlineBounds:
     """Measure scoring, and return the largest bodies that may be scored in the event loop."""
     sample = version.sample(1, seed=0)
     rows = affordable_rows(lambda n: version.judge(np.repeat(sample, n, axis=0), threshold))

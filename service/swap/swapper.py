@@ -154,7 +154,7 @@ class Swapper:
         outcome = replace(self._install(champion, loaded_from, took), detector=detector)
         if outcome.champion is not None:
             self._failed.pop(key, None)
-            # Otherwise the copy on disk is already up to date.
+            # If neither holds, the copy on disk is already up to date.
             if fetched.copied != champion.stored or options.labels is not None:
                 same = loaded.version is fetched.loaded.version
                 artifact = fetched.artifact if same else None
@@ -170,7 +170,7 @@ class Swapper:
         missing = loaded.version.config.missing
         cost = self._artifacts.cost(sha256, missing)
         options = await asyncio.to_thread(prepared, loaded.version, config, labels, cost)
-        self._artifacts.measured(sha256, missing, options.inline)
+        self._artifacts.remember_cost(sha256, missing, options.inline)
         return _Ready(fetched, loaded, options, loaded_from)
 
     async def _fetch(
@@ -186,7 +186,7 @@ class Swapper:
         # A copy on disk has no signature. If versions must be signed, only the store's may serve.
         if self._champions.on_demand and not self.signer.required:
             about = (detector.name, detector.uid, number, sha256)
-            version = await asyncio.to_thread(self._disk.version, *about)
+            version = await asyncio.to_thread(self._disk.find_version, *about)
             if version is not None:
                 return version, "disk"
         return await self.load(detector, number), "store"

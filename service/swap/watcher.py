@@ -104,8 +104,8 @@ class Watcher:
             in_memory = {detector.name for detector in self.champions.detectors()}
             loaded = {champion.name for champion in self.champions.loaded()}
             in_memory |= loaded
-            due = self._due(names | in_memory, loaded)
-            states = {state.name: state for state in await self.stores.detectors.existing(due)}
+            to_read = self._to_read(names | in_memory, loaded)
+            states = {state.name: state for state in await self.stores.detectors.existing(to_read)}
             ages = await self.stores.leases.workers()
             self.champions.templates = await self.stores.templates.names()
             self.health.work = await self.stores.due.work()
@@ -115,7 +115,7 @@ class Watcher:
         if self.health.note_answer():
             self._unknown.clear()
         self.health.worker_heartbeat = time.time() - min(ages.values()) if ages else None
-        deleted = (in_memory & due) - states.keys() | (in_memory - names)
+        deleted = (in_memory & to_read) - states.keys() | (in_memory - names)
         for name in {name for name, state in states.items() if self._changed(state)} | deleted:
             await self.follow(name)
         for state in states.values():
@@ -127,20 +127,23 @@ class Watcher:
             self._metrics.keep_only(names | in_memory)
             await self._swapper.prune(names)
 
-    def _due(self, names: set[str], loaded: set[str]) -> set[str]:
-        """Return the detectors that this poll reads: all when there are few or the store returns.
+    def _to_read(self, names: set[str], loaded: set[str]) -> set[str]:
+        """Return the detectors that this poll reads.
 
-        Of many, each is read at every fourth poll. If champions are loaded on demand, those that
-        are not loaded are read two hundred at a poll.
+        It reads all if they are few, or if the store did not answer before. Of many, each is read
+        at every fourth poll. If champions are loaded on demand, those that are not loaded are read
+        two hundred at a poll.
         """
         if len(names) <= _READ_AT_ONCE or not self.health.redis_up:
             return names
         self._turn += 1
         watched = loaded if self.champions.on_demand else names
         others = names - watched
-        return self._share(watched, _TURNS) | self._share(others, -(-len(others) // _READ_AT_ONCE))
+        return self._names_in_turn(watched, _TURNS) | self._names_in_turn(
+            others, -(-len(others) // _READ_AT_ONCE)
+        )
 
-    def _share(self, names: set[str], turns: int) -> set[str]:
+    def _names_in_turn(self, names: set[str], turns: int) -> set[str]:
         """Return the names whose turn it is, if each is due once in `turns` polls."""
         return {name for name in names if (crc32(name.encode()) - self._turn) % turns == 0}
 

@@ -34,7 +34,7 @@ class Page:
 
     def add(self, piece: Metric) -> None:
         """Append the samples of a piece to those of its family."""
-        for block in (b"\n" + generate_latest(_Only(piece))).split(_HEAD)[1:]:
+        for block in (b"\n" + generate_latest(_OnePiece(piece))).split(_HEAD)[1:]:
             name = block.partition(b" ")[0]
             if name not in self._families:
                 self._families[name] = bytearray(_HEAD[1:] + block.rstrip(b"\n") + b"\n")
@@ -47,7 +47,7 @@ class Page:
         return b"".join(self._families.values())
 
 
-class _Only:
+class _OnePiece:
     """A registry of one piece of one family."""
 
     def __init__(self, piece: Metric) -> None:
@@ -72,5 +72,5 @@ async def write_page(*sources: Sliced) -> bytes:
 
 def batched(values: Iterator[T], n: int) -> Iterator[list[T]]:
     """Yield the values in lists of n. The last list may be shorter."""
-    while some := list(islice(values, n)):
-        yield some
+    while batch := list(islice(values, n)):
+        yield batch

@@ -100,10 +100,10 @@ class LiveReporter:
         champions in memory.
         """
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._make_forever())
+            tasks.create_task(self._make_reports_forever())
             tasks.create_task(self._send_forever())
 
-    async def _make_forever(self) -> None:
+    async def _make_reports_forever(self) -> None:
         made_at = time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
@@ -111,9 +111,9 @@ class LiveReporter:
             with log.tolerated(_log, "making live summaries failed; it is tried again"):
                 if time.monotonic() - made_at >= FLUSH_SECONDS:
                     made_at = time.monotonic()
-                    await self._make_all()
+                    await self._make_all_reports()
                 else:
-                    await self.make_unloaded()
+                    await self.make_reports_of_unloaded()
 
     async def _send_forever(self) -> None:
         while True:
@@ -124,15 +124,15 @@ class LiveReporter:
 
     async def flush(self) -> None:
         """Report all noted rows."""
-        await self._make_all()
+        await self._make_all_reports()
         await self._sender.send()
 
-    async def _make_all(self) -> None:
+    async def _make_all_reports(self) -> None:
         async with self._making:
             noted, self._pending, self._bytes = self._pending, {}, 0
-            await self._make(noted)
+            await self._make_reports(noted)
 
-    async def make_unloaded(self) -> None:
+    async def make_reports_of_unloaded(self) -> None:
         """Make the reports of unloaded champions if these take much memory.
 
         Their versions stay in memory until then, because the reports need them.
@@ -146,9 +146,11 @@ class LiveReporter:
                 if self._champions.get(champion.name) is not champion
             ]
             if sum(champion.bytes for champion in unloaded) > UNLOADED_BYTES:
-                await self._make({champion: self._pending.pop(champion) for champion in unloaded})
+                await self._make_reports(
+                    {champion: self._pending.pop(champion) for champion in unloaded}
+                )
 
-    async def _make(self, noted: dict[Champion, _Pending]) -> None:
+    async def _make_reports(self, noted: dict[Champion, _Pending]) -> None:
         """Make the reports of noted rows. Release each champion as soon as its report is made."""
         self._noted.append(noted)
         try:

@@ -91,7 +91,7 @@ class Numbers:
         self.names[index] = name
         self._rewrite = True
 
-    def held(self) -> Iterator[tuple[Name, float]]:
+    def all(self) -> Iterator[tuple[Name, float]]:
         """Yield every number with its name."""
         for name, value in zip(list(self.names), self.values[:], strict=True):
             if name is not None:
@@ -211,13 +211,13 @@ class Shared:
     def slices(self) -> Iterator[Metric | None]:
         """Yield the sums over all places, and the gauges of each living process. See `Sliced`."""
         sums: dict[Name, float] = {}
-        counted = chain(self._of_siblings(TOTAL), self.numbers[TOTAL].held())
-        for some in batched(counted, _TOGETHER):
-            for name, value in some:
+        counted = chain(self._of_siblings(TOTAL), self.numbers[TOTAL].all())
+        for batch in batched(counted, _TOGETHER):
+            for name, value in batch:
                 sums[name] = sums.get(name, 0.0) + value
             yield None
         gauges = (
-            (_of_process(name, self.place), value) for name, value in self.numbers[LIVE].held()
+            (_of_process(name, self.place), value) for name, value in self.numbers[LIVE].all()
         )
         yield from _families(chain(sums.items(), self._of_siblings(LIVE), gauges))
 
@@ -253,9 +253,9 @@ def _read(names: Path, numbers: Path) -> Iterator[tuple[Name, float]]:
 def _families(samples: Iterator[tuple[Name, float]]) -> Iterator[Metric]:
     bounds: dict[float, str] = {}
     buckets: dict[Name, dict[float, float]] = {}
-    for some in batched(samples, _TOGETHER):
+    for batch in batched(samples, _TOGETHER):
         pieces: dict[str, Metric] = {}
-        for name, value in some:
+        for name, value in batch:
             if name.sample.endswith("_bucket"):
                 *labels, (_, bound) = name.labels
                 bounds[float(bound)] = bound  # as prometheus_client writes it

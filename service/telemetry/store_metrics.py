@@ -51,7 +51,7 @@ class StoreView(Protocol):
     work: Work | None
 
 
-class StateMetrics(Collector):
+class StoreMetrics(Collector):
     """Collects buffers, champions, retrainings and drift of every detector."""
 
     def __init__(self, champions: Champions, store: StoreView, *, buffer_bound: int) -> None:
@@ -99,7 +99,7 @@ class StateMetrics(Collector):
 
 def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
     """Yield the families of the detectors' states in the store."""
-    yield from _gauges(_OF_DETECTORS, detectors)
+    yield from _gauges(_DETECTOR_GAUGES, detectors)
     yield _live_regimes(detectors)
     yield _counter(
         detectors, "retrains", "outcome", "Retrainings by outcome.",
@@ -118,7 +118,7 @@ def _of_detectors(detectors: Sequence[Detector]) -> Iterator[Metric]:
 
 def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
     """Yield the families of the champions that this process serves."""
-    yield from _gauges(_OF_CHAMPIONS, champions)
+    yield from _gauges(_CHAMPION_GAUGES, champions)
     forgetting = _gauge(
         "regime_forgetting_ratio",
         "Share of a regime's replayed vectors that the champion alarms on, minus its parent's.",
@@ -131,13 +131,13 @@ def _of_champions(champions: Sequence[Champion]) -> Iterator[Metric]:
 
 
 def _forgetting(champion: Champion) -> float | None:
-    """Return by which share of replayed old normals the champion alarms more than its parent."""
+    """Return the share of replayed old normals that alarm, minus the same share of the parent."""
     old = champion.version.lineage.evidence.old
     return None if old is None else old.more
 
 
 # Gauges of a champion: the help text, and the function that reads the value.
-_OF_CHAMPIONS: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
+_CHAMPION_GAUGES: dict[str, tuple[str, Callable[[Champion], float | None]]] = {
     "threshold": ("Score from which a vector is an anomaly.", lambda c: c.threshold.value),
     "champion_trained_timestamp_seconds": ("When the champion was made.", lambda c: c.trained_at),
     "forgetting_ratio": (
@@ -195,7 +195,7 @@ def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
 
 
 # Gauges of a detector's state: the help text, and the function that reads the value.
-_OF_DETECTORS: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
+_DETECTOR_GAUGES: dict[str, tuple[str, Callable[[Detector], float | None]]] = {
     "champion_version": ("Number of the version that serves.", lambda detector: detector.champion),
     "champion_generation": ("Moves of the champion pointer.", lambda detector: detector.generation),
     "buffer_vectors": ("Vectors that wait to be learned.", lambda detector: detector.buffered),

@@ -55,7 +55,7 @@ class Collected:
         if len(X) > EVENTS:
             rows = np.flatnonzero(judgement.is_anomaly)
             sources = None if tags.sources is None else [tags.source(row) for row in rows.tolist()]
-            kept = rows[_severest(judgement.severities[rows], sources)]
+            kept = rows[_most_severe(judgement.severities[rows], sources)]
             X = X[kept]
         self.chunks.append(_Chunk(X, judgement, at, tags, kept))
 
@@ -112,17 +112,17 @@ def make_report(
 class _Alarming(NamedTuple):
     """An alarming row whose vector x (d,) was kept.
 
-    `number` is its place among all rows of the report, `own` its place in its answer `chunk`.
+    `number` is its place among all rows of the report, `place` that among the rows of `chunk`.
     """
 
     number: int
     chunk: _Chunk
-    own: int
+    place: int
     x: NDArray[np.float32]
 
     @property
     def severity(self) -> float:
-        return float(self.chunk.judgement.severities[self.own])
+        return float(self.chunk.judgement.severities[self.place])
 
 
 def _alarming_rows(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[_Alarming]:
@@ -133,14 +133,14 @@ def _alarming_rows(chunks: Sequence[_Chunk], alarms: NDArray[np.bool_]) -> list[
     starts = np.cumsum([0] + [len(chunk.judgement.scores) for chunk in chunks])
     chunk_of = np.searchsorted(starts, numbers, side="right") - 1
     rows: list[_Alarming] = []
-    for number, place in zip(numbers.tolist(), chunk_of.tolist(), strict=True):
-        chunk, own = chunks[place], number - int(starts[place])
-        row = own
+    for number, i in zip(numbers.tolist(), chunk_of.tolist(), strict=True):
+        chunk, place = chunks[i], number - int(starts[i])
+        row = place
         if chunk.kept is not None:
-            row = int(np.searchsorted(chunk.kept, own))
-            if row >= len(chunk.kept) or chunk.kept[row] != own:
+            row = int(np.searchsorted(chunk.kept, place))
+            if row >= len(chunk.kept) or chunk.kept[row] != place:
                 continue  # this row is not among the most severe rows of its answer
-        rows.append(_Alarming(number, chunk, own, chunk.X[row]))
+        rows.append(_Alarming(number, chunk, place, chunk.X[row]))
         if len(rows) == DIGESTS:
             break
     return rows
@@ -166,7 +166,7 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
     return times
 
 
-def _severest(
+def _most_severe(
     severities: NDArray[np.float64], sources: Sequence[str | None] | None
 ) -> NDArray[np.intp]:
     """Return the places of at most EVENTS rows to keep, ascending, of rows with these severities.
@@ -213,30 +213,30 @@ def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Even
     """Return the most severe alarming rows as events, by row number, in order."""
     if not alarming:
         return {}
-    sources = [row.chunk.tags.source(row.own) for row in alarming]
-    places = _severest(np.array([row.severity for row in alarming]), sources)
+    sources = [row.chunk.tags.source(row.place) for row in alarming]
+    places = _most_severe(np.array([row.severity for row in alarming]), sources)
     severest = [alarming[place] for place in places.tolist()]
     X = np.stack([row.x for row in severest])
     attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
     words = _words_of(champion, X)
     events = {}
-    for (number, chunk, own, x), row_attributions, row_words in zip(
+    for (number, chunk, place, x), row_attributions, row_words in zip(
         severest, attributions, words, strict=True
     ):
         events[number] = Event(
             at=chunk.at,
             vector=x,
-            score=float(chunk.judgement.scores[own]),
-            p_value=float(chunk.judgement.p_values[own]),
-            severity=float(chunk.judgement.severities[own]),
+            score=float(chunk.judgement.scores[place]),
+            p_value=float(chunk.judgement.p_values[place]),
+            severity=float(chunk.judgement.severities[place]),
             version=champion.number,
             generation=champion.generation,
             attributions=tuple(
                 Attribution(*row_attribution) for row_attribution in row_attributions
             ),
-            timestamp=chunk.tags.timestamp(own),
-            source=chunk.tags.source(own),
-            client_id=chunk.tags.id(own),
+            timestamp=chunk.tags.timestamp(place),
+            source=chunk.tags.source(place),
+            client_id=chunk.tags.id(place),
             words=row_words,
         )
     return events
@@ -268,25 +268,25 @@ def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) 
         for source in chunk.tags.sources or ("",) * len(chunk.judgement.scores):
             by_source.setdefault(source, []).append(number)
             number += 1
-    alarming = {source: rows.alarms[own].any() for source, own in by_source.items()}
+    alarming = {source: rows.alarms[numbers].any() for source, numbers in by_source.items()}
     chosen = sorted(by_source, key=lambda source: not alarming[source])[:SOURCES]
     return [_block(source, np.array(by_source[source]), rows, events) for source in chosen]
 
 
 def _block(
-    source: str, own: NDArray[np.int64] | None, rows: _Rows, events: Mapping[int, Event]
+    source: str, chosen: NDArray[np.int64] | None, rows: _Rows, events: Mapping[int, Event]
 ) -> _Block:
-    """Return the block of the rows with the numbers `own` (m,). None means all rows."""
-    positions = np.flatnonzero(rows.alarms if own is None else rows.alarms[own])
+    """Return the block of the rows with the numbers `chosen` (m,). None means all rows."""
+    positions = np.flatnonzero(rows.alarms if chosen is None else rows.alarms[chosen])
     unlisted = max(0, len(positions) - LISTED)
     if unlisted:  # list the first and the last alarming rows: no alarming row is missing in between
         positions = np.concatenate([positions[: LISTED // 2], positions[-LISTED // 2 :]])
-    numbers = positions if own is None else own[positions]
+    numbers = positions if chosen is None else chosen[positions]
     listed = list(zip(positions.tolist(), numbers.tolist(), strict=True))
     block = Block(
         source,
-        len(rows.times) if own is None else len(own),
-        float(rows.times.max() if own is None else rows.times[own].max()),
+        len(rows.times) if chosen is None else len(chosen),
+        float(rows.times.max() if chosen is None else rows.times[chosen].max()),
         tuple(positions.tolist()),
         tuple(rows.times[numbers].tolist()),
         tuple(rows.severities[numbers].tolist()),

@@ -100,7 +100,7 @@ def test_bodies_with_rows_document_every_field_and_type():
     for name, fields in (("score", FIELDS), ("normal", NORMAL_FIELDS)):
         operation = operations()[name]
         content = operation["requestBody"]["content"]
-        assert set(content) == set(vectors.BUILT)
+        assert set(content) == set(vectors.MEDIA_TYPES)
         body = content["application/json"]["schema"]["$ref"].rpartition("/")[2]
         assert set(DOCUMENT["components"]["schemas"][body]["properties"]) == set(fields)
         parameters = {parameter["name"] for parameter in operation["parameters"]}

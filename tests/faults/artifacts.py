@@ -32,7 +32,7 @@ from service.domain.version_record import describe as record_of
 from service.scoring.champions import Champions
 from service.store.detector_state import from_state
 from service.swap.loader import prepared
-from service.telemetry.store_metrics import StateMetrics
+from service.telemetry.store_metrics import StoreMetrics
 from service.worker.drift_monitor import baseline_of
 from tests.faults.catalogue import fault
 
@@ -313,7 +313,7 @@ def _show(version: Version) -> None:
     assert isinstance(status, DetectorStatus)
     answer(status)
     view = type("View", (), {"redis_up": True, "worker_heartbeat": None, "work": None})()
-    page = generate_latest(StateMetrics(champions, view, buffer_bound=1))  # type: ignore[arg-type]
+    page = generate_latest(StoreMetrics(champions, view, buffer_bound=1))  # type: ignore[arg-type]
     assert b"anamnesis_threshold" in page
     assert b"NaN" not in page
     assert b"anamnesis_detector_broken" not in page

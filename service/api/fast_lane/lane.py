@@ -18,7 +18,7 @@ from service.problems import UnsupportedMedia, unexpected
 from service.scoring.answers import Reply, as_problem
 from service.scoring.champions import Champions
 from service.scoring.core import Scoring
-from service.scoring.cost import share
+from service.scoring.cost import budget_share
 from service.scoring.request import ScoreRequest
 from service.scoring.vectors import media_type
 
@@ -100,7 +100,7 @@ class Lane:
         champion = self._champions.get(name)
         if champion is None:
             return None
-        cost = share(known.media_type, known.length, champion.inline)
+        cost = budget_share(known.media_type, known.length, champion.inline)
         if cost > 1 or self.admit(known.authorization, name) is None:
             return None
         return ScoreRequest(name, data[end:], content_type, accept, "", None, cost)
@@ -141,7 +141,7 @@ class Lane:
             return None
         if champion is None:
             return None
-        cost = share(kind, int(named[b"content-length"]), champion.inline)
+        cost = budget_share(kind, int(named[b"content-length"]), champion.inline)
         accept = named.get(b"accept")
         accepted = None if accept is None else accept.decode("latin-1")
         request = ScoreRequest(name, b"", content_type, accepted, "", None, cost)

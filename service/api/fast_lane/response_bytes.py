@@ -26,7 +26,7 @@ class ResponseEncoder:
             head = self._new_head(status, content_type)
         end = b"connection: close\r\n" if close else b""
         if more:
-            end += b"".join(b"%b: %b\r\n" % field for field in reply.own_fields())
+            end += b"".join(b"%b: %b\r\n" % field for field in reply.other_headers())
         return b"%b%d\r\n%b\r\n%b" % (head, len(body), end, body)
 
     def _new_head(self, status: int, content_type: str) -> bytes:

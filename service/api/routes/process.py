@@ -68,5 +68,5 @@ async def readyz(request: Request) -> Response:
 async def metrics(request: Request) -> Response:
     """Return the counters of all API processes of this machine, and the metrics of the store."""
     app = parts(request)
-    page = await app.metrics.expose(app.state_metrics)
+    page = await app.metrics.expose(app.store_metrics)
     return Response(page, headers={"content-type": _METRICS})

@@ -44,7 +44,7 @@ def test_json_is_read_back_bit_for_bit(rows: list[list[float]]) -> None:
     assert (parsed == X).all()
 
 
-@given(st.binary(max_size=200), st.sampled_from(payload.BUILT), st.sampled_from([None, 1, 3]))
+@given(st.binary(max_size=200), st.sampled_from(payload.MEDIA_TYPES), st.sampled_from([None, 1, 3]))
 def test_any_bytes_give_a_matrix_or_a_problem(
     body: bytes, kind: str, dimension: int | None
 ) -> None:

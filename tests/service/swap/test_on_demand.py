@@ -15,7 +15,7 @@ from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
 from service.store.redis_keys import Keys
-from service.swap.loader import weight
+from service.swap.loader import memory_bytes
 from service.swap.watcher import Watcher
 from service.telemetry.metrics import Metrics
 from tests.service.stored import Stored
@@ -24,7 +24,7 @@ from tests.service.trained import versions
 pytestmark = pytest.mark.anyio
 
 ARTIFACT = versions()[0].to_bytes()
-ONE = weight(ARTIFACT)
+ONE = memory_bytes(ARTIFACT)
 
 
 @dataclass

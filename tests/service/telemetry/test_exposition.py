@@ -13,7 +13,7 @@ from service.scoring.core import Judged
 from service.telemetry import exposition
 from service.telemetry.exposition import Page, write_page
 from service.telemetry.metrics import Metrics
-from service.telemetry.store_metrics import StateMetrics
+from service.telemetry.store_metrics import StoreMetrics
 from tests.service.stored import matrix
 from tests.service.telemetry.test_metrics import Store, columns
 from tests.service.trained import champion
@@ -21,7 +21,7 @@ from tests.service.trained import champion
 ODD = 'pump\\ "1"\n# HELP x'  # a feature can have any name
 
 
-def count_answers(metrics: Metrics, detectors: int) -> StateMetrics:
+def count_answers(metrics: Metrics, detectors: int) -> StoreMetrics:
     """Count an answer of each of these detectors; return the store's metrics of them."""
     champions = Champions(1)
     for i in range(detectors):
@@ -30,7 +30,7 @@ def count_answers(metrics: Metrics, detectors: int) -> StateMetrics:
         metrics.scored(Judged(served, matrix(2), columns(0.5, 2.0)), 0.001)
         metrics.ingested(served.name, "accepted", 3)
     metrics.flush()
-    return StateMetrics(champions, Store(), buffer_bound=1)
+    return StoreMetrics(champions, Store(), buffer_bound=1)
 
 
 def test_the_page_equals_that_of_the_library() -> None:
@@ -67,7 +67,7 @@ def test_no_piece_grows_with_the_detectors(
             turns += 1
             await asyncio.sleep(0)
 
-    async def scrape(metrics: Metrics, state: StateMetrics) -> None:
+    async def scrape(metrics: Metrics, state: StoreMetrics) -> None:
         other = asyncio.create_task(count_turns())
         await metrics.expose(state)
         other.cancel()

@@ -83,10 +83,10 @@ async def test_a_summary_keeps_no_unloaded_champion(observed: Observed) -> None:
     large = replace(observed.serving, bytes=2 * UNLOADED_BYTES)
     observed.champions.install(large)
     observed.score(np.zeros((3, 3)), large)
-    await observed.reporter.make_unloaded()
+    await observed.reporter.make_reports_of_unloaded()
     assert large in observed.reporter._pending  # the detector serves it
     observed.champions.unload("pump")
-    await observed.reporter.make_unloaded()
+    await observed.reporter.make_reports_of_unloaded()
     assert large not in observed.reporter._pending
     await observed.reporter.flush()
     ((_, summary),) = await observed.stores.live.read("pump")

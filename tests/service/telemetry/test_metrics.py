@@ -18,7 +18,7 @@ from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.store.due_index import Work
 from service.telemetry.metrics import Metrics
-from service.telemetry.store_metrics import StateMetrics, _live_regimes
+from service.telemetry.store_metrics import StoreMetrics, _live_regimes
 from tests.service.trained import champion
 
 
@@ -36,9 +36,9 @@ def columns(*severities: float) -> Judgement:
     return Judgement(s, s, s, s >= 1)
 
 
-def state() -> StateMetrics:
+def state() -> StoreMetrics:
     """Return the metrics of a store without detectors."""
-    return StateMetrics(Champions(1), Store(), buffer_bound=100)
+    return StoreMetrics(Champions(1), Store(), buffer_bound=100)
 
 
 def page_of(metrics: Metrics) -> str:
@@ -88,7 +88,7 @@ def test_forgetting_is_read_from_the_champion() -> None:
     champions = Champions(1)
     champions.install(champion(2))
     champions.install(champion(1, name="first"))
-    families = {f.name: f for f in StateMetrics(champions, Store(), buffer_bound=1).collect()}
+    families = {f.name: f for f in StoreMetrics(champions, Store(), buffer_bound=1).collect()}
     (sample,) = families["anamnesis_forgetting_ratio"].samples
     old = champion(2).version.lineage.evidence.old
     assert sample.labels == {"detector": "pump"}
