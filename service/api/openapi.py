@@ -32,7 +32,7 @@ from service.problems import (
     Unready,
     UnsupportedMedia,
 )
-from service.scoring import vectors as payload
+from service.scoring import vectors
 
 Responses = dict[int | str, JsonObject]
 
@@ -59,7 +59,7 @@ _DETAILS: dict[type[Problem], str] = {
         "The generation is now 5. Read the detector again, then repeat the request."
     ),
     TooLarge: "A body may have at most 33554432 bytes.",
-    UnsupportedMedia: f"This release reads {', '.join(payload.MEDIA_TYPES)}.",
+    UnsupportedMedia: f"This release reads {', '.join(vectors.MEDIA_TYPES)}.",
     BadVectors: "The value is not a finite number.",
     BufferFull: "The buffer holds 1000000 vectors and 0 parked ones.",
     TooManyRequests: "This key may send 10 requests a second.",
@@ -202,7 +202,7 @@ def json_body(
     Without `kind` the body is any object. `others` has the body's schemas in other media types.
     """
     content: JsonObject = {
-        payload.JSON: {"schema": reference(kind) if kind else ANY_OBJECT, "example": example}
+        vectors.JSON: {"schema": reference(kind) if kind else ANY_OBJECT, "example": example}
     }
     content |= {media: {"schema": schema} for media, schema in (others or {}).items()}
     body: JsonObject = {"content": content}
@@ -210,14 +210,14 @@ def json_body(
 
 
 _ROWS_BY_TYPE: JsonObject = {
-    payload.OCTETS: BINARY | {"description": "Little-endian float32, row-major."},
-    payload.NPY: BINARY | {"description": "What numpy.save writes."},
-    payload.NDJSON: {
+    vectors.OCTETS: BINARY | {"description": "Little-endian float32, row-major."},
+    vectors.NPY: BINARY | {"description": "What numpy.save writes."},
+    vectors.NDJSON: {
         "type": "string",
         "description": 'A line for each row: `{"record": {...}, "timestamp", "source", "id"}`.',
     },
-    payload.CSV: {"type": "string", "description": "The first line has the column names."},
-    payload.ARROW: BINARY | {"description": "An Arrow IPC stream."},
+    vectors.CSV: {"type": "string", "description": "The first line has the column names."},
+    vectors.ARROW: BINARY | {"description": "An Arrow IPC stream."},
 }
 _COLUMN_ROLES: dict[str, str] = {
     "time": "The column of a table (CSV, Arrow) that has the times.",

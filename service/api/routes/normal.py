@@ -15,7 +15,7 @@ from service.api.routes.queries import flag
 from service.domain.scope import Scope
 from service.domain.trace import trace_id
 from service.problems import BufferFull, TooLarge
-from service.scoring import vectors as payload
+from service.scoring import vectors
 from service.scoring.cost import fits_inline, inline_bounds
 from service.scoring.request import parse_query
 from service.scoring.request_rows import normal_rows, not_learned
@@ -50,7 +50,7 @@ async def normal(request: Request, name: Name) -> Response:
     """
     app = parts(request)
     key = idempotency_key(request.headers.get("idempotency-key"))
-    kind = payload.media_type(request.headers.get("content-type"))
+    kind = vectors.media_type(request.headers.get("content-type"))
     roles = parse_query(request.url.query).roles
     config = await app.ingest.config(name)
     body = await request.body()
