@@ -30,20 +30,20 @@ _LONGEST = 512  # bytes; a longer header cannot hold a key and is not hashed
 class Access:
     """Decides whether a header carries a valid API key, and what that key allows.
 
-    `fixed` are the keys from files, which the store does not hold. With no keys at all every
+    `in_files` are the keys from files, which the store does not hold. With no keys at all every
     request is allowed if `may_be_open`. Once any key has been seen, keys are required for good.
     Until the store has been read, requests without a key are allowed only if `insecure`.
     """
 
     def __init__(
-        self, fixed: Iterable[Grant] = (), *, may_be_open: bool, insecure: bool = False
+        self, in_files: Iterable[Grant] = (), *, may_be_open: bool, insecure: bool = False
     ) -> None:
-        self._fixed = {grant.id: grant for grant in fixed}
-        self._grants = dict(self._fixed)
-        self._guarded = bool(self._fixed) or not (may_be_open or insecure)
+        self._in_files = {grant.id: grant for grant in in_files}
+        self._grants = dict(self._in_files)
+        self._guarded = bool(self._in_files) or not (may_be_open or insecure)
         self._insecure = insecure
         self._state: KeyTableState | None = None  # None until the store has been read
-        self._went_back: KeyTableState | None = None
+        self._older_state: KeyTableState | None = None  # of a store that lost keys
         self._ended_sessions = frozenset[str]()
         self._buckets: dict[str, TokenBucket] = {}
         # The grant of each whole header; None stands for a missing header. Python's hash of bytes
@@ -118,7 +118,7 @@ class Access:
 
     def with_rate_token(self, grant: Grant) -> Grant:
         """Count a request of the key, and return `grant`. Raises TooManyRequests."""
-        if wait := self.wait(grant):
+        if wait := self.seconds_to_wait(grant):
             seconds = {"Retry-After": str(math.ceil(wait))}
             raise TooManyRequests(
                 "The API key has used up its rate. Wait as long as `Retry-After` says.",
@@ -126,7 +126,7 @@ class Access:
             )
         return grant
 
-    def wait(self, grant: Grant) -> float:
+    def seconds_to_wait(self, grant: Grant) -> float:
         """Count a request of the key.
 
         Returns 0.0 if the key's rate allows the request, or the seconds to wait until it does.
@@ -150,7 +150,7 @@ class Access:
             grant is None
             or Scope.SCORE not in grant.scopes
             or not grant.covers(detector)
-            or self.wait(grant)
+            or self.seconds_to_wait(grant)
         ):
             return None
         return grant
@@ -161,7 +161,7 @@ class Access:
         """Read the keys of the store and of files every so many seconds until cancelled."""
         while True:
             if in_files.refresh():
-                self.replace_fixed(in_files.value)
+                self.replace_keys_in_files(in_files.value)
             # If this task ended, revoked keys would stay valid. While the store is away, the keys
             # in memory stay valid, and the watcher reports it.
             with log.tolerated(
@@ -177,12 +177,12 @@ class Access:
 
     async def _refresh(self, keys: ApiKeys) -> None:
         state = await keys.state()
-        if state in (self._state, self._went_back):
+        if state in (self._state, self._older_state):
             return
-        if self._state is not None and self._went_back is None and state.older(self._state):
+        if self._state is not None and self._older_state is None and state.older(self._state):
             # The store was emptied, or restored from a backup. This revokes no key: the keys in
             # memory stay valid until the next change in the store.
-            self._went_back = state
+            self._older_state = state
             _log.error(
                 "the store lost API keys; the keys in memory stay valid", revision=state.revision
             )
@@ -192,18 +192,18 @@ class Access:
         self._ended_sessions = await keys.ended_sessions()
         self.adopt(state, grants)
 
-    def replace_fixed(self, fixed: Iterable[Grant]) -> None:
-        """Replace the keys from files by `fixed`."""
-        others = {name: grant for name, grant in self._grants.items() if name not in self._fixed}
-        self._fixed = {grant.id: grant for grant in fixed}
-        self._grants = others | self._fixed
+    def replace_keys_in_files(self, grants: Iterable[Grant]) -> None:
+        """Replace the keys from files by `grants`."""
+        others = {name: grant for name, grant in self._grants.items() if name not in self._in_files}
+        self._in_files = {grant.id: grant for grant in grants}
+        self._grants = others | self._in_files
         self._remembered.clear()
 
     def adopt(self, state: KeyTableState, grants: Iterable[Grant]) -> None:
         """Replace the keys in memory by `grants` and the keys from files."""
         first, before = not self.informed, self._grants
-        self._grants = {grant.id: grant for grant in grants} | self._fixed
-        self._state, self._went_back = state, None
+        self._grants = {grant.id: grant for grant in grants} | self._in_files
+        self._state, self._older_state = state, None
         self._guarded = self._guarded or bool(self._grants)
         self._buckets = {key: kept for key, kept in self._buckets.items() if key in self._grants}
         self._remembered.clear()

@@ -49,8 +49,8 @@ class Admission:
             return None
         judged = await _admission_of(champion, X, None)
         if judged.known < 1.0 and len(X) < admission.SMALL_BATCH:
-            around = await self._held.newest(name, X.shape[1], admission.POOL)
-            judged = await _admission_of(champion, X, around)
+            newest = await self._held.newest(name, X.shape[1], admission.POOL)
+            judged = await _admission_of(champion, X, newest)
         verdict = _verdict(champion, judged, policy)
         if vouched:
             return verdict
@@ -58,38 +58,40 @@ class Admission:
         rare = alarming & (judged.p_values <= admission.ALPHA)
         if policy == "hold_novel":
             return _with_held(verdict, rare, NOVEL_OR_DISSIMILAR if verdict.held.any() else NOVEL)
-        return _with_held(verdict, await self._alarmed.of(detector, X, alarming, rare), ALARMED)
+        return _with_held(
+            verdict, await self._alarmed.alarmed_earlier(detector, X, alarming, rare), ALARMED
+        )
 
 
 def _with_held(verdict: AdmissionVerdict, rows: NDArray[np.bool_], why: str) -> AdmissionVerdict:
     """Return the verdict with `rows` held back too. `why` becomes the reason of the verdict."""
     if not rows.any():
         return verdict
-    more = rows & ~verdict.held
+    newly_held = rows & ~verdict.held
     return replace(
         verdict,
         kept=verdict.kept & ~rows,
         held=verdict.held | rows,
-        novel=max(0, verdict.novel - int(more.sum())),
+        novel=max(0, verdict.novel - int(newly_held.sum())),
         reason=why,
     )
 
 
 async def _admission_of(
-    champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
+    champion: Champion, X: NDArray[np.float32], newest: NDArray[np.float32] | None
 ) -> admission.Admission:
-    args: tuple[Any, ...] = (champion, X, around)
+    args: tuple[Any, ...] = (champion, X, newest)
     at_once = X.nbytes <= min(AT_ONCE_BYTES, champion.inline.octets // 4)
     return _admit(*args) if at_once else await asyncio.to_thread(_admit, *args)
 
 
 def _admit(
-    champion: Champion, X: NDArray[np.float32], around: NDArray[np.float32] | None
+    champion: Champion, X: NDArray[np.float32], newest: NDArray[np.float32] | None
 ) -> admission.Admission:
-    """Judge X (n, d). Missing values are replaced by the champion's expectation first."""
+    """Judge X (n, d) together with the `newest` rows. Missing values are filled in first."""
     version = champion.version
-    around = None if around is None else version.filled(around)
-    return admission.admit(version, version.filled(X), champion.threshold, around)
+    newest = None if newest is None else version.filled(newest)
+    return admission.admit(version, version.filled(X), champion.threshold, newest)
 
 
 def _verdict(champion: Champion, judged: admission.Admission, policy: str) -> AdmissionVerdict:

@@ -21,7 +21,7 @@ class AlarmedRows:
         self._traffic = traffic
         self._incidents = incidents
 
-    async def of(
+    async def alarmed_earlier(
         self,
         detector: Detector,
         X: NDArray[np.float32],

@@ -14,13 +14,13 @@ from service.api import guard, openapi
 from service.api.access import Access
 from service.api.alarmed_rows import AlarmedRows
 from service.api.body_budget import BodyBudget
-from service.api.context import Parts
 from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
 from service.api.normal_batches import Ingest
 from service.api.open_inference_errors import ProtocolErrors
 from service.api.origin import Hosts, OriginCheck
 from service.api.page.changes import Changes
+from service.api.parts import Parts
 from service.api.responses import install_handlers
 from service.api.routes import (
     audit,
@@ -151,7 +151,7 @@ def _describe(app: FastAPI, root: str) -> None:
     `root` is the path under which a proxy shows the service.
     """
     described = app.openapi
-    app.openapi = functools.cache(lambda: openapi.completed(guard.document(app, described())))  # type: ignore[method-assign]
+    app.openapi = functools.cache(lambda: openapi.completed(guard.with_scopes(app, described())))  # type: ignore[method-assign]
     servers = {"servers": [{"url": root}]} if root else {}
     app.state.openapi = functools.cache(lambda: orjson.dumps(app.openapi() | servers))
 

@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 
 from service.api import openapi
 from service.api.access import allow
-from service.api.context import parts
 from service.api.middleware import lower_body_bound
+from service.api.parts import parts
 from service.domain import session
 from service.domain.api_key import Grant
 from service.domain.scope import Scope
@@ -135,7 +135,7 @@ def guarded_routes(router: APIRouter | FastAPI) -> Iterator[tuple[APIRoute, Guar
         yield route, guards[0]
 
 
-def document(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
+def with_scopes(app: FastAPI, described: dict[str, Any]) -> dict[str, Any]:
     """Return the OpenAPI document with the scope of each route, and the problems 401, 403, 429."""
     schemes = described.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes["key"] = {"type": "http", "scheme": "bearer", "description": "An API key."}

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from service.api.context import Parts
+from service.api.parts import Parts
 from service.api.request_bodies import DecideIncident
 from service.counted import counted
 from service.domain.admission import UNDECIDED

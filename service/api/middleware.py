@@ -55,9 +55,9 @@ class Headers:
         async def sending(message: Message) -> None:
             if message["type"] == "http.response.start":
                 given = [*message.get("headers", ()), (b"x-request-id", request_id)]
-                own = {name.lower() for name, _ in given}
+                given_names = {name.lower() for name, _ in given}
                 message["headers"] = [
-                    *given, *(pair for pair in (*ADDED, _POLICY) if pair[0] not in own)
+                    *given, *(pair for pair in (*ADDED, _POLICY) if pair[0] not in given_names)
                 ]  # fmt: skip
                 await send(message)
                 if head_only:
@@ -182,7 +182,7 @@ def _refusal_by_headers(given: list[tuple[bytes, bytes]], most: int) -> Problem 
     codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
     if codings and codings != [b"chunked"]:
         problem: Problem = BadRequest("A body may have no Transfer-Encoding except `chunked`.")
-        # A proxy may have found another end of this request, and so another begin of the next.
+        # A proxy may have found another end of this request, and so another start of the next.
         problem.headers["Connection"] = "close"
         return problem
     length = headers.get(b"content-length", b"0").strip()

@@ -15,7 +15,10 @@ from service.api.middleware import refuse
 from service.problems import BadRequest, ForeignOrigin, Problem, Unknown
 from service.settings import Settings, is_loopback
 
-_OWN = {b"none", b"same-origin"}  # values of Sec-Fetch-Site: a typed address, or our own page
+_HARMLESS_SITES = {
+    b"none",
+    b"same-origin",
+}  # values of Sec-Fetch-Site: a typed address, or our own page
 # A name, or an address that may be in brackets. A port may follow.
 _HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::\d*)?")
 _MOST_NAMES = 1024  # host names whose verdict is remembered
@@ -80,7 +83,7 @@ class OriginCheck:
                 "The header `Host` does not name this machine. Name the host in "
                 "ANAMNESIS_ALLOWED_HOSTS, or guard the service with an API key."
             )
-        if not _is_own(scope["method"], headers):
+        if not _is_harmless(scope["method"], headers):
             return ForeignOrigin(
                 "A page of another web origin caused this request. A service without API keys "
                 "refuses it. Make a key with `anamnesis keys create`, or send it from this machine."
@@ -111,12 +114,12 @@ def _malformed(headers: dict[bytes, list[bytes]], *, host_needed: bool) -> Probl
     return BadRequest(f"The header `{twice.decode()}` is given more than once.")
 
 
-def _is_own(method: str, headers: dict[bytes, list[bytes]]) -> bool:
+def _is_harmless(method: str, headers: dict[bytes, list[bytes]]) -> bool:
     """Return whether the headers show that no page of another web origin caused the request."""
     origins, sites = headers[b"origin"], headers[b"sec-fetch-site"]
     if b"null" in origins:
         return False
-    if sites and _OWN.issuperset(sites):
+    if sites and _HARMLESS_SITES.issuperset(sites):
         return True
     if not sites and not origins:
         return True  # the client is not a browser

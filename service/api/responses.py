@@ -31,9 +31,9 @@ def answer(document: Any, status: int = 200, **headers: str) -> Response:
     return Response(body, status, named, "application/json")
 
 
-def etag(of: int | str) -> str:
+def etag(value: int | str) -> str:
     """Return the entity tag of a generation, or of an artifact's sha256."""
-    return f'"{of}"'
+    return f'"{value}"'
 
 
 def respond(reply: Reply) -> Response:

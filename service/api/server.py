@@ -125,7 +125,7 @@ def _drop_unread(connections: Iterable[HttpProtocol], most: int) -> None:
         total -= unsent[connection]
 
 
-def configured(app: FastAPI, settings: Settings) -> Server:
+def make_server(app: FastAPI, settings: Settings) -> Server:
     """Return the server of `app`."""
     config = uvicorn.Config(
         app,
@@ -187,7 +187,7 @@ def serve(settings: Settings, listener: socket.socket, place: int = 0) -> None:
     and closes every connection.
     """
     allow_open_files(settings)
-    server = configured(create_app(settings, place=place), settings)
+    server = make_server(create_app(settings, place=place), settings)
     # A full garbage collection takes as long as scoring a thousand requests. It runs here, before
     # any client waits for an answer.
     gc.collect()

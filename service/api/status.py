@@ -7,7 +7,7 @@ import msgspec
 
 from models.parts.lineage import Lineage
 from service import log
-from service.api.context import Parts
+from service.api.parts import Parts
 from service.domain.champion import Champion
 from service.domain.detector import Detector, older
 from service.domain.detector_status import (
@@ -128,32 +128,32 @@ def _mute(detector: Detector) -> MuteStatus | None:
     return MuteStatus(rfc3339(mute.until), mute.why, mute.who)
 
 
-async def existing(parts: Parts, name: str) -> Detector:
+async def existing(app: Parts, name: str) -> Detector:
     """Return the detector as the store has it now. Raises UnknownDetector or StoreUnavailable."""
-    detector = await parts.stores.detectors.get(name)
+    detector = await app.stores.detectors.get(name)
     if detector is None:
         raise UnknownDetector()
     return detector
 
 
-async def current(parts: Parts, name: str) -> DetectorStatus | BrokenStatus:
+async def current(app: Parts, name: str) -> DetectorStatus | BrokenStatus:
     """Return the status after this process has read the detector from the store again."""
-    detector = await parts.watcher.refresh(name)
+    detector = await app.watcher.refresh(name)
     if detector is None:
         raise UnknownDetector()
-    return describe(parts, detector)
+    return describe(app, detector)
 
 
-async def show_own_change(parts: Parts, name: str) -> None:
+async def show_own_change(app: Parts, name: str) -> None:
     """Read the detector again, so that this process sees its own change at once.
 
     Errors of the store are ignored: the change has already been written, and a later poll reads it.
     """
     with contextlib.suppress(StoreUnavailable):
-        await parts.watcher.refresh(name)
+        await app.watcher.refresh(name)
 
 
-async def show_own_labels(parts: Parts, detector: Detector) -> None:
+async def show_own_labels(app: Parts, detector: Detector) -> None:
     """Read the detector again after a change of its labels, if labels set its threshold."""
     if "labels" in detector.config.threshold:
-        await show_own_change(parts, detector.name)
+        await show_own_change(app, detector.name)

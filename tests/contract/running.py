@@ -17,8 +17,8 @@ from redis.asyncio import Redis
 
 from models import Version
 from service.api.app import create_app
-from service.api.context import Parts
-from service.api.server import Server, configured
+from service.api.parts import Parts
+from service.api.server import Server, make_server
 from service.certificate import trusts_own_certificate
 from service.domain.version_record import GateRecord, NewRecord, ThresholdRecord
 from service.settings import Settings
@@ -109,7 +109,7 @@ async def running(
         # Without it the end of each answer waits 40 ms until the peer acknowledges its beginning.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
-        server = configured(app, made)
+        server = make_server(app, made)
         server.capture_signals = _nothing  # type: ignore[method-assign]
         patient = functools.partial(_connect, store_seconds)
         with mock.patch("service.store.adapters.connect", patient):

@@ -459,7 +459,7 @@ async def test_an_emptied_store_admits_nobody_new(own_store: Any) -> None:
         access = api.parts.access
 
         async def loss_is_noticed() -> bool:
-            return access._went_back == KeyTableState(0, "")
+            return access._older_state == KeyTableState(0, "")
 
         await until(loss_is_noticed)
         for secret in (admin, other):

@@ -209,7 +209,7 @@ async def test_other_keys_of_the_same_revision_are_followed(api: Running, notice
     if noticed:
 
         async def restore_is_noticed() -> bool:
-            return api.parts.access._went_back is not None
+            return api.parts.access._older_state is not None
 
         await until(restore_is_noticed)
     await keys.revoke(identity)

@@ -50,4 +50,4 @@ class Handshake(asyncio.Protocol):
 
     def _end(self, ended: asyncio.Future[None]) -> None:
         self._begun.pop(ended, None)
-        ended.exception()  # the peer's fault; the connection is closed
+        ended.exception()  # nobody else asks for it: the peer's fault, and the connection is closed

@@ -119,9 +119,9 @@ class RequestReader(HttpToolsProtocol):
                 self.parser.feed_data(head)
         except httptools.HttpParserError as error:
             problem = self._refusal or BadRequest("The request is not valid HTTP/1.1.")
-            if self._refusal is None and (ours := error.__context__) is not None:
-                _log.error("reading a request failed", exc_info=ours)
-                problem = unexpected(ours)
+            if self._refusal is None and (cause := error.__context__) is not None:
+                _log.error("reading a request failed", exc_info=cause)
+                problem = unexpected(cause)
             self.refuse(problem)
 
     def _head_without_offer(self) -> bytes:

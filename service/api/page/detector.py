@@ -19,7 +19,7 @@ from service.api.incident_documents import (
     Label,
     Labels,
 )
-from service.api.page import words
+from service.api.page import formats
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import DEFAULT, SPANS, TimeRange
 from service.counted import counted
@@ -98,7 +98,7 @@ class DetectorPage(NamedTuple):
     quarantine: Answer[Quarantine]
     held_back: list[HeldBack]
     labels: Answer[Labels]
-    alike: list[tuple[Label, int]]
+    label_runs: list[tuple[Label, int]]
     memory: Answer[Sample]
     typical: list[TypicalVector]
     columns: list[str]
@@ -151,7 +151,7 @@ async def detector(
         quarantine=quarantine,
         held_back=await _with_rows(api, path, quarantine),
         labels=labels,
-        alike=_runs_of_labels(labels.document.labels if labels.document else []),
+        label_runs=_runs_of_labels(labels.document.labels if labels.document else []),
         memory=memory,
         typical=memory.document.typical if memory.document else [],
         columns=columns_of(config, status.dimension),
@@ -201,7 +201,7 @@ def _example_row(config: DetectorConfig, memory: Answer[Sample]) -> str:
     """Return an example for the form: the first drawn vector, '' if there is none."""
     if memory.document is None or config.context is not None:
         return ""
-    return words.vector(memory.document.vectors[0])
+    return formats.vector(memory.document.vectors[0])
 
 
 def _open_first(*answers: Answer[Incidents]) -> list[Incident]:
@@ -229,12 +229,12 @@ def headline(
             if (incident.state, incident.verdict) == ("open", verdict)
         ]
         if open_ones:
-            since = words.moment(min(incident.start for incident in open_ones))
+            since = formats.moment(min(incident.start for incident in open_ones))
             kind = f"{verdict} incident" if verdict else "incident"
             # The status counts those that are not listed, too.
             number = max(len(open_ones), 0 if verdict else status.incidents.open)
-            some = f"One {kind} is" if number == 1 else f"{number:,} {kind}s are"
-            return f"{some} open since {since} UTC."
+            subject = f"One {kind} is" if number == 1 else f"{number:,} {kind}s are"
+            return f"{subject} open since {since} UTC."
     if needed := drift_kind(status.drift):
         sentence = DRIFT_NEEDS[needed]
         return f"{sentence[0].upper()}{sentence[1:]}."
@@ -243,7 +243,7 @@ def headline(
     rows, alarms = sum(bucket.rows for bucket in buckets), sum(bucket.alarms for bucket in buckets)
     rate = asked_rate(parse(status.config).threshold)
     if rate is not None and alarms > max(_FEW_ALARMS, _TIMES_ASKED * rate * rows):
-        share = words.percent(rate)
+        share = formats.percent(rate)
         many = f"Many rows alarm: {alarms:,} of {rows:,} in this time range."
         return f"{many} The threshold asks for {share}."
     return f"All is normal: {alarms:,} of {counted(rows, 'row')} alarmed, and no incident is open."
@@ -251,7 +251,7 @@ def headline(
 
 def _runs_of_labels(labels: Sequence[Label]) -> list[tuple[Label, int]]:
     """Return the runs of equal labels of one sender in one minute: first label, and length."""
-    runs = groupby(labels, lambda label: (words.moment(label.at), label.label, label.sender))
+    runs = groupby(labels, lambda label: (formats.moment(label.at), label.label, label.sender))
     return [(run[0], len(run)) for run in (list(rows) for _, rows in runs)]
 
 

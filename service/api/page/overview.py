@@ -12,7 +12,7 @@ from service.api.incident_documents import (
     History,
     ServiceAnswer,
 )
-from service.api.page import words
+from service.api.page import formats
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import TimeRange
 from service.domain.detector_config import asked_rate, parse
@@ -122,7 +122,7 @@ async def _row(api: OwnApi, status: DetectorStatus, period: TimeRange, now: floa
     rows = sum(bucket.rows for bucket in buckets)
     return DetectorRow(
         status=status,
-        spark=words.sparkline(
+        spark=formats.sparkline(
             [period.place(bucket.at) for bucket in buckets],
             [bucket.severity_p99 for bucket in buckets],
             1 / _SPARKS,
@@ -130,5 +130,5 @@ async def _row(api: OwnApi, status: DetectorStatus, period: TimeRange, now: floa
         rows=rows,
         asked=asked_rate(parse(status.config).threshold),
         held=sum(bucket.alarms for bucket in buckets) / rows if rows else None,
-        age=words.seconds_since(moved[0].at, now) if moved else None,
+        age=formats.seconds_since(moved[0].at, now) if moved else None,
     )

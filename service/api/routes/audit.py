@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
-from service.api.context import parts
 from service.api.guard import needs
+from service.api.parts import parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.routes.queries import whole_number
@@ -66,16 +66,18 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
 )
 async def audit_of_keys(request: Request) -> Response:
     """Return up to 1,000 entries, in the form of a detector's audit trail."""
-    of = request.query_params.get("of", "keys")
-    if of not in SHARED_TRAILS:
+    trail = request.query_params.get("of", "keys")
+    if trail not in SHARED_TRAILS:
         raise Unprocessable(f"`of` in the query is one of {', '.join(SHARED_TRAILS)}.")
     after = whole_number(request, "after", 0, 10**15, least=0)
-    return await _entries(request, None, after, of)
+    return await _entries(request, None, after, trail)
 
 
-async def _entries(request: Request, name: str | None, after: int, of: str = "keys") -> Response:
+async def _entries(request: Request, name: str | None, after: int, trail: str = "keys") -> Response:
     limit = whole_number(request, "limit", PAGE, PAGE)
-    entries = await parts(request).stores.audit.entries(name, shared=of, after=after, limit=limit)
+    entries = await parts(request).stores.audit.entries(
+        name, shared=trail, after=after, limit=limit
+    )
     following = entries[-1].seq if len(entries) == limit else None
     shown = [entry.to_dict() for entry in entries]
     return answer({"audit": shown, "broken": broken(entries), "next": following})

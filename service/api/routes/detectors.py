@@ -11,12 +11,12 @@ from models import ConfigError
 from models.config import check_weights
 from models.steps import check_steps
 from service.api import documents, openapi, request_bodies
-from service.api.context import Parts, parts
 from service.api.guard import caller, needs
+from service.api.parts import Parts, parts
 from service.api.request_bodies import MERGE_PATCH, MOST_CONFIG
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, check_preconditions
-from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
+from service.api.routes.queries import MOST, PAGED, is_paged, next_page, whole_number
 from service.api.status import current, describe, existing, show_own_change
 from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import (
@@ -145,7 +145,7 @@ async def index(request: Request) -> Response:
     for detector in behind[:_CATCH_UP]:
         await app.watcher.follow(detector.name)
     statuses = [describe(app, detector) for detector in detectors]
-    return answer({"detectors": statuses} | more(last))
+    return answer({"detectors": statuses} | next_page(last))
 
 
 @router.get(

@@ -4,11 +4,11 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
 from service.api import openapi
-from service.api.context import parts
 from service.api.guard import needs
+from service.api.parts import parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import PAGE, more, page, pages_of, time_range, whole_number
+from service.api.routes.queries import PAGE, next_page, page, pages_of, time_range, whole_number
 from service.api.status import existing
 from service.domain.incident_document import incident_of
 from service.domain.scope import Scope
@@ -45,7 +45,9 @@ async def index(request: Request, name: Name) -> Response:
         if period.holds(event.time) and incident_id in {None, incident}:
             events.append((event, incident))
     shown, last = page(events, lambda entry: entry[0].id, request, limit, "no event")
-    return answer({"events": [event.to_dict(own) for event, own in shown]} | more(last))
+    return answer(
+        {"events": [event.to_dict(incident) for event, incident in shown]} | next_page(last)
+    )
 
 
 @router.get(

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
 from service.api import openapi
-from service.api.context import parts
 from service.api.guard import needs
+from service.api.parts import parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import MOST, PAGE, more, time_range, whole_number
+from service.api.routes.queries import MOST, PAGE, next_page, time_range, whole_number
 from service.api.status import existing
 from service.domain import history
 from service.domain.history import Buckets, Point
@@ -108,4 +108,4 @@ async def generations(request: Request, name: Name) -> Response:
     if before is not None:
         moves = [move for move in moves if move.generation < before]
     last = moves[limit - 1].generation if len(moves) > limit else None
-    return answer({"generations": moves[:limit]} | more(last))
+    return answer({"generations": moves[:limit]} | next_page(last))

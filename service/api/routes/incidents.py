@@ -6,12 +6,12 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
 from service.api import openapi, request_bodies
-from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.incident_decisions import decide, deciding
+from service.api.parts import Parts, parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
-from service.api.routes.queries import PAGE, more, page, pages_of, time_range, whole_number
+from service.api.routes.queries import PAGE, next_page, page, pages_of, time_range, whole_number
 from service.api.status import existing, show_own_labels
 from service.domain.incident_document import document, row_document
 from service.domain.scope import Scope
@@ -61,7 +61,7 @@ async def index(request: Request, name: Name) -> Response:
         and period.holds(stored.incident.start, stored.incident.end)
     ]
     shown, last = page(incidents, lambda entry: entry.incident.id, request, limit, "no incident")
-    return answer({"incidents": [document(*entry) for entry in shown]} | more(last))
+    return answer({"incidents": [document(*entry) for entry in shown]} | next_page(last))
 
 
 @router.get(
@@ -80,7 +80,7 @@ async def get(request: Request, name: Name, incident: str) -> Response:
     """Return the incident with at most 100 of its rows, the most severe first."""
     app = parts(request)
     config = (await existing(app, name)).row_config
-    stored = await known(app, name, incident)
+    stored = await stored_incident(app, name, incident)
     rows = (await app.stores.incidents.rows(name, [incident]))[incident]
     shown: list[dict[str, Any]] = [dict(row_document(row)) for row in rows]
     if config.words:
@@ -108,14 +108,14 @@ async def post(request: Request, name: Name, incident: str) -> Response:
     body = await request_bodies.read(request, request_bodies.DecideIncident)
     detector = await existing(app, name)
     async with deciding(app, name):
-        stored = await known(app, name, incident)
+        stored = await stored_incident(app, name, incident)
         decided = await decide(app, detector, stored, body, caller(request))
     await show_own_labels(app, detector)
     effect = decided.decision.effect if decided.decision else ""
     return answer(document(*decided) | {"effect": effect})
 
 
-async def known(app: Parts, name: str, incident: str) -> IncidentWithDecision:
+async def stored_incident(app: Parts, name: str, incident: str) -> IncidentWithDecision:
     """Return the incident. Raises Unknown if it is not stored."""
     stored = None
     if len(incident) <= 64 and incident.isascii():

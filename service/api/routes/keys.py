@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi, request_bodies
-from service.api.context import Parts, parts
 from service.api.guard import caller, needs
+from service.api.parts import Parts, parts
 from service.api.responses import answer
 from service.api.routes.queries import PAGED, listing
 from service.domain.api_key import describe, new_secret

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Request, Response
 from models.arrays import Array
 from service.api import incident_documents as documents
 from service.api import openapi, request_bodies
-from service.api.context import Parts, parts
 from service.api.guard import caller, needs
 from service.api.incident_decisions import at_next_retraining
+from service.api.parts import Parts, parts
 from service.api.request_bodies import NewLabel
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key
-from service.api.routes.queries import PAGE, more, page, pages_of, whole_number
+from service.api.routes.queries import PAGE, next_page, page, pages_of, whole_number
 from service.api.status import existing, show_own_labels
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
@@ -24,8 +24,8 @@ from service.domain.event import Event, Label
 from service.domain.incident import pattern_of_event
 from service.domain.scope import Scope
 from service.problems import BadVectors, BufferFull, Forbidden, UnknownDetector, no_such
-from service.scoring import vectors as payload
 from service.scoring.request_rows import labelled_rows
+from service.scoring.vectors import check
 
 router = APIRouter(prefix="/v1/detectors/{name}", tags=["review"])
 
@@ -60,7 +60,7 @@ async def feedback(request: Request, name: Name) -> Response:
     detector = await existing(app, name)
     labels, normal_events = await _labels(app, detector, labelled, sender.id)
     stored, batch = await _buffer(app, detector, labels, key, sender.id)
-    labels = [_of_batch(label, batch) for label in labels]
+    labels = [_with_batch(label, batch) for label in labels]
     body = hashlib.sha256(sender.id.encode() + b"\n" + await request.body()).hexdigest()
     kept = await app.stores.labels.add(
         name, detector.uid, labels, idempotency_key=key, digest=body, who=sender.who
@@ -117,7 +117,7 @@ async def _labels(
         if width is not None and len(vector) != width:
             raise BadVectors(f"The vector has {len(vector)} numbers, not {width}.", row=row)
         vectors.append(vector)
-    X, now = payload.check(np.stack(vectors), detector.dimension), time.time()
+    X, now = check(np.stack(vectors), detector.dimension), time.time()
     labels = [
         Label(label.label, vector, label.event, now, sender=sender)
         for label, vector in zip(labelled, X, strict=True)
@@ -168,7 +168,7 @@ def _effect(detector: Detector, learned: list[Label]) -> str | None:
     return f"{len(learned)} {rows} learned at the next retraining. {at_next_retraining(detector)}"
 
 
-def _of_batch(label: Label, batch: str | None) -> Label:
+def _with_batch(label: Label, batch: str | None) -> Label:
     """Return the label with the id of its batch if it labels an event as normal."""
     if label.label == "normal" and label.event is not None:
         return replace(label, batch=batch)
@@ -190,7 +190,7 @@ async def index(request: Request, name: Name) -> Response:
     await existing(app, name)
     labels = await app.stores.labels.all(name)
     shown, last = page(labels, lambda label: label.id, request, limit, "no label")
-    return answer({"labels": [label.to_dict() for label in shown]} | more(last))
+    return answer({"labels": [label.to_dict() for label in shown]} | next_page(last))
 
 
 @router.delete(

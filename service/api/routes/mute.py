@@ -4,8 +4,8 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
 from service.api import openapi, request_bodies
-from service.api.context import parts
 from service.api.guard import caller, needs
+from service.api.parts import parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import show_own_change

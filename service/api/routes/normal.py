@@ -6,8 +6,8 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
-from service.api.context import parts
 from service.api.guard import caller, needs
+from service.api.parts import parts
 from service.api.request_bodies import NormalBody
 from service.api.responses import answer
 from service.api.routes.parameters import Name, idempotency_key

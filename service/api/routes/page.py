@@ -9,15 +9,15 @@ import jinja2
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from service.api.context import root_path
 from service.api.guard import logged_in, open_to_all
 from service.api.incident_documents import Incident
-from service.api.page import assets, words
+from service.api.page import assets, formats
 from service.api.page import detector as detector_page
 from service.api.page import incident as incident_page
 from service.api.page import overview as overview_page
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import SPANS, parse
+from service.api.parts import root_path
 from service.api.routes.parameters import Name
 from service.counted import counted
 from service.domain.attention import DRIFT_NEEDS, drift_kind
@@ -49,13 +49,13 @@ def _templates() -> jinja2.Environment:
         "drift_kind": drift_kind,
     }  # fmt: skip
     environment.filters |= {
-        "number": words.number, "percent": words.percent, "duration": words.duration,
-        "moment": words.moment, "counted": counted,
+        "number": formats.number, "percent": formats.percent, "duration": formats.duration,
+        "moment": formats.moment, "counted": counted,
     }  # fmt: skip
     return environment
 
 
-def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -> Response:
+def _page(request: Request, template: str, /, *, code: int = 200, **values: Any) -> Response:
     session = logged_in(request)
     root = root_path(request)
     path = root + request.url.path
@@ -63,7 +63,7 @@ def _page(request: Request, template: str, /, *, code: int = 200, **what: Any) -
     text = (
         _templates()
         .get_template(template)
-        .render(path=path, root=root, csrf=csrf, scopes=scopes, **what)
+        .render(path=path, root=root, csrf=csrf, scopes=scopes, **values)
     )
     headers = {"content-security-policy": _POLICY}
     return Response(text, code, headers, "text/html; charset=utf-8")
@@ -87,7 +87,7 @@ async def root(request: Request) -> Response:
     shown = await overview_page.overview(OwnApi(request), period, now)
     if not shown.detectors.ok:
         return _failed(request, shown.detectors)
-    return _page(request, "overview.html", asked=period, **shown._asdict())
+    return _page(request, "overview.html", period=period, **shown._asdict())
 
 
 @router.get("/detectors/{name}", dependencies=[open_to_all()])
@@ -103,7 +103,9 @@ async def detector(request: Request, name: Name) -> Response:
     if isinstance(status, BrokenStatus):
         return _page(request, "failed.html", problem=status.broken, again=False)
     shown = await detector_page.detector(api, name, status, period)
-    return _page(request, "detector.html", name=name, asked=period, it=status, **shown._asdict())
+    return _page(
+        request, "detector.html", name=name, period=period, status=status, **shown._asdict()
+    )
 
 
 @router.get("/detectors/{name}/incidents/{incident}", dependencies=[open_to_all()])
@@ -114,7 +116,7 @@ async def incident(request: Request, name: Name, incident: str) -> Response:
     if answer.document is None:
         return _failed(request, answer)
     shown = await incident_page.incident(api, name, answer.document)
-    return _page(request, "incident.html", name=name, it=answer.document, **shown._asdict())
+    return _page(request, "incident.html", name=name, incident=answer.document, **shown._asdict())
 
 
 @router.get("/login", dependencies=[open_to_all()])

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
-from service.api.context import parts
 from service.api.guard import needs, open_to_all
+from service.api.parts import parts
 from service.api.responses import answer
 from service.domain.scope import Scope
 from service.problems import Unready

@@ -74,7 +74,7 @@ def whole_number(
     return int(text)
 
 
-def more(last: str | int | None) -> dict[str, str | int]:
+def next_page(last: str | int | None) -> dict[str, str | int]:
     """Return the field `next` of a page's answer. It is left out if `last` is None."""
     return {} if last is None else {"next": last}
 
@@ -89,18 +89,18 @@ def page(
     id_of: Callable[[T], str],
     request: Request,
     limit: int,
-    none: str = "nothing",
+    no_item: str = "nothing",
 ) -> tuple[Sequence[T], str | None]:
     """Return at most `limit` items behind the one that `after` in the query names.
 
     The second value is the id of the page's last item, None on the last page. Raises
-    Unprocessable if no item has the id `after`; `none` is the word for "no item" in the message.
+    Unprocessable if no item has the id `after`; `no_item` is the word for that in the message.
     """
     after, start = request.query_params.get("after"), 0
     if after is not None:
         ids = [id_of(item) for item in items]
         if after not in ids:
-            raise Unprocessable(f"`after` in the query names {none} of this list.")
+            raise Unprocessable(f"`after` in the query names {no_item} of this list.")
         start = ids.index(after) + 1
     end = start + limit
     return items[start:end], id_of(items[end - 1]) if end < len(items) else None
@@ -113,7 +113,7 @@ def listing(
     if not is_paged(request):
         return {field: items}
     shown, last = page(items[::-1], id_of, request, whole_number(request, "limit", MOST))
-    return {field: shown} | more(last)
+    return {field: shown} | next_page(last)
 
 
 def _time(request: Request, name: str) -> float | None:

@@ -5,8 +5,8 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from service.api import openapi, request_bodies
-from service.api.context import parts
 from service.api.guard import caller, needs
+from service.api.parts import parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing, show_own_change

@@ -7,8 +7,8 @@ from dataclasses import replace
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi
-from service.api.context import Parts, parts
 from service.api.guard import needs
+from service.api.parts import Parts, parts
 from service.api.request_bodies import ScoreBody
 from service.api.responses import respond
 from service.api.routes.parameters import Name

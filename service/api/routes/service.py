@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from service import log
 from service.api import incident_documents as documents
 from service.api import openapi
-from service.api.context import Parts, parts
 from service.api.guard import caller, needs
+from service.api.parts import Parts, parts
 from service.api.responses import answer
 from service.domain.attention import Item, of_detector, of_service, worst_first
 from service.domain.detector import Detector

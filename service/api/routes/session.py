@@ -5,8 +5,8 @@ import time
 from fastapi import APIRouter, Request, Response
 
 from service.api import documents, openapi, request_bodies
-from service.api.context import parts, root_path
 from service.api.guard import open_session, open_to_all
+from service.api.parts import parts, root_path
 from service.api.responses import answer, problem_response
 from service.domain import session
 from service.problems import StoreUnavailable, Unprocessable

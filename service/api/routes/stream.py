@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from service.api import openapi
-from service.api.context import parts
 from service.api.guard import caller, needs, still_allowed
+from service.api.parts import parts
 from service.domain.scope import Scope
 
 router = APIRouter(prefix="/v1", tags=["service"])

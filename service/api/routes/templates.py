@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from service.api import openapi, request_bodies
-from service.api.context import parts
 from service.api.guard import caller, needs
+from service.api.parts import parts
 from service.api.request_bodies import MOST_CONFIG
 from service.api.responses import answer
 from service.api.routes.detectors import affordable

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Request, Response
 
 from service.api import open_inference_documents as documents
 from service.api import openapi
-from service.api.context import Parts, parts
 from service.api.guard import caller, needs, open_to_all
 from service.api.middleware import lower_body_bound
+from service.api.parts import Parts, parts
 from service.api.request_bodies import MOST_SMALL
 from service.api.responses import answer, respond
 from service.api.routes.parameters import Name
@@ -117,8 +117,8 @@ async def index(request: Request) -> Response:
     models = []
     for detector in sorted(app.champions.detectors(), key=lambda served: served.name):
         champion = app.champions.get(detector.name)
-        cold = detector.champion if app.champions.on_demand else None
-        number = champion.number if champion else cold
+        unloaded = detector.champion if app.champions.on_demand else None
+        number = champion.number if champion else unloaded
         why = None if number else "There is no version yet."
         why = why or open_inference.not_by_tensor(detector.row_config)
         if not grant.covers(detector.name) or (only_ready and why):

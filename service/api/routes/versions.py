@@ -10,11 +10,11 @@ from msgspec import UNSET, UnsetType
 
 from models import ArtifactError, Version
 from service.api import documents, openapi, request_bodies
-from service.api.context import Parts, parts, root_path
 from service.api.guard import caller, needs
+from service.api.parts import Parts, parts, root_path
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, expected_generation, is_known
-from service.api.routes.queries import MOST, PAGED, is_paged, more, whole_number
+from service.api.routes.queries import MOST, PAGED, is_paged, next_page, whole_number
 from service.api.status import existing, show_own_change
 from service.domain.chosen_context import ChosenContext
 from service.domain.detector import Detector
@@ -69,7 +69,7 @@ async def index(request: Request, name: Name) -> Response:
     records = await app.stores.registry.records(name, limit=limit + 1, before=before)
     page = records[: -limit - 1 : -1]
     last = page[-1].record.version if len(records) > limit else None
-    return answer({"versions": [_shown(record) for record in page]} | more(last))
+    return answer({"versions": [_shown(record) for record in page]} | next_page(last))
 
 
 def _shown(stored: StoredVersion) -> JsonObject:

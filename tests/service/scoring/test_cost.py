@@ -4,7 +4,13 @@ import pytest
 
 from service.domain.inline_bounds import WIDEST
 from service.scoring import cost
-from service.scoring.cost import BUDGET_SECONDS, affordable_rows, fits_inline, inline_bounds, share
+from service.scoring.cost import (
+    BUDGET_SECONDS,
+    affordable_rows,
+    budget_share,
+    fits_inline,
+    inline_bounds,
+)
 from service.scoring.vectors import JSON, NPY, OCTETS
 
 
@@ -41,7 +47,7 @@ def test_bounds_follow_from_rows_and_media_type() -> None:
     assert (bounds.json, bounds.octets, bounds.npy) == (12_000, 4000, 1000)
     assert fits_inline(OCTETS, 4000, bounds)
     assert not fits_inline(NPY, 4000, bounds)
-    assert share(JSON, 6000, bounds) == 0.5
+    assert budget_share(JSON, 6000, bounds) == 0.5
     for kind in (JSON, OCTETS, NPY):
         assert not fits_inline(kind, 1, inline_bounds(10, 0))
     widest = inline_bounds(10**6, 10**6)

@@ -23,7 +23,7 @@ from service.api.fast_lane.lane import _HEADS as MOST_HEADS
 from service.api.fast_lane.lane import Lane
 from service.api.middleware import BodyLimit, Headers
 from service.api.origin import Hosts, OriginCheck
-from service.api.server import Server, configured
+from service.api.server import Server, make_server
 from service.domain.api_key import Grant
 from service.domain.inline_bounds import InlineBounds
 from service.domain.scope import LEAST_BODY_BYTES, Scope
@@ -163,7 +163,7 @@ async def served(grants: Sequence[Grant] = (), **options: Any) -> AsyncIterator[
     hosts, budget = Hosts(settings), BodyBudget(16 * LIMIT, LIMIT)
     echo = Echo(Lane(champions, Scoring(champions, (metrics,)), access, hosts, budget), settings)
     app = Headers(OriginCheck(BodyLimit(echo, LIMIT, budget), access, hosts))
-    server = configured(app, settings)
+    server = make_server(app, settings)
     server.capture_signals = contextlib.nullcontext
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
