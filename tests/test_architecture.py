@@ -34,7 +34,6 @@ CARRIERS = {
     "service.store.adapters",
     "service.worker.drift_monitor",
     "service.worker.janitor",
-    "service.worker.toolbox",
     "service.worker.worker",
 }
 

@@ -56,8 +56,7 @@ def _status(
     champion_drift = NO_DRIFT
     if champion is not None and detector.drift.version == champion.number:
         champion_drift = detector.drift
-    counts, rule = detector.incidents, detector.incident_rule
-    chosen = detector.chosen
+    rule, chosen = detector.incident_rule, detector.chosen
     return DetectorStatus(
         name=detector.name,
         created_at=detector.created_at,
@@ -82,7 +81,7 @@ def _status(
         last_retraining=detector.last_retraining,
         retrains=detector.retrains,
         drift=drift(detector, stale),
-        incidents=IncidentCounts(counts.open, counts.unfinished),
+        incidents=IncidentCounts(detector.incidents.open, detector.incidents.unfinished),
         incident_calibration=rule.calibration if rule else None,
         incident_rule=rule,
         mute=_mute(detector),

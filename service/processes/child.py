@@ -23,7 +23,7 @@ API_VARIABLES = {
     "VECLIB_MAXIMUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "1",
 }
-# before the first, second, ... restart in a row
+# The pauses before the first, second, ... restart in a row.
 _PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _STEADY_SECONDS = 30.0  # after a child has lived this long, its next restart counts as the first
 
@@ -70,10 +70,10 @@ class Child:
 
     def stop(self, deadline: float) -> None:
         """Ask the process to end. Kill it at `deadline` (monotonic seconds)."""
-        self.ask()
+        self.ask_to_end()
         self.wait(deadline)
 
-    def ask(self) -> None:
+    def ask_to_end(self) -> None:
         """Send the signal that asks the process to end."""
         if self.running is not None:
             self.running.send_signal(signal.SIGTERM)

@@ -101,10 +101,10 @@ class DataDirectory:
         if self._store is None:
             return None
         missing = missing_files(self.store)
-        there = manifest(self.store).exists()
-        if missing is None and self._written and not there:
-            missing = manifest(self.store)
-        self._written = self._written or there
+        has_manifest = manifest_of(self.store).exists()
+        if missing is None and self._written and not has_manifest:
+            missing = manifest_of(self.store)
+        self._written = self._written or has_manifest
         return None if missing is None else f"{missing} is gone"
 
     def acquire(self, patience: float = 5.0) -> None:
@@ -193,7 +193,7 @@ def ask(path: Path, command: bytes) -> bytes:
         return b""
 
 
-def manifest(store: Path) -> Path:
+def manifest_of(store: Path) -> Path:
     """Return the file in which the server lists its other files."""
     return store / "appendonlydir" / "appendonly.aof.manifest"
 
@@ -206,10 +206,10 @@ def half_restored(store: Path) -> str | None:
     if (missing := missing_files(store)) is not None:
         return f"{missing} is missing; restore all of {store}, or remove the rest of it"
     snapshots = sorted(path.name for path in store.glob("*.rdb"))
-    if snapshots and not manifest(store).exists():
+    if snapshots and not manifest_of(store).exists():
         return (
             f"{store / snapshots[0]} is a snapshot, which a store with an append-only file does "
-            f"not read, and {manifest(store).parent} is missing"
+            f"not read, and {manifest_of(store).parent} is missing"
         )
     return None
 
@@ -219,7 +219,7 @@ def missing_files(store: Path) -> Path | None:
 
     None if no file is missing, and before the store's first write.
     """
-    listed = manifest(store)
+    listed = manifest_of(store)
     try:
         lines = listed.read_text().splitlines()
     except FileNotFoundError:

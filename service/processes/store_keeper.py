@@ -20,7 +20,7 @@ class StoreKeeper:
         self._restarts = Restarts()
         self._down = False
         self._next_look = 0.0
-        self._gone: str | None = None  # what the last check of the files missed
+        self._gone: str | None = None  # what was missing at the last check of the files
 
     def tick(self) -> None:
         """Check the store once."""

@@ -40,7 +40,7 @@ _STARTUP_SECONDS = 600.0
 _TICK_SECONDS = 0.1
 _WORKER_STOP_SECONDS = 15.0
 _BACKLOG = 2048
-_OF_PROMETHEUS = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+_PROMETHEUS_VARIABLES = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
 
 
 class StartupFailed(Exception):  # noqa: N818 - it states what happened
@@ -171,7 +171,7 @@ class Supervisor:
             # The children close their copies when they drain. Then connections are refused.
             self.listener.close()
         for child in self.api:
-            child.ask()
+            child.ask_to_end()
         deadline = time.monotonic() + self.settings.drain_seconds + 3.0
         for child in self.api:
             child.wait(deadline)
@@ -206,7 +206,7 @@ class Supervisor:
         # An empty variable counts as unset. The second one would make prometheus_client map files.
         shared = {"ANAMNESIS_METRICS_DIR": str(folder or "")}
         env = self.settings.environment(**shared, **more)
-        return spawn.Spawn(env={k: v for k, v in env.items() if k not in _OF_PROMETHEUS})
+        return spawn.Spawn(env={k: v for k, v in env.items() if k not in _PROMETHEUS_VARIABLES})
 
     def _spawn_api(self) -> spawn.Spawn:
         assert self.listener is not None

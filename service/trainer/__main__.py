@@ -1,6 +1,6 @@
 """The trainer: the worker's child process that learns, at the lowest priority.
 
-`python -m service.trainer.__main__ THREADS DEVICE` reads jobs from stdin and writes replies to
+`python -m service.trainer THREADS DEVICE` reads jobs from stdin and writes replies to
 stdout (see `trainer.messages`). It loads torch before the first job. It writes nothing but replies,
 so killing it at any moment loses nothing. It ends when its stdin ends.
 """
@@ -133,8 +133,8 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
         version = version.with_lineage(evidence=_evidence(job, version, previous, new))
     if vouched is not None:
         alarms = version.judge(new[vouched], version.threshold_for(config.threshold)).is_anomaly
-        still = Vouched(n=len(alarms), still=int(alarms.sum()))
-        evidence = msgspec.structs.replace(version.lineage.evidence, vouched=still)
+        result = Vouched(n=len(alarms), still=int(alarms.sum()))
+        evidence = msgspec.structs.replace(version.lineage.evidence, vouched=result)
         version = version.with_lineage(evidence=evidence)
     return version
 
@@ -142,7 +142,9 @@ def _learn(job: Job, send: Callable[[Reply], None]) -> Version:
 def _evidence(job: Job, candidate: Version, champion: Version, new: Array) -> Evidence:
     """Return the evidence for the gate. It is computed here because it needs both versions."""
     anomalous = np.frombuffer(job.anomalous, np.bool_)
-    labels = Labels(np.frombuffer(job.judged, "<f4").reshape(len(anomalous), job.d), anomalous)
+    labels = Labels(
+        np.frombuffer(job.labelled_rows, "<f4").reshape(len(anomalous), job.d), anomalous
+    )
     anchor = job.anchor and Version.from_bytes(job.anchor, max_bytes=job.artifact_max_bytes)
     return gather(candidate, champion, labels, anchor or None, new)
 

@@ -17,9 +17,9 @@ _LENGTH = struct.Struct(">I")
 class Job(msgspec.Struct, frozen=True):
     """One training: the parent's artifact and n rows of d float32 features, row-major.
 
-    For the gate it also has the rows that people labelled (`judged`), with one byte for each row in
-    `anomalous`, and the artifact of the anchor if the anchor is not the parent. `vouched` has one
-    byte for each row to learn: 1 if a person labelled the row normal.
+    For the gate it also has the `labelled_rows`, with one byte for each of them in `anomalous`, and
+    the artifact of the anchor if the anchor is not the parent. `vouched` has one byte for each row
+    to learn: 1 if a person labelled the row normal.
     """
 
     previous: bytes | None
@@ -29,7 +29,7 @@ class Job(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     weights: str | dict[str, float] | None = None
     artifact_max_bytes: int = 256 * 2**20
-    judged: bytes = b""
+    labelled_rows: bytes = b""
     anomalous: bytes = b""
     anchor: bytes | None = None
     vouched: bytes = b""

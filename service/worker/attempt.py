@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
 from models.decisions.shadow_result import ShadowResult
 from models.parts.labels import Labels
+from models.parts.lineage import Evidence
 from service import crash_points, log
 from service.domain.detector import Detector, resolved
 from service.domain.experience import Experience
@@ -33,7 +34,6 @@ from service.store.lua import Fenced
 from service.store.retrainings import StartedRun, TrainingProgress
 from service.trainer.messages import Job, Progress
 from service.worker import shadow_scoring
-from service.worker.labelled_outcome import labelled_outcome
 from service.worker.lease_keeper import LeaseKeeper
 from service.worker.toolbox import Tools
 
@@ -57,7 +57,7 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
     crash_points.passage("worker.leased")
     keeper = LeaseKeeper(tools.stores, lease)
     try:
-        return await _Attempt(tools, keeper, why).go()
+        return await _Attempt(tools, keeper, why).retrain()
     except Fenced as fenced:
         _log.info("retraining ended without a result", detector=detector.name, why=str(fenced))
         return False
@@ -92,7 +92,7 @@ class _Attempt:
         """The latest lease."""
         return self._keeper.lease
 
-    async def go(self) -> bool:
+    async def retrain(self) -> bool:
         name = self.lease.name
         detector = await self.tools.stores.detectors.get(name)
         if detector is None or detector.uid != self.lease.uid:
@@ -179,7 +179,7 @@ class _Attempt:
             config=await self._config_with_words(detector, experience),
             weights=run.weights,
             artifact_max_bytes=self.tools.settings.artifact_max_bytes,
-            judged=labels.vectors.tobytes() if labels else b"",
+            labelled_rows=labels.vectors.tobytes() if labels else b"",
             anomalous=labels.anomalous.tobytes() if labels else b"",
             anchor=anchor_artifact,
             vouched=await self._labelled_normal(experience),
@@ -257,7 +257,7 @@ class _Attempt:
             gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), shown),
             anchor=anchor,
             trigger=self._why,
-            labelled=labelled_outcome(version.lineage.evidence),
+            labelled=_labelled_outcome(version.lineage.evidence),
             context=experience.chosen or detector.chosen or UNSET,
             timings=Timings(max(0.0, time.time() - total - oldest), trained, total),
             **self.tools.signer.sign(detector.name, artifact),
@@ -271,11 +271,11 @@ class _Attempt:
         X = await shadow_scoring.sample(self.tools.stores.live, detector)
         artifact, most = await self._artifact(champion), self.tools.settings.artifact_max_bytes
 
-        def compared() -> ShadowResult:
+        def comparison() -> ShadowResult:
             previous = Version.from_bytes(artifact, max_bytes=most)
             return shadow_scoring.compare(candidate, previous, detector, labels, X)
 
-        return await asyncio.to_thread(compared)
+        return await asyncio.to_thread(comparison)
 
     async def _write_outcome(self, experience: Experience, candidate: _Candidate) -> None:
         """Write the outcome. Raises Fenced, or StoreUnavailable once the lease has ended.
@@ -317,3 +317,19 @@ class _Attempt:
         seconds = time.monotonic() - self._began
         await self.tools.stores.registry.park(self.lease, experience, reason, seconds=seconds)
         return True
+
+
+def _labelled_outcome(evidence: Evidence) -> str | UnsetType:
+    """Return the record's part about learned rows with a label `normal`, UNSET without such rows.
+
+    The text also says which share of the synthetic anomalies the candidate finds, and which share
+    the champion finds.
+    """
+    vouched, synthetic = evidence.vouched, evidence.synthetic
+    if vouched is None:
+        return UNSET
+    text = f"of {vouched.n} rows labelled normal, {vouched.still} still alarm"
+    if synthetic is not None:
+        now, before = (100 * figures.found for figures in (synthetic.candidate, synthetic.champion))
+        text += f"; {now:.1f} % of synthetic anomalies are found, {before:.1f} % were found before"
+    return text

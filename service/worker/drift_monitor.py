@@ -38,7 +38,7 @@ _SAVE_SECONDS = 5.0
 _SUMMARIES = 100  # most summaries of one read; further ones wait for the next round
 _SCORES = 500  # most scores of one summary; each takes about 7 us
 _ASK_SECONDS = 30.0  # between two choices of events for which labels are wanted
-_LABELS = 1000  # latest labels, in which an event's answer is looked for
+_LABELS = 1000  # latest labels that are searched for the answer to an event
 
 
 @dataclass(slots=True)

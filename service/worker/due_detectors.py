@@ -62,15 +62,15 @@ class DueDetectors:
             waited |= await due.heads()
             now = time.monotonic()
             self._next_look = now + pause(now - start, _LOOK_SHARE, self._tick_seconds)
-        needing, now = [], time.time()
+        due_now, now = [], time.time()
         for detector in await self._stores.detectors.existing(
             waited.keys() - self._not_before.keys()
         ):
             reason = retraining_due.due(detector, now)
             if reason:
-                needs = retraining_due.urgency(detector, waited.pop(detector.name))
-                needing.append((needs, detector, reason))
+                urgency = retraining_due.urgency(detector, waited.pop(detector.name))
+                due_now.append((urgency, detector, reason))
         for name in waited.keys() - self._not_before.keys() - changed:
             await due.correct(name)
-        needing.sort(key=lambda entry: -entry[0])
-        return [(detector, reason) for _, detector, reason in needing]
+        due_now.sort(key=lambda entry: -entry[0])
+        return [(detector, reason) for _, detector, reason in due_now]

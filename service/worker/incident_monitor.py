@@ -93,7 +93,7 @@ class IncidentMonitor:
         await self._refresh(followed, name)
         has_rule = detector.config.incident is not None
         if has_rule:
-            await self._choose(followed, detector, version, threshold)
+            await self._choose_rule(followed, detector, version, threshold)
         now = time.time()
         if reads:
             await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
@@ -128,7 +128,7 @@ class IncidentMonitor:
         followed.urgent = followed.decisions >= 0
         followed.decisions = decisions.number
 
-    async def _choose(
+    async def _choose_rule(
         self, followed: _Followed, detector: Detector, version: Version, threshold: Threshold
     ) -> None:
         """Choose the incident rule from the version's calibration and the present traffic."""
@@ -203,8 +203,8 @@ class IncidentMonitor:
             incident_id: most_severe([*saved[incident_id], *rows])
             for incident_id, rows in gained.items()
         }
-        bare = [row.event for rows in chosen.values() for row in rows if not row.vector]
-        events = await self._stores.events.get(name, bare)
+        without_vector = [row.event for rows in chosen.values() for row in rows if not row.vector]
+        events = await self._stores.events.get(name, without_vector)
         whole = {
             incident_id: [
                 msgspec.structs.replace(row, vector=events[row.event].vector.tobytes())

@@ -69,9 +69,9 @@ def compare(
 
     by_candidate, by_champion = judged(candidate), judged(champion)
     disagree = np.flatnonzero(by_candidate.is_anomaly != by_champion.is_anomaly)
-    apart = np.abs(by_candidate.severities - by_champion.severities)[disagree]
+    distance = np.abs(by_candidate.severities - by_champion.severities)[disagree]
     most = min(ROWS, _ROW_NUMBERS // X.shape[1])
-    rows = disagree[np.argsort(-apart, kind="stable")[:most]]
+    rows = disagree[np.argsort(-distance, kind="stable")[:most]]
     return ShadowResult(
         asked=most_asked,
         n=len(X),

@@ -83,7 +83,7 @@ class Webhook:
         self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, cookies=cookies)
         self._pause = 0.0
         self._not_before = 0.0  # the end of the wait while the receiver is away, monotonic
-        self._again: dict[str, float] = {}  # the end of the wait of each refused message, monotonic
+        self._retry_at: dict[str, float] = {}  # when each refused message is sent again, monotonic
         self._bucket = TokenBucket(receiver.per_minute / 60, time.monotonic(), receiver.per_minute)
 
     async def tick(self) -> None:
@@ -109,13 +109,13 @@ class Webhook:
         behind: set[str] = set()  # incidents with an earlier message that still waits
         for entry in waiting[len(late) :]:
             now, message = time.monotonic(), entry.message
-            if message.incident in behind or now < self._again.get(message.id, 0.0):
+            if message.incident in behind or now < self._retry_at.get(message.id, 0.0):
                 behind.add(message.incident)
                 continue
             if now < self._not_before or self._bucket.wait(now):
                 return
             if await self._deliver(message):
-                self._again.pop(message.id, None)
+                self._retry_at.pop(message.id, None)
                 await self._messages.done(lease, [entry.id], dropped=False)
             else:
                 behind.add(message.incident)
@@ -138,7 +138,7 @@ class Webhook:
             left = message.at + self._receiver.seconds - time.time() - _LONGEST_PAUSE
             self._wait_for_receiver(f"status {status}", min(wait, left))
         else:  # the receiver refuses this message; it may take others
-            self._again[message.id] = time.monotonic() + _LONGEST_PAUSE
+            self._retry_at[message.id] = time.monotonic() + _LONGEST_PAUSE
             refused = "the webhook's receiver refused a message"
             _log.warning(refused, message=message.id, status=status)
         return False

@@ -259,7 +259,7 @@ async def test_the_trainer_learns_what_the_library_learns(trainers):
     assert (second.lineage.w_prev, second.lineage.w_new) == (0.5, 0.5)
     assert second.lineage.evidence.to_dict().keys() >= {"new", "old", "synthetic"}
     judged = msgspec.structs.replace(
-        more, judged=rows[:9].tobytes(), anomalous=bytes(9), anchor=first
+        more, labelled_rows=rows[:9].tobytes(), anomalous=bytes(9), anchor=first
     )
     third = Version.from_bytes(await trainer.train(judged, _ignore)).lineage.evidence
     assert (third.labelled.normals, third.labelled.anomalies) == (9, 0)
