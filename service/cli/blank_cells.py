@@ -23,7 +23,7 @@ class BlankCells:
         self._rows: Counter[str] = Counter()
         # By source: the filled cells before the present run of each column, and its length, (2, d).
         self._latest: dict[str, NDArray[np.int64]] = {}
-        self._longest = self._told = np.zeros(0, np.int64)  # (d,) each
+        self._longest = self._reported = np.zeros(0, np.int64)  # (d,) each
 
     def count(self, rows: Rows) -> None:
         """Count the blank cells of each column."""
@@ -38,19 +38,21 @@ class BlankCells:
     def new_blanks(self, rows: Rows) -> Iterator[str]:
         """Yield a sentence about each column of a source that is blank for longer than usual."""
         if not self._longest.size:
-            self._longest, self._told = np.zeros((2, rows.blank.shape[1]), np.int64)
+            self._longest, self._reported = np.zeros((2, rows.blank.shape[1]), np.int64)
         for i, blank in enumerate(rows.blank):
             source = rows.sources[i] if rows.sources is not None else ""
             filled, before = self._latest.get(source, np.zeros((2, len(blank)), np.int64))
-            usual = (before <= _TIMES_LONGEST * self._longest) | (self._told > _FORGIVEN)
+            usual = (before <= _TIMES_LONGEST * self._longest) | (self._reported > _FORGIVEN)
             self._longest = np.maximum(self._longest, np.where(~blank & usual, before, 0))
             lengths = np.where(blank, before + 1, 0)
             filled = np.where(blank, filled, np.where(before > 0, 1, filled + 1))
             self._latest[source] = np.stack([filled, lengths])
             too_long = (filled >= _STEADY) & (lengths == _TIMES_LONGEST * self._longest + 1)
-            self._told += too_long
+            self._reported += too_long
             for j in np.flatnonzero(too_long).tolist():
                 whose = f" of {source}" if source else ""
                 times = "" if lengths[j] == 1 else f" for {lengths[j]} rows"
-                what = f"{rows.columns[j]}{whose} is blank{times}"
-                yield f"{rows.where(i)}: {what}: judged on the others"
+                yield (
+                    f"{rows.where(i)}: {rows.columns[j]}{whose} is blank{times}: judged on the "
+                    "others"
+                )

@@ -107,10 +107,8 @@ def _too_blank(kind: str, filled: float) -> str | None:
     """Return why a column of which this share is filled is dropped, None if it is not."""
     if filled >= (_LEAST_WORDS if kind == "category" else _LEAST_NUMBERS):
         return None
-    own = (
-        "" if kind == "category" else "; to learn it, too, write its rows into a file of their own"
-    )
-    return f"is blank in {1.0 - filled:.1%} of the first rows: dropped{own}"
+    advice = "; to learn it, too, write its rows into another file" if kind != "category" else ""
+    return f"is blank in {1.0 - filled:.1%} of the first rows: dropped{advice}"
 
 
 def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None, str | None]:
@@ -150,9 +148,9 @@ def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | No
     words = [cell.strip() for cell in cells]
     changes = False
     for rows in groups(sources, len(words)):
-        own = [words[row] for row in rows if not is_blank(words[row])]
-        changes = changes or len(set(own)) > 1
-        if len(list(groupby(own))) > len(set(own)):
+        words_of_source = [words[row] for row in rows if not is_blank(words[row])]
+        changes = changes or len(set(words_of_source)) > 1
+        if len(list(groupby(words_of_source))) > len(set(words_of_source)):
             return None  # words come back, as in a column of states
     if len(set(words)) > 1 and not changes:
         return None

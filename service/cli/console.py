@@ -71,7 +71,7 @@ def exit_codes() -> Generator[None, None, None]:
         status = _status(error)
         if status is None:
             raise
-        complain(_words(error))
+        complain(_message(error))
         sys.exit(status)
 
 
@@ -91,7 +91,7 @@ def _status(error: Exception) -> Exit | None:
     return next((status for kinds, status in statuses if isinstance(error, kinds)), None)
 
 
-def _words(error: Exception) -> str:
+def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     hint = " (start one: `anamnesis up`)" if str(error).startswith("no service at") else ""
@@ -114,8 +114,8 @@ def settings(**given: Any) -> "Settings":
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"])
-        words = first["msg"].removeprefix("Value error, ")
-        raise BadSettings(f"{variable(name)}: {words}" if name else words) from None
+        text = first["msg"].removeprefix("Value error, ")
+        raise BadSettings(f"{variable(name)}: {text}" if name else text) from None
     checked.store_url()
     return checked
 
@@ -128,8 +128,8 @@ def client(url: str, key: str | None = None) -> "Client":
 
     set_on_retry_hooks([_report_retry])  # stamina's own hook writes a log entry for programmers
     settings_in_force = settings()
-    for words in settings_in_force.misspelt():
-        complain(f"{words}; it is ignored")
+    for problem in settings_in_force.misspelt():
+        complain(f"{problem}; it is ignored")
     return Client(
         url or settings_in_force.url,
         key=key or _key(settings_in_force),
@@ -170,15 +170,16 @@ def show_listed(entries: Sequence[Any], columns: Columns, *, as_json: bool) -> N
         show_json(entries)
     else:
         show_table(
-            tuple(columns), ([_cell(entry, of) for of in columns.values()] for entry in entries)
+            tuple(columns),
+            ([_cell(entry, field) for field in columns.values()] for entry in entries),
         )
 
 
-def _cell(entry: Any, of: str | Callable[[Any], Any]) -> Any:
-    """Return a field of an entry, None if it is missing, or the result of the function `of`."""
-    if callable(of):
-        return of(entry)
-    for name in of.split("."):
+def _cell(entry: Any, field: str | Callable[[Any], Any]) -> Any:
+    """Return a field of an entry, None if it is missing, or the result of the function `field`."""
+    if callable(field):
+        return field(entry)
+    for name in field.split("."):
         entry = (entry or {}).get(name)
     return entry
 

@@ -27,10 +27,10 @@ class DiskRows:
 
     def add(self, rows: ArrayLike) -> None:
         """Add rows at the end."""
-        some = np.ascontiguousarray(rows, self._dtype)
+        array = np.ascontiguousarray(rows, self._dtype)
         self._file.seek(0, 2)
-        self._file.write(some.tobytes())
-        self._rows += len(some)
+        self._file.write(array.tobytes())
+        self._rows += len(array)
 
     @overload
     def __getitem__(self, rows: int) -> Any: ...

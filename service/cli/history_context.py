@@ -40,11 +40,11 @@ def with_context(history: FileHistory, context: Context) -> FileHistory:
         anomalous=None if history.anomalous is None else DiskRows(np.bool_),
         sources=None,
     )
-    for some in parts(len(history.vectors)):
-        X, times = history.vectors[some], history.times[some]
+    for part_rows in parts(len(history.vectors)):
+        X, times = history.vectors[part_rows], history.times[part_rows]
         features = np.empty((len(X), context.width(numbers)), np.float32)
         scored = np.zeros(len(X), bool)
-        for part in tails.parts(X, times, _sources(history, some)):
+        for part in tails.parts(X, times, _sources(history, part_rows)):
             rows, states = derive(
                 context, part.X, numbers, times=part.times, sources=part.sources,
                 context_rows=part.context_rows,
@@ -54,7 +54,7 @@ def with_context(history: FileHistory, context: Context) -> FileHistory:
         derived.vectors.add(features[scored])
         times_left.add(times[scored])
         if derived.anomalous is not None and history.anomalous is not None:
-            derived.anomalous.add(history.anomalous[some][scored])
+            derived.anomalous.add(history.anomalous[part_rows][scored])
     return derived
 
 
@@ -63,6 +63,6 @@ def _numbers(history: FileHistory) -> NDArray[np.bool_]:
     return np.array([column.type == "number" for column in history.columns])
 
 
-def _sources(history: FileHistory, some: slice) -> list[str] | None:
+def _sources(history: FileHistory, rows: slice) -> list[str] | None:
     """Return the names of the sources of some rows, which are their numbers."""
-    return None if history.sources is None else [str(n) for n in history.sources[some].tolist()]
+    return None if history.sources is None else [str(n) for n in history.sources[rows].tolist()]

@@ -76,8 +76,8 @@ def read(file: Path, options: Options | None = None, label: str | None = None) -
             if history.anomalous is not None:
                 history.anomalous.add(_known(part, label))
             if history.sources is not None and part.sources is not None:
-                own = [number_of.setdefault(name, len(number_of)) for name in part.sources]
-                history.sources.add(own)
+                numbers = [number_of.setdefault(name, len(number_of)) for name in part.sources]
+                history.sources.add(numbers)
             if history.times is not None and part.times is not None:
                 history.times.add(part.times)
                 ascending = ascending and last <= part.times[0]
@@ -174,13 +174,13 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
         raise BadTable(f"{file}: there is no column to judge beside time and label")
     columns = [int(name) - 1 for name in used]
 
-    for start, some in table_files.pieces(file, matrix):
+    for start, rows in table_files.pieces(file, matrix):
 
-        def column(name: str, start: int = start, some: NDArray[Any] = some) -> NDArray[Any]:
+        def column(name: str, start: int = start, rows: NDArray[Any] = rows) -> NDArray[Any]:
             array = vectors.get(name)
             if array is None:
-                return some[:, int(name) - 1]
-            part: NDArray[Any] = array[start : start + len(some)]
+                return rows[:, int(name) - 1]
+            part: NDArray[Any] = array[start : start + len(rows)]
             return part
 
         def place_of(row: int, start: int = start) -> str:
@@ -191,9 +191,9 @@ def _arrays(file: Path, options: Options, label: str | None) -> Iterator[_Part]:
         sources = None
         if options.source is not None:
             sources = [str(name) for name in column(options.source).tolist()]
-        share = (start + len(some)) / len(matrix)
+        share = (start + len(rows)) / len(matrix)
         kinds = tuple(map(Column, used))
-        yield _Part(kinds, some[:, columns], times, labels, sources, place_of, share)
+        yield _Part(kinds, rows[:, columns], times, labels, sources, place_of, share)
 
 
 def _times(

@@ -49,11 +49,11 @@ def judged(
 ) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
     """Yield the rows in their order with their scores, each with its detector's incident rule."""
     by_place: dict[int, tuple[score_result.ScoredRow, Rule]] = {}
-    for target, some, places in targets.split(rows):
-        with located(some):
-            answer = target.stream.score(some.X, some.times, some.sources, record=record, why=WHY)
+    for target, sent, places in targets.split(rows):
+        with located(sent):
+            answer = target.stream.score(sent.X, sent.times, sent.sources, record=record, why=WHY)
         rule = score_result.rule_of(target.status, timed=rows.times is not None)
-        for place, row in zip(places, score_result.rows(some, answer, target.config), strict=True):
+        for place, row in zip(places, score_result.rows(sent, answer, target.config), strict=True):
             by_place[place] = row, rule
     for place in range(len(rows.X)):
         yield by_place[place]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from service.client import Client
     from service.client.answers import DetectorStatus
 
-_APART = 0.2  # sources differ if at least this share of a column's variance lies between them
+_DIFFERENT = 0.2  # sources differ if at least this share of a column's variance lies between them
 _ROWS_OF_A_SOURCE = 100  # the fewest rows that show the level of a source
 # A new detector waits for the whole file, because a version of its first rows alone may know one
 # day or one machine. But it waits for no more numbers and rows than these.
@@ -114,16 +114,18 @@ def sources_note(sheet: Sheet, source: str | None) -> str | None:
     names = [name for name, kind in sheet.columns() if kind == "number"]
     if chunk is None or source is None:
         return None
-    own = [rows for rows in groups(chunk.sources, len(chunk)) if len(rows) >= _ROWS_OF_A_SOURCE]
-    if len(own) < 2 or not names:
+    by_source = [
+        rows for rows in groups(chunk.sources, len(chunk)) if len(rows) >= _ROWS_OF_A_SOURCE
+    ]
+    if len(by_source) < 2 or not names:
         return None
     X = chunk.matrix([(name, "number") for name in names], gaps=True).astype(np.float64)
-    spread = np.array([_variance(X[rows]) for rows in own])
-    whole = _variance(X[np.concatenate(own)])
-    within = np.average(spread, axis=0, weights=[len(rows) for rows in own])
+    spread = np.array([_variance(X[rows]) for rows in by_source])
+    whole = _variance(X[np.concatenate(by_source)])
+    within = np.average(spread, axis=0, weights=[len(rows) for rows in by_source])
     shares = 1.0 - np.divide(within, whole, out=np.ones_like(whole), where=whole > 0.0)
     most = int(shares.argmax())
-    if shares[most] < _APART:
+    if shares[most] < _DIFFERENT:
         return None
     return (
         f"the values of {quoted([source])} differ: {shares[most]:.0%} of the variance of "

@@ -83,8 +83,9 @@ class _Readings:
         sources = (source for _, _, source, _, _ in self._all)
         if len(times) >= _SHARED * len(set(zip(self._times, sources, strict=True))):
             return 0.0
-        own = groups([f"{source}\0{heading}" for _, _, source, heading, _ in self._all], len(times))
-        gaps = np.concatenate([np.diff(np.sort(times[rows])) for rows in own])
+        things = [f"{source}\0{heading}" for _, _, source, heading, _ in self._all]
+        rows_of_things = groups(things, len(times))
+        gaps = np.concatenate([np.diff(np.sort(times[rows])) for rows in rows_of_things])
         return float(np.median(gaps)) if len(gaps) else 0.0
 
     def notes(self) -> Iterator[str]:
@@ -93,8 +94,8 @@ class _Readings:
         if self.step:
             yield f"readings have different times: a row has the latest of each {self.step:g} s"
             return
-        own = (row[2:4] for row in self._all)  # source and thing
-        if twice := len(self._times) - len(set(zip(self._times, own, strict=True))):
+        things = (row[2:4] for row in self._all)  # each a source and a name
+        if twice := len(self._times) - len(set(zip(self._times, things, strict=True))):
             yield (
                 f"{twice} readings have the time and the name of another one, and the last one is "
                 "taken: if machines are mixed, give --source"

@@ -165,10 +165,10 @@ class ScoreResult:
         for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
             if change.kind == "opened":
-                loose, self._worst[""] = self._worst.get("", []), []
-                for entry in loose:
-                    own = _is_of(change.incident, entry[2])
-                    self._keep(change.incident.id if own else "", entry)
+                without_incident, self._worst[""] = self._worst.get("", []), []
+                for entry in without_incident:
+                    inside = _is_of(change.incident, entry[2])
+                    self._keep(change.incident.id if inside else "", entry)
         if row.is_anomaly:
             self.anomalies += 1
             incident = self._fold.incident_id(row.source or "")

@@ -136,15 +136,15 @@ class ScoredFile:
         if not headed:
             with part.open(encoding="utf-8", newline="") as file:
                 width = len(next(csv.reader(file), ()))
-            own = [str(number) for number in range(1, width - len(ADDED) + 1)]
-            names, numbers = [*own, *names], set(own)
+            positions = [str(number) for number in range(1, width - len(ADDED) + 1)]
+            names, numbers = [*positions, *names], set(positions)
         wanted = dict(self._sheet.types or dict.fromkeys(numbers, pa.float64()))
         wanted |= {f"anamnesis_{name}": pa.float64() for name in _NUMBERS[:3]}
         wanted["anamnesis_is_anomaly"] = pa.bool_()
         types = [wanted.get(name, pa.string()) for name in names]
         with _as_text(part, names, headed=headed) as batches:
             for done, batch in _counted(batches):
-                types = _held_by(batch, types)
+                types = _types_that_fit(batch, types)
                 progress.at(done / self._rows / 2)
         schema = pa.schema(list(zip(names, types, strict=True)))
         with (
@@ -160,12 +160,12 @@ class ScoredFile:
         """Write the numbers of a part as a matrix (n, d + 4) of float64. A blank cell is NaN."""
         rows = width = 0
         with part.open(encoding="utf-8", newline="") as text, target.open("wb") as file:
-            for some in _matrices(csv.reader(text)):
+            for matrix in _matrices(csv.reader(text)):
                 if not rows:
-                    width = some.shape[1]
+                    width = matrix.shape[1]
                     _header(file, 0, width)
-                rows += len(some)
-                file.write(some.tobytes())
+                rows += len(matrix)
+                file.write(matrix.tobytes())
                 progress.at(rows / self._rows)
             file.seek(0)
             _header(file, rows, width)
@@ -227,21 +227,21 @@ def _counted(batches: Any) -> Iterator[tuple[int, Any]]:
         yield rows, batch
 
 
-def _held_by(batch: Any, types: list[Any]) -> list[Any]:
-    """Return the columns' types, text for a column that has a cell of no such type, as 1.234,5."""
+def _types_that_fit(batch: Any, types: list[Any]) -> list[Any]:
+    """Return the types, with text for each column that has a cell of another type, as 1.234,5."""
     import pyarrow as pa
 
-    held = list(types)
+    fitting = list(types)
     for index, cells in enumerate(batch.columns):
         try:
             _cast(cells, types[index])
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            held[index] = pa.string()
-    return held
+            fitting[index] = pa.string()
+    return fitting
 
 
 def _cast(cells: Any, kind: Any) -> Any:
-    """Return a column of text as one of a type. Spaces around a number are no part of it."""
+    """Convert a column of text to a type. Spaces around a number do not count."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -259,17 +259,17 @@ def _header(file: Any, rows: int, width: int) -> None:
 
 
 def _matrices(lines: Iterator[list[str]]) -> Iterator[np.ndarray]:
-    some: list[list[float]] = []
+    rows: list[list[float]] = []
     for number, cells in enumerate(lines):
         kept = cells[: len(cells) - 2]  # without state and why
         if number == 0 and kept[-1] == "anamnesis_is_anomaly":
             continue
-        some.append([_number(cell) for cell in kept])
-        if len(some) == _AT_ONCE:
-            yield np.array(some)
-            some = []
-    if some:
-        yield np.array(some)
+        rows.append([_number(cell) for cell in kept])
+        if len(rows) == _AT_ONCE:
+            yield np.array(rows)
+            rows = []
+    if rows:
+        yield np.array(rows)
 
 
 def _number(cell: str) -> float:

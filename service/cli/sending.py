@@ -71,12 +71,12 @@ class Sender:
         first = None if sheet.first is None else sheet.first.times
         if first is None or first.min() <= self._latest:
             self._streams = {}  # the rows of this file do not follow those of the files before
-        found, streams = self._finder(sheet), self._streams
-        targets = Targets(self.client, self.detector, sheet, self.group_by, found, streams)
+        find, streams = self._finder(sheet), self._streams
+        targets = Targets(self.client, self.detector, sheet, self.group_by, find, streams)
         if len(self.made) == made_before:
             tell(sheet, targets.first.columns)
-        elif self.group_by is None and (apart := sources_note(sheet, self.options.source)):
-            console.complain(f"{sheet.file}: {apart}")
+        elif self.group_by is None and (advice := sources_note(sheet, self.options.source)):
+            console.complain(f"{sheet.file}: {advice}")
         since = targets.first.status.get("created_at", "") if targets.first.status else ""
         with SentBatches(self.url, self.detector, since, forget=bool(self.salt)) as before:
             self._send_batches(sheet, targets, before, progress)
@@ -85,13 +85,13 @@ class Sender:
     def _finder(self, sheet: Sheet) -> "Callable[[str], tuple[DetectorStatus, DetectorConfig]]":
         """Return a function that finds a detector by its name. It makes one that is missing."""
 
-        def found(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
+        def find(name: str) -> "tuple[DetectorStatus, DetectorConfig]":
             zone, quiet = self.options.timezone, bool(self.made)
             status, new = ensured(self.client, name, sheet, zone, self.waiting, quiet=quiet)
             self.made += [name] * new
             return status, config_in_force(status)
 
-        return found
+        return find
 
     def _send_batches(
         self,
@@ -109,11 +109,11 @@ class Sender:
             self.counted["duplicate"] += old
             full = ~rows.mostly_blank
             blank += int((~full[old:]).sum())
-            targets.remember(rows.some(np.flatnonzero(full[:old])))
-            for target, some, _ in targets.split(rows.some(old + np.flatnonzero(full[old:]))):
-                with located(some):
-                    name = _key(self.salt, number, some)
-                    self.counted.update(target.stream.learn(some.X, some.times, some.sources, name))
+            targets.remember(rows.at(np.flatnonzero(full[:old])))
+            for target, new, _ in targets.split(rows.at(old + np.flatnonzero(full[old:]))):
+                with located(new):
+                    name = _key(self.salt, number, new)
+                    self.counted.update(target.stream.learn(new.X, new.times, new.sources, name))
             before.add(number, rows)
             if rows.times is not None:
                 self._latest = max(self._latest, float(rows.times.max()))
@@ -159,8 +159,8 @@ def tell_results(
     for name, status in reached.items():
         if waiting := status.get("waiting"):
             console.complain(f"{name}: {waiting}; `anamnesis quarantine list {name}` shows them")
-    for name, some in notes.items():
-        for note in some:
+    for name, notes_of_detector in notes.items():
+        for note in notes_of_detector:
             console.complain(f"{name}: {note['sentence']}")
 
 

@@ -55,7 +55,7 @@ class Rows:
     def parts(self, most: int) -> "Iterator[Rows]":
         """Yield the rows in parts of at most `most` rows."""
         for start in range(0, len(self.X), most):
-            yield self.some(range(start, min(start + most, len(self.X))))
+            yield self.at(range(start, min(start + most, len(self.X))))
 
     @property
     def blank(self) -> NDArray[np.bool_]:
@@ -70,13 +70,13 @@ class Rows:
         few: NDArray[np.bool_] = 2 * self.blank.sum(axis=1) > self.X.shape[1]
         return few
 
-    def some(self, places: Sequence[int] | NDArray[np.intp]) -> "Rows":
+    def at(self, places: Sequence[int] | NDArray[np.intp]) -> "Rows":
         """Return the rows at these places."""
-        at = np.asarray(places, np.intp)
+        indices = np.asarray(places, np.intp)
         return replace(
             self,
-            X=self.X[at],
-            times=None if self.times is None else self.times[at],
+            X=self.X[indices],
+            times=None if self.times is None else self.times[indices],
             sources=None if self.sources is None else tuple(self.sources[i] for i in places),
             places=[self.places[i] for i in places],
             cells=[self.cells[i] for i in places],
@@ -224,11 +224,11 @@ class Sheet:
             return
         wanted = columns or [(name, "number") for name in self._table.names]
         names = [name for name, _ in wanted]
-        noted = told_of_empty = False
-        told_words: set[str] = set()
+        reported_twice = reported_empty = False
+        reported_words: set[str] = set()
         for chunk in self._table.chunks:
-            if chunk.twice is not None and not noted:
-                noted = True
+            if chunk.twice is not None and not reported_twice:
+                reported_twice = True
                 console.complain(
                     f"{chunk.where(chunk.twice)}: this hour comes twice, when the clocks go back: "
                     "the order of the rows decides; times in UTC or with their offset are exact"
@@ -242,8 +242,8 @@ class Sheet:
                 )
             X = (chunk.matrix if codes else chunk.values)(wanted, gaps=gaps)
             for name, (line, word) in chunk.words.items():
-                if name not in told_words:
-                    told_words.add(name)
+                if name not in reported_words:
+                    reported_words.add(name)
                     console.complain(
                         f"{chunk.file}, line {line}, column {name}: {quoted([word])} is not a "
                         "number: words in this column are read as blank cells"
@@ -252,11 +252,11 @@ class Sheet:
             rows = Rows(X, chunk.times, chunk.sources, *origin, chunk.rows, names)
             empty = rows.blank.all(axis=1)
             if empty.any():
-                if not told_of_empty:
+                if not reported_empty:
                     first = rows.where(int(empty.argmax()))
                     console.complain(f"{first}: every value is blank: such rows are left out")
-                told_of_empty = True
-                rows = rows.some(np.flatnonzero(~empty).tolist())
+                reported_empty = True
+                rows = rows.at(np.flatnonzero(~empty).tolist())
             yield from rows.parts(CHUNK_ROWS)
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:
@@ -268,24 +268,24 @@ class Sheet:
         wanted = named_columns(config)
         if self.names is None or wanted is None:
             return None
-        held = dict(wanted)
-        words = () if self.guessed is None else dict(self.guessed.columns).items()
+        type_of = dict(wanted)
+        guessed = () if self.guessed is None else self.guessed.columns
         # `learn` left a column out if it had too many words. A shorter file may have few words, and
         # the first row of a growing file cannot show that a column is a counter.
-        extra = [(name, kind) for name, kind in words if name not in held]
+        extra = [(name, kind) for name, kind in guessed if name not in type_of]
         left_out = [name for name, kind in extra if self._follow or kind == "category"]
         if left_out:
             self.notes += (f"the detector has no column {quoted(left_out)}: left out",)
-        names = [name for name in self.names if name in held or not self._is_left_out(name)]
+        names = [name for name in self.names if name in type_of or not self._is_left_out(name)]
         names = [name for name in names if name not in left_out]
         try:
             order(names, [name for name, _ in wanted])
         except VectorError as error:
             text = str(error).removeprefix("columns: ")
             hint = " (--time, --source or --drop takes a column out)" if "unknown" in text else ""
-            if "missing" in text and (more := [name for name in self.names if name not in held]):
+            if "missing" in text and (more := [name for name in self.names if name not in type_of]):
                 hint = f" (the file also has {quoted(more)})"
-            hint = self._pivot_hint(held) or hint
+            hint = self._pivot_hint(type_of) or hint
             raise BadTable(f"{self.file}: columns {text}{hint}") from None
         return wanted
 

@@ -52,20 +52,20 @@ class StillCells:
     def __init__(self, columns: Sequence[tuple[str, str]] | None) -> None:
         self._numbers = np.array([kind == "number" for _, kind in columns or ()], bool)
         self._sources: dict[str, _Source] = {}
-        self._longest = self._ended = self._told = np.zeros(0, np.int64)  # (d,) each
+        self._longest = self._ended = self._reported = np.zeros(0, np.int64)  # (d,) each
 
     def new_stills(self, rows: Rows) -> Iterator[str]:
         """Take rows. Yield a sentence about the columns of a source whose runs are now too long."""
         n, d = rows.X.shape
         if not self._longest.size:
-            self._ended, self._told = np.zeros((2, d), np.int64)
+            self._ended, self._reported = np.zeros((2, d), np.int64)
             self._longest = np.ones(d, np.int64)
             self._numbers = self._numbers if self._numbers.size else np.ones(d, bool)
         names = rows.sources or ("",) * n
         repeated = self._repeated(rows, names)
-        some: list[bool] = np.any(repeated, axis=1).tolist()
+        any_repeated: list[bool] = np.any(repeated, axis=1).tolist()
         for i, name in enumerate(names):
-            source, stands = self._sources[name], some[i]
+            source, stands = self._sources[name], any_repeated[i]
             if not (stands or source.stands):  # as in most rows: each reading came once
                 self._ended += 1
                 source.since[:] = rows.places[i]
@@ -74,7 +74,7 @@ class StillCells:
             over = ~repeated[i]
             # A reported run is not usual, unless the column has had several of them.
             early = self._ended < _ENDED_RUNS  # when no run is reported
-            usual = (source.lengths < self._too_long()) | early | (self._told > _FORGIVEN)
+            usual = (source.lengths < self._too_long()) | early | (self._reported > _FORGIVEN)
             self._longest = np.maximum(self._longest, np.where(over & usual, source.lengths, 0))
             self._ended += over
             source.lengths = np.where(over, 1, source.lengths + 1)
@@ -82,7 +82,7 @@ class StillCells:
             source.named = {j: at for j, at in source.named.items() if not over[j]}
             reported = (source.lengths == self._too_long()) & (self._ended >= _ENDED_RUNS)
             still = np.flatnonzero(reported & (self._longest < _STANDS_OFTEN)).tolist()
-            self._told[still] += 1
+            self._reported[still] += 1
             shown = [
                 j
                 for j in still
@@ -121,12 +121,12 @@ class StillCells:
     def _repeated(self, rows: Rows, names: tuple[str, ...]) -> NDArray[np.bool_]:
         """Return which readings repeat the one before of their source, (n, d); keep the latest."""
         repeated = np.zeros(rows.X.shape, bool)
-        for own in groups(names, len(names)):
-            X = rows.X[own]
+        for indices in groups(names, len(names)):
+            X = rows.X[indices]
             source = self._sources.setdefault(
-                names[own[0]], _Source(X[0], *np.zeros((2, X.shape[1]), np.int64))
+                names[indices[0]], _Source(X[0], *np.zeros((2, X.shape[1]), np.int64))
             )
-            repeated[own] = np.concatenate([source.reading[None], X[:-1]]) == X
+            repeated[indices] = np.concatenate([source.reading[None], X[:-1]]) == X
             source.reading = X[-1]
         repeated &= ~rows.blank & self._numbers
         return repeated

@@ -128,9 +128,9 @@ def _check_matrix(file: str, matrix: NDArray[Any]) -> None:
 
 
 def _slices(file: str, matrix: NDArray[Any]) -> Iterator[Batch]:
-    for start, some in pieces(file, matrix):
+    for start, rows in pieces(file, matrix):
         with np.errstate(over="ignore"):
-            part = some.astype(np.float32)
+            part = rows.astype(np.float32)
         places = range(start, start + len(part))
         yield Batch(part, places, places.stop / len(matrix))
 
@@ -146,7 +146,7 @@ def pieces(file: str | Path, matrix: NDArray[Any]) -> Iterator[tuple[int, NDArra
         if not mapped:
             yield start, np.asarray(matrix[start : start + size])
             continue
-        rows = min(size, len(matrix) - start)
+        count = min(size, len(matrix) - start)
         offset = begin + start * width * matrix.itemsize
-        some = np.fromfile(file, matrix.dtype, rows * width, offset=offset)
-        yield start, some.reshape(rows, width)
+        numbers = np.fromfile(file, matrix.dtype, count * width, offset=offset)
+        yield start, numbers.reshape(count, width)

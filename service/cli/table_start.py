@@ -121,7 +121,7 @@ def _after_title(lines: Sequence[str], at: int, delimiter: str) -> int:
     width, times = Counter(widths).most_common(1)[0] if widths else (0, 0)
     if times < 2 or width < 2:
         return at
-    at += next(i for i, own in enumerate(widths) if own >= max(2, width - 1))
+    at += next(i for i, cells in enumerate(widths) if cells >= max(2, width - 1))
     return at + _padded_title(
         [next(csv.reader([line], delimiter=delimiter)) for line in lines[at:]]
     )

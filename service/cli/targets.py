@@ -99,17 +99,17 @@ class Targets:
         if self._group_by is None:
             yield self.first, rows, list(range(len(rows.X)))
             return
-        own: dict[str, list[int]] = {}
+        by_value: dict[str, list[int]] = {}
         for i, cells in enumerate(rows.cells):
-            own.setdefault(cells[self._place].strip(), []).append(i)
-        named = [(self._name(value, rows.where(at[0])), at) for value, at in own.items()]
+            by_value.setdefault(cells[self._place].strip(), []).append(i)
+        named = [(self._name(value, rows.where(at[0])), at) for value, at in by_value.items()]
         for name, places in named:
-            yield self._target(name), rows.some(places), places
+            yield self._target(name), rows.at(places), places
 
     def remember(self, rows: Rows) -> None:
         """Keep the rows as context for later rows of their detectors. This sends nothing."""
-        for target, some, _ in self.split(rows):
-            target.stream.remember(some.X, some.times, some.sources)
+        for target, part, _ in self.split(rows):
+            target.stream.remember(part.X, part.times, part.sources)
 
     def _name(self, value: str, place: str) -> str:
         entity = _NOT_IN_A_NAME.sub("_", value)

@@ -181,17 +181,19 @@ class _Reader:
         width = len(self.names)
         later = rows or max(1, min(CHUNK_ROWS, _CHUNK_CELLS // width))
         size = rows or max(later, min(_FIRST_ROWS, _FIRST_CELLS // width))
-        while some := list(islice(lines, size)):
-            end = len(some) if len(some) == size else self._before_sums(some)
+        while numbered_lines := list(islice(lines, size)):
+            end = len(numbered_lines)
+            if end < size:
+                end = self._before_sums(numbered_lines)
             size = later
-            rows_of_chunk = [self._row(*numbered) for numbered in some[:end]]
-            chunk = self._chunk([line for line, _ in some[:end]], rows_of_chunk)
-            yield replace(chunk, sums=[line for line, _ in some[end:]])
+            rows_of_chunk = [self._row(*numbered) for numbered in numbered_lines[:end]]
+            chunk = self._chunk([line for line, _ in numbered_lines[:end]], rows_of_chunk)
+            yield replace(chunk, sums=[line for line, _ in numbered_lines[end:]])
 
-    def _before_sums(self, some: Sequence[tuple[int, list[str]]]) -> int:
+    def _before_sums(self, lines: Sequence[tuple[int, list[str]]]) -> int:
         """Return how many rows come before the last lines that are sums or a note."""
-        end = len(some)
-        while end > 1 and self._is_no_row(some[end - 1][1]):
+        end = len(lines)
+        while end > 1 and self._is_no_row(lines[end - 1][1]):
             end -= 1
         return end
 

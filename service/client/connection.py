@@ -27,8 +27,8 @@ class Connection:
     the file is not valid.
 
     Every call may raise Unreachable or Refused. If the service asks to wait (429, 503) or the
-    connection breaks, a call that is safe to repeat is repeated, until `timeout` seconds after its
-    begin. `retrain` and `revoke` have longer times of their own. The environment's proxies are not
+    connection breaks, a call that is safe to repeat is repeated, until `timeout` seconds after it
+    began. `retrain` and `revoke` have longer times of their own. The environment's proxies are not
     used.
     """
 

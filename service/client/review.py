@@ -58,7 +58,7 @@ class Review:
         )
 
     @sends
-    def revoke(self, /, name: str, **what: Any) -> Call[Revoked]:
+    def revoke(self, /, name: str, **request: Any) -> Call[Revoked]:
         """Unlearn one `batch`, or all vectors that an API `key` sent; return what was revoked.
 
         Give either `batch` or `key`. With `dry_run` nothing changes. `why` goes into the audit
@@ -66,5 +66,5 @@ class Review:
         the call succeeds even then, and no version serves afterwards. If a call is interrupted,
         repeat it: it continues.
         """
-        sent = {"json": what}
+        sent = {"json": request}
         return Call("POST", path(name, "revoke"), as_json(Revoked), sent, seconds=_REVOKE_SECONDS)

@@ -65,25 +65,27 @@ class Tails:
         owners = np.array(sources if sources is not None else [""] * len(X), dtype=object)
         by_length: dict[int, list[tuple[str, Tail, NDArray[np.intp]]]] = {}
         for source in dict.fromkeys(owners.tolist()):
-            own = np.flatnonzero(owners == source)
+            indices = np.flatnonzero(owners == source)
             tail = self._tails.pop(source, None) or Tail(
                 X[:0], None if times is None else times[:0]
             )
             self._tails[source] = self._new_tail(
-                tail, X[own], None if times is None else times[own]
+                tail, X[indices], None if times is None else times[indices]
             )
-            by_length.setdefault(len(tail.X), []).append((source, tail, own))
+            by_length.setdefault(len(tail.X), []).append((source, tail, indices))
         while len(self._tails) > _SOURCES:
             self._tails.popitem(last=False)
         for length, members in by_length.items():
             yield _request_of(length, members, X, times, named=sources is not None)
 
     @property
-    def needed(self) -> bool:
-        """Whether rows need earlier rows."""
+    def needs_earlier_rows(self) -> bool:
+        """Whether a row needs earlier rows of its source."""
         return self._rows > 0
 
-    def before(self, rows: NDArray[np.intp], times: NDArray[np.float64] | None) -> NDArray[np.intp]:
+    def context_of_next(
+        self, rows: NDArray[np.intp], times: NDArray[np.float64] | None
+    ) -> NDArray[np.intp]:
         """Return which of the first rows of a source are context of its next row.
 
         `rows` (m,) are the indices of the first rows, and `times` (m,) are their times.
@@ -115,15 +117,15 @@ def _request_of(
     rows: list[NDArray[Any]] = []
     stamps: list[NDArray[np.float64]] = []
     names: list[str] = []
-    places, where, at = [], [], 0
-    for source, tail, own in members:
-        rows += [tail.X, X[own]]
+    places, rows_sent, at = [], [], 0
+    for source, tail, indices in members:
+        rows += [tail.X, X[indices]]
         if times is not None and tail.times is not None:
-            stamps += [tail.times, times[own]]
-        count = length + len(own)
+            stamps += [tail.times, times[indices]]
+        count = length + len(indices)
         names += [source] * count
-        places.append(own)
-        where.append(np.arange(at + length, at + count))
+        places.append(indices)
+        rows_sent.append(np.arange(at + length, at + count))
         at += count
     return Part(
         np.concatenate(rows),
@@ -131,7 +133,7 @@ def _request_of(
         names if named else None,
         length,
         np.concatenate(places),
-        np.concatenate(where),
+        np.concatenate(rows_sent),
     )
 
 
@@ -163,12 +165,14 @@ class Stream:
     ) -> ScoreAnswer:
         """Score rows X (n, d) as `Client.score` does; the answer has one entry for each row.
 
-        With `why`, each row that alarms has so many attributions; other rows may have none. This is
-        much faster than `explain`.
+        With `why`, each row that alarms has so many attributions, and other rows may have none.
+        This is much faster than `explain`.
         """
-        whole: Any = {}
+        joined: Any = {}
         for part in self._tails.parts(X, times, sources):
-            at_once = why is not None and self._tails.needed and part.X.size <= _EXPLAINED
+            at_once = (
+                why is not None and self._tails.needs_earlier_rows and part.X.size <= _EXPLAINED
+            )
             sent_options = {**options, "explain": why} if at_once else options
             answer = self._client.score(
                 self._name, self._rows_to_send(part), **_fields(part), **sent_options
@@ -177,46 +181,48 @@ class Stream:
                 answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)
             for name, value in answer.items():
                 if name in _COLUMNS:
-                    _fill_in(whole.setdefault(name, [None] * len(X)), value, part)
+                    _fill_in(joined.setdefault(name, [None] * len(X)), value, part)
                 else:
-                    whole[name] = value
-        scored: ScoreAnswer = whole
+                    joined[name] = value
+        scored: ScoreAnswer = joined
         return scored
 
     def _reasons(
-        self, part: Part, alarms: Sequence[bool | None], why: int | None
+        self, part: Part, alarms: Sequence[bool | None], why: int
     ) -> list[list[Attribution]]:
         """Return the attributions of the rows of a request that alarm, [] for other rows."""
         reasons_of_rows: list[list[Attribution]] = [[] for _ in part.X]
         rows = np.flatnonzero([alarm is True for alarm in alarms])
-        for some, context in self._alarms(part, rows):
-            times = None if part.times is None else part.times[some]
-            sources = None if part.sources is None else [part.sources[i] for i in some]
-            sent = Part(part.X[some], times, sources, context, some, some)
+        for indices, context_rows in self._requests_for_reasons(part, rows):
+            times = None if part.times is None else part.times[indices]
+            sources = None if part.sources is None else [part.sources[i] for i in indices]
+            sent = Part(part.X[indices], times, sources, context_rows, indices, indices)
             answer = self._client.score(
                 self._name, self._rows_to_send(sent), **_fields(sent), record=False, explain=why
             )
             reasons = answer.get("attributions") or reasons_of_rows
-            for i, own in zip(some[context:], reasons[context:], strict=False):
-                reasons_of_rows[i] = own
+            for i, reason in zip(indices[context_rows:], reasons[context_rows:], strict=False):
+                reasons_of_rows[i] = reason
         return reasons_of_rows
 
-    def _alarms(self, part: Part, rows: NDArray[np.intp]) -> Iterator[tuple[NDArray[np.intp], int]]:
-        """Yield the rows of each request for reasons, and how many of the first are context."""
+    def _requests_for_reasons(
+        self, part: Part, rows: NDArray[np.intp]
+    ) -> Iterator[tuple[NDArray[np.intp], int]]:
+        """Yield the indices of the rows of each request, and how many of the first are context."""
         most = max(1, _EXPLAINED // part.X.shape[1])
-        if not self._tails.needed:
+        if not self._tails.needs_earlier_rows:
             yield from ((rows[i : i + most], 0) for i in range(0, len(rows), most))
             return
         owners = np.array(part.sources or [""] * len(part.X), dtype=object)
         for source in dict.fromkeys(owners[rows].tolist()):
-            own = np.flatnonzero(owners == source)
-            alarms = np.flatnonzero(np.isin(own, rows))
+            indices = np.flatnonzero(owners == source)
+            alarms = np.flatnonzero(np.isin(indices, rows))
             for run in np.split(alarms, np.flatnonzero(np.diff(alarms) > 1) + 1):
                 for i in range(0, len(run), most):
-                    first = own[: run[i]]
+                    first = indices[: run[i]]
                     times = None if part.times is None else part.times[first]
-                    context = self._tails.before(first, times)
-                    yield np.concatenate([context, own[run[i : i + most]]]), len(context)
+                    context = self._tails.context_of_next(first, times)
+                    yield np.concatenate([context, indices[run[i : i + most]]]), len(context)
 
     def remember(
         self,
@@ -243,15 +249,15 @@ class Stream:
         """Learn rows X (n, d) as normal; return counts: accepted, quarantined, duplicate, ..."""
         counts: dict[str, int] = {}
         for number, part in enumerate(self._tails.parts(X, times, sources)):
-            own = None if key is None else f"{key}-{number}"
+            key_of_part = None if key is None else f"{key}-{number}"
             answer: Any = self._client.learn(
-                self._name, self._rows_to_send(part), own, **_fields(part)
+                self._name, self._rows_to_send(part), key_of_part, **_fields(part)
             )
             left_out = dict(answer.get("not_learned", {}))
             left_out.pop("context", None)
             # The answer to a repeated batch repeats the first counts; do not add them again.
-            news = ("duplicate",) if answer["duplicate"] else ("accepted", "quarantined")
-            for name, count in [*((name, answer[name]) for name in news), *left_out.items()]:
+            new_counts = ("duplicate",) if answer["duplicate"] else ("accepted", "quarantined")
+            for name, count in [*((name, answer[name]) for name in new_counts), *left_out.items()]:
                 counts[name] = counts.get(name, 0) + count
         return counts
 

@@ -23,10 +23,10 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
     occurred. Raises StartupFailed.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    words = folder / "up.log"
+    log_file = folder / "up.log"
     arguments = ("--host", "127.0.0.1", "--port", "0", "--data-dir", str(folder))
     command = spawn.python("service.cli", "up", *arguments)
-    with words.open("wb") as log:
+    with log_file.open("wb") as log:
         if keep:
             # The service must outlive this process and its terminal.
             service = subprocess.Popen(
@@ -38,7 +38,7 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
             service = spawn.spawn(command, how, stdout=log, stderr=log)
     (folder / "pid").write_text(str(service.pid))
     try:
-        yield _wait_for_url(service, words)
+        yield _wait_for_url(service, log_file)
     except BaseException:
         _stop(service)
         raise
@@ -60,10 +60,10 @@ def how_to_use(url: str, folder: Path) -> str:
     )
 
 
-def _wait_for_url(service: subprocess.Popen[bytes], words: Path) -> str:
+def _wait_for_url(service: subprocess.Popen[bytes], log_file: Path) -> str:
     until = time.monotonic() + _START_SECONDS
     while True:
-        output = words.read_text(errors="replace")
+        output = log_file.read_text(errors="replace")
         if match := re.search(r"^  API +(http\S+)/v1$", output, re.MULTILINE):
             return match[1]
         if service.poll() is not None or time.monotonic() > until:

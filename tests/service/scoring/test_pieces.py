@@ -95,7 +95,7 @@ def outcome(kind: str, body: bytes, config: Config, **by: object) -> object:
         parsed = read(kind, body, config, **by)
     except Problem as problem:
         return problem.to_dict()
-    return parsed.X.tolist(), parsed.labels.sources
+    return parsed.X.tolist(), parsed.tags.sources
 
 
 ROWS = [{"a": float(i), "b": -i / 3} for i in range(40)]
