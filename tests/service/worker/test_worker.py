@@ -209,7 +209,7 @@ async def test_the_trainer_gets_labels_and_anchor(worker, trainer, stored: Store
     for _ in range(4):
         await stored.ask_to_retrain()
         assert await _tick(worker)
-    assert (trainer.jobs[0].judged, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
+    assert (trainer.jobs[0].labelled_rows, trainer.jobs[0].anomalous) == (far.tobytes(), bytes(2))
     first = await stored.registry.artifact("pump", 1)
     assert [job.anchor for job in trainer.jobs] == [None, None, first, first]
     records = [record.to_dict() for record in await stored.registry.records("pump")]
@@ -558,11 +558,11 @@ async def test_looking_for_work_reads_only_due_detectors(worker, stored: Stored,
     await stored.buffer.ingest("busy", matrix(40))
     read: set[str] = set()
 
-    async def read_and_note(names, some=worker.tools.stores.detectors.some):
+    async def read_and_note(names, existing=worker.tools.stores.detectors.existing):
         read.update(names)
-        return await some(names)
+        return await existing(names)
 
-    monkeypatch.setattr(worker.tools.stores.detectors, "some", read_and_note)
+    monkeypatch.setattr(worker.tools.stores.detectors, "existing", read_and_note)
     assert await worker.tick()
     assert read == {"busy"}
     assert (await stored.get("busy")).champion == 1
