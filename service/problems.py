@@ -164,7 +164,7 @@ class Gone(Problem):
 
 
 class PreconditionFailed(Problem):
-    """`If-Match` names a generation that is no longer the current one."""
+    """`If-Match` names another generation, or `If-None-Match: *` a name that exists already."""
 
     status, slug, title = 412, "precondition-failed", "Precondition failed"
 

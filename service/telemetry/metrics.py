@@ -86,7 +86,7 @@ class Metrics:
             "loaded_generation", "Generation that an API process serves.", OF_DETECTOR
         )
         self._champions = gauge("loaded_champions", "Champions that an API process holds.")
-        self._bytes = gauge("loaded_bytes", "Approximate memory of these champions.")
+        self._bytes = gauge("loaded_bytes", "Approximate memory of the loaded champions.")
 
     def scored(self, judged: Judged, seconds: float) -> None:
         """Note the answers to the requests of `judged`. The next `flush` counts them."""

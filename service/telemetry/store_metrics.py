@@ -271,7 +271,9 @@ def _counter(
 def _drift_families(detectors: Sequence[Detector]) -> Iterator[Metric]:
     """Yield the drift state, and the statistic and threshold of each drift test."""
     state = _gauge("drift_state", "1 for the drift state that holds.", "state")
-    feature = _gauge("drift_feature_statistic", "Distance of each worst feature.", "feature")
+    feature = _gauge(
+        "drift_feature_statistic", "Distance of each feature that moved most.", "feature"
+    )
     bound = _gauge("drift_feature_threshold", "Distance from which a feature alarms.", "feature")
     tests = {
         test: (
