@@ -132,17 +132,22 @@ def create_app(settings: Settings, *, place: int = 0) -> FastAPI:
         # `process` has a route of our own instead, since each route must declare its scope.
         openapi_url=None,
     )
-    for routes in ROUTES:
-        app.include_router(routes.router)
-    install_handlers(app)
-    for _ in guard.guarded_routes(app):
-        pass  # this raises if a route declares no scope, and the process does not start
+    _add_routes(app)
     _describe(app, settings.root_path.rstrip("/"))
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, budget=budget)
     app.add_middleware(OriginCheck, access=access, hosts=hosts)
     app.add_middleware(ProtocolErrors)
     app.add_middleware(Headers)
     return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    """Add all routes and the handlers of errors. Raises TypeError if a route declares no scope."""
+    for routes in ROUTES:
+        app.include_router(routes.router)
+    install_handlers(app)
+    for _ in guard.guarded_routes(app):
+        pass
 
 
 def _describe(app: FastAPI, root: str) -> None:

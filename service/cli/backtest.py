@@ -16,6 +16,7 @@ from service.cli.options import AsJson
 if TYPE_CHECKING:
     from models import Config
     from models.backtest import BacktestResult
+    from models.context import Context
     from service.cli.history_files import FileHistory
 
 _HELP = {
@@ -64,8 +65,7 @@ def backtest(
     as_json: AsJson = False,
 ) -> None:
     """Go through a history offline: score each batch, then learn it. It needs no service."""
-    from models.backtest import first_window
-    from service.cli import backtest_report, history_context, history_files
+    from service.cli import backtest_report, history_files
 
     del impute
     common = {"threshold": {"fpr": fpr}, "score": score, "missing": "impute"}
@@ -76,16 +76,7 @@ def backtest(
     options = options_of(time_column, source, drop, time_format, timezone, pivot)
     recorded, context = history_files.read(file, options, label), None
     if recorded.times is not None and not no_context:
-        learned_first = first_window(len(recorded.vectors), first)
-        context, why = history_context.chosen_context(recorded, learned_first, timezone)
-        console.complain(why)
-    if context is not None:
-        rows = len(recorded.vectors)
-        recorded = history_context.with_context(recorded, context)
-        console.complain(
-            f"{rows - len(recorded.vectors):,} of {rows:,} rows are left out: they have too few "
-            "rows before them, or are not newer than the row before"
-        )
+        recorded, context = _with_context(recorded, first, timezone)
     configs = {
         name: replace(config, columns=recorded.columns, context=context, seed=seed)
         for name, config in configs.items()
@@ -106,6 +97,29 @@ def backtest(
         console.show_json(report.to_dict())
     else:
         report.show()
+
+
+def _with_context(
+    recorded: "FileHistory", first: int | None, timezone: str
+) -> "tuple[FileHistory, Context | None]":
+    """Choose a context as `learn` would, and return the history of its features and the context.
+
+    If no context helps, the history stays as it is. A person is told why.
+    """
+    from models.backtest import first_window
+    from service.cli import history_context
+
+    rows = len(recorded.vectors)
+    context, why = history_context.chosen_context(recorded, first_window(rows, first), timezone)
+    console.complain(why)
+    if context is None:
+        return recorded, None
+    derived = history_context.with_context(recorded, context)
+    console.complain(
+        f"{rows - len(derived.vectors):,} of {rows:,} rows are left out: they have too few rows "
+        "before them, or are not newer than the row before"
+    )
+    return derived, context
 
 
 def _configs(

@@ -133,18 +133,13 @@ class LabelStore:
         most = bounded(self._labels_kept, max(map(len, entries)))
         of_sender = max(1, most // SHARE_OF_SENDER)
         entries = entries[-of_sender:]
-        known = {}
-        if idempotency_key is not None:
-            known = {
-                "known": keys.labels_idempotency(idempotency_key, labels[0].sender),
-                "former": keys.labels_idempotency(idempotency_key),
-                "answers": keys.answers(suffix(labels[0].sender)),
-            }
+        sender = labels[0].sender
+        known = _answer_keys(keys, idempotency_key, sender) if idempotency_key is not None else {}
         args = {
-            "suffix": suffix(labels[0].sender),
+            "suffix": suffix(sender),
             "most_answers": MOST_ANSWERS,
             "uid": uid,
-            "sender": labels[0].sender,
+            "sender": sender,
             "digest": digest,
             "most": most,
             "most_of_sender": of_sender,
@@ -192,6 +187,15 @@ class LabelStore:
         return await self.delete(
             name, [label for label in await self.all(name) if label.sender == sender], who=who
         )
+
+
+def _answer_keys(keys: Keys, idempotency_key: str, sender: str) -> dict[str, str]:
+    """Return the keys that mark stored labels of a sender; `former` is an older form."""
+    return {
+        "known": keys.labels_idempotency(idempotency_key, sender),
+        "former": keys.labels_idempotency(idempotency_key),
+        "answers": keys.answers(suffix(sender)),
+    }
 
 
 def _change_arguments(action: str, who: str, labels: int) -> dict[str, str | bytes]:
