@@ -327,7 +327,7 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
     vector = np.array([0, 9, 0], np.float32)
     uid = (await watched.get()).uid
     odd = Event(
-        at=0.0, vector=vector, score=99.0, p_value=1e-9, severity=5.0, version=1, generation=1
+        at=0.0, vector=vector, score=99.0, p_value=1e-3, severity=1.5, version=1, generation=1
     )
     await TrafficStore(watched.redis).send("pump", "p", 1, Report(uid, 1, 1, ()), [odd])
     made = (await Events(watched.redis).latest("pump"))[0].id
