@@ -90,10 +90,10 @@ def test_small_steps_add_up_beside_the_anchor(champion, labels) -> None:
 def test_evidence_is_finite_whatever_people_labelled(champion) -> None:
     """With only normals, only anomalies or no labels, the evidence has finite numbers."""
     for n in (0, 3):
-        some = Labels(
+        labels = Labels(
             np.concatenate([_normals(3 - n, 1), _similar_anomalies(n, 2)]), np.full(3, n > 0)
         )
-        evidence = gather(champion, champion, some).labelled
+        evidence = gather(champion, champion, labels).labelled
         assert (evidence.anomalies, evidence.normals) == (n, 3 - n)
         assert evidence.kept == evidence.known <= n
     gap = np.full((1, 4), np.nan, np.float32)
@@ -120,8 +120,8 @@ def test_auroc_of_equals_is_a_half() -> None:
 
 def _updated(champion: Version, anchor: Version, new: np.ndarray) -> tuple[Version, list[str]]:
     candidate = train(champion, new, champion.config)
-    evidence = None if anchor is champion else anchor
-    return candidate, _reasons(candidate, champion, anchor=evidence, new=new)
+    other_anchor = None if anchor is champion else anchor
+    return candidate, _reasons(candidate, champion, anchor=other_anchor, new=new)
 
 
 def test_a_slow_walk_is_stopped_before_the_anomaly_is_normal() -> None:
@@ -169,9 +169,9 @@ def test_regimes_that_resemble_known_ones_are_no_walk() -> None:
 
 
 def test_drawn_normals_score_like_the_learned_ones() -> None:
-    """The default score seldom alarms on normals drawn like those of a table of flags and counts.
+    """The default score seldom alarms on normals that are drawn like rows of flags and counts.
 
-    It therefore tells synthetic anomalies from them.
+    So it ranks synthetic anomalies above them.
     """
     rng = np.random.default_rng(0)
     flags = rng.random((300, 6)) < 0.3

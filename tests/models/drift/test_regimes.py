@@ -12,8 +12,8 @@ KNOWN = (
 )
 
 
-def verdict_on(*counts: int) -> MixFinding:
-    """Return the verdict on counts of anomalies and of three regimes."""
+def finding_on(*counts: int) -> MixFinding:
+    """Return the finding for counts of anomalies and of three regimes."""
     test = RegimeTest(KNOWN)
     test.update(np.array(counts))
     return test.finding()
@@ -21,33 +21,33 @@ def verdict_on(*counts: int) -> MixFinding:
 
 def test_the_learned_mix_is_no_drift():
     """Shares as learned have distance 0; a regime that returned after an absence is named."""
-    verdict = verdict_on(10, 500, 400, 100)
-    assert (verdict.statistic, verdict.alarm) == (0.0, False)
-    assert verdict.none == pytest.approx(10 / 1010, abs=1e-6)
-    assert [regime.state for regime in verdict.known] == ["returning", "present", "present"]
+    finding = finding_on(10, 500, 400, 100)
+    assert (finding.statistic, finding.alarm) == (0.0, False)
+    assert finding.none == pytest.approx(10 / 1010, abs=1e-6)
+    assert [regime.state for regime in finding.known] == ["returning", "present", "present"]
 
 
 def test_another_mix_has_its_total_variation():
     """If half the mass moved, the total variation is 0.5 and regime 3 is named as absent."""
-    verdict = verdict_on(0, 1000, 0, 0)
-    assert verdict.statistic == 0.5
-    assert verdict.alarm
-    assert [regime.state for regime in verdict.known] == ["returning", "absent", "absent"]
+    finding = finding_on(0, 1000, 0, 0)
+    assert finding.statistic == 0.5
+    assert finding.alarm
+    assert [regime.state for regime in finding.known] == ["returning", "absent", "absent"]
 
 
 def test_few_rows_give_no_share_and_no_alarm():
     """With fewer than a hundred rows there is neither a share nor an alarm."""
-    verdict = verdict_on(0, 99, 0, 0)
-    assert not verdict.alarm
-    assert verdict.none is None
-    assert {regime.state for regime in verdict.known} == {"unknown"}
+    finding = finding_on(0, 99, 0, 0)
+    assert not finding.alarm
+    assert finding.none is None
+    assert {regime.state for regime in finding.known} == {"unknown"}
 
 
 def test_chance_alone_does_not_alarm():
     """Of 1,000 samples of 200 rows from the learned mix none alarms."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(200, [0.5, 0.4, 0.1], size=1000)
-    assert not any(verdict_on(0, *draw).alarm for draw in draws.tolist())
+    assert not any(finding_on(0, *draw).alarm for draw in draws.tolist())
 
 
 def test_counts_cover_two_windows_and_survive_a_restart():

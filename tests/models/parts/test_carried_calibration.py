@@ -37,9 +37,9 @@ def test_unlike_generated_vectors_do_not_move_the_calibration() -> None:
     chosen = resembling(drawn, tables, rng)
     old = np.sort(tables[0])
 
-    def error(which: slice | NDArray[np.int64]) -> float:
-        before = drawn[0, which]
-        moved = carried(old, before, before + change[which])
+    def error(rows: slice | NDArray[np.int64]) -> float:
+        before = drawn[0, rows]
+        moved = carried(old, before, before + change[rows])
         return abs(float(np.quantile(moved, 0.99) - np.quantile(old + 1.0, 0.99)))
 
     assert error(slice(None)) > 0.4

@@ -28,8 +28,8 @@ def random_components(
 def moments(weights: Float64, means: Float64, covariances: Float64) -> tuple[Float64, Float64]:
     """Return the mean (k,) and the covariance (k, k) of a whole mixture."""
     mean = weights @ means
-    apart = means - mean
-    outer = covariances + apart[:, :, None] * apart[:, None]
+    centred = means - mean
+    outer = covariances + centred[:, :, None] * centred[:, None]
     return mean, (weights[:, None, None] * outer).sum(axis=0)
 
 
@@ -65,9 +65,9 @@ def test_merged_components_have_the_spread_of_all() -> None:
 
 def test_the_most_similar_components_merge() -> None:
     """Of four Gaussians and four kernels, the two that lie 0.1 apart become one in the middle."""
-    at = np.array([[0.0], [10.0], [0.1], [30.0]])
-    ones = np.ones((4, 1, 1))
-    few = Components(np.full(4, 0.25), at, ones, np.full(4, 0.25), at, np.ones(4)).merged(3, 3)
+    means, shares = np.array([[0.0], [10.0], [0.1], [30.0]]), np.full(4, 0.25)
+    four = Components(shares, means, np.ones((4, 1, 1)), shares, means, np.ones(4))
+    few = four.merged(3, 3)
     np.testing.assert_allclose(np.sort(few.means.ravel()), [0.05, 10.0, 30.0])
     np.testing.assert_allclose(np.sort(few.centres.ravel()), [0.05, 10.0, 30.0])
 
@@ -152,6 +152,6 @@ def test_a_total_of_whole_numbers_is_kept() -> None:
     off = later + np.float32(8.0 / deviation[4]) * np.eye(5, dtype=np.float32)[4]
     usual = np.quantile(views.misfits(later)[0], 0.99)
     assert (views.misfits(off)[0] > usual).mean() > 0.95
-    without = rng.permuted(scaled_rows(400), axis=0)
+    without_total = rng.permuted(scaled_rows(400), axis=0)
     assert views.fine
-    assert not views.fine.holds(without)
+    assert not views.fine.holds(without_total)

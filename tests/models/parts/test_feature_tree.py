@@ -175,7 +175,7 @@ def test_a_version_of_an_earlier_release_gets_the_trees(
     version = train(None, _codes(100, 0), SMALL)
     assert len(version.scoring["auto.tables"]) == ALWAYS + 2
     scoring = {
-        name: own for name, own in version.scoring.items() if name.split(".")[1] not in missing
+        name: array for name, array in version.scoring.items() if name.split(".")[1] not in missing
     }
     tables = scoring["auto.tables"][:parts]
     earlier = replace(version, scoring={**scoring, "auto.tables": tables})

@@ -89,8 +89,8 @@ def test_restoring_a_drawn_vector_keeps_whole_numbers() -> None:
     blurred = x + np.float32([0.3, 0.3, 0.0]) * rng.normal(size=(800, 3)).astype(np.float32)
     restored = fine.with_drawn_combinations(blurred, rng)
     np.testing.assert_array_equal(restored[:, 2], blurred[:, 2])
-    apart = restored[:, 1] - restored[:, 0] - restored[:, 2]
-    assert apart.std() == pytest.approx(NOISE, rel=0.2)
+    combination = restored[:, 1] - restored[:, 0] - restored[:, 2]
+    assert combination.std() == pytest.approx(NOISE, rel=0.2)
 
 
 def test_a_combination_of_fixed_features_moves_no_feature() -> None:
@@ -130,8 +130,8 @@ def test_a_ratio_of_features_that_span_decades_is_found() -> None:
     views = Views.fit(first, 0)
     normals, anomalies = over_five_decades(500, 2), over_five_decades(500, 3)
     anomalies[:, 0] *= 3.0
-    for which in (views, Views.fit(views.sample(1_000, rng), 0)):
-        ours, theirs = which.misfits(normals)[1], which.misfits(anomalies)[1]
-        assert auroc(ours, theirs) > 0.98
-        alone = [which.misfits_of_one(row)[1] for row in normals[:20]]
-        np.testing.assert_allclose(alone, ours[:20], rtol=1e-3, atol=1e-3)
+    for fitted in (views, Views.fit(views.sample(1_000, rng), 0)):
+        of_normals, of_anomalies = fitted.misfits(normals)[1], fitted.misfits(anomalies)[1]
+        assert auroc(of_normals, of_anomalies) > 0.98
+        alone = [fitted.misfits_of_one(row)[1] for row in normals[:20]]
+        np.testing.assert_allclose(alone, of_normals[:20], rtol=1e-3, atol=1e-3)

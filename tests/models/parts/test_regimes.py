@@ -96,16 +96,16 @@ def test_regimes_of_an_older_release_come_from_its_draws(versions: list[Version]
     assert child.regimes[0].number == 1
 
 
-@pytest.mark.parametrize(("share", "apart", "new"), [
+@pytest.mark.parametrize(("share", "valley", "new"), [
     (0.3, False, True), (0.1, True, True), (0.1, False, False), (0.01, True, False),
 ])  # fmt: skip
-def test_a_mode_is_new_if_it_is_rare_or_lies_apart(share: float, apart: bool, new: bool):
+def test_a_mode_is_new_if_it_is_rare_or_separate(share: float, valley: bool, new: bool):
     """A very rare mode is new; a somewhat rare one only if valleys separate it from all others."""
     p = np.where(np.arange(150) < 100 * share, 0.01, 0.5)
     lineage = SimpleNamespace(last_regime=0)
     previous = SimpleNamespace(judge=lambda _: SimpleNamespace(p_values=p), lineage=lineage)
     before = _PreviousNumbers({1: None, 4: None}, np.array([1, 4]), np.repeat([4, 1, 1], 50))
-    modes, separate = np.repeat([0, 1], [100, 50]), np.array([apart, False])
+    modes, separate = np.repeat([0, 1], [100, 50]), np.array([valley, False])
     numbers = _numbers_of_new(modes, previous, np.empty((150, 2), np.float32), separate, before)
     assert numbers.tolist() == np.repeat([5, 5, 1] if new else [4, 1, 1], 50).tolist()
 

@@ -97,11 +97,11 @@ def test_a_data_density_equals_its_largest_component(skewed: Array) -> None:
     k, scale = len(space.directions), space.scale[0]
     codes = (z - space.mean) @ space.directions.T
     gaussians = Density(mixture).joint(codes.astype(np.float32)).max(axis=1)
-    away = np.square(codes[:, None] - kernels.centres).sum(axis=2)
-    round_ = kernels.shares - 0.5 * (
-        away / kernels.variances + k * (np.log(kernels.variances) + LOG_2PI)
+    squares = np.square(codes[:, None] - kernels.centres).sum(axis=2)
+    of_kernels = kernels.shares - 0.5 * (
+        squares / kernels.variances + k * (np.log(kernels.variances) + LOG_2PI)
     )
-    expected = np.maximum(gaussians, round_.max(axis=1)) - k * np.log(scale) - np.log(2)
+    expected = np.maximum(gaussians, of_kernels.max(axis=1)) - k * np.log(scale) - np.log(2)
     np.testing.assert_allclose(
         density.log_density_and_distance(z)[0], expected, rtol=1e-3, atol=1e-2
     )
@@ -241,8 +241,8 @@ def test_the_score_can_change_to_auto_and_from_it(version: Version, skewed: Arra
     assert np.isfinite(again.score(skewed[:5])).all()
 
 
-def test_old_artifacts_get_the_seventh_part() -> None:
-    """An artifact with six parts is read and scores as before; its next version has the seventh."""
+def test_old_artifacts_get_the_largest_normal_score() -> None:
+    """An artifact with six parts is read and scores as before; its next version has one more."""
     rng = np.random.default_rng(8)
     X = rng.normal(size=(64, 260)).astype(np.float32)
     config = Config(model=Model(latent=2, hidden=(8,), epochs=1))
@@ -261,10 +261,10 @@ def test_old_artifacts_get_the_seventh_part() -> None:
     assert len(train(back, X, config).scoring["auto.tables"]) == ALWAYS + 1
 
 
-def _digits(*which: int) -> Array:
+def _digits(*digits: int) -> Array:
     """Return scikit-learn's pictures of these digits, (n, 64), with pixels in [0, 1]."""
     pictures = load_digits()
-    return (pictures.data[np.isin(pictures.target, which)] / 16.0).astype(np.float32)
+    return (pictures.data[np.isin(pictures.target, digits)] / 16.0).astype(np.float32)
 
 
 SMALL = Config(model=Model(latent=4, hidden=(32,), epochs=10))

@@ -37,8 +37,8 @@ def mixture() -> Mixture:
 def gaussian(z: Array, mean: Array, factor: Array) -> Float64:
     """Return the log density of N(mean, factor factor') at z (n, k)."""
     covariance = factor.astype(float) @ factor.T
-    apart = z - mean
-    squares = np.einsum("ni,ij,nj->n", apart, np.linalg.inv(covariance), apart)
+    centred = z - mean
+    squares = np.einsum("ni,ij,nj->n", centred, np.linalg.inv(covariance), centred)
     density: Float64 = -0.5 * (squares + np.linalg.slogdet(2 * np.pi * covariance)[1])
     return density
 
@@ -46,12 +46,12 @@ def gaussian(z: Array, mean: Array, factor: Array) -> Float64:
 def test_a_mixtures_density_is_the_sum_of_its_modes(mixture: Mixture) -> None:
     """The density is log sum_k w_k N(z; m_k, S_k), and a code belongs to the largest term."""
     z = np.random.default_rng(1).normal(size=(50, 2)).astype(np.float32) * 3
-    each = [
+    logs = [
         np.log(w) + gaussian(z, mean, factor)
         for w, mean, factor in zip(mixture.weights, mixture.means, mixture.factors, strict=True)
     ]
-    np.testing.assert_allclose(Density(mixture).log(z), np.logaddexp(*each), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(mixture.assign(z), np.argmax(each, axis=0))
+    np.testing.assert_allclose(Density(mixture).log(z), np.logaddexp(*logs), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(mixture.assign(z), np.argmax(logs, axis=0))
 
 
 def test_a_mixture_moves_with_the_codes_of_its_vectors(mixture: Mixture) -> None:
@@ -86,9 +86,9 @@ def test_iwae_finds_the_density_where_it_can_be_integrated(
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     decoded = made.decode(grid)
     if likelihood == "gaussian":
-        apart = (x[:, None] - decoded) / made.noise_deviation()
+        residual = (x[:, None] - decoded) / made.noise_deviation()
         constant = np.log(made.noise_deviation()).sum() + 2.5 * LOG_2PI
-        log_likelihood = -0.5 * np.square(apart).sum(axis=2) - constant
+        log_likelihood = -0.5 * np.square(residual).sum(axis=2) - constant
     else:
         log_likelihood = (x[:, None] * np.log(decoded) + (1 - x[:, None]) * np.log1p(-decoded)).sum(
             axis=2

@@ -50,7 +50,7 @@ def test_a_score_is_the_sum_of_its_parts(
 @pytest.mark.parametrize(("n", "d"), [(0, 3), (1, 3), (5000, 3), (5000, 32), (200, 5000)])
 def test_blocks_cover_every_row_once(n: int, d: int) -> None:
     """Blocks cover every row once, in order."""
-    rows = [row for some in row_blocks(n, d) for row in range(n)[some]]
+    rows = [row for block in row_blocks(n, d) for row in range(n)[block]]
     assert rows == list(range(n))
 
 

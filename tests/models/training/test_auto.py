@@ -25,7 +25,7 @@ def test_few_rows_hold_the_rate_though_each_part_may_alarm() -> None:
         learned, fresh = rng.gamma(2.0, size=(7, 120)), rng.gamma(2.0, size=(7, 20_000))
         tables = np.sort(representable(learned))
         pairs = zip(tables, fresh, strict=True)
-        surprises = np.stack([Surprise(Calibration(table))(own) for table, own in pairs])
+        surprises = np.stack([Surprise(Calibration(table))(scores) for table, scores in pairs])
         score = joined(surprises, SEVEN)
         calibration = Calibration(np.sort(unseen(tables, learned, 1, SEVEN)))
         rates.append(float((score >= calibration.threshold({"fpr": 0.01}).value).mean()))
@@ -38,13 +38,11 @@ def test_a_repeated_row_is_compared_with_the_others_alone() -> None:
     others = representable(rng.gamma(2.0, size=(6, 300)))
     row = representable(others.max(axis=1, keepdims=True) + 1.0)
     tables = np.concatenate([others, np.repeat(row, 5, axis=1)], axis=1)
-    whole = [Calibration(np.sort(table)) for table in tables]
-    alone = joined(
-        np.stack(
-            [Surprise(t.without(slice(300, 305)))(own) for t, own in zip(whole, row, strict=True)]
-        ),
-        SIX,
-    )
+    surprises = [
+        Surprise(Calibration(np.sort(table)).without(slice(300, 305)))(score)
+        for table, score in zip(tables, row, strict=True)
+    ]
+    alone = joined(np.stack(surprises), SIX)
     assert unseen(tables, row, 5, SIX) == representable(alone)
     assert unseen(tables, row, 4, SIX) < alone
 

@@ -13,17 +13,17 @@ from models.training.batches import batches
 from models.training.plan import LONG_RUNS, RUNS, SHORTEST, Outputs, Plan, folds_of_runs, plan
 
 
-def planned(previous: Version, behind: Past, x: Array, config: Config) -> Plan:
+def planned(previous: Version, past: Past, x: Array, config: Config) -> Plan:
     """Return the plan for x with the version `previous`."""
-    return plan(previous, behind, x, config, Outputs("gaussian"), {"w_prev": 0.75, "w_new": 0.25})
+    return plan(previous, past, x, config, Outputs("gaussian"), {"w_prev": 0.75, "w_new": 0.25})
 
 
 def test_half_of_a_batch_has_answers_of_the_previous_version(first: Version, blob: Array) -> None:
     """Half of a batch has the previous version's answers, and no old row comes twice."""
     config = Config(model=Model(targets="soft", batch_size=32))
-    behind, x = past_of(first, config), first.scaler.transform(blob)
-    chosen = planned(first, behind, x, config)
-    steps = batches(chosen, behind, x, np.random.default_rng(0))
+    past, x = past_of(first, config), first.scaler.transform(blob)
+    chosen = planned(first, past, x, config)
+    steps = batches(chosen, past, x, np.random.default_rng(0))
     olds = []
     for batch, n_prev, answers in islice(steps, 200):
         assert answers is not None
@@ -40,9 +40,9 @@ def test_half_of_a_batch_has_answers_of_the_previous_version(first: Version, blo
 def test_without_a_teacher_there_are_old_rows_and_no_answers(first: Version, blob: Array) -> None:
     """Without a teacher there are old rows in the ratio of the weights, and no answers."""
     config = Config(model=Model(targets="hard", batch_size=32))
-    behind, x = past_of(first, config), first.scaler.transform(blob)
-    chosen = planned(first, behind, x, config)
-    batch, n_prev, answers = next(batches(chosen, behind, x, np.random.default_rng(0)))
+    past, x = past_of(first, config), first.scaler.transform(blob)
+    chosen = planned(first, past, x, config)
+    batch, n_prev, answers = next(batches(chosen, past, x, np.random.default_rng(0)))
     assert answers is None
     assert n_prev / batch.shape[1] == pytest.approx(0.75, abs=0.02)
 
@@ -111,11 +111,11 @@ def test_a_fold_of_rows_that_change_slowly_is_two_long_runs() -> None:
     assert runs(by_regime) >= runs(noise)
 
 
-@pytest.mark.parametrize("apart", [3, 10])
-def test_no_fold_holds_out_a_whole_short_regime(apart: int) -> None:
+@pytest.mark.parametrize("distance", [3, 10])
+def test_no_fold_holds_out_a_whole_short_regime(distance: int) -> None:
     """Of forty regimes of 400 rows in order, a run holds out only a part."""
     rng = np.random.default_rng(0)
-    centres = np.repeat(apart * rng.normal(size=(40, 4)), 400, axis=0)
+    centres = np.repeat(distance * rng.normal(size=(40, 4)), 400, axis=0)
     x = (centres + rng.normal(size=(16_000, 4))).astype(np.float32)
     folds = folds_of_runs(x, 5, np.random.default_rng(1))
     lengths = np.diff(np.flatnonzero(np.diff(folds)))
@@ -133,9 +133,9 @@ def test_every_fold_has_rows_of_a_short_regime_at_the_end() -> None:
 def test_equal_rows_share_a_fold() -> None:
     """Equal rows share a fold: 100 rows that come 50 times each, in any order."""
     rng = np.random.default_rng(0)
-    which = rng.permutation(np.repeat(np.arange(100), 50))
-    folds = folds_of_runs(rng.normal(size=(100, 4)).astype(np.float32)[which], 5, rng)
-    assert all(len(set(folds[which == row].tolist())) == 1 for row in range(100))
+    row_of = rng.permutation(np.repeat(np.arange(100), 50))
+    folds = folds_of_runs(rng.normal(size=(100, 4)).astype(np.float32)[row_of], 5, rng)
+    assert all(len(set(folds[row_of == row].tolist())) == 1 for row in range(100))
     assert np.bincount(folds) == pytest.approx([1000] * 5, rel=0.25)
 
 

@@ -19,14 +19,14 @@ def test_a_common_value_calibrates_with_its_serving_score() -> None:
     assert copies.counts[:6].tolist() == [3, 3, 3, 2, 2, 1]
     assert copies.common[:6].tolist() == [True] * 5 + [False]
     assert copies.distinct == 100
-    own, serving = np.full(100, 5.0), np.full(100, 2.0)
+    held_out, serving = np.full(100, 5.0), np.full(100, 2.0)
     serving[3:5] = 9.0
     few = copies._replace(rows=1_000)  # among so many rows no value is common
     assert few.distinct == 97
-    assert calibration_scores(own, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
-    assert calibration_scores(own, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
+    assert calibration_scores(held_out, serving, copies)[:6].tolist() == [2, 2, 2, 9, 9, 5]
+    assert calibration_scores(held_out, serving, few)[:6].tolist() == [5, 5, 5, 9, 9, 5]
     last = copies.at(np.array([99, 0]))
-    assert calibration_scores(own[:2], serving[:2], last).tolist() == [5, 2]
+    assert calibration_scores(held_out[:2], serving[:2], last).tolist() == [5, 2]
 
 
 def test_rows_with_a_tiny_jitter_are_near_copies_and_other_close_rows_are_not() -> None:
@@ -40,10 +40,10 @@ def test_rows_with_a_tiny_jitter_are_near_copies_and_other_close_rows_are_not() 
     regimes = np.repeat(rng.normal(size=(10, 6)), 100, axis=0)
     narrow = regimes + 0.001 * rng.normal(size=regimes.shape)
     line, levels = rng.normal(size=(1_000, 1)), rng.poisson(3.0, (1_000, 1)) / 2.0
-    for apart in narrow, line, line**3, np.hstack([line, levels]), rng.normal(size=(1_000, 40)):
-        assert EqualRows.find(apart.astype(np.float32)).distinct == 1_000
-    own = calibration_scores(rng.exponential(size=1_000), np.zeros(1_000), copies)
-    assert len(np.unique(own)) == 200  # near copies have one score, so the interval counts 200
+    for others in narrow, line, line**3, np.hstack([line, levels]), rng.normal(size=(1_000, 40)):
+        assert EqualRows.find(others.astype(np.float32)).distinct == 1_000
+    scores = calibration_scores(rng.exponential(size=1_000), np.zeros(1_000), copies)
+    assert len(np.unique(scores)) == 200  # near copies have one score, so the interval counts 200
 
 
 def test_other_rows_do_not_alarm_after_rows_with_a_tiny_jitter() -> None:
@@ -63,7 +63,7 @@ def test_other_rows_do_not_alarm_after_rows_with_a_tiny_jitter() -> None:
 
 
 def test_rows_of_flags_that_are_equal_by_chance_are_no_copies() -> None:
-    """Equal rows of flags are no copies, unless all come equally often or have a number of theirs.
+    """Equal rows of flags are no copies, unless all come equally often or one column numbers them.
 
     A wrong flag in a row is then found: rare rows of flags do not calibrate as if they were new.
     """
@@ -90,12 +90,12 @@ def test_rows_of_flags_that_are_equal_by_chance_are_no_copies() -> None:
 def test_disagreement_of_networks_is_distinguished_from_chance() -> None:
     """Networks disagree if the serving one scores its own rows much higher than chance explains."""
     rng = np.random.default_rng(0)
-    own = rng.normal(size=500)
-    assert disagreement(own, own - 0.1) is None
-    assert disagreement(own, rng.normal(size=500)) is None
-    worse = own.copy()
+    held_out = rng.normal(size=500)
+    assert disagreement(held_out, held_out - 0.1) is None
+    assert disagreement(held_out, rng.normal(size=500)) is None
+    worse = held_out.copy()
     worse[::8] += 9.0
-    assert disagreement(own, worse) == pytest.approx(0.13, abs=0.02)
+    assert disagreement(held_out, worse) == pytest.approx(0.13, abs=0.02)
 
 
 def test_repeated_rows_have_the_folds_of_distinct_rows() -> None:

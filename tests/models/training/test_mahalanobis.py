@@ -14,8 +14,8 @@ KIND = Config(kind="mahalanobis")
 def pooled(parts: list[Array]) -> tuple[Array, Array]:
     """Return the means of the parts (n_i, d), and the covariance within them."""
     means = np.stack([part.mean(axis=0, dtype=np.float64) for part in parts])
-    apart = np.concatenate([part - mean for part, mean in zip(parts, means, strict=True)])
-    return means, apart.T @ apart / len(apart)
+    centred = np.concatenate([part - mean for part, mean in zip(parts, means, strict=True)])
+    return means, centred.T @ centred / len(centred)
 
 
 def test_the_score_equals_the_formula_of_the_paper() -> None:
@@ -115,12 +115,12 @@ def test_a_version_of_this_kind_is_an_artifact_like_any_other(blob: Array) -> No
     np.testing.assert_allclose(loaded.sample(4000, 0).mean(0), blob.mean(0), atol=0.3 * blob.std())
 
 
-def test_named_classes_are_told_apart(digits: dict[int, Array]) -> None:
+def test_named_classes_are_distinguished(digits: dict[int, Array]) -> None:
     """Classes that are added later are classified as well as the first ones."""
     version = None
-    for some in (range(5), range(5, 10)):
-        X = np.concatenate([digits[digit][:120] for digit in some])
-        y = np.repeat(list(some), 120)
+    for labels in (range(5), range(5, 10)):
+        X = np.concatenate([digits[digit][:120] for digit in labels])
+        y = np.repeat(list(labels), 120)
         version = train(version, X, KIND, labels=y)
     right = [(version.classify(digits[d][120:]) == d).mean() for d in range(10)]
     assert np.mean(right) > 0.9

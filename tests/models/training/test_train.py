@@ -94,9 +94,9 @@ def test_the_work_of_an_update_does_not_grow(first: Version, blob: Array, n: int
     x, taken = first.scaler.transform(blob[:n]), []
     for learned in (300, 600, 9_000, 300_000):
         version = first.with_lineage(learned=learned)
-        behind = past_of(version, Config())
-        chosen = plan(version, behind, x, Config(), "gaussian", None)
-        steps = islice(batches(chosen, behind, x, np.random.default_rng(0)), chosen.steps)
+        past = past_of(version, Config())
+        chosen = plan(version, past, x, Config(), "gaussian", None)
+        steps = islice(batches(chosen, past, x, np.random.default_rng(0)), chosen.steps)
         taken.append(sum(batch.shape[1] for batch, _, _ in steps))
     np.testing.assert_allclose(taken, taken[0], rtol=0.01)
 

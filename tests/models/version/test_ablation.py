@@ -76,9 +76,9 @@ def test_many_rows_at_once_are_explained_as_each_alone(config: Config) -> None:
     X = rng.normal(size=(600, 40)).astype(np.float32)
     version = train(None, X, config)
     X[::7, 3] += 9.0
-    some = [0, 7, 500, 595]
+    rows = [0, 7, 500, 595]
     whole = version.explain(X, 2)
-    for i, alone in zip(some, version.explain(X[some], 2), strict=True):
+    for i, alone in zip(rows, version.explain(X[rows], 2), strict=True):
         assert [attribution.feature for attribution in whole[i]] == [
             attribution.feature for attribution in alone
         ]

@@ -17,9 +17,9 @@ QUICK = Model(epochs=25)
 def learn_two_then_two(digits: dict[int, Array], config: Config) -> Version:
     """Learn 0 and 1 with their labels, then 2 and 3."""
     version = None
-    for some in ((0, 1), (2, 3)):
-        X = np.concatenate([digits[digit][:100] for digit in some])
-        version = train(version, X, config, labels=np.repeat(some, 100))
+    for labels in ((0, 1), (2, 3)):
+        X = np.concatenate([digits[digit][:100] for digit in labels])
+        version = train(version, X, config, labels=np.repeat(labels, 100))
     assert version is not None
     return version
 

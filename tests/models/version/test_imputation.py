@@ -75,11 +75,11 @@ def test_a_filled_row_has_the_distance_of_its_observed_features() -> None:
     tied = TiedGaussians.with_ridge(np.ones(2), means, covariance)
     sigma = covariance + RIDGE * np.eye(3)
     x = np.float32([[8.0, NAN, 9.5]])
-    apart = np.array([-1.0, 0.5])
-    solved = np.linalg.solve(sigma[np.ix_([0, 2], [0, 2])], apart)
+    offset = np.array([-1.0, 0.5])
+    solved = np.linalg.solve(sigma[np.ix_([0, 2], [0, 2])], offset)
     filled = tied.fill(x)
     np.testing.assert_allclose(filled[0, 1], 9 + sigma[1, [0, 2]] @ solved, rtol=1e-5)
-    np.testing.assert_allclose(MahalanobisScore(tied)(filled), [0.5 * apart @ solved], rtol=1e-4)
+    np.testing.assert_allclose(MahalanobisScore(tied)(filled), [0.5 * offset @ solved], rtol=1e-4)
 
 
 def test_a_fill_solves_for_the_missing_features_alone(monkeypatch) -> None:
@@ -94,7 +94,7 @@ def test_a_fill_solves_for_the_missing_features_alone(monkeypatch) -> None:
 
 
 def test_a_score_with_gaps_maps_to_the_equally_rare_score() -> None:
-    """If gaps halve all scores, the map doubles them; between counts of gaps it interpolates."""
+    """If gaps halve all scores, the gap scale doubles them; between counts it interpolates."""
     whole = np.linspace(0, 100, 101)
     scale = GapScale(np.array([0, 2]), np.stack([whole, whole / 2]))
     moved = scale.as_complete(np.array([10.0, 10.0, 60.0]), np.array([2, 1, 2]))
@@ -110,35 +110,35 @@ def test_gaps_are_refused_unless_they_are_asked_for(version, parts) -> None:
         version.score(np.full((1, 8), NAN))
 
 
-def test_a_loaded_version_does_not_recompute_the_map_for_gaps(version, parts, monkeypatch) -> None:
-    """An artifact has the map for rows with gaps, so loading and judging compute none."""
+def test_a_loaded_version_does_not_recompute_the_gap_scale(version, parts, monkeypatch) -> None:
+    """An artifact has the gap scale, so loading and judging compute none."""
     X = with_gaps(parts[1][:50], 0.3)
     monkeypatch.setattr(GapScale, "measure", None)
     loaded = Version.from_bytes(version.to_bytes())
     np.testing.assert_array_equal(loaded.score(X), version.score(X))
 
 
-def test_an_artifact_of_format_3_gets_the_map_for_gaps(version, parts, monkeypatch) -> None:
-    """A version of format 3 has no map for gaps; it is computed when read, from drawn vectors."""
+def test_an_artifact_of_format_3_gets_a_gap_scale(version, parts, monkeypatch) -> None:
+    """A version of format 3 has no gap scale; it is computed from drawn vectors when needed."""
     X = with_gaps(parts[1][:50], 0.3)
     tensors, about = artifact.decode(version.to_bytes())
     monkeypatch.setattr(artifact, "FORMAT", 3)
-    of_before = {name: tensor for name, tensor in tensors.items() if not name.startswith("gaps.")}
+    earlier = {name: tensor for name, tensor in tensors.items() if not name.startswith("gaps.")}
     about = {name: value for name, value in about.items() if name != "format"}
-    loaded = Version.from_bytes(artifact.encode(of_before, about))
+    loaded = Version.from_bytes(artifact.encode(earlier, about))
     assert loaded.gaps is None
     assert np.corrcoef(loaded.score(X), version.score(X))[0, 1] > 0.95
 
 
-def test_another_score_computes_its_own_map_for_gaps(version) -> None:
-    """The map for gaps belongs to one score; another score computes its own."""
+def test_another_score_computes_its_own_gap_scale(version) -> None:
+    """The gap scale belongs to one score; another score computes its own."""
     assert version.gaps is not None
     assert version.with_config(version.config).gaps is version.gaps
     assert version.with_config(replace(version.config, score="elbo")).gaps is None
 
 
-def test_a_map_for_gaps_that_does_not_ascend_is_refused(version) -> None:
-    """A map for gaps that does not ascend is refused when an artifact is read."""
+def test_a_gap_scale_that_does_not_ascend_is_refused(version) -> None:
+    """A gap scale that does not ascend is refused when an artifact is read."""
     tensors, about = artifact.decode(version.to_bytes())
     for name in ("gaps.counts", "gaps.scores"):
         altered = {**tensors, name: tensors[name][..., ::-1].copy()}
@@ -181,7 +181,7 @@ def test_the_asked_rate_holds_if_columns_are_sums_of_others() -> None:
     assert version.is_anomaly(np.where(hidden, NAN, X)).mean() > 0.5
 
 
-def test_a_version_without_a_map_for_gaps_makes_one_from_draws() -> None:
+def test_a_version_without_a_gap_scale_makes_one_from_draws() -> None:
     """Values may be missing although `missing` was not in the config when it learned."""
     rng = np.random.default_rng(1)
     version = train(None, counts_and_totals(rng, 400), Config(threshold={"fpr": 0.05}))
