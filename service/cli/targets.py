@@ -148,7 +148,7 @@ def known(client: "Client", name: str) -> tuple["DetectorStatus | None", Detecto
     try:
         status = client.detector(name)
     except Refused as error:
-        if error.status != 403:
+        if not str(error.problem.get("type")).endswith("/forbidden"):  # of a proxy, or the Host
             raise
         console.complain("the key may not read the config, so the file's columns are used in order")
         return None, DetectorConfig()

@@ -118,6 +118,17 @@ def test_score_as_json_has_one_object_a_vector(run, stub, file):
     assert [row["is_anomaly"] for row in rows] == [False, True]
 
 
+def test_a_refused_host_is_not_taken_for_a_key_without_rights(run, stub, file):
+    """A 403 because of the Host, or from a proxy, is shown; only a key's lack of rights is not."""
+    problem = {"type": "/problems/foreign-origin", "detail": "The header `Host` is wrong."}
+    stub.answers["GET", "/v1/detectors/pump"] = (403, problem)
+    status, _, err = run("score", str(file), "-d", "pump", "--url", stub.url)
+    assert (status, err) == (1, "anamnesis: The header `Host` is wrong.\n")
+    stub.answers["GET", "/v1/detectors/pump"] = (403, {"type": "/problems/forbidden"})
+    _, _, err = run("score", str(file), "-d", "pump", "--url", stub.url)
+    assert "the key may not read the config" in err
+
+
 def test_score_can_fail_on_anomalies(run, stub, file):
     """With --fail-on-anomaly an anomaly gives exit status 4."""
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
