@@ -19,6 +19,7 @@ from models.parts.calibration import COMMON, Calibration, representable
 from models.training.mixing import RARE
 
 CHANCE = 0.5  # the least variance, relative to their mean, of the counts of rows equal by chance
+STATES = 50  # so few distinct rows are states that recur: on average they are common values
 MOST_COMPARED = 8_000  # with more distinct rows, near copies are not looked for
 COMPARED = 500  # the rows whose partners are counted
 DIRECTIONS = 12  # the number of directions in which rows of more columns are compared
@@ -58,7 +59,7 @@ class EqualRows(NamedTuple):
             first = np.where(is_set, earliest[set_of], first)
             counts = np.where(is_set, size[set_of], counts)
         rare = times < COMMON * len(x)
-        if _equal_by_chance(values, times[rare]):
+        if len(values) <= STATES or _equal_by_chance(values, times[rare]):
             single = rare[group_of]
             first, counts = np.where(single, np.arange(len(x)), first), np.where(single, 1, counts)
         return cls(first, counts, len(x))

@@ -87,6 +87,25 @@ def test_rows_of_flags_that_are_equal_by_chance_are_no_copies() -> None:
     assert version.is_anomaly(normal).mean() < 0.03
 
 
+def test_rows_of_a_rare_state_do_not_calibrate_as_if_they_were_new() -> None:
+    """Twelve products have five codes each; a code of another product is found.
+
+    A product with 1 to 2 % of the rows decided the threshold by scores of networks that never saw
+    it, and half of the wrong codes were not found.
+    """
+    rng = np.random.default_rng(0)
+    table, share = rng.integers(6, size=(12, 5)), np.array([0.3, 0.2, *[0.06] * 8, 0.012, 0.008])
+    x = table[rng.choice(12, 1_000, p=share)].astype(np.float32)
+    copies = EqualRows.of(x)
+    assert set(copies.counts[~copies.common].tolist()) == {1}
+    version = train(None, x, Config(model=QUICK))
+    wrong = x[:500].copy()
+    wrong[:, 0] = (wrong[:, 0] + 1 + rng.integers(5, size=500)) % 6
+    wrong = wrong[~(wrong[:, None] == table).all(axis=2).any(axis=1)]
+    assert version.is_anomaly(wrong).mean() > 0.95
+    assert version.is_anomaly(x).mean() < 0.03
+
+
 def test_disagreement_of_networks_is_distinguished_from_chance() -> None:
     """Networks disagree if the serving one scores its own rows much higher than chance explains."""
     rng = np.random.default_rng(0)
