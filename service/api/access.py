@@ -68,7 +68,7 @@ class Access:
         """Return whether a grant that a request got earlier is still valid."""
         return self._grants.get(grant.id) == grant if self._guarded else grant == ANYONE
 
-    def known(self, authorization: bytes | None) -> Grant | None:
+    def grant_for(self, authorization: bytes | None) -> Grant | None:
         """Return what the key in the `Authorization` header allows, None for an unknown key."""
         if not self._guarded and (self._state is not None or self._insecure):
             return ANYONE
@@ -98,7 +98,7 @@ class Access:
 
         Raises Unauthenticated, StoreUnavailable or TooManyRequests.
         """
-        grant = self.known(authorization)
+        grant = self.grant_for(authorization)
         if grant is not None:
             return self.with_rate_token(grant)
         if not self.informed and (authorization is not None or not self._guarded):
@@ -145,7 +145,7 @@ class Access:
 
         An allowed request is counted.
         """
-        grant = self.known(authorization)
+        grant = self.grant_for(authorization)
         if (
             grant is None
             or Scope.SCORE not in grant.scopes

@@ -26,11 +26,6 @@ class BodyBudget:
         self._held_by: Counter[str] = Counter()
         self._given = asyncio.Event()
 
-    @property
-    def held(self) -> int:
-        """Bytes that are held now."""
-        return self._held
-
     def try_take(self, sender: str, size: int) -> bool:
         """Hold `size` more bytes for the sender and return True, if there is room."""
         if self._held + size > self._most or self._held_by[sender] + size > self._most_of_one:

@@ -22,14 +22,14 @@ _READING = {"GET", "HEAD"}  # methods that change nothing
 class Guard:
     """Lets a request pass if its API key has `scope` or one of `others`, and covers the detector.
 
-    If `scope` is None, no key is needed. A route about the `whole` service needs a key for all
+    If `scope` is None, no key is needed. With `whole_service` the key must be for all
     detectors.
     """
 
-    def __init__(self, scope: Scope | None, *others: Scope, whole: bool) -> None:
+    def __init__(self, scope: Scope | None, *others: Scope, whole_service: bool) -> None:
         self.scope = scope
         self.others = others
-        self.whole = whole
+        self.whole_service = whole_service
 
     async def __call__(self, request: Request) -> None:
         """Raise Unauthenticated, TooManyRequests, Forbidden, UnknownDetector or Unprocessable."""
@@ -38,7 +38,7 @@ class Guard:
         grant = self._grant_of(request, self.scope)
         scope = next((other for other in self.others if other in grant.scopes), self.scope)
         allow(grant, scope, request.path_params.get("name"))
-        if self.whole and grant.detectors is not None:
+        if self.whole_service and grant.detectors is not None:
             raise Forbidden(self.scope, "This request needs an API key that covers all detectors.")
         asked = [parameter for parameter, _ in request.query_params.multi_items()]
         if len(asked) > len(set(asked)):
@@ -100,14 +100,14 @@ def still_allowed(request: Request) -> bool:
     return access.holds(caller(request))
 
 
-def needs(scope: Scope, *others: Scope, whole: bool = False) -> Any:
+def needs(scope: Scope, *others: Scope, whole_service: bool = False) -> Any:
     """Return the dependency of a route that needs `scope`, or one of `others`."""
-    return Depends(Guard(scope, *others, whole=whole))
+    return Depends(Guard(scope, *others, whole_service=whole_service))
 
 
 def open_to_all() -> Any:
     """Return the dependency of a route that needs no key."""
-    return Depends(Guard(None, whole=False))
+    return Depends(Guard(None, whole_service=False))
 
 
 def caller(request: Request) -> Grant:

@@ -74,7 +74,7 @@ def read(file: Path, options: Options | None = None, label: str | None = None) -
                 history = FileHistory(part.columns, vectors, times, labels, sources)
             history.vectors.add(X)
             if history.anomalous is not None:
-                history.anomalous.add(_known(part, label))
+                history.anomalous.add(_anomalous_rows(part, label))
             if history.sources is not None and part.sources is not None:
                 numbers = [number_of.setdefault(name, len(number_of)) for name in part.sources]
                 history.sources.add(numbers)
@@ -118,7 +118,7 @@ def _finite(part: _Part) -> NDArray[np.float32]:
     return matrix
 
 
-def _known(part: _Part, label: str | None) -> list[bool]:
+def _anomalous_rows(part: _Part, label: str | None) -> list[bool]:
     """Return which rows are known anomalies. Raises BadTable for an invalid label."""
     labels = []
     for row, value in enumerate(part.labels or ()):

@@ -61,11 +61,11 @@ def create(
         max_body_bytes=max_body_bytes,
     )
 
-    async def made(keys: "ApiKeys") -> "tuple[Grant, bool]":
+    async def create(keys: "ApiKeys") -> "tuple[Grant, bool]":
         created = await keys.create(grant, who=_WHO)
         return created, len((await keys.read())[1]) == 1
 
-    created, alone = _with_keys(data_dir, made)
+    created, alone = _with_keys(data_dir, create)
     if as_json:
         console.show_json({"key": secret, **describe(created)})
         return

@@ -54,7 +54,7 @@ def grouped(options: Options, group_by: str | None) -> Options:
 
 
 class Targets:
-    """Finds the detector of each row. `known` returns the service's state of a detector by name.
+    """Finds the detector of each row. `find` returns the service's state of a detector by name.
 
     `streams` are those of the files before, whose last rows are context of the first rows of this
     file. New streams are added to them.
@@ -66,10 +66,10 @@ class Targets:
         detector: str,
         sheet: Sheet,
         group_by: str | None,
-        known: Callable[[str], tuple["DetectorStatus | None", DetectorConfig]],
+        find: Callable[[str], tuple["DetectorStatus | None", DetectorConfig]],
         streams: dict[str, Stream] | None = None,
     ) -> None:
-        self._client, self._detector, self._sheet, self._known = client, detector, sheet, known
+        self._client, self._detector, self._sheet, self._find = client, detector, sheet, find
         self._group_by, self._streams = group_by, {} if streams is None else streams
         self._by_name: dict[str, Target] = {}
         self._entities: dict[str, str] = {}
@@ -127,7 +127,7 @@ class Targets:
 
     def _target(self, name: str) -> Target:
         if name not in self._by_name:
-            status, config = self._known(name)
+            status, config = self._find(name)
             columns = self._sheet.matched(config)
             if self._by_name and columns != self.first.columns:
                 raise BadTable(
@@ -140,7 +140,7 @@ class Targets:
         return self._by_name[name]
 
 
-def known(client: "Client", name: str) -> tuple["DetectorStatus | None", DetectorConfig]:
+def read_detector(client: "Client", name: str) -> tuple["DetectorStatus | None", DetectorConfig]:
     """Return the detector's status, None if the key may not read it, and its config.
 
     The config has the context in force. It is empty if there is no status.

@@ -107,7 +107,7 @@ def read(table: TextTable, options: Options, rows: int | None = None) -> NamedTa
         if not name and place not in roles.dropped:
             notes.append(f"column {place + 1} has no name: dropped")
             roles.dropped.add(place)
-    kept = [place for place in range(len(names)) if place not in roles.taken]
+    kept = [place for place in range(len(names)) if place not in roles.not_judged]
     _distinct(table.file, [names[place] for place in kept])
     if not kept:
         raise BadTable(f"{table.file}: there is no column to judge")
@@ -134,7 +134,7 @@ class _Roles:
     dropped: set[int]
 
     @property
-    def taken(self) -> set[int]:
+    def not_judged(self) -> set[int]:
         sources = set() if self.source is None else {self.source}
         return self.dropped | set(self.time) | sources
 

@@ -68,11 +68,11 @@ def score(
     from service.cli.progress import ShownProgress
     from service.cli.scored_file import ScoredFile, scored_by
     from service.cli.sheet import Sheet
-    from service.cli.targets import Targets, grouped, known, tell
+    from service.cli.targets import Targets, grouped, read_detector, tell
 
     options = grouped(options_of(time, source, drop, time_format, timezone, pivot), group_by)
     with Sheet(file, options) as sheet, console.client(url, key) as client:
-        targets = Targets(client, detector, sheet, group_by, partial(known, client))
+        targets = Targets(client, detector, sheet, group_by, partial(read_detector, client))
         tell(sheet, targets.first.columns)
         seen = score_result.ScoreResult(top, options.clock().zone)
         by = scored_by(targets, url, repr(options))

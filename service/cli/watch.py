@@ -54,12 +54,12 @@ def watch(
     from service.cli.live import LiveIncidents
     from service.cli.score_result import rule_of
     from service.cli.sheet import Sheet
-    from service.cli.targets import Targets, known, tell
+    from service.cli.targets import Targets, read_detector, tell
 
     options = options_of(time, source, drop, time_format, timezone)
     console.complain(f"{file}: watching; Ctrl-C ends")
     with Sheet(file, options, follow=True) as sheet, console.client(url, key) as client:
-        target = Targets(client, detector, sheet, None, partial(known, client)).first
+        target = Targets(client, detector, sheet, None, partial(read_detector, client)).first
         tell(sheet, target.columns)
         live = LiveIncidents(rule_of(target.status, timed=time is not None), options.clock().zone)
         with contextlib.suppress(KeyboardInterrupt):

@@ -31,16 +31,18 @@ _STEADY_SECONDS = 30.0  # after a child has lived this long, its next restart co
 class Child:
     """One process that must always run. It is restarted when it ends."""
 
-    def __init__(self, name: str, command: Sequence[str], how: Callable[[], spawn.Spawn]) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], spawn_options: Callable[[], spawn.Spawn]
+    ) -> None:
         self.name = name
         self.command = command
-        self.how = how
+        self.spawn_options = spawn_options
         self.running: subprocess.Popen[bytes] | None = None
         self.restarts = Restarts()
 
     def start(self) -> int:
         """Start the process and return its id."""
-        self.running = spawn.spawn(self.command, self.how())
+        self.running = spawn.spawn(self.command, self.spawn_options())
         self.restarts.started()
         return self.running.pid
 

@@ -87,7 +87,7 @@ class EmbeddedStore:
         # A killed server left this socket. No server uses it, since we hold the lock.
         if self.socket.is_socket():
             self.socket.unlink(missing_ok=True)
-        how = spawn.Spawn(
+        options = spawn.Spawn(
             # SIGTERM, not SIGKILL, so that the server ends its own children (a rewrite) too.
             death_signal=signal.SIGTERM,
             new_session=True,
@@ -95,7 +95,7 @@ class EmbeddedStore:
         )
         appended = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         with os.fdopen(os.open(self.log_file, appended, 0o600), "ab") as log:
-            self.child = spawn.spawn(self._command(), how, stdout=log, stderr=log)
+            self.child = spawn.spawn(self._command(), options, stdout=log, stderr=log)
 
     def _command(self) -> list[str]:
         options = {

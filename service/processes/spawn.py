@@ -49,7 +49,7 @@ class Spawn:
     env: Mapping[str, str] | None = None
     pass_fds: Sequence[int] = ()
 
-    def options(self) -> dict[str, Any]:
+    def keywords(self) -> dict[str, Any]:
         """Return keyword arguments for `subprocess.Popen` and `asyncio.create_subprocess_exec`."""
         return {
             "env": self.env,
@@ -84,7 +84,7 @@ def python(module: str, *arguments: str) -> tuple[str, ...]:
 
 def spawn(
     command: Sequence[str],
-    how: Spawn | None = None,
+    options: Spawn | None = None,
     *,
     stdout: int | IO[bytes] | None = None,
     stderr: int | IO[bytes] | None = None,
@@ -95,5 +95,5 @@ def spawn(
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        **(how or Spawn()).options(),
+        **(options or Spawn()).keywords(),
     )

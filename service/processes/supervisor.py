@@ -217,8 +217,8 @@ class Supervisor:
         path = "/readyz" if self.store else "/healthz"
         until = time.monotonic() + _STARTUP_SECONDS
         verify = trusts_own_certificate(self.settings)
-        how: Any = {"timeout": 1.0, "trust_env": False, "verify": verify}
-        with httpx.Client(base_url=self.url, **how) as client:
+        options: Any = {"timeout": 1.0, "trust_env": False, "verify": verify}
+        with httpx.Client(base_url=self.url, **options) as client:
             while not self.should_exit:
                 self._check_children()
                 with contextlib.suppress(httpx.TransportError):

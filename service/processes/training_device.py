@@ -19,7 +19,7 @@ def unusable_device(settings: Settings) -> str | None:
     try:
         answer = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-            timeout=_SECONDS, **Spawn().options(),
+            timeout=_SECONDS, **Spawn().keywords(),
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return f"ANAMNESIS_TRAINING_DEVICE: torch did not answer within {_SECONDS:g} s"

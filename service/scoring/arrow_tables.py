@@ -48,7 +48,7 @@ def read_arrow(
                 row = rows + error.row
                 raise BadVectors(f"{value_in(name)} {error}.", row=row) from None
         rows += len(batch)
-    X = blocks.whole()
+    X = blocks.matrix()
     return X, roles.tags(len(X), tags)
 
 

@@ -96,7 +96,7 @@ class Blocks:
         self._blocks.append(block)
         self._rows += rows
 
-    def whole(self) -> Array:
+    def matrix(self) -> Array:
         """Return the rows (n, d) of all blocks. Raises BadVectors if there are none."""
         if not self._rows:
             raise BadVectors("There are no vectors.")
@@ -137,7 +137,7 @@ def read_csv(
                 tags.setdefault(name, []).extend(table[name])
     except UnicodeDecodeError:
         raise BadVectors("The CSV is not in UTF-8. Export it as UTF-8.") from None
-    X = blocks.whole()
+    X = blocks.matrix()
     if roles.time is not None:
         tags[roles.time] = list(map(_time_cell, tags[roles.time]))
     return X, roles.tags(len(X), tags)

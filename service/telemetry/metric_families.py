@@ -109,10 +109,10 @@ class MetricFamilies:
             self._labels.add(name)
         return name
 
-    def known(self) -> set[str]:
+    def listed_detectors(self) -> set[str]:
         """Return the detectors with series of their own, also those of an earlier process."""
-        known = self._labels if self.shared is None else self.shared.known("detector")
-        return known - {_OTHER}
+        listed = self._labels if self.shared is None else self.shared.values_of("detector")
+        return listed - {_OTHER}
 
     def forget(self, name: str) -> None:
         """Drop all series of a detector."""

@@ -186,7 +186,7 @@ class Metrics:
 
     def keep_only(self, names: Collection[str]) -> None:
         """Drop the numbers that an earlier process left about detectors that are not in `names`."""
-        for name in self.families.known() - set(names):
+        for name in self.families.listed_detectors() - set(names):
             self.forget_detector(name)
 
     def artifact_failed(self, name: str) -> None:

@@ -198,7 +198,7 @@ class Shared:
         for numbers in self.numbers.values():
             numbers.forget(label, kind)
 
-    def known(self, label: str) -> set[str]:
+    def values_of(self, label: str) -> set[str]:
         """Return all values of a label in this process's numbers, a predecessor's included."""
         names = [name for numbers in self.numbers.values() for name in numbers.names if name]
         return {value for name in names for key, value in name.labels if key == label}

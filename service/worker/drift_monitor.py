@@ -165,10 +165,12 @@ class Monitor:
             await self._stores.leases.release(lease)
             self._leave(name)
             return None
-        held = await self._renewed(lease)  # on a busy machine a large version takes seconds to load
-        if held is None:
+        renewed = await self._renewed(
+            lease
+        )  # on a busy machine a large version takes seconds to load
+        if renewed is None:
             return None
-        watch.lease = held
+        watch.lease = renewed
         self._watches[name] = watch
         return watch
 

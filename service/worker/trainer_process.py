@@ -64,7 +64,7 @@ class Trainer:
             stdout=asyncio.subprocess.PIPE,
             limit=_READ_LIMIT,
             cwd=_working_directory(),
-            **Spawn(nice=19).options(),
+            **Spawn(nice=19).keywords(),
         )
 
     async def train(self, job: Job, report: Callable[[Progress], None]) -> bytes:

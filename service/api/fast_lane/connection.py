@@ -110,14 +110,14 @@ class HttpProtocol(RequestReader):
             as_problem(problem), self.server_state.default_headers, close=True
         )
         # Whether the refused request belongs to the application, which reads its body now or later.
-        taken = self._reading is Reading.BODY and self._lane_request is None
+        left_to_application = self._reading is Reading.BODY and self._lane_request is None
         self._is_last, self._lane_request = True, None
         self._lane_body.release()
         cycle = self.cycle
-        if taken and self.pipeline:
+        if left_to_application and self.pipeline:
             self.pipeline.popleft()  # the application has not begun it, and never will
             self._refusal_to_send = refusal
-        elif taken:
+        elif left_to_application:
             cycle.disconnected = True
             cycle.message_event.set()
             self._send_last(b"" if cycle.response_started else refusal)

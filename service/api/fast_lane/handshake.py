@@ -43,8 +43,8 @@ class Handshake(asyncio.Protocol):
         self._server.below = transport
         # uvloop's own TLS takes 30 us less for each request, but works only in its loop.
         tls: Any = UvloopProtocol if isinstance(loop, uvloop.Loop) else SSLProtocol
-        how: Any = {"server_side": True, "ssl_handshake_timeout": self._seconds}
-        protocol = tls(loop, self._server, self._context, ended, **how)
+        options: Any = {"server_side": True, "ssl_handshake_timeout": self._seconds}
+        protocol = tls(loop, self._server, self._context, ended, **options)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
 

@@ -60,7 +60,7 @@ async def audit_of_detector(request: Request, name: Name) -> Response:
 @router.get(
     "/audit",
     summary="Export the audit trail of the API keys or of the templates",
-    dependencies=[needs(Scope.ADMIN, whole=True)],
+    dependencies=[needs(Scope.ADMIN, whole_service=True)],
     responses=_page(_KEY_ENTRY) | openapi.problems(422, 503),
     openapi_extra={"parameters": [_AFTER, _LIMIT, _OF]},
 )

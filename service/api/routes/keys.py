@@ -19,7 +19,7 @@ _ASKED = {"name": "press 7", "scopes": ["ingest", "score"], "detectors": ["pump-
 @router.get(
     "",
     summary="List the API keys",
-    dependencies=[needs(Scope.ADMIN, whole=True)],
+    dependencies=[needs(Scope.ADMIN, whole_service=True)],
     responses=openapi.answers(200, "Oldest first.", documents.ApiKeys) | openapi.problems(422, 503),
     openapi_extra={"parameters": list(PAGED.values())},
 )
@@ -34,7 +34,7 @@ async def index(request: Request) -> Response:
     "",
     summary="Make an API key",
     status_code=201,
-    dependencies=[needs(Scope.ADMIN, whole=True)],
+    dependencies=[needs(Scope.ADMIN, whole_service=True)],
     responses=openapi.answers(
         201,
         "Made. The key is shown only here.",
@@ -64,7 +64,7 @@ async def post(request: Request) -> Response:
     "/{key}",
     summary="Revoke an API key",
     status_code=204,
-    dependencies=[needs(Scope.ADMIN, whole=True)],
+    dependencies=[needs(Scope.ADMIN, whole_service=True)],
     response_class=Response,
     responses=openapi.problems(404, 503),
 )

@@ -61,7 +61,7 @@ async def readyz(request: Request) -> Response:
 @router.get(
     "/metrics",
     summary="Prometheus metrics",
-    dependencies=[needs(Scope.METRICS, whole=True)],
+    dependencies=[needs(Scope.METRICS, whole_service=True)],
     response_class=Response,
     responses={200: {"description": "Exposition format.", "content": {"text/plain": {}}}},
 )

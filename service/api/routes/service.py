@@ -98,7 +98,7 @@ def _worker_age(app: Parts) -> float | None:
 @router.get(
     "/work",
     summary="Say how much there is to retrain",
-    dependencies=[needs(Scope.READ, Scope.METRICS, whole=True)],
+    dependencies=[needs(Scope.READ, Scope.METRICS, whole_service=True)],
     responses=openapi.answers(
         200,
         "How many detectors wait for a retraining, how many are retrained, and the longest wait.",
@@ -114,7 +114,7 @@ async def work(request: Request) -> Response:
 @router.get(
     "/service",
     summary="Describe what the service runs on",
-    dependencies=[needs(Scope.READ, whole=True)],
+    dependencies=[needs(Scope.READ, whole_service=True)],
     responses=openapi.answers(200, "Store, workers and API processes.", documents.ServiceAnswer)
     | openapi.problems(503),
 )

@@ -34,8 +34,8 @@ def running(folder: Path, *, keep: bool) -> Generator[str, None, None]:
             )
         else:
             # At SIGTERM the service stops its own children in order.
-            how = spawn.Spawn(death_signal=signal.SIGTERM)
-            service = spawn.spawn(command, how, stdout=log, stderr=log)
+            options = spawn.Spawn(death_signal=signal.SIGTERM)
+            service = spawn.spawn(command, options, stdout=log, stderr=log)
     (folder / "pid").write_text(str(service.pid))
     try:
         yield _wait_for_url(service, log_file)
