@@ -96,7 +96,7 @@ def test_rows_of_a_rare_state_do_not_calibrate_as_if_they_were_new() -> None:
     rng = np.random.default_rng(0)
     table, share = rng.integers(6, size=(12, 5)), np.array([0.3, 0.2, *[0.06] * 8, 0.012, 0.008])
     x = table[rng.choice(12, 1_000, p=share)].astype(np.float32)
-    copies = EqualRows.of(x)
+    copies = EqualRows.find(x)
     assert set(copies.counts[~copies.common].tolist()) == {1}
     version = train(None, x, Config(model=QUICK))
     wrong = x[:500].copy()
