@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from models import (
         AnamnesisError,
+        Column,
         Config,
         ConfigError,
         Model,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AnamnesisError",
     "Client",
+    "Column",
     "Config",
     "ConfigError",
     "Model",

@@ -10,6 +10,7 @@ It takes numpy arrays and returns numpy arrays. `Version`, which serving needs, 
 
 from typing import TYPE_CHECKING, Any
 
+from models.columns import Column
 from models.config import MIN_VECTORS, Config
 from models.errors import AnamnesisError, ArtifactError, ConfigError, TrainingError, VectorError
 from models.model_config import Model, Replay
@@ -23,6 +24,7 @@ __all__ = [
     "MIN_VECTORS",
     "AnamnesisError",
     "ArtifactError",
+    "Column",
     "Config",
     "ConfigError",
     "Model",

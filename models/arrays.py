@@ -32,7 +32,12 @@ def check_vectors(
     if type(X) is not np.ndarray:
         names = names or table_names(X)
         X = named_matrix(X, names, words)
-    X = np.ascontiguousarray(X, dtype=np.float32)
+    try:
+        X = np.ascontiguousarray(X, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise VectorError(
+            "vectors: not a matrix of numbers, nor a table with named columns"
+        ) from None
     if X.ndim != 2 or not X.shape[1]:
         raise VectorError(f"vectors: an array of shape {X.shape}, not (n, d)")
     if dimension is not None and X.shape[1] != dimension:

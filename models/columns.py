@@ -1,5 +1,6 @@
 """Columns of a client's table: their names, their types and their order."""
 
+import sys
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ TYPES = ("number", "flag", "category")
 MAX_DIMENSION = 65_536  # the most columns of a detector, and the most numbers of a vector
 LONGEST_NAME = 128  # characters
 MOST_VALUES = 4096  # the longest list of a category's known words
+_LISTS = ("tolist", "to_pylist")  # how tables give a column as a list
 _SHOWN = 3  # the most names in one message
 _SHOWN_CHARACTERS = 64
 
@@ -115,10 +117,10 @@ def _known(names: Sequence[str]) -> str:
 def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str]) -> Any:
     """Return a table with named columns as float32 (n, d), in the order of `names`.
 
-    A table is any object that has `columns` of strings and returns a column by its name, such as a
-    DataFrame of pandas or polars. Anything else is returned unchanged. Without `names` the columns
-    keep the table's order. A column among `words` is a category: its words become codes. Raises
-    VectorError that names the column.
+    A table is any object that has names of its columns and returns a column by its name, such as a
+    DataFrame of pandas or polars, or a table of pyarrow. Anything else is returned unchanged.
+    Without `names` the columns keep the table's order. A column among `words` is a category: its
+    words become codes. Raises VectorError that names the column.
     """
     header = table_names(X)
     if header is None:
@@ -138,13 +140,18 @@ def named_matrix(X: Any, names: Sequence[str] | None, words: Container[str]) -> 
 def _floats(values: Any, name: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     try:
         # A value beyond float32's range becomes infinite; `check_vectors` then names its row.
-        with np.errstate(over="ignore"):
-            return np.asarray(values, np.float64).astype(np.float32)
+        cells = np.asarray(values)
+        if cells.dtype.kind != "M":
+            with np.errstate(over="ignore"):
+                return np.asarray(values, np.float64).astype(np.float32)
     except (TypeError, ValueError):
         raise VectorError(
-            f"vectors: column {quoted([name])} does not hold numbers; words are for a column whose "
-            "type is category"
+            f"vectors: column {quoted([name])} does not hold numbers; if it holds words, give "
+            f'Config(columns=...) with Column({quoted([name])}, "category")'
         ) from None
+    raise VectorError(
+        f"vectors: column {quoted([name])} holds times; leave it out, or make it the index"
+    )
 
 
 def table_words(values: Any, name: str) -> list[str | None]:
@@ -153,7 +160,8 @@ def table_words(values: Any, name: str) -> list[str | None]:
     Whole numbers and booleans become words as JSON writes them: 3, true.
     """
     words = []
-    for row, value in enumerate(values.tolist() if hasattr(values, "tolist") else values):
+    cells = next((getattr(values, how)() for how in _LISTS if hasattr(values, how)), values)
+    for row, value in enumerate(cells):
         word = as_word(value)
         if word is not None and not 1 <= len(word) <= LONGEST_WORD:
             raise VectorError(
@@ -176,14 +184,16 @@ def as_word(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
         return str(value)
-    if value is None or value != value:  # noqa: PLR0124 - NaN, and what pandas has for it
+    if value is None or value is getattr(sys.modules.get("pandas"), "NA", None):
+        return None
+    if value != value:  # noqa: PLR0124 - NaN, and the times that are missing
         return None
     return str(int(value)) if isinstance(value, float) and value.is_integer() else ""
 
 
 def table_names(X: Any) -> tuple[str, ...] | None:
     """Return the names of a table's columns; None if `X` has none."""
-    header = getattr(X, "columns", None)
+    header = getattr(X, "column_names", getattr(X, "columns", None))  # of pyarrow, or of others
     if header is None:
         return None
     names = tuple(header)

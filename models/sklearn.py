@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from models.columns import check_name
 from models.config import MIN_VECTORS, Config
+from models.errors import ConfigError
 from models.model_config import Model
 from models.version.version import Version
 
@@ -34,10 +36,10 @@ class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
         contamination: float = 0.01,
         kind: str = "vae",
         strategy: str = "replay",
-        anomaly_score: str = "elbo",
+        anomaly_score: str = "auto",
         missing: str = "refuse",
         epochs: int | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.contamination = contamination
         self.kind = kind
@@ -71,12 +73,27 @@ class AnamnesisDetector(OutlierMixin, BaseEstimator):  # type: ignore[misc]
             missing=self.missing,
             model=model,
             threshold={"fpr": self.contamination},
-            seed=int(self.random_state or 0),
+            seed=self._seed(),
+            features=self._names(),
         )
         enough = X if len(X) >= MIN_VECTORS else np.resize(X, (MIN_VECTORS, X.shape[1]))
         self.version_ = train(previous, enough, config)
         self.decision_scores_ = self.version_.score(X)  # as in PyOD, higher is more anomalous
         return self
+
+    def _seed(self) -> int:
+        given = self.random_state
+        return given.randint(2**31) if isinstance(given, np.random.RandomState) else int(given or 0)
+
+    def _names(self) -> tuple[str, ...] | None:
+        """Return the names of a DataFrame's columns, so that explanations have them."""
+        names = tuple(getattr(self, "feature_names_in_", ()))
+        try:
+            for name in names:
+                check_name("features", name)
+        except ConfigError:
+            return None
+        return names if len(set(names)) == len(names) > 0 else None
 
     @property
     def offset_(self) -> float:

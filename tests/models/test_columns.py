@@ -70,6 +70,29 @@ def test_a_table_that_does_not_fit_names_the_column(version, columns, message):
         version.score(Frame(**columns))
 
 
+def test_a_table_of_pyarrow_is_read_by_name():
+    """Its columns may come in another order; null is a missing number or word."""
+    pa = pytest.importorskip("pyarrow")
+    words = ["run", None, *["idle", "run"] * 99]
+    table = pa.table({"speed": [*SPEED[:199], None], "state": words})
+    columns = (Column("state", "category"), Column("speed"))
+    learned = train(None, table, Config(kind="mahalanobis", columns=columns, missing="impute"))
+    assert np.isfinite(learned.score(table)).all()
+
+
+def test_what_is_no_number_is_refused_in_words():
+    """Times, words and other objects are VectorErrors that say what to do."""
+    at = np.datetime64("2026-01-01") + np.arange(200)
+    for wrong, why in (
+        (Frame(speed=SPEED, at=at), 'column "at" holds times; leave it out'),
+        (Frame(speed=["a", "b"]), r'Config\(columns=...\) with Column\("speed", "category"\)'),
+        ([{"speed": 1.0}], "not a matrix of numbers"),
+        (np.array([["a"]]), "not a matrix of numbers"),
+    ):
+        with pytest.raises(VectorError, match=why):
+            train(None, wrong, Config())
+
+
 def test_messages_have_at_most_three_short_escaped_names():
     """A message has at most three names, shortened and escaped, so it cannot flood a log."""
     assert quoted(["a", "b", "c", "d", "e"]) == '"a", "b", "c" and 2 more'

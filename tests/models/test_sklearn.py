@@ -5,6 +5,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from models.config import Config
 from models.sklearn import AnamnesisDetector
 
 RNG = np.random.default_rng(0)
@@ -48,6 +49,17 @@ def test_methods_with_pyod_names_agree():
     assert np.array_equal(detector.labels_ == 1, detector.predict(X) == -1)
     assert detector.decision_scores_ == pytest.approx(-detector.score_samples(X))
     assert detector.threshold_ == -detector.offset_
+
+
+def test_a_stranger_gets_the_default_score_and_the_names_of_a_table():
+    """The score is that of `Config()`; explanations name the columns of a table."""
+    pa = pytest.importorskip("pyarrow")
+    detector = AnamnesisDetector(kind="mahalanobis", random_state=np.random.RandomState(3))
+    version = detector.fit(pa.table({"flow": X[:, 0], "speed": X[:, 1]})).version_
+    assert version.config.score == Config().score
+    assert version.explain(OUTLIER[:, :2], 1)[0][0].feature in {"flow", "speed"}
+    unnamed = detector.fit(pa.table({"flow ": X[:, 0], "speed": X[:, 1]})).version_
+    assert unnamed.config.features is None
 
 
 def test_an_estimator_that_is_not_fitted_raises():
