@@ -92,7 +92,8 @@ class Dialect:
 class TextTable:
     """An open text table. `lines` yields the number and the cells of each non-blank line.
 
-    If `named`, the first line is a header, whatever its cells are.
+    If `named`, the first line is a header, whatever its cells are. The file has `head` lines before
+    its rows, if the first of `lines` is a header.
     """
 
     file: str
@@ -100,6 +101,7 @@ class TextTable:
     lines: Iterator[tuple[int, list[str]]]
     bytes_read: CountedStream
     named: bool = False
+    head: int = 1
 
 
 def open_table(file: str, source: BinaryIO) -> TextTable:
@@ -136,9 +138,8 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
     if comma:
         notes.append("decimal commas")
     text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
-    return TextTable(
-        file, Dialect(delimiter, comma, tuple(notes)), _lines(file, text, begun), counted
-    )
+    dialect, before = Dialect(delimiter, comma, tuple(notes)), begun.skipped + 1 + begun.units
+    return TextTable(file, dialect, _lines(file, text, begun), counted, head=before)
 
 
 def _encoding(head: bytes) -> tuple[str, list[str]]:

@@ -5,17 +5,15 @@ import os
 import time
 from pathlib import Path
 
-from service.cli.table_files import BadTable
-
 _LOOK_SECONDS = 0.2  # between two checks whether the file has grown
 
 
 class GrowingFile(io.RawIOBase):
     """A file to which others append. Reading waits at its end for more.
 
-    If another file takes its place, as when logs are rotated, reading goes on there, without the
-    header that both begin with. `lines` is the number of lines that the file had when it was
-    opened.
+    If another file takes its place, or if it is cut off and begins anew, as when logs are rotated,
+    reading goes on there, without the header that both begin with. `lines` is the number of lines
+    that the file had when it was opened.
     """
 
     def __init__(self, path: Path, look_seconds: float = _LOOK_SECONDS) -> None:
@@ -23,7 +21,7 @@ class GrowingFile(io.RawIOBase):
         self._file = path.open("rb")
         self.lines = sum(block.count(b"\n") for block in iter(lambda: self._file.read(2**20), b""))
         self._file.seek(0)
-        self._header = b""  # the first line of the first file, once that has a successor
+        self._head, self._header = 1, b""  # how many lines precede the rows, and the last of them
         self._last = b"\n"  # the latest byte read
 
     def readable(self) -> bool:
@@ -31,7 +29,7 @@ class GrowingFile(io.RawIOBase):
         return True
 
     def readinto(self, buffer: "bytearray | memoryview") -> int:  # type: ignore[override]
-        """Read the next bytes. Wait if there are none. Raises BadTable if the file shrinks."""
+        """Read the next bytes. Wait if there are none."""
         while not (read := self._file.readinto(buffer)):
             if (other := self._successor()) is None:
                 time.sleep(self._look)
@@ -47,31 +45,32 @@ class GrowingFile(io.RawIOBase):
         self._last = bytes(buffer[read - 1 : read])
         return read
 
-    def _successor(self) -> io.BufferedReader | None:
-        """Return the file that has taken the place of this one, once its first line is complete.
+    def note_head(self, lines: int) -> None:
+        """Note the first `lines` lines: a title, the header, units. The next file has them, too."""
+        place = self._file.tell()
+        self._file.seek(0)
+        self._head = lines
+        *_, self._header = [self._file.readline() for _ in range(lines)]
+        self._file.seek(place)
 
-        It is open behind the header, if it begins with the same line as the first file.
+    def _successor(self) -> io.BufferedReader | None:
+        """Return the file that has taken the place of this one, once its head is complete.
+
+        It is open behind the head, if that ends like the head of the first file.
         """
+        if not self._header:
+            self.note_head(1)
         try:
             other = self._path.open("rb")
         except FileNotFoundError:  # moved away, and the next one is not there yet
             return None
         mine, new = (os.fstat(file.fileno()) for file in (self._file, other))
-        if os.path.samestat(mine, new):
-            other.close()
-            if new.st_size < self._file.tell():
-                raise BadTable(f"{self._path} became shorter: start the command again")
-            return None
-        line = other.readline()
-        if not line.endswith(b"\n"):
+        cut_off = new.st_size < self._file.tell()
+        lines = [other.readline() for _ in range(self._head)]
+        if (os.path.samestat(mine, new) and not cut_off) or not lines[-1].endswith(b"\n"):
             other.close()
             return None
-        if not self._header:
-            place = self._file.tell()
-            self._file.seek(0)
-            self._header = self._file.readline()
-            self._file.seek(place)
-        if line != self._header:
+        if lines[-1] != self._header:
             other.seek(0)
         return other
 

@@ -162,8 +162,10 @@ class Sheet:
         if str(file) != "-" and self._follow:
             growing = self._files.enter_context(GrowingFile(file))
             self.lines_before = growing.lines
-            source = io.BufferedReader(growing)
-        elif str(file) != "-":
+            table = open_table(str(file), io.BufferedReader(growing))
+            growing.note_head(table.head)
+            return table
+        if str(file) != "-":
             source = self._files.enter_context(file.open("rb"))
         return open_table(str(file), source)
 

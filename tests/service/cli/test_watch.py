@@ -12,7 +12,6 @@ from service.cli.growing_file import GrowingFile
 from service.cli.live import LiveIncidents
 from service.cli.score_result import ScoredRow
 from service.cli.sheet import Sheet
-from service.cli.table_files import BadTable
 from service.cli.text_table import Options
 from service.domain.attribution import Attribution
 
@@ -115,14 +114,19 @@ def test_no_line_is_lost_while_a_file_is_replaced(tmp_path, monkeypatch):
     growing.close()
 
 
-def test_a_file_that_became_shorter_is_named(tmp_path):
-    """A file that became shorter is refused: it was replaced, or cut."""
+@pytest.mark.parametrize("moved", [True, False])
+def test_the_head_of_a_rotated_log_is_skipped(tmp_path, moved):
+    """Title, header and units come again, whether the log is moved away or cut off in its place."""
     path = tmp_path / "x.csv"
-    growing = opened_and_read(path, "speed\n1\n2\n")
-    path.write_text("speed\n")
-    with pytest.raises(BadTable, match="became shorter"):
-        growing.read(100)
-    growing.close()
+    head = "Plant {},,\nwhen,machine,speed\n,,m/s\n"
+    path.write_text(head.format(1) + "1,a,0.5\n2,a,1.5\n3,a,2.5\n4,a,2.5\n")
+    with Sheet(path, OPTIONS, follow=True) as sheet:
+        chunks = sheet.rows([("speed", "number")], gaps=False)
+        before = [next(chunks) for _ in range(4)]
+        if moved:
+            path.rename(tmp_path / "x.csv.1")
+        path.write_text(head.format(2) + "5,a,3.5\n")
+        assert [rows.X.item() for rows in (*before, next(chunks))] == [0.5, 1.5, 2.5, 2.5, 3.5]
 
 
 @pytest.mark.parametrize(
