@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _ALPHA = 0.01  # the rate of false alarms if the detector has no rule for incidents
 _CLOSE = 300.0  # seconds without alarms that end an incident, if the config does not say
+_WITHOUT, _CLOSED = "", "closed"  # the keys of rows without incident, and of closed ones
 _EACH = 3  # most rows of one incident in the list for people
 UNORDERED = (
     "{} rows are older than an earlier row of their source: sort the file by time, since the "
@@ -165,20 +166,22 @@ class ScoreResult:
         for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
             if change.kind == "opened":
-                without_incident, self._worst[""] = self._worst.get("", []), []
-                for entry in without_incident:
+                for entry in self._worst.pop(_WITHOUT, []):
                     inside = _is_of(change.incident, entry[2])
-                    self._keep(change.incident.id if inside else "", entry)
+                    self._keep(change.incident.id if inside else _WITHOUT, entry)
+            elif change.kind == "closed":
+                for entry in self._worst.pop(change.incident.id, []):
+                    self._keep(_CLOSED, entry)
         if row.is_anomaly:
             self.anomalies += 1
             incident = self._fold.incident_id(row.source or "")
             self._keep(incident, (row.severity or 0.0, -self.rows, row))
 
     def _keep(self, incident: str, entry: _Ranked) -> None:
-        """Keep a row if it is among the worst of its incident, '' for rows of none."""
+        """Keep a row if it is among the worst of its incident, of none, or of closed incidents."""
         heap = self._worst.setdefault(incident, [])
         heapq.heappush(heap, entry)
-        if len(heap) > (_EACH if incident else self.top):
+        if len(heap) > (self.top if incident in {_WITHOUT, _CLOSED} else _EACH):
             heapq.heappop(heap)
 
     def show(self) -> None:

@@ -245,6 +245,11 @@ def _cast(cells: Any, kind: Any) -> Any:
     import pyarrow as pa
     from pyarrow import compute
 
+    if pa.types.is_null(kind) and cells.null_count == len(cells):
+        return pa.nulls(len(cells))
+    if pa.types.is_time(kind):  # pyarrow reads times of day from text only behind a date
+        days = compute.binary_join_element_wise("1970-01-01", cells, "T")
+        return days.cast(pa.timestamp("us")).cast(kind)
     if kind != pa.float64():
         return cells.cast(kind)
     values = compute.utf8_trim_whitespace(cells)

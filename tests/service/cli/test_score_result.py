@@ -89,6 +89,13 @@ def test_a_long_fault_does_not_fill_the_list_of_the_worst_rows(capsys):
     assert "103 of 160 vectors are anomalies (97 more than shown)" in out
 
 
+def test_few_rows_are_held_however_many_incidents_a_file_has():
+    """Of closed incidents, as many rows are held as are listed."""
+    seen = results(judged({i for i in range(3000) if i % 25 < 3}, n=3000), top=5)
+    assert len(seen.incidents) == 120
+    assert sum(map(len, seen._worst.values())) <= 5 + 5 + 3
+
+
 def test_what_most_milder_incidents_have_in_common_is_said(capsys):
     """Below the worst incidents stands how many more there are, and what leads most of them."""
     results(judged({i for i in range(300) if i % 25 < 2}, n=300), top=10).show()

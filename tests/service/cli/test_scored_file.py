@@ -1,6 +1,7 @@
 """The file of scored rows: the user's columns in each file type, and continuation after a stop."""
 
 import csv
+import datetime as dt
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,29 @@ def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
     parquet.write_table(typed, table.with_name("in.parquet"))
     write_scored(table.with_name("in.parquet"), out[".parquet"], range(COUNT))
     assert parquet.read_table(out[".parquet"]).select(["count", "speed"]).equals(typed)
+
+
+def test_times_of_day_and_empty_columns_keep_their_types(table: Path) -> None:
+    """A Parquet file may have columns of times of day, and columns without any value."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    times = [dt.time(12, 30, i, 5) if i % 2 else None for i in range(COUNT)]
+    whole = [time and time.replace(microsecond=0) for time in times]
+    typed = pa.table(
+        {
+            "at": pa.array(times, pa.time64("us")),
+            "clock": pa.array(whole, pa.time32("ms")),
+            "none": pa.nulls(COUNT),
+            "speed": np.arange(COUNT) / 4,
+        }
+    )
+    parquet.write_table(typed, table.with_name("in.parquet"))
+    out = table.with_name("out.parquet")
+    with Sheet(table.with_name("in.parquet"), Options()) as sheet:
+        assert sheet.first is not None
+        with ScoredFile(out, sheet, BY, []) as file:
+            for i, cells in enumerate(sheet.first.rows):
+                file.add(row(i, cells))
+    assert parquet.read_table(out).select(typed.column_names).equals(typed)
 
 
 def test_a_column_of_text_leaves_the_others_numbers(table: Path) -> None:
