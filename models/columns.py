@@ -1,6 +1,5 @@
 """Columns of a client's table: their names, their types and their order."""
 
-import sys
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -184,7 +183,7 @@ def as_word(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int | np.integer):
         return str(value)
-    if value is None or value is getattr(sys.modules.get("pandas"), "NA", None):
+    if value is None or type(value).__name__ == "NAType":  # NA of pandas
         return None
     if value != value:  # noqa: PLR0124 - NaN, and the times that are missing
         return None
