@@ -57,15 +57,18 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
     step = np.spacing(np.abs(X).max(axis=0))
     deviation = X.std(axis=0, dtype=np.float64)
     coarse = (deviation > 0.0) & (step > COARSE * deviation)
-    times = [are_small_units(x) or (c and are_seconds(x)) for x, c in zip(X.T, coarse, strict=True)]
-    if any(times):
+    times = np.array(
+        [are_small_units(x) or (c and are_seconds(x)) for x, c in zip(X.T, coarse, strict=True)],
+        bool,
+    )
+    if times.any():
         yield _note(
             "time", names, np.flatnonzero(times),
             "The numbers of {features} look like times since 1970. Later times are outside the "
             "learned range, so all later rows will alarm. Leave the time out, and send it as the "
             "timestamp of each row.",
         )  # fmt: skip
-    coarse &= ~np.array(times)
+    coarse &= ~times
     if coarse.any():
         yield _note(
             "precision", names, np.flatnonzero(coarse),
@@ -73,7 +76,7 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
             "kept as float32, which rounds neighbouring values to the same number. Send the "
             "difference from a fixed number near them, or from the row before.",
         )  # fmt: skip
-    equal = (deviation == 0.0) & (np.abs(X[0]) >= INTEGERS) & ~np.array(times)
+    equal = (deviation == 0.0) & (np.abs(X[0]) >= INTEGERS) & ~times
     if equal.any():
         yield _note(
             "precision", names, np.flatnonzero(equal),

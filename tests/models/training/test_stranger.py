@@ -161,10 +161,12 @@ def test_a_counter_that_starts_again_is_named(machine: Machine) -> None:
 
 
 def test_categories_whose_words_do_not_come_back_are_named() -> None:
-    """Dates as words are named, because the next day's word alarms; words of states are not."""
-    day, state = np.arange(300.0) // 30, np.arange(300.0) // 30 % 3
-    rows = np.column_stack([np.random.default_rng(0).normal(size=300), day, state])
-    columns = (Column("level"), Column("day", "category"), Column("state", "category"))
+    """Dates as words are named, because the next day's word alarms; words of states are not.
+
+    There are no numbers.
+    """
+    rows = np.column_stack([np.arange(300.0) // 30, np.arange(300.0) // 30 % 3])
+    columns = (Column("day", "category"), Column("state", "category"))
     config = Config(columns=columns, model=QUICK)
     notes = {note.kind: note for note in train(None, rows, config).lineage.notes}
     assert notes["new_words"].features == ("day",)
