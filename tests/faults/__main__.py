@@ -26,22 +26,22 @@ def main() -> int:
     parser.add_argument("--share", type=float, default=1.0, help="share of each fault's tries (1)")
     parser.add_argument("--output", type=Path, help="JSON of results, continued where it exists")
     parser.add_argument("--list", action="store_true", help="name the faults and end")
-    asked = parser.parse_args()
-    if asked.list:
+    arguments = parser.parse_args()
+    if arguments.list:
         for fault in FAULTS.values():
             print(f"{fault.name:34} {fault.long:8}  {fault.fault}")
         return 0
-    if unknown := set(asked.names) - set(FAULTS):
+    if unknown := set(arguments.names) - set(FAULTS):
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
-    continued = asked.output is not None and asked.output.exists()
-    results = json.loads(asked.output.read_text()) if continued else {}
+    continued = arguments.output is not None and arguments.output.exists()
+    results = json.loads(arguments.output.read_text()) if continued else {}
     LONG_FORM.set(True)
-    for name in asked.names or FAULTS:
+    for name in arguments.names or FAULTS:
         if name not in results:
-            results[name] = _try(FAULTS[name], asked.share)
-            if asked.output:
-                asked.output.parent.mkdir(parents=True, exist_ok=True)
-                asked.output.write_text(json.dumps(results, indent=1))
+            results[name] = _try(FAULTS[name], arguments.share)
+            if arguments.output:
+                arguments.output.parent.mkdir(parents=True, exist_ok=True)
+                arguments.output.write_text(json.dumps(results, indent=1))
     print(_table(results))
     return 0 if all(result["kept"] for result in results.values()) else 1
 

@@ -167,14 +167,14 @@ def _with_other_metadata(
     del tensors
     path = rng.choice([path for path in _paths_in(about) if path and path[0] != "format"])
     owner = functools.reduce(lambda at, key: at[key], path[:-1], about)
-    how, junk = rng.choice(("set", "set", "set", "drop", "add")), rng.choice(JUNK)
-    if how == "drop":
+    change, junk = rng.choice(("set", "set", "set", "drop", "add")), rng.choice(JUNK)
+    if change == "drop":
         del owner[path[-1]]
-    elif how == "add" and isinstance(owner, dict):
+    elif change == "add" and isinstance(owner, dict):
         owner["also"] = junk
     else:
         owner[path[-1]] = junk
-    return f"{how} {path} {json.dumps(junk)[:40]}"
+    return f"{change} {path} {json.dumps(junk)[:40]}"
 
 
 def _some_tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
@@ -299,7 +299,7 @@ def use(version: Version, champion: Version, *, judged: bool, learns: bool) -> N
 
 
 def _show(version: Version) -> None:
-    """Show the version in status, list and metrics."""
+    """Show the version in the status and in the metrics."""
     served = Champion(
         "pump", "u", 1, 1, 1, version, version.threshold_for({"fpr": 0.01}), trained_at=1.0
     )

@@ -11,9 +11,11 @@ from tests.faults.stage import Stage
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault. `run(n)` breaks things n times and returns what was measured, in words.
+    """One fault. `run(n)` tries it and returns what was measured, in words.
 
-    It fails when the promise is not kept. `short` is n in `make test-all`, `long` in `make faults`.
+    It fails when the promise is not kept. n is a number of tries, of requests, of connections or of
+    seconds: the name of the parameter and the docstring say which. It is `short` in
+    `make test-all` and `long` in `make faults`.
     """
 
     name: str

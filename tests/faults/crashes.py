@@ -13,7 +13,7 @@ _EXACTLY_ONCE = "none lost, none doubled"
 
 
 async def _api_killed(point: str, runs: int) -> str:
-    """Kill an API process at its n-th passage of `point`, again and again, under ingestion."""
+    """Kill `runs` API processes at `point`, one after the other, while clients send batches."""
     rng, records = random.Random(point), ClientRecords()
     async with staged() as stage:
         await stage.make()
@@ -148,8 +148,8 @@ async def api_killed_while_revoking(runs: int) -> str:
 async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
     """Kill `runs` workers at `point`, each while it learns an experience of its own.
 
-    Each worker first finishes what its predecessor left, which takes at most `passages` of the
-    point. The worker dies in the next experience.
+    Each worker first finishes the experience of its predecessor. In one experience a worker passes
+    the point at most `passages` times. So it dies in the next experience.
     """
     rng, records, slowest = random.Random(point), ClientRecords(), 0.0
     async with staged() as stage:
@@ -158,9 +158,9 @@ async def _worker_killed(point: str, runs: int, passages: int = 1) -> str:
         patience = await _seconds_of_one_retraining(stage, load)
         await _send_experience(stage, load)
         for _ in range(runs):
-            nth = passages + rng.randint(1, passages)
+            passage = passages + rng.randint(1, passages)
             began = time.monotonic()
-            worker = stage.start_worker(ANAMNESIS_CRASH_POINT=f"{point}:{nth}")
+            worker = stage.start_worker(ANAMNESIS_CRASH_POINT=f"{point}:{passage}")
             await _until_nothing_waits(stage, worker)
             slowest = max(slowest, time.monotonic() - began)
             while worker.poll() is None:

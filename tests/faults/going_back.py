@@ -102,12 +102,12 @@ async def rewrite_broken(runs: int) -> str:
             await stage.redis.config_set("rdb-key-save-delay", 20_000)
             assert await Erasure(stage.redis).rewrite()
             await _break_rewrite(stage, run % 3)
-            await _rewrite_ended(stage, well=False)
+            await _rewrite_ended(stage, succeeds=False)
             assert await Erasure(stage.redis).rewrite_due(0)
             assert _on_disk(stage, deleted)
             await stage.redis.config_set("rdb-key-save-delay", 0)
             assert await Erasure(stage.redis).rewrite()
-            await _rewrite_ended(stage, well=True)
+            await _rewrite_ended(stage, succeeds=True)
             assert not await Erasure(stage.redis).rewrite_due(0)
             # The store removes its former files in a thread of its own.
             await stage.until(lambda deleted=deleted: not _on_disk(stage, deleted))
@@ -123,27 +123,28 @@ def _on_disk(stage: Stage, value: bytes) -> bool:
     return present
 
 
-async def _break_rewrite(stage: Stage, how: int) -> None:
-    if how == 2:
+async def _break_rewrite(stage: Stage, way: int) -> None:
+    """Kill the rewriting child (way 0), fill its disk (way 1) or kill the store (way 2)."""
+    if way == 2:
         stage.store.kill()
         stage.store.start()
         return
     (child,) = psutil.Process(stage.store.pid).children()
-    if how == 0:
+    if way == 0:
         child.kill()
     else:  # it cannot write any more, as on a full disk
         resource.prlimit(child.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
 
-async def _rewrite_ended(stage: Stage, *, well: bool) -> None:
+async def _rewrite_ended(stage: Stage, *, succeeds: bool) -> None:
     erasure = Erasure(stage.redis)
 
     async def rewrite_is_over() -> bool:
         try:
-            ended = await erasure.rewrite_result()
+            succeeded = await erasure.rewrite_result()
         except Exception:  # noqa: BLE001 - connections to a store that died break once
             return False
-        assert ended in (None, well)
-        return ended is not None
+        assert succeeded in (None, succeeds)
+        return succeeded is not None
 
     await stage.until(rewrite_is_over)

@@ -46,8 +46,8 @@ async def _parked_after_three(environment: dict[str, str]) -> str:
         await load.send(60)
         assert (await stage.retrained())["version"] == 1
         await stage.kill(stage.workers[0])
-        harmed = {k: v.format(folder=stage.folder) for k, v in environment.items()}
-        stage.start_worker(**harmed)
+        harmful = {k: v.format(folder=stage.folder) for k, v in environment.items()}
+        stage.start_worker(**harmful)
         await load.send(60)
         outcome = await stage.retrained()
         assert outcome["outcome"] == "failed", outcome
@@ -98,8 +98,8 @@ async def training_hangs(runs: int) -> str:
             (warm,) = _trainers(stage.workers[0].pid)
             os.kill(warm, signal.SIGSTOP)
             await load.send(60)
-            asked = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
-            assert asked.status == 202, asked
+            answer = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
+            assert answer.status == 202, answer
 
             async def learned(run: int = run) -> bool:
                 return (await stage.status())["champion"] == run + 2
@@ -130,7 +130,7 @@ def _command(pid: int) -> bytes:
 async def artifact_damaged(runs: int) -> str:
     """Damage real artifacts at random and load them."""
     await asyncio.sleep(0)
-    rng, whole, kinds = random.Random(4), versions()[1].to_bytes(), [0, 0, 0, 0]
+    rng, whole, counts = random.Random(4), versions()[1].to_bytes(), [0, 0, 0, 0]
     for _ in range(runs):
         damaged, kind = bytearray(whole), rng.randrange(10)
         if kind < 7:
@@ -144,13 +144,13 @@ async def artifact_damaged(runs: int) -> str:
             damaged[at : at + 4] = np.float32(np.nan).tobytes()
         if bytes(damaged) == whole:
             continue
-        kinds[max(0, kind - 6)] += 1
+        counts[max(0, kind - 6)] += 1
         try:
             Version.from_bytes(bytes(damaged), max_bytes=MAX_BYTES)
         except ArtifactError:
             continue
         raise AssertionError(f"damage of kind {kind} went undetected")
-    flips, cuts, grown, nans = kinds
+    flips, cuts, grown, nans = counts
     return f"{flips} flips, {cuts} cuts, {grown} grown, {nans} with NaN: all detected"
 
 
@@ -195,8 +195,8 @@ async def _serve(stage: Stage, number: int) -> None:
     await stage.promote(number)
 
     async def version_is_served() -> bool:
-        asked = await stage.ask("POST", "/v1/detectors/pump/score", {"vectors": [[0] * DIMENSION]})
-        return asked.status == 200 and asked.json()["version"] == number
+        answer = await stage.ask("POST", "/v1/detectors/pump/score", {"vectors": [[0] * DIMENSION]})
+        return answer.status == 200 and answer.json()["version"] == number
 
     await stage.until(version_is_served)
 

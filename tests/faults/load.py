@@ -15,7 +15,6 @@ from tests.faults.stage import DIMENSION, Stage
 from tests.faults.wire import Answer, Connection, Reset
 
 PROMPT_SECONDS = 1.0  # ingestion answers within this time, whatever the store does
-_SLACK_SECONDS = 0.25  # allowed for a machine that runs all processes of the test at once
 
 
 class Ack(NamedTuple):
@@ -221,7 +220,7 @@ class Load:
 class Link:
     """A connection that is opened again after each loss, and then has another number."""
 
-    _made = 0
+    _opened = 0
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -230,8 +229,8 @@ class Link:
 
     async def ask(self, method: str, path: str, body: bytes, **headers: str) -> Answer:
         if self._connection is None or self._connection.closed:
-            Link._made += 1
-            self.number = Link._made
+            Link._opened += 1
+            self.number = Link._opened
             self._connection = Connection(self._port)
             try:
                 await self._connection.__aenter__()

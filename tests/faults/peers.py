@@ -119,41 +119,43 @@ async def slow_connections(runs: int) -> str:
     These send nothing, send single bytes, or stop half-way.
     """
     deadlines = {"header_seconds": 5.0, "body_seconds": 5.0, "idle_seconds": 8.0}
-    lives: list[float] = []
-    turns: tuple[list, list] = [], []
+    open_for: list[float] = []
+    without, beside = [], []
     async with serving(**deadlines) as (stage, records, load):
         async with load.scoring(rate=100, connections=8):
             for _ in range(3 if LONG_FORM.get() else 1):
                 # A measurement takes this time on any machine.
-                turns[0].append(await _others(stage, records, asyncio.sleep(6.0)))
-                turns[1].append(await _others(stage, records, _slow_peers(stage, runs, lives)))
+                without.append(await _measure_clients(stage, records, asyncio.sleep(6.0)))
+                slow_peers = _slow_peers(stage, runs, open_for)
+                beside.append(await _measure_clients(stage, records, slow_peers))
         await intact(stage, records)
     scored_all(records)
-    (p99_quiet, quiet), (p99_busy, busy) = (np.median(measured, axis=0) for measured in turns)
-    assert busy - quiet < 0.1 or not LONG_FORM.get(), turns
+    p99_quiet, quiet = np.median(without, axis=0)
+    p99_busy, busy = np.median(beside, axis=0)
+    assert busy - quiet < 0.1 or not LONG_FORM.get(), (without, beside)
     return (
-        f"{runs} slow connections, the last closed after {within(11.0, max(lives)):.1f} s; others' "
-        f"p99 {p99_quiet * 1e3:.1f} ms without and {p99_busy * 1e3:.1f} ms beside them; the API "
-        f"used {quiet:.2f} and {busy:.2f} of a core"
+        f"{runs} slow connections, the last closed after {within(11.0, max(open_for)):.1f} s; "
+        f"others' p99 {p99_quiet * 1e3:.1f} ms without and {p99_busy * 1e3:.1f} ms beside them; "
+        f"the API used {quiet:.2f} and {busy:.2f} of a core"
     )
 
 
-async def _others(
-    stage: Stage, records: ClientRecords, beside: Awaitable[None]
+async def _measure_clients(
+    stage: Stage, records: ClientRecords, meanwhile: Awaitable[None]
 ) -> tuple[float, float]:
-    """Return the others' p99 (seconds) and the share of a core that the API uses meanwhile."""
+    """Return the p99 (seconds) of the scoring clients and the share of a core that the API uses."""
     pid, first = stage.apis[0].pid, len(records.scored)
     before, began = processor_seconds(pid), time.monotonic()
-    await beside
+    await meanwhile
     used = (processor_seconds(pid) - before) / (time.monotonic() - began)
     return p99(records.scored[first:]), used
 
 
-async def _slow_peers(stage: Stage, peers: int, lives: list[float]) -> None:
+async def _slow_peers(stage: Stage, peers: int, open_for: list[float]) -> None:
     """Open slow connections; add the seconds until the service had closed all."""
     command = (sys.executable, "-m", "tests.faults.slow_peers", str(stage.port), str(peers))
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=PIPE)
-    lives.append(float((await process.communicate())[0]))
+    open_for.append(float((await process.communicate())[0]))
 
 
 @fault("fuzzed requests", "no undocumented 5xx, every number finite", short=1000, long=1_000_000)

@@ -13,8 +13,8 @@ class Proxy:
         self.path = path
         self.upstream = upstream
         self.delay = 0.0  # seconds before each piece is passed on
-        self.stalled = asyncio.Event()  # set while bytes pass
-        self.stalled.set()
+        self.passing = asyncio.Event()  # cleared to stall: no byte passes until it is set
+        self.passing.set()
         self.reset_replies = 0  # the number of next replies that are cut in the middle
         self.forwarded = 0
         self._server: asyncio.Server | None = None
@@ -41,7 +41,7 @@ class Proxy:
 
     async def close(self) -> None:
         """Drop every connection, and wait until nothing is forwarded any more."""
-        self.stalled.set()
+        self.passing.set()
         self.cut()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
@@ -75,7 +75,7 @@ class Proxy:
             while piece := await source.read(65536):
                 if self.delay:
                     await asyncio.sleep(self.delay)
-                await self.stalled.wait()
+                await self.passing.wait()
                 if replies and self.reset_replies:
                     self.reset_replies -= 1
                     target.write(piece[: len(piece) // 2])

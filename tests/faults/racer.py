@@ -52,7 +52,7 @@ async def race(url: str, artifact: bytes, seed: int) -> None:
                 refused += 1
             await leases.release(lease)
     await redis.aclose()
-    print(promoted, refused)  # noqa: T201 - for the race's referee
+    print(promoted, refused)  # noqa: T201 - `learning` reads them
 
 
 if __name__ == "__main__":

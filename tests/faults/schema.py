@@ -37,7 +37,7 @@ def _statuses_of_all_operations(port: int, runs: int) -> tuple[Counter[int], int
     schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
     operations = [operation.ok() for operation in schema.get_all_operations()]
     statuses: Counter[int] = Counter()
-    # The first API key that is made closes the service to requests without one.
+    # The first API key closes the service to requests without a key, so it is made last.
     operations.sort(
         key=lambda operation: (operation.method, operation.path) == ("post", "/v1/keys")
     )
@@ -45,12 +45,12 @@ def _statuses_of_all_operations(port: int, runs: int) -> tuple[Counter[int], int
     for operation in operations:
         # The stream of events does not end, so that each request for it is read until the timeout.
         examples = min(share, 3) if operation.path == "/v1/stream" else share
-        each = hypothesis.settings(_SETTINGS, max_examples=examples)
+        settings = hypothesis.settings(_SETTINGS, max_examples=examples)
 
-        @each
-        @hypothesis.given(case=operation.as_strategy(), known=hypothesis.strategies.booleans())
-        def ask(case: schemathesis.Case, known: bool) -> None:
-            if known and "name" in case.path_parameters and case.method != "DELETE":
+        @settings
+        @hypothesis.given(case=operation.as_strategy(), existing=hypothesis.strategies.booleans())
+        def ask(case: schemathesis.Case, existing: bool) -> None:
+            if existing and "name" in case.path_parameters and case.method != "DELETE":
                 case.path_parameters["name"] = "pump"
             answer = case.call(base_url=url, timeout=10)
             statuses[answer.status_code] += 1

@@ -7,9 +7,8 @@ import pytest
 
 from tests.faults.catalogue import FAULTS
 
-# `make test` tries one fault of each kind. These faults are of a kind that another fault shows, so
-# only `make test-all` runs them.
-OF_A_KIND = {
+# `make test` tries one fault of each kind. These are the others of each kind.
+ONLY_IN_TEST_ALL = {
     "api_killed_before_the_write",
     "api_killed_while_revoking",
     "api_killed_while_rows_are_held_back",
@@ -44,7 +43,7 @@ def short_form(module: ModuleType) -> Callable[[str], Awaitable[None]]:
     Each module of faults has a file of tests, so that the files can run side by side.
     """
     entered = [
-        pytest.param(name, marks=pytest.mark.thorough if name in OF_A_KIND else ())
+        pytest.param(name, marks=pytest.mark.thorough if name in ONLY_IN_TEST_ALL else ())
         for name, fault in FAULTS.items()
         if fault.run.__module__ == module.__name__ and fault.short
     ]

@@ -103,9 +103,9 @@ class Stage:
                 running.remove(victim)
         return int(victim.returncode)
 
-    async def kill(self, victim: subprocess.Popen, number: int = signal.SIGKILL) -> int:
+    async def kill(self, victim: subprocess.Popen, signal_number: int = signal.SIGKILL) -> int:
         """Send a signal that ends the process; return its status."""
-        victim.send_signal(number)
+        victim.send_signal(signal_number)
         return await self.dies(victim)
 
     def close(self) -> None:
@@ -201,7 +201,8 @@ async def staged(
 ) -> AsyncIterator[Stage]:
     """Set up a stage with this many API processes and workers.
 
-    `command` runs another store; `options` are given to it in addition to the durable ones.
+    `command` starts the store (default: the usual server); `options` are added to the options that
+    make it durable.
     """
     with tempfile.TemporaryDirectory(prefix="anamnesis-", ignore_cleanup_errors=True) as name:
         folder = Path(name)

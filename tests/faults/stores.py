@@ -133,8 +133,8 @@ def shimmed_store(**environment: str) -> Iterator[tuple[str, ...]]:
         subprocess.run(
             [compiler, "-shared", "-fPIC", "-O1", "-o", shim, source, "-ldl"], check=True
         )
-        given = {"LD_PRELOAD": shim, **environment}
-        yield ("/usr/bin/env", *(f"{k}={v}" for k, v in given.items()), *find_server())
+        variables = {"LD_PRELOAD": shim, **environment}
+        yield ("/usr/bin/env", *(f"{k}={v}" for k, v in variables.items()), *find_server())
 
 
 async def _without_writes(
@@ -253,9 +253,9 @@ async def way_to_the_store_broken(runs: int) -> str:
                     proxy.delay = 0.0
                     proxy.reset_replies = 5
                     await stage.until(lambda: not proxy.reset_replies)
-                    proxy.stalled.clear()
+                    proxy.passing.clear()
                     await asyncio.sleep(rng.uniform(0.2, 1.5))  # how long it is broken
-                    proxy.stalled.set()
+                    proxy.passing.set()
                     proxy.cut()
                     await asyncio.sleep(rng.uniform(0.0, 0.5))  # how long it is broken
                     await proxy.open()

@@ -104,8 +104,8 @@ async def rollback_during_a_retraining(runs: int) -> str:
         for _ in range(runs):
             top = (await stage.status())["champion"]
             await load.send(2000)
-            asked = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
-            assert asked.status == 202, asked
+            answer = await stage.ask("POST", "/v1/detectors/pump/retrain", {})
+            assert answer.status == 202, answer
             await stage.until(lambda: _running(stage))
             await stage.promote(1 if top != 1 else 2)
             await stage.until(stage.idle)

@@ -38,12 +38,12 @@ async def stage() -> AsyncIterator[Stage]:
 
 
 async def ingest(
-    stage: Stage, records: ClientRecords, number: int, *, sent: str | None = None, **how
+    stage: Stage, records: ClientRecords, number: int, *, sent: str | None = None, **options
 ) -> None:
     """Send batch `number` as a client does, and record the answer."""
     rows = batch(number, 40)
     key = sent or f"batch-{number}"
-    answer = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **how)
+    answer = await Stored(stage.redis).buffer.ingest("pump", rows, idempotency_key=key, **options)
     records.acknowledged[answer.batch_id] = Ack(key, rows, answer.quarantined)
 
 
@@ -63,12 +63,12 @@ async def violations_text(stage: Stage, records: ClientRecords) -> str:
 
 
 def without(monkeypatch, module, name: str, *rules: tuple[str, str]) -> None:
-    """Switch rules of a script off."""
+    """Replace rules of a script, so that they no longer hold."""
     script = getattr(module, name)
     source = script.source
-    for rule, instead in rules:
+    for rule, replacement in rules:
         assert rule in source, rule
-        source = source.replace(rule, instead)
+        source = source.replace(rule, replacement)
     monkeypatch.setattr(module, name, NamedScript(source, **script.names))
 
 
@@ -89,7 +89,7 @@ async def test_the_checker_finds_a_batch_stored_twice(stage, monkeypatch):
     records = ClientRecords()
     await ingest(stage, records, 1, sent="once")
     await ingest(stage, records, 1, sent="once")
-    assert "once is 2 batches" in await violations_text(stage, records)
+    assert "once is stored as 2 batches" in await violations_text(stage, records)
 
 
 async def test_the_checker_finds_a_lost_batch(stage):
@@ -113,8 +113,8 @@ async def test_the_checker_finds_changed_vectors(stage):
     assert "not what was sent" in await violations_text(stage, records)
 
 
-async def waiting(stage: Stage) -> str:
-    """Return the quarantine's id of the one entry of rows."""
+async def quarantined_id(stage: Stage) -> str:
+    """Return the id of the only entry in the quarantine."""
     (entry,) = await Stored(stage.redis).quarantine.list("pump")
     return entry.id
 
@@ -125,7 +125,7 @@ async def test_the_checker_accepts_rows_that_are_held_back(stage):
     for number, end in enumerate(("release", "discard", None)):
         await ingest(stage, records, number, verdict=verdict(40, held=4))
         if end:
-            await stored.quarantine.decide("pump", await waiting(stage), end)
+            await stored.quarantine.decide("pump", await quarantined_id(stage), end)
     records.discarded.append((list(records.acknowledged)[1], 4))
     assert await violations(stage, records) == []
     await promote(stage)
@@ -153,7 +153,7 @@ async def test_the_checker_finds_rows_released_twice(stage, monkeypatch):
     without(monkeypatch, held_rows, "_DECIDE", rule)
     records, stored = ClientRecords(), Stored(stage.redis)
     await ingest(stage, records, 1, verdict=verdict(40, held=4))
-    await stored.quarantine.decide("pump", await waiting(stage), "release")
+    await stored.quarantine.decide("pump", await quarantined_id(stage), "release")
     text = await violations_text(stage, records)
     assert "['buffered', 'buffered', 'quarantined']" in text
     assert "not what was sent" in text
@@ -297,13 +297,13 @@ async def test_the_checker_finds_a_bound_that_is_exceeded(stage, monkeypatch, bo
 
 async def test_a_stage_finds_a_process_that_outlives_its_parent(monkeypatch):
     """A process with the settings of the stage that is not its own is found at the end."""
-    stage_made = staged(apis=0)
-    stage = await stage_made.__aenter__()
+    context = staged(apis=0)
+    stage = await context.__aenter__()
     variables = stage.settings().environment()
     orphan = await asyncio.create_subprocess_exec("/bin/cat", stdin=PIPE, env=variables)
     monkeypatch.setattr("tests.waiting.PATIENCE", 0.1)
     with pytest.raises(AssertionError, match=f"I7.*{orphan.pid}"):
-        await stage_made.__aexit__(None, None, None)
+        await context.__aexit__(None, None, None)
     await orphan.communicate(b"")
 
 
