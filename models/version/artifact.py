@@ -31,13 +31,13 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def encode(tensors: Tensors, about: dict[str, Any]) -> bytes:
+def encode(tensors: Tensors, description: dict[str, Any]) -> bytes:
     """Return named arrays and a JSON-able description as bytes; equal input gives equal bytes."""
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    about = {"format": FORMAT, **about}
-    about["checksum"] = _checksum(tensors, about)
+    description = {"format": FORMAT, **description}
+    description["checksum"] = _checksum(tensors, description)
     # There is one entry because safetensors writes several entries in no fixed order.
-    return safetensors.numpy.save(tensors, metadata={"anamnesis": _canonical(about)})
+    return safetensors.numpy.save(tensors, metadata={"anamnesis": _canonical(description)})
 
 
 def decode(
@@ -57,23 +57,23 @@ def decode(
         tensors = safetensors.numpy.load(data)
         header = json.loads(head)
         text = header["__metadata__"]["anamnesis"]
-        about = json.loads(text)
+        description = json.loads(text)
         # Several texts may stand for the same number, but only the one that was written is intact.
-        written = verified or text == _canonical(about)
-        version, checksum = about["format"], about.pop("checksum")
+        written = verified or text == _canonical(description)
+        version, checksum = description["format"], description.pop("checksum")
     # The bytes may be anything, so the parsers may raise anything.
     except (SafetensorError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
         raise ArtifactError("artifact: not a version, or cut short") from None
     if version not in READABLE:
         raise ArtifactError(f"artifact: format {version}; this release reads {READABLE}")
     if verified:
-        return tensors, about
-    if not written or checksum != _checksum(tensors, about):
+        return tensors, description
+    if not written or checksum != _checksum(tensors, description):
         raise ArtifactError("artifact: its checksum does not match; it was altered")
     for name, tensor in tensors.items():
         if not np.isfinite(tensor).all():
             raise ArtifactError(f"artifact: {name} is not finite")
-    return tensors, about
+    return tensors, description
 
 
 def _check_counts(head: bytes) -> None:
@@ -83,12 +83,12 @@ def _check_counts(head: bytes) -> None:
         raise ArtifactError("artifact: it has more tensors or entries than any version")
 
 
-def _canonical(about: dict[str, Any]) -> str:
-    return json.dumps(about, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _canonical(description: dict[str, Any]) -> str:
+    return json.dumps(description, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def _checksum(tensors: Tensors, about: dict[str, Any]) -> str:
-    total = hashlib.sha256(_canonical(about).encode())
+def _checksum(tensors: Tensors, description: dict[str, Any]) -> str:
+    total = hashlib.sha256(_canonical(description).encode())
     for name in sorted(tensors):
         total.update(f"{name}:{tensors[name].dtype}:{tensors[name].shape}".encode())
         total.update(tensors[name].tobytes())

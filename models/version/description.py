@@ -47,13 +47,13 @@ class Description(NamedTuple):
         return self.shape.numbers + len(self.categories)
 
 
-def parse_description(about: Mapping[str, Any]) -> Description:
+def parse_description(document: Mapping[str, Any]) -> Description:
     """Return an artifact's description as types; raise ArtifactError if it is invalid."""
-    _check_json(about)
+    _check_json(document)
     try:
-        config = msgspec.convert(about.get("config"), Config)
-        shape = msgspec.convert(about.get("shape"), Shape)
-        lineage = msgspec.convert(about.get("lineage"), Lineage)
+        config = msgspec.convert(document.get("config"), Config)
+        shape = msgspec.convert(document.get("shape"), Shape)
+        lineage = msgspec.convert(document.get("lineage"), Lineage)
     except (msgspec.ValidationError, ConfigError) as error:
         raise ArtifactError(f"artifact: its description: {error}") from None
     description = Description(config, shape, lineage)
@@ -83,16 +83,16 @@ def _check_json(value: Any, depth: int = 0) -> None:
             _check_json(element, depth + 1)
 
 
-def _faults(about: Description) -> Iterator[tuple[str, bool]]:
+def _faults(description: Description) -> Iterator[tuple[str, bool]]:
     """Yield each possible fault of the parts together, and whether it is absent."""
-    config, shape, lineage = about
+    config, shape, lineage = description
     yield f"shape.dimension: not 1 to {MAX_DIMENSION}", 1 <= shape.dimension <= MAX_DIMENSION
     yield "shape.noise_floor: not -30 to 30", -30.0 <= shape.noise_floor <= 30.0
     yield "shape.likelihood: unknown", shape.likelihood in {"gaussian", "bernoulli", "identity"}
     yield from kind_of(config.kind).faults(shape)
     yield "shape.categories: invalid numbers of slots", _slots_are_valid(shape)
-    yield "config.dimension: not that of the shape", config.width in (None, about.width)
-    categories = len(config.categories(about.width)) if config.width else 0
+    yield "config.dimension: not that of the shape", config.width in (None, description.width)
+    categories = len(config.categories(description.width)) if config.width else 0
     yield "config.columns: other categories than the shape", categories == len(shape.categories)
     size = len(msgspec.json.encode(lineage))
     yield f"lineage: more than {_LARGEST_LINEAGE} bytes", size <= _LARGEST_LINEAGE

@@ -30,21 +30,21 @@ LARGEST_NOISE = 60.0  # the largest log variance whose deviation is still a floa
 _LEAST_SCALE, _LARGEST_SCALE = 1e-46, 1e39
 
 
-def _network(about: Description, rows: Lengths) -> Specs:
+def _network(description: Description, rows: Lengths) -> Specs:
     del rows
     specs = {
         f"network.{name}": TensorSpec("float32", shape)
-        for name, shape in about.shape.tensors().items()
+        for name, shape in description.shape.tensors().items()
     }
     if "network.noise" in specs:
         specs["network.noise"] = TensorSpec(
-            "float32", (1, about.shape.dimension), -LARGEST_WEIGHT, LARGEST_NOISE
+            "float32", (1, description.shape.dimension), -LARGEST_WEIGHT, LARGEST_NOISE
         )
     return specs
 
 
-def _scaler(about: Description, rows: Lengths) -> Specs:
-    d = about.shape.dimension
+def _scaler(description: Description, rows: Lengths) -> Specs:
+    d = description.shape.dimension
     specs = {
         "scaler.location": TensorSpec("float64", (d,), -_LARGEST_SCALE, _LARGEST_SCALE),
         "scaler.scale": TensorSpec("float64", (d,), _LEAST_SCALE, _LARGEST_SCALE),
@@ -52,23 +52,23 @@ def _scaler(about: Description, rows: Lengths) -> Specs:
     if knots := min(rows["scaler.at"], MOST_KNOTS):
         for name in ("scaler.at", "scaler.to"):
             specs[name] = TensorSpec("float64", (knots, d), -_LARGEST_SCALE, _LARGEST_SCALE)
-    if about.categories:
-        c, slots = len(about.categories), sum(about.categories)
+    if description.categories:
+        c, slots = len(description.categories), sum(description.categories)
         specs["scaler.codes"] = TensorSpec("float32", (slots,), 0.0, 2.0**24)
-        specs["scaler.categories"] = TensorSpec("int64", (c,), 0, about.width - 1)
+        specs["scaler.categories"] = TensorSpec("int64", (c,), 0, description.width - 1)
         if shared := min(rows["scaler.shared"], MOST_SHARED):
             specs["scaler.shared"] = TensorSpec("int64", (shared, 2), 0, 2**24)
     return specs
 
 
-def _calibration(about: Description, rows: Lengths) -> Specs:
-    del about
+def _calibration(description: Description, rows: Lengths) -> Specs:
+    del description
     n = min(max(rows["calibration.scores"], MIN_CALIBRATION), 2 * CAPACITY)
     return {"calibration.scores": TensorSpec("float64", (n,), -LARGEST, LARGEST)}
 
 
-def _reference(about: Description, rows: Lengths) -> Specs:
-    d = about.width
+def _reference(description: Description, rows: Lengths) -> Specs:
+    d = description.width
     specs = {
         "reference.edges": TensorSpec("float32", (d, BINS - 1), -LARGEST, LARGEST),
         "reference.expected": TensorSpec("float64", (d, BINS), 0.0, 1.0 + 1e-6),
@@ -79,28 +79,28 @@ def _reference(about: Description, rows: Lengths) -> Specs:
     return specs
 
 
-def _kept(about: Description, rows: Lengths) -> Specs:
+def _kept(description: Description, rows: Lengths) -> Specs:
     """Return the specs of kept real vectors and of their labels."""
-    specs = {"kept": TensorSpec("float32", (-1, about.shape.dimension))}
+    specs = {"kept": TensorSpec("float32", (-1, description.shape.dimension))}
     if rows["memory.exemplars.labels"]:
         specs["memory.exemplars.labels"] = labels(rows["kept"])
     return specs
 
 
-def _golden(about: Description, rows: Lengths) -> Specs:
+def _golden(description: Description, rows: Lengths) -> Specs:
     del rows
     return {
-        "golden.vectors": TensorSpec("float32", (GOLDEN, about.width), -LARGEST, LARGEST),
+        "golden.vectors": TensorSpec("float32", (GOLDEN, description.width), -LARGEST, LARGEST),
         "golden.scores": TensorSpec("float64", (GOLDEN,), -LARGEST, LARGEST),
     }
 
 
-def _regimes(about: Description, rows: Lengths) -> Specs:
+def _regimes(description: Description, rows: Lengths) -> Specs:
     """Return the specs of `regimes.Boundaries`."""
     del rows
     specs: Specs = {}
-    R, shape = about.regimes, about.shape
-    if about.lineage.regimes:
+    R, shape = description.regimes, description.shape
+    if description.lineage.regimes:
         features = shape.hidden[-1] if shape.hidden else shape.dimension
         specs["memory.regimes.weight"] = TensorSpec("float32", (features, R), -LARGEST, LARGEST)
         specs["memory.regimes.bias"] = TensorSpec("float32", (R,), -LARGEST, LARGEST)
@@ -108,30 +108,32 @@ def _regimes(about: Description, rows: Lengths) -> Specs:
     return specs
 
 
-def _tables(about: Description, rows: Lengths) -> Specs:
+def _tables(description: Description, rows: Lengths) -> Specs:
     """Return the specs of a score that is relative to the regime."""
-    if not about.config.score.endswith(BY_REGIME):
+    if not description.config.score.endswith(BY_REGIME):
         return {}
     n = min(max(rows["scoring.regime.scores"], MIN_CALIBRATION), 2 * CAPACITY)
     return {
         "scoring.regime.scores": TensorSpec("float64", (n,), -LARGEST, LARGEST),
-        "scoring.regime.sizes": TensorSpec("int64", (about.regimes,), 0, 2 * CAPACITY),
+        "scoring.regime.sizes": TensorSpec("int64", (description.regimes,), 0, 2 * CAPACITY),
     }
 
 
-def _gaps(about: Description, rows: Lengths) -> Specs:
+def _gaps(description: Description, rows: Lengths) -> Specs:
     """Return the specs of `imputation.GapScale`, which earlier versions do not have."""
     counts = min(rows["gaps.counts"], 1 + len(SHARES))
     if not counts:
         return {}
     return {
-        "gaps.counts": TensorSpec("int64", (counts,), 0, about.width - 1),
+        "gaps.counts": TensorSpec("int64", (counts,), 0, description.width - 1),
         "gaps.scores": TensorSpec("float32", (counts, DRAWN), -LARGEST, LARGEST),
     }
 
 
-def _of_kind(about: Description, rows: Lengths) -> Specs:
-    return kind_of(about.config.kind).tensors(about.shape, about.config.score, rows)
+def _of_kind(description: Description, rows: Lengths) -> Specs:
+    return kind_of(description.config.kind).tensors(
+        description.shape, description.config.score, rows
+    )
 
 
 # The specs of all parts of a version that have tensors. A new part needs one more function here.
@@ -154,12 +156,12 @@ class _Rows(dict[str, int]):
         return 0
 
 
-def check_tensors(about: Description, tensors: Mapping[str, NDArray[Any]]) -> None:
+def check_tensors(description: Description, tensors: Mapping[str, NDArray[Any]]) -> None:
     """Raise ArtifactError unless `tensors` match the specs of such a version."""
     rows = _Rows({name: len(tensor) if tensor.ndim else 0 for name, tensor in tensors.items()})
     specs: Specs = {}
     for specs_of_part in SPECS:
-        specs |= specs_of_part(about, rows)
+        specs |= specs_of_part(description, rows)
     if missing := sorted(specs.keys() - tensors.keys()):
         raise ArtifactError(f"artifact: {missing[0]} is missing")
     if tensors.keys() - specs.keys():

@@ -284,12 +284,12 @@ class Version(NamesAndWords, Summarised):
             "golden.vectors": (golden := self.sample(GOLDEN, seed=0)),
             "golden.scores": self.score(golden),
         }
-        about = {
+        description = {
             "config": self.config.to_dict(),
             "shape": self.network.shape.to_dict(),
             "lineage": self.lineage.to_dict(),
         }
-        data = artifact.encode(tensors, about)
+        data = artifact.encode(tensors, description)
         return data, artifact.digest(data)
 
     @classmethod
@@ -303,9 +303,9 @@ class Version(NamesAndWords, Summarised):
         call of the version gives a result that is not finite. Set `verified` only for bytes that
         this process has verified before: then the version is built without these checks.
         """
-        tensors, about = artifact.decode(data, max_bytes, verified=verified)
+        tensors, document = artifact.decode(data, max_bytes, verified=verified)
         try:
-            description = parse_description(about)
+            description = parse_description(document)
             if verified:
                 return cls._build(tensors, description)
             check_tensors(description, tensors)
@@ -323,18 +323,18 @@ class Version(NamesAndWords, Summarised):
         return version
 
     @classmethod
-    def _build(cls, tensors: artifact.Tensors, about: Description) -> Self:
-        kind = kind_of(about.config.kind)
-        network = {name: tensors[f"network.{name}"] for name in about.shape.tensors()}
+    def _build(cls, tensors: artifact.Tensors, description: Description) -> Self:
+        kind = kind_of(description.config.kind)
+        network = {name: tensors[f"network.{name}"] for name in description.shape.tensors()}
         return cls(
-            config=about.config,
-            scaler=Scaler.from_tensors(tensors, about.categories),
-            network=kind.network(about.shape, network),
+            config=description.config,
+            scaler=Scaler.from_tensors(tensors, description.categories),
+            network=kind.network(description.shape, network),
             latents=kind.mixture(**tensors_under("latents.", tensors)),
             calibration=Calibration(tensors["calibration.scores"]),
             reference=Reference.from_tensors(tensors),
             kept=tensors["kept"],
-            lineage=about.lineage,
+            lineage=description.lineage,
             memory=tensors_under("memory.", tensors),
             scoring=tensors_under("scoring.", tensors),
             gaps=GapScale.from_tensors(tensors),

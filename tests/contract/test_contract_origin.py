@@ -53,7 +53,7 @@ FOREIGN = [
     {"host": "10.0.0.1"},
     {"host": ""},
 ]
-OWN = [
+ALLOWED = [
     {},
     {"sec-fetch-site": "none"},
     {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1:1"},
@@ -112,7 +112,7 @@ async def test_foreign_requests_to_any_route_are_refused(
 
 async def test_requests_of_clients_and_own_pages_are_served(pump: Running) -> None:
     """Requests of other clients, of the address bar and of the service's own pages are served."""
-    for headers in OWN:
+    for headers in ALLOWED:
         answer = await send(pump, "POST", f"{PUMP}/score", VECTORS, headers)
         assert answer.status_code == 200, (headers, answer.text)
         assert (await send(pump, "GET", "/healthz", None, headers)).status_code == 200
@@ -132,16 +132,16 @@ async def test_allowed_hosts_are_served(store_url: str) -> None:
         (True, "pumps.example", [403, 200, 403]),
     ):
         async with running(store_url, insecure=insecure, allowed_hosts=names) as api:
-            asked = [await api.http.get("/healthz", headers=each) for each in (evil, good, page)]
-        assert [answer.status_code for answer in asked] == statuses, (insecure, names)
+            answers = [
+                await api.http.get("/healthz", headers=headers) for headers in (evil, good, page)
+            ]
+        assert [answer.status_code for answer in answers] == statuses, (insecure, names)
 
 
-async def test_once_there_is_a_key_host_and_origin_do_not_count(
-    pump: Running, store_url: str
-) -> None:
-    """Once there is a key, the key decides and host and origin do not, on both ways."""
-    asked = {"name": "first", "scopes": ["admin", "score"]}
-    made = await pump.http.post("/v1/keys", json=asked)
+async def test_once_there_is_a_key_host_and_origin_do_not_count(pump: Running) -> None:
+    """Once there is a key, the key alone decides, whatever host and origin are."""
+    grant = {"name": "first", "scopes": ["admin", "score"]}
+    made = await pump.http.post("/v1/keys", json=grant)
     key = {"authorization": f"Bearer {made.json()['key']}"}
     for headers in FOREIGN[:1] + FOREIGN[7:8]:
         answer = await send(pump, "POST", f"{PUMP}/score", VECTORS, headers | key)
@@ -183,10 +183,10 @@ async def test_an_empty_body_is_refused_where_it_decides_something(pump: Running
 
 
 PAGE = """<!doctype html><title>a page</title><body><script>
-const base = %s, asked = %s;
+const base = %s, requests = %s;
 const tried = [];
 function attempt(promise) { tried.push(promise.then(() => 1, () => 0)); }
-for (const [method, path, body] of asked)
+for (const [method, path, body] of requests)
   for (const mode of ["cors", "no-cors"])
     for (const kind of ["application/json", "text/plain", "multipart/form-data", null]) {
       const headers = kind === null ? {} : {"content-type": kind};
@@ -194,7 +194,7 @@ for (const [method, path, body] of asked)
       attempt((async () => fetch(base + path,
         {method, mode, headers, body: content, credentials: "include"}))());
     }
-for (const [method, path, body] of asked) {
+for (const [method, path, body] of requests) {
   const image = new Image();
   attempt(new Promise(done => { image.onload = image.onerror = done; image.src = base + path; }));
   if (method !== "POST") continue;
@@ -220,8 +220,7 @@ async def page(text: str) -> AsyncIterator[tuple[str, asyncio.Event]]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             line = (await reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[0]
-        # the browser opens connections that it then does not use
-        except asyncio.IncompleteReadError:
+        except asyncio.IncompleteReadError:  # the browser opened it and did not use it
             writer.close()
             return
         body = b"" if line.startswith(b"POST") else text.encode()

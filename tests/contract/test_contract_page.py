@@ -123,9 +123,9 @@ def panel(page: str, name: str) -> str:
     return page.partition(f'id="{name}"')[2].partition("</section>")[0]
 
 
-@pytest.mark.parametrize(("beyond", "verdict"), [(0.03, "not moved"), (0.294, "moved")])
+@pytest.mark.parametrize(("beyond", "text"), [(0.03, "not moved"), (0.294, "moved")])
 async def test_the_drift_panel_says_whether_the_input_moved(
-    pump: Running, beyond: float, verdict: str
+    pump: Running, beyond: float, text: str
 ):
     """The panel shows each feature against its bound, and all together against theirs."""
     moved = beyond >= 0.1
@@ -135,7 +135,7 @@ async def test_the_drift_panel_says_whether_the_input_moved(
     await pump.parts.stores.redis.set(Keys("pump").drift, msgspec.json.encode(drift))
     shown = panel((await pump.http.get("/detectors/pump")).text, "drift")
     assert re.search("speed.*25 %.*14 %.*moved", shown)
-    assert f"The input as a whole has {verdict}: in sum, the features exceed" in shown
+    assert f"The input as a whole has {text}: in sum, the features exceed" in shown
     assert f"by {100 * beyond:.2g} %, and it takes 10 %." in shown
     assert ("an alert pages" in shown) == moved
 
@@ -150,7 +150,7 @@ async def test_the_page_counts_one_thing_in_the_singular(api: Running):
 
 
 async def test_the_versions_say_what_an_update_forgot(pump: Running, versions: Versions):
-    """Beside each version stands by how much more replayed old normals alarm than before it."""
+    """Beside each version the page says how much more of the replayed old normals alarm with it."""
     await pump.serve(versions[1])
     records = (await pump.http.get("/v1/detectors/pump/versions")).json()["versions"]
     gate = msgspec.convert({"evidence": {"old": {"candidate": 0.03, "champion": 0.01}}}, ListedGate)
@@ -215,9 +215,9 @@ async def test_a_name_that_no_detector_has_is_not_found(pump: Running, name: str
 async def test_a_key_of_one_detector_sees_that_detector_alone(guarded: Running):
     """Without a session the page leads to the login; with one it shows what the key covers."""
     async with httpx.AsyncClient(base_url=str(guarded.http.base_url)) as nobody:
-        out = await nobody.get("/detectors/pump")
-    assert out.status_code == 303
-    assert out.headers["location"] == "/login?next=/detectors/pump"
+        redirect = await nobody.get("/detectors/pump")
+    assert redirect.status_code == 303
+    assert redirect.headers["location"] == "/login?next=/detectors/pump"
     async with logged_in(guarded, await key(guarded, {Scope.READ}, {"pump"})) as (client, token):
         overview = (await client.get("/")).text
         assert "/detectors/pump" in overview

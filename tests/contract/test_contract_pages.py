@@ -17,15 +17,15 @@ async def pages(
     http: httpx.AsyncClient, path: str, listed: str, field: str, limit: int
 ) -> list[list]:
     """Return the content of each page until one has no `next`."""
-    pages_: list[list] = []
+    contents: list[list] = []
     after: dict[str, str] = {}
     while True:
         answer = await http.get(path, params={"limit": limit} | after)
         assert answer.status_code == 200, answer.text
         page = answer.json()
-        pages_.append([item[field] for item in page[listed]])
+        contents.append([item[field] for item in page[listed]])
         if page.get("next") is None:
-            return pages_
+            return contents
         after = {"after": page["next"]}
 
 

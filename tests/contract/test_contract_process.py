@@ -93,17 +93,17 @@ async def test_openapi_documents_every_route(api: Running) -> None:
     assert len(paths) == 47
     for path, operations in paths.items():
         for method, operation in operations.items():
-            where = f"{method} {path}"
-            assert operation["summary"], where
-            assert any(status.startswith("2") for status in operation["responses"]), where
+            route = f"{method} {path}"
+            assert operation["summary"], route
+            assert any(status.startswith("2") for status in operation["responses"]), route
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     # The Open Inference Protocol has errors of its own.
                     kinds = {"application/problem+json"}
                     kinds |= {"application/json"} if path.startswith("/v2") else set()
-                    assert kinds & response["content"].keys(), (where, status)
+                    assert kinds & response["content"].keys(), (route, status)
                 elif "application/json" in response.get("content", {}):
-                    assert "example" in response["content"]["application/json"], (where, status)
+                    assert "example" in response["content"]["application/json"], (route, status)
     score = paths["/v1/detectors/{name}/score"]["post"]
     assert set(score["requestBody"]["content"]) >= {
         "application/json", "application/octet-stream", "application/x-npy",
@@ -125,7 +125,7 @@ async def test_a_scrape_has_rows_versions_and_store_counts(pump: Running) -> Non
 
     await until(is_loaded)
     page = (await pump.http.get("/metrics")).text
-    pump_is = {
+    expected = {
         "vectors_scored_total": "2.0",
         "anomalies_total": "1.0",
         "score_duration_seconds_count": "1.0",
@@ -135,7 +135,7 @@ async def test_a_scrape_has_rows_versions_and_store_counts(pump: Running) -> Non
         "champion_generation": "1.0",
         "swap_duration_seconds_count": "1.0",
     }
-    for name, value in pump_is.items():
+    for name, value in expected.items():
         assert f'anamnesis_{name}{{detector="pump"}} {value}' in page, name
     assert 'anamnesis_retrains_total{detector="pump",outcome="promoted"} 1.0' in page
     assert 'anamnesis_drift_state{detector="pump",state="none"} 1.0' in page

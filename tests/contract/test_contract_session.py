@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 @asynccontextmanager
 async def logged_in(api: Running, secret: str) -> AsyncIterator[tuple[httpx.AsyncClient, str]]:
-    """Return a client with a session cookie, and the headers that changes need."""
+    """Yield a client with a session cookie, and the CSRF token that changes need."""
     async with httpx.AsyncClient(base_url=str(api.http.base_url)) as client:
         answer = await client.post("/v1/session", json={"key": secret})
         assert answer.status_code == 201, answer.text
@@ -57,7 +57,7 @@ async def test_a_logout_ends_every_copy_of_the_cookie_in_every_process(
     """Another session of the same key stays, and streams of the ended one end."""
     secret = await key(guarded, {Scope.READ}, None)
     async with running(store_url, poll_seconds=0.1) as other, logged_in(guarded, secret) as (
-        stays, _,
+        other_session, _,
     ), logged_in(guarded, secret) as (client, _):  # fmt: skip
         copy = {"cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
         assert (await other.http.get(PUMP, headers=copy)).status_code == 200
@@ -74,11 +74,11 @@ async def test_a_logout_ends_every_copy_of_the_cookie_in_every_process(
         assert refused.status_code == 401
         again = await guarded.http.delete("/v1/session", headers=copy)
         assert again.status_code == 204, "an ended session may be logged out again"
-        assert (await stays.get(PUMP)).status_code == 200
+        assert (await other_session.get(PUMP)).status_code == 200
 
 
 async def test_ended_sessions_are_bounded_and_expire(guarded: Running, redis: Connection):
-    """A key keeps the names of its latest hundred ended sessions, for as long as one lasts."""
+    """The latest hundred ended sessions of each key are stored, for as long as a session lasts."""
     keys = guarded.parts.stores.api_keys
     for number in range(150):
         await keys.end_session("ada", f"{number:016x}")
@@ -89,7 +89,7 @@ async def test_ended_sessions_are_bounded_and_expire(guarded: Running, redis: Co
 
 
 async def test_a_foreign_cookie_of_the_same_name_is_ignored(guarded: Running):
-    """Another path or another service on this host may set one, before or after ours."""
+    """A cookie of another service on this host is ignored, before ours and after it."""
     secret = await key(guarded, {Scope.READ}, None)
     async with logged_in(guarded, secret) as (client, _):
         ours = f"{COOKIE}={client.cookies[COOKIE]}"
@@ -100,7 +100,7 @@ async def test_a_foreign_cookie_of_the_same_name_is_ignored(guarded: Running):
         split = [("cookie", junk), ("cookie", ours)]
         assert (await client.get(PUMP, headers=split)).status_code == 200
         assert (await client.get(PUMP, headers={"cookie": junk})).status_code == 401
-        # The pages give the cookies to the API, and a cookie of another service may be no ASCII.
+        # The pages give the cookies to the API, and a cookie of another service need not be ASCII.
         theirs = "name=Zo\xeb".encode("latin-1")
         for sent in ([theirs + b"; " + ours.encode()], [theirs, ours.encode()]):
             headers = [(b"cookie", cookie) for cookie in sent]

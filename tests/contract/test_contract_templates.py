@@ -81,9 +81,9 @@ async def test_the_template_judges_until_its_entity_has_a_version(
         assert (await api.http.post(f"{path}/score", json=ROWS)).status_code == 404
         await api.make()
         await api.serve(versions[0])
-        own = (await api.http.post("/v1/detectors/pump/score", json=ROWS)).json()
+        of_template = (await api.http.post("/v1/detectors/pump/score", json=ROWS)).json()
         judged = await api.http.post(f"{path}/score", json=ROWS)
-        assert judged.json() == own | {"detector": "pump:7", "judged_by": "pump"}
+        assert judged.json() == of_template | {"detector": "pump:7", "judged_by": "pump"}
         body = np.asarray(ROWS["vectors"], "<f4").tobytes()
         binary = await api.http.post(f"{path}/score", content=body, headers=OCTETS)
         assert binary.headers["x-anamnesis-detector"] == "pump:7"
@@ -95,20 +95,20 @@ async def test_the_template_judges_until_its_entity_has_a_version(
         await api.learn(versions[1], "pump:7")
         await api.serving(1, "pump:7")
         for _ in range(2):  # the second time the fast lane remembers the head
-            mine = (await api.http.post(f"{path}/score", json=ROWS)).json()
-            assert (mine["detector"], "judged_by" in mine) == ("pump:7", False)
-            assert mine["scores"] != own["scores"]
-        # A detector that belongs to no template judges for no entity.
+            of_entity = (await api.http.post(f"{path}/score", json=ROWS)).json()
+            assert (of_entity["detector"], "judged_by" in of_entity) == ("pump:7", False)
+            assert of_entity["scores"] != of_template["scores"]
+        # There is no template `other`, so nothing judges for `other:1`.
         assert (await api.http.post("/v1/detectors/other:1/score", json=ROWS)).status_code == 404
 
 
 async def test_a_key_for_a_template_is_for_its_entities(api: Running) -> None:
     """A key for a template is valid for its entities, and for no other detector."""
     await api.http.put(TEMPLATE, json=CONFIG)
-    asked = {"name": "gateway", "scopes": ["ingest", "read"], "detectors": ["pump"]}
+    grant = {"name": "gateway", "scopes": ["ingest", "read"], "detectors": ["pump"]}
     admin = (await api.http.post("/v1/keys", json={"name": "me", "scopes": ["admin"]})).json()
     api.http.headers["authorization"] = f"Bearer {admin['key']}"
-    key = (await api.http.post("/v1/keys", json=asked)).json()["key"]
+    key = (await api.http.post("/v1/keys", json=grant)).json()["key"]
     api.http.headers["authorization"] = f"Bearer {key}"
     sent = await api.http.post("/v1/detectors/pump:7/normal", json=ROWS)
     assert sent.status_code == 202, sent.text

@@ -23,8 +23,7 @@ from tests.conftest import DURABLE
 from tests.contract.running import Running, running
 from tests.deploy.running import free_port
 from tests.service.trained import Versions
-from tests.waiting import until
-from tests.waiting import wait_for as wait
+from tests.waiting import until, wait_for
 
 pytestmark = pytest.mark.anyio
 
@@ -99,17 +98,17 @@ def dropped(peer: socket.socket) -> bool:
 async def test_the_slowest_handshakes_are_dropped(store_url: str, tmp_path: Path) -> None:
     """Handshakes are bounded in number: one more ends the oldest, and clients are served."""
     cert, key = self_signed(tmp_path)
-    most, peers = 20, list[socket.socket]()
+    bound, peers = 20, list[socket.socket]()
     async with running(
-        store_url, tls_cert=cert, tls_key=key, max_connections=most, header_seconds=600
+        store_url, tls_cert=cert, tls_key=key, max_connections=bound, header_seconds=600
     ) as api:
         try:
-            where = ("127.0.0.1", api.port)
-            peers.extend(socket.create_connection(where) for _ in range(3 * most))
-            await until(lambda: sum(map(dropped, peers)) == 2 * most)
-            assert not any(map(dropped, peers[2 * most :]))
+            address = ("127.0.0.1", api.port)
+            peers.extend(socket.create_connection(address) for _ in range(3 * bound))
+            await until(lambda: sum(map(dropped, peers)) == 2 * bound)
+            assert not any(map(dropped, peers[2 * bound :]))
             assert (await api.http.get("/healthz")).status_code == 200
-            assert sum(map(dropped, peers)) == 2 * most + 1
+            assert sum(map(dropped, peers)) == 2 * bound + 1
         finally:
             for peer in peers:
                 peer.close()
@@ -141,8 +140,8 @@ async def test_answers_that_nobody_reads_are_bounded(
             # Without a bound the system itself would keep 3 MB for each connection.
             (listener,) = api.server.servers[0].sockets
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            asked = (asyncio.to_thread(ask, api.port) for _ in range(40))  # 9 MB of answers
-            peers.extend(await asyncio.gather(*asked))
+            requests = (asyncio.to_thread(ask, api.port) for _ in range(40))  # 9 MB of answers
+            peers.extend(await asyncio.gather(*requests))
             await until(lambda: len(api.server.server_state.connections) <= 20)
             assert (await api.http.get("/healthz")).status_code == 200
         finally:
@@ -173,7 +172,7 @@ def secured(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        wait(lambda: process.poll() is not None or _answers(port, cert), "the store", log)
+        wait_for(lambda: process.poll() is not None or _answers(port, cert), "the store", log)
         if process.poll() is not None:
             pytest.skip(f"this redis-server does not start with TLS: {log.read_text()}")
         yield port, cert

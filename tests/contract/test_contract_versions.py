@@ -170,12 +170,12 @@ async def test_wrong_content_with_right_hashes_is_refused(
     pump: Running, versions: Versions, broken: dict[str, object]
 ) -> None:
     """An artifact with right hashes and wrong content is 422, and list and metrics still answer."""
-    tensors, about = artifact.decode(versions[0].to_bytes())
-    about.pop("format")
+    tensors, description = artifact.decode(versions[0].to_bytes())
+    description.pop("format")
     for path, value in broken.items():
         *owners, last = path.split(".")
-        functools.reduce(dict.__getitem__, owners, about)[last] = value
-    data = artifact.encode(tensors, about)
+        functools.reduce(dict.__getitem__, owners, description)[last] = value
+    data = artifact.encode(tensors, description)
     sent = await pump.http.post(f"{PUMP}/versions", content=data, headers=OCTETS)
     assert sent.status_code == 422
     assert (await pump.http.get("/v1/detectors")).json()["detectors"][0]["champion"] == 1
@@ -203,16 +203,16 @@ async def test_a_lack_of_memory_is_not_the_fault_of_an_artifact(
 ) -> None:
     """A process that lacks memory answers 503 with the cause. Later the same version serves."""
     imported = {"content": versions[0].to_bytes(), "headers": OCTETS}
-    with monkeypatch.context() as short:
-        short.setattr("models.version.version.exercise", _without_memory)
+    with monkeypatch.context() as patched:
+        patched.setattr("models.version.version.exercise", _without_memory)
         refused = await pump.http.post(f"{PUMP}/versions", **imported)
     assert (await pump.http.post(f"{PUMP}/versions", **imported)).status_code == 201
     promoted: dict[str, Any] = {"url": f"{PUMP}/champion", "json": {"version": 2}}
-    with monkeypatch.context() as short:
-        short.setattr("service.swap.watcher.prepared", _without_memory)
+    with monkeypatch.context() as patched:
+        patched.setattr("service.swap.watcher.prepared", _without_memory)
         answers = [refused, await pump.http.put(**promoted)]
-    with monkeypatch.context() as short:
-        short.setattr("service.scoring.core.judge", _without_memory)
+    with monkeypatch.context() as patched:
+        patched.setattr("service.scoring.core.judge", _without_memory)
         answers.append(await pump.http.post(f"{PUMP}/score", json=ZEROS))
     for answer in answers:
         assert (answer.status_code, answer.json()["type"]) == (503, "/problems/busy"), answer.text

@@ -66,7 +66,7 @@ async def test_answers_are_equal_with_and_without_the_fast_lane(
 async def test_hosts_codings_lengths_and_paths_follow_the_standard(
     store_url: str, fast_lane: bool
 ) -> None:
-    """Hosts, codings, lengths and paths follow the standard, on both ways."""
+    """Hosts, codings, lengths and paths follow the standard, with and without the fast lane."""
     body = b'{"vectors": [[0]]}'
     line, host = b"POST /v1/detectors/none/score HTTP/1.1", b"Host: localhost"
     kind = b"Content-Type: application/json"

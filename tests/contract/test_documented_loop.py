@@ -51,7 +51,7 @@ async def played(api: Running, code: str, repeated: str) -> list[dict[str, objec
 
 
 async def buffered(api: Running) -> int:
-    """Return how many rows wait to be learned, once the service has counted them."""
+    """Return how many rows wait to be learned; fail if any is held back."""
     status = (await api.http.get("/v1/detectors/pump-7")).json()
     assert status["quarantined"] == 0, "the loop sends nothing that has to be held back"
     return int(status["buffered"])
@@ -68,7 +68,7 @@ async def test_the_loop_without_a_context(api: Running, versions: Versions) -> N
 
 
 @pytest.fixture
-async def in_time(api: Running) -> Running:
+async def with_context(api: Running) -> Running:
     """Serve a detector with a context."""
     config = Config(kind="mahalanobis", context=Context(over=OVER))
     await api.make("pump-7", kind="mahalanobis", context={"over": OVER})
@@ -76,18 +76,18 @@ async def in_time(api: Running) -> Running:
     return api
 
 
-async def test_a_batch_without_context_is_no_error(in_time: Running) -> None:
+async def test_a_batch_without_context_is_no_error(with_context: Running) -> None:
     """If all rows of a batch are warming, none is learned; a stream may begin with few rows."""
     body = {"vectors": [[0.0, 0.0, 0.0]] * 3}
-    answer = await in_time.http.post("/v1/detectors/pump-7/normal", json=body)
+    answer = await with_context.http.post("/v1/detectors/pump-7/normal", json=body)
     assert answer.status_code == 202, answer.text
     assert answer.json()["not_learned"] == {"warming": 3}
     assert answer.json()["accepted"] == 0
 
 
-async def test_the_loop_with_a_context(in_time: Running) -> None:
+async def test_the_loop_with_a_context(with_context: Running) -> None:
     """The streams keep the context of each source, so only the first batch has warming rows."""
-    api = in_time
+    api = with_context
     begin, repeated = WITH_CONTEXT.partition("answer = ")[::2]
     answers = await played(api, WITH_CONTEXT, "answer = " + repeated)
     assert "Stream(" in begin

@@ -40,7 +40,7 @@ class Loop:
         self.rows = np.array(judged.splitlines()[1:])
         self.fault, self.mode = (within(spans, len(self.rows)) for spans in (FAULTS, MODES))
         self.alarmed = np.zeros(len(self.rows), bool)
-        self.taken = np.zeros(len(self.rows), bool)
+        self.accepted = np.zeros(len(self.rows), bool)
         self.held = 0
 
     async def post(self, path: str, rows: Any) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class Loop:
         assert ("`vouch`" in body.get("why", "")) == bool(held_back and self.alarmed[batch].any())
         self.held += held_back
         if len(batch) == 1 or not held_back:
-            self.taken[batch] = not held_back
+            self.accepted[batch] = not held_back
 
     async def retrained(self) -> None:
         """Retrain on the buffered rows, and serve the new version."""
@@ -103,22 +103,22 @@ class Loop:
 
         async def retraining_is_over() -> bool:
             await asyncio.sleep(0.1)
-            self.last = (await self.status()).get("last_retraining", before)  # 503: a busy store
-            return bool(self.last != before)
+            self.outcome = (await self.status()).get("last_retraining", before)  # 503: a busy store
+            return bool(self.outcome != before)
 
         await until(retraining_is_over)
-        assert self.last["outcome"] == "promoted", self.last
-        await self.api.serving(self.last["version"])
+        assert self.outcome["outcome"] == "promoted", self.outcome
+        await self.api.serving(self.outcome["version"])
 
     async def dismiss_modes(self) -> None:
         """Dismiss the incidents of the cleaning programme once the worker has seen all rows."""
         whens = [row.partition(",")[0].removesuffix("Z") for row in self.rows]
         began = datetime.fromisoformat(whens[0]).replace(tzinfo=UTC).timestamp()
-        span = {"from": began - 3600, "to": began + 30 * 86_400}
+        time_range = {"from": began - 3600, "to": began + 30 * 86_400}
 
         async def rows_are_counted() -> bool:
             await asyncio.sleep(0.1)
-            buckets = (await self.http.get(f"{PUMP}/history", params=span)).json()["buckets"]
+            buckets = (await self.http.get(f"{PUMP}/history", params=time_range)).json()["buckets"]
             return sum(bucket["rows"] for bucket in buckets) == len(self.rows)
 
         await self.api.parts.reporter.flush()
@@ -144,10 +144,10 @@ async def loop(api: Running, worker: Worker, request: pytest.FixtureRequest) -> 
     await api.make(
         kind=request.param, features=names, incident={"false_per_day": 0.1}, retrain=BY_HAND
     )
-    made = Loop(api, judged)
-    await made.post("normal", learned.splitlines()[1:])
-    await made.retrained()
-    return made
+    loop = Loop(api, judged)
+    await loop.post("normal", learned.splitlines()[1:])
+    await loop.retrained()
+    return loop
 
 
 def alarms_by_span(loop: Loop, *alarms: np.ndarray) -> str:
@@ -168,7 +168,7 @@ async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
     """No row that alarmed is learned, faults are still found, the dismissed mode is learned."""
     before = await loop.alarms()
     await (loop.play_loop() if way == "readme" else loop.play_wrong_loop())
-    assert not (loop.taken & loop.alarmed).any()
+    assert not (loop.accepted & loop.alarmed).any()
     status = await loop.status()
     assert status["quarantined"] == loop.held
     if way == "readme":
@@ -179,20 +179,20 @@ async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
     await loop.retrained()
     after = await loop.alarms()
     await loop.dismiss_modes()
-    still = (await loop.status())["quarantined"]
+    left = (await loop.status())["quarantined"]
     await loop.retrained()
     last = await loop.alarms()
     sys.stdout.write(
-        f"{way}: {loop.held} rows held, {still} after the dismissals; faulty rows taken: "
-        f"{(loop.taken & loop.fault).sum()} of {loop.fault.sum()}; "
+        f"{way}: {loop.held} rows held, {left} after the dismissals; faulty rows accepted: "
+        f"{(loop.accepted & loop.fault).sum()} of {loop.fault.sum()}; "
         f"{alarms_by_span(loop, before, after, last)}\n"
     )
-    shares = [int(alarms[loop.fault].sum()) for alarms in (before, after, last)]
-    assert min(shares) >= 0.95 * shares[0], shares
+    found = [int(alarms[loop.fault].sum()) for alarms in (before, after, last)]
+    assert min(found) >= 0.95 * found[0], found
     assert after[loop.mode].all(), "nobody said yet that the programme is healthy"
     assert last[loop.mode].mean() <= 0.15
     if way == "naive":
-        assert still >= (loop.alarmed & loop.fault).sum(), "a fault is not what was dismissed"
+        assert left >= (loop.alarmed & loop.fault).sum(), "a fault is not what was dismissed"
 
 
 @pytest.mark.thorough

@@ -134,20 +134,20 @@ async def test_every_command_for_operators_works(pump: Running, examples: dict[s
             continue
         if "keys revoke" in command:  # must be the last one
             continue
-        status, words = await run(real)
+        status, output = await run(real)
         expected = Exit.ATTENTION if command == "anamnesis status" else Exit.OK
-        assert status == expected, (real, words)
-        printed.setdefault(command, words)
-    status, words = await run(with_ids("anamnesis keys revoke ID", examples, pump.port))
-    assert status == Exit.OK, words
+        assert status == expected, (real, output)
+        printed.setdefault(command, output)
+    status, output = await run(with_ids("anamnesis keys revoke ID", examples, pump.port))
+    assert status == Exit.OK, output
     artifact = await asyncio.to_thread(Path("artifact").read_bytes)
     assert Version.from_bytes(artifact).dimension == 3
     assert "rows wait for a person" in printed["anamnesis status"]
     assert "store up" in printed["anamnesis status"]
     lines = [line.split() for line in printed["anamnesis status"].splitlines()]
-    now = next(place for place, words in enumerate(lines) if words[1:2] == ["version"])
-    assert " ".join(lines[now]) == "detector version age alarms asked incidents drift for"
-    name, version, age, unit, alarms, _, asked, _, incidents, *_ = lines[now + 1]
+    header = next(i for i, words in enumerate(lines) if words[1:2] == ["version"])
+    assert " ".join(lines[header]) == "detector version age alarms asked incidents drift for"
+    name, version, age, unit, alarms, _, asked, _, incidents, *_ = lines[header + 1]
     assert (name, version, asked, incidents) == ("pump-7", "3", "1", "1")
     assert (int(age) >= 0, unit in {"s", "min"}) == (True, True)
     assert float(alarms) > 1

@@ -42,7 +42,7 @@ class Story:
     async def incidents(self, judged: str) -> list[dict[str, Any]]:
         """Score a CSV, half a day at a time; return the resulting incidents in order."""
         before = {incident["id"] for incident in await self._listed()}
-        rows, already = judged.splitlines()[1:], await self._counted()
+        rows, counted = judged.splitlines()[1:], await self._counted()
         for first in range(0, len(rows), ROWS_A_HALF_DAY):
             body = "\n".join([HEADER, *rows[first : first + ROWS_A_HALF_DAY]])
             answer = await self.http.post(f"{PUMP}/score?time=when", content=body, headers=CSV)
@@ -51,7 +51,7 @@ class Story:
 
         async def rows_are_counted() -> bool:
             await asyncio.sleep(0.1)
-            return await self._counted() == already + len(rows)
+            return await self._counted() == counted + len(rows)
 
         await until(rows_are_counted)
         new = [incident for incident in await self._listed() if incident["id"] not in before]
@@ -95,8 +95,8 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
     for incident, span in zip(incidents, SPANS, strict=True):
         late = story.row(incident["start"]) - span.first
         # Of a stuck pressure the first rows are right by chance.
-        most = {"ramp": RAMP_ROWS, "stuck": 5}.get(span.kind, 2)
-        assert -0.5 <= late <= most + 0.5, (span, listed)
+        latest = {"ramp": RAMP_ROWS, "stuck": 5}.get(span.kind, 2)
+        assert -0.5 <= late <= latest + 0.5, (span, listed)
 
     for incident, span in zip(incidents, SPANS, strict=True):
         if span.kind == "mode":

@@ -1,7 +1,6 @@
 """Artifacts with any content and correct hashes: they are refused, or all later calls work."""
 
 import contextlib
-import copy
 import functools
 import json
 import random
@@ -113,11 +112,11 @@ def kinds() -> dict[str, Version]:
 
 def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
     """Return a description of the change, and the changed artifact with correct hashes."""
-    tensors, about = artifact.decode(version.to_bytes())
-    tensors, about = {name: tensor.copy() for name, tensor in tensors.items()}, copy.deepcopy(about)
+    intact, description = artifact.decode(version.to_bytes())
+    tensors = {name: tensor.copy() for name, tensor in intact.items()}
     changes = [
-        _with_other_metadata,
-        _with_other_metadata,  # twice as often, because metadata has most entries
+        _with_other_description,
+        _with_other_description,  # twice as often, because it has most entries
         _with_other_value,
         _with_other_values,
         _with_other_shape,
@@ -125,26 +124,27 @@ def mutated(version: Version, rng: random.Random) -> tuple[str, bytes]:
         _without_tensor,
         _with_foreign_tensor,
     ]
-    mutations = [rng.choice(changes)(tensors, about, rng) for _ in range(rng.choice((1, 1, 1, 2)))]
+    mutations = [
+        rng.choice(changes)(tensors, description, rng) for _ in range(rng.choice((1, 1, 1, 2)))
+    ]
     if rng.random() < 0.7:
-        _scored_anew(tensors, about)
-    about.pop("format")
-    return "; ".join(mutations), _encoded_or_none(tensors, about)
+        _scored_anew(tensors, description)
+    description.pop("format")
+    return "; ".join(mutations), _encoded_or_none(tensors, description)
 
 
-def _encoded_or_none(tensors: artifact.Tensors, about: dict[str, Any]) -> bytes:
+def _encoded_or_none(tensors: artifact.Tensors, description: dict[str, Any]) -> bytes:
     try:
-        return artifact.encode(tensors, about)
+        return artifact.encode(tensors, description)
     except (ValueError, TypeError):  # nobody can send values that JSON or safetensors cannot hold
         return b""
 
 
-def _scored_anew(tensors: artifact.Tensors, about: dict[str, Any]) -> None:
+def _scored_anew(tensors: artifact.Tensors, description: dict[str, Any]) -> None:
     """Compute the golden scores again, so that they agree with the changed tensors."""
     try:
         with np.errstate(all="ignore"):
-            metadata = parse_description(about)
-            version = Version._build(tensors, metadata)
+            version = Version._build(tensors, parse_description(description))
             tensors["golden.scores"] = version.score(tensors["golden.vectors"])
     except Exception:  # noqa: BLE001 - then they stay as they are
         pass
@@ -160,13 +160,13 @@ def _paths_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...
             yield from _paths_in(element, (*path, i))
 
 
-def _with_other_metadata(
-    tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random
+def _with_other_description(
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
 ) -> str:
-    """Replace, drop or add an entry of the artifact's metadata."""
+    """Replace, drop or add an entry of the artifact's description."""
     del tensors
-    path = rng.choice([path for path in _paths_in(about) if path and path[0] != "format"])
-    owner = functools.reduce(lambda at, key: at[key], path[:-1], about)
+    path = rng.choice([path for path in _paths_in(description) if path and path[0] != "format"])
+    owner = functools.reduce(lambda at, key: at[key], path[:-1], description)
     change, junk = rng.choice(("set", "set", "set", "drop", "add")), rng.choice(JUNK)
     if change == "drop":
         del owner[path[-1]]
@@ -181,9 +181,11 @@ def _some_tensor(tensors: artifact.Tensors, rng: random.Random) -> str:
     return rng.choice([name for name, tensor in tensors.items() if tensor.size] or list(tensors))
 
 
-def _with_other_value(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_value(
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
+) -> str:
     """Set one number of a tensor."""
-    del about
+    del description
     name, value = _some_tensor(tensors, rng), rng.choice(VALUES)
     if tensors[name].size:
         with np.errstate(all="ignore"):
@@ -192,9 +194,11 @@ def _with_other_value(tensors: artifact.Tensors, about: dict[str, Any], rng: ran
     return f"{name} one value {value}"
 
 
-def _with_other_values(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_values(
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
+) -> str:
     """Change all numbers of a tensor."""
-    del about
+    del description
     name = _some_tensor(tensors, rng)
     factor = rng.choice((0.0, -1.0, 1e-30, 1e3, 1e5, 1e30, 1e38))
     change: Callable[[Any], Any] = rng.choice(
@@ -210,9 +214,11 @@ def _with_other_values(tensors: artifact.Tensors, about: dict[str, Any], rng: ra
     return f"{name} changed by {factor}"
 
 
-def _with_other_shape(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_shape(
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
+) -> str:
     """Give a tensor another shape."""
-    del about
+    del description
     name = _some_tensor(tensors, rng)
     tensor = tensors[name]
     change = rng.choice(("cut", "grow", "flat", "deep", "scalar", "none", "turn"))
@@ -232,18 +238,22 @@ def _with_other_shape(tensors: artifact.Tensors, about: dict[str, Any], rng: ran
     return f"{name} {change}"
 
 
-def _with_other_dtype(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _with_other_dtype(
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
+) -> str:
     """Give a tensor another dtype."""
-    del about
+    del description
     name, dtype = _some_tensor(tensors, rng), rng.choice(DTYPES)
     with np.errstate(all="ignore"):
         tensors[name] = tensors[name].astype(dtype)
     return f"{name} {dtype}"
 
 
-def _without_tensor(tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random) -> str:
+def _without_tensor(
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
+) -> str:
     """Remove a tensor, sometimes with its whole group."""
-    del about
+    del description
     name = rng.choice(list(tensors))
     group = name.rpartition(".")[0] if rng.random() < 0.5 else name
     for tensor in [
@@ -254,10 +264,10 @@ def _without_tensor(tensors: artifact.Tensors, about: dict[str, Any], rng: rando
 
 
 def _with_foreign_tensor(
-    tensors: artifact.Tensors, about: dict[str, Any], rng: random.Random
+    tensors: artifact.Tensors, description: dict[str, Any], rng: random.Random
 ) -> str:
     """Add a tensor that does not belong to such a version."""
-    del about
+    del description
     name = rng.choice(
         ("memory.solver.labels", "scoring.codes", "scoring.regime.sizes", "memory.x", "x",
          "memory.exemplars.labels", "memory.regimes.labels", "memory.fisher.noise")

@@ -195,9 +195,9 @@ async def test_the_checker_counts_a_relearned_batch_once(stage, monkeypatch):
 
 async def test_the_checker_finds_a_stale_promotion(stage, monkeypatch):
     """Without fencing a late worker promotes an experience that another worker has learned."""
-    as_taken = ("if held[STATE.cursor] ~= ARGS.cursor then", "if false then")
-    moved = ("if held[STATE.generation] ~= ARGS.generation", "if false")
-    nonce = ("or (held[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then", "then")
+    as_taken = ("if stored[STATE.cursor] ~= ARGS.cursor then", "if false then")
+    moved = ("if stored[STATE.generation] ~= ARGS.generation", "if false")
+    nonce = ("or (stored[STATE.champion_nonce] or '') ~= ARGS.champion_nonce then", "then")
     fence = ("if redis.call('GET', KEYS.lease) ~= ARGS.holder then", "if false then")
     without(monkeypatch, registry, "SETTLE", as_taken, moved, nonce, fence)
     records, stored = ClientRecords(), Stored(stage.redis)

@@ -121,11 +121,11 @@ def test_a_loaded_version_does_not_recompute_the_gap_scale(version, parts, monke
 def test_an_artifact_of_format_3_gets_a_gap_scale(version, parts, monkeypatch) -> None:
     """A version of format 3 has no gap scale; it is computed from drawn vectors when needed."""
     X = with_gaps(parts[1][:50], 0.3)
-    tensors, about = artifact.decode(version.to_bytes())
+    tensors, description = artifact.decode(version.to_bytes())
     monkeypatch.setattr(artifact, "FORMAT", 3)
     earlier = {name: tensor for name, tensor in tensors.items() if not name.startswith("gaps.")}
-    about = {name: value for name, value in about.items() if name != "format"}
-    loaded = Version.from_bytes(artifact.encode(earlier, about))
+    description = {name: value for name, value in description.items() if name != "format"}
+    loaded = Version.from_bytes(artifact.encode(earlier, description))
     assert loaded.gaps is None
     assert np.corrcoef(loaded.score(X), version.score(X))[0, 1] > 0.95
 
@@ -139,11 +139,11 @@ def test_another_score_computes_its_own_gap_scale(version) -> None:
 
 def test_a_gap_scale_that_does_not_ascend_is_refused(version) -> None:
     """A gap scale that does not ascend is refused when an artifact is read."""
-    tensors, about = artifact.decode(version.to_bytes())
+    tensors, description = artifact.decode(version.to_bytes())
     for name in ("gaps.counts", "gaps.scores"):
         altered = {**tensors, name: tensors[name][..., ::-1].copy()}
         with pytest.raises(ArtifactError, match=f"{name} do not rise"):
-            Version.from_bytes(artifact.encode(altered, about))
+            Version.from_bytes(artifact.encode(altered, description))
 
 
 def rarely_measured(rng: np.random.Generator, n: int) -> Array:
