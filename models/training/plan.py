@@ -284,9 +284,14 @@ def _runs(x: Array, folds: int) -> tuple[int, Ints]:
         if distance(len(x) // (8 * runs * folds)) <= ALIKE * near:
             break
         runs *= 2
-    # Only a regime that a run could hold out as a whole has runs of its own.
-    short = np.bincount(regime)[regime] <= len(x) / (runs * folds)
-    return runs, np.cumsum(np.diff(np.where(short, regime + 1, 0), prepend=0) != 0)
+    # Only a regime that a run could hold out as a whole has runs of its own, and only if its rows
+    # are not like each other a quarter of such a run apart.
+    sizes = np.bincount(regime)
+    lags = np.maximum(1, sizes // (4 * folds))
+    own = sizes <= len(x) / (runs * folds)
+    alike = [lag for lag in np.unique(lags[own]).tolist() if distance(lag) <= ALIKE * near]
+    own &= ~np.isin(lags, alike)
+    return runs, np.cumsum(np.diff(np.where(own[regime], regime + 1, 0), prepend=0) != 0)
 
 
 def _regimes_in_time(x: Array) -> Ints:

@@ -130,6 +130,15 @@ def test_every_fold_has_rows_of_a_short_regime_at_the_end() -> None:
     assert np.bincount(folds[1_000:], minlength=4).tolist() == [10] * 4
 
 
+def test_a_short_stretch_whose_rows_are_alike_is_not_divided() -> None:
+    """Rows that are like those a few rows before would have near copies among the learned rows."""
+    white = np.random.default_rng(0).normal(size=(4_009, 4))
+    x = np.stack([np.convolve(column, np.full(10, 0.3), "valid") for column in white.T], axis=1)
+    x[2_000:2_075] += 6.0
+    folds = folds_of_runs(x.astype(np.float32), 4, np.random.default_rng(1))
+    assert len(set(folds[2_000:2_075].tolist())) == 1
+
+
 def test_equal_rows_share_a_fold() -> None:
     """Equal rows share a fold: 100 rows that come 50 times each, in any order."""
     rng = np.random.default_rng(0)
