@@ -98,7 +98,7 @@ def _of_incidents(
     waiting = [incident for incident, verdict in incidents if incident.pages and verdict is None]
     waiting.sort(key=lambda incident: -incident.peak)
     for incident in waiting[:NAMED]:
-        text = _sentence(incident, now)
+        text = _sentence(detector.name, incident, now)
         yield Item("incident", detector.name, text, f"{path}/{incident.id}", incident.start)
     if others := waiting[NAMED:]:
         text = f"{counted(len(others), 'milder incident')} more, the first since "
@@ -166,8 +166,10 @@ def _to_decide(parked: int) -> str:
     return f"{counted(parked, 'vector')} {wait} to be released or discarded"
 
 
-def _sentence(incident: Incident, now: float) -> str:
-    source = f"{incident.source}: " if incident.source else ""
+def _sentence(detector: str, incident: Incident, now: float) -> str:
+    # An entity often has the name of its only source.
+    named = not incident.source or detector.endswith(f":{incident.source}")
+    source = "" if named else f"{incident.source}: "
     ahead = incident.start > now + _AHEAD_SECONDS
     wrong = "; that is in the future: check the client's clock" if ahead else ""
     return f"{source}{sentence(incident)}{wrong}"

@@ -94,7 +94,8 @@ async def test_an_incident_says_once_that_nobody_was_told(pump: Running, monitor
 async def test_the_overview_has_no_drift_of_a_detector_that_has_not_learned(api: Running):
     """Nothing was learned, so nothing can have drifted, and no green word says that all is well."""
     await api.http.put("/v1/detectors/new", json={"features": ["a", "b"]})
-    assert 'class="state none"' not in (await api.http.get("/")).text
+    for path in ("/", "/detectors/new"):
+        assert 'class="state none"' not in (await api.http.get(path)).text
 
 
 def bucket(rows: int, alarms: int) -> HistoryBucket:

@@ -23,7 +23,7 @@ from service.counted import counted
 from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.detector_status import BrokenStatus
 from service.domain.scope import Scope
-from service.problems import Unknown
+from service.problems import StoreUnavailable, Unknown
 
 router = APIRouter(include_in_schema=False, dependencies=[])
 
@@ -75,8 +75,14 @@ def _failed(request: Request, answer: Answer[Any]) -> Response:
         root = root_path(request)
         here = root + request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return Response(status_code=303, headers={"location": f"{root}/login?next={quote(here)}"})
-    passing = answer.status in _PASSING
-    return _page(request, "failed.html", code=answer.status, problem=answer.problem, again=passing)
+    return _page(
+        request,
+        "failed.html",
+        code=answer.status,
+        problem=answer.problem,
+        again=answer.status in _PASSING,
+        unavailable=answer.status == StoreUnavailable.status,
+    )
 
 
 @router.get("/", dependencies=[open_to_all()])
