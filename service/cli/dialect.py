@@ -107,8 +107,8 @@ class TextTable:
 def open_table(file: str, source: BinaryIO) -> TextTable:
     """Open a file of CSV or of lines of JSON, which may be compressed by gzip. Raises BadTable."""
     csv.field_size_limit(_LONGEST_CELL)
-    counted, notes = CountedStream(source), []
-    data = io.BufferedReader(counted, _HEAD_BYTES)
+    stream, notes = CountedStream(source), []
+    data = io.BufferedReader(stream, _HEAD_BYTES)
     packed = data.peek(2)[:2] == b"\x1f\x8b"
     if packed:
         data = io.BufferedReader(gzip.GzipFile(fileobj=data), _HEAD_BYTES)  # type: ignore[arg-type]
@@ -119,12 +119,12 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
         raise BadTable(f"{file}: the gzip file is damaged") from None
     if is_json_lines(head):
         return TextTable(
-            file, Dialect(notes=tuple(notes)), json_lines(file, data, head), counted, named=True
+            file, Dialect(notes=tuple(notes)), json_lines(file, data, head), stream, named=True
         )
     for magic, description in _REFUSED.items():
         if head.removeprefix(codecs.BOM_UTF8).lstrip(b" \r\n").startswith(magic):
             raise BadTable(f"{file} is {description}")
-    head = head if packed else _until_a_row(head, counted)
+    head = head if packed else _until_a_row(head, stream)
     encoding, encoding_notes = _encoding(head)
     notes += encoding_notes
     begun = find_table(_sample(head.decode(encoding, "anamnesis.cp1252")))
@@ -139,7 +139,7 @@ def open_table(file: str, source: BinaryIO) -> TextTable:
         notes.append("decimal commas")
     text = io.TextIOWrapper(data, encoding, "anamnesis.cp1252", newline="")
     dialect, before = Dialect(delimiter, comma, tuple(notes)), begun.skipped + 1 + begun.units
-    return TextTable(file, dialect, _lines(file, text, begun), counted, head=before)
+    return TextTable(file, dialect, _lines(file, text, begun), stream, head=before)
 
 
 def _encoding(head: bytes) -> tuple[str, list[str]]:

@@ -36,7 +36,7 @@ class Sender:
 
     A missing detector is made; it is retrained for its number of rows only after `waiting` closes.
     Batches with another `salt` are new to the service. `names` are the detectors that got rows,
-    `counted` are the counts of the answers.
+    `counts` has the counts of the answers.
     """
 
     client: "Client"
@@ -48,7 +48,7 @@ class Sender:
     waiting: ExitStack
     made: list[str] = field(default_factory=list)
     names: dict[str, None] = field(default_factory=dict)
-    counted: Counter[str] = field(
+    counts: Counter[str] = field(
         default_factory=lambda: Counter(accepted=0, quarantined=0, duplicate=0)
     )
     _streams: dict[str, Stream] = field(default_factory=dict)
@@ -56,12 +56,12 @@ class Sender:
 
     def send(self, files: Sequence[Path]) -> None:
         """Send the rows of the files that the service does not have yet, in this order."""
-        with ShownProgress("sending") as progress, _counts_in_errors(self.counted):
+        with ShownProgress("sending") as progress, _counts_in_errors(self.counts):
             for number, file in enumerate(files):
 
                 def shown(share: float | None, number: int = number) -> None:
                     whole = None if share is None else (number + share) / len(files)
-                    progress.at(whole, self.counted["accepted"])
+                    progress.at(whole, self.counts["accepted"])
 
                 with Sheet(file, self.options) as sheet:
                     self._send(sheet, shown)
@@ -106,14 +106,14 @@ class Sender:
             old = before.rows(number, rows)
             sent_before += old
             sent_in_full += old == len(rows.X)
-            self.counted["duplicate"] += old
+            self.counts["duplicate"] += old
             full = ~rows.mostly_blank
             blank += int((~full[old:]).sum())
             targets.remember(rows.at(np.flatnonzero(full[:old])))
             for target, new, _ in targets.split(rows.at(old + np.flatnonzero(full[old:]))):
                 with located(new):
                     name = _key(self.salt, number, new)
-                    self.counted.update(target.stream.learn(new.X, new.times, new.sources, name))
+                    self.counts.update(target.stream.learn(new.X, new.times, new.sources, name))
             before.add(number, rows)
             if rows.times is not None:
                 self._latest = max(self._latest, float(rows.times.max()))
@@ -139,12 +139,12 @@ def _key(salt: str, number: int, rows: Rows) -> str:
 
 
 @contextmanager
-def _counts_in_errors(counted: Counter[str]) -> Generator[None, None, None]:
+def _counts_in_errors(counts: Counter[str]) -> Generator[None, None, None]:
     """If a row of the file is refused, add to the error how many rows were sent before it."""
     try:
         yield
     except BadTable as error:
-        if sent := counted["accepted"] + counted["quarantined"]:
+        if sent := counts["accepted"] + counts["quarantined"]:
             raise BadTable(
                 f"{error} ({sent} rows before it were sent; repeating the command does not send "
                 "them again)"
@@ -164,11 +164,11 @@ def tell_results(
             console.complain(f"{name}: {note['sentence']}")
 
 
-def tell_counts(counted: Mapping[str, int], buffered: Mapping[str, int]) -> None:
+def tell_counts(counts: Mapping[str, int], buffered: Mapping[str, int]) -> None:
     """Write what became of the rows, and how many vectors the detectors buffer now."""
-    parts = ", ".join(f"{count} {name}" for name, count in counted.items())
+    parts = ", ".join(f"{count} {name}" for name, count in counts.items())
     typer.echo(f"{', '.join(buffered)}: {parts}; {sum(buffered.values())} buffered")
-    if counted.get("late"):
+    if counts.get("late"):
         typer.echo(LATE)
 
 

@@ -136,9 +136,9 @@ def learn(
             "buffered": buffered[detector] if single else buffered,
             "retraining": outcomes.get(detector) if single else outcomes,
         }
-        console.show_json({**sender.counted, **summary})
+        console.show_json({**sender.counts, **summary})
         return
-    tell_counts(sender.counted, buffered)
+    tell_counts(sender.counts, buffered)
     tell_outcomes(outcomes, named=group_by is not None)
     if now and not outcomes:
         typer.echo("retraining: nothing is buffered")

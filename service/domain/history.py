@@ -76,7 +76,7 @@ Place = TypeVar("Place", bound=Hashable)
 _LETTER = {MINUTE: "m", HOUR: "h"}
 
 
-def counted(severities: NDArray[np.float64], alarms: int, generation: int) -> Bucket:
+def bucket_of(severities: NDArray[np.float64], alarms: int, generation: int) -> Bucket:
     """Return the bucket of rows with these severities (n,)."""
     places = EDGES.searchsorted(severities, side="left")
     return Bucket(

@@ -211,8 +211,8 @@ class Shared:
     def slices(self) -> Iterator[Metric | None]:
         """Yield the sums over all places, and the gauges of each living process. See `Sliced`."""
         sums: dict[Name, float] = {}
-        counted = chain(self._of_siblings(TOTAL), self.numbers[TOTAL].all())
-        for batch in batched(counted, _TOGETHER):
+        entries = chain(self._of_siblings(TOTAL), self.numbers[TOTAL].all())
+        for batch in batched(entries, _TOGETHER):
             for name, value in batch:
                 sums[name] = sums.get(name, 0.0) + value
             yield None

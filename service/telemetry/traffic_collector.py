@@ -199,7 +199,9 @@ def _bucket_counts(
     buckets: dict[tuple[int, int], Bucket] = {}
     for start, stop in zip(starts, [*starts[1:], len(times)], strict=True):
         part = slice(int(start), int(stop))
-        bucket = history.counted(severities[part], int(np.count_nonzero(alarms[part])), generation)
+        bucket = history.bucket_of(
+            severities[part], int(np.count_nonzero(alarms[part])), generation
+        )
         history.add(buckets, place_of(float(times[start]), now), bucket)
     # The placed rows are only a sample. They count in the bucket with the most rows.
     if buckets and regimes:

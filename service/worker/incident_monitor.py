@@ -262,12 +262,12 @@ def _count_reports(
         if report is None or report.uid != followed.uid:
             continue
         for tally in report.tallies:
-            counted = tally.bucket(report.generation)
-            history.add(followed.buckets, (tally.step, tally.place), counted)
+            bucket = tally.bucket(report.generation)
+            history.add(followed.buckets, (tally.step, tally.place), bucket)
             # Rows count in their hour at once, not only when its minutes expire.
             if tally.step == MINUTE:
                 hour = tally.place * MINUTE // HOUR
-                history.add(followed.buckets, (HOUR, hour), counted)
+                history.add(followed.buckets, (HOUR, hour), bucket)
         if followed.chosen is None:
             continue
         conditions = _conditions(followed, alpha, now)

@@ -43,9 +43,8 @@ class HttpProtocol(RequestReader):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._outgoing: list[bytes] = []  # replies of the lane, sent together with the last one
-        self._refusal_to_send: bytes | None = (
-            None  # sent after these replies; then the connection ends
-        )
+        # Sent after these replies; then the connection ends.
+        self._refusal_to_send: bytes | None = None
         self._begun: Any = None  # uvicorn's object of the request that the application works on
         self._last_answer_sent = False  # whether the last answer of this connection has been sent
         self._unsent = 0

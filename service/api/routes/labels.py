@@ -73,9 +73,9 @@ async def feedback(request: Request, name: Name) -> Response:
     )
     await show_own_labels(app, detector)
     normal = sum(label.label == "normal" for label in labels)
-    counted = {"normal": normal, "anomaly": len(labels) - normal}
+    given = {"normal": normal, "anomaly": len(labels) - normal}
     effect = _effect(detector, [label for label in labels if label.batch])
-    return answer({"labels": len(labels), **counted, **stored, "effect": effect})
+    return answer({"labels": len(labels), **given, **stored, "effect": effect})
 
 
 def _check_scope(sender: Grant, labelled: list[NewLabel]) -> None:
@@ -135,7 +135,7 @@ async def _buffer(
 
     Returns the counts `buffered` and `quarantined`, and the batch id of the rows of events.
     """
-    counted, batch = {"buffered": detector.buffered, "quarantined": 0}, None
+    counts, batch = {"buffered": detector.buffered, "quarantined": 0}, None
     for recorded in (True, False):
         rows = [
             label.vector
@@ -155,9 +155,9 @@ async def _buffer(
         )
         if recorded:
             batch = stored.batch_id
-        counted["buffered"] = stored.buffered
-        counted["quarantined"] += stored.quarantined
-    return counted, batch
+        counts["buffered"] = stored.buffered
+        counts["quarantined"] += stored.quarantined
+    return counts, batch
 
 
 def _effect(detector: Detector, learned: list[Label]) -> str | None:

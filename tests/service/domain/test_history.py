@@ -12,22 +12,22 @@ def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
     """Return a bucket of `rows` normals, of which about 1 % alarm."""
     rng = np.random.default_rng(seed)
     severities = np.log(rng.random(min(rows, 5000))) / np.log(0.01)
-    counted = history.counted(severities, int((severities >= 1).sum()), generation)
-    counted.rows = rows
-    counted.severities = counted.severities * max(1, rows // 5000)
-    counted.regimes[:3] = rng.multinomial(rows, [0.01, 0.6, 0.39])
-    return counted
+    bucket = history.bucket_of(severities, int((severities >= 1).sum()), generation)
+    bucket.rows = rows
+    bucket.severities = bucket.severities * max(1, rows // 5000)
+    bucket.regimes[:3] = rng.multinomial(rows, [0.01, 0.6, 0.39])
+    return bucket
 
 
 def test_percentiles_are_right_within_a_bin() -> None:
     """Percentiles are right within a bin, and at most the largest severity."""
     severities = np.log(np.random.default_rng(1).random(20_000)) / np.log(0.01)
-    counts = history.counted(severities, 0, 1)
+    counts = history.bucket_of(severities, 0, 1)
     for share in (0.5, 0.9, 0.99):
         assert counts.percentile(share) == pytest.approx(np.quantile(severities, share), rel=0.03)
     assert counts.percentile(1.0) == counts.severity_max == severities.max()
-    counted = history.counted(np.array([1.3]), 1, 1)
-    assert counted.percentile(0.99) <= 1.3
+    bucket = history.bucket_of(np.array([1.3]), 1, 1)
+    assert bucket.percentile(0.99) <= 1.3
     assert Bucket().percentile(0.5) == 0.0
 
 

@@ -12,7 +12,7 @@ from models.parts.lineage import FalseIncidents
 from service.domain import history
 from service.domain.attribution import Attribution
 from service.domain.event import Event
-from service.domain.history import counted
+from service.domain.history import bucket_of
 from service.domain.incident import DismissedPattern, IncidentDecision, KeptRow
 from service.domain.incident_fold import Block
 from service.domain.traffic import BucketCounts, Report, place_of
@@ -53,7 +53,7 @@ class Traffic:
         places = tuple(i for i, verdict in enumerate(verdicts) if verdict == "x")
         times = tuple(end - n + 1 + i for i in places)
         severities = np.where(np.isin(np.arange(n), places), 1.5, 0.2)
-        bucket = counted(severities, len(places), 1)
+        bucket = bucket_of(severities, len(places), 1)
         leading = (Attribution("a", 5.0, 7.0, 0.0),)
         kept_row = KeptRow("", end, 1.5, 1e-3, 20.0, b"", leading)
         kept_rows = tuple((i, kept_row) for i in places)
