@@ -23,7 +23,7 @@ class Chunk:
     with a word in place of a time, such as a sum, or a note of one cell.
     `units[name]` is the unit of a column's numbers, "" without one. `words[name]` is the first word
     that was read as a blank cell in a column of numbers, with its line. All chunks of a file share
-    both.
+    `units` and `words`.
     """
 
     file: str

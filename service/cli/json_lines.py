@@ -29,9 +29,9 @@ def json_lines(file: str, source: BinaryIO, head: bytes) -> Iterator[tuple[int, 
 
     A line is an object, or `{"record": {...}, "timestamp", "source", "id"}`. The member `ms` of an
     object in `db` has the name `db.ms`. `head` is the beginning of the file. The header has the
-    names of the first line and of all other whole lines in `head`. A null in place of an object
-    has no column. Names that only later lines have are left out, and a message on stderr says so.
-    Raises BadTable.
+    names of the first line and of all other whole lines in `head`. If other lines have an object in
+    place of a null, the null has no column. Names that only later lines have are left out, and a
+    message on stderr says so. Raises BadTable.
     """
     objects = _objects(file, source)
     line, first = next(objects, (0, {}))

@@ -48,7 +48,7 @@ def time_hint(clock: Clock, written: Sequence[str], *, at_start: bool) -> str:
 
 
 def time_options(name: str, written: Sequence[str]) -> str | None:
-    """Return the options that read column `name` with these cells as times; None if they do not.
+    """Return the options that read column `name` with these cells as times; None if none do.
 
     Numbers are times only if they are dates such as 20261130, milli-, micro- or nanoseconds since
     1970, or seconds that float32 cannot tell apart.
