@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 _PROGRESS_SECONDS = 0.05  # ten times as often as the worker stores it; a step takes about 1 ms
 
+_NO_MEMORY = Failed("not enough memory to train", broken=True)
+_DROPPED_BYTES = 64 * 1024  # of a job, at a time
+
 
 def main() -> None:
     """Serve jobs until the worker closes the pipe."""
@@ -57,9 +60,9 @@ def main() -> None:
         send(_failure_of(error))
         return
     send(Ready())
-    while (body := read(jobs)) is not None:
-        send(_answer(job_decoder.decode(body), send))
-        del body
+    while (job := _next_job(jobs, send)) is not None:
+        send(_answer(job, send))
+        del job
 
 
 def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
@@ -70,6 +73,18 @@ def _take_pipes() -> tuple[IO[bytes], IO[bytes]]:
     os.close(nothing)
     os.dup2(2, 1)
     return jobs, replies
+
+
+def _next_job(jobs: IO[bytes], send: Callable[[Reply], None]) -> Job | None:
+    """Return the next job, None if there is none, or if there is no memory for it."""
+    try:
+        body = read(jobs)
+        return None if body is None else job_decoder.decode(body)
+    except MemoryError:
+        send(_NO_MEMORY)
+        while jobs.read(_DROPPED_BYTES):
+            pass  # the worker reads the reply once it has sent the whole job
+        return None
 
 
 def _offer_to_out_of_memory_killer() -> None:
@@ -98,7 +113,7 @@ def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
     except AnamnesisError as error:
         return Failed(str(error))
     except MemoryError:
-        return Failed("not enough memory to train", broken=True)
+        return _NO_MEMORY
     except Exception as error:  # noqa: BLE001 - the worker decides what becomes of this process
         return _failure_of(error)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import sys
 import textwrap
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from models import TrainingError
+from service.processes.process_table import resident_bytes
 from service.trainer import messages
 from service.trainer.__main__ import _failure_of
 from service.trainer.messages import Job, Progress
@@ -218,6 +220,18 @@ async def test_a_child_that_takes_too_much_memory_is_killed(tmp_path, trainers):
     with pytest.raises(TrainingError, match=r"bytes of memory; the limit is 268435456"):
         await trainer.train(_job(), _ignore)
     assert trainer.pid is None
+
+
+async def test_a_job_for_which_there_is_no_memory_says_so(trainers):
+    """A child that may take no more memory names the cause; the next child does the next job."""
+    trainer = trainers()
+    await trainer.train(_job(), _ignore)
+    assert trainer.pid is not None
+    taken = resident_bytes(trainer.pid)
+    resource.prlimit(trainer.pid, resource.RLIMIT_AS, (taken, taken))
+    with pytest.raises(TrainingError, match="not enough memory to train"):
+        await trainer.train(_job(n=2**20, d=32), _ignore)
+    assert await trainer.train(_job(), _ignore)
 
 
 async def test_cancelling_stops_the_child_at_once(tmp_path, trainers):
