@@ -161,6 +161,7 @@ class Detector:
     decided: int = 0
     labelled: bool = False
     chosen: ChosenContext | None = None
+    interrupted: int = 0
 
     @property
     def row_config(self) -> DetectorConfig:

@@ -6,6 +6,7 @@ from service.domain.detector import Detector
 
 _ROUNDING = 0.001  # seconds; the sum of two times is rounded
 _URGENT = _BACKLOG = 4.0  # the largest weight of an urgent reason, and of an overfull buffer
+_MOST_HALVINGS = 30  # of the priority of a detector whose trainings end with their workers
 _HEAD_START_SECONDS = 10.0  # added to every wait, so that the weights count from the first moment
 
 
@@ -48,12 +49,14 @@ def urgency(detector: Detector, waited: float) -> float:
 
     The detector with the largest value is retrained first. The value is the waiting time. It counts
     4 times if a person waits or a new regime was found, and up to 4 times if the buffer exceeds its
-    trigger. Both factors are bounded, so no detector waits for ever.
+    trigger. Both factors are bounded, so no detector waits for ever. Each training that ended with
+    its worker halves the value: if a training kills every worker, the others are learned first.
     """
     urgent = detector.requested > detector.served or detector.drift.state == "new_regime"
     backlog = detector.buffered / max(detector.config.retrain.min_vectors or 0, MIN_VECTORS)
     weight = (_URGENT if urgent else 1) * min(max(backlog, 1), _BACKLOG)
-    return (waited + _HEAD_START_SECONDS) * weight
+    halved: float = 2.0 ** -min(detector.interrupted, _MOST_HALVINGS)
+    return (waited + _HEAD_START_SECONDS) * weight * halved
 
 
 def _triggered(detector: Detector, now: float) -> str | None:

@@ -67,7 +67,7 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
 _NUMBERS = (
     "generation", "last_version", "buffered", "buffered_bytes", "quarantined", "parked",
     "parked_bytes", "consumed", "discarded", "thinned", "learned", "kept_bytes", "requested",
-    "served", "attempts", "changed",
+    "served", "attempts", "interrupted", "changed",
 )  # fmt: skip
 
 

@@ -134,7 +134,7 @@ local function finish()
     and tonumber(stored[STATE.buffered]) >= least
   local served = again and stored[STATE.serving] or stored[STATE.requested]
   redis.call('HSET', KEYS.state, STATE.retraining, again and 'queued' or 'idle', STATE.progress, 0,
-             STATE.attempts, 0, STATE.run_weights, '', STATE.serving, served,
+             STATE.attempts, 0, STATE.interrupted, 0, STATE.run_weights, '', STATE.serving, served,
              STATE.served, served)
   if not again then redis.call('HSET', KEYS.state, STATE.weights, '') end
 end

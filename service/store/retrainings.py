@@ -1,7 +1,8 @@
 """The writes of a worker while it retrains a detector; each write carries the lease's token.
 
 A detector is `idle`, `queued` or `running`. It stays `queued` or `running` until an outcome is
-final. A crash leaves it `running` for the next worker. A failed attempt sets it back to `queued`.
+final. A crash leaves it `running` for the next worker, which counts it. An attempt that failed or
+was given up sets it back to `queued`.
 """
 
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ _START = NamedScript(
     FENCED
     + """
 local stored = read(state, STATE.requested, STATE.serving, STATE.weights, STATE.run_weights,
-                  STATE.attempts, STATE.served, STATE.requested_trace)
+                  STATE.attempts, STATE.served, STATE.requested_trace, STATE.retraining)
 local weights = stored[STATE.run_weights] or ''
 if tonumber(stored[STATE.requested]) > tonumber(stored[STATE.serving]) then
   weights = stored[STATE.weights] or ''
@@ -27,8 +28,12 @@ redis.call('HSET', state, STATE.retraining, 'running', STATE.progress, 0,
            STATE.seconds_left, '', STATE.loss_old, '', STATE.loss_new, '',
            STATE.serving, stored[STATE.requested], STATE.run_weights, weights)
 local asked = tonumber(stored[STATE.requested]) > tonumber(stored[STATE.served])
+local interrupted = 0
+if stored[STATE.retraining] == 'running' then
+  interrupted = redis.call('HINCRBY', state, STATE.interrupted, 1)
+end
 return {'running', weights, tonumber(stored[STATE.attempts]),
-        asked and stored[STATE.requested_trace] or ''}
+        asked and stored[STATE.requested_trace] or '', interrupted}
 """,
     keys="state lease",
     args="holder",
@@ -55,6 +60,18 @@ return {'queued', redis.call('HINCRBY', state, STATE.attempts, 1)}
     args="holder",
 )
 
+_GIVE_UP = NamedScript(
+    FENCED
+    + """
+if read(state, STATE.retraining)[STATE.retraining] == 'running' then
+  redis.call('HSET', state, STATE.retraining, 'queued', STATE.progress, 0)
+end
+return {'queued'}
+""",
+    keys="state lease",
+    args="holder",
+)
+
 _STAND_DOWN = NamedScript(FENCED + "finish() return {'idle'}", keys="state lease", args="holder")
 
 
@@ -62,11 +79,14 @@ class StartedRun(NamedTuple):
     """A retraining that has begun: the weights requested for it alone, and its failed attempts.
 
     `trace` is the trace id of the request for this run; '' if no request or no trace id exists.
+    `interrupted` counts the runs with the present experience that ended with their worker; 0 if the
+    last run ended otherwise.
     """
 
     weights: dict[str, float] | str | None
     attempts: int
     trace: str = ""
+    interrupted: int = 0
 
 
 class TrainingProgress(NamedTuple):
@@ -91,7 +111,7 @@ class Retrainings:
         """Set the detector to `running`; this run serves all requests made so far."""
         reply = await under_lease(self._redis, _START, lease, {})
         weights = orjson.loads(reply[1]) if reply[1] else None
-        return StartedRun(weights, int(reply[2]), reply[3].decode())
+        return StartedRun(weights, int(reply[2]), reply[3].decode(), int(reply[4]))
 
     async def progress(self, lease: Lease, progress: TrainingProgress) -> None:
         """Publish the progress of the training."""
@@ -101,6 +121,10 @@ class Retrainings:
     async def attempt_failed(self, lease: Lease) -> int:
         """Set the detector back to `queued`; return how many attempts have failed so far."""
         return int((await under_lease(self._redis, _FAIL, lease, {}))[1])
+
+    async def give_up(self, lease: Lease) -> None:
+        """Set the detector back to `queued` if it is `running`: this worker ends the run itself."""
+        await under_lease(self._redis, _GIVE_UP, lease, {})
 
     async def stand_down(self, lease: Lease) -> None:
         """End a run without an outcome, because there is nothing to learn."""

@@ -60,6 +60,7 @@ STATE = _table(
     serving="number of the request that the running retraining serves",
     served="number of the last request whose retraining is over",
     attempts="failed attempts with the present experience",
+    interrupted="trainings of the present experience that ended with their worker; missing for 0",
     weights="JSON: weights for the next retraining only",
     requested_trace="trace id of the last request to retrain; empty or missing for none",
     run_weights="JSON: weights of the running retraining",

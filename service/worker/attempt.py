@@ -41,6 +41,9 @@ _log = log.get(__name__)
 
 ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
 _LEAST_SHARE = 0.01  # of a training, before which the time left is not estimated
+# So many trainings of an experience that ended with their worker count as a failed attempt. A few
+# workers may be killed for other reasons.
+_INTERRUPTIONS = 10
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
 _WEAK_SECONDS = 1.0  # between two checks of a store that could lose the outcome
 
@@ -62,9 +65,20 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
         _log.info("retraining ended without a result", detector=detector.name, why=str(fenced))
         return False
     finally:
+        with contextlib.suppress(StoreUnavailable, Fenced):
+            await tools.stores.retrainings.give_up(keeper.lease)
         with contextlib.suppress(StoreUnavailable):
             await tools.stores.leases.release(keeper.lease)
         await tools.stores.due.retraining_over(detector.name)
+
+
+def _count_interruptions(interrupted: int) -> None:
+    """Raise TrainingError, which counts as a failed attempt, after every so many interruptions."""
+    if interrupted and interrupted % _INTERRUPTIONS == 0:
+        raise TrainingError(
+            f"{interrupted} trainings of this experience ended with their worker, or without its "
+            "lease. The worker may have too little memory."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +142,7 @@ class _Attempt:
             champion=experience.champion, attempt=run.attempts + 1,
         )  # fmt: skip
         try:
+            _count_interruptions(run.interrupted)
             anchor = await self._anchor(experience)
             experience = await asyncio.to_thread(
                 experience.derived, detector.config, detector.chosen

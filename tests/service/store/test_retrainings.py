@@ -13,7 +13,7 @@ async def test_a_run_is_queued_then_running_then_idle(stored):
     await stored.buffer.ingest("pump", matrix(40))
     await stored.detectors.request_retrain("pump", "equal")
     lease = await stored.lease()
-    assert await stored.retrainings.start(lease) == ("equal", 0, "")
+    assert await stored.retrainings.start(lease) == ("equal", 0, "", 0)
     await stored.retrainings.progress(lease, TrainingProgress(0.25, 12.5, 3.0, -1.5))
     assert (await stored.get()).retraining == Retraining("running", 0.25, 12.5, 3.0, -1.5)
     await stored.registry.settle(lease, await stored.take(), b"a", GOOD, seconds=4.1)
@@ -34,14 +34,30 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
     assert await stored.retrainings.attempt_failed(lease) == 1
     detector = await stored.get()
     assert (detector.retraining.state, detector.served, detector.attempts) == ("queued", 0, 1)
-    assert await stored.retrainings.start(lease) == (weights, 1, "")
+    assert await stored.retrainings.start(lease) == (weights, 1, "", 0)
     await stored.leases.release(lease)  # a crash, as the store sees it
     assert (await stored.get()).retraining.state == "running"
     lease = await stored.lease()
-    assert await stored.retrainings.start(lease) == (weights, 1, "")
+    assert await stored.retrainings.start(lease) == (weights, 1, "", 1)
     await stored.registry.settle(lease, await stored.take(), b"a", GOOD, seconds=1)
     await stored.buffer.ingest("pump", matrix(40))
-    assert await stored.retrainings.start(lease) == (None, 0, "")
+    assert await stored.retrainings.start(lease) == (None, 0, "", 0)
+
+
+async def test_only_runs_that_end_with_their_worker_are_interrupted(stored):
+    """Crashes in a row are counted until an outcome; a run that its worker gives up is none."""
+    await stored.ask_to_retrain()
+    lease = await stored.lease()
+    started = [(await stored.retrainings.start(lease)).interrupted for _ in range(3)]
+    assert started == [0, 1, 2]
+    await stored.retrainings.give_up(lease)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.interrupted) == ("queued", 2)
+    assert (await stored.retrainings.start(lease)).interrupted == 0
+    await stored.registry.settle(lease, await stored.take(), b"a", GOOD, seconds=1)
+    await stored.retrainings.give_up(lease)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.interrupted) == ("idle", 0)
 
 
 @pytest.mark.parametrize(("left", "state", "served"), [(32, "queued", 1), (31, "idle", 2)])

@@ -732,6 +732,38 @@ async def test_a_short_outage_during_a_training_costs_nothing(own_store, own_red
     assert (await stored.get()).champion == 1
 
 
+async def test_a_training_that_ends_with_every_worker_is_parked_at_last(
+    worker, trainer, stored: Stored, monkeypatch
+):
+    """After so many workers that died while they learned it, an experience is not learned."""
+    monkeypatch.setattr(attempt, "_INTERRUPTIONS", 2)
+    monkeypatch.setattr(attempt, "ATTEMPTS", 1)
+    await stored.make()
+    await stored.ask_to_retrain(40)
+    for _ in range(2):  # two workers die
+        lease = await stored.lease()
+        await stored.retrainings.start(lease)
+        await stored.leases.release(lease)
+    assert await _tick(worker)
+    detector = await stored.get()
+    assert (detector.parked, detector.interrupted, len(trainer.jobs)) == (40, 0, 0)
+    last = detector.last_retraining
+    assert (last.outcome, last.reasons[0][:46]) == (
+        "failed", "2 trainings of this experience ended with thei"
+    )  # fmt: skip
+
+
+async def test_a_worker_that_stops_interrupts_no_training(worker, trainer, stored: Stored):
+    """A training that its worker gives up waits in the queue, and is not counted as interrupted."""
+    await stored.make()
+    await stored.ask_to_retrain(40)
+    ticking = await _training(worker, trainer)
+    worker.stop()
+    await asyncio.wait_for(ticking, 10)
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.interrupted) == ("queued", 0)
+
+
 async def test_a_weak_store_is_refused_at_start(own_store, own_redis, trainer):
     """The message names the setting that can lose acknowledged writes."""
     await own_redis.config_set("appendfsync", "everysec")
