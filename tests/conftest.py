@@ -37,7 +37,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("patient", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("patient")
 
-LONGEST = 500  # seconds of an asynchronous test: less than pyproject's limit of all tests
+LONGEST = 500  # seconds that an asynchronous test may take: less than pyproject's `--timeout`
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
 

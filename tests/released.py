@@ -39,8 +39,8 @@ async def restore(redis: Redis) -> None:
 
 
 async def _stream(redis: Redis, key: str, content: list[Any], last: str) -> None:
-    for at, fields in content:
-        await redis.xadd(key, {_bytes(f): _bytes(v) for f, v in fields}, id=at)
+    for entry_id, fields in content:
+        await redis.xadd(key, {_bytes(f): _bytes(v) for f, v in fields}, id=entry_id)
     if not content:  # continue after its last entry, even if that entry is gone
         await redis.xadd(key, {"x": ""}, id=last)
         await redis.xtrim(key, maxlen=0)

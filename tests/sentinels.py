@@ -52,11 +52,11 @@ class Sentinels:
 @contextmanager
 def sentinels(folder: Path) -> Iterator[Sentinels]:
     """Run until the end of the block; skip if the machine has no sentinel."""
-    server, watcher = shutil.which("redis-server"), shutil.which("redis-sentinel")
-    if server is None or watcher is None:
+    server, sentinel = shutil.which("redis-server"), shutil.which("redis-sentinel")
+    if server is None or sentinel is None:
         pytest.skip("no redis-sentinel on this machine")
     ports = (free_port(), free_port())
-    watched = [free_port() for _ in range(3)]
+    sentinel_ports = [free_port() for _ in range(3)]
     processes: list[subprocess.Popen] = []
 
     def start(name: str, *command: str) -> subprocess.Popen:
@@ -70,21 +70,21 @@ def sentinels(folder: Path) -> Iterator[Sentinels]:
 
         def serve(port: int, master: int | None) -> subprocess.Popen:
             replica = () if master is None else ("--replicaof", "127.0.0.1", str(master))
-            where = ("--port", str(port), "--bind", "127.0.0.1", "--save", "")
-            quick = ("--repl-diskless-sync-delay", "0")
-            return start(f"server-{port}", server, *where, *DURABLE, *quick, *replica)
+            address = ("--port", str(port), "--bind", "127.0.0.1", "--save", "")
+            no_delay = ("--repl-diskless-sync-delay", "0")
+            return start(f"server-{port}", server, *address, *DURABLE, *no_delay, *replica)
 
         first = serve(ports[0], None)
         serve(ports[1], ports[0])
-        for port in watched:
+        for port in sentinel_ports:
             config = folder / f"sentinel-{port}.conf"
             config.write_text(_CONFIG.format(port=port, folder=folder, name=NAME, master=ports[0]))
-            start(f"sentinel-{port}", watcher, str(config))
-        hosts = ",".join(f"127.0.0.1:{port}" for port in watched)
+            start(f"sentinel-{port}", sentinel, str(config))
+        hosts = ",".join(f"127.0.0.1:{port}" for port in sentinel_ports)
         url = f"redis+sentinel://{hosts}/{NAME}/0"
         started = Sentinels(first, ports, url, lambda: serve(ports[0], ports[1]))
         _wait(lambda: started.role(ports[0]) == "master" and started.synchronised())
-        _wait(lambda: all(_agreed(port) for port in watched))
+        _wait(lambda: all(_agreed(port) for port in sentinel_ports))
         yield started
     finally:
         for process in processes:

@@ -21,7 +21,7 @@ SOURCES = {
     for package in PACKAGES
     for path in sorted((ROOT / package).rglob("*.py"))
 }
-LONGEST = 350
+LONGEST = 350  # lines of a file
 # Declared libraries that have no wheels for some versions of Python.
 NOT_EVERYWHERE = {"simdjson"}
 
@@ -70,11 +70,11 @@ def test_every_import_is_declared():
     """`pyproject.toml` declares every library that is imported; none comes along by chance."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    given = [
+    requirements = [
         *project["dependencies"],
         *(extra for name in extras if name != "dev" for extra in extras[name]),
     ]
-    declared = {_normal(re.split(r"[^\w.-]", requirement)[0]) for requirement in given}
+    declared = {_normal(re.split(r"[^\w.-]", requirement)[0]) for requirement in requirements}
     tops = {name.partition(".")[0] for imported in IMPORTS.values() for name in imported}
     distributions = importlib.metadata.packages_distributions()
     foreign = tops - sys.stdlib_module_names - {*PACKAGES, "anamnesis"} - NOT_EVERYWHERE
@@ -132,7 +132,7 @@ STANDARD = {
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_imports_form_no_cycle(package):
-    """There are no import cycles, also by imports for types and inside functions."""
+    """There is no import cycle; imports for types and imports inside functions count too."""
     graph = {
         module: {name for name in imported if name in SOURCES and name.startswith(package)}
         - {module}
@@ -214,12 +214,12 @@ def test_modules_that_carry_the_connection_send_no_command():
 def bounded_adapters() -> dict[str, str]:
     """Return the adapters with a bound, given alone or in the settings, with their modules."""
     return {
-        made.name: module
+        node.name: module
         for module, tree in TREES.items()
         if module.startswith("service.store.")
-        for made in ast.walk(tree)
-        if isinstance(made, ast.ClassDef)
-        for part in made.body
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+        for part in node.body
         if isinstance(part, ast.FunctionDef) and part.name == "__init__"
         if [arg.arg for arg in part.args.args][1:2] == ["redis"]
         if any(part.args.kw_defaults) or "settings" in [arg.arg for arg in part.args.args]
@@ -255,10 +255,11 @@ def test_only_the_settings_read_the_environment():
     """Only the settings read the environment."""
     for module, tree in TREES.items():
         for node in ast.walk(tree):
-            read = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
-            named = isinstance(node, ast.ImportFrom) and node.module == "os"
-            named = named and {alias.name for alias in node.names} & {"environ", "getenv"}
-            assert module == "service.settings" or not (read or named), module
+            reads = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
+            from_os = isinstance(node, ast.ImportFrom) and node.module == "os"
+            imported = {alias.name for alias in node.names} if from_os else set()
+            reads = reads or bool(imported & {"environ", "getenv"})
+            assert module == "service.settings" or not reads, module
 
 
 def test_one_place_makes_the_application():

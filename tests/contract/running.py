@@ -99,17 +99,17 @@ async def running(
 ) -> AsyncIterator[Running]:
     """Serve until the end of the block.
 
-    A call of the store may take `store_seconds`: on a busy machine more than the DEADLINE of a
-    service, after which the answer is 503.
+    A call of the store may take `store_seconds`; after that the answer is 503. This is more than
+    the DEADLINE of a real service, because a busy machine may need more.
     """
-    made = Settings(redis_url=url, **settings)
-    app = create_app(made)
+    all_settings = Settings(redis_url=url, **settings)
+    app = create_app(all_settings)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         # As in the supervisor's socket: asyncio skips this option if the protocol number is 0.
         # Without it the end of each answer waits 40 ms until the peer acknowledges its beginning.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         port = listener.getsockname()[1]
-        server = make_server(app, made)
+        server = make_server(app, all_settings)
         server.capture_signals = _nothing  # type: ignore[method-assign]
         patient = functools.partial(_connect, store_seconds)
         with mock.patch("service.store.adapters.connect", patient):
@@ -123,11 +123,11 @@ async def running(
 
             await until(started)
         try:
-            base = f"{'https' if made.tls_cert else 'http'}://127.0.0.1:{port}"
+            base = f"{'https' if all_settings.tls_cert else 'http'}://127.0.0.1:{port}"
             # Without TLS nothing is verified, so loading the authorities would only cost time.
-            verify = made.tls_cert and trusts_own_certificate(made)
-            how: Any = {"trust_env": False, "timeout": 120, "verify": verify}
-            async with httpx.AsyncClient(base_url=base, **how) as http:
+            verify = all_settings.tls_cert and trusts_own_certificate(all_settings)
+            options: Any = {"trust_env": False, "timeout": 120, "verify": verify}
+            async with httpx.AsyncClient(base_url=base, **options) as http:
                 yield Running(app, http, port, server)
         finally:
             server.should_exit = True
