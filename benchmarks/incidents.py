@@ -234,12 +234,14 @@ def main() -> None:
     parser.add_argument("--over", type=int, nargs="+", default=[0], help="rows of context")
     parser.add_argument("--dismiss", action="store_true", help="dismiss new regimes after a day")
     parser.add_argument("--only", default="", help="streams with this in their name")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the trainings")
     args = parser.parse_args()
     for over in args.over:
         context = Context(over=over) if over else None
         for stream in streams():
             if args.only in stream.name:
-                report(stream.derived(context), Config(context=context), args.asked, args.dismiss)
+                config = Config(context=context, seed=args.seed)
+                report(stream.derived(context), config, args.asked, args.dismiss)
 
 
 if __name__ == "__main__":
