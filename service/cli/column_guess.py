@@ -1,7 +1,7 @@
 """Guesses the types of a file's columns from its first rows. A person can see and correct them."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -57,15 +57,15 @@ class Guess:
         return f"{shown} and {more} more" if more > 0 else shown
 
 
-def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
-    """Guess the type of each column of `names` from the rows of `chunk`."""
+def guess(chunk: Chunk, names: Sequence[str], categories: Container[str] = ()) -> Guess:
+    """Guess the type of each column of `names` from the rows of `chunk`; `categories` are given."""
     columns: list[tuple[str, str]] = []
     dropped: list[str] = []
     constant: list[str] = []
     notes: list[str] = []
     blanks = False
     for name in names:
-        kind, note, share = _column(chunk, name)
+        kind, note, share = _column(chunk, name, is_category=name in categories)
         if note == _CONSTANT:
             constant.append(name)
         elif note:
@@ -85,13 +85,13 @@ def guess(chunk: Chunk, names: Sequence[str]) -> Guess:
     return Guess(tuple(columns), tuple(dropped), tuple(notes), blanks)
 
 
-def _column(chunk: Chunk, name: str) -> tuple[str | None, str | None, float]:
+def _column(chunk: Chunk, name: str, *, is_category: bool) -> tuple[str | None, str | None, float]:
     """Return the type of a column, None if it is dropped, a note or None, and the filled share."""
     cells = chunk.cells[name]
     filled = [cell for cell in cells if not is_blank(cell)]
     if not filled:
         return None, f"{_named(name)} is blank in the first {len(cells)} rows: dropped", 0.0
-    kind, note = _kind(name, filled, comma=chunk.comma)
+    kind, note = ("category", None) if is_category else _kind(name, filled, comma=chunk.comma)
     if kind == "number":
         filled = [cell for cell in filled if not is_word(cell)]
         kind, note = _as_counter(chunk, name, note)

@@ -32,6 +32,12 @@ GroupBy = Annotated[
 Drop = Annotated[
     list[str] | None, typer.Option(help="Column to leave out; may be repeated, or a,b.")
 ]
+Category = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Column whose numbers are codes, for a new detector; may be repeated, or a,b."
+    ),
+]
 Pivot = Annotated[
     str | None,
     typer.Option(
@@ -58,5 +64,9 @@ def options_of(
     """Return the options about the columns of a file."""
     from service.cli.text_table import Options
 
-    dropped = tuple(name for given in drop or () for name in given.split(",") if name)
-    return Options(time, source, dropped, time_format, zone, pivot)
+    return Options(time, source, listed(drop), time_format, zone, pivot)
+
+
+def listed(option: list[str] | None) -> tuple[str, ...]:
+    """Return the names that an option has, which may be repeated and may have commas."""
+    return tuple(name for given in option or () for name in given.split(",") if name)

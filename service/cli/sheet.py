@@ -92,7 +92,7 @@ class Sheet:
     """
 
     def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
-        self._follow = follow
+        self._follow, self._categories = follow, options.categories
         self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: CountedStream | None = None
@@ -179,7 +179,7 @@ class Sheet:
         """The guessed types of the columns to judge, None if they have no names."""
         if self.first is None or self.names is None:
             return None
-        return guess(self.first, self.names)
+        return guess(self.first, self.names, self._categories)
 
     def columns(self) -> list[tuple[str, str]]:
         """Return the columns to learn, each a name and a type; all numbers without a header."""

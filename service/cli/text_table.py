@@ -34,8 +34,9 @@ _FIRST_ROWS, _FIRST_CELLS = 50_000, 2**18
 class Options:
     """The columns with times and sources, and those to drop, each by name or by number from 1.
 
-    `time` may be two columns with a comma between them, of which one has the date.
-    If a row has one reading, `pivot` is the column that names what was read.
+    `categories` are the names of columns whose numbers are words, such as codes. `time` may be two
+    columns with a comma between them, of which one has the date. If a row has one reading, `pivot`
+    is the column that names what was read.
     """
 
     time: str | None = None
@@ -44,6 +45,7 @@ class Options:
     time_format: str | None = None
     timezone: str = "UTC"
     pivot: str | None = None
+    categories: tuple[str, ...] = ()
 
     def time_columns(self, names: Sequence[str]) -> list[str]:
         """Return the columns that have the time of a row in a file with the columns `names`."""
@@ -154,6 +156,8 @@ def _roles(file: str, names: list[str], options: Options) -> _Roles:
 
     time = [place("--time", part)[0] for part in options.time_columns(names)]
     source = None if options.source is None else place("--source", options.source)[0]
+    for name in options.categories:
+        place("--category", name)
     dropped = {i for name in options.drop for i in place("--drop", name)}
     return _Roles(time, source, dropped)
 

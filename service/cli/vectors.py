@@ -1,6 +1,7 @@
 """Commands that send vectors: `score` and `learn`."""
 
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from service.cli import console
 from service.cli.file_options import (
+    Category,
     Detector,
     Drop,
     File,
@@ -20,6 +22,7 @@ from service.cli.file_options import (
     Time,
     TimeFormat,
     Timezone,
+    listed,
     options_of,
 )
 from service.cli.options import DEFAULT_URL, AsJson, Key, Url
@@ -96,6 +99,7 @@ def learn(
     source: Source = None,
     group_by: GroupBy = None,
     drop: Drop = None,
+    category: Category = None,
     pivot: Pivot = None,
     time_format: TimeFormat = None,
     timezone: Timezone = "UTC",
@@ -118,6 +122,7 @@ def learn(
     from service.cli.targets import grouped
 
     options = grouped(options_of(time, source, drop, time_format, timezone, pivot), group_by)
+    options = replace(options, categories=listed(category))
     salt = uuid4().hex if again else ""
     with console.client(url, key) as client:
         with ExitStack() as waiting:

@@ -757,6 +757,17 @@ def test_a_word_in_a_column_of_numbers_is_a_blank_cell(tmp_path, capsys):
         opened(tmp_path, text, Options("at", drop=("z",)))
 
 
+def test_a_person_can_say_that_numbers_are_codes(tmp_path):
+    """A column of numbers is a category if `--category` names it; a wrong name is refused."""
+    text = "at,code,speed\n" + "".join(f"{i},{(200, 404)[i % 2]},{i % 7}\n" for i in range(40))
+    path = tmp_path / "x.csv"
+    path.write_text(text)
+    with Sheet(path, Options("at", categories=("code",))) as sheet:
+        assert sheet.columns() == [("code", "category"), ("speed", "number")]
+    with pytest.raises(BadTable, match=r'no column "status" \(--category\)'):
+        Sheet(path, Options("at", categories=("status",)))
+
+
 def test_null_in_place_of_an_object_is_no_column(tmp_path, capsys):
     """In lines of JSON an object may be null as a whole; its members are then blank."""
     lines = ['{"a": 1, "db": null, "x": null}', '{"a": 2, "db": {"ms": 3}}'] * 3
