@@ -130,9 +130,9 @@ async def _release(
 ) -> int:
     """Release the rows of the quarantine that belong to the incident. Return how many.
 
-    A row belongs to it if it came or alarmed while the incident lasted, and if it is nearer to the
-    kept `rows` of this and other dismissed incidents than to the rows of the other incidents.
-    The remaining rows may belong to a fault that happened at the same time.
+    Two things must be true of such a row. It came or alarmed while the incident lasted. And it is
+    nearer to the kept rows of dismissed incidents, this one with its `rows` included, than to those
+    of the others. The remaining rows may belong to a fault that happened at the same time.
     """
     lasted = arrival(incident, rows)
     total, kept_rows = 0, None

@@ -11,9 +11,9 @@ _LOOK_SECONDS = 0.2  # between two checks whether the file has grown
 class GrowingFile(io.RawIOBase):
     """A file to which others append. Reading waits at its end for more.
 
-    If another file takes its place, or if it is cut off and begins anew, as when logs are rotated,
-    reading goes on there, without the header that both begin with. `lines` is the number of lines
-    that the file had when it was opened.
+    When logs are rotated, another file takes its place, or the file is cut off and begins anew.
+    Reading then goes on there, without the header that both begin with. `lines` is the number of
+    lines that the file had when it was opened.
     """
 
     def __init__(self, path: Path, look_seconds: float = _LOOK_SECONDS) -> None:

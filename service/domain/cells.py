@@ -213,8 +213,8 @@ class Clock:
 
     A time without a time zone is in `zone`. When clocks are set back, the local times of one hour
     exist twice. The order of a source's rows tells which one is meant. A source's first row belongs
-    to the first hour. A later row belongs to the second hour if an earlier row of the source does,
-    or if that time is nearer to the time at which the source's next row is expected.
+    to the first hour. Once a row belongs to the second hour, so do all later ones. Before that a
+    row belongs to the hour that is nearer to the time at which the source's next row is expected.
     """
 
     form: str | None = None

@@ -161,9 +161,9 @@ class Trainer:
 
         On a busy machine a child may get no processor for a long time, and this process may be
         paused, so a clock does not tell whether the child hangs. Instead each look that finds the
-        child asleep, or wanting a processor, counts as _LOOK_SECONDS. The child hangs if it slept
-        for `patience` seconds and used almost no processor time, or if it wanted a processor for
-        `patience` seconds and used as much processor time without a reply.
+        child asleep, or wanting a processor, counts as _LOOK_SECONDS. A child that slept for
+        `patience` seconds and used almost no processor time hangs. So does a child that wanted a
+        processor for `patience` seconds and used as much processor time without a reply.
         """
         assert self._child is not None
         pid = self._child.pid
