@@ -92,11 +92,7 @@ def fit(
         pairs = zip(olds, copies, strict=True)
         tables = [mixed(old, new, share_old).scores for old, new in pairs]
     if len(trained.labelled):
-        labelled = zip(tables, parts_of(serving, x[trained.labelled]), strict=True)
-        tables = [
-            np.concatenate([table, _labelled_entries(scores, len(table))])
-            for table, scores in labelled
-        ]
+        tables = _with_labelled(tables, parts_of(serving, x[trained.labelled]))
     scoring = needs(views, tables)
     # Networks and views of folds learned fewer rows than those that serve, so their scores are
     # higher. That makes up for a row's own score in the table.
@@ -224,6 +220,14 @@ def _past_views(trained: Trained, champion: Version | None) -> Views | None:
     if champion is None or not trained.past.learned or trained.past.exemplars is not None:
         return None
     return Views.from_tensors(champion.scoring)
+
+
+def _with_labelled(tables: list[Float64], parts: Float64) -> list[Float64]:
+    """Return the tables with entries for `parts`, the scores of m labelled rows, (k, m)."""
+    return [
+        np.concatenate([table, _labelled_entries(scores, len(table))])
+        for table, scores in zip(tables, parts, strict=True)
+    ]
 
 
 def _labelled_entries(scores: Float64, n: int) -> Float64:

@@ -162,8 +162,7 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
 
     whole = regimes(np.ones(n, bool))
     tied = whole.tied()
-    # Rows that a person labelled normal do not calibrate, unless there are no others.
-    folds = np.where(vouched & ~vouched.all(), FOLDS, folds_of_runs(x, FOLDS, rng))
+    folds = _folds(x, vouched, rng)
     held_out = np.concatenate(
         [MahalanobisScore(regimes(folds != m).tied())(x[folds == m]) for m in range(FOLDS)]
     )
@@ -191,6 +190,15 @@ def _learned(given: PreparedExperience, config: Config, weights: Weights) -> Ver
     version = version.with_lineage(evidence=_evidence(version, previous, x, held_out, old))
     assignment = _version_regimes(version, previous, whole, x, generated)
     return survey_regimes(version, previous, assignment, rng).recorded(version)
+
+
+def _folds(x: Array, vouched: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return the fold that holds out each row of x, (n,); FOLDS for a row that none holds out.
+
+    Rows that a person labelled normal are not held out and so do not calibrate, unless there are no
+    others.
+    """
+    return np.where(vouched & ~vouched.all(), FOLDS, folds_of_runs(x, FOLDS, rng))
 
 
 def _version_regimes(
