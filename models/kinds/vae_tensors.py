@@ -76,6 +76,7 @@ def _views(shape: Shape, score: str, rows: Lengths) -> Specs:
         **_tree("scoring.views.tree.", d, rows),
         **_tree("scoring.views.pairs.", d, rows),
         "scoring.auto.tables": TensorSpec("float64", (parts, -1), -LARGEST, LARGEST),
+        **_indices_of_parts(parts, rows),
     }
 
 
@@ -84,6 +85,13 @@ def _parts_of_auto(shape: Shape, stored: int) -> int:
     if shape.likelihood == "bernoulli" and stored == len(PICTURES):
         return stored
     return min(max(stored, ALWAYS), ALWAYS + len(FEW_FEATURES))
+
+
+def _indices_of_parts(parts: int, rows: Lengths) -> Specs:
+    """Return the spec of the parts' indices, which versions of pictures store since a release."""
+    if parts != len(PICTURES) or not rows["scoring.auto.parts"]:
+        return {}
+    return {"scoring.auto.parts": TensorSpec("int64", (parts,), 0, max(PICTURES))}
 
 
 def _tree(prefix: str, d: int, rows: Lengths) -> Specs:

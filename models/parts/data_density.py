@@ -104,6 +104,10 @@ class DataDensity:
         """
         return self._prepared(z)
 
+    def distance_in_plane(self, z: Array) -> Float64:
+        """Return the distance of z (n, d) from the nearest centre, in the codes' plane, (n,)."""
+        return self._prepared.distance_in_plane(z)
+
     def of_one(self, z: Array) -> tuple[float, float]:
         """Return the same as `log_density_and_distance` for one vector z (d,)."""
         return self._prepared.of_one(z)

@@ -129,6 +129,15 @@ class DensityPass:
             log -= float(self._outside(centred, codes[:-2]))
         return log, 0.0 if squares < RIDGE else math.sqrt(squares)
 
+    def distance_in_plane(self, z: Array) -> Float64:
+        """Return the distance of z (n, d) from the nearest centre in the plane of the codes, (n,).
+
+        It is in units of z. How far z lies outside the plane does not count.
+        """
+        closeness = self._closeness(np.dot(z - self._mean, self._directions))
+        squares = closeness.max(axis=1) * -self._scale_squared
+        return np.sqrt(np.where(squares < RIDGE, 0.0, squares))
+
     def under_kernels(self, codes: Array) -> Float64:
         """Return the log density of each of codes (n, k) under each kernel, (n, m)."""
         return self._of_kernels(self._closeness(codes))

@@ -207,6 +207,10 @@ class Views:
         """Return the third array of `misfits` alone."""
         return self.shrunk.log_density_and_distance(self.to_shrunk(x))[1]
 
+    def distance_in_plane(self, x: Array) -> Float64:
+        """Return the third array of `misfits` within the plane of the codes, (n,)."""
+        return self.shrunk.distance_in_plane(self.to_shrunk(x))
+
     def misfits_of_one(self, x: Array) -> tuple[float, ...]:
         """Return the same as `misfits`, for one x (d,) whose values are all within `REACH`."""
         pieces = self.marginals.pieces(x)

@@ -10,6 +10,7 @@ Its parts are
     s_8        -log p of the vector's values by a tree of features; only if features are few
     s_9        the excess of -log p over its mean, in pairs of which one feature has few values;
                only if there are such pairs
+    s_10       the distance s_4 within the plane of the codes; only for pictures
 
 Let p_i be the p-value of s_i(x) among the part's calibration scores of held-out normals, and
 r_i = -log p_i the surprise of the part. Then
@@ -31,9 +32,10 @@ The terms added to the maximum have small weights. Larger weights would raise th
 the parts agree on normals, and would hide anomalies that only one part finds. S is calibrated again
 as one score, so that the configured rate of false alarms holds.
 
-For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_4 count. Most pixels
+For pictures, which a network with Bernoulli likelihood learns, only s_1 and s_10 count. Most pixels
 are dark in most pictures, so normal scores and densities of single pixels say little, and in the
-maximum they would hide what the network and the distance find.
+maximum they would hide what the network and the distance find. After a replay the plane is fitted
+to drawn pictures too, so the distance of a real picture from the plane tells little.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,30 +57,37 @@ from models.scores.elbo import Scorer, row_blocks
 ALWAYS = 6  # the number of parts that every version has, except for pictures
 # The indices of the other parts: s_7 with many features, s_8 and s_9 with few.
 MANY_FEATURES, FEW_FEATURES = (6,), (7, 8)
-PICTURES = (0, 3)  # the indices of the parts that count for pictures
+PICTURES = (0, 9)  # the indices of the parts that count for pictures
+EARLIER_PICTURES = (0, 3)  # the same in versions of pictures that do not store the indices
 MOST = 5_000  # the most calibration scores kept of each part
 # The nats that are subtracted from each part's surprise in the maximum. The sixth and the eighth
 # part are only added.
-HANDICAPS = np.array([0.5, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.5])
+HANDICAPS = np.array([0.5, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.5, 0.0])
 # The weight of each part's surprise that is added to the maximum. The views clip values beyond
 # their reach, but the network's score keeps growing with the distance.
-ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2, 0.0])
+ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2, 0.0, 0.15])
 # What explains each part: 0 is the network, 1 and 2 are the two views, 3 are the pairs.
-EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2, 3])
+EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2, 3, 1])
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
 class Auto:
     """The score `auto` as a function of scaled vectors; safe to call from several threads.
 
-    `tables` are the calibration scores of each part, (c,) each.
+    `counted` are the indices of its parts, and `tables` their calibration scores, (c,) each.
     """
 
-    def __init__(self, network: Network, views: Views, tables: Sequence[Float64]) -> None:
+    def __init__(
+        self,
+        network: Network,
+        views: Views,
+        counted: tuple[int, ...],
+        tables: Sequence[Float64],
+    ) -> None:
         self._elbo = Scorer("elbo", network)
         self._network, self._views = network, views
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
-        self.counted = counted_parts(len(tables), views.tree is not None)
+        self.counted = counted
         self._added = tuple(ADDED[list(self.counted)].tolist())
         self._handicaps = tuple(HANDICAPS[list(self.counted)].tolist())
 
@@ -90,6 +99,8 @@ class Auto:
         parts = np.empty((len(self.counted), len(x)))
         parts[0] = self._elbo(x)
         if self.counted == PICTURES:
+            parts[1] = self._views.distance_in_plane(x)
+        elif self.counted == EARLIER_PICTURES:
             parts[1] = self._views.distance(x)
         else:
             parts[1:] = self._views.misfits(x)[: len(parts) - 1]
@@ -112,7 +123,7 @@ class Auto:
 
     def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
-        if self.counted == PICTURES:
+        if len(self.counted) < ALWAYS:
             return float(self(x[None])[0])
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
         parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
@@ -135,13 +146,18 @@ class Auto:
         views = Views.from_tensors(scoring)
         if views is None:
             raise LookupError("scoring: the score auto needs its views")
-        return cls(network, views, list(scoring["auto.tables"]))
+        tables = list(scoring["auto.tables"])
+        if "auto.parts" in scoring:
+            counted = tuple(scoring["auto.parts"].tolist())
+        else:
+            counted = counted_parts(len(tables), views.tree is not None)
+        return cls(network, views, counted, tables)
 
 
 def counted_parts(n: int, tree: bool) -> tuple[int, ...]:
     """Return the indices of the parts of a score of n parts, whose views have a `tree` or not."""
-    if n == len(PICTURES):
-        return PICTURES
+    if n == len(EARLIER_PICTURES):
+        return EARLIER_PICTURES
     return (*range(ALWAYS), *(FEW_FEATURES if tree else MANY_FEATURES))[:n]
 
 
@@ -169,14 +185,19 @@ def _with_handicaps(surprises: Float64, counted: tuple[int, ...]) -> Float64:
 
 def uncalibrated(network: Network, views: Views) -> Auto:
     """Return the score without calibration scores: only its parts may be used."""
-    n = len(PICTURES) if learned_pictures(network) else ALWAYS + views.n_more
-    return Auto(network, views, [np.arange(2.0)] * n)
+    counted = counted_parts(ALWAYS + views.n_more, views.tree is not None)
+    if learned_pictures(network):
+        counted = PICTURES
+    return Auto(network, views, counted, [np.arange(2.0)] * len(counted))
 
 
 def needs(views: Views, tables: Sequence[Float64]) -> dict[str, NDArray[Any]]:
     """Return views and each part's calibration scores in the form that `scoring` stores."""
     kept = np.stack([representable(thin(np.sort(table), MOST)) for table in tables])
-    return {**views.to_tensors(), "auto.tables": kept}
+    scoring = {**views.to_tensors(), "auto.tables": kept}
+    if len(kept) == len(PICTURES):  # else the number of tables tells which parts there are
+        scoring["auto.parts"] = np.array(PICTURES)
+    return scoring
 
 
 def needs_from_draws(

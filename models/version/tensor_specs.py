@@ -15,6 +15,7 @@ from models.parts.calibration import CAPACITY, LARGEST
 from models.parts.feature_tree import FEATURES
 from models.parts.piecewise_map import MOST_KNOTS
 from models.parts.reference import BINS
+from models.scores.auto import PICTURES
 from models.scores.by_name import BY_REGIME
 from models.version.description import Description
 from models.version.imputation import DRAWN, SHARES
@@ -203,6 +204,9 @@ def _view_faults(tensors: Mapping[str, NDArray[Any]]) -> Iterator[tuple[str, boo
     tables = tensors["scoring.auto.tables"]
     enough = tables.shape[1] >= MIN_CALIBRATION
     yield "scoring.auto.tables do not rise, or are too few", enough and _rises(tables)
+    if "scoring.auto.parts" in tensors:
+        indices = tuple(tensors["scoring.auto.parts"].tolist())
+        yield "scoring.auto.parts are not those of pictures", indices == PICTURES
     for name in ("values", "scores"):
         knots = tensors[f"scoring.views.marginals.{name}"]
         yield f"scoring.views.marginals.{name} do not rise", _rises(knots)

@@ -10,13 +10,14 @@ from sklearn.datasets import load_digits
 
 from models import Config, Model, Version, train
 from models.arrays import LOG_2PI, Array
+from models.errors import ArtifactError
 from models.parts.data_density import DataDensity
 from models.parts.marginals import KNOTS, REACH, Marginals
 from models.parts.mixture import Density
 from models.parts.statistics import auroc
 from models.parts.views import Views
 from models.scores import auto, by_name
-from models.scores.auto import ALWAYS, PICTURES, Auto
+from models.scores.auto import ALWAYS, EARLIER_PICTURES, PICTURES, Auto, needs
 from models.scores.by_name import with_less_noise
 from models.version import old_normals
 
@@ -282,6 +283,7 @@ def test_for_pictures_the_network_and_the_distance_count() -> None:
     less = with_less_noise(version.network, drawn, rng)
     views = Views.from_tensors(version.scoring)
     assert views.distance(less).mean() < views.distance(drawn).mean()
+    assert (views.distance_in_plane(drawn) < views.distance(drawn)).all()
     fresh = np.concatenate([_digits(1, 2)[250:], _digits(3)[120:]])
     assert auroc(version.score(fresh), version.score(odd)) > 0.98
     assert version.is_anomaly(fresh).mean() < 0.05
@@ -307,6 +309,35 @@ def test_old_artifacts_of_pictures_get_two_parts(monkeypatch: pytest.MonkeyPatch
     again = train(back, second, SMALL)
     assert len(again.scoring["auto.tables"]) == len(PICTURES)
     assert again.is_anomaly(np.concatenate([first, second])).mean() < 0.1
+
+
+def test_versions_of_pictures_without_indices_of_parts_count_the_whole_distance() -> None:
+    """They score as before; a training on top of them counts the distance in the plane."""
+    first, second = _digits(1, 2)[:200], _digits(3)[:120]
+    version = train(None, first, SMALL)
+    network, scoring = version.network, version.scoring
+    views, x = Views.from_tensors(scoring), version.scaler.transform(first)
+    uncalibrated = Auto(network, views, EARLIER_PICTURES, [np.arange(2.0)] * 2)
+    parts = uncalibrated.parts(x)
+    np.testing.assert_allclose(parts[1], views.distance(x), rtol=1e-6)
+    tables = needs(views, list(parts))["auto.tables"]
+    without = {name: array for name, array in scoring.items() if name != "auto.parts"}
+    earlier = Version.from_bytes(
+        replace(version, scoring={**without, "auto.tables": tables}).to_bytes()
+    )
+    expected = Auto(network, views, EARLIER_PICTURES, list(tables))(x)
+    np.testing.assert_allclose(earlier.score(first), expected, rtol=1e-5)
+    again = train(earlier, second, SMALL)
+    assert tuple(again.scoring["auto.parts"]) == PICTURES
+    assert again.is_anomaly(np.concatenate([first, second])).mean() < 0.1
+
+
+def test_indices_of_other_parts_are_refused() -> None:
+    """An artifact of pictures cannot name parts that no version of pictures has."""
+    version = train(None, _digits(1)[:100], SMALL)
+    scoring = {**version.scoring, "auto.parts": np.array([0, 2])}
+    with pytest.raises(ArtifactError, match="are not those of pictures"):
+        Version.from_bytes(replace(version, scoring=scoring).to_bytes())
 
 
 def test_a_density_of_few_vectors_keeps_their_spread() -> None:
