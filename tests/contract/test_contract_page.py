@@ -91,6 +91,15 @@ async def test_an_incident_says_once_that_nobody_was_told(pump: Running, monitor
     assert "nobody was told, because the rows were over an hour old" in page
 
 
+async def test_an_incident_links_to_those_of_the_same_kind(pump: Running, monitor: Monitor):
+    """The page of an incident lists other incidents that the same feature leads."""
+    await score(pump, monitor, [ODD] * 8, sources=["a", "b"] * 4)
+    first, second = await incidents(pump)
+    page = await pump.http.get(f"/detectors/pump/incidents/{first['id']}")
+    assert page.status_code == 200
+    assert f'href="/detectors/pump/incidents/{second["id"]}"' in page.text
+
+
 async def test_the_overview_has_no_drift_of_a_detector_that_has_not_learned(api: Running):
     """Nothing was learned, so nothing can have drifted, and no green word says that all is well."""
     await api.http.put("/v1/detectors/new", json={"features": ["a", "b"]})
