@@ -27,6 +27,7 @@ BUILT_IN = (3, 10)  # the rule without counts, and the first that is tried with 
 SHARE_ALONE = 0.25  # of the configured rate, for incidents that one very severe row opens
 FEWEST = 3.0  # the calibration must be long enough to expect this many false incidents
 CONFIDENCE = 0.95
+LEAST_RATE = 1e-15  # false incidents a row: JSON holds the number of rows that this rate needs
 PEAKS = 64  # the severest row of this many runs is kept
 
 
@@ -149,7 +150,7 @@ def choose(
     some data than on other.
     """
     daily = rows_per_day or 1440.0
-    rate = asked / daily  # a row
+    rate = max(asked / daily, LEAST_RATE)
     alone = max(1.0, math.log(min(rate * SHARE_ALONE, 0.5)) / min(math.log(alpha), -1e-12))
     needed = None if rows_per_day is None else math.ceil(FEWEST / rate)
     if counts is not None and not math.isclose(counts.alpha, alpha, rel_tol=0.01):

@@ -120,6 +120,14 @@ def test_without_an_alarm_the_upper_bound_is_stated() -> None:
     assert chosen.high == pytest.approx(3.689 / 10, abs=0.001)
 
 
+def test_the_rows_that_any_rate_needs_are_a_number_of_json() -> None:
+    """However low the asked rate is, the number of rows fits into JSON."""
+    for asked in (1e-16, 5e-324):
+        needed = choose(None, asked, 1e5, 0.01, 300.0).needed_rows
+        assert needed is not None
+        assert 1e15 < needed < 2**53
+
+
 def test_counts_for_other_rules_are_ignored() -> None:
     """Counts in a version's lineage are used if they are for the present rules."""
     counts = count_openings(severities_in_runs(2_000, 3), 0.01)
