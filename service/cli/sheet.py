@@ -92,7 +92,8 @@ class Sheet:
     """
 
     def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
-        self._follow, self._categories = follow, options.categories
+        self._follow = follow
+        self._categories: frozenset[str] = frozenset()
         self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: CountedStream | None = None
@@ -140,6 +141,9 @@ class Sheet:
         self._table = replace(named, chunks=chain([first], named.chunks))
         self.header, self.notes = named.header, (*named.dialect.notes, *named.notes)
         self.names = named.names if named.headed else None
+        if options.categories and not named.headed:
+            raise BadTable(f"{file}: --category needs names of the columns in the first line")
+        self._categories = frozenset(self.header[self.place(name)] for name in options.categories)
         self._first = first
 
     def _as_text(self, file: Path) -> TextTable:

@@ -764,8 +764,13 @@ def test_a_person_can_say_that_numbers_are_codes(tmp_path):
     path.write_text(text)
     with Sheet(path, Options("at", categories=("code",))) as sheet:
         assert sheet.columns() == [("code", "category"), ("speed", "number")]
+    with Sheet(path, Options("at", categories=("2",))) as sheet:
+        assert sheet.columns() == [("code", "category"), ("speed", "number")]
     with pytest.raises(BadTable, match=r'no column "status" \(--category\)'):
         Sheet(path, Options("at", categories=("status",)))
+    path.write_text("1,2.5\n2,2.7\n1,2.6\n")
+    with pytest.raises(BadTable, match="--category needs names of the columns"):
+        Sheet(path, Options(categories=("1",)))
 
 
 def test_null_in_place_of_an_object_is_no_column(tmp_path, capsys):
