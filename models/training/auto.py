@@ -156,10 +156,12 @@ def _carried_tables(
     lifts = _lifts(earlier.counted)
     tables = champion.scoring["auto.tables"] - lifts
     chosen = resembling(before, tables, rng)
+    m = tables.shape[1]  # all parts get as many old scores
+    middles_of_ranks = (np.arange(m) + 0.5) / m
     olds = []
     for part, scores in zip(serving.counted, after, strict=True):
         if part not in earlier.counted:  # an earlier release may have fewer parts, or others
-            olds.append(np.sort(scores))
+            olds.append(np.quantile(scores, middles_of_ranks))
             continue
         i = earlier.counted.index(part)
         rows = chosen if part == NETWORK else np.arange(len(scores))

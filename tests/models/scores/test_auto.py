@@ -332,6 +332,15 @@ def test_versions_of_pictures_without_indices_of_parts_count_the_whole_distance(
     assert again.is_anomaly(np.concatenate([first, second])).mean() < 0.1
 
 
+def test_versions_of_earlier_releases_learn_few_rows() -> None:
+    """A part that an earlier release does not have gets as many old scores as the others."""
+    version = train(None, _digits(1, 2)[:300], SMALL)
+    scoring = {name: array for name, array in version.scoring.items() if name != "auto.parts"}
+    again = train(replace(version, scoring=scoring), _digits(3)[:40], SMALL)
+    assert tuple(again.scoring["auto.parts"]) == PICTURES
+    assert again.is_anomaly(_digits(1, 2)[300:]).mean() < 0.1
+
+
 def test_indices_of_other_parts_are_refused() -> None:
     """An artifact of pictures cannot name parts that no version of pictures has."""
     version = train(None, _digits(1)[:100], SMALL)
