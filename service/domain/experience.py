@@ -50,6 +50,7 @@ class Experience:
     `champion` (None before the first version), `generation` and `champion_nonce` are those of the
     moment when the entries were taken. A promotion is valid only while they are unchanged.
     `vectors` is `(n, d)` float32. `parts` has one item for each entry, in the same order.
+    `bytes` is what the vectors take in the buffer.
     `traces` are the first trace ids of the requests.
 
     If some batches arrived before the context was chosen, `raw` has the batches as they were sent.
@@ -65,9 +66,9 @@ class Experience:
     last: str
     vectors: NDArray[np.float32]
     parts: tuple[BatchPart, ...]
+    bytes: int
     champion_nonce: str = ""
     raw: tuple[RawBatch, ...] = ()
-    raw_bytes: int = 0
     kept: NDArray[np.bool_] | None = None
     chosen: ChosenContext | None = None
     traces: tuple[str, ...] = ()
@@ -76,11 +77,6 @@ class Experience:
     def n(self) -> int:
         """How many vectors were taken from the buffer."""
         return sum(part.vectors for part in self.parts)
-
-    @property
-    def bytes(self) -> int:
-        """How many bytes of the buffer the vectors take."""
-        return self.raw_bytes or int(self.vectors.nbytes)
 
     def derived(self, config: DetectorConfig, chosen: ChosenContext | None) -> Self:
         """Return the experience with derived features. If no context is chosen, choose one now."""

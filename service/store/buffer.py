@@ -151,11 +151,12 @@ class Buffer:
         duplicate = n if outcome == "duplicate" else 0
         return Ingested(**orjson.loads(reply[1]), duplicate=duplicate, buffered=reply[2])
 
-    async def take(self, name: str) -> Experience | None:
+    async def take(self, name: str, *, rows: bool = True) -> Experience | None:
         """Return the buffered batches as an experience, oldest first; None if there are none.
 
         Only whole batches are taken. So the experience exceeds its bound if the first batch alone
         does, or if a smaller one would be too few for a training. The store is not changed.
+        Without `rows` the vectors are left out, and all else is the same.
         """
         state: list[bytes] | None = None
         entries: list[_Entry] = []
@@ -166,6 +167,7 @@ class Buffer:
                 "least": MIN_VECTORS,
                 "most": self._settings.experience_max_vectors,
                 "most_bytes": CHUNK_BYTES,
+                "rows": int(rows),
             }
             reply = await ENTRIES(self._redis, Keys(name), args)
             if reply is None or (state and reply[0][0] != state[0]):
@@ -174,11 +176,14 @@ class Buffer:
             if not reply[1]:
                 break
             entries += [_Entry(*entry) for entry in reply[1]]
-        return _experience(name, state, entries) if state and entries else None
+        return _experience(name, state, entries, rows) if state and entries else None
 
 
 class _Entry(NamedTuple):
-    """An entry as `ENTRIES` returns it; `raw` is not empty if its rows wait for a context."""
+    """An entry as `ENTRIES` returns it; `raw` is not empty if its rows wait for a context.
+
+    `size` is that of the payload in bytes, also if the payload itself is left out.
+    """
 
     id: bytes
     batch: bytes
@@ -188,13 +193,16 @@ class _Entry(NamedTuple):
     dimension: bytes
     raw: bytes
     trace: bytes
+    size: int
 
 
-def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) -> Experience:
+def _experience(
+    name: str, state: Sequence[bytes], entries: Sequence[_Entry], rows: bool
+) -> Experience:
     """Return the experience of these entries; `state` has the detector's fields of `ENTRIES`."""
     uid, cursor, generation, champion, dimension, nonce = (value.decode() for value in state)
     raw: tuple[RawBatch, ...] = ()
-    if any(entry.raw for entry in entries):
+    if rows and any(entry.raw for entry in entries):
         raw = tuple(
             RawBatch.read(entry.payload, entry.vectors, int(entry.dimension), raw=bool(entry.raw))
             for entry in entries
@@ -214,7 +222,7 @@ def _experience(name: str, state: Sequence[bytes], entries: Sequence[_Entry]) ->
         ),
         champion_nonce=nonce,
         raw=raw,
-        raw_bytes=sum(len(entry.payload) for entry in entries) if raw else 0,
+        bytes=sum(entry.size for entry in entries),
         traces=distinct_traces(entry.trace.decode() for entry in entries),
     )
 

@@ -116,12 +116,13 @@ while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
   if n >= tonumber(ARGS.least) and n + size > tonumber(ARGS.most) then break end
   n, bytes, after = n + size, bytes + #batch[BATCH.payload], entry[1]
   entries[#entries + 1] = {entry[1], batch[BATCH.batch], size, batch[BATCH.sender],
-                           batch[BATCH.payload], batch[BATCH.dimension], batch[BATCH.raw] or '',
-                           batch[BATCH.trace] or ''}
+                           ARGS.rows == '1' and batch[BATCH.payload] or '',
+                           batch[BATCH.dimension], batch[BATCH.raw] or '', batch[BATCH.trace] or '',
+                           #batch[BATCH.payload]}
 end
 return {stored, entries}
 """,
     keys="state stream",
-    args="after so_far least most most_bytes",
+    args="after so_far least most most_bytes rows",
     flags="no-writes",
 )

@@ -72,15 +72,6 @@ async def attempt(tools: Tools, detector: Detector, why: str) -> bool:
         await tools.stores.due.retraining_over(detector.name)
 
 
-def _count_interruptions(interrupted: int) -> None:
-    """Raise TrainingError, which counts as a failed attempt, after every so many interruptions."""
-    if interrupted and interrupted % _INTERRUPTIONS == 0:
-        raise TrainingError(
-            f"{interrupted} trainings of this experience ended with their worker, or without its "
-            "lease. The worker may have too little memory."
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class _Candidate:
     """A verified version without a number yet, and the content of its record."""
@@ -112,6 +103,14 @@ class _Attempt:
         if detector is None or detector.uid != self.lease.uid:
             return False
         run = await self.tools.stores.retrainings.start(self.lease)
+        if run.interrupted and run.interrupted % _INTERRUPTIONS == 0:
+            # Without its rows, because to read them may be what ends the workers.
+            unread = await self.tools.stores.buffer.take(name, rows=False)
+            return unread is not None and await self._failed(
+                unread,
+                f"{run.interrupted} trainings of this experience ended with their worker, or "
+                "without its lease. The worker may have too little memory.",
+            )
         try:
             experience = await self._experience(name)
         except (StoreUnavailable, Fenced):
@@ -142,7 +141,6 @@ class _Attempt:
             champion=experience.champion, attempt=run.attempts + 1,
         )  # fmt: skip
         try:
-            _count_interruptions(run.interrupted)
             anchor = await self._anchor(experience)
             experience = await asyncio.to_thread(
                 experience.derived, detector.config, detector.chosen

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,6 +33,14 @@ async def test_reading_an_experience_changes_nothing(stored):
     await stored.buffer.ingest("pump", matrix(40))
     assert (await stored.take()).last == (await stored.take()).last
     assert (await stored.get()).buffered == 40
+
+
+async def test_an_experience_can_be_read_without_its_rows(stored):
+    """All else is the same, so that it can be parked."""
+    await stored.buffer.ingest("pump", matrix(40), sender="ann")
+    whole, unread = await stored.take(), await stored.buffer.take("pump", rows=False)
+    assert unread.vectors.size == 0
+    assert replace(unread, vectors=None) == replace(whole, vectors=None)
 
 
 async def test_an_empty_buffer_gives_no_experience(stored):
