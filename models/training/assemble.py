@@ -24,7 +24,7 @@ from models.scores.by_name import (
 from models.strategies.exemplars import Candidates
 from models.survey import notes
 from models.survey.survey import survey
-from models.training import auto
+from models.training import auto, labelled_rows
 from models.training.false_incidents import with_incidents_on_held_out
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.mixing import LEAST_NEW
@@ -89,12 +89,16 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         if config.score == "auto"
         else _fit_score(trained, latents, x, folds)
     )
+    score = score_named(config.score, network, latents, scoring)
     old = before = after = np.empty(0)
     if champion:
         before = champion.score_scaled(generated)
-        after = score_rows(score_named(config.score, network, latents, scoring), generated)
+        after = score_rows(score, generated)
     if champion and past.learned:
         old = carried(champion.calibration.scores, before, after)
+    calibration = mixed(old, repeated(held_out, least, len(old)), share_old)
+    labelled = score_rows(score, trained.x[trained.labelled])
+    calibration = labelled_rows.calibrated_with(labelled, calibration)
     kept = _vectors_to_keep(trained, latents, generated)
     lineage = _lineage(trained, kept.nbytes)
     version = Version(
@@ -102,7 +106,7 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         scaler=trained.scaler,
         network=network,
         latents=latents,
-        calibration=mixed(old, repeated(held_out, least, len(old)), share_old),
+        calibration=calibration,
         reference=reference_of(previous, trained.new, 1.0 - len(trained.new) / lineage.learned),
         kept=kept,
         lineage=lineage,
@@ -152,12 +156,15 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
         old = by_regime.carried_tables(tables, before, after, plain.before, plain.after)
     numbers = [regime.number for regime in version.lineage.regimes]
     joined = by_regime.joined_tables(old, new, numbers)
-    return replace(
+    version = replace(
         version,
         config=trained.config,
         calibration=by_regime.pooled_calibration(joined),
         scoring={**version.scoring, **by_regime.to_tensors(joined)},
     )
+    labelled = version.score_scaled(trained.x[trained.labelled])
+    calibration = labelled_rows.calibrated_with(labelled, version.calibration)
+    return replace(version, calibration=calibration)
 
 
 def _regime_tables(previous: Version, plain: str) -> by_regime.Tables | None:

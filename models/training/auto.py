@@ -24,14 +24,12 @@ from models.scores.auto import (
 )
 from models.scores.by_regime import Surprise
 from models.training.held_out import EqualRows, calibration_scores, disagreement
+from models.training.labelled_rows import LEAST_P
 from models.training.trained import Trained
 from models.version.version import Version
 
 MOST = 4_000  # the most old vectors, and the most new ones, to which a view is fitted
 FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if there are as many
-# The share of rows labelled normal in the calibration of each part. It moves a p-value of 0.005 by
-# a factor of ten, the most that labels may move it.
-LABELLED = 0.05
 HIGHEST = 50  # so many rows of each part are compared with a table without their own score
 NETWORK = 0  # the index of the network's part
 # Added to a tree's calibration scores. A tree has few different scores, and the trees of the folds
@@ -235,10 +233,10 @@ def _with_labelled(tables: list[Float64], parts: Float64) -> list[Float64]:
 def _labelled_entries(scores: Float64, n: int) -> Float64:
     """Return the entries for rows labelled normal, with these `scores`, in a table of n scores.
 
-    There are so many entries that no labelled row has a p-value below LABELLED. With one entry
+    There are so many entries that no labelled row has a p-value below LEAST_P. With one entry
     each, labelled rows would be the rarest of all normals and would go on alarming.
     """
-    return np.full(math.ceil(n * LABELLED / (1.0 - LABELLED)), scores.max())
+    return np.full(math.ceil(n * LEAST_P / (1.0 - LEAST_P)), scores.max())
 
 
 def _joined(tables: Float64, parts: Float64, counted: tuple[int, ...]) -> Float64:

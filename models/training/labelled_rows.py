@@ -1,20 +1,23 @@
 """Rows of an experience that a person labelled normal; they have a weight of their own.
 
 By their number alone, a few rows have almost no weight beside a long past. Labelled rows are
-therefore repeated in every epoch, and all new rows together weigh at least FLOOR. Labelled rows do
-not calibrate: their scores are not typical of unlabelled normals. If an experience has few other
-rows, vectors drawn from the previous version are added for the calibration. An experience of at
-least MANY rows, most of them labelled, is learned like any other.
+therefore repeated in every epoch, and all new rows together weigh at least FLOOR. Labelled rows are
+not held out: their scores are not typical of unlabelled normals. They have entries in the
+calibration instead, see `calibrated_with`. If an experience has few other rows, vectors drawn from
+the previous version are added for the calibration. An experience of at least MANY rows, most of
+them labelled, is learned like any other.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Array
+from models.arrays import Array, Float64
 from models.config import MIN_VECTORS, Config
+from models.parts.calibration import Calibration
 from models.training import mixing
 from models.training.plan import Plan
 from models.training.prepared import PreparedExperience
@@ -24,6 +27,10 @@ FLOOR = 0.2  # the least weight of the new rows if some of them are labelled
 HALF = 0.5  # labelled rows are repeated up to this share of the new rows
 MOST_COPIES = 200  # the most copies of one row
 MANY = 200  # from this many rows on, an experience of mostly labelled rows calibrates itself
+# No labelled row has a p-value below LEAST_P. That moves a p-value of 0.005 by LARGEST_FACTOR, the
+# most that labels may move it.
+LEAST_P = 0.05
+LARGEST_FACTOR = 10.0
 
 
 def copies(n: int, labelled: int, w_new: float) -> int:
@@ -80,3 +87,20 @@ def with_copies(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Pl
         np.concatenate([x, x[repeated]]),
         replace(plan, folds=np.concatenate([folds, np.zeros(len(repeated), np.int64)])),
     )
+
+
+def calibrated_with(scores: Float64, calibration: Calibration) -> Calibration:
+    """Return the calibration with entries for labelled rows that have these `scores` (m,).
+
+    Where every part of the score `auto` finds the labelled rows as rare as it may, its threshold
+    falls close to their scores, and some of them would go on alarming. So the calibration has so
+    many more entries that none of them has a p-value below LEAST_P. A score whose p-value would
+    move by more than LARGEST_FACTOR has no entries.
+    """
+    p = calibration.p_values(scores)
+    movable = p >= LEAST_P / LARGEST_FACTOR
+    if not movable.any():
+        return calibration
+    more = math.ceil((calibration.n + 1) * (LEAST_P - p[movable].min()) / (1.0 - LEAST_P))
+    entries = np.full(max(more, 0), scores[movable].max())
+    return Calibration(np.sort(np.concatenate([calibration.scores, entries])))

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from models import Config, Model, VectorError, Version, train
+from models.context import Context, derive
+from models.parts.calibration import Calibration
 from models.training import labelled_rows
 
 CONFIG = Config(model=Model(epochs=40))
@@ -73,6 +75,52 @@ def test_a_labelled_regime_is_learned_like_any_other(first: Version) -> None:
     taught = train(first, regime, first.config, vouched=np.ones(400, bool))
     assert taught.is_anomaly(regime).mean() < 0.05
     assert taught.is_anomaly(normals(2000, 2)).mean() < 0.03
+
+
+def kiln(n: int, burst: slice, seed: int) -> np.ndarray:
+    """Return n rows of a kiln whose four features follow one load; a burst raises all four."""
+    rng = np.random.default_rng(seed)
+    load = np.zeros(n)
+    for t in range(1, n):
+        load[t] = 0.98 * load[t - 1] + 0.2 * rng.normal()
+    noise = rng.normal(size=(n, 4)) * [2.0, 0.5, 0.3, 1.0]
+    rows = load[:, None] * [12.0, 3.0, 0.8, 0.0] + noise
+    size = rng.uniform(3.0, 10.0, (burst.stop - burst.start, 4)) * rng.choice([-1.0, 1.0], 4)
+    rows[burst] += size * rows[: burst.start].std(axis=0)
+    return rows.astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("score", "seed"), [("auto", 3), ("auto", 5), ("auto", 9), ("auto+regime", 9)]
+)
+def test_a_burst_far_out_in_all_features_stops_alarming(score: str, seed: int) -> None:
+    """Rows that are rare by every part of the score stop alarming; opposite rows still alarm."""
+    context = Context(over=10)
+    rows = kiln(2330, slice(2300, 2322), seed)
+    config = Config(context=context, score=score)
+    features = derive(context, rows, np.ones(4, bool)).features
+    version = train(None, features[10:2000], config)
+    burst = features[2300:2322]
+    burst = burst[version.is_anomaly(burst)]
+    taught = train(version, burst, config, vouched=np.ones(len(burst), bool))
+    assert len(burst) >= 20
+    assert not taught.is_anomaly(burst).any()
+    assert taught.is_anomaly(-burst * [1, -1, 1, -1, 1, -1, 1, -1]).mean() > 0.9
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labelled_rows_move_p_values_by_at_most_a_factor(seed: int) -> None:
+    """No p-value grows by more than the factor, and a labelled row that may move stops alarming."""
+    rng = np.random.default_rng(seed)
+    plain = Calibration(np.sort(rng.gamma(2.0, size=2000)))
+    labelled = plain.scores[-30:-2:3]
+    taught = labelled_rows.calibrated_with(labelled, plain)
+    before, after = plain.p_values(plain.scores), taught.p_values(plain.scores)
+    assert (after <= 1.01 * labelled_rows.LARGEST_FACTOR * before).all()
+    movable = plain.p_values(labelled) >= labelled_rows.LEAST_P / labelled_rows.LARGEST_FACTOR
+    assert (taught.p_values(labelled[movable]) >= labelled_rows.LEAST_P).all()
+    for scores in (plain.scores[:1000], plain.scores[-2:], plain.scores[:0]):
+        assert np.array_equal(labelled_rows.calibrated_with(scores, plain).scores, plain.scores)
 
 
 def test_without_labels_nothing_changes() -> None:
