@@ -120,6 +120,15 @@ def test_commands_that_are_shown_exist():
         assert set(re.findall(r"(?<!\S)--?[a-z][\w-]*", rest)) <= options, f"{name}{rest}"
 
 
+def test_no_shown_command_has_a_key_in_its_arguments():
+    """Other users of a machine can read the arguments of each process."""
+    scripts = [script.read_text() for script in (ROOT / "deploy").rglob("*.sh")]
+    shown = re.findall(
+        r"-H \"?(?:Authorization: Bearer|X-API-Key:|\$).*|--key \"?\$.*", "\n".join([ALL, *scripts])
+    )
+    assert not shown
+
+
 def test_make_targets_that_are_shown_exist():
     """Every `make ...` on a page is a target."""
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))

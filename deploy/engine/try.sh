@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 compose=${COMPOSE:-docker compose}
 make --silent secrets
-key="Authorization: Bearer $(cat deploy/secrets/admin-key)"
-call() { curl --silent --show-error --fail-with-body --max-time 120 -H "$key" "$@"; echo; }
+header() { sed 's/^/Authorization: Bearer /' deploy/secrets/admin-key; }
+call() { curl --silent --show-error --fail-with-body --max-time 120 -H @<(header) "$@"; echo; }
 trap '$compose down >/dev/null 2>&1' EXIT
 
 $compose up --detach --no-build
