@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from service.client.answers import Attribution, DetectorStatus, ScoreAnswer
 from service.client.client import Client
@@ -156,8 +156,8 @@ class Stream:
 
     def score(
         self,
-        X: NDArray[Any],
-        times: NDArray[np.float64] | None = None,
+        X: ArrayLike,
+        times: ArrayLike | None = None,
         sources: Sequence[str] | None = None,
         *,
         why: int | None = None,
@@ -169,7 +169,8 @@ class Stream:
         This is much faster than `explain`.
         """
         joined: Any = {}
-        for part in self._tails.parts(X, times, sources):
+        table = self._table(X)
+        for part in self._parts(table, times, sources):
             at_once = (
                 why is not None and self._tails.needs_earlier_rows and part.X.size <= _EXPLAINED
             )
@@ -181,7 +182,7 @@ class Stream:
                 answer["attributions"] = self._reasons(part, answer["is_anomaly"], why)
             for name, value in answer.items():
                 if name in _COLUMNS:
-                    _fill_in(joined.setdefault(name, [None] * len(X)), value, part)
+                    _fill_in(joined.setdefault(name, [None] * len(table)), value, part)
                 else:
                     joined[name] = value
         scored: ScoreAnswer = joined
@@ -226,13 +227,23 @@ class Stream:
 
     def remember(
         self,
-        X: NDArray[Any],
-        times: NDArray[np.float64] | None = None,
+        X: ArrayLike,
+        times: ArrayLike | None = None,
         sources: Sequence[str] | None = None,
     ) -> None:
         """Keep rows X (n, d) as context for later rows. This sends nothing."""
-        for _ in self._tails.parts(X, times, sources):
+        for _ in self._parts(X, times, sources):
             pass
+
+    def _parts(
+        self, X: ArrayLike, times: ArrayLike | None, sources: Sequence[str] | None
+    ) -> Iterator[Part]:
+        at = None if times is None else np.asarray(times, np.float64)
+        return self._tails.parts(self._table(X), at, sources)
+
+    def _table(self, X: ArrayLike) -> NDArray[Any]:
+        """Return rows X (n, d), which may be lists, as an array that keeps words and numbers."""
+        return np.asarray(X, dtype=None if self._names is None else object)
 
     def _rows_to_send(self, part: Part) -> SentRows:
         if self._names is None:
@@ -241,14 +252,14 @@ class Stream:
 
     def learn(
         self,
-        X: NDArray[Any],
-        times: NDArray[np.float64] | None = None,
+        X: ArrayLike,
+        times: ArrayLike | None = None,
         sources: Sequence[str] | None = None,
         key: str | None = None,
     ) -> dict[str, int]:
         """Learn rows X (n, d) as normal; return counts: accepted, quarantined, duplicate, ..."""
         counts: dict[str, int] = {}
-        for number, part in enumerate(self._tails.parts(X, times, sources)):
+        for number, part in enumerate(self._parts(X, times, sources)):
             key_of_part = None if key is None else f"{key}-{number}"
             answer: Any = self._client.learn(
                 self._name, self._rows_to_send(part), key_of_part, **_fields(part)

@@ -88,6 +88,13 @@ def test_learning_counts_each_row_once():
     assert [count["warming"] for count in counts] == [OVER, 0, 0, 0]
 
 
+def test_rows_and_times_may_be_lists():
+    """Rows and times in lists are judged like those in arrays."""
+    arrays, lists = (Stream(Service(), "pump") for _ in range(2))
+    answer = lists.score(ROWS.tolist(), TIMES.tolist())
+    assert answer == arrays.score(ROWS, TIMES)
+
+
 def test_a_detector_without_context_is_sent_rows_as_they_are():
     """For a detector without a context no row is kept or sent twice."""
     service = Service()
