@@ -16,6 +16,22 @@ _ENTRIES = {
     "entry": "id", "kind": "kind", "vectors": "vectors", "since": "parked_at", "reason": "reason",
 }  # fmt: skip
 
+_TO_DO = {
+    "none": "Nothing needs to be done.",
+    "known_regime": "The input moved, but the rows score as normal. If nobody expects that, check "
+    "the sensors.",
+    "new_regime": "Look for the fault, or, if the new input is normal, send normal batches of it.",
+    "degraded": "Anomalies come in a burst. Do not learn now; look for the fault.",
+}
+# What each test measures, and the unit of its numbers.
+_TESTS = {
+    "martingale": ("evidence that the scores moved", "nats"),
+    "adwin": ("latest change of the scores (for information)", "nats"),
+    "anomalies": ("anomalies among the latest rows", "%"),
+    "inputs": ("features beyond their bounds, in sum", "%"),
+    "regimes": ("rows that changed their regime", "%"),
+}
+
 quarantine = typer.Typer(
     cls=Commands,
     help="List, release or discard rows that admission held back.",
@@ -31,7 +47,7 @@ def register(app: typer.Typer) -> None:
 
 
 def drift(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:
-    """Show the drift state: the tests and features behind it, and when it was computed."""
+    """Show the drift state, what to do, and the tests and features behind it."""
     with console.client(url, key) as client:
         report: Any = client.drift(detector)
     if as_json:
@@ -41,28 +57,35 @@ def drift(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJs
     looked = f"computed {at}" if at else "never computed"
     stale = report.get("stale")
     console.show(f"{detector}: {report['state']}; {looked}{f'; {stale}' if stale else ''}")
-    console.show_table(("test", "statistic", "threshold", "alarm"), _tests(report))
+    console.show(_TO_DO[report["state"]])
+    rows = _tests(report.get("statistics") or {})
+    console.show_table(("what", "verdict", "measured", "alarms from"), rows)
 
 
-def _tests(report: Any) -> list[tuple[Any, ...]]:
-    statistics = report.get("statistics") or {}
+def _tests(statistics: Any) -> list[tuple[Any, ...]]:
+    """Return the row of each test in the table, with its unit; the tests of features last."""
     tests = [
-        (name, statistic)
-        for name, statistic in statistics.items()
-        if isinstance(statistic, dict) and "alarm" in statistic
+        (what, unit, statistics[name])
+        for name, (what, unit) in _TESTS.items()
+        if statistics.get(name)
     ]
     tests += [
-        (f"feature {feature['feature']}", feature) for feature in statistics.get("features") or ()
+        (f"rows in which {feature['feature']} moved, at least", "%", feature)
+        for feature in statistics.get("features") or ()
     ]
     return [
         (
-            name,
-            f"{result['statistic']:.3g}",
-            f"{result['threshold']:.3g}",
-            "yes" if result["alarm"] else "",
+            what,
+            "alarm" if result["alarm"] else "as learned",
+            _measured(result["statistic"], unit),
+            _measured(result["threshold"], unit),
         )
-        for name, result in tests
+        for what, unit, result in tests
     ]
+
+
+def _measured(value: float, unit: str) -> str:
+    return f"{100 * value:.3g} %" if unit == "%" else f"{value:.3g} {unit}"
 
 
 def pause(detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> None:

@@ -62,6 +62,7 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
     else:
         console.show(_service_line(service))
         _show_status(items, detectors)
+        _show_calibration(worst)
         _show_detectors(worst, lately)
         if more := len(detectors) - len(worst):
             console.show(f"\n{counted(more, 'detector')} more: `anamnesis detectors`")
@@ -122,6 +123,17 @@ def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
         if mute := detector.get("mute"):
             why = f": {mute['why']}" if mute["why"] else ""
             console.show(f"{detector['name']} is muted until {mute['until']} by {mute['who']}{why}")
+
+
+def _show_calibration(detectors: Any) -> None:
+    """Say how far the count is for detectors whose rate of false incidents is not known yet."""
+    for detector in detectors:
+        rule = detector.get("incident_rule") or {}
+        if detector.get("incident_calibration") == "insufficient" and rule.get("needed_rows"):
+            console.show(
+                f"{detector['name']}: the rate of false incidents is not known yet; counted "
+                f"{rule['counted_rows']:,} of {counted(rule['needed_rows'], 'normal')}"
+            )
 
 
 def _show_detectors(detectors: Any, lately: Mapping[str, _Lately]) -> None:

@@ -544,6 +544,38 @@ def test_status_says_which_detector_is_muted(run, stub):
     assert f"pump is muted until {until} by key:1f: a wash" in printed
 
 
+def test_status_says_how_far_the_calibration_of_incidents_is(run, stub):
+    """While the rate of false incidents is not known, `status` has both counts."""
+    rule = {"counted_rows": 1200, "needed_rows": 43_200}
+    pump = {"name": "pump", "incident_calibration": "insufficient", "incident_rule": rule}
+    stub.answers["GET", "/v1/attention"] = (200, {"items": []})
+    stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [pump]})
+    service = {"store": {"up": True, "refused": None}, "workers": [], "api": []}
+    stub.answers["GET", "/v1/service"] = (200, service)
+    _, printed, _ = run("status", "--url", stub.url)
+    assert "not known yet; counted 1,200 of 43,200 normals" in printed
+
+
+def test_drift_is_shown_in_words_with_units(run, stub):
+    """`drift` says what to do first; then each test says what it measured, and in which unit."""
+    share = {"statistic": 0.214, "threshold": 0.05, "alarm": True}
+    statistics = {
+        "martingale": {"statistic": 1.5, "threshold": 4.61, "alarm": False},
+        "anomalies": share,
+        "features": [{"feature": "heat", "statistic": 0.1, "threshold": 0.2, "alarm": False}],
+    }
+    report = {"state": "degraded", "at": "2026-11-29T20:02:39Z", "statistics": statistics}
+    stub.answers["GET", "/v1/detectors/pump/drift"] = (200, report)
+    _, printed, _ = run("drift", "pump", "--url", stub.url)
+    lines = printed.splitlines()
+    assert lines[1] == "Anomalies come in a burst. Do not learn now; look for the fault."
+    assert any(
+        line.startswith("anomalies among the latest rows") and "21.4 %" in line for line in lines
+    )
+    assert "1.5 nats" in printed
+    assert "heat moved, at least" in printed
+
+
 def test_status_has_fifty_detectors_those_that_need_a_person_first(run, stub):
     """Of many detectors the healthy ones are left out, so that the beginning stays in sight."""
     item = {"kind": "incident", "detector": "zz", "sentence": "odd", "since": None, "path": "/"}
