@@ -91,7 +91,7 @@ def _column(chunk: Chunk, name: str, *, is_category: bool) -> tuple[str | None, 
     filled = [cell for cell in cells if not is_blank(cell)]
     if not filled:
         return None, f"{_named(name)} is blank in the first {len(cells)} rows: dropped", 0.0
-    kind, note = ("category", None) if is_category else _kind(name, filled, comma=chunk.comma)
+    kind, note = ("category", None) if is_category else _kind(chunk, name, filled)
     if kind == "number":
         filled = [cell for cell in filled if not is_word(cell)]
         kind, note = _as_counter(chunk, name, note)
@@ -111,11 +111,12 @@ def _too_blank(kind: str, filled: float) -> str | None:
     return f"is blank in {1.0 - filled:.1%} of the first rows: dropped{advice}"
 
 
-def _kind(name: str, filled: Sequence[str], *, comma: bool) -> tuple[str | None, str | None]:
+def _kind(chunk: Chunk, name: str, filled: Sequence[str]) -> tuple[str | None, str | None]:
     """Return the type of a column, None if it is dropped, and a note about it or None."""
+    comma = chunk.comma
     if {cell.strip().lower() for cell in filled} <= _FLAGS:
         return "flag", None
-    if options := time_options(name, filled):
+    if options := time_options(name, filled, chunk.times):
         return None, f"{_named(name)} holds times: dropped; {options} makes use of them"
     are_numbers = sum(is_number(limit(cell), comma=comma) for cell in filled)
     without_words = [cell for cell in filled if not is_word(cell)]

@@ -357,6 +357,16 @@ def test_a_second_column_of_times_is_left_out(tmp_path, cells, options):
     assert any("holds times: dropped" in note and options in note for note in guessed.notes)
 
 
+def test_bytes_are_no_times_of_other_years(tmp_path):
+    """Bytes may have the size of times; the rows' own times tell them apart."""
+    noise = np.random.default_rng(0).normal(size=(400, 2))
+    sizes = (np.array([1.3e12, 1.6e9]) + noise * [1e9, 1e5]).astype(np.int64).tolist()
+    lines = [f"{1790000000 + 60 * i},{disk},{memory}" for i, (disk, memory) in enumerate(sizes)]
+    path = written(tmp_path, "\n".join(["at,disk,memory", *lines]))
+    with Sheet(path, Options("at")) as sheet:
+        assert sheet.columns() == [("disk", "number"), ("memory", "number")]
+
+
 @pytest.mark.parametrize("cell", ["10.4.12", "4006381333931", "20101305", "1500000000.5", "12.5"])
 def test_numbers_and_releases_are_no_times(tmp_path, cell):
     """Codes of goods, releases and large numbers are learned although some could be times."""
