@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import console
-from service.cli.file_options import Pivot, Source, TimeFormat, Timezone, options_of
+from service.cli.file_options import (
+    Category,
+    Pivot,
+    Source,
+    TimeFormat,
+    Timezone,
+    listed,
+    options_of,
+)
 from service.cli.options import AsJson
 
 if TYPE_CHECKING:
@@ -52,6 +60,7 @@ def backtest(
     timezone: Timezone = "UTC",
     label: Annotated[str | None, typer.Option(help=_HELP["label"])] = None,
     drop: Annotated[list[str] | None, typer.Option(help=_HELP["drop"])] = None,
+    category: Category = None,
     first: Annotated[int | None, typer.Option(min=1, help=_HELP["first"])] = None,
     batch: Annotated[int | None, typer.Option(min=1, help=_HELP["batch"])] = None,
     strategy: Annotated[list[str] | None, typer.Option(help=_HELP["strategy"])] = None,
@@ -74,6 +83,7 @@ def backtest(
         backtest_report.need_matplotlib()
     began = time.monotonic()
     options = options_of(time_column, source, drop, time_format, timezone, pivot)
+    options = replace(options, categories=listed(category))
     recorded, context = history_files.read(file, options, label), None
     if recorded.times is not None and not no_context:
         recorded, context = _with_context(recorded, first, timezone)

@@ -20,7 +20,7 @@ from service.cli.score_result import LATE
 from service.cli.sent_batches import SentBatches, digest_of
 from service.cli.sheet import Rows, Sheet
 from service.cli.table_files import BadTable
-from service.cli.targets import Targets, tell
+from service.cli.targets import Targets, tell, tell_categories
 from service.cli.text_table import Options
 from service.client.stream import Stream, config_in_force
 
@@ -75,6 +75,7 @@ class Sender:
         targets = Targets(self.client, self.detector, sheet, self.group_by, find, streams)
         if len(self.made) == made_before:
             tell(sheet, targets.first.columns)
+            tell_categories(sorted(sheet.categories), targets.first.columns)
         elif self.group_by is None and (advice := sources_note(sheet, self.options.source)):
             console.complain(f"{sheet.file}: {advice}")
         since = targets.first.status.get("created_at", "") if targets.first.status else ""

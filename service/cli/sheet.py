@@ -87,13 +87,14 @@ class Sheet:
     """A file whose first rows have been read.
 
     `header` has the names of all columns, () if the file names none. `names` has the columns to
-    judge, None if they have only positions. With `follow`, reading waits at the end of the file for
+    judge, None if they have only positions. `categories` has the names that the option
+    `--category` gives. With `follow`, reading waits at the end of the file for
     more, and rows come one by one. The file had `lines_before` lines when it was opened.
     """
 
     def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
         self._follow = follow
-        self._categories: frozenset[str] = frozenset()
+        self.categories: frozenset[str] = frozenset()
         self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: CountedStream | None = None
@@ -143,7 +144,7 @@ class Sheet:
         self.names = named.names if named.headed else None
         if options.categories and not named.headed:
             raise BadTable(f"{file}: --category needs names of the columns in the first line")
-        self._categories = frozenset(self.header[self.place(name)] for name in options.categories)
+        self.categories = frozenset(self.header[self.place(name)] for name in options.categories)
         self._first = first
 
     def _as_text(self, file: Path) -> TextTable:
@@ -183,7 +184,7 @@ class Sheet:
         """The guessed types of the columns to judge, None if they have no names."""
         if self.first is None or self.names is None:
             return None
-        return guess(self.first, self.names, self._categories)
+        return guess(self.first, self.names, self.categories)
 
     def columns(self) -> list[tuple[str, str]]:
         """Return the columns to learn, each a name and a type; all numbers without a header."""

@@ -1,7 +1,7 @@
 """Finds the detectors for the rows of a file: one, or one for each value of a column."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -162,4 +162,15 @@ def tell(sheet: Sheet, columns: Columns) -> None:
     if columns is None and sheet.names is not None:
         console.complain(
             f"{sheet.file}: the detector's columns have no names, so the file's are used in order"
+        )
+
+
+def tell_categories(names: Sequence[str], columns: Columns) -> None:
+    """Say which of `names` are no categories of a detector that exists with these `columns`."""
+    types = dict(columns or ())
+    if others := [name for name in names if types.get(name) != "category"]:
+        console.complain(
+            f"--category has no effect on a detector that exists: {quoted(others)} "
+            f"{'is no category' if len(others) == 1 else 'are no categories'} of it. To change "
+            "that, make a new detector"
         )

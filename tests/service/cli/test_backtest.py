@@ -83,6 +83,19 @@ def test_blank_cells_and_words_are_judged_as_learn_takes_them(file: Path, tmp_pa
     assert "status (category)" in ran.stderr
 
 
+def test_codes_are_a_category_where_the_option_names_them(file: Path, tmp_path: Path):
+    """`--category` makes a column of numbers a category, as `learn` does for a new detector."""
+    lines = [f"{line},{row % 3}" for row, line in enumerate(file.read_text().splitlines())]
+    lines[0] = "when,temperature,humidity,code"
+    coded = tmp_path / "coded.csv"
+    coded.write_text("\n".join(lines))
+    asked = ["backtest", str(coded), "--time", "when", "--no-context", *RUN]
+    for more, expected in ([], False), (["--category", "code"], True):
+        ran = CliRunner().invoke(app, [*asked, *more])
+        assert ran.exit_code == 0, ran.output
+        assert ("code (category)" in ran.stderr) == expected
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [

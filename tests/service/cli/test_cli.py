@@ -309,6 +309,16 @@ def test_a_rejection_is_reported_with_what_to_do(run, stub, file):
     assert "`anamnesis promote pump 4`" in err
 
 
+@pytest.mark.parametrize("given", ["b", "2", "a,b"])
+def test_a_category_has_no_effect_on_a_detector_that_exists(run, stub, file, given):
+    """`learn --category` says that it cannot change the columns of a detector that exists."""
+    columns = [{"name": "a", "type": "category"}, {"name": "b", "type": "number"}]
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {**STATUS, "config": {"columns": columns}})
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    _, _, err = run("learn", file, "-d", "pump", "--url", stub.url, "--category", given)
+    assert '--category has no effect on a detector that exists: "b" is no category of it' in err
+
+
 def test_rows_that_another_retraining_took_are_no_error(run, stub, file):
     """If a trigger's retraining takes all rows before --now asks for one, its outcome is shown."""
     last = {"outcome": "promoted", "version": 5, "reasons": []}
