@@ -39,5 +39,5 @@ class LiveIncidents:
         if self._row is not None:
             for incident in self._fold.open():
                 yield f"still open: {sentence(incident, self._row, self.zone)}"
-        more = f"; {self.ignored} more are ignored by the config" if self.ignored else ""
-        yield f"{self.alarms} of {counted(self.rows, 'row')} were anomalies{more}"
+        more = f"; {self.ignored:,} more are ignored by the config" if self.ignored else ""
+        yield f"{self.alarms:,} of {counted(self.rows, 'row')} were anomalies{more}"

@@ -207,13 +207,13 @@ class ScoreResult:
         waiting, count = self.rows - self.judged, len(self.incidents)
         inside = sum(incident.count for incident in worst)
         unshown = self.anomalies - len(shown)
-        states = ", ".join(f"{n} {state}" for state, n in self.unjudged.most_common())
+        states = ", ".join(f"{n:,} {state}" for state, n in self.unjudged.most_common())
         incidents = counted(count, "incident")
         typer.echo(
-            f"{self.anomalies} of {self.judged} vectors are anomalies"
-            + (f" ({unshown} more than shown)" if unshown > 0 else "")
-            + (f", {inside} of them in {incidents}" if count else "")
-            + (f"; {self.ignored} more are ignored by the config" if self.ignored else "")
+            f"{self.anomalies:,} of {self.judged:,} vectors are anomalies"
+            + (f" ({unshown:,} more than shown)" if unshown > 0 else "")
+            + (f", {inside:,} of them in {incidents}" if count else "")
+            + (f"; {self.ignored:,} more are ignored by the config" if self.ignored else "")
             + (f"; not judged: {counted(waiting, 'row')} ({states})" if waiting else "")
         )
         if self.unjudged["late"]:

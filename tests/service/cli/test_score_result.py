@@ -110,6 +110,10 @@ def test_rows_that_were_not_judged_are_no_anomalies(capsys):
     nothing = {"score": None, "p_value": None, "severity": None, "is_anomaly": None}
     results([replace(row, **nothing) for row in first] + rest).show()
     assert "0 of 50 vectors are anomalies; not judged: 10 rows" in capsys.readouterr().out
+    many = results(judged({5}))
+    many.rows, many.judged, many.anomalies = 6_000, 4_500, 2_001
+    many.show()
+    assert "2,001 of 4,500 vectors are anomalies" in capsys.readouterr().out
 
 
 def test_rows_that_were_not_judged_are_counted_by_state(capsys):
