@@ -80,7 +80,7 @@ ROUTES = (
     service,
 )
 
-_FIRST_POLL_SECONDS = 20.0  # bound on the load from the store before the first request
+_FIRST_POLL_SECONDS = 20.0  # most time for loading champions before the first request
 
 DESCRIPTION = """Online anomaly detection that keeps learning what is normal.
 

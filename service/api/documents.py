@@ -36,7 +36,7 @@ class Problem(msgspec.Struct):
 
 
 class ScoreAnswer(msgspec.Struct):
-    """The scores of a request, one column a field. Every column has one entry for each row."""
+    """The scores of a request. Each field is one column, with one entry for each row."""
 
     detector: str
     version: int
@@ -56,7 +56,7 @@ class ScoreAnswer(msgspec.Struct):
 
 
 class NormalAnswer(msgspec.Struct):
-    """How many rows of a normal batch were accepted, quarantined or known already."""
+    """How many rows of a normal batch were accepted, quarantined or stored before."""
 
     batch_id: str
     accepted: int

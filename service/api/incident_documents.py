@@ -113,7 +113,7 @@ class Incidents(msgspec.Struct):
 class HistoryBucket(msgspec.Struct):
     """The rows scored in one bucket of time, which begins at `at`.
 
-    `regimes` has the share of each regime. `none` is the share of rows in no regime.
+    `regimes` has the share of each regime. Its key `none` has the share of rows in no regime.
     """
 
     at: str

@@ -122,7 +122,7 @@ def answers(
 
 
 def example_of(kind: Any) -> JsonObject:
-    """Return the example of a type. That of a list is a list with one example of its entries."""
+    """Return the example of a type. Without its own, it is a list field with one example entry."""
     if kind.__name__ in EXAMPLES:
         return EXAMPLES[kind.__name__]
     entries = msgspec.structs.fields(kind)[0]
@@ -240,7 +240,7 @@ def rows_body(kind: type, *parameters: JsonObject) -> JsonObject:
 
 
 def query(name: str, description: str, **schema: Any) -> JsonObject:
-    """Return the documentation of an optional query parameter, by default a number from 1."""
+    """Return the documentation of an optional query parameter, from 1 or as in `schema`."""
     return {
         "name": name,
         "in": "query",

@@ -1,5 +1,7 @@
 """Refuses requests that pages of other web origins cause, as long as there are no API keys.
 
+Requests whose head is malformed are refused with API keys, too.
+
 Any page in a browser can send requests to this machine, so a request from loopback need not come
 from the operator. The headers `Sec-Fetch-*` and `Origin` say which page caused it. A page can also
 reach this machine under a name of its own (DNS rebinding). The header `Host` then has that name.
@@ -52,7 +54,7 @@ def _name(host: str) -> str:
 
 
 class OriginCheck:
-    """Answers 403 to requests that a page of another web origin caused, before any route runs."""
+    """Refuses malformed heads, and with 403 requests of other origins, before any route runs."""
 
     def __init__(self, app: ASGIApp, access: Access, hosts: Hosts) -> None:
         self.app = app

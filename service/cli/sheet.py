@@ -71,7 +71,7 @@ class Rows:
         return few
 
     def at(self, places: Sequence[int] | NDArray[np.intp]) -> "Rows":
-        """Return the rows at these places."""
+        """Return the rows with these indices, from 0."""
         indices = np.asarray(places, np.intp)
         return replace(
             self,
@@ -89,7 +89,7 @@ class Sheet:
     `header` has the names of all columns, () if the file names none. `names` has the columns to
     judge, None if they have only positions. `categories` has the names that the option
     `--category` gives. With `follow`, reading waits at the end of the file for
-    more, and rows come one by one. The file had `lines_before` lines when it was opened.
+    more, and rows come one by one, and `lines_before` is how many lines the file had at first.
     """
 
     def __init__(self, file: Path, options: Options, *, follow: bool = False) -> None:
@@ -218,8 +218,8 @@ class Sheet:
     ) -> Iterator[Rows]:
         """Yield the rows with these columns (name and type) in this order.
 
-        None means the file's own columns, all as numbers. With `codes`, words are codes. Raises
-        BadTable, which names the line and the column.
+        None means the file's own columns, all as numbers. With `codes`, categories are numbers.
+        Raises BadTable, which names the line and the column.
         """
         if self._table is None:
             for batch in self._batches:
@@ -307,7 +307,7 @@ class Sheet:
         return ""
 
     def _is_left_out(self, name: str) -> bool:
-        """Return whether `learn` leaves the column out. Here ten steps show a counter."""
+        """Return whether `learn` leaves the column out. Ten steps are enough here for a counter."""
         if self.guessed is None or self.first is None:
             return False
         return name in self.guessed.dropped or is_counter_column(self.first, name, fewest=10)

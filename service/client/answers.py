@@ -495,7 +495,7 @@ class MuteStatus(TypedDict):
 
 
 class NormalAnswer(TypedDict):
-    """How many rows of a normal batch were accepted, quarantined or known already."""
+    """How many rows of a normal batch were accepted, quarantined or stored before."""
 
     batch_id: str
     accepted: int
@@ -654,7 +654,7 @@ class Sample(TypedDict):
 
 
 class ScoreAnswer(TypedDict):
-    """The scores of a request, one column a field."""
+    """The scores of a request."""
 
     detector: str
     version: int

@@ -2,7 +2,8 @@
 
 A notification reports a change at once. A poll finds changes whose notification was lost. A version
 is loaded, verified and warmed up in a thread. Then one assignment swaps it in. A version that
-cannot be loaded, or is older than the one that serves, is not swapped in.
+cannot be loaded is not swapped in. A state of the detector that is older than the one in memory is
+not followed.
 """
 
 import asyncio
@@ -63,8 +64,8 @@ class Watcher:
     async def _poll_forever(self) -> None:
         while True:
             started = time.monotonic()
-            # A process that stops watching serves stale models. The code that found a silent or
-            # weak store has logged it.
+            # A process that stops watching serves stale models, so no error ends the loop. A silent
+            # or weak store was logged where it was found.
             with log.tolerated(
                 _log, "polling the store failed; it is tried again", StoreUnavailable, WeakStore
             ):
@@ -85,7 +86,7 @@ class Watcher:
             await asyncio.sleep(self._settings.poll_seconds)
 
     async def restore(self) -> None:
-        """Load the champions on this machine's disk, because the store is away at the start."""
+        """Load the champions from this machine's disk, because the store is away at the start."""
         async for outcome in self._swapper.restore():
             self._record(outcome)
         loaded = len(self.champions.loaded())
@@ -149,7 +150,7 @@ class Watcher:
 
     async def follow(self, name: str) -> None:
         """Refresh one detector. An error is only logged, so that the others are refreshed too."""
-        # While the store is away, the next poll refreshes it.
+        # If the store is away, nothing is logged: a later poll refreshes the detector.
         failed = "reading a changed detector failed"
         with log.tolerated(_log, failed, StoreUnavailable, detector=name):
             await self.refresh(name)
@@ -219,7 +220,7 @@ class Watcher:
     async def ensure_known(self, name: str) -> None:
         """Make sure that this process knows the detector of a request, if the detector exists.
 
-        The store is asked for an unknown detector, or for its first version. If champions are
+        The store is asked for a detector that is unknown or has no version here. If champions are
         loaded on demand, the champion is loaded, from the disk if the store is away. Raises
         StoreUnavailable.
         """
@@ -243,7 +244,7 @@ class Watcher:
     async def pinned(self, name: str, number: int) -> Champion:
         """Return version `number` for a request that pins it. Load it if it is not loaded.
 
-        Raises UnknownDetector, Unknown, Gone if it was pruned, and StoreUnavailable.
+        Raises UnknownDetector, Unknown, Gone if it was pruned or is damaged, and StoreUnavailable.
         """
         champion = self.champions.pinned(name, number)
         detector = self.champions.detector(name)

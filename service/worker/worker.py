@@ -64,7 +64,7 @@ class Worker:
         self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
         self.due_detectors = DueDetectors(stores, settings.tick_seconds)
         self._exit = asyncio.Event()
-        self._writable = True  # whether the store took the last heartbeat
+        self._writable = True  # false from a refused heartbeat until one is accepted
         self._current: asyncio.Task[bool] | None = None
         self._helpers: list[asyncio.Task[None]] = []
 
@@ -190,7 +190,7 @@ class Worker:
             _log.info("store accepts writes again")
 
     async def _wait_for_work(self, seconds: float, *, wakeable: bool = True) -> None:
-        """Wait for a notification, at most until the time is over."""
+        """Wait for a notification, at most `seconds`; without `wakeable` only for the exit."""
         waited_for = self.due_detectors.woken if wakeable else self._exit
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(waited_for.wait(), seconds)
@@ -199,7 +199,7 @@ class Worker:
         """Wake the main loop at every notification. Reconnect if the connection breaks."""
         while True:
             with contextlib.suppress(StoreUnavailable):  # polling reports that the store is away
-                # A subscription waits longer than the bound on calls, so it has its own connection.
+                # A subscription occupies its connection, so it has one of its own.
                 async with await connect(self.url, deadline=_LISTEN_SECONDS) as redis:
                     async for name in notifications(redis):
                         self.due_detectors.changed(name)
@@ -209,7 +209,7 @@ class Worker:
         """Run `action` again and again. An error is logged, and the next run tries again."""
         while True:
             began = time.monotonic()
-            # An error of a task beside must not end the learning. The main loop reports that the
+            # An error of such a task must not end the learning. The main loop reports that the
             # store is away.
             task = getattr(action, "__qualname__", action)
             with log.tolerated(

@@ -50,4 +50,4 @@ class Handshake(asyncio.Protocol):
 
     def _end(self, ended: asyncio.Future[None]) -> None:
         self._begun.pop(ended, None)
-        ended.exception()  # nobody else asks for it: the peer's fault, and the connection is closed
+        ended.exception()  # it is read so that asyncio does not log what the peer did
