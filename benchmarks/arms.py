@@ -3,7 +3,7 @@
 from benchmarks.learners import TARGET, Ours, Peer
 from models import Config, Model, Replay
 
-HARD = Model(targets="hard")  # the literature replays vectors without answers
+HARD = Model(targets="hard")  # the literature replays vectors without the champion's outputs
 
 OURS = {
     "replay": {},

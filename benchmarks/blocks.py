@@ -8,8 +8,9 @@
 - `NSL-KDD-R`: pyCLAD's five concepts.
 
 Of each block a sixth of the rows is never learned, but judged: short runs of successive rows that
-are spread over the block. `once` learns each block at once. `five rounds` learns a fifth of each
-block in every round, so a block comes again with other rows; `digits` has too few rows for that.
+are spread over the block. `once` learns each block in one piece. `five rounds` learns a fifth of
+the other rows in every round, so a block comes again with other rows; `digits` has too few rows for
+that.
 
 After each round, all blocks are judged. `held` is the share of the judged normals that alarm at 1 %
 asked, `worst` that of the block with the largest share. `information` is the adjusted mutual

@@ -4,12 +4,13 @@
 
 A change begins at random places of normals that were not learned, after 2,000 rows without it:
 
-- every tenth feature of a server of SMD moves by one of its standard deviations, with the rows in
-  the order of time and in random order (constant features are left out: their deviation is 0);
+- a tenth of the features of a server of SMD, drawn at random, moves by one standard deviation each,
+  with the rows in the order of time and in random order (constant features are left out: their
+  deviation is 0);
 - every fifth row shows a digit that was not learned, in random order.
 
-The alert rules wait an hour longer than what is printed here. A test that alarmed in the row before
-the change is left out and counted. ADWIN is river's; it pages nobody.
+The alert comes an hour later than the rows that are printed here. A test that alarmed in the row
+before the change is left out and counted. ADWIN is river's; it pages nobody.
 """
 
 import argparse
@@ -34,7 +35,7 @@ Change = Callable[[Rows, np.random.Generator], Rows]
 
 
 class Case(NamedTuple):
-    """Normals `learned` (n, d), normals to follow `rest` (m, d), and the change of rows."""
+    """Normals `learned` (n, d), the normals after them `rest` (m, d), and the change of rows."""
 
     name: str
     learned: Rows
@@ -54,7 +55,7 @@ def alarms(verdict: Verdict) -> dict[str, bool]:
 
 
 def delays(version: Version, case: Case, rng: np.random.Generator) -> dict[str, float | None]:
-    """Return the rows until each test found one change, inf if none; None if it alarmed before."""
+    """Return the rows until each test finds the change: inf if never, None if it alarmed before."""
     start = int(rng.integers(0, max(1, len(case.rest) - BEFORE - AFTER)))
     quiet = case.rest[start : start + BEFORE]
     moved = case.change(case.rest[start + BEFORE : start + BEFORE + AFTER].copy(), rng)
@@ -71,7 +72,7 @@ def delays(version: Version, case: Case, rng: np.random.Generator) -> dict[str, 
 
 
 def shifted(learned: Rows) -> Change:
-    """Return a change that moves every tenth feature by its deviation in `learned` (n, d)."""
+    """Return a change by a deviation of `learned` (n, d) in a random tenth of the features."""
     deviations = learned.std(axis=0)
     movable = np.flatnonzero(deviations > 0)
 

@@ -2,7 +2,7 @@
 
 It uses streams of normal scores without a service, and so tests the statistical claim alone. By the
 martingale's bound, at most 1 % of streams without drift ever cross 100. "Fixed calibration" is the
-same martingale on the p-values of the answers, which are ranked among the calibration scores only.
+same martingale on smoothed p-values that are ranked among the calibration scores only.
 It is wrong and shown for comparison. The delay is the number of scores from the shift to the alarm.
 
     python -m benchmarks.drift_false_alarms --output benchmarks/results/drift.json

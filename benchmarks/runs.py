@@ -1,8 +1,8 @@
 """Many measurements, each saved at once, so that a stopped run can continue.
 
 A measurement is a function of its key (for example an arm and a seed) that returns JSON-able
-values. Each is saved in its own file and not repeated while the options are the same. The file
-names the state of the learning code that made it; `states` counts these states.
+values. Each is saved in its own file and not repeated while the options are the same. Each file
+records the state of the learning code that made it; `states` counts these states.
 """
 
 import argparse
@@ -62,7 +62,7 @@ class Runs:
         results = {key: result for key, result in kept.items() if result is not None}
         left = [] if self.done else [key for key in keys if key not in results]
         start = time.perf_counter()
-        # A single job gets all cores, unless one process is asked for: on a busy machine threads
+        # A single job gets all cores, unless `--workers` is given: on a busy machine threads
         # that wait for each other take twice the time.
         cores = os.cpu_count() or 1
         threads = 1 if self.workers else cores // max(1, min(cores, len(left)))
@@ -86,7 +86,7 @@ class Runs:
         return len({json.loads(p.read_text())["code"] for p in files if p and p.exists()})
 
     def path(self, key, suffix):
-        """Return the file of a key; None if nothing is saved."""
+        """Return the file of a key; None if there is no folder to save in."""
         if self.folder is None:
             return None
         name = ".".join(re.sub(r"[^a-z0-9]+", "-", str(part).lower()).strip("-") for part in key)

@@ -138,7 +138,7 @@ class Server:
         return ticks / os.sysconf("SC_CLK_TCK")
 
     def api_process(self) -> int:
-        """Return the id of the first API process."""
+        """Return the id of one API process."""
         for line in Path("/proc").glob("[0-9]*/cmdline"):
             with contextlib.suppress(OSError):
                 ours = os.getsid(int(line.parent.name)) == self.group
@@ -306,7 +306,7 @@ def api(
     names: bool = False,
     tree: Path | None = None,
 ) -> Iterator[Server]:
-    """Run `anamnesis api`; import a champion over HTTP unless the store has one.
+    """Run `anamnesis api`; import `artifact` as champion over HTTP, if one is given.
 
     If `tree` is given, the code is that of the checkout there.
     """
@@ -330,7 +330,7 @@ def api_alone(env: dict[str, str], how: str) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def everything(folder: Path, artifact: bytes) -> Iterator[Server]:
-    """Run `anamnesis up`: store, API and worker in one session, where niceness has an effect."""
+    """Run `anamnesis up`: store, API and worker in one session, within which niceness counts."""
     port, key = free_port(), folder / "key"
     key.write_text(KEY)
     key.chmod(0o600)
@@ -374,7 +374,7 @@ class Load:
     """The measurements of a load generator."""
 
     rate: float
-    cpu: float  # us of the server's processor time for a request; load disturbs this least
+    cpu: float  # us of the server's processor time a request; other work changes it least
     p50: float  # ms
     p99: float  # ms
     failed: int
@@ -434,7 +434,7 @@ def champion(score: str = "elbo", names: tuple[str, ...] | None = None) -> Any:
 
 
 def champion_of(tree: Path) -> bytes:
-    """Return the artifact of `champion`, made by another checkout: it may not read a newer one."""
+    """Return the artifact of `champion`, made by a checkout that may not know newer ones."""
     code = "import sys; from benchmarks import servers as s; "
     code += "sys.stdout.buffer.write(s.champion('elbo', s.NAMES).to_bytes())"
     env = {**os.environ, "PYTHONPATH": str(tree)}

@@ -1,10 +1,10 @@
 """A simulated plant whose states change slowly: held rate and AUROC for few and for many rows.
 
-Twelve hidden states move 52 sensors, each with a delay of its own, and each sensor has noise. A
-state lasts 3 rows to twice the column `states last`. A version learns the first rows of one run. It
-judges 960 normals of a later run and the rows of twelve faults: steps, ramps, wider variation, and
-sensors that lose their relation to the others. `held` is the share of the normals that alarms at 1
-% asked.
+Twelve hidden states move 52 sensors; each sensor has a delay and noise of its own. A state lasts
+between 3 rows and twice as many as the column `states last` says. A version learns the first rows
+of one run. It judges 960 normals of a later run and the rows of twelve faults: steps, ramps, wider
+variation, and sensors that lose their relation to the others. `held` is the share of the normals
+that alarms at 1 % asked.
 
     python -m benchmarks.slow_plant --seeds 2 --output benchmarks/results/slow_plant.json
 """

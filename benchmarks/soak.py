@@ -1,9 +1,9 @@
 """Tests whether memory, descriptors, keys or the cost of a request grow while the service runs.
 
 There is one real API process, worker and store, and one detector. It is scored at a steady rate,
-takes normal batches, and is retrained and swapped every few seconds. Every sample has the memory
-and the descriptors of each process, the store's keys and memory, and the cost of the requests since
-the previous sample.
+takes normal batches, and is retrained and swapped about every ten seconds. Every sample has the
+memory and the descriptors of each process, the store's keys and memory, and the cost of the
+requests since the previous sample.
 
     python -m benchmarks.soak --minutes 30 --output benchmarks/results/soak.json
 """
@@ -40,14 +40,14 @@ CONFIG = {
 
 
 class Load(threading.Thread):
-    """Sends requests at a steady rate, and records how long each answer took."""
+    """Sends requests, with a pause after each answer, and records how long each answer took."""
 
     def __init__(self, ask, rate, stop):
         super().__init__(daemon=True)
         self.ask, self.pause, self.stop, self.times, self.failed = ask, 1 / rate, stop, [], 0
 
     def run(self):
-        """Send requests until stopped; requests that are overdue are left out."""
+        """Send requests until stopped."""
         while not self.stop.wait(self.pause):
             start = time.perf_counter()
             try:
@@ -58,7 +58,7 @@ class Load(threading.Thread):
                 self.times.append(time.perf_counter() - start)
 
     def taken(self):
-        """Return the seconds that each answer took since the last call."""
+        """Return the seconds that each answer since the last call took."""
         times, self.times = self.times, []
         return times
 
@@ -138,7 +138,7 @@ def growth(rows):
 
 
 def draw(rows, path):
-    """Draw memory and the cost of a request over time."""
+    """Draw the memory and the latency over time."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")

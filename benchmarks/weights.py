@@ -92,7 +92,7 @@ def plot(rows, path):
             ]
             panel.plot(tasks, values, marker=".", label=arm)
         panel.set(xlabel="newest digit learned", xticks=tasks, title=f"Detection on the {part}")
-    panels[0].set_ylabel("AUROC of 0 against them")
+    panels[0].set_ylabel("AUROC of digit 0 against them")
     panels[0].legend()
     figure.savefig(path, dpi=120)
 

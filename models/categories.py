@@ -4,8 +4,9 @@ A row stores a word as its code: 24 bits of the word's BLAKE2b hash. A reader of
 needs no list of words, and an unknown word has a code too. The model sees a category as slots
 (one-hot encoding): one slot is 1 and all others are 0. Each learned value has a slot. Some slots
 are free for values that come later. The last slot, the open one, stands for all other values.
-If a column has more values than slots, the rest of the values that were seen at least twice share
-the slot before the open one. So the open slot is as rare as a value that was never seen.
+If a column has MOST_SLOTS slots and more values, the rest of the values that were seen at least
+twice share the slot before the open one. So the open slot is as rare as a value that was never or
+once seen.
 """
 
 import functools
@@ -21,7 +22,7 @@ Array = NDArray[np.float32]
 
 OPEN = 0.0  # no word has this code: it marks a free slot and the open slot
 LONGEST_WORD = 128  # characters
-MOST_SLOTS = 256  # slots of one column; more values share the last slot but one
+MOST_SLOTS = 256  # slots of one column; more values share the slot before the open one
 MOST_SHARED = 2**16  # the most values that share the slot of another, in all columns
 _FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16
@@ -53,11 +54,11 @@ def codes(words: Sequence[str | None]) -> NDArray[np.float64]:
 class Slots:
     """Maps features (n, w), some of them categories, to the numbers (n, e) of a model and back.
 
-    The numbers come first, in their order, then the slots of each category. `features` (c,) are the
-    indices of the categories among the w features. `counts` is the number of slots of each
-    category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free slot and the open
-    slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a value that shares
-    the slot before the open one.
+    The features that are numbers come first, in their order, then the slots of each category.
+    `features` (c,) are the indices of the categories among the w features. `counts` is the number
+    of slots of each category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free
+    slot and the open slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a
+    value that shares the slot before the open one.
     """
 
     width: int
@@ -89,7 +90,7 @@ class Slots:
         return replace(self, codes=slot_codes).with_shared_slot(X)
 
     def with_shared_slot(self, X: Array) -> Self:
-        """Return the slots in which repeated values of X (n, w) without a slot share one."""
+        """Return the slots after repeated values of X (n, w) that have none got the shared one."""
         shared = [self.shared]
         for k, (feature, slots) in enumerate(zip(self.features, self._slices, strict=True)):
             if self.counts[k] == MOST_SLOTS:
@@ -99,7 +100,7 @@ class Slots:
         return replace(self, shared=np.concatenate(shared)[:MOST_SHARED])
 
     def _sharing(self, k: int) -> NDArray[np.int64]:
-        """Return the codes of category k that share a slot, (s,); none below MOST_SLOTS."""
+        """Return the codes of category k that share a slot, (s,), if it has MOST_SLOTS."""
         return self.shared[(self.shared[:, 0] == k) & (self.counts[k] == MOST_SLOTS), 1]
 
     @property

@@ -29,7 +29,7 @@ from models.training.trained import Trained
 from models.version.version import Version
 
 MOST = 4_000  # the most old vectors, and the most new ones, to which a view is fitted
-FEWEST_NEW = 2_000  # a view is fitted to at least this many new vectors, if there are as many
+FEWEST_NEW = 2_000  # at least this many new vectors are chosen for a view, if there are as many
 HIGHEST = 50  # so many rows of each part are compared with a table without their own score
 NETWORK = 0  # the index of the network's part
 # Added to a tree's calibration scores. A tree has few different scores, and the trees of the folds
@@ -39,7 +39,7 @@ ENOUGH = 10  # rows for each feature: with fewer, every fold has different princ
 
 
 class FittedScore(NamedTuple):
-    """A version's `scoring`, and the scores `held_out` (m,) of the trained rows `rows` (m,).
+    """A version's `scoring`, and the held-out scores `held_out` (m,) of the training's `rows` (m,).
 
     `differs` is the result of `models.training.held_out.disagreement`.
     """
@@ -58,11 +58,10 @@ def fit(
 ) -> FittedScore:
     """Fit the score to a training's old and new vectors; calibrate it on held-out ones.
 
-    `champion` is the previous version under the same score; `generated` (g, d), scaled, are vectors
-    that it draws. The changes of their scores carry each part's calibration over to the new
-    version. `shares` are the share of old scores in a calibration, and the least share of new ones
-    (0 if their number decides). The rows that a network left out are scored with views that were
-    fitted without these rows.
+    `champion` is the previous version, if any; `generated` (g, d), scaled, are vectors that it
+    draws. How their scores change shows how to convert each part's old calibration. `shares` are
+    the share of old scores in a calibration, and the smallest share of new ones (0: no minimum).
+    The rows that a network left out are scored with views that were fitted without these rows.
     """
     plan, x = trained.plan, trained.x
     rng = np.random.default_rng([plan.seed, 13])
@@ -92,8 +91,8 @@ def fit(
     if len(trained.labelled):
         tables = _with_labelled(tables, parts_of(serving, x[trained.labelled]))
     scoring = needs(views, tables)
-    # Networks and views of folds learned fewer rows than those that serve, so their scores are
-    # higher. That makes up for a row's own score in the table.
+    # Networks and views of folds learned fewer rows than those that serve, so on average a part's
+    # scores are higher. That makes up for a row's own score in the table.
     times = times if plan.networks == 1 else 0
     scores = unseen(scoring["auto.tables"], parts, times, counted)
     return FittedScore(scoring, rows, scores, differs)
@@ -124,8 +123,8 @@ def _fit_and_score(
         if m:
             learned = learned_by(m)
             # The serving views saw the rows that are left out here. A refit in one step forgets
-            # them only if distinct rows are many: few rows are fitted one by one, and then the
-            # whole fit is repeated. Carried views are fitted to new rows alone.
+            # them only if distinct rows are many. Few rows are fitted closely one by one, so for
+            # them the whole fit is repeated. Carried views are fitted to new rows alone.
             fitted_to = learned if past_views is not None else np.concatenate([old, learned])
             distinct = EqualRows.find(fitted_to).distinct
             few = distinct < max(ENOUGH * x.shape[1], len(fitted_to) // 2)
@@ -140,9 +139,9 @@ def _carried_tables(
 ) -> list[Float64]:
     """Return the old scores of each part under `serving`; `generated` (g, d) show the changes.
 
-    Many generated vectors that score like a real one lie where no real vectors are, and there the
-    network's scores change in another way. So for the network's part only the vectors count that
-    `resembling` chooses.
+    Many generated vectors have the score of a real one, but lie far from all real ones, and there
+    the network's scores change in another way. So for the network's part only the vectors count
+    that `resembling` chooses.
     """
     after = parts_of(serving, generated)
     if not Views.from_tensors(champion.scoring):
@@ -179,8 +178,9 @@ def unseen(tables: Float64, parts: Float64, times: int, counted: tuple[int, ...]
     up to `times` times. A new row may exceed all scores of a part's table, and with few scores that
     happens often. A row whose own score is in the table never exceeds all of them. The HIGHEST rows
     of a part are therefore compared with the table without their own score. For other rows that
-    score makes hardly any difference. The tail stays that of the whole table: without the largest
-    of few heavy-tailed scores it would be so light that this row alone would raise a low threshold.
+    score makes hardly any difference. The tail stays that of the whole table: fitted without
+    the largest of few heavy-tailed scores, it would give the row of this score far too high a
+    surprise.
     """
     surprises = np.empty_like(parts)
     for i, (table, scores) in enumerate(zip(np.sort(tables), representable(parts), strict=True)):

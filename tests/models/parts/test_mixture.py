@@ -28,7 +28,7 @@ def test_the_mixture_equals_that_of_scikit_learn() -> None:
 
 @pytest.mark.parametrize("z", [np.zeros((500, 3)), np.repeat([[0, 0], [9, 9]], 300, axis=0)])
 def test_equal_codes_give_a_usable_mixture(z: np.ndarray) -> None:
-    """Modes at the same place share the weight, and draws lie there."""
+    """Draws lie where the codes are."""
     mixture = Mixture.fit(z.astype(np.float32), seed=0)
     drawn = mixture.sample(400, np.random.default_rng(0))
     nearest = np.abs(drawn[:, None] - np.unique(z, axis=0)).max(axis=2).min(axis=1)

@@ -94,7 +94,7 @@ def test_a_config_is_read_back_equal() -> None:
     ],
 )
 def test_refusals_name_field_and_choices_without_the_value(body: bytes, words: str) -> None:
-    """An error names the field and the choices, never the given value."""
+    """An error names the field and the choices, never a given text."""
     with pytest.raises(Unprocessable) as caught:
         parse(body)
     assert words in caught.value.detail

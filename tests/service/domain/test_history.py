@@ -9,7 +9,7 @@ from service.domain.traffic import place_of
 
 
 def bucket(rows: int, seed: int = 0, generation: int = 1) -> Bucket:
-    """Return a bucket of `rows` normals, of which about 1 % alarm."""
+    """Return a bucket of `rows` normals, of which about 1 % of at most 5,000 alarm."""
     rng = np.random.default_rng(seed)
     severities = np.log(rng.random(min(rows, 5000))) / np.log(0.01)
     bucket = history.bucket_of(severities, int((severities >= 1).sum()), generation)
@@ -52,7 +52,7 @@ def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
 
 
 def test_a_chunk_of_noise_is_bounded() -> None:
-    """If counts cannot be compressed, histograms are dropped and counts kept."""
+    """If histograms cannot be compressed, they are dropped; the numbers of rows and alarms stay."""
     rng = np.random.default_rng(0)
     buckets: Buckets = {}
     for i in range(SPAN):

@@ -115,7 +115,7 @@ def test_media_types_are_normalised() -> None:
 
 @pytest.mark.parametrize("n", [2, 40_000])
 def test_null_and_nan_are_missing_values_if_gaps_are_accepted(n: int) -> None:
-    """If gaps are taken, null and NaN are missing values in JSON and both binary types."""
+    """If gaps are taken, null in JSON and NaN in both binary types are missing values."""
     X = np.tile(np.float32([[1, np.nan, 3], [4, 5, 6]]), (n // 2, 1))
     text = json.dumps({"vectors": X.tolist()}).replace("NaN", "null").encode()
     stream = io.BytesIO()
@@ -137,6 +137,6 @@ def test_null_and_nan_are_missing_values_if_gaps_are_accepted(n: int) -> None:
     ['[["1", 2]]', "[[true, 2]]", "[[null, null]]", "[[NaN, 2]]", "[[null, 1e39]]", "[null]"],
 )
 def test_only_null_is_accepted_as_a_gap(body: str) -> None:
-    """Other values than null are refused, and so is a row of only null."""
+    """Only null may stand in place of a number; a row of only null is refused."""
     with pytest.raises(BadVectors):
         payload.matrix(payload.JSON, f'{{"vectors": {body}}}'.encode(), 2, gaps=True)
