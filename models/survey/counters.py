@@ -60,17 +60,18 @@ def _steps(
 
 def are_small_units(values: NDArray[np.floating]) -> bool:
     """Return whether `values` (n,) are milli-, micro- or nanoseconds since 1970. NaN is a gap."""
-    known = values[~np.isnan(values)].astype(np.float64)
-    if not len(known):
-        return False
-    low, high = known.min(), known.max()
-    return any(low >= YEARS[0] * unit and high < YEARS[1] * unit for unit in UNITS)
+    return any(_are_times(values, unit) for unit in UNITS)
 
 
 def are_seconds(values: NDArray[np.floating]) -> bool:
     """Return whether `values` (n,) could be seconds since 1970. NaN is a gap."""
-    known = values[~np.isnan(values)]
-    return bool(len(known) and known.min() >= YEARS[0] and known.max() < YEARS[1])
+    return _are_times(values, 1.0)
+
+
+def _are_times(values: NDArray[np.floating], unit: float) -> bool:
+    """Return whether `values` (n,), `unit` to a second, are all within YEARS. NaN is a gap."""
+    known = values[~np.isnan(values)].astype(np.float64)
+    return bool(len(known) and known.min() >= YEARS[0] * unit and known.max() < YEARS[1] * unit)
 
 
 def comes_in_stretches(values: NDArray[np.floating]) -> bool:
