@@ -161,6 +161,19 @@ def test_paths_that_are_named_exist(page):
 
 
 @by_page
+def test_tests_that_are_named_exist(page):
+    """Where a page names a test (`test_file.py::test_name`), the file has it."""
+    file = ""
+    for new_file, name in re.findall(r"`(test_\w+\.py)?(?:::(test_\w+))?`", page.read_text()):
+        file = new_file or file
+        sources = [path.read_text() for path in (ROOT / "tests").rglob(file)] if file else []
+        if file and name:
+            assert any(f"def {name}(" in source for source in sources), f"{file}::{name}"
+        elif file:
+            assert sources, file
+
+
+@by_page
 def test_examples_can_be_read(page):
     """JSON is valid, TOML is valid settings, and Python is a doctest, which pytest runs."""
     for text in blocks(page, "json"):
