@@ -38,5 +38,5 @@ def misspelt(given: Collection[str], known: Collection[str]) -> Iterator[str]:
     for name in sorted(set(given) - set(known)):
         shown = "".join(c if c.isalnum() or c == "_" else "?" for c in name)[:64]
         near = difflib.get_close_matches(name, known, 1)
-        hint = f", perhaps {PREFIX}{near[0].upper()} is meant" if near else ""
-        yield f"{PREFIX}{shown.upper()} is no setting{hint}"
+        hint = f"; perhaps {PREFIX}{near[0].upper()} is meant" if near else ""
+        yield f"{PREFIX}{shown.upper()} is not a setting{hint}"

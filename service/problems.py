@@ -87,7 +87,7 @@ class Unauthenticated(Problem):
 
 
 class Forbidden(Problem):
-    """The API key lacks the scope that `scope` names."""
+    """The API key lacks a scope. The field `scope` of the problem names it."""
 
     status, slug, title = 403, "forbidden", "Forbidden"
 
@@ -101,7 +101,7 @@ class Forbidden(Problem):
 
 
 class ForeignOrigin(Problem):
-    """A page of another web origin caused the request, or its `Host` is not this machine."""
+    """A page of another web origin caused the request, or its `Host` does not name this machine."""
 
     status, slug, title = 403, "foreign-origin", "Foreign origin"
 
@@ -147,7 +147,7 @@ class Conflict(Problem):
 
 
 class NoVersion(Conflict):
-    """The detector has no version yet. The detail says how many more vectors it needs."""
+    """The process has no version of the detector to score with. The detail says why."""
 
     slug, title = "no-version", "No version yet"
 
@@ -164,7 +164,7 @@ class Gone(Problem):
 
 
 class PreconditionFailed(Problem):
-    """`If-Match` names another generation, or `If-None-Match: *` a name that exists already."""
+    """The generation is not the one in `If-Match`, or is one that `If-None-Match` excludes."""
 
     status, slug, title = 412, "precondition-failed", "Precondition failed"
 
@@ -224,7 +224,7 @@ class StoreUnavailable(Problem):
 
 
 class Busy(Problem):
-    """The process has its most connections or bytes of request bodies, or too little memory."""
+    """The process is at its bound of connections or of request bodies, or has too little memory."""
 
     status, slug, title, retry_after = 503, "busy", "Busy", 1
 

@@ -74,8 +74,8 @@ class SettingsFields(BaseModel):
     )
     insecure: bool = Field(
         default=False,
-        description="While there are no API keys, allow every request, also from other machines "
-        "and before the store, which holds the keys, has been read.",
+        description="While there are no API keys, allow requests from other machines too. Requests "
+        "that come before the keys were read from the store are allowed as well.",
     )
     allowed_hosts: str | None = Field(
         None,
@@ -89,8 +89,8 @@ class SettingsFields(BaseModel):
     )
     admin_key_file: Path | None = Field(
         None,
-        description="File with an API key that has every scope, also while the store has no keys "
-        "or has lost them. The key has at least 32 characters.",
+        description="File with an API key that has every scope, whatever keys the store has. The "
+        "key has at least 32 characters.",
     )
     metrics_key_file: Path | None = Field(
         None, description="File with an API key that has the scope `metrics`, for Prometheus."
@@ -111,8 +111,8 @@ class SettingsFields(BaseModel):
     )
     key_file: Path | None = Field(
         None,
-        description="File with the API key that the command line sends; without it and "
-        "`ANAMNESIS_KEY`, that of `ANAMNESIS_ADMIN_KEY_FILE`.",
+        description="File with the API key that the command line sends. If neither this nor "
+        "`ANAMNESIS_KEY` is set, it sends the key in `ANAMNESIS_ADMIN_KEY_FILE`.",
     )
     ca_file: Path | None = Field(
         None,
@@ -143,8 +143,8 @@ class SettingsFields(BaseModel):
     bodies_max_bytes: int = Field(
         256 * 2**20,
         ge=2**20,
-        description="Most bytes of request bodies that an API process holds at a time, half of "
-        "them for one API key; bodies of up to 64 KiB are not counted.",
+        description="Most bytes of request bodies that an API process holds at a time. One API "
+        "key may take half of them. Bodies of up to 64 KiB do not count.",
     )
     unsent_max_bytes: int = Field(
         512 * 2**20,
@@ -174,8 +174,8 @@ class SettingsFields(BaseModel):
         0.5,
         gt=0,
         le=1,
-        description="Largest share of a detector's buffer for vectors of a new regime from one API "
-        "key, if several keys send to it. Further ones wait in quarantine.",
+        description="Largest share of a detector's buffer that one API key may fill with vectors "
+        "of a new regime, if several keys send to it. Further ones wait in quarantine.",
     )
     versions_kept: int = Field(
         5,
@@ -209,7 +209,7 @@ class SettingsFields(BaseModel):
     body_seconds: float = Field(
         10.0,
         gt=0,
-        description="Longest a client may take to send or to read 64 KiB, or the rest if less.",
+        description="Longest a client may take for each 64 KiB of a body that it sends or reads.",
     )
     idle_seconds: float = Field(75.0, gt=0, description="Longest a connection waits for a request.")
     lease_seconds: float = Field(

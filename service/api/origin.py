@@ -88,7 +88,7 @@ class OriginCheck:
         if not _is_harmless(scope["method"], headers):
             return ForeignOrigin(
                 "A page of another web origin caused this request. A service without API keys "
-                "refuses it. Make a key with `anamnesis keys create`, or send it from this machine."
+                "refuses such requests. To allow them, create a key with `anamnesis keys create`."
             )
         return None
 

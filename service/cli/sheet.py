@@ -24,6 +24,7 @@ from service.cli.growing_file import GrowingFile
 from service.cli.pivot import pivoted
 from service.cli.table_files import BadTable
 from service.cli.text_table import CHUNK_ROWS, NamedTable, Options, numbered, read
+from service.counted import counted
 from service.domain.cells import is_blank
 
 if TYPE_CHECKING:
@@ -241,11 +242,9 @@ class Sheet:
                     "the order of the rows decides; times in UTC or with their offset are exact"
                 )
             if chunk.sums:
-                several = len(chunk.sums) > 1
-                last = f"{len(chunk.sums)} lines, from line" if several else "line,"
                 console.complain(
-                    f"{self.file}: the last {last} {chunk.sums[0]}{' on' * several}, "
-                    f"{'are no rows' if several else 'is no row'}, like sums or a note: left out"
+                    f"{self.file}: left out at the end, like sums or notes: "
+                    f"{counted(len(chunk.sums), 'line')}, from line {chunk.sums[0]} on"
                 )
             X = (chunk.matrix if codes else chunk.values)(wanted, gaps=gaps)
             for name, (line, word) in chunk.words.items():

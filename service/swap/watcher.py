@@ -265,7 +265,7 @@ class Watcher:
         return champion
 
     async def look_up(self, name: str) -> Detector | None:
-        """Return a detector that this process may not know yet, None if there is none.
+        """Return the detector `name`, also if it is new to this process, or None if none exists.
 
         The store is asked at most once a second for a missing name, and not at all while it is
         away.

@@ -89,9 +89,9 @@ def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path
     monkeypatch.setenv("ANAMNESIS_ADMIN_KEYFILE", "secret")
     monkeypatch.setenv("ANAMNESIS_WHATEVER", "secret")
     assert Settings.misspelt() == [
-        "ANAMNESIS_ADMIN_KEYFILE is no setting, perhaps ANAMNESIS_ADMIN_KEY_FILE is meant",
-        "ANAMNESIS_PROT is no setting, perhaps ANAMNESIS_PORT is meant",
-        "ANAMNESIS_WHATEVER is no setting",
+        "ANAMNESIS_ADMIN_KEYFILE is not a setting; perhaps ANAMNESIS_ADMIN_KEY_FILE is meant",
+        "ANAMNESIS_PROT is not a setting; perhaps ANAMNESIS_PORT is meant",
+        "ANAMNESIS_WHATEVER is not a setting",
     ]
     assert Settings().port == 8124
 

@@ -190,6 +190,6 @@ def test_a_misspelt_variable_is_reported_once(run, monkeypatch):
     monkeypatch.setenv("ANAMNESIS_KEYFILE", SECRET)
     status, words = run("detectors", "--url", "http://127.0.0.1:1")
     assert status == Exit.UNREACHABLE
-    hint = "ANAMNESIS_KEYFILE is no setting, perhaps ANAMNESIS_KEY_FILE is meant; it is ignored"
+    hint = "ANAMNESIS_KEYFILE is not a setting; perhaps ANAMNESIS_KEY_FILE is meant; it is ignored"
     assert words.count(hint) == 1
     assert SECRET not in words

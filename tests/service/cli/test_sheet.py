@@ -635,7 +635,9 @@ def test_what_is_left_out_around_a_table_is_reported(tmp_path, capsys):
     content = GERMAN.replace("\n", "\n;;1/min;C;\n", 1) + "Mittel;;1,5;2,5;\n"
     _, sheet = opened(tmp_path, content)
     assert 'the line below the header has units, "1/min", "C": skipped' in sheet.notes
-    assert "the last line, 6, is no row, like sums or a note: left out" in capsys.readouterr().err
+    assert (
+        "left out at the end, like sums or notes: 1 line, from line 6 on" in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize("note", ["(3 rows)", "3 vehicles exported"])
@@ -644,7 +646,7 @@ def test_a_note_below_a_table_is_left_out(tmp_path, capsys, note):
     content = GERMAN + f"{note}\n\n{note}\n"
     opened(tmp_path, content)
     lines = len(GERMAN.splitlines())
-    said = f"the last 2 lines, from line {lines + 1} on, are no rows"
+    said = f"left out at the end, like sums or notes: 2 lines, from line {lines + 1} on"
     assert said in capsys.readouterr().err
     with pytest.raises(BadTable, match=f"line {lines + 1} has 1 cells"):
         opened(tmp_path, GERMAN + "01.03.2026 1\n")
