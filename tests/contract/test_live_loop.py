@@ -1,6 +1,6 @@
 """The live loop on two weeks of a pump: what it learns of faults and of a new healthy mode.
 
-`pytest tests/contract/test_live_loop.py -rP` prints the figures of docs/incidents.md.
+`pytest tests/contract/test_live_loop.py -rP` prints the figures of docs/benchmarks.md.
 """
 
 import asyncio
