@@ -3,19 +3,18 @@
 import math
 import re
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli import console
 from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
 from service.counted import counted
-from service.timestamps import rfc3339, unix_seconds
+from service.domain.asked_rate import asked_rate
+from service.timestamps import unix_seconds
 
 if TYPE_CHECKING:
-    from service.client import Client
-    from service.client.answers import AttentionItem, DetectorStatus
+    from service.client.answers import AttentionItem
 
 _INCIDENTS = {
     "incident": "id", "state": "state", "verdict": "verdict", "source": "source",
@@ -31,8 +30,7 @@ _EVENTS: console.Columns = {
 }
 _NOW = ("detector", "version", "age", "alarms", "asked", "incidents", "drift", "for")
 _LEARNING = ("detector", "buffered", "parked", "retraining", "ago", "why")
-_LISTED = 50  # most detectors in the tables, those that need a person first
-_HOUR = 3600.0  # the time over which the rate of alarms is counted
+_LISTED = 50  # most lines of a table, those that need a person first
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 State = Annotated[
@@ -52,48 +50,21 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
     """Show the state of store, workers and detectors. Exit with 5 if something needs a person."""
     with console.client(url, key) as client:
         items = client.attention()
-        detectors = client.detectors()
+        detectors = client.detectors(recent=True)
         service = client.service()
         names = {item["detector"] for item in items}
         worst = sorted(detectors, key=lambda detector: detector["name"] not in names)[:_LISTED]
-        lately = {} if as_json else _lately(client, worst)
     if as_json:
         console.show_json({"items": items, "detectors": detectors, "service": service})
     else:
         console.show(_service_line(service))
         _show_status(items, detectors)
         _show_calibration(worst)
-        _show_detectors(worst, lately)
+        _show_detectors(worst)
         if more := len(detectors) - len(worst):
             console.show(f"\n{counted(more, 'detector')} more: `anamnesis detectors`")
     if items:
         raise typer.Exit(console.Exit.ATTENTION)
-
-
-class _Lately(NamedTuple):
-    """Since when the champion has served (RFC 3339), and its share of alarms in the last hour."""
-
-    promoted: str | None = None
-    rate: float | None = None
-
-
-def _lately(client: "Client", detectors: "Sequence[DetectorStatus]") -> dict[str, _Lately]:
-    """Return the age and the rate of alarms of each detector that has a champion."""
-    from service.client.errors import Refused
-
-    now, lately = time.time(), {}
-    for name in (
-        detector["name"] for detector in detectors if detector.get("champion") is not None
-    ):
-        period: dict[str, str | int] = {"from": f"{rfc3339(now - _HOUR)}", "points": 60}
-        try:
-            moves, buckets = client.generations(name), client.history(name, **period)
-        except Refused:  # the detector was deleted since the list was read; the others are shown
-            continue
-        rows = sum(bucket["rows"] for bucket in buckets)
-        rate = sum(bucket["alarms"] for bucket in buckets) / rows if rows else None
-        lately[name] = _Lately(moves[0]["at"] if moves else None, rate)
-    return lately
 
 
 def _service_line(service: Any) -> str:
@@ -114,9 +85,11 @@ def _show_status(items: "list[AttentionItem]", detectors: Any) -> None:
         columns = ("needs a person", "detector", "what", "for")
         rows = [
             (item["kind"], item["detector"], item["sentence"], _age(item["since"]))
-            for item in items
+            for item in items[:_LISTED]
         ]
         console.show_table(columns, rows)
+        if more := len(items) - len(rows):
+            console.show(f"{counted(more, 'item')} more: `anamnesis status --json`")
     else:
         typer.echo("nothing needs a person")
     for detector in detectors:
@@ -136,25 +109,22 @@ def _show_calibration(detectors: Any) -> None:
             )
 
 
-def _show_detectors(detectors: Any, lately: Mapping[str, _Lately]) -> None:
+def _show_detectors(detectors: Any) -> None:
     if detectors:
         typer.echo("")
-        none = _Lately()
-        rows = [_now_row(detector, lately.get(detector["name"], none)) for detector in detectors]
-        console.show_table(_NOW, rows)
+        console.show_table(_NOW, map(_now_row, detectors))
         typer.echo("")
         console.show_table(_LEARNING, map(_learning_row, detectors))
 
 
-def _now_row(detector: Any, lately: _Lately) -> tuple[Any, ...]:
-    from service.domain.detector_config import asked_rate
-
-    drift = detector.get("drift") or {}
+def _now_row(detector: Any) -> tuple[Any, ...]:
+    drift, recent = detector.get("drift") or {}, detector.get("recent") or {}
+    rows = recent.get("rows")
     return (
         detector["name"],
         detector.get("champion"),
-        _age(lately.promoted),
-        _share(lately.rate),
+        _age(recent.get("champion_since")),
+        _share(recent["alarms"] / rows if rows else None),
         _share(asked_rate((detector.get("config") or {}).get("threshold") or {})),
         (detector.get("incidents") or {}).get("open"),
         drift.get("state"),

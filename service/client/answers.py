@@ -194,6 +194,7 @@ class DetectorStatus(TypedDict):
     notes: list[Note]
     queries: list[Query]
     context: ContextStatus | None
+    recent: NotRequired[RecentStatus]
 
 
 class DisputedRow(TypedDict):
@@ -555,6 +556,14 @@ class Query(TypedDict):
 
     event: str
     reason: str
+
+
+class RecentStatus(TypedDict):
+    """When the champion began to serve (RFC 3339), and rows and alarms of the last hour."""
+
+    champion_since: str | None
+    rows: int
+    alarms: int
 
 
 class RegimeShare(TypedDict):

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from service.client.answers import DetectorStatus, Drift
 from service.client.configs import DetectorConfig
 from service.client.connection import sends
-from service.client.encoding import only_if, page, path, template_path
+from service.client.encoding import only_if, path, present, template_path
 from service.client.transport import Call, as_json, listed, nothing
 
 
@@ -14,11 +14,15 @@ class Detectors:
 
     @sends
     def detectors(
-        self, limit: int | None = None, after: str | None = None
+        self, limit: int | None = None, after: str | None = None, *, recent: bool = False
     ) -> Call[list[DetectorStatus]]:
-        """Return statuses in the order of names, at most `limit`, from the name after `after`."""
+        """Return statuses in the order of names, at most `limit`, from the name after `after`.
+
+        With `recent` they say what happened within the last hour.
+        """
         read = listed("detectors", DetectorStatus)
-        return Call("GET", "/v1/detectors", read, page(limit, after))
+        query = present(limit=limit, after=after, recent="true" if recent else None)
+        return Call("GET", "/v1/detectors", read, {"params": query})
 
     @sends
     def detector(self, name: str) -> Call[DetectorStatus]:

@@ -10,7 +10,7 @@ from pydantic_core import from_json, to_json
 
 from models import Config, Model, Replay, Version
 from models.columns import MAX_DIMENSION, Column
-from models.config import THRESHOLDS, Policy
+from models.config import THRESHOLDS
 from models.context import Context
 from models.errors import ConfigError
 from service.domain.row_rules import STRICT, Ignore, Off, RowRules
@@ -255,11 +255,3 @@ def configured(version: Version, config: DetectorConfig) -> Version:
     if version.config.missing == config.missing:
         return version
     return version.with_config(replace(version.config, missing=config.missing))
-
-
-def asked_rate(policy: Policy) -> float | None:
-    """Return the rate of false alarms that a policy sets, or None if it sets no rate."""
-    for name in ("fpr", "pot"):
-        if name in policy:
-            return float(policy[name])
-    return 1.0 - float(policy["quantile"]) if "quantile" in policy else None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from models.context import Context
 from models.drift.finding import Presence
@@ -61,6 +61,14 @@ class ContextStatus(Struct, frozen=True):
     why: str
 
 
+class RecentStatus(Struct, frozen=True):
+    """When the champion began to serve (RFC 3339), and rows and alarms of the last hour."""
+
+    champion_since: str | None
+    rows: int
+    alarms: int
+
+
 class DetectorStatus(Struct, frozen=True):
     """The status of a detector: config, champion, buffer, learning and incidents.
 
@@ -100,6 +108,7 @@ class DetectorStatus(Struct, frozen=True):
     notes: tuple[Note, ...]
     queries: tuple[Query, ...]
     context: ContextStatus | None
+    recent: RecentStatus | UnsetType = UNSET
 
 
 class BrokenStatus(Struct, frozen=True):

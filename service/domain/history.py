@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,18 +112,11 @@ def unpack(packed: bytes) -> Buckets:
 
     The result is {} for an unknown format.
     """
-    if len(packed) < 4 or packed[0] != FORMAT:
+    columns = _columns(packed)
+    if not columns:
         return {}
-    bins, n = packed[1], struct.unpack_from("<H", packed, 2)[0]
-    raw = zlib.decompress(packed[4:])
-    columns, at = [], 0
-    for kind, width in _column_layout(bins):
-        size = np.dtype(kind).itemsize * n * width
-        part = np.frombuffer(raw[at : at + size], np.uint8)
-        # Byte planes: the first bytes of all values, then the second ones.
-        columns.append(part.reshape(-1, n * width).T.copy().view(kind).reshape(width, n).T)
-        at += size
     places, rows, alarms, largest, generations, severities, regimes = columns
+    n, bins = severities.shape
     wide = np.zeros((n, BINS), np.int64)
     if bins:
         step = BINS // bins
@@ -139,6 +132,32 @@ def unpack(packed: bytes) -> Buckets:
         )
         for i in range(n)
     }
+
+
+def rows_and_alarms(packed: bytes, since: float) -> tuple[int, int]:
+    """Return how many rows and alarms a packed chunk of minutes has from `since` (unix time) on."""
+    columns = _columns(packed)
+    if not columns:
+        return 0, 0
+    places, rows, alarms = columns[:3]
+    recent = places * MINUTE >= since
+    return int(rows[recent].sum()), int(alarms[recent].sum())
+
+
+def _columns(packed: bytes) -> list[NDArray[Any]]:
+    """Return the columns (n, width) of a packed chunk, [] for an unknown format."""
+    if len(packed) < 4 or packed[0] != FORMAT:
+        return []
+    bins, n = packed[1], struct.unpack_from("<H", packed, 2)[0]
+    raw = zlib.decompress(packed[4:])
+    columns, at = [], 0
+    for kind, width in _column_layout(bins):
+        size = np.dtype(kind).itemsize * n * width
+        part = np.frombuffer(raw[at : at + size], np.uint8)
+        # Byte planes: the first bytes of all values, then the second ones.
+        columns.append(part.reshape(-1, n * width).T.copy().view(kind).reshape(width, n).T)
+        at += size
+    return columns
 
 
 def _column_layout(bins: int) -> tuple[tuple[str, int], ...]:
@@ -227,6 +246,23 @@ def chunk_of(step: int, place: int) -> str:
     ('m1', 'h2')
     """
     return f"{_LETTER[step]}{place // SPAN}"
+
+
+def chunks_within(start: float, end: float) -> list[str] | None:
+    """Return the names of the chunks with buckets in [start, end), None for all chunks.
+
+    The times are in seconds since 1970.
+
+    >>> chunks_within(7200.0, 10_801.0)
+    ['m2', 'm3', 'h0']
+    """
+    if end - start > MINUTES_KEPT:
+        return None
+    return [
+        f"{_LETTER[step]}{number}"
+        for step in (MINUTE, HOUR)
+        for number in range(int(start // (SPAN * step)), int(end // (SPAN * step)) + 1)
+    ]
 
 
 def step_of(chunk: str) -> int:

@@ -7,6 +7,7 @@ from redis.asyncio import Redis
 from service.settings import Settings
 from service.store.api_keys import ApiKeys
 from service.store.audit_trail import Audit
+from service.store.batched_reads import BatchedReads
 from service.store.buffer import Buffer
 from service.store.connection import connect
 from service.store.detectors import Detectors
@@ -52,6 +53,7 @@ class Stores:
         self.audit = Audit(redis)
         self.live = LiveSummaries(redis)
         self.incidents = Incidents(redis)
+        self.batched = BatchedReads(redis)
         self.processes = Processes(redis)
         self.leases = Leases(redis)
         self.due = DueIndex(redis)

@@ -18,6 +18,7 @@ from service.domain.incident import (
     IncidentDecision,
     IncidentRule,
     KeptRow,
+    Verdict,
 )
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
@@ -65,6 +66,11 @@ class IncidentWithDecision(NamedTuple):
 
     incident: Incident
     decision: IncidentDecision | None
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict of the decision, None if there is no decision or it was withdrawn."""
+        return self.decision.verdict if self.decision else None
 
 
 class Decisions(NamedTuple):
@@ -135,7 +141,7 @@ class Incidents:
         pipe.hgetall(keys.incidents).hgetall(keys.incident_decisions)
         order, incidents, decisions = await ask(self._redis, pipe.execute())
         return [
-            _with_decision(incidents[incident_id], decisions.get(incident_id))
+            with_decision(incidents[incident_id], decisions.get(incident_id))
             for incident_id in order
             if incident_id in incidents
         ]
@@ -146,7 +152,7 @@ class Incidents:
         pipe = self._redis.pipeline(transaction=False).hget(keys.incidents, incident)
         pipe.hget(keys.incident_decisions, incident)
         packed, decision = await ask(self._redis, pipe.execute())
-        return _with_decision(packed, decision) if packed else None
+        return with_decision(packed, decision) if packed else None
 
     async def rows(self, name: str, incidents: Sequence[str]) -> dict[str, list[KeptRow]]:
         """Return the kept rows of each of `incidents`, worst first."""
@@ -240,7 +246,8 @@ def _number(incident: Incident) -> int:
     return int(incident.id[1:].partition("-")[0])
 
 
-def _with_decision(packed: bytes, decision: bytes | None) -> IncidentWithDecision:
+def with_decision(packed: bytes, decision: bytes | None) -> IncidentWithDecision:
+    """Return an incident and the decision about it from what the store keeps of them."""
     incident = msgspec.msgpack.decode(packed, type=Incident)
     return IncidentWithDecision(incident, _decision(decision))
 

@@ -256,7 +256,7 @@ async def test_a_muted_detector_scores_and_pages_nobody(pump: Running, monitor: 
 async def test_damaged_incidents_leave_what_else_needs_a_person(
     pump: Running, monitor: Monitor
 ) -> None:
-    """A detector whose incidents cannot be read is left out, and the rest is answered."""
+    """Incidents that cannot be read are left out, and the rest is answered."""
     await score(pump, monitor, [ODD] * 4)
     await incidents(pump)
     redis, order = pump.parts.stores.redis, Keys("pump").incident_order
@@ -264,7 +264,8 @@ async def test_damaged_incidents_leave_what_else_needs_a_person(
     await redis.set(order, "not this type")
     answer = await pump.http.get("/v1/attention")
     assert answer.status_code == 200
-    assert [item["kind"] for item in answer.json()["items"]] == ["worker"]
+    # Without its incidents the detector's drift has no known cause, so it is listed.
+    assert [item["kind"] for item in answer.json()["items"]] == ["worker", "new_regime"]
 
 
 async def test_attention_lists_the_worst_first(pump: Running) -> None:

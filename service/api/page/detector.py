@@ -23,9 +23,10 @@ from service.api.page import formats
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import DEFAULT, SPANS, TimeRange
 from service.counted import counted
+from service.domain.asked_rate import asked_rate
 from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.attribution import Cell
-from service.domain.detector_config import DetectorConfig, asked_rate, parse
+from service.domain.detector_config import DetectorConfig, parse
 from service.domain.detector_status import DetectorStatus
 from service.domain.history import POINTS
 from service.domain.quarantine_entry import QuarantineEntry

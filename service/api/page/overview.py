@@ -15,10 +15,12 @@ from service.api.incident_documents import (
 from service.api.page import formats
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import TimeRange
-from service.domain.detector_config import asked_rate, parse
+from service.domain.asked_rate import asked_rate
+from service.domain.detector_config import parse
 from service.domain.detector_status import BrokenStatus, DetectorStatus
 
 SHOWN = 20  # detectors in the table; the others are only named
+ITEMS = 100  # things that need a person, the worst; the others are only counted
 _SPARKS = 48  # points of the small chart of a detector
 _BAD = {"degraded": 0, "new_regime": 1, "known_regime": 2}
 
@@ -52,10 +54,15 @@ class DetectorRow(NamedTuple):
 
 
 class Overview(NamedTuple):
-    """The data of the page `/`. `others` are the names of the detectors that are not in `rows`."""
+    """The data of the page `/`.
+
+    `more` counts the things that need a person beyond `items`. `others` are the names of the
+    detectors that are not in `rows`.
+    """
 
     attention: Answer[Attention]
     items: list[Link]
+    more: int
     detectors: Answer[ListedDetectors]
     rows: list[DetectorRow]
     others: list[str]
@@ -85,7 +92,8 @@ async def overview(api: OwnApi, period: TimeRange, now: float) -> Overview:
     rows = await asyncio.gather(*(_row(api, status, period, now) for status in statuses[:SHOWN]))
     return Overview(
         attention=attention,
-        items=[Link(item, _page_of(item)) for item in waiting],
+        items=[Link(item, _page_of(item)) for item in waiting[:ITEMS]],
+        more=max(0, len(waiting) - ITEMS),
         detectors=detectors,
         rows=rows,
         others=[status.name for status in statuses[SHOWN:]],

@@ -16,7 +16,7 @@ from service.api.parts import Parts, parts
 from service.api.request_bodies import MERGE_PATCH, MOST_CONFIG
 from service.api.responses import answer, etag
 from service.api.routes.parameters import Name, check_preconditions
-from service.api.routes.queries import MOST, PAGED, is_paged, next_page, whole_number
+from service.api.routes.queries import MOST, PAGED, flag, is_paged, next_page, whole_number
 from service.api.status import current, describe, existing, show_own_change
 from service.domain.detector import Detector, LastRetraining
 from service.domain.detector_config import (
@@ -27,7 +27,7 @@ from service.domain.detector_config import (
     parse,
     with_fields_of,
 )
-from service.domain.detector_status import DetectorStatus
+from service.domain.detector_status import BrokenStatus, DetectorStatus, RecentStatus
 from service.domain.scope import Scope
 from service.domain.trace import trace_id
 from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
@@ -36,6 +36,7 @@ from service.scoring.vectors import JSON, essence
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
 
 _POLL_SECONDS = 0.1  # between two reads of the state of a retraining that a client waits for
+_HOUR = 3600.0
 _CATCH_UP = 50  # most detectors that a listing refreshes itself; polling refreshes the others
 
 
@@ -125,12 +126,19 @@ def affordable(app: Parts, config: DetectorConfig) -> DetectorConfig:
     dependencies=[needs(Scope.READ)],
     responses=openapi.answers(200, "The status of each.", documents.Detectors)
     | openapi.problems(422, 503),
-    openapi_extra={"parameters": list(PAGED.values())},
+    openapi_extra={
+        "parameters": [
+            *PAGED.values(),
+            openapi.query(
+                "recent", "Add `recent`: the champion's start, the last hour.", type="boolean"
+            ),
+        ]
+    },
 )
 async def index(request: Request) -> Response:
     """Return the status of every detector that the API key covers, or one page of them, by name."""
     app = parts(request)
-    grant, last = caller(request), None
+    grant, last, with_recent = caller(request), None, flag(request, "recent")
     names = sorted(name for name in await app.stores.detectors.names() if grant.covers(name))
     if is_paged(request):
         limit = whole_number(request, "limit", MOST)
@@ -145,7 +153,23 @@ async def index(request: Request) -> Response:
     for detector in behind[:_CATCH_UP]:
         await app.watcher.follow(detector.name)
     statuses = [describe(app, detector) for detector in detectors]
+    if with_recent:
+        statuses = await _with_recent(app, statuses)
     return answer({"detectors": statuses} | next_page(last))
+
+
+async def _with_recent(
+    app: Parts, statuses: list[DetectorStatus | BrokenStatus]
+) -> list[DetectorStatus | BrokenStatus]:
+    """Return the statuses with what happened lately."""
+    names, now = [status.name for status in statuses], time.time()
+    recent = await app.stores.batched.recent(names, now - _HOUR, now)
+    return [
+        msgspec.structs.replace(status, recent=RecentStatus(*recent[status.name]))
+        if isinstance(status, DetectorStatus) and status.name in recent
+        else status
+        for status in statuses
+    ]
 
 
 @router.get(

@@ -62,7 +62,8 @@ async def get(request: Request, name: Name) -> Response:
     await existing(app, name)
     minutes: Buckets = {}
     hours: Buckets = {}
-    for chunk, buckets in (await app.stores.incidents.buckets(name)).items():
+    chunks = history.chunks_within(start, end)
+    for chunk, buckets in (await app.stores.incidents.buckets(name, chunks)).items():
         (minutes if history.step_of(chunk) == history.MINUTE else hours).update(buckets)
     points = history.points(minutes, hours, start, end, most)
     return answer({"buckets": [_document(point) for point in points]})
@@ -103,7 +104,8 @@ async def generations(request: Request, name: Name) -> Response:
     if request.query_params.get("after") is not None:
         before = whole_number(request, "after", 1, 2**31)
     await existing(app, name)
-    moves = await app.stores.registry.history(name, limit=10_000)
+    most = limit + 1 if before is None else 10_000
+    moves = await app.stores.registry.history(name, limit=most)
     moves = sorted(moves, key=lambda move: -move.generation)
     if before is not None:
         moves = [move for move in moves if move.generation < before]

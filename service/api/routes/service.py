@@ -11,11 +11,8 @@ from service.api.guard import caller, needs
 from service.api.parts import Parts, parts
 from service.api.responses import answer
 from service.domain.attention import Item, of_detector, of_service, worst_first
-from service.domain.detector import Detector
-from service.domain.incident import Incident, Verdict
 from service.domain.scope import Scope
 from service.json_value import JsonObject
-from service.problems import StoreUnavailable
 from service.store.due_index import Work
 from service.timestamps import rfc3339
 
@@ -53,31 +50,20 @@ async def attention(request: Request) -> Response:
     unread = {}
     if "worker" not in {item.kind for item in items}:  # otherwise that item says enough
         unread = await app.stores.traffic.unread_since([detector.name for detector in detectors])
+    incidents = await app.stores.batched.open_incidents(
+        {detector.name: detector.incidents.unfinished for detector in detectors}
+    )
     for detector in detectors:
-        try:
+        # One damaged detector must not stop the others.
+        with log.tolerated(_log, "what a detector needs is unknown", detector=detector.name):
             items += of_detector(
                 detector,
-                await _open_incidents(app, detector),
+                [(one.incident, one.verdict) for one in incidents[detector.name]],
                 now,
                 buffer_bound=app.settings.buffer_max_vectors,
                 unread_since=unread.get(detector.name),
             )
-        except StoreUnavailable:
-            raise
-        except Exception:  # noqa: BLE001 - one damaged detector must not stop the others
-            _log.exception("what a detector needs cannot be read", detector=detector.name)
     return answer({"items": [_document(item) for item in worst_first(items)]})
-
-
-async def _open_incidents(app: Parts, detector: Detector) -> list[tuple[Incident, Verdict | None]]:
-    """Return the open incidents of the detector, each with its verdict."""
-    if not detector.incidents.unfinished:
-        return []
-    return [
-        (stored.incident, stored.decision.verdict if stored.decision else None)
-        for stored in await app.stores.incidents.all(detector.name)
-        if stored.incident.state == "open"
-    ]
 
 
 def _document(item: Item) -> JsonObject:

@@ -586,6 +586,24 @@ def test_drift_is_shown_in_words_with_units(run, stub):
     assert "heat moved, at least" in printed
 
 
+def test_status_has_the_fifty_worst_items_and_the_last_hour(run, stub):
+    """Of many items the milder ones are only counted; each detector has its last hour."""
+    items = [
+        {"kind": "incident", "detector": "a", "sentence": f"odd {n}", "since": None, "path": "/"}
+        for n in range(60)
+    ]
+    stub.answers["GET", "/v1/attention"] = (200, {"items": items})
+    recent = {"champion_since": "2020-01-01T00:00:00Z", "rows": 200, "alarms": 5}
+    stub.answers["GET", "/v1/detectors"] = (200, {"detectors": [{"name": "a", "recent": recent}]})
+    service = {"store": {"up": True, "refused": None}, "workers": [], "api": []}
+    stub.answers["GET", "/v1/service"] = (200, service)
+    _, printed, _ = run("status", "--url", stub.url)
+    assert "odd 49" in printed
+    assert "odd 50" not in printed
+    assert "10 items more: `anamnesis status --json`" in printed
+    assert "2.5 %" in printed
+
+
 def test_status_has_fifty_detectors_those_that_need_a_person_first(run, stub):
     """Of many detectors the healthy ones are left out, so that the beginning stays in sight."""
     item = {"kind": "incident", "detector": "zz", "sentence": "odd", "since": None, "path": "/"}
