@@ -68,13 +68,13 @@ def _row(name: str, connections: int, loads_by_server: dict[str, list[Load]]) ->
 
 
 def request_times(running: dict[str, Server], version: Any) -> list[dict]:
-    """Time requests of a thousand vectors, one connection, beside the kernel's own time."""
+    """Time requests of a thousand vectors, one connection, beside judging alone."""
     X = np.random.default_rng(2).normal(size=(ROWS, DIMENSION)).astype(np.float32)
     threshold = version.threshold_for({"fpr": 0.01})
     ours = running["anamnesis"]
     octets = ours.wire(X.tobytes(), Content_Type=OCTETS, Accept=OCTETS)
     asks = {
-        "kernel alone": lambda: version.judge(X, threshold),
+        "judging alone": lambda: version.judge(X, threshold),
         "octet-stream in and out": _asking(ours, octets),
         **{
             f"JSON in and out, {name}": _asking(running[name], running[name].wire(body(X)))
@@ -94,7 +94,7 @@ def request_times(running: dict[str, Server], version: Any) -> list[dict]:
         {
             "1000 vectors": name,
             "ms": value,
-            "x kernel": value / middle["kernel alone"],
+            "x judging": value / middle["judging alone"],
             "naive / this": naive / value,
         }
         for name, value in middle.items()
