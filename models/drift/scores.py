@@ -1,8 +1,8 @@
 """Tests whether the scores moved: a martingale, ADWIN for the size of a change, a burst test."""
 
 import math
-from collections import deque
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,10 @@ class ChangeTest:
 
 
 class BurstTest:
-    """Compares the share of anomalies among the latest vectors with the expected share."""
+    """Compares the share of anomalies among the latest vectors with the expected share.
+
+    Anomalies of a pattern that a person dismissed do not count.
+    """
 
     _WINDOW = 500  # vectors in each of the two windows, the latest and the one before it
     _LEAST = 50  # with fewer vectors no share is reported
@@ -119,19 +122,35 @@ class BurstTest:
     def __init__(self) -> None:
         self._older: tuple[int, ...] = (0, 0)  # anomalies, and scored vectors
         self._newer: tuple[int, ...] = (0, 0)
+        # The anomalies of each window by incident or dismissed pattern.
+        self._of_older: Counter[str] = Counter()
+        self._of_newer: Counter[str] = Counter()
+        self.dismissed: frozenset[str] | None = None  # ids of patterns; None until they are known
+
+    @property
+    def excused(self) -> int:
+        """The anomalies in the two windows that belong to a dismissed pattern."""
+        parts = (self._of_older, self._of_newer)
+        return sum(rows[one] for rows in parts for one in self.dismissed or ())
+
+    def attribute(self, rows: Mapping[str, int], dismissed: Set[str]) -> None:
+        """Attribute `rows` anomalies to incidents or patterns; `dismissed` do not count."""
+        self._of_newer.update(rows)
+        self.dismissed = frozenset(dismissed)
 
     def update(self, anomalies: int, scored: int) -> None:
         """Count `anomalies` among `scored` vectors."""
         self._newer = (self._newer[0] + anomalies, self._newer[1] + scored)
         if self._newer[1] >= self._WINDOW:
             self._older, self._newer = self._newer, (0, 0)
+            self._of_older, self._of_newer = self._of_newer, Counter()
 
     def finding(self, alpha: float) -> Finding:
         """Return the share and its bound, at least 0.05.
 
         The bound is the larger of five times the expected share and five deviations above it.
         """
-        anomalies = self._older[0] + self._newer[0]
+        anomalies = max(0, self._older[0] + self._newer[0] - self.excused)
         scored = self._older[1] + self._newer[1]
         if scored < self._LEAST:
             return finding(0.0, 1.0)
@@ -140,8 +159,17 @@ class BurstTest:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts of both windows."""
-        return {"older": list(self._older), "newer": list(self._newer)}
+        return {
+            "older": list(self._older),
+            "newer": list(self._newer),
+            "of_older": dict(self._of_older),
+            "of_newer": dict(self._of_newer),
+            "dismissed": None if self.dismissed is None else sorted(self.dismissed),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `to_dict`'s result."""
         self._older, self._newer = tuple(state["older"]), tuple(state["newer"])
+        if state.get("dismissed") is not None:  # an earlier release does not know incidents
+            self._of_older, self._of_newer = Counter(state["of_older"]), Counter(state["of_newer"])
+            self.dismissed = frozenset(state["dismissed"])

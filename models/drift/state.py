@@ -1,7 +1,7 @@
 """The drift state of one version: what its live traffic shows, and what to do."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 
@@ -114,6 +114,23 @@ class DriftTests:
         self._burst.update(sample.anomalies, sample.scored)
         self._features.update(sample.counts)
         self._regimes.update(sample.regimes)
+
+    def attribute(self, rows: Mapping[str, int], dismissed: Set[str]) -> bool:
+        """Attribute anomalies to incidents; return whether the findings may have changed.
+
+        `rows` counts them by the id of an incident or of a dismissed pattern, and `dismissed` are
+        the ids of all dismissed patterns. Their rows are no burst. A person has explained the
+        scores so far, so the martingale starts again when such rows come, and when an incident is
+        dismissed. The tests of the input go on.
+        """
+        excused, known = self._burst.excused, self._burst.dismissed
+        self._burst.attribute(rows, dismissed)
+        # The pattern of a single event, `e...`, says nothing of the other scores.
+        added = () if known is None else (one for one in dismissed - known if one[:1] == "i")
+        explained = self._burst.excused > excused or any(added)
+        if explained:
+            self._martingale.restart()
+        return explained or self._burst.excused != excused
 
     def verdict(self) -> Verdict:
         """Return state, version and statistics, as `/drift` shows them.

@@ -134,7 +134,8 @@ class Monitor:
         due = time.monotonic() - watch.saved_at >= _SAVE_SECONDS
         if watch.unsaved and (due or _saved_at_once(watch.drift.verdict()) != watch.published):
             await self._save(watch)
-        await self._incidents.look(watch.lease, watch.detector, watch.version, watch.threshold)
+        judges = watch.detector, watch.version, watch.threshold
+        watch.unsaved |= watch.drift.attribute(*await self._incidents.look(watch.lease, *judges))
 
     def leases(self) -> list[Lease]:
         """Return the leases on the detectors that this process follows."""

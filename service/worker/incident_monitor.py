@@ -27,6 +27,7 @@ from service.store.adapters import Stores
 from service.store.incidents import FollowedState, StepChanges
 from service.store.leases import Lease
 from service.store.traffic import StoredReport
+from service.worker.incident_rows import IncidentRows, gained, latest
 
 _log = log.get(__name__)
 
@@ -79,10 +80,11 @@ class IncidentMonitor:
 
     async def look(
         self, lease: Lease, detector: Detector, version: Version, threshold: Threshold
-    ) -> None:
-        """Process the reports since the last call. Raises Fenced or StoreUnavailable.
+    ) -> IncidentRows:
+        """Process the reports since the last call; return the rows that incidents gained by them.
 
         `detector` has the config. `version` is the champion, `threshold` the threshold in force.
+        Raises Fenced or StoreUnavailable.
         """
         name = lease.name
         followed = self._followed.get(name)
@@ -94,15 +96,18 @@ class IncidentMonitor:
         has_rule = detector.config.incident is not None
         if has_rule:
             await self._choose_rule(followed, detector, version, threshold)
-        now = time.time()
+        now, before = time.time(), latest(followed.fold, followed.changes)
         if reads:
             await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
         if has_rule and followed.chosen is not None:
             followed.changes += followed.fold.sweep(_conditions(followed, threshold.alpha, now))
+        rows = gained(before, latest(followed.fold, followed.changes))
         any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
         due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
         if any_opened_or_closed or followed.urgent or (due and followed.unsaved):
             await self._save(lease, followed)
+        patterns = followed.dismissed_patterns
+        return IncidentRows(rows, frozenset(pattern.id for pattern in patterns))
 
     async def close(self, lease: Lease) -> None:
         """Save the results, so that another process can go on from here."""

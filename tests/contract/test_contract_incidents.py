@@ -253,6 +253,26 @@ async def test_a_muted_detector_scores_and_pages_nobody(pump: Running, monitor: 
     assert (await pump.http.post("/v1/detectors/none/mute", json={"seconds": 1})).status_code == 404
 
 
+async def test_a_dismissed_incident_ends_the_burst(pump: Running, monitor: Monitor) -> None:
+    """A detector is `degraded` until a person dismisses the incident that caused the burst."""
+    normals = np.random.default_rng(0).normal(size=(300, 3)).tolist()
+
+    async def state() -> str:
+        await monitor.tick()
+        return (await pump.http.get(PUMP)).json()["drift"]["state"]
+
+    await score(pump, monitor, normals)
+    await score(pump, monitor, [ODD] * 22)
+    await score(pump, monitor, normals[:30])
+    assert await state() == "degraded"
+    (incident,) = await incidents(pump)
+    decided = {"decision": "dismiss", "why": "a wash"}
+    answer = await pump.http.post(f"{PUMP}/incidents/{incident['id']}", json=decided)
+    assert answer.status_code == 200
+    await monitor.tick()
+    assert await state() == "none"
+
+
 async def test_damaged_incidents_leave_what_else_needs_a_person(
     pump: Running, monitor: Monitor
 ) -> None:

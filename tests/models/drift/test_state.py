@@ -104,6 +104,50 @@ def test_scattered_anomalies_are_degradation():
     assert drift.verdict().state == "degraded"
 
 
+def burst(traffic: Traffic, n: int = 20) -> Sample:
+    """Return 200 rows of which `n` are anomalies of one kind."""
+    X = traffic.rng.normal(size=(200, 3))
+    X[:n] += 4.0
+    return traffic.sample(X)
+
+
+def test_a_dismissed_incident_ends_degradation():
+    """Rows of a dismissed incident are no burst, nor are later rows like them; others are."""
+    traffic = Traffic(2)
+    drift = DriftTests(traffic.baseline)
+    drift.attribute({}, set())
+    for _ in range(5):
+        drift.update(traffic.normal())
+    first, second, third = (burst(traffic, n) for n in (60, 60, 80))
+    drift.update(first)
+    assert drift.attribute({"i1": first.anomalies}, set()) is False
+    assert drift.verdict().state == "degraded"
+    assert drift.attribute({}, {"i1"})
+    assert drift.verdict().state == "none"
+    drift = DriftTests.from_bytes(traffic.baseline, drift.to_bytes())  # after a restart
+    drift.update(second)
+    drift.attribute({"i1": second.anomalies}, {"i1"})  # they resemble the dismissed incident
+    assert drift.verdict().state == "none"
+    drift.update(third)
+    drift.attribute({"i3": third.anomalies}, {"i1"})
+    assert drift.verdict().state == "degraded"
+    assert drift.attribute({}, set())  # withdrawn: all of them count
+    assert drift.verdict().statistics.anomalies.statistic > 0.15
+
+
+def test_an_old_dismissal_hides_no_later_burst():
+    """An incident whose rows left the windows excuses nothing when it is dismissed."""
+    traffic = Traffic(5)
+    drift = DriftTests(traffic.baseline)
+    drift.update(burst(traffic, 60))
+    drift.attribute({"i1": 60}, set())
+    for _ in range(6):
+        drift.update(traffic.normal())
+    drift.update(burst(traffic, 90))
+    drift.attribute({"i2": 90}, {"i1"})
+    assert drift.verdict().statistics.anomalies.alarm
+
+
 def test_a_narrower_known_input_is_a_known_regime():
     """An input that moved to a known place with unchanged scores needs no learning."""
     traffic = Traffic(3)
