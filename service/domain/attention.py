@@ -152,7 +152,8 @@ def _of_learning(detector: Detector, buffer_bound: int, now: float) -> Iterator[
         yield Item("late", name, text, path, oldest)
     if last is not None and last.outcome in {"failed", "rejected"} and detector.parked:
         first = next(iter(last.reasons), "no reason was given")
-        text = f"the last retraining was {last.outcome}: {first}; {_to_decide(detector.parked)}"
+        ended = "failed" if last.outcome == "failed" else "was rejected"
+        text = f"the last retraining {ended}: {first}; {_to_decide(detector.parked)}"
         yield Item("failed", name, text, f"{path}/quarantine")
     elif detector.parked:
         text = f"of rejected experiences, {_to_decide(detector.parked)}"
