@@ -99,7 +99,7 @@ def measure(detectors: int, kind: str, most: int, artifact: bytes) -> dict[str, 
         "seconds": round(seconds, 1),
         "learned": sum(learned[name] == sent[name] for name in sent),
         "versions each": max(status["generation"] for status in statuses.values()),
-        "cut short": sum(status["parked"] for status in statuses.values()),
+        "parked": sum(status["parked"] for status in statuses.values()),
         "ended well": sum(code == 0 for code in ended) == len(ended),
     }
 
