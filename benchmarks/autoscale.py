@@ -106,7 +106,7 @@ def measure(detectors: int, kind: str, most: int, artifact: bytes) -> dict[str, 
 
 def main() -> None:
     """Print a row for each number of workers."""
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--detectors", type=int, default=100)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="most workers")
     parser.add_argument("--kind", choices=("vae", "mahalanobis"), default="vae")

@@ -47,7 +47,7 @@ def fastest(version, X):
 def main():
     from models import Config
 
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--dimensions", type=int, nargs="+", default=DIMENSIONS)
     parser.add_argument("--rows", type=int, default=ROWS, help="vectors of a training")
     parser.add_argument("--only", choices=("mahalanobis", "auto"))

@@ -166,7 +166,7 @@ def picture(results, arms, path):
 
 
 def main():
-    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser = run_arguments(arguments(__doc__), ARMS)
     parser.add_argument("--images", type=int, default=10_000, help="training images (10000)")
     args = parser.parse_args()
     keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]

@@ -154,10 +154,10 @@ def further_tables(measured, arms, names):
         "Forgetting of each task (max_i R_ij - R_Nj)": by_task(
             measured, arms, names, lambda run: forgetting(np.array(run["R"]))
         ),
-        f"False alarms on each task after the last one, %, at {TARGET:.0%} asked": by_task(
+        f"Held % of each task after the last one, at {TARGET:.0%} asked": by_task(
             measured, arms, names, false_alarms_by_task
         ),
-        f"False alarms by threshold policy, all at {TARGET:.0%} asked": by_policy(measured, arms),
+        f"Held % by threshold policy, all at {TARGET:.0%} asked": by_policy(measured, arms),
     }
     return {title: lines for title, lines in tables.items() if lines}
 

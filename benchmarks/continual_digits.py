@@ -21,7 +21,7 @@ def job(arm, seed):
 
 
 def main():
-    bench("continual_digits", __doc__.splitlines()[0], lambda _: job, names=range(1, 10))
+    bench("continual_digits", __doc__, lambda _: job, names=range(1, 10))
 
 
 if __name__ == "__main__":

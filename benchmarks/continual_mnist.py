@@ -103,7 +103,7 @@ def options(parser):
 def main():
     args, kept, measured = bench(
         "continual_mnist",
-        __doc__.splitlines()[0],
+        __doc__,
         lambda args: partial(job, args.images, args.output and args.output.with_suffix("")),
         names=range(1, 10),
         more=options,

@@ -48,7 +48,7 @@ def job(arm, seed):
 def main():
     args, _, _ = bench(
         "continual_nsl_kdd",
-        __doc__.splitlines()[0],
+        __doc__,
         lambda _: job,
         names=data.load("pyclad_nsl_kdd_r.npz")["names"],
         arms=(*ARMS, *STRATEGIES),

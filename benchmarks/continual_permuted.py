@@ -55,7 +55,7 @@ def options(parser):
 def main():
     bench(
         "continual_permuted",
-        __doc__.splitlines()[0],
+        __doc__,
         lambda args: partial(job, args.images, args.square),
         names=range(1, TASKS + 1),
         more=options,

@@ -13,7 +13,6 @@ The alert comes an hour later than the rows that are printed here. A test that a
 before the change is left out and counted. ADWIN is river's; it pages nobody.
 """
 
-import argparse
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.data import digits
 from benchmarks.drift_pages import live_tests, looks
 from benchmarks.incidents import streams
+from benchmarks.report import parser_of
 from models import Config, Version, train
 from models.drift.finding import Verdict
 
@@ -112,7 +112,7 @@ def cases(rng: np.random.Generator) -> Iterator[Case]:
 
 def main() -> None:
     """Print a line for each case and test."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--changes", type=int, default=20)
     args = parser.parse_args()
     rng = np.random.default_rng(0)

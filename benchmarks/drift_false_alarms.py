@@ -115,7 +115,7 @@ def delay(name, delays, streams):
 
 
 def main():
-    parser = arguments(__doc__.splitlines()[0])
+    parser = arguments(__doc__)
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--length", type=int, default=5000, help="scores before the shift")
     args = parser.parse_args()

@@ -9,7 +9,6 @@ With `--learn n` the rows that followed are learned n at a time, as the loop of 
 learns none of them. The numbers of the rules were chosen on machine 1-6 alone.
 """
 
-import argparse
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.incidents import Stream, streams
+from benchmarks.report import parser_of
 from models import Config, Version, train
 from models.context import Context
 from models.drift.finding import Verdict
@@ -135,7 +135,7 @@ def print_pages(fired: Sequence[Page]) -> None:
 
 def main() -> None:
     """Print a line for each stream."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--over", type=int, nargs="+", default=[0], help="rows of context")
     parser.add_argument("--learn", type=int, nargs="+", default=[0], help="rows of a retraining")
     args = parser.parse_args()

@@ -118,7 +118,7 @@ def _score(server: servers.Server, names: list[str], requests: int) -> tuple[Row
 
 def main() -> None:
     """Print a row, and the memory over time."""
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--entities", type=int, default=10_000)
     parser.add_argument("--requests", type=int, default=20_000)
     args = parser.parse_args()

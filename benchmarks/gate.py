@@ -274,7 +274,7 @@ def _split(rows, rng, *, in_time):
 
 def main():
     """Measure and report."""
-    parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(SETS))
+    parser = runs.arguments(arguments(__doc__), list(SETS))
     parser.add_argument("--updated", nargs="*", choices=list(SETS), default=["digits", "thyroid"])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--score", default=Config().score, help="score of all versions")

@@ -15,7 +15,6 @@ faults among them, and the new version judges the rows that follow. That day's i
 false.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.data import load
+from benchmarks.report import parser_of
 from models import Config, Version, train
 from models.context import Context, derive
 from models.parts.incident_calibration import choose, false_incidents, poisson_interval
@@ -229,7 +229,7 @@ def report(stream: Stream, config: Config, asked: Sequence[float], dismiss: bool
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = parser_of(__doc__)
     parser.add_argument("--asked", type=float, nargs="+", default=[30.0, 10.0, 3.0, 1.0, 1 / 7])
     parser.add_argument("--over", type=int, nargs="+", default=[0], help="rows of context")
     parser.add_argument("--dismiss", action="store_true", help="dismiss new regimes after a day")

@@ -110,7 +110,7 @@ def draw(rows, path):
 
 
 def main():
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--seconds", type=int, default=2, help="length of each load")
     parser.add_argument("--connections", type=int, nargs="+", default=CONNECTIONS)
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="batch sizes")

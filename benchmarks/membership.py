@@ -109,7 +109,7 @@ def summary(runs):
 
 
 def main():
-    parser = arguments(__doc__.partition("\n")[0])
+    parser = arguments(__doc__)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--score", default=Config().score, help="score of the detector (auto)")

@@ -129,7 +129,7 @@ def picture(results, arms, path):
         axes.grid(linewidth=0.3)
     left_axes, right_axes = figure.axes
     left_axes.set(title="AUROC of 0 against the first digit, which never returns")
-    right_axes.set(title="False alarms on the first digit, % (target and band dashed)")
+    right_axes.set(title="Held % of the first digit (asked rate and band dashed)")
     right_axes.set_yscale("symlog", linthresh=2)
     for rate in (TARGET, HIGHEST):
         right_axes.axhline(100 * rate, color="black", linewidth=0.8, linestyle="--")
@@ -138,7 +138,7 @@ def picture(results, arms, path):
 
 
 def main():
-    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser = run_arguments(arguments(__doc__), ARMS)
     parser.add_argument("--images", type=int, default=2_500, help="images an experience (2500)")
     args = parser.parse_args()
     keys = [(arm, seed) for seed in range(args.seeds) for arm in args.arms]

@@ -58,7 +58,7 @@ def job(name, kind, seed):
 
 
 def main():
-    parser = run_arguments(arguments(__doc__.splitlines()[0]), KINDS)
+    parser = run_arguments(arguments(__doc__), KINDS)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
     args = parser.parse_args()
     keys = [(n, k, s) for s in range(args.seeds) for k in args.arms for n in args.sets]

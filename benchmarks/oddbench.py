@@ -209,7 +209,7 @@ def line(way, arm, runs, names, peers):
 
 
 def main():
-    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser = run_arguments(arguments(__doc__), ARMS)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--tables", type=int, default=None, help="number of tables, by name")
     parser.add_argument("--numbers", type=int, nargs="+", help="these tables, numbered from 1")

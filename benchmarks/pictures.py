@@ -27,7 +27,7 @@ def two_curves(measured, arms, names, path):
              title="Detection (mean and range over seeds)")  # fmt: skip
     right.axhline(100 * TARGET, color="black", linewidth=0.8, linestyle="--")
     right.set(xlabel="task", ylabel="false alarms, % (logarithmic above 2)",
-              title="False alarms after the last task (target dashed)")  # fmt: skip
+              title="Held % after the last task (asked rate dashed)")  # fmt: skip
     right.set_yscale("symlog", linthresh=2)
     right.set_ylim(bottom=-0.1)
     right.set_yticks([0, 1, 2, 5, 10, 30, 100], ["0", "1", "2", "5", "10", "30", "100"])

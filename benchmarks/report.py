@@ -99,9 +99,15 @@ def spread(values: Iterable[float], digits: int = 3) -> str:
     return mean if numbers.size == 1 else f"{mean} ± {numbers.std():.{digits}f}"
 
 
+def parser_of(description: str) -> argparse.ArgumentParser:
+    """Return a parser whose `--help` shows the description line by line, as it is written."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=description, formatter_class=formatter)
+
+
 def arguments(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the one option that every benchmark has."""
-    parser = argparse.ArgumentParser(description=description)
+    """Return a parser with the option of nearly every benchmark, `--output`."""
+    parser = parser_of(description)
     parser.add_argument("--output", type=Path, help="save the figures as JSON here too")
     return parser
 
@@ -127,6 +133,7 @@ def report(
     print(table(rows))
     for title, others in (further or {}).items():
         print(f"\n{title}\n\n{table(others) if others else 'none'}")
+    print("\n`--help`, docs/benchmarks.md and docs/performance.md explain the columns.")
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         figures = {"name": name, "machine": where, "rows": list(rows), "further": further, **more}

@@ -128,7 +128,7 @@ def draw(rows, path):
 
 
 def main():
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--seconds", type=int, default=3, help="length of each load")
     parser.add_argument("--quick", action="store_true", help="1 and 100 detectors and versions")
     parser.add_argument("--only", choices=("memory", "demand", "scrape"), help="the only table")

@@ -175,7 +175,7 @@ def draw(rows: list[dict], picture: Path) -> None:
 
 
 def main() -> None:
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--seconds", type=int, default=3, help="length of each load")
     parser.add_argument("--rounds", type=int, default=3, help="loads of each server")
     parser.add_argument("--mlserver", help="the Python of an environment with MLServer")

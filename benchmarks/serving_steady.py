@@ -305,7 +305,7 @@ def starts(env: dict[str, str], rounds: int) -> list[dict]:
 
 
 def main() -> None:
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--seconds", type=float, default=4, help="length of each measurement")
     parser.add_argument("--rounds", type=int, default=5, help="measurements in turn")
     parser.add_argument("--quick", action="store_true", help="one round of a second")

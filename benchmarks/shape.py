@@ -79,7 +79,9 @@ def imported(node):
 
 def main():
     """Print one column for each package."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--root", type=Path, default=ROOT, help="another checkout to count")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()

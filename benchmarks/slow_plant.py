@@ -89,7 +89,7 @@ def job(arm, lasts, n, seed):
 
 
 def main():
-    args = run_arguments(arguments(__doc__.splitlines()[0]), ARMS).parse_args()
+    args = run_arguments(arguments(__doc__), ARMS).parse_args()
     keys = [(arm, lasts, n, seed) for seed in range(args.seeds) for lasts in LASTS
             for n in LEARNED for arm in args.arms]  # fmt: skip
     results = Runs.of(args).run(job, keys, lambda run: f"AUROC {run['auroc']:.3f}")

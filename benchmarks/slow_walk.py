@@ -10,12 +10,12 @@ the walk that it finds. A walk that nothing stops is followed to its end.
     python -m benchmarks.slow_walk --kinds mahalanobis vae --seeds 3
 """
 
-import argparse
 import os
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
 
+from benchmarks.report import parser_of
 from models import Config, train
 from models.decisions.admission import ALPHA
 from models.decisions.evidence import gather
@@ -67,7 +67,7 @@ def walk(config, seed, share):
 
 def main():
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--kinds", nargs="+", default=["mahalanobis", "vae"])
     parser.add_argument("--score", default=Config().score, help="score of the kind vae")
@@ -80,8 +80,9 @@ def main():
             for seed in range(args.seeds):
                 config = Config(kind=kind, score=args.score, seed=seed)
                 done = walk(config, seed, WALKS[name])
+                stopped = done["stopped"] or "never"
                 print(
-                    f"| {kind} | {name} | {seed} | {done['stopped']} | {done['promoted']} "
+                    f"| {kind} | {name} | {seed} | {stopped} | {done['promoted']} "
                     f"| {100 * done['rate']:.1f} % | {100 * done['found']:.0f} % | {done['why']} |",
                     flush=True,
                 )

@@ -156,7 +156,7 @@ def draw(rows, path):
 
 
 def main():
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--quick", action="store_true", help="one minute")
     args = parser.parse_args()

@@ -19,7 +19,6 @@ above the threshold, relative to 1e-4. `--reasons` sets one column of a normal r
 value that was learned: the share of the alarms whose first reason is that column.
 """
 
-import argparse
 import os
 import sys
 from typing import NamedTuple
@@ -30,6 +29,7 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from benchmarks import data
+from benchmarks.report import parser_of
 from models import Config, train
 from models.decisions.evidence import gather
 from models.decisions.gate import gate
@@ -400,7 +400,7 @@ def first_reasons(score, seeds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of case names")
     parser.add_argument("--score", default=Config().score)

@@ -9,7 +9,6 @@ the rows of the first training; their threshold is the score that 1 % of the fre
     python -m benchmarks.stranger_updates --seeds 0 1 2 3 4 --cases "counter" "60 rows"
 """
 
-import argparse
 import os
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import numpy as np
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.report import parser_of
 from models import Config, Version, train
 
 ASKED = 0.01
@@ -223,7 +223,7 @@ def measured(rows, make, seed, updates=3):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = parser_of(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of case names")
     parser.add_argument("--updates", type=int, default=3)

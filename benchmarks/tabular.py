@@ -140,7 +140,7 @@ def picture(results, sets, arms, path):
 
 
 def main():
-    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser = run_arguments(arguments(__doc__), ARMS)
     parser.add_argument("--most", type=int, default=10_000, help="rows of each kind (10000)")
     args = parser.parse_args()
     sets = sorted(path.stem for path in (data.folder() / "adbench").glob("*.npz"))

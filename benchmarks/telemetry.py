@@ -320,7 +320,7 @@ def picture(results_of, arms, path):
 
 
 def main():
-    parser = run_arguments(arguments(__doc__.splitlines()[0]), ARMS)
+    parser = run_arguments(arguments(__doc__), ARMS)
     parser.add_argument("--sets", nargs="+", choices=STREAMS, default=list(STREAMS))
     args = parser.parse_args()
     keys = [(name, arm, seed) for seed in range(args.seeds) for name in args.sets

@@ -311,7 +311,7 @@ def draw(rows, path):
 
 
 def main():
-    parser = report.arguments(__doc__.splitlines()[0])
+    parser = report.arguments(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=30)
     parser.add_argument("--vectors", type=int, default=300, help="new vectors in each update")

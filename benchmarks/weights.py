@@ -99,7 +99,7 @@ def plot(rows, path):
 
 def main():
     """Measure and report."""
-    parser = runs.arguments(arguments(__doc__.split("\n", 1)[0]), list(ARMS))
+    parser = runs.arguments(arguments(__doc__), list(ARMS))
     options = parser.parse_args()
     keys = [(arm, seed) for arm in options.arms for seed in range(options.seeds)]
     measured = runs.Runs.of(options).run(run_digits, keys, description)
