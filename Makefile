@@ -69,7 +69,7 @@ bench-telemetry: $(STAMP) ## servers, a pump and series in time order: false ala
 bench-permuted: $(STAMP) ## MNIST with permuted middle pixels, five tasks
 	$(BIN)/python -m benchmarks.continual_permuted --output benchmarks/results/permuted.json $(ARGS)
 
-bench-weights: $(STAMP) ## every policy for the weights of old and new
+bench-weights: $(STAMP) ## five policies for the weights of old and new
 	$(BIN)/python -m benchmarks.weights --output benchmarks/results/weights.json $(ARGS)
 
 bench-classes: $(STAMP) ## classify five digits, then five more

@@ -1,7 +1,7 @@
 """The cost of a detector, in processor time and bytes, by its dimension.
 
 It measures the scoring rate of a core, the processor time of a training, and the bytes of an
-artifact on disk and in memory. The arithmetic of docs/capacity.md uses these figures.
+artifact. The plan in docs/capacity.md is calculated from these figures.
 
     python -m benchmarks.capacity --output benchmarks/results/capacity.json
 """

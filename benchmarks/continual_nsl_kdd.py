@@ -1,4 +1,4 @@
-"""Learn pyCLAD's five NSL-KDD concepts one after another, by our strategies and by pyCLAD's.
+"""Learn pyCLAD's five NSL-KDD concepts in turn, by this project's strategies and pyCLAD's.
 
 Each concept has 600 normal vectors to learn from and 800 to be judged on, half of them anomalous;
 R[i, j] is the AUROC on concept j's own anomalies after learning concept i. Where pyCLAD is
