@@ -51,7 +51,7 @@ def template(method: str, path: str) -> tuple[str, str] | None:
     return None
 
 
-class Heard:
+class RecordingService:
     """A service that answers everything and records the requests."""
 
     def __init__(self) -> None:
@@ -70,23 +70,23 @@ class Heard:
         )
 
 
-def called() -> tuple[Heard, dict[str, httpx.Request]]:
+def called() -> tuple[RecordingService, dict[str, httpx.Request]]:
     """Call every method of the client once; return the requests of each."""
-    heard = Heard()
+    service = RecordingService()
     asked = {}
-    with Client("http://service", transport=httpx.MockTransport(heard)) as client:
+    with Client("http://service", transport=httpx.MockTransport(service)) as client:
         for name in METHODS:
             method = getattr(client, name)
             method(*arguments(getattr(Client, name)))
-            asked[name] = heard.requests[-1]
+            asked[name] = service.requests[-1]
         client.audit("pump")
-    return heard, asked
+    return service, asked
 
 
 def test_every_route_has_a_method():
     """The client has a method for every route of the OpenAPI document."""
-    heard, _ = called()
-    reached = {template(request.method, request.url.path) for request in heard.requests}
+    service, _ = called()
+    reached = {template(request.method, request.url.path) for request in service.requests}
     described = {
         (method.upper(), path)
         for path, operations in DOCUMENT["paths"].items()
@@ -97,7 +97,7 @@ def test_every_route_has_a_method():
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "detectors": {"limit": 1, "after": "a"},
+    "detectors": {"limit": 1, "after": "a", "recent": True},
     "create": {"new": True, "generation": 3},
     "change": {"generation": 3},
     "delete": {"generation": 3},
@@ -123,13 +123,13 @@ NOT_SENT = {"time", "source", "id", "drop", "extra", "vouch"}
 
 def test_every_parameter_has_an_option():
     """The client can send every parameter of the query, and every header, that a route has."""
-    heard = Heard()
+    service = RecordingService()
     sent: dict[tuple[str, str], set[str]] = {}
-    with Client("http://service", transport=httpx.MockTransport(heard)) as client:
+    with Client("http://service", transport=httpx.MockTransport(service)) as client:
         for name in METHODS:
             given = arguments(getattr(Client, name))
             getattr(client, name)(*given, **OPTIONS.get(name, {}))
-            request = heard.requests[-1]
+            request = service.requests[-1]
             route = template(request.method, request.url.path)
             assert route is not None
             names = {*request.url.params, *request.headers}
@@ -166,13 +166,13 @@ def test_a_repeated_delete_may_find_nothing(first: int | None, monkeypatch: pyte
 async def test_the_async_client_sends_the_same_requests():
     """AsyncClient has the same methods and signatures, and sends the same requests."""
     _, expected = called()
-    heard = Heard()
-    async with AsyncClient("http://service", transport=httpx.MockTransport(heard)) as client:
+    service = RecordingService()
+    async with AsyncClient("http://service", transport=httpx.MockTransport(service)) as client:
         for name in METHODS:
             mine, other = getattr(Client, name), getattr(AsyncClient, name)
             assert inspect.signature(mine) == inspect.signature(other), name
             await getattr(client, name)(*arguments(mine))
-            request, same = heard.requests[-1], expected[name]
+            request, same = service.requests[-1], expected[name]
             assert (request.method, request.url, request.content) == (
                 same.method, same.url, same.content,
             )  # fmt: skip
@@ -180,7 +180,7 @@ async def test_the_async_client_sends_the_same_requests():
 
 @pytest.mark.anyio
 async def test_the_async_client_repeats_and_gives_up():
-    """The client repeats a request that may be repeated, after the pause that the service asks."""
+    """The client repeats a request that may be repeated, after the pause that the service names."""
     seen: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
