@@ -67,7 +67,7 @@ async def tab(browser: Browser, scheme: str) -> AsyncIterator[Page]:
 
 
 def _failures(message: ConsoleMessage) -> list[str]:
-    """Return an error of the page. Answers 401 and 409 are shown to the person and are none."""
+    """Return the error in a console message. Answers 401 and 409 are no errors of the page."""
     refused = "status of 409" in message.text or "status of 401" in message.text
     return [message.text] if message.type == "error" and not refused else []
 
@@ -122,7 +122,7 @@ async def test_every_page_is_accessible_and_fits_a_small_screen(
 async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
     pump: Running, versions: Versions, tab: Page
 ) -> None:
-    """The dialog says what is forgotten; the older version serves, and can be left again."""
+    """The dialog says what is forgotten; the older version then serves, and a way back exists."""
     await pump.serve(versions[1])
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await tab.get_by_role("button", name="Roll back to 1").click()
@@ -153,7 +153,7 @@ async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> N
     await expect(tab.get_by_role("button", name="Mute for 2 hours")).to_be_visible(timeout=SLOW)
 
 
-async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) -> None:
+async def test_a_failed_request_is_explained_in_a_sentence(pump: Running, tab: Page) -> None:
     """A page says what to do if no service answers, or a proxy does instead of the service."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     message = tab.locator("#message")
@@ -171,7 +171,7 @@ async def test_a_failed_request_is_told_in_a_sentence(pump: Running, tab: Page) 
 async def test_an_open_page_says_why_it_is_not_updated(
     pump: Running, versions: Versions, tab: Page
 ) -> None:
-    """If the page fails, the open page repeats its problem and nothing else of it."""
+    """If an update fails, the open page shows its problem and nothing else of the answer."""
     failed = await pump.http.get("/detectors/nobody")
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await tab.evaluate(
@@ -184,7 +184,7 @@ async def test_an_open_page_says_why_it_is_not_updated(
 
 
 async def test_a_page_that_failed_is_shown_again(pump: Running, tab: Page) -> None:
-    """A page that was opened while the store was away does not stay failed."""
+    """A page that was opened while the store was away is shown once the store is back."""
     failed = (await pump.http.get("/detectors/nobody")).text
     assert "data-again" not in failed  # a detector that does not exist is no passing failure
     passing = failed.replace("</main>", "<p data-again></p></main>")
@@ -209,7 +209,7 @@ async def test_a_panel_that_could_not_be_read_is_read_again(pump: Running, tab: 
 async def test_a_page_listens_again_after_an_answer_that_is_no_stream(
     pump: Running, versions: Versions, tab: Page
 ) -> None:
-    """A browser gives up a stream that a proxy answers once; the page does not."""
+    """If a proxy answers the stream once, the browser gives it up; the page opens it again."""
     await tab.route("**/v1/stream", lambda route: route.fulfill(status=204), times=1)
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await expect(tab.locator("#message")).to_contain_text("The connection is back", timeout=SLOW)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def monitor(guarded: Running, store_url: str) -> AsyncIterator[Monitor]:
-    """Follow the service, as a worker does."""
+    """Return a monitor of the service's store, as a worker has it."""
     async with await connect(store_url, deadline=20.0) as redis:
         made = monitor_over(redis, Settings(lease_seconds=30.0))
         yield made
@@ -39,7 +39,7 @@ async def log_in(tab: Page, api: Running, secret: str, path: str) -> None:
 
 
 async def submit_key(tab: Page, secret: str) -> None:
-    """Log in on the page for that."""
+    """Fill in the log-in page."""
     await expect(tab.locator("h1")).to_have_text("Log in", timeout=SLOW)
     await tab.get_by_label("API key").fill(secret)
     await tab.get_by_role("button", name="Log in").click()

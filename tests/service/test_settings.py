@@ -21,7 +21,7 @@ def no_settings(monkeypatch):
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_an_empty_variable_counts_as_unset(monkeypatch, name):
-    """An empty variable counts as unset; one that protects something ends the start by name."""
+    """An empty variable counts as unset; if it protects something, the start is refused."""
     monkeypatch.setenv(f"ANAMNESIS_{name.upper()}", "")
     if name.upper() in GUARDS:
         with pytest.raises(BadSettings, match=f"ANAMNESIS_{name.upper()} is set but empty"):
@@ -98,7 +98,7 @@ def test_misspelt_names_are_named_with_the_nearest_setting(monkeypatch, tmp_path
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_only_a_port_may_have_the_value_of_a_kubernetes_service(monkeypatch, name):
-    """For another setting such a value is a mistake, which must not mean its default."""
+    """Another setting with such a value is refused; its default does not replace it."""
     monkeypatch.setenv(variable(name), "tcp://10.0.0.7:8000")
     if name == "port":
         assert Settings().port == Settings.model_fields["port"].default
@@ -110,15 +110,15 @@ def test_only_a_port_may_have_the_value_of_a_kubernetes_service(monkeypatch, nam
     assert "10.0.0.7:8000" in value or name in value
 
 
-def test_a_path_with_a_backslash_is_no_damaged_text(monkeypatch):
-    """A path may hold the letters with which Python writes text that is not UTF-8."""
+def test_a_path_may_have_a_backslash(monkeypatch):
+    """A path may have a backslash and the letters that Python writes for bytes outside UTF-8."""
     monkeypatch.setenv("ANAMNESIS_CACHE_DIR", "/tmp/\\udcff")
     assert str(Settings().cache_dir) == "/tmp/\\udcff"
 
 
 @pytest.mark.parametrize("name", sorted(Settings.model_fields))
 def test_text_that_is_not_utf_8_is_refused(monkeypatch, name):
-    """Such a path cannot be part of an address or of a log, so no process would start with it."""
+    """Text that is not UTF-8 is refused, because no address and no log could have it."""
     monkeypatch.setenv(variable(name), "\udcff")
     with pytest.raises(ValueError, match=name):
         Settings()
@@ -133,7 +133,7 @@ def test_text_that_is_not_utf_8_is_refused(monkeypatch, name):
     ],
 )
 def test_a_number_without_a_sensible_size_is_refused(monkeypatch, name):
-    """Timers, the system and the store's scripts could not hold it, so no request would work."""
+    """A number that timers or the store's scripts cannot hold ends the start."""
     monkeypatch.setenv(variable(name), "1" + "0" * 20)
     with pytest.raises(ValueError, match=name):
         Settings()

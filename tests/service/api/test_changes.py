@@ -1,4 +1,4 @@
-"""Open pages share the places and the polls of one process."""
+"""The number of open streams is bounded, and all streams of a process share its polls."""
 
 import asyncio
 from contextlib import AsyncExitStack, aclosing
@@ -16,13 +16,13 @@ pytestmark = pytest.mark.anyio
 
 
 def key(name: str, *detectors: str) -> Grant:
-    """Return what a key allows; no detectors stand for all of them."""
+    """Return the grant of a key; without detectors it is for all of them."""
     named = frozenset(detectors) or None
     return Grant.of(name.encode(), name, frozenset({Scope.READ}), detectors=named)
 
 
-async def test_one_key_leaves_places_to_others(stored: Stored) -> None:
-    """A key that opens too many streams is refused; a place is free again once a stream ends."""
+async def test_one_key_cannot_open_all_streams(stored: Stored) -> None:
+    """A key that opens too many streams is refused until one of its streams ends."""
     changes = Changes(stored.detectors)
     async with AsyncExitStack() as stack:
 

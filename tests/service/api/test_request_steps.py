@@ -1,4 +1,4 @@
-"""The number of Python calls for a plain request, which no busy machine changes."""
+"""How many Python calls a plain request takes. A busy machine does not change this number."""
 
 import asyncio
 import gc

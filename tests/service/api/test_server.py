@@ -52,7 +52,7 @@ def turns_to_accept(settings: Settings) -> int:
 
 
 def test_one_process_accepts_many_connections_in_a_turn() -> None:
-    """Clients that connect at once do not wait until open connections were answered many times."""
+    """New clients do not wait for many answers to the clients that are connected."""
     assert turns_to_accept(Settings(workers=1)) <= CLIENTS / 4
 
 
@@ -62,7 +62,7 @@ def test_several_processes_accept_one_connection_in_a_turn() -> None:
 
 
 def test_a_shared_listener_stays_non_blocking() -> None:
-    """A process that starts does not let another one, which serves already, wait for clients."""
+    """A process that starts does not block another one that serves on the same socket."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         os.set_blocking(listener.fileno(), False)
         inherited = socket.socket(fileno=os.dup(listener.fileno()))

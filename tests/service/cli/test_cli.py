@@ -118,8 +118,8 @@ def test_score_as_json_has_one_object_a_vector(run, stub, file):
     assert [row["is_anomaly"] for row in rows] == [False, True]
 
 
-def test_a_refused_host_is_not_taken_for_a_key_without_rights(run, stub, file):
-    """A 403 because of the Host, or from a proxy, is shown; only a key's lack of rights is not."""
+def test_a_refused_host_is_not_called_a_key_without_rights(run, stub, file):
+    """The detail of a 403 is shown, unless the key lacks a right: then the command says which."""
     problem = {"type": "/problems/foreign-origin", "detail": "The header `Host` is wrong."}
     stub.answers["GET", "/v1/detectors/pump"] = (403, problem)
     status, _, err = run("score", str(file), "-d", "pump", "--url", stub.url)
@@ -459,8 +459,8 @@ def test_keys_are_made_listed_and_revoked(run, tmp_path):
     assert run("keys", "create", "x", *scopes, "--detector", "a/b", *where)[0] == Exit.USAGE
 
 
-def test_beside_the_key_of_a_file_a_first_key_is_not_the_only_one(run, tmp_path, monkeypatch):
-    """With a key in a file each request needs a key already."""
+def test_a_new_key_is_not_called_the_only_one_beside_a_key_in_a_file(run, tmp_path, monkeypatch):
+    """If a file holds a key, `create` does not say that the new key is the only one."""
     (tmp_path / "admin").write_text("x" * 40)
     monkeypatch.setenv("ANAMNESIS_ADMIN_KEY_FILE", str(tmp_path / "admin"))
     where = ("--data-dir", str(tmp_path / "data"))
@@ -470,7 +470,7 @@ def test_beside_the_key_of_a_file_a_first_key_is_not_the_only_one(run, tmp_path,
 
 
 def test_a_refused_key_says_where_a_command_takes_it_from(run, stub):
-    """The service speaks of a header, which a command has not."""
+    """The command names its own options, because the service's message is about a header."""
     stub.answers["GET", "/v1/attention"] = (401, {"detail": "This request needs an API key: ..."})
     status, _, err = run("status", "--url", stub.url)
     assert status == Exit.REFUSED
@@ -478,7 +478,7 @@ def test_a_refused_key_says_where_a_command_takes_it_from(run, stub):
 
 
 def test_commands_send_the_key(monkeypatch, tmp_path):
-    """The first of these gives the key: `--key`, ANAMNESIS_KEY, ANAMNESIS_KEY_FILE, the admin's."""
+    """The key comes from `--key`, ANAMNESIS_KEY, ANAMNESIS_KEY_FILE or the admin's, in turn."""
 
     def sent_header(key: str | None) -> str | None:
         with console.client("http://x", key) as client:
@@ -631,7 +631,7 @@ def test_text_from_requests_is_shown_as_text(capsys):
 
 
 def test_a_row_is_one_line_in_a_pipe(capsys, monkeypatch):
-    """Where no terminal has a width, no cell of a table is wrapped."""
+    """In a pipe, which has no width, no cell of a table is wrapped."""
     monkeypatch.delenv("COLUMNS", raising=False)
     console.show_table(("name", "why"), [("pump", "word " * 100)])
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -130,7 +130,7 @@ def test_several_files_are_sent_in_their_order(run, stub, tmp_path):
 
 
 def test_blank_cells_of_columns_without_names_are_accepted(tmp_path):
-    """A detector made of positions accepts gaps, too, if the first rows have some."""
+    """A detector whose columns have no names accepts gaps, too, if the first rows have some."""
     np.save(tmp_path / "x.npy", np.array([[1, np.nan], [2, 3]]))
     (tmp_path / "x.csv").write_text("1,\n2,3\n")
     for name in ("x.npy", "x.csv"):

@@ -91,7 +91,7 @@ def test_readings_that_come_twice_are_counted(tmp_path):
 
 
 def test_a_table_of_states_needs_no_pivot(tmp_path):
-    """A word that comes in no order beside one number is a category."""
+    """Words in irregular order beside one number are a category, not names of readings."""
     words = np.random.default_rng(0).choice(["run", "idle", "off"], 60)
     lines = [f"{60 * i},,{word},{i % 7}" for i, word in enumerate(words)]
     with sheet(tmp_path, lines, Options("when", drop=("machine",))) as table:

@@ -89,15 +89,15 @@ def test_a_long_fault_does_not_fill_the_list_of_the_worst_rows(capsys):
     assert "103 of 160 vectors are anomalies (97 more than shown)" in out
 
 
-def test_few_rows_are_held_however_many_incidents_a_file_has():
-    """Of closed incidents, as many rows are held as are listed."""
+def test_memory_does_not_grow_with_the_incidents_of_a_file():
+    """Of closed incidents only the rows that will be listed stay in memory."""
     seen = results(judged({i for i in range(3000) if i % 25 < 3}, n=3000), top=5)
     assert len(seen.incidents) == 120
     assert sum(map(len, seen._worst.values())) <= 5 + 5 + 3
 
 
-def test_what_most_milder_incidents_have_in_common_is_said(capsys):
-    """Below the worst incidents stands how many more there are, and what leads most of them."""
+def test_the_milder_incidents_are_summarised(capsys):
+    """Below the worst incidents a line counts the others and says what leads most of them."""
     results(judged({i for i in range(300) if i % 25 < 2}, n=300), top=10).show()
     assert "and 2 milder incidents, 2 of them led by speed" in capsys.readouterr().out
     results(judged({0, 1, 20, 21}), top=1).show()

@@ -74,7 +74,7 @@ def test_a_file_of_another_version_is_written_again(table: Path) -> None:
 
 
 def test_each_kind_keeps_the_columns_of_the_user(table: Path) -> None:
-    """Each file type keeps the user's columns, names and types; a row without score is missing."""
+    """Each file type keeps the user's columns, names and types; a missing score is null."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     out = {kind: table.with_name(f"out{kind}") for kind in (".csv", ".npy", ".parquet")}
     for path in out.values():

@@ -419,7 +419,7 @@ def test_a_counter_is_left_out_and_named(tmp_path, cell):
 
 
 def test_a_counter_that_starts_again_is_kept_and_named(tmp_path):
-    """A counter that was reset once is learned with a warning; a saw of many rounds has none."""
+    """A counter that was reset once is learned with a warning; one with many resets has none."""
     lines = [f"{i % 7},{i % 90},{i % 6}" for i in range(150)]
     with Sheet(written(tmp_path, "\n".join(["n,parts,saw", *lines])), Options()) as sheet:
         guessed = guess(sheet.first, sheet.names)
@@ -526,8 +526,8 @@ def test_columns_that_become_blank_are_named(tmp_path):
     assert list(cells.summary()) == ["b is blank in 4 rows: judged on the other columns"]
 
 
-def test_cells_that_are_blank_now_and_then_are_no_news(tmp_path):
-    """Two blank cells are named. After them a column is named once it is blank for longer."""
+def test_cells_that_are_often_blank_are_named_only_at_first(tmp_path):
+    """The first two blank cells of a column are named, and later a longer blank stretch."""
     blank = {20, 40, 60, 80, 81, *range(100, 130), 140}
     path = written(
         tmp_path, "a,b\n" + "\n".join(f"{i},{'' if i in blank else i}" for i in range(150))
@@ -642,7 +642,7 @@ def test_what_is_left_out_around_a_table_is_reported(tmp_path, capsys):
 
 @pytest.mark.parametrize("note", ["(3 rows)", "3 vehicles exported"])
 def test_a_note_below_a_table_is_left_out(tmp_path, capsys, note):
-    """A note of one cell is no row, whether it has digits or not; a cut-off row is refused."""
+    """A note of one cell, with or without digits, is left out; a cut-off row is refused."""
     content = GERMAN + f"{note}\n\n{note}\n"
     opened(tmp_path, content)
     lines = len(GERMAN.splitlines())
@@ -673,7 +673,7 @@ def test_limits_and_constants_are_noted(tmp_path):
 
 
 def test_points_between_thousands_need_no_decimal_comma(tmp_path):
-    """In a file with decimal commas, 1.234 is a thousand if all points of its column may be so."""
+    """With decimal commas, 1.234 is 1234 if every point of the column can separate thousands."""
     text = GERMAN.replace("20,25", "1.020").replace("20,5", "999").replace("-20,75", "12.345.678")
     rows, _ = opened(tmp_path, text)
     assert rows[0].X[:, 1].tolist() == [1020, 999, 12345678]
@@ -688,7 +688,7 @@ def test_commas_between_thousands_are_no_decimal_commas(tmp_path):
 
 
 def test_one_column_may_have_decimal_commas(tmp_path):
-    """Commas split no cells where each line below a name is one number with a decimal comma."""
+    """In a file of one column the comma in a number is a decimal comma, not a delimiter."""
     rows, _ = opened(tmp_path, "speed\n1,5\n2,25\n", Options())
     assert rows[0].X.tolist() == [[1.5], [2.25]]
 
@@ -750,7 +750,7 @@ def test_a_title_may_stand_above_a_header_of_two_lines(tmp_path):
 
 
 def test_a_word_in_a_column_of_numbers_is_a_blank_cell(tmp_path, capsys):
-    """It is named once for each column; where blank cells are refused, the word is refused."""
+    """A word is named once for each column; where blank cells are refused, it is refused."""
     cells = ["1.5", "no signal", "2.5", "Bad", "3.5", "1.5"]
     text = "at,x,y,z\n" + "".join(f"{i},{x},{i % 3},{x} mm\n" for i, x in enumerate(cells))
     path = tmp_path / "x.csv"

@@ -18,14 +18,14 @@ def rows_of(X: NDArray, sources: str | None = None) -> Rows:
 
 
 def lively(n: int, longest: int = 3) -> NDArray[np.float32]:
-    """Return a reading that comes at most `longest` times in succession, and a shut door."""
+    """Return a column whose readings repeat at most `longest` times, and a constant column."""
     temp = np.repeat(np.arange(n), 1 + np.arange(n) % longest)[:n] / 10
     return np.column_stack([temp, np.zeros(n)]).astype(np.float32)
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_a_reading_that_does_not_change_any_more_is_named_once(at_once: int) -> None:
-    """The sentence says where it began, what is read, and what was usual; parts change nothing."""
+    """The message has the first line, the reading and the usual length, in one part or several."""
     X = lively(400)
     X[300:360, 0] = 20.5
     cells, whole = StillCells(COLUMNS), rows_of(X)
@@ -37,7 +37,7 @@ def test_a_reading_that_does_not_change_any_more_is_named_once(at_once: int) -> 
 
 
 def test_each_source_stands_still_by_itself() -> None:
-    """A reading that two sources share repeats nothing; one of them that stands still is named."""
+    """Two sources with one reading are no repetition; a source that stands still is named."""
     X = np.repeat(lively(400), 2, axis=0)
     X[601::2, 0] = 7.0
     (note,) = StillCells(COLUMNS).new_stills(rows_of(X, "ab" * 400))
@@ -56,12 +56,12 @@ def test_each_source_stands_still_by_itself() -> None:
     ],
 )
 def test_what_is_usual_is_not_named(X: NDArray) -> None:
-    """Neither rounded, slow nor blank readings are news."""
+    """Rounded, slow and blank readings are not named."""
     assert list(StillCells(COLUMNS).new_stills(rows_of(X))) == []
 
 
 def test_a_file_may_begin_with_a_machine_at_rest() -> None:
-    """A long succession of a reading at the start is usual: later ones of that length are too."""
+    """If a file begins with a long repetition, later ones of that length are usual, too."""
     X = lively(400)
     X[:60, 0] = X[300:360, 0] = 0.0
     assert list(StillCells(COLUMNS).new_stills(rows_of(X))) == []
@@ -92,7 +92,7 @@ def test_a_machine_that_rests_is_named_once() -> None:
 
 
 def test_sources_that_rest_at_one_reading_are_named_once() -> None:
-    """A column that stands still at one reading in each source is no failed sensor in each."""
+    """A column with one constant reading in all sources is named once, not for each source."""
     X = np.repeat(lively(400), 3, axis=0)
     X[900:1080, 0] = 0.0
     (note,) = StillCells(COLUMNS).new_stills(rows_of(X, "abc" * 400))

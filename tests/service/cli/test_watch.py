@@ -95,7 +95,7 @@ def test_a_last_line_that_is_not_ended_is_not_joined_with_the_next_file(tmp_path
 
 
 def test_no_line_is_lost_while_a_file_is_replaced(tmp_path, monkeypatch):
-    """A line that the old file gets after its end was seen is read before the new file."""
+    """A line that is written to the old file after its end was read comes before the new file."""
     path, old = tmp_path / "x.csv", tmp_path / "x.csv.1"
     growing = opened_and_read(path, "speed\n1\n")
     path.rename(old)
@@ -174,7 +174,7 @@ def test_an_incident_opens_and_closes_by_the_detectors_rule():
     ["when;speed\n", "Oven 2\nwhen;speed\n", "Oven 2\n", "when;sp", "when;speed\n1;18"],
 )
 def test_the_first_row_shows_how_a_new_log_is_written(tmp_path, begun):
-    """A log may have only its header yet; its first row shows its decimal commas."""
+    """A log may begin with only a header; its first row shows its decimal commas."""
     path = tmp_path / "x.csv"
     path.write_text(begun)
     title = "Oven 2\n" * begun.startswith("Oven")

@@ -220,8 +220,8 @@ def test_a_call_that_timed_out_is_not_sent_again(clock: Clock):
     assert (len(seen), clock.now) == (1, 30.0)
 
 
-def test_a_timeout_without_end_is_one_that_a_socket_takes():
-    """A call may wait for ever, as far as its caller can tell."""
+def test_an_infinite_timeout_is_accepted():
+    """An infinite timeout becomes the longest one that a socket accepts."""
     with socket.socket() as waiting:
         waiting.settimeout(Deadline(float("inf")).left())
 
@@ -267,7 +267,7 @@ def test_a_retraining_has_its_own_time(clock: Clock):
 
 @pytest.mark.anyio
 async def test_cancelled_calls_give_their_connections_back():
-    """After many cancelled calls as many calls as there are connections run at once."""
+    """After many cancelled calls the client can still use all of its connections."""
     slots = 100  # the connections of a client
     arrived, everyone = 0, asyncio.Event()
     everyone.set()

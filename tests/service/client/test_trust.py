@@ -32,7 +32,7 @@ def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:
 async def test_a_foreign_certificate_is_named_and_its_authority_trusted_on_request(
     tmp_path: Path,
 ) -> None:
-    """A certificate that nobody trusts is the reason that is given, and `ca_file` mends it."""
+    """The error names an untrusted certificate; with `ca_file` the client trusts its authority."""
     certificate, key = self_signed(tmp_path / "tls")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate, key)

@@ -115,7 +115,7 @@ def test_rows_per_day_count_from_the_first_row() -> None:
 
 
 def test_chunks_expire() -> None:
-    """Minutes are kept for two days, hours for ninety."""
+    """Minutes are kept for two days, hours for ninety days."""
     now = 100 * 86_400.0 + 1800
     minutes = [
         history.chunk_of(MINUTE, int((now - age) // MINUTE)) for age in (0, 172_000, 180_000)

@@ -247,7 +247,7 @@ def test_single_alarms_open_nothing() -> None:
 
 
 def test_sparser_alarms_keep_an_incident_open() -> None:
-    """An open incident lasts with three alarms of twenty, and closes ten rows and 300 s later."""
+    """An incident lasts while three of twenty rows alarm; ten rows and 300 s later it closes."""
     fold = Fold()
     run(fold, block(0.0, 60.0, "xxx"))
     (on,) = run(fold, block(180.0, 60.0, "......x"))
@@ -343,8 +343,8 @@ def test_a_clock_that_is_a_day_ahead_keeps_no_incident_open(set_back: bool) -> N
     assert later[1].incident.pages
 
 
-def test_a_row_of_a_clock_that_was_ahead_is_no_row_of_later_incidents() -> None:
-    """It alarmed hours before, although its client said that it was of tomorrow."""
+def test_a_row_dated_a_day_ahead_is_in_no_later_incident() -> None:
+    """A row that was dated a day ahead is in no incident of the next day."""
     fold = Fold()
     fold.take(block(24 * HOUR, 1.0, "x", severity=3.0), conditions(0.0))
     run(fold, *(block(60.0 * row, 10.0, ".....x") for row in range(1, 20)))

@@ -34,7 +34,7 @@ def test_one_of_many_similar_events_comes_first(version: Version):
 
 
 def test_disagreements_come_before_events_near_the_threshold(version: Version):
-    """Events that this version finds normal come first; far above the threshold none is asked."""
+    """Events that this version finds normal come first; clear anomalies are not asked about."""
     events = [
         event(1, [9, 9, 9], 5.0),
         event(2, [9, 9, 9], 1.1),

@@ -87,7 +87,7 @@ def test_urgency_weighs_requests_drift_and_backlog():
 
 
 def test_a_training_that_ends_with_its_workers_lets_others_go_first():
-    """A detector that waits for a day, and killed twenty workers, comes after one due now."""
+    """A detector that has waited for a day and ended twenty workers comes after one due now."""
     deadly = _detector(interrupted=20, requested=1)
     assert urgency(deadly, 86_400.0) < urgency(_detector(), 0.0)
     assert urgency(replace(deadly, interrupted=0), 86_400.0) > urgency(_detector(), 0.0)

@@ -20,7 +20,7 @@ def test_a_cookie_is_valid_until_its_time_is_over():
 
 
 def test_a_changed_cookie_is_no_session():
-    """Every changed character, a longer life and another key's name make it invalid."""
+    """A cookie with a changed character, a longer life or another key's name is invalid."""
     cookie = issue(GRANT, 1000.0)
     for place, char in enumerate(cookie):
         changed = cookie[:place] + ("0" if char != "0" else "1") + cookie[place + 1 :]

@@ -132,7 +132,7 @@ def test_a_port_in_use_is_named():
 
 
 @pytest.mark.parametrize("host", ["no host", "999.1.1.1", "\udcff"])
-def test_a_host_that_is_none_is_named(host: str):
+def test_an_impossible_host_is_named(host: str):
     """The message about an impossible host names the setting."""
     with pytest.raises(StartupFailed, match="ANAMNESIS_HOST"):
         _bind(host, 0)

@@ -30,7 +30,7 @@ def processor_seconds(work: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("kind", BODIES)
 def test_a_refusal_takes_little_more_time_than_a_look_at_the_body(kind: str) -> None:
-    """No other request is answered meanwhile, so a refusal may not search a body step by step."""
+    """A refusal takes little time, because no other request is answered meanwhile."""
     body = BODIES[kind]
 
     def refused() -> None:
@@ -42,7 +42,7 @@ def test_a_refusal_takes_little_more_time_than_a_look_at_the_body(kind: str) -> 
 
 @pytest.mark.parametrize("number", [b"NaN", b"-Infinity", b" Infinity"])
 def test_a_number_that_json_lacks_is_named(number: bytes) -> None:
-    """The refusal says so wherever the number stands, and says nothing of a name like it."""
+    """NaN and Infinity are named wherever they stand; a text that looks like one is not."""
     body = TENSOR + b'[1, 3], "data": [' + b"1, " * MIB + number + b"]}]}"
     with pytest.raises(BadRequest, match="has no NaN"):
         open_inference.parse(body, None, None)  # type: ignore[arg-type] - no champion is asked

@@ -182,7 +182,7 @@ LONG = 3 * 2**14
     ids=range(8),
 )
 def test_a_row_that_does_not_end_is_not_decoded(monkeypatch, kind, body):
-    """A decoder gets no row of any length: it would hold the interpreter lock until its end."""
+    """A row of unbounded length is not decoded: a decoder holds the interpreter lock."""
     for name in ("PIECE", "LONGEST"):
         monkeypatch.setattr(pieces, name, 2**12)
         monkeypatch.setattr(json_vectors, name, 2**12)

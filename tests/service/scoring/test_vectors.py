@@ -1,4 +1,4 @@
-"""Bodies to matrices."""
+"""Bodies are read into matrices, or refused."""
 
 import io
 import json

@@ -36,7 +36,7 @@ async def test_reading_an_experience_changes_nothing(stored):
 
 
 async def test_an_experience_can_be_read_without_its_rows(stored):
-    """All else is the same, so that it can be parked."""
+    """An experience without its rows has all that is needed to park it."""
     await stored.buffer.ingest("pump", matrix(40), sender="ann")
     whole, unread = await stored.take(), await stored.buffer.take("pump", rows=False)
     assert unread.vectors.size == 0

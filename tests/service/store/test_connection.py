@@ -112,7 +112,7 @@ async def test_a_read_only_replica_is_unavailable(own_redis):
     ],
 )
 async def test_the_answer_names_why_the_store_refuses(own_redis, setting, value, words):
-    """A single command, a transaction, a pipeline and a long command name the server's code."""
+    """The errors of single commands, transactions and pipelines have the server's code."""
     await Stored(own_redis).make()
     await own_redis.config_set(setting, value)
     # A connection that needed no password keeps its right.
@@ -161,7 +161,7 @@ async def test_a_change_without_its_notification_is_kept(own_redis, right):
     ],
 )
 async def test_a_server_without_scripts_is_an_outage(words):
-    """A proxy or an old server, which runs none of the scripts, is named with its words."""
+    """If a proxy or an old server runs no scripts, the error has the server's own words."""
 
     async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(65536):
@@ -188,7 +188,7 @@ async def test_a_long_command_without_a_password_is_an_outage(own_redis):
 
 
 async def test_a_busy_store_is_unavailable(own_store):
-    """While a script of somebody else runs for too long, a pipeline is refused too."""
+    """While another client's script runs for too long, a pipeline is refused, too."""
     redis, other = await connect(own_store.url), await connect(own_store.url, deadline=PATIENCE)
     await Stored(redis).make()
     await redis.config_set("busy-reply-threshold", "1")
@@ -225,7 +225,7 @@ async def test_a_lost_script_is_sent_again(redis):
 
 
 async def test_an_unanswered_call_is_abandoned_not_cancelled(store_url):
-    """A call without an answer is abandoned and not cancelled, which could lose its connection."""
+    """A call without an answer is abandoned; if it were cancelled, its connection could be lost."""
     redis = await connect(store_url)
     release, ended = asyncio.Event(), asyncio.Event()
 

@@ -63,7 +63,7 @@ async def test_an_error_of_one_call_fails_no_other(redis):
 
 
 async def test_batches_posted_together_each_get_their_own_answer(stored):
-    """Each batch gets its own answer: it is accepted, misshapen, one too many or a repetition."""
+    """Each batch gets its own answer: accepted, of another width, one too many, a repetition."""
     buffer = Buffer(stored.redis, bounded(buffer_max_vectors=100))
     asked = [
         buffer.ingest("pump", matrix(40, seed=1)),

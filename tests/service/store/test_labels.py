@@ -32,7 +32,7 @@ async def test_a_label_has_its_vector_and_event(stored):
 
 
 async def test_labels_add_a_revision_if_they_set_the_threshold(stored):
-    """Under the policy `labels` they add one to the config's revision, once per key."""
+    """Under the policy `labels` a call adds one to the config's revision, once for each key."""
     before = await stored.get()
     store = LabelStore(stored.redis)
     label = [Label("anomaly", matrix(1)[0])]
@@ -101,7 +101,7 @@ async def test_an_idempotency_key_is_for_one_body(stored: Stored) -> None:
 async def test_idempotency_keys_are_kept_by_sender(
     stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Senders do not share keys, the oldest key of a sender goes first, all with the detector."""
+    """Each sender has its own keys; its oldest is dropped first, and all with the detector."""
     monkeypatch.setattr(labels, "MOST_ANSWERS", 3)
     uid = (await stored.get()).uid
     store = LabelStore(stored.redis)

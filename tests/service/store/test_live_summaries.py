@@ -11,7 +11,7 @@ from tests.service.stored import matrix
 pytestmark = pytest.mark.anyio
 
 
-async def test_summaries_are_read_on_in_order(stored):
+async def test_summaries_are_read_once_and_in_order(stored):
     """Each summary is read once, in order, with the bytes that were sent."""
     uid, stream = (await stored.get()).uid, LiveSummaries(stored.redis)
     for number in range(5):

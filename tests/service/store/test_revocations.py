@@ -178,7 +178,7 @@ async def test_a_dry_run_changes_no_key(stored):
 
 
 async def test_a_repeated_revocation_changes_nothing(stored):
-    """Repeated, it makes no new mark, no new generation, and relearns nothing twice."""
+    """A repetition makes no new mark and no new generation, and relearns nothing twice."""
     await learn_from_two_senders(stored)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     in_stream = await vectors_in_stream(stored)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("holds", ["the password", "the address", "user and password"])
 async def test_a_rotated_password_is_used_by_the_next_connection(own_store, tmp_path, holds):
-    """While store and file differ the store counts as away; afterwards no restart is needed."""
+    """While the passwords of store and file differ, the store is away; no restart is needed."""
     file = tmp_path / "secret"
     place, name = f"127.0.0.1:{free_port()}", "user" if holds.startswith("user") else ""
     own_store.kill()

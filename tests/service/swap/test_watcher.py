@@ -197,7 +197,7 @@ async def test_an_older_generation_in_the_store_is_not_served(watched: Watched) 
     assert watched.count("store_regressions_total") == 1
 
 
-async def test_deleted_and_lost_are_told_apart(watched: Watched) -> None:
+async def test_a_lost_detector_is_not_taken_for_a_deleted_one(watched: Watched) -> None:
     """A deleted detector is unloaded, a lost one stays, and a new one replaces it."""
     await watched.learn(versions()[0])
     await watched.watcher.poll()
@@ -216,7 +216,7 @@ async def test_deleted_and_lost_are_told_apart(watched: Watched) -> None:
     assert watched.watcher.champions.detector("pump") is None
 
 
-async def test_a_pinned_version_becomes_champion_whole(watched: Watched) -> None:
+async def test_a_pinned_version_that_becomes_champion_keeps_its_figures(watched: Watched) -> None:
     """A version that was pinned keeps its age and size when it becomes champion."""
     for version in versions():
         await watched.learn(version)

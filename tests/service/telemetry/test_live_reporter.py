@@ -35,7 +35,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Observed:
-    """An reporter of the detector `pump`, which serves version 1."""
+    """A reporter of the detector `pump`, which serves version 1."""
 
     def __init__(self, stores: Stores, serving: Champion) -> None:
         self.stores, self.serving = stores, serving
@@ -54,7 +54,7 @@ class Observed:
 
 @pytest.fixture
 async def observed(stored: Stored, store_url: str) -> AsyncIterator[Observed]:
-    """Observe over an empty store."""
+    """Return a reporter over an empty store."""
     stores = await Stores.open(Settings(redis_url=store_url), store_url)
     yield Observed(stores, champion(1, uid=(await stored.get()).uid))
     await stores.close()
@@ -182,7 +182,7 @@ async def test_the_severest_anomalies_become_events(observed: Observed) -> None:
 
 @pytest.mark.parametrize("answers", [1, 20])
 async def test_each_source_has_events_in_a_second(observed: Observed, answers: int) -> None:
-    """A fault of one source leaves rows of another source's milder fault, in one answer or many."""
+    """Beside a severe fault of one source, a milder fault of another source has events, too."""
     X = np.vstack([np.full((3 * EVENTS, 3), 70.0), np.full((30, 3), 40.0)])
     sources = ("pump-a",) * (3 * EVENTS) + ("pump-b",) * 30
     for places in np.array_split(np.arange(len(X)), answers):

@@ -196,7 +196,7 @@ async def test_a_child_that_gets_almost_no_processor_is_not_killed(tmp_path, tra
 
 
 async def test_a_child_that_takes_no_job_is_killed(tmp_path, trainers):
-    """A child that does not read its pipe is given up like one that does not answer."""
+    """A child that does not read its pipe is killed, like one that does not answer."""
     program = tmp_path / "deaf.py"
     program.write_text(
         "import sys, signal\nfrom service.trainer.messages import *\n"
@@ -355,7 +355,7 @@ async def test_a_trainer_that_cannot_start_is_a_failed_training(trainers):
 
 
 def test_the_first_cause_is_reported(capsys):
-    """The first cause is reported, not an error that followed from it."""
+    """If an error follows from an earlier one, the earlier one is reported."""
     later = RuntimeError("already registered")
     later.__cause__ = OSError("no room for temporary files")
     failed = _failure_of(later)

@@ -184,7 +184,7 @@ async def end_lease(monitor: Monitor, watched: Stored) -> None:
 
 
 def loads(monitor: Monitor, watched: Stored, *, slow: bool = False) -> list[str]:
-    """Return the names of loaded versions, which grows; if `slow`, each load outlasts the lease."""
+    """Return a growing list of loaded versions; if `slow`, each load outlasts the lease."""
     names: list[str] = []
     read = monitor._stores.registry.artifact
 

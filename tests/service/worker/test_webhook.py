@@ -348,7 +348,7 @@ async def test_a_message_that_is_not_accepted_waits(
     monkeypatch: pytest.MonkeyPatch,
     answer: Callable[[asyncio.StreamWriter], Any],
 ) -> None:
-    """Whatever a receiver does, one try ends, is not repeated at once, and loses nothing."""
+    """Whatever a receiver does, a try ends, is not repeated at once, and loses no message."""
     monkeypatch.setattr(webhook, "_TIMEOUT_SECONDS", 0.5)
     await post.store_messages(("i1", "opened"))
     async with receiver(answer) as (url, requests):

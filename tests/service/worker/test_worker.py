@@ -339,7 +339,7 @@ async def test_three_failures_park_the_experience(worker, trainer, stored: Store
 async def test_an_unwritable_outcome_counts_as_an_attempt(
     worker, trainer, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ):
-    """An outcome that cannot be written counts as an attempt; after three it is parked."""
+    """An outcome that cannot be written is an attempt; after three the experience is parked."""
     broken = []
 
     async def fail_to_settle(*_: object, **__: object) -> int:
@@ -575,7 +575,7 @@ async def test_looking_for_work_reads_only_due_detectors(worker, stored: Stored,
 
 
 async def test_a_wrong_entry_leaves_the_due_index(worker, trainer, stored: Stored):
-    """A detector that was paused after it was due is looked at once."""
+    """A detector that was paused after it became due is looked at only one time."""
     await stored.make(retrain={"min_vectors": 32})
     await stored.buffer.ingest("pump", matrix(40))
     assert (await worker.tools.stores.due.work()).due == 1
@@ -637,8 +637,8 @@ async def test_a_worker_logs_once_that_the_store_refuses_writes(own_store, own_r
     await worker.shutdown()
 
 
-async def test_a_worker_that_was_frozen_soon_goes_on(make_worker, monkeypatch):
-    """A task beside the training that was frozen for an hour rests for a minute at most."""
+async def test_a_worker_that_was_frozen_continues_soon(make_worker, monkeypatch):
+    """After a freeze of an hour, a task beside the training pauses for a minute at most."""
     rests: list[float] = []
     now = [0.0]
 
@@ -740,7 +740,7 @@ async def test_a_short_outage_during_a_training_costs_nothing(own_store, own_red
 async def test_a_training_that_ends_with_every_worker_is_parked_at_last(
     worker, trainer, stored: Stored, monkeypatch
 ):
-    """After so many workers that died while they learned it, an experience is not even read."""
+    """An experience that ended too many workers is parked without being read."""
     monkeypatch.setattr(attempt, "_INTERRUPTIONS", 2)
     monkeypatch.setattr(attempt, "ATTEMPTS", 1)
     await stored.make()
@@ -815,7 +815,7 @@ async def test_a_worker_learns_nothing_while_its_store_is_weak(
 
 
 async def test_a_version_waits_while_its_store_is_weak(own_store, own_redis, trainer, monkeypatch):
-    """A store that becomes weak during a training gets the version once it is set back."""
+    """A store that becomes weak during a training gets the version once it is durable again."""
     monkeypatch.setattr(attempt, "_WEAK_SECONDS", 0.05)
     stored = Stored(own_redis)
     await stored.make()

@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def way(self) -> str:
-        """The way that the request took: lane or application."""
+        """Who answered the request: `lane` or `application`."""
         return "application" if self.headers.get("way") else "lane"
 
 
@@ -202,7 +202,7 @@ async def test_the_lane_answers_as_the_core_does(api: Served) -> None:
     assert (answer.way, len(answer.body), answer.headers["x-anamnesis-rows"]) == ("lane", 26, "2")
 
 
-async def test_errors_are_problems_and_the_connection_lives_on(api: Served) -> None:
+async def test_errors_are_problems_and_the_connection_continues(api: Served) -> None:
     """An invalid body fails its own request alone; the connection continues."""
     peer = await api.peer()
     peer.send(request() + request(b'{"vectors": [[1, NaN, 3]]}') + request(b"") + request())
@@ -443,7 +443,7 @@ async def test_head_has_no_body(api: Served) -> None:
 
 
 async def test_pipelined_requests_keep_their_order(api: Served) -> None:
-    """In packets cut at random, both ways mixed, answers come in the order of the requests."""
+    """Requests to lane and application, in packets cut at random, are answered in order."""
     rng = np.random.default_rng(0)
     asked, wire = [], b""
     for i in range(300):
@@ -597,7 +597,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n\r\nnone\r\n"
 async def test_no_request_behind_a_close_is_served(
     api: Served, caplog: pytest.LogCaptureFixture, rest: str
 ) -> None:
-    """The application never sees a request whose body has not come when the answer closes."""
+    """Once an answer has closed the connection, the application gets no request behind it."""
     peer = await api.peer()
     behind = f"POST /other HTTP/1.1\r\nHost: localhost\r\n{rest}".encode()
     first = request(VECTOR, "Connection: keep-alive", path="/held")
@@ -644,8 +644,8 @@ async def test_garbage_gets_400_and_a_close(api: Served, before: bytes, garbage:
 
 
 @pytest.mark.parametrize("offer", ["", "Connection: Upgrade\r\nUpgrade: h2c\r\n"])
-async def test_a_transfer_coding_that_ends_nowhere_gets_400(api: Served, offer: str) -> None:
-    """Only `chunked` says where such a body ends, also if another protocol is offered."""
+async def test_a_transfer_coding_without_an_end_gets_400(api: Served, offer: str) -> None:
+    """Of all transfer codings only `chunked` says where a body ends."""
     peer = await api.peer()
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\n{offer}Transfer-Encoding: gzip\r\n\r\n"
     assert (await peer.ask(head.encode())).status == 400
@@ -668,10 +668,10 @@ async def test_a_target_without_a_path_is_a_problem(api: Served, target: str) ->
 
 
 @pytest.mark.parametrize("path", [PATH, "/other"])
-async def test_a_lack_of_memory_is_no_malformed_request(
+async def test_a_lack_of_memory_while_a_body_is_read_is_503(
     api: Served, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """If memory ends while a body is read, the answer is 503, not that HTTP is malformed."""
+    """If memory runs out while a body is read, the answer is 503 `busy`, not 400."""
 
     def without_memory(*_: object) -> None:
         raise MemoryError
@@ -686,7 +686,7 @@ async def test_a_lack_of_memory_is_no_malformed_request(
 
 @pytest.mark.parametrize("path", [PATH, "/other"])
 async def test_headers_are_counted(api: Served, path: str) -> None:
-    """A request has at most 256 headers, because a short header takes twenty times its bytes."""
+    """A request has at most 256 headers: in memory a short one takes twenty times its bytes."""
     fields = [f"a{i}: b" for i in range(253)]  # in addition to host, length and type
     peer = await api.peer()
     assert (await peer.ask(request(VECTOR, *fields, path=path))).status == 200
@@ -727,7 +727,7 @@ CHUNKED = b"POST /other HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunke
 
 
 async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
-    """A trailer is not a header of the request, and all trailers share 64 KiB."""
+    """A trailer is no header of the request; all trailers together have at most 64 KiB."""
     peer = await api.peer()
     for trailer in (b"Authorization: Bearer x\r\n", b"Host: x\r\n", 6000 * b"a: b\r\n"):
         answer = await peer.ask(CHUNKED + b"1\r\nx\r\n0\r\n" + trailer + b"\r\n")
@@ -769,7 +769,7 @@ async def test_empty_lines_between_requests_are_bounded(api: Served) -> None:
 
 
 async def test_pipelined_requests_before_a_cut_one_are_answered(api: Served) -> None:
-    """Behind hundreds of requests, a cut or bad head takes none of their answers away."""
+    """Hundreds of requests are answered, although a cut or malformed head follows them."""
     for path in (PATH, "/other"):
         peer = await api.peer()
         wire = request(path=path)
@@ -784,7 +784,7 @@ async def test_pipelined_requests_before_a_cut_one_are_answered(api: Served) -> 
 
 
 async def test_pipelined_requests_are_bounded(api: Served) -> None:
-    """A thousand requests of a connection may wait for the application; then comes 429."""
+    """A thousand requests of a connection may wait for the application; the next one is 429."""
     peer = await api.peer()
     peer.send(request(path="/held"))
     await api.echo.arrived.wait()
@@ -804,7 +804,7 @@ async def test_pipelined_requests_are_bounded(api: Served) -> None:
 async def test_a_dropped_connection_is_no_error(
     api: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No answer is written to a dropped connection, also if further requests wait there."""
+    """No answer is written to a dropped connection, even if further requests wait there."""
     peer = await api.peer()
     peer.send(request(path="/held") + request(path="/held"))
     await api.echo.arrived.wait()
@@ -853,7 +853,7 @@ async def test_slow_peers_are_closed() -> None:
 
 
 async def test_a_peer_that_does_not_read_is_closed() -> None:
-    """Answers for a client that does not read are bounded, and then its connection is closed."""
+    """The unread answers of a client are bounded; at the bound its connection is closed."""
     async with served(**QUICK) as api:
         for wire in (request(path="/large"), request() * 500):
             peer = await api.peer(limit=1024)
@@ -880,8 +880,8 @@ async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
             await until(lambda: not api.server.server_state.connections)
 
 
-async def test_a_drain_answers_requests_of_its_first_moment(api: Served) -> None:
-    """Requests of a drain's first moment are answered, with `Connection: close`."""
+async def test_a_drain_answers_requests_that_arrive_as_it_begins(api: Served) -> None:
+    """Requests that arrive as a drain begins are answered, with `Connection: close`."""
     idle, busy, slow = [await api.peer() for _ in range(3)]
     for peer in (idle, busy):
         assert (await peer.ask(request())).status == 200
