@@ -101,7 +101,7 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
         *_alarms_more_on_traffic(shadow),
         *_alarms_more_on_labelled(evidence.labelled),
         *_alarms_on_learned(evidence.vouched),
-        *_finds_less_than_champion(evidence.synthetic, evidence.new.champion),
+        *_finds_less_than_champion(evidence.synthetic, evidence.new.champion, evidence.vouched),
         *_moved_from_anchor(evidence.anchor),
         *_misses_labelled(evidence.labelled),
     ]
@@ -165,9 +165,9 @@ def _alarms_more_on_traffic(shadow: ShadowResult | None) -> Iterator[str]:
 
 
 def _finds_less_than_champion(
-    synthetic: Synthetic | None, new_alarms: float | None
+    synthetic: Synthetic | None, new_alarms: float | None, vouched: Vouched | None
 ) -> Iterator[str]:
-    """Yield a reason for each figure that is too low; with many `new_alarms` also advice.
+    """Yield a reason for each figure that is too low, and advice where its cause is known.
 
     `new_alarms` is the share of the new normals on which the champion alarms.
     """
@@ -175,6 +175,11 @@ def _finds_less_than_champion(
         return
     lost = list(_lower_figures("champion", synthetic.candidate, synthetic.champion, BELOW_CHAMPION))
     yield from lost
+    if lost and vouched is not None and vouched.n:
+        yield (
+            f"rows labelled normal: {vouched.n} are among the new normals; where they lie, "
+            "anomalies are missed from now on; if they are worth it, promote this version by hand"
+        )
     if lost and new_alarms is not None and new_alarms > NEW_REGIME:
         yield (
             f"range of values: the champion alarms on {_percent(new_alarms)} of the new normals, "

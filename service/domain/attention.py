@@ -154,6 +154,8 @@ def _of_learning(detector: Detector, buffer_bound: int, now: float) -> Iterator[
         first = next(iter(last.reasons), "no reason was given")
         ended = "failed" if last.outcome == "failed" else "was rejected"
         text = f"the last retraining {ended}: {first}; {_to_decide(detector.parked)}"
+        if last.outcome == "rejected" and last.version is not None:
+            text += f"; if all of them are normal, promote version {last.version}"
         yield Item("failed", name, text, f"{path}/quarantine")
     elif detector.parked:
         text = f"of rejected experiences, {_to_decide(detector.parked)}"

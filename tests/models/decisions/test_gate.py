@@ -101,6 +101,16 @@ def test_a_range_that_does_not_fit_is_named_with_what_to_do(
     assert ("+regime" in verdict.reasons[-1]) is (alarms_on_new > 0.5)
 
 
+def test_rows_labelled_normal_are_named_where_less_is_found() -> None:
+    """If a person vouched for some rows, the reasons say what they cost and who may accept it."""
+    blurred = {"candidate": _figures(found=0.8), "champion": _figures()}
+    reasons = gate({"synthetic": blurred, "vouched": {"n": 22, "still": 0}}).reasons
+    assert reasons[-1].startswith("rows labelled normal: 22 are among the new normals")
+    assert reasons[-1].endswith("promote this version by hand")
+    kept = {"candidate": _figures(), "champion": _figures()}
+    assert gate({"synthetic": kept, "vouched": {"n": 22, "still": 0}}).passed
+
+
 @pytest.mark.parametrize(
     ("known", "kept", "passed"), [(4, 0, True), (30, 23, True), (30, 22, False)]
 )

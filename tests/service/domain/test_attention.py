@@ -66,6 +66,13 @@ def test_each_cause_of_an_alert_is_listed(
     assert {item.kind for item in items} <= set(KINDS)
 
 
+def test_a_rejected_retraining_says_what_a_person_can_do() -> None:
+    """The item names the version to promote if all parked vectors are normal."""
+    detector = _with(parked=5, last_retraining=LastRetraining("rejected", 2, None))
+    (item,) = of_detector(detector, [], _NOW, buffer_bound=_BOUND)
+    assert item.sentence.endswith("; if all of them are normal, promote version 2")
+
+
 def test_many_incidents_of_a_detector_are_counted_in_one_line() -> None:
     """The severest incidents are named, and the others counted: a fault may reach many sources."""
     incidents = [
