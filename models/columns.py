@@ -191,9 +191,20 @@ def as_word(value: object) -> str | None:
 
 
 def table_names(X: Any) -> tuple[str, ...] | None:
-    """Return the names of a table's columns; None if `X` has none."""
+    """Return the names of a table's columns; None if `X` has none, or numbers them from 0.
+
+    Raises VectorError if they are neither names nor these numbers: their order would then count
+    without a word.
+    """
     header = getattr(X, "column_names", getattr(X, "columns", None))  # of pyarrow, or of others
     if header is None:
         return None
     names = tuple(header)
-    return names if names and all(isinstance(name, str) for name in names) else None
+    if names and all(isinstance(name, str) for name in names):
+        return names
+    if names != tuple(range(len(names))):
+        raise VectorError(
+            "columns: the table's labels are no names; rename its columns, or give its values as a "
+            "matrix (`to_numpy()`), whose columns count by position"
+        )
+    return None

@@ -22,7 +22,8 @@ _HARMLESS_SITES = {
     b"same-origin",
 }  # values of Sec-Fetch-Site: a typed address, or our own page
 # A name, or an address that may be in brackets. A port may follow.
-_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::\d*)?")
+_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::(\d*))?")
+_LAST_PORT = 65_535
 _MOST_NAMES = 1024  # host names whose verdict is remembered
 
 
@@ -48,9 +49,11 @@ class Hosts:
 
 
 def _name(host: str) -> str:
-    """Return the host without its port, in lower case."""
+    """Return the host without its port, in lower case; '' if it is no host with a valid port."""
     match = _HOST.fullmatch(host.strip().lower())
-    return (match[1] or match[2]) if match else ""
+    if match is None or int(match[3] or 0) > _LAST_PORT:
+        return ""
+    return match[1] or match[2]
 
 
 class OriginCheck:

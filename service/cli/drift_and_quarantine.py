@@ -1,4 +1,4 @@
-"""Commands for drift and the quarantine, and to pause and resume retraining."""
+"""Commands for drift and the quarantine, and to start, pause and resume retraining."""
 
 from typing import Annotated, Any, Literal
 
@@ -41,7 +41,7 @@ quarantine = typer.Typer(
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (drift, pause, resume):
+    for command in (drift, pause, resume, retrain):
         app.command()(command)
     app.add_typer(quarantine, name="quarantine")
 
@@ -98,6 +98,25 @@ def resume(
 ) -> None:
     """Resume retraining: triggers start it again."""
     _set_paused(detector, url, key, paused=False, as_json=as_json)
+
+
+def retrain(
+    detector: Name,
+    wait: Annotated[float, typer.Option(min=1, help="Longest wait, seconds.")] = 3600.0,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Learn what is buffered now, and wait for the outcome."""
+    from service.cli import retraining
+    from service.cli.sending import tell_outcomes
+
+    with console.client(url, key) as client:
+        outcome = retraining.retrain(client, detector, wait)
+    if as_json:
+        console.show_json(outcome)
+    else:
+        tell_outcomes({detector: outcome}, named=False)
 
 
 def _set_paused(detector: str, url: str, key: str | None, *, paused: bool, as_json: bool) -> None:

@@ -32,7 +32,8 @@ def pivoted(table: TextTable, options: Options) -> tuple[TextTable, Options]:
     first = next(table.lines, (0, []))
     before = [name for name in options.drop if name in map(str.strip, first[1])]
     table = replace(table, lines=chain([first], table.lines))
-    long = read(table, replace(options, pivot=None, drop=tuple(before)))
+    # The categories may be columns that this makes; `read` checks their names afterwards.
+    long = read(table, replace(options, pivot=None, drop=tuple(before), categories=()))
     values = [name for name in long.names if name != options.pivot]
     parts = options.time_columns(long.header)
     unnamed = not set(parts) <= set(long.header)

@@ -110,6 +110,15 @@ async def test_foreign_requests_to_any_route_are_refused(
     assert (await pump.http.get("/v1/keys")).json() == {"keys": []}
 
 
+@pytest.mark.parametrize(("port", "status"), [(65_535, 200), (65_536, 403), (99_999_999, 403)])
+async def test_a_host_with_an_impossible_port_is_refused(
+    pump: Running, port: int, status: int
+) -> None:
+    """No host has a port above 65535."""
+    headers = {"host": f"127.0.0.1:{port}"}
+    assert (await send(pump, "GET", "/v1/detectors", None, headers)).status_code == status
+
+
 async def test_requests_of_clients_and_own_pages_are_served(pump: Running) -> None:
     """Requests of other clients, of the address bar and of the service's own pages are served."""
     for headers in ALLOWED:

@@ -151,3 +151,20 @@ def test_a_name_that_cannot_be_shown_is_refused(name):
     """A name with characters that cannot be shown is refused, because pages show names."""
     with pytest.raises(ConfigError):
         Column(name)
+
+
+class Labelled(np.ndarray):
+    """A matrix with labels of its columns, as a DataFrame without names has them."""
+
+    columns: tuple = ()
+
+
+@pytest.mark.parametrize("labels", [(2, 0, 1), (("a", 1), ("a", 2), ("b", 1)), ("a", 1, 2)])
+def test_labels_that_are_no_names_are_refused(labels):
+    """Labels that are neither names nor 0, 1, 2, ... are refused; with these, positions count."""
+    X = np.column_stack([SPEED, TEMP, LOAD]).view(Labelled)
+    X.columns = labels
+    with pytest.raises(VectorError, match="labels are no names; rename its columns"):
+        train(None, X, Config(kind="mahalanobis"))
+    X.columns = range(3)
+    assert train(None, X, Config(kind="mahalanobis")).dimension == 3

@@ -319,6 +319,14 @@ def test_a_category_has_no_effect_on_a_detector_that_exists(run, stub, file, giv
     assert '--category has no effect on a detector that exists: "b" is no category of it' in err
 
 
+def test_retrain_starts_a_retraining_and_waits_for_its_outcome(run, stub):
+    """`retrain` needs no file: it learns what is buffered, and says how the retraining ended."""
+    last = {"outcome": "promoted", "version": 4, "reasons": []}
+    stub.answers["POST", "/v1/detectors/pump/retrain"] = (200, {"last_retraining": last})
+    status, out, _ = run("retrain", "pump", "--url", stub.url)
+    assert (status, out) == (Exit.OK, "retraining: promoted, version 4\n")
+
+
 def test_rows_that_another_retraining_took_are_no_error(run, stub, file):
     """If a trigger's retraining takes all rows before --now asks for one, its outcome is shown."""
     last = {"outcome": "promoted", "version": 5, "reasons": []}

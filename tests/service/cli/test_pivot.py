@@ -1,5 +1,6 @@
 """A table with one reading in each row gets a column for each thing measured."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -97,6 +98,15 @@ def test_a_table_of_states_needs_no_pivot(tmp_path):
     with sheet(tmp_path, lines, Options("when", drop=("machine",))) as table:
         config, _ = config_for(table, "UTC")
     assert [column["type"] for column in config["columns"]] == ["category", "number"]
+
+
+def test_a_column_that_the_pivot_makes_can_be_a_category(tmp_path):
+    """`--category` knows the columns that `--pivot` makes, and refuses other names."""
+    options = Options("when", drop=("machine",), pivot="sensor", categories=("load",))
+    with sheet(tmp_path, readings(), options) as table:
+        assert dict(table.columns())["load"] == "category"
+    with pytest.raises(BadTable, match="valve"):
+        sheet(tmp_path, readings(), replace(options, categories=("valve",)))
 
 
 def test_missing_columns_lead_to_the_advice_to_pivot(tmp_path):
