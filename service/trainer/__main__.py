@@ -42,7 +42,11 @@ if TYPE_CHECKING:
 _PROGRESS_SECONDS = 0.05  # ten times as often as the worker stores it; a step takes about 1 ms
 
 _NO_MEMORY = Failed("not enough memory to train", broken=True)
+# How the loader, the system and torch say it; not all of them raise MemoryError.
+_SAID_OF_MEMORY = ("failed to map segment", "cannot allocate memory", "can't allocate memory")
 _DROPPED_BYTES = 64 * 1024  # of a job, at a time
+_BLAS_BYTES = 128 * 2**20  # of a thread: more than the buffers of numpy's OpenBLAS and scipy's
+_BLAS_SIDE = 512  # OpenBLAS multiplies matrices of this size by way of its buffers
 
 
 def main() -> None:
@@ -105,6 +109,21 @@ def _load(threads: int, device: str) -> None:
     torch.set_num_threads(threads)
     # This limits numpy's BLAS and the thread pools of other libraries.
     threadpoolctl.threadpool_limits(threads)
+    _take_blas_buffers(threads)
+
+
+def _take_blas_buffers(threads: int) -> None:
+    """Let both OpenBLAS libraries take their buffers, which they keep. Raises MemoryError.
+
+    OpenBLAS that gets no memory for a buffer asks again for ever. So this must not happen within a
+    training.
+    """
+    from scipy.linalg.blas import dgemm
+
+    np.empty(threads * _BLAS_BYTES, np.uint8)  # only address space: no page of it is touched
+    square = np.ones((_BLAS_SIDE, _BLAS_SIDE))
+    square @ square
+    dgemm(1.0, square, square)
 
 
 def _answer(job: Job, send: Callable[[Reply], None]) -> Trained | Failed:
@@ -123,6 +142,9 @@ def _failure_of(error: BaseException) -> Failed:
     traceback.print_exception(error)
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
+    said = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in said for words in _SAID_OF_MEMORY):
+        return _NO_MEMORY
     return Failed(f"{type(error).__name__}: {error}", broken=True)
 
 

@@ -27,6 +27,10 @@ _IDLE = 0.01
 _STARVED = 4.0
 _KEPT_SHARE = 0.5  # share of its memory limit; a child that holds more between jobs is replaced
 _READ_LIMIT = 2**20
+_OF_MEMORY = {
+    signal.SIGKILL: ", as the system does if memory runs out",
+    signal.SIGABRT: ", as libraries in C++ do if memory runs out",
+}
 
 Outcome = TypeVar("Outcome")
 
@@ -209,8 +213,8 @@ class Trainer:
             return "the trainer closed its pipe"
         _log.warning("the trainer ended by itself", code=code)
         if code < 0:
-            why = ", as the system does if memory runs out" if code == -signal.SIGKILL else ""
-            return f"the trainer was killed by {signal.Signals(-code).name}{why}"
+            ended_by = signal.Signals(-code)
+            return f"the trainer was killed by {ended_by.name}{_OF_MEMORY.get(ended_by, '')}"
         return f"the trainer ended with code {code}"
 
 

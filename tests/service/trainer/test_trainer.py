@@ -1,6 +1,7 @@
 """The trainer child, and the worker's side of it."""
 
 import asyncio
+import errno
 import os
 import resource
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 from models import TrainingError
 from service.processes.process_table import resident_bytes
+from service.processes.spawn import python
 from service.trainer import messages
 from service.trainer.__main__ import _failure_of
 from service.trainer.messages import Job, Progress
@@ -232,6 +234,29 @@ async def test_a_job_for_which_there_is_no_memory_says_so(trainers):
     with pytest.raises(TrainingError, match="not enough memory to train"):
         await trainer.train(_job(n=2**20, d=32), _ignore)
     assert await trainer.train(_job(), _ignore)
+
+
+@pytest.mark.parametrize("mib", [250, 740])
+async def test_a_child_that_may_not_take_enough_memory_says_so_at_once(trainers, mib):
+    """A child with too little memory for its libraries, or for OpenBLAS, ends with that reason."""
+    limited = ("prlimit", f"--as={mib * 2**20}", *python("service.trainer", "1", "cpu"))
+    trainer = trainers(command=limited, stall_seconds=30)
+    with pytest.raises(TrainingError, match="not enough memory to train"):
+        await trainer.train(_job(n=3000, d=8), _ignore)
+    assert trainer.pid is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ImportError("libgomp.so.1: failed to map segment from shared object"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 64 bytes"),
+    ],
+)
+def test_lack_of_memory_has_one_reason(said):
+    """Loader, system and torch say in their own words that memory is short."""
+    assert _failure_of(said) == messages.Failed("not enough memory to train", broken=True)
 
 
 async def test_cancelling_stops_the_child_at_once(tmp_path, trainers):
