@@ -1,6 +1,7 @@
 """The context that is chosen for rows in time, and when none is chosen."""
 
 import numpy as np
+import pytest
 
 from models.context import SCORED, derive
 from models.context_choice import choose
@@ -25,6 +26,15 @@ def test_uncorrelated_or_undated_rows_get_no_context():
     context, why = choose(slow, None, None)
     assert (context, why) == (None, "no context: the rows came without timestamps")
     assert choose(walks(60), MINUTES[:60], [str(i // 4) for i in range(60)])[0] is None
+
+
+@pytest.mark.parametrize(("n", "chosen"), [(2000, True), (100, False)])
+def test_a_weak_correlation_counts_if_rows_are_many(n: int, chosen: bool):
+    """A correlation of 0.2 leads to a context among many rows; among few it may be chance."""
+    rows = np.random.default_rng(1).normal(size=(n, 5)).astype(np.float32)
+    for i in range(1, n):
+        rows[i] = 0.2 * rows[i - 1] + 0.98 * rows[i]
+    assert (choose(rows, MINUTES[:n], None)[0] is not None) is chosen
 
 
 def test_short_sources_get_a_shorter_context():
