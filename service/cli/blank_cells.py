@@ -33,7 +33,7 @@ class BlankCells:
     def summary(self) -> Iterator[str]:
         """Yield a sentence about each column that was blank in some row, the blankest first."""
         for name, n in self._rows.most_common():
-            yield f"{name} is blank in {counted(n, 'row')}: judged on the other columns"
+            yield f"{name} is blank in {counted(n, 'row')}; the other columns are judged"
 
     def new_blanks(self, rows: Rows) -> Iterator[str]:
         """Yield a sentence about each column of a source that is blank for longer than usual."""
@@ -52,7 +52,5 @@ class BlankCells:
             for j in np.flatnonzero(too_long).tolist():
                 whose = f" of {source}" if source else ""
                 times = "" if lengths[j] == 1 else f" for {lengths[j]} rows"
-                yield (
-                    f"{rows.where(i)}: {rows.columns[j]}{whose} is blank{times}: judged on the "
-                    "others"
-                )
+                name = f"{rows.columns[j]}{whose}"
+                yield f"{rows.where(i)}: {name} is blank{times}; the other columns are judged"

@@ -522,8 +522,8 @@ def test_columns_that_become_blank_are_named(tmp_path):
         for rows in sheet.rows([("a", "number"), ("b", "number")], gaps=True):
             cells.count(rows)
             begun = list(cells.new_blanks(rows))
-    assert begun == [f"{path}, line 33: b of y is blank: judged on the others"]
-    assert list(cells.summary()) == ["b is blank in 4 rows: judged on the other columns"]
+    assert begun == [f"{path}, line 33: b of y is blank; the other columns are judged"]
+    assert list(cells.summary()) == ["b is blank in 4 rows; the other columns are judged"]
 
 
 def test_cells_that_are_often_blank_are_named_only_at_first(tmp_path):
@@ -541,9 +541,9 @@ def test_cells_that_are_often_blank_are_named_only_at_first(tmp_path):
             for note in cells.new_blanks(part)
         ]
     assert begun == [
-        f"{path}, line 22: b is blank: judged on the others",
-        f"{path}, line 42: b is blank: judged on the others",
-        f"{path}, line 108: b is blank for 7 rows: judged on the others",
+        f"{path}, line 22: b is blank; the other columns are judged",
+        f"{path}, line 42: b is blank; the other columns are judged",
+        f"{path}, line 108: b is blank for 7 rows; the other columns are judged",
     ]
 
 
