@@ -127,7 +127,7 @@ async def test_the_page_links_to_the_time_of_rows_of_last_week(
 async def test_invalid_queries_are_refused_with_what_is_allowed(
     pump: Running, path: str, query: dict[str, Any]
 ) -> None:
-    """A query that means nothing is 422 and says what it takes."""
+    """A query that means nothing is 422, and the error says what is allowed."""
     answer = await pump.http.get(f"{PUMP}/{path}", params=query)
     assert answer.status_code == 422
     assert "`" in answer.json()["detail"]
@@ -152,7 +152,7 @@ async def test_next_leads_through_every_item_once(pump: Running, monitor: Monito
 
 
 async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor: Monitor) -> None:
-    """A decision labels the rows, says what comes of it, and can be taken back."""
+    """A decision labels the rows, says what follows from it, and can be withdrawn."""
     await score(pump, monitor, [ODD] * 4)
     (incident,) = await incidents(pump)
     path = f"{PUMP}/incidents/{incident['id']}"
@@ -205,7 +205,7 @@ async def test_of_two_decisions_at_once_one_stands(pump: Running, monitor: Monit
 async def test_a_decision_about_an_outdated_verdict_is_refused(
     pump: Running, monitor: Monitor
 ) -> None:
-    """Who saw no verdict does not replace one that another person gave meanwhile."""
+    """A person who saw no verdict cannot replace one that another person gave meanwhile."""
     await score(pump, monitor, [ODD] * 4)
     (incident,) = await incidents(pump)
     path = f"{PUMP}/incidents/{incident['id']}"
@@ -222,7 +222,7 @@ async def test_a_decision_about_an_outdated_verdict_is_refused(
 
 
 async def test_rows_like_dismissed_ones_stop_paging(pump: Running, monitor: Monitor) -> None:
-    """After a dismissal the same rows are shown as such and wake nobody, until it is withdrawn."""
+    """After a dismissal the same rows are marked and page nobody, until it is withdrawn."""
     await score(pump, monitor, [ODD] * 4)
     (incident,) = await incidents(pump)
     attention = (await pump.http.get("/v1/attention")).json()["items"]
@@ -311,7 +311,7 @@ async def test_attention_lists_the_worst_first(pump: Running) -> None:
 
 
 async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) -> None:
-    """Labels carry sender and time, and go when they are deleted."""
+    """Labels are listed with sender and time until they are deleted."""
     body = {
         "labels": [{"label": "anomaly", "vector": ODD}, {"label": "normal", "vector": [0.0] * 3}]
     }

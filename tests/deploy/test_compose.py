@@ -84,9 +84,9 @@ def test_secrets_are_files_that_nobody_commits():
         assert secret["file"].startswith("deploy/secrets/")
     assert (ROOT / "deploy/secrets/.gitignore").read_text().splitlines() == ["*", "!.gitignore"]
     for name in ("api-1", "api-2"):
-        given = SERVICES[name]["environment"]
+        environment = SERVICES[name]["environment"]
         files = {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
-        assert {value for value in given.values() if "/run/" in value} == files
+        assert {value for value in environment.values() if "/run/" in value} == files
     config = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())
     (job,) = config["scrape_configs"]
     (secret,) = SERVICES["prometheus"]["secrets"]

@@ -74,8 +74,8 @@ def test_prometheus_operator_gets_every_rule_and_scrapes_the_api() -> None:
 
 def test_the_config_map_has_the_board_of_grafana() -> None:
     """The ConfigMap of the board is made from the file that Grafana reads elsewhere."""
-    made = yaml.safe_load((DEPLOY / "grafana" / "kustomization.yaml").read_text())
-    (board,) = made["configMapGenerator"][0]["files"]
+    kustomization = yaml.safe_load((DEPLOY / "grafana" / "kustomization.yaml").read_text())
+    (board,) = kustomization["configMapGenerator"][0]["files"]
     assert (DEPLOY / "grafana" / board).is_file()
     assert (
         "../../../grafana"

@@ -94,10 +94,10 @@ def distributions(extra: str) -> set[str]:
         return {re.split(r"[^A-Za-z0-9-]", line)[0] for line in lines}
 
     extras = PROJECT["optional-dependencies"]
-    others = names(PROJECT["dependencies"])
+    other_distributions = names(PROJECT["dependencies"])
     for other in {"serve", "train"} - {extra}:
-        others |= names(extras[other])
-    return names(extras[extra]) - others
+        other_distributions |= names(extras[other])
+    return names(extras[extra]) - other_distributions
 
 
 def test_only_anamnesis_is_installed(unpacked_wheel: Path) -> None:

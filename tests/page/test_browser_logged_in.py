@@ -26,9 +26,9 @@ pytestmark = pytest.mark.anyio
 async def monitor(guarded: Running, store_url: str) -> AsyncIterator[Monitor]:
     """Return a monitor of the service's store, as a worker has it."""
     async with await connect(store_url, deadline=20.0) as redis:
-        made = monitor_over(redis, Settings(lease_seconds=30.0))
-        yield made
-        await made.close()
+        created = monitor_over(redis, Settings(lease_seconds=30.0))
+        yield created
+        await created.close()
 
 
 async def log_in(tab: Page, api: Running, secret: str, path: str) -> None:

@@ -176,14 +176,14 @@ def test_without_its_data_directory_nothing_is_acknowledged(disk, lost):
     """Without its directory the service acknowledges nothing; with it, all data is there again."""
     service, client = disk
     before = client.detector("pump")["buffered"]
-    place = service.data if lost == "." else service.data / lost
-    kept = place.with_name("elsewhere")
-    place.rename(kept)
+    lost_path = service.data if lost == "." else service.data / lost
+    moved_to = lost_path.with_name("elsewhere")
+    lost_path.rename(moved_to)
     wait_for(lambda: _learn_status(client) == 503)
     assert _scores(client)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "degraded")
     wait_for(lambda: "the data directory was deleted or replaced" in service.output)
-    kept.rename(place)
+    moved_to.rename(lost_path)
     wait_for(lambda: client.http.get("/readyz").json()["status"] == "ready")
     wait_for(lambda: _buffered(client) >= before)
     assert "Traceback" not in service.output

@@ -72,14 +72,14 @@ def test_nothing_secret_is_in_the_logs(store: tuple[int, subprocess.Popen], tmp_
 
         wait_for(ready, "the service", *logs.values())
         wait_for(lambda: "worker started" in logs["worker"].read_text(), "worker", *logs.values())
-        made = _use(http)
+        created_key = _use(http)
         server.kill()
         wait_for(lambda: "store away" in logs["api"].read_text(), "the loss", *logs.values())
         wait_for(lambda: "store away" in logs["worker"].read_text(), "loss", *logs.values())
         _use(http)
     logged = "".join(log.read_text() for log in logs.values())
     key = "".join(signing.read_text().splitlines()[1:-1])
-    for secret in (PASSWORD, ADMIN, METRICS, WRONG, made, key, str(int(MARKER)), NAME):
+    for secret in (PASSWORD, ADMIN, METRICS, WRONG, created_key, key, str(int(MARKER)), NAME):
         assert secret not in logged, re.findall(f".*{re.escape(secret)}.*", logged)[:3]
 
 
@@ -87,17 +87,19 @@ def _use(http: httpx.Client) -> str:
     """Make requests that succeed and requests that fail; return a key that was created."""
     admin = {"authorization": f"Bearer {ADMIN}"}
     asked = {"name": "x", "scopes": ["score"]}
-    made = http.post("/v1/keys", headers=admin, json=asked).json().get("key", "none was made")
+    created_key = (
+        http.post("/v1/keys", headers=admin, json=asked).json().get("key", "none was made")
+    )
     http.put("/v1/detectors/pump", headers=admin, json={})
     bodies = ({"vectors": [[MARKER, 1.0]]}, {"vectors": [[MARKER, None]]}, [MARKER], {"x": MARKER})
-    for secret in (ADMIN, METRICS, WRONG, made):
+    for secret in (ADMIN, METRICS, WRONG, created_key):
         for header in ({"authorization": f"Bearer {secret}"}, {"x-api-key": secret}):
             for path in ("pump/score", "pump/normal", "pump/feedback", f"{NAME}/score", "pump/no"):
                 for body in bodies:
                     http.post(f"/v1/detectors/{path}", headers=header, json=body)
             http.get("/metrics", headers=header)
             http.get(f"/v1/detectors?key={secret}", headers=header)
-    return made
+    return created_key
 
 
 def test_arguments_and_settings_of_children_have_no_secret(tmp_path: Path) -> None:

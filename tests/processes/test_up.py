@@ -95,10 +95,10 @@ def up(tmp_path) -> Iterator[Callable[..., Up]]:
     yield start
     for service in started:
         if service.process.poll() is None:
-            left = children(service.process.pid)
+            children_left = children(service.process.pid)
             service.process.kill()
             service.process.wait()
-            wait_for(lambda left=left: not any(map(alive, left)))
+            wait_for(lambda pids=children_left: not any(map(alive, pids)))
 
 
 def test_champion_and_buffer_are_there_after_a_kill(up):

@@ -46,11 +46,11 @@ def test_a_signature_is_for_one_artifact_of_one_detector(tmp_path: Path) -> None
 def test_old_and_new_keys_are_trusted_together(tmp_path: Path) -> None:
     """A file with the old and the new key accepts signatures of both."""
     pairs = [signing_pair(tmp_path, name) for name in ("old", "new")]
-    both = tmp_path / "both.pub"
-    both.write_bytes(b"# old, new\n" + b"\n".join(public.read_bytes() for _, public in pairs))
+    both_keys = tmp_path / "both.pub"
+    both_keys.write_bytes(b"# old, new\n" + b"\n".join(public.read_bytes() for _, public in pairs))
     for private, _ in pairs:
         signed = signer(private).sign("pump", ARTIFACT)
-        signer(trusted=both).check("pump", ARTIFACT, signed["signature"])
+        signer(trusted=both_keys).check("pump", ARTIFACT, signed["signature"])
 
 
 def test_a_file_without_a_usable_key_is_named(tmp_path: Path) -> None:

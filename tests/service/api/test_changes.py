@@ -58,9 +58,9 @@ async def test_each_stream_names_the_changes_that_it_may_see(
         for stream in (everything, one):
             await anext(stream)
         await stored.make("b")
-        made = b'event: change\ndata: {"detectors":["b"]}\n\n'
-        assert [await anext(stream) for stream in (everything, one)] == [made, made]
+        change = b'event: change\ndata: {"detectors":["b"]}\n\n'
+        assert [await anext(stream) for stream in (everything, one)] == [change, change]
         await stored.buffer.ingest("a", matrix(3))
-        assert await anext(everything) == made.replace(b'"b"', b'"a"')
+        assert await anext(everything) == change.replace(b'"b"', b'"a"')
         await stored.detectors.delete("b")
-        assert [await anext(stream) for stream in (everything, one)] == [made, made]
+        assert [await anext(stream) for stream in (everything, one)] == [change, change]

@@ -85,10 +85,10 @@ def connections(n: int) -> tuple[Lane, list[HttpProtocol]]:
     config.load()
     loop = asyncio.get_running_loop()
     server = ServerState()
-    made = [HttpProtocol(config, server, state, loop) for _ in range(n)]
-    for connection in made:
+    protocols = [HttpProtocol(config, server, state, loop) for _ in range(n)]
+    for connection in protocols:
         connection.connection_made(Sink())
-    return lane, made
+    return lane, protocols
 
 
 @pytest.mark.parametrize(("known", "most"), [(True, 70), (False, 128)])

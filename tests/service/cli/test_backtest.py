@@ -73,8 +73,8 @@ def test_blank_cells_and_words_are_judged_as_learn_takes_them(file: Path, tmp_pa
     lines[300] = lines[300].split(",")[0] + ",,,"
     gapped = tmp_path / "gapped.csv"
     gapped.write_text("\n".join(lines))
-    asked = ["backtest", str(gapped), "--time", "when", "--no-context", *RUN, "--json"]
-    ran = CliRunner().invoke(app, asked)
+    command = ["backtest", str(gapped), "--time", "when", "--no-context", *RUN, "--json"]
+    ran = CliRunner().invoke(app, command)
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.stdout)["features"] == ["temperature", "humidity", "status"]
     (lifetime,) = json.loads(ran.stdout)["lifetimes"]
@@ -89,9 +89,9 @@ def test_codes_are_a_category_where_the_option_names_them(file: Path, tmp_path: 
     lines[0] = "when,temperature,humidity,code"
     coded = tmp_path / "coded.csv"
     coded.write_text("\n".join(lines))
-    asked = ["backtest", str(coded), "--time", "when", "--no-context", *RUN]
+    command = ["backtest", str(coded), "--time", "when", "--no-context", *RUN]
     for more, expected in ([], False), (["--category", "code"], True):
-        ran = CliRunner().invoke(app, [*asked, *more])
+        ran = CliRunner().invoke(app, [*command, *more])
         assert ran.exit_code == 0, ran.output
         assert ("code (category)" in ran.stderr) == expected
 

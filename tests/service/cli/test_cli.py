@@ -150,14 +150,14 @@ def test_columns_have_their_names_in_the_file(run, stub, tmp_path, header, name)
     """Reasons and errors name the file's column, or its number from 1 if there is no header."""
     path = tmp_path / "x.csv"
     path.write_text(f"{header}1,1,2\n2,3,4\n")
-    asked = ("score", str(path), "-d", "pump", "--time", "1", "--url", stub.url)
+    command = ("score", str(path), "-d", "pump", "--time", "1", "--url", stub.url)
     reason = {"feature": "0", "contribution": 9.0, "value": 3.0, "expected": 1.0}
     answer = SCORED | {"attributions": [[reason], [reason]]}
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, answer)
-    assert f"{name} 3, expected 1" in run(*asked)[1]
+    assert f"{name} 3, expected 1" in run(*command)[1]
     problem = {"detail": "NaN is not a number to score", "row": 1, "column": 0}
     stub.answers["POST", "/v1/detectors/pump/score"] = (422, problem)
-    assert f"column {name}: NaN is not a number to score" in run(*asked)[2]
+    assert f"column {name}: NaN is not a number to score" in run(*command)[2]
 
 
 def test_times_are_shown_in_the_zone_that_was_asked(run, stub, tmp_path):
@@ -167,9 +167,9 @@ def test_times_are_shown_in_the_zone_that_was_asked(run, stub, tmp_path):
     rule = {"alarming_rows": 1, "of_rows": 1, "severity_alone": 1.0}
     stub.answers["GET", "/v1/detectors/pump"] = (200, STATUS | {"incident_rule": rule})
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
-    asked = ("score", str(path), "-d", "pump", "--time", "when", "--url", stub.url)
+    command = ("score", str(path), "-d", "pump", "--time", "when", "--url", stub.url)
     for zone in ("UTC", "Europe/Berlin"):
-        out = run(*asked, "--timezone", zone)[1]
+        out = run(*command, "--timezone", zone)[1]
         assert f"time ({zone})" in out
         assert "2026-07-01 12:10" in out.splitlines()[1]
         assert f"2026-07-01 12:10 {zone}: 1 row" in out
@@ -389,8 +389,8 @@ def test_rollback_promotes_the_parent_of_this_generation(run, stub):
 def test_revoke_sends_its_options_and_prints_the_result(run, stub):
     """`revoke` takes a batch or a sender, and sends `--dry-run` and `--why` along."""
     some = {"vectors": 960, "batch_count": 24, "batches": ["b"], "senders": ["ann"]}
-    gone = {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 9}
-    answer = {"champion": 2, "generation": 5, "versions": [3, 4], "discarded": gone}
+    discarded = {"buffered": 40, "quarantined": 2, "parked": 0, "kept": 9}
+    answer = {"champion": 2, "generation": 5, "versions": [3, 4], "discarded": discarded}
     answer |= {"lost": some | {"vectors": 0, "batch_count": 0, "senders": []}, "relearned": some}
     stub.answers["POST", "/v1/detectors/pump/revoke"] = (200, answer)
     options = ("--sender", "bob", "--dry-run", "--why", "broken", "--url", stub.url)

@@ -52,11 +52,11 @@ def test_a_history_is_derived_in_parts_as_in_one(
         context, history.vectors[:], np.array([True, False]), times=history.times[:],
         sources=sources,
     )  # fmt: skip
-    kept = states == SCORED
-    assert kept.sum() == 2 * (ROWS - 10)
-    np.testing.assert_array_equal(derived.vectors[:], X[kept])
+    scored = states == SCORED
+    assert scored.sum() == 2 * (ROWS - 10)
+    np.testing.assert_array_equal(derived.vectors[:], X[scored])
     assert derived.times is not None
-    np.testing.assert_array_equal(derived.times[:], history.times[:][kept])
+    np.testing.assert_array_equal(derived.times[:], history.times[:][scored])
     assert derived.anomalous is not None
     assert derived.anomalous[:].sum() == 2
 
@@ -66,9 +66,9 @@ def test_a_backtest_judges_with_the_context_that_learn_chooses(
     file: Path, options: list[str], rows: int
 ) -> None:
     """A history with times is judged with the rows before each row, except by `--no-context`."""
-    asked = ["backtest", str(file), "--time", "when", "--source", "pump", "--label", "fault"]
-    asked += ["--score", "elbo", "--weights", "proportional", "--batch", "400", "--json"]
-    ran = CliRunner().invoke(app, [*asked, *options])
+    command = ["backtest", str(file), "--time", "when", "--source", "pump", "--label", "fault"]
+    command += ["--score", "elbo", "--weights", "proportional", "--batch", "400", "--json"]
+    ran = CliRunner().invoke(app, [*command, *options])
     assert ran.exit_code == 0, ran.output
     report = json.loads(ran.stdout)
     assert (report["rows"], report["features"]) == (rows, ["speed", "valve"])

@@ -69,8 +69,8 @@ def test_the_rows_of_a_file_are_context_of_the_next_file(run, stub, tmp_path):
     for file, first in zip(files, (1, 4, 2), strict=True):
         lines = "".join(f"{first + i},{first + i}\n" for i in range(3))
         file.write_text(f"when,x\n{lines}")
-    asked = ("-d", "pump", "--time", "when", "--url", stub.url)
-    assert run("learn", *map(str, files), *asked)[0] == Exit.OK
+    options = ("-d", "pump", "--time", "when", "--url", stub.url)
+    assert run("learn", *map(str, files), *options)[0] == Exit.OK
     sent = [json.loads(body) for verb, at, _, body in stub.asked if (verb, at) == ("POST", path)]
     assert [request.get("context_rows", 0) for request in sent] == [0, 2, 0]
     assert [request["timestamps"] for request in sent] == [[1, 2, 3], [2, 3, 4, 5, 6], [2, 3, 4]]

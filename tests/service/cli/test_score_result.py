@@ -41,18 +41,18 @@ def row_of(time):
 
 def results(judged_rows, top=20):
     """Return the results for rows."""
-    seen = ScoreResult(top)
+    result = ScoreResult(top)
     for row in judged_rows:
-        seen.add(row, RULE)
-    return seen
+        result.add(row, RULE)
+    return result
 
 
 def test_alarms_near_each_other_are_one_incident():
     """The detector's rule opens and closes incidents; a single mild alarm opens none."""
-    seen = results(judged({5, 6, 7, 15, 26, 40, 41}))
+    result = results(judged({5, 6, 7, 15, 26, 40, 41}))
     incidents = [
         (row_of(incident.start), row_of(incident.end), incident.peak, incident.count)
-        for incident in seen.incidents.values()
+        for incident in result.incidents.values()
     ]
     assert incidents == [(5, 15, 1.15, 4), (40, 41, 1.41, 2)]
 
@@ -60,8 +60,10 @@ def test_alarms_near_each_other_are_one_incident():
 def test_sources_have_incidents_of_their_own():
     """Rows of another source in between do not end an incident."""
     sources = tuple("ab"[i % 2] for i in range(60))
-    seen = results(judged({2, 3, 20, 22}, sources))
-    assert [(incident.source, incident.count) for incident in seen.incidents.values()] == [("a", 3)]
+    result = results(judged({2, 3, 20, 22}, sources))
+    assert [(incident.source, incident.count) for incident in result.incidents.values()] == [
+        ("a", 3)
+    ]
 
 
 def test_the_worst_rows_come_first(capsys):
@@ -78,11 +80,11 @@ def test_the_worst_rows_come_first(capsys):
 
 def test_a_long_fault_does_not_fill_the_list_of_the_worst_rows(capsys):
     """At most three rows of one incident are listed, also of the lasting state that it became."""
-    seen = [replace(row, severity=9.0, height=9.0) for row in judged(set(range(100)), n=100)]
-    seen += [replace(row, time=row.time + 100_000) for row in judged({25, 27, 50})]
-    found = results(seen)
-    assert [incident.settled for incident in found.incidents.values()] == [True, False, False]
-    found.show()
+    rows = [replace(row, severity=9.0, height=9.0) for row in judged(set(range(100)), n=100)]
+    rows += [replace(row, time=row.time + 100_000) for row in judged({25, 27, 50})]
+    result = results(rows)
+    assert [incident.settled for incident in result.incidents.values()] == [True, False, False]
+    result.show()
     out = capsys.readouterr().out
     table = out.partition("incident, ")[0].splitlines()[1:]
     assert [line.split()[0] for line in table] == ["2", "3", "4", "52", "29", "27"]
@@ -91,9 +93,9 @@ def test_a_long_fault_does_not_fill_the_list_of_the_worst_rows(capsys):
 
 def test_memory_does_not_grow_with_the_incidents_of_a_file():
     """Of closed incidents only the rows that will be listed stay in memory."""
-    seen = results(judged({i for i in range(3000) if i % 25 < 3}, n=3000), top=5)
-    assert len(seen.incidents) == 120
-    assert sum(map(len, seen._worst.values())) <= 5 + 5 + 3
+    result = results(judged({i for i in range(3000) if i % 25 < 3}, n=3000), top=5)
+    assert len(result.incidents) == 120
+    assert sum(map(len, result._worst.values())) <= 5 + 5 + 3
 
 
 def test_the_milder_incidents_are_summarised(capsys):
@@ -120,10 +122,10 @@ def test_rows_that_were_not_judged_are_counted_by_state(capsys):
     """If all rows are late, the command says that the file is in reverse order."""
     rows_ = judged({5})[:3]
     states = ("warming", "late", "late")
-    seen = results(
+    result = results(
         replace(row, is_anomaly=None, state=state) for row, state in zip(rows_, states, strict=True)
     )
-    seen.show()
+    result.show()
     out = capsys.readouterr().out
     assert "not judged: 3 rows (2 late, 1 warming)" in out
     assert "sort the file by time" in out
@@ -141,11 +143,11 @@ def test_rows_that_the_config_ignores_are_counted(capsys):
     """A row whose state is `ignored` was judged, is no anomaly, and is counted apart."""
     first, *rest = judged({5})
     live = LiveIncidents(Rule(k=2, m=10, alone=4.0, seconds=0.0))
-    seen = [replace(first, state="ignored"), *rest]
-    results(seen).show()
+    rows = [replace(first, state="ignored"), *rest]
+    results(rows).show()
     assert "1 of 60 vectors are anomalies; 1 more are ignored by the config" in " ".join(
         capsys.readouterr().out.split()
     )
-    for row in seen:
+    for row in rows:
         list(live.add(row))
     assert list(live.end())[-1] == "1 of 60 rows were anomalies; 1 more are ignored by the config"

@@ -50,14 +50,14 @@ def table(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", [".csv", ".npy", ".parquet"])
 def test_a_continued_command_writes_the_same_file(table: Path, kind: str) -> None:
     """A continued command writes the same file as one that was not stopped."""
-    whole, out = table.with_name(f"whole{kind}"), table.with_name(f"out{kind}")
-    assert write_scored(table, whole, range(COUNT)) == 0
+    at_once, out = table.with_name(f"whole{kind}"), table.with_name(f"out{kind}")
+    assert write_scored(table, at_once, range(COUNT)) == 0
     with pytest.raises(KeyboardInterrupt):
         write_scored(table, out, range(COUNT), cut=8)
     assert not out.exists()
     assert write_scored(table, out, range(6, COUNT)) == 6
-    assert out.read_bytes() == whole.read_bytes()
-    assert {path.name for path in table.parent.iterdir()} == {table.name, whole.name, out.name}
+    assert out.read_bytes() == at_once.read_bytes()
+    assert {path.name for path in table.parent.iterdir()} == {table.name, at_once.name, out.name}
 
 
 def test_a_file_of_another_version_is_written_again(table: Path) -> None:
@@ -98,11 +98,11 @@ def test_times_of_day_and_empty_columns_keep_their_types(table: Path) -> None:
     """A Parquet file may have columns of times of day, and columns without any value."""
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     times = [dt.time(12, 30, i, 5) if i % 2 else None for i in range(COUNT)]
-    whole = [time and time.replace(microsecond=0) for time in times]
+    whole_seconds = [time and time.replace(microsecond=0) for time in times]
     typed = pa.table(
         {
             "at": pa.array(times, pa.time64("us")),
-            "clock": pa.array(whole, pa.time32("ms")),
+            "clock": pa.array(whole_seconds, pa.time32("ms")),
             "none": pa.nulls(COUNT),
             "speed": np.arange(COUNT) / 4,
         }

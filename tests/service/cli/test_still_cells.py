@@ -28,8 +28,8 @@ def test_a_reading_that_does_not_change_any_more_is_named_once(at_once: int) -> 
     """The message has the first line, the reading and the usual length, in one part or several."""
     X = lively(400)
     X[300:360, 0] = 20.5
-    cells, whole = StillCells(COLUMNS), rows_of(X)
-    notes = [note for part in whole.parts(at_once) for note in cells.new_stills(part)]
+    cells, rows = StillCells(COLUMNS), rows_of(X)
+    notes = [note for part in rows.parts(at_once) for note in cells.new_stills(part)]
     assert notes == [
         "x.csv, line 302: from here on temp reads 20.5, 10 times so far; before, a reading came at "
         "most 3 times in succession: has the sensor failed?"

@@ -44,31 +44,31 @@ def test_vectors_are_sent_as_npy():
 
 def test_learn_with_a_key_is_repeated_with_the_same_key():
     """If the service has no room for a batch, it is sent again with the same key."""
-    seen = []
+    requests = []
 
     def handler(request):
-        seen.append(request.headers["idempotency-key"])
-        if len(seen) == 1:
+        requests.append(request.headers["idempotency-key"])
+        if len(requests) == 1:
             return httpx.Response(429, headers={"retry-after": "1"}, json={"detail": "full"})
-        if len(seen) == 2:
+        if len(requests) == 2:
             raise httpx.ReadError("reset")
         return httpx.Response(202, json=ACCEPTED)
 
     assert _client(handler).learn("a", X, key="k") == ACCEPTED
-    assert seen == ["k", "k", "k"]
+    assert requests == ["k", "k", "k"]
 
 
 def test_learn_without_a_key_is_tried_once():
     """Without a key a broken request is not repeated, because it may be stored."""
-    seen = []
+    requests = []
 
     def handler(request):
-        seen.append(request)
+        requests.append(request)
         raise httpx.ReadError("reset")
 
     with pytest.raises(Unreachable, match="broke"):
         _client(handler).learn("a", X)
-    assert len(seen) == 1
+    assert len(requests) == 1
 
 
 def test_a_refusal_has_the_problem_with_its_place():
@@ -122,8 +122,8 @@ def test_promote_sends_if_match():
 @pytest.mark.parametrize("id_", ["", ".", ".."])
 def test_an_id_never_names_another_resource(id_: str):
     """An id that changes the path is refused: `labels/..` would be the detector's own path."""
-    asked: list[httpx.Request] = []
-    client = _client(lambda request: asked.append(request) or httpx.Response(204))
+    requests: list[httpx.Request] = []
+    client = _client(lambda request: requests.append(request) or httpx.Response(204))
     for call in (
         lambda: client.delete_label("pump", id_),
         lambda: client.delete_template(id_),
@@ -132,7 +132,7 @@ def test_an_id_never_names_another_resource(id_: str):
     ):
         with pytest.raises(Unusable):
             call()
-    assert not asked
+    assert not requests
 
 
 @pytest.mark.parametrize("fields", [{}, {"sources": ["press"]}])
@@ -208,16 +208,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_a_call_that_timed_out_is_not_sent_again(clock: Clock):
     """A service that does not answer is asked once, and the call ends with the timeout."""
-    seen = []
+    requests = []
 
     def handler(request):
-        seen.append(request)
+        requests.append(request)
         clock.wait(request.extensions["timeout"]["read"])
         raise httpx.ReadTimeout("silent", request=request)
 
     with pytest.raises(Unreachable, match="took too long"):
         _client(handler).score("a", X)
-    assert (len(seen), clock.now) == (1, 30.0)
+    assert (len(requests), clock.now) == (1, 30.0)
 
 
 def test_an_infinite_timeout_is_accepted():
@@ -228,30 +228,30 @@ def test_an_infinite_timeout_is_accepted():
 
 def test_a_call_ends_with_its_timeout_however_often_it_is_repeated(clock: Clock):
     """A service that always asks to wait is asked until the timeout, and no longer."""
-    seen = []
+    requests = []
 
     def handler(request):
-        seen.append(clock.now)
+        requests.append(clock.now)
         return httpx.Response(503, headers={"retry-after": "7"}, json={"detail": "busy"})
 
     with pytest.raises(Refused, match="busy"):
         _client(handler).score("a", X)
-    assert seen == [0.0, 7.0, 14.0, 21.0, 28.0]
+    assert requests == [0.0, 7.0, 14.0, 21.0, 28.0]
 
 
 def test_a_repeated_call_has_the_rest_of_the_time(clock: Clock):
     """The second try may take what the first try and the pause left of the timeout."""
-    given = []
+    timeouts = []
 
     def handler(request):
-        given.append(request.extensions["timeout"]["read"])
-        if len(given) == 1:
+        timeouts.append(request.extensions["timeout"]["read"])
+        if len(timeouts) == 1:
             clock.wait(10.0)
             return httpx.Response(503, headers={"retry-after": "5"}, json={})
         return httpx.Response(200, json={"scores": []})
 
     _client(handler).score("a", X)
-    assert given == [30.0, 15.0]
+    assert timeouts == [30.0, 15.0]
 
 
 def test_a_retraining_has_its_own_time(clock: Clock):

@@ -73,14 +73,14 @@ class RecordingService:
 def called() -> tuple[RecordingService, dict[str, httpx.Request]]:
     """Call every method of the client once; return the requests of each."""
     service = RecordingService()
-    asked = {}
+    request_of = {}
     with Client("http://service", transport=httpx.MockTransport(service)) as client:
         for name in METHODS:
             method = getattr(client, name)
             method(*arguments(getattr(Client, name)))
-            asked[name] = service.requests[-1]
+            request_of[name] = service.requests[-1]
         client.audit("pump")
-    return service, asked
+    return service, request_of
 
 
 def test_every_route_has_a_method():
@@ -169,9 +169,9 @@ async def test_the_async_client_sends_the_same_requests():
     service = RecordingService()
     async with AsyncClient("http://service", transport=httpx.MockTransport(service)) as client:
         for name in METHODS:
-            mine, other = getattr(Client, name), getattr(AsyncClient, name)
-            assert inspect.signature(mine) == inspect.signature(other), name
-            await getattr(client, name)(*arguments(mine))
+            method, async_method = getattr(Client, name), getattr(AsyncClient, name)
+            assert inspect.signature(method) == inspect.signature(async_method), name
+            await getattr(client, name)(*arguments(method))
             request, same = service.requests[-1], expected[name]
             assert (request.method, request.url, request.content) == (
                 same.method, same.url, same.content,
@@ -181,21 +181,21 @@ async def test_the_async_client_sends_the_same_requests():
 @pytest.mark.anyio
 async def test_the_async_client_repeats_and_gives_up():
     """The client repeats a request that may be repeated, after the pause that the service names."""
-    seen: list[str] = []
+    paths: list[str] = []
 
     def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request.url.path)
-        if len(seen) < 3:
+        paths.append(request.url.path)
+        if len(paths) < 3:
             return httpx.Response(503, headers={"retry-after": "0"}, json={"detail": "away"})
         return httpx.Response(200, json={"status": "ready"})
 
     async with AsyncClient("http://service", transport=httpx.MockTransport(handler)) as client:
         assert await client.health() == {"status": "ready"}
-        assert len(seen) == 3
-        seen.clear()
+        assert len(paths) == 3
+        paths.clear()
         with pytest.raises(Refused, match="away"):
             await client.retrain("pump")
-        assert len(seen) == 1
+        assert len(paths) == 1
 
 
 @pytest.mark.anyio

@@ -53,7 +53,7 @@ class Service:
 @pytest.mark.parametrize("context", [{}, {"every": "1m", "fill": "previous"}])
 def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
     """However rows are divided into calls, each source's context goes with them."""
-    whole = Service(**context).score(
+    at_once = Service(**context).score(
         "pump", ROWS, timestamps=TIMES.tolist(), sources=sources
     )["scores"]  # fmt: skip
     service = Service(**context)
@@ -64,7 +64,7 @@ def test_rows_in_pieces_are_judged_as_in_one(sizes, sources, context):
         names = None if sources is None else sources[rows]
         scores += stream.score(ROWS[rows], TIMES[rows], names)["scores"]
         at += size
-    assert scores == whole
+    assert scores == at_once
     assert scores.count(None) >= OVER
 
 
@@ -74,10 +74,10 @@ def test_a_late_row_is_context_of_no_row():
     stream.score(ROWS[:10], TIMES[:10])
     assert stream.score(ROWS[10:11], TIMES[2:3])["states"] == [LATE]
     after = stream.score(ROWS[11:12], TIMES[11:12])["scores"]
-    whole = Service().score(
+    in_order = Service().score(
         "pump", ROWS[[*range(10), 11]], timestamps=TIMES[[*range(10), 11]].tolist()
     )["scores"]  # fmt: skip
-    assert after == whole[-1:]
+    assert after == in_order[-1:]
 
 
 def test_learning_counts_each_row_once():

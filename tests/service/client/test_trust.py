@@ -16,8 +16,8 @@ def test_the_authorities_of_openssl_are_trusted(tmp_path: Path, monkeypatch) -> 
     certificate, _ = self_signed(tmp_path / "tls")
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path / "nowhere"))
-    (known,) = trust(None).get_ca_certs(binary_form=True)
-    assert known == ssl.PEM_cert_to_DER_cert(certificate.read_text())
+    (authority,) = trust(None).get_ca_certs(binary_form=True)
+    assert authority == ssl.PEM_cert_to_DER_cert(certificate.read_text())
 
 
 def test_a_file_without_authorities_is_named(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_many_incidents_of_a_detector_are_counted_in_one_line() -> None:
 
 def test_an_entity_with_the_name_of_its_source_is_named_once() -> None:
     """The name of the source is left out if the name of the detector ends with it."""
-    found = (Incident("i1", "m1", _NOW, _NOW, 2.0, 1e-4, 4, 1, 1), None)
+    open_incident = (Incident("i1", "m1", _NOW, _NOW, 2.0, 1e-4, 4, 1, 1), None)
     entity = replace(_WELL, name="pump:m1")
-    (item,) = of_detector(entity, [found], _NOW, buffer_bound=_BOUND)
+    (item,) = of_detector(entity, [open_incident], _NOW, buffer_bound=_BOUND)
     assert item.sentence.startswith("as rare as")

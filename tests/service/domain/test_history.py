@@ -39,16 +39,16 @@ def test_a_chunk_is_bounded_and_its_counts_exact(rows: int) -> None:
     }
     packed = history.pack(buckets)
     assert len(packed) <= CHUNK_BYTES
-    again = history.unpack(packed)
-    assert again.keys() == buckets.keys()
+    unpacked = history.unpack(packed)
+    assert unpacked.keys() == buckets.keys()
     for at, counts in buckets.items():
-        assert (again[at].rows, again[at].alarms) == (counts.rows, counts.alarms)
-        assert again[at].generation == counts.generation
-        assert again[at].severity_max == pytest.approx(counts.severity_max, rel=1e-6)
+        assert (unpacked[at].rows, unpacked[at].alarms) == (counts.rows, counts.alarms)
+        assert unpacked[at].generation == counts.generation
+        assert unpacked[at].severity_max == pytest.approx(counts.severity_max, rel=1e-6)
     middle = 29_000_050
     for share in (0.5, 0.99):
         known = buckets[middle].percentile(share)
-        assert again[middle].percentile(share) == pytest.approx(known, rel=0.35)
+        assert unpacked[middle].percentile(share) == pytest.approx(known, rel=0.35)
 
 
 def test_a_chunk_of_noise_is_bounded() -> None:

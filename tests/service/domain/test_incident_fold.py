@@ -407,8 +407,8 @@ def test_rows_like_dismissed_ones_page_nobody() -> None:
         first.incident, [kept_row("a", 0.0, 2.0, 8.0), kept_row("b", 1.0, 2.0, 12.0)]
     )
     assert pattern == DismissedPattern(first.incident.id, {"speed": (8.0, 12.0)})
-    (again,) = run(Fold(), block(0.0, 60.0, "xxx"), dismissed_patterns=(pattern,))
-    assert (again.incident.pages, again.incident.like) == (False, first.incident.id)
+    (later,) = run(Fold(), block(0.0, 60.0, "xxx"), dismissed_patterns=(pattern,))
+    assert (later.incident.pages, later.incident.like) == (False, first.incident.id)
     outside = DismissedPattern("i9", {"speed": (1.0, 2.0)})
     (other,) = run(Fold(), block(0.0, 60.0, "xxx"), dismissed_patterns=(outside,))
     assert (other.incident.pages, other.incident.like) == (True, None)
@@ -453,9 +453,9 @@ def test_encoding_between_blocks_changes_no_incident() -> None:
 def test_the_severest_rows_are_kept() -> None:
     """The severest rows of an incident are kept, each event once."""
     rows = [kept_row(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
-    kept = most_severe([*rows, rows[3]], 5)
-    assert [row.severity for row in kept] == [7.0, 7.0, 7.0, 7.0, 6.0]
-    assert len({row.event for row in kept}) == 5
+    severest = most_severe([*rows, rows[3]], 5)
+    assert [row.severity for row in severest] == [7.0, 7.0, 7.0, 7.0, 6.0]
+    assert len({row.event for row in severest}) == 5
 
 
 def test_the_sentence_says_what_was_seen_and_expected() -> None:
@@ -495,5 +495,5 @@ def test_an_unreported_incident_pages_with_its_next_fresh_row() -> None:
         start = at_opening.now + 60.0
         (paged,) = fold.take(block(start, 60.0, "x"), conditions(start))
         assert (paged.kind, paged.incident.pages, paged.incident.count) == ("paged", True, 4)
-    (both,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), conditions(2 * HOUR))
-    assert (both.kind, both.incident.pages) == ("opened", True)
+    (incident,) = Fold().take(block(0.0, 2 * HOUR, "xx", severity=4.0), conditions(2 * HOUR))
+    assert (incident.kind, incident.incident.pages) == ("opened", True)

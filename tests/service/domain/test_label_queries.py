@@ -26,9 +26,9 @@ def event(number: int, vector: list[float], severity: float, feature: str | None
 def test_one_of_many_similar_events_comes_first(version: Version):
     """Of five events with the same feature, the one of middle severity is asked for."""
     events = [event(i, [0, 9, 0], 2.0 + i, "b") for i in range(5)]
-    asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
-    assert asked[0].event == "2-0"
-    assert asked[0].reason == (
+    queries = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
+    assert queries[0].event == "2-0"
+    assert queries[0].reason == (
         "one of 5 similar events: nearest to regime 1, b above what is expected"
     )
 
@@ -40,10 +40,10 @@ def test_disagreements_come_before_events_near_the_threshold(version: Version):
         event(2, [9, 9, 9], 1.1),
         event(3, [0, 0, 0], 3.0),
     ]
-    asked = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
-    assert [query.event for query in asked] == ["3-0", "2-0"]
-    assert asked[0].reason == "normal to the champion, an anomaly to version 1"
-    assert asked[1].reason == "near the threshold: severity 1.10"
+    queries = choose(events, set(), version, version.threshold_for({"fpr": 0.01}))
+    assert [query.event for query in queries] == ["3-0", "2-0"]
+    assert queries[0].reason == "normal to the champion, an anomaly to version 1"
+    assert queries[1].reason == "near the threshold: severity 1.10"
 
 
 def test_answered_and_foreign_events_are_left_out(version: Version):

@@ -26,9 +26,9 @@ def test_the_order_of_batches_does_not_matter():
     rows = learnable([batch(90, 200, 10), batch(0, 100)], AUTO, None)
     assert rows.chosen.context is not None
     over = rows.chosen.context.over
-    whole = derive(rows.chosen.context, ROWS, times=MINUTES).features
+    features = derive(rows.chosen.context, ROWS, times=MINUTES).features
     expected = [*range(100, 200), *range(over, 100)]
-    assert np.array_equal(rows.features, whole[expected])
+    assert np.array_equal(rows.features, features[expected])
     assert int(rows.kept.sum()) == 200 - over
     assert read_choice(rows.chosen.written()) == rows.chosen
 

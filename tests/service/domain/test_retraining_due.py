@@ -79,8 +79,10 @@ def test_a_detector_that_waits_says_when_it_is_due(detector, after):
 def test_urgency_weighs_requests_drift_and_backlog():
     """Requests, drift and backlog weigh at most fourfold each, so waiting decides in the end."""
     plain, full = _detector(1000), _detector(10**6)
-    asked, drifting = replace(plain, requested=1), replace(plain, drift=Drift("new_regime"))
-    assert urgency(asked, 0) == urgency(drifting, 0) == urgency(full, 0) == 4 * urgency(plain, 0)
+    requested, drifting = replace(plain, requested=1), replace(plain, drift=Drift("new_regime"))
+    assert (
+        urgency(requested, 0) == urgency(drifting, 0) == urgency(full, 0) == 4 * urgency(plain, 0)
+    )
     assert urgency(replace(full, requested=1), 0) == 16 * urgency(plain, 0)
     assert urgency(plain, 200) > urgency(replace(full, requested=1), 0)
     assert urgency(plain, 2) > urgency(plain, 1)

@@ -62,8 +62,8 @@ def test_while_a_secret_is_replaced_both_sign() -> None:
     """A file with the new and the old secret signs with both; a receiver needs only one of them."""
     new, old = secrets = secrets_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n0123456789abcdef\n")
     sent = message("p", "u", "opened", INCIDENT, 30.0, None)
-    both = headers(sent, secrets, 1)["webhook-signature"].split(" ")
-    assert both == [headers(sent, (secret,), 1)["webhook-signature"] for secret in (new, old)]
+    signatures = headers(sent, secrets, 1)["webhook-signature"].split(" ")
+    assert signatures == [headers(sent, (secret,), 1)["webhook-signature"] for secret in (new, old)]
 
 
 @pytest.mark.parametrize("text", ["short", "whsec_AAAA", "whsec_!!!", "", "0" * 16 + "\nshort"])

@@ -69,14 +69,14 @@ def test_the_file_of_a_killed_rewrite_is_deleted(tmp_path):
         client.bgrewriteaof()
         wait_for(copy_is_on_disk)
     (rewriting,) = psutil.Process(store.child.pid).children()
-    (kept := store.directory.store / "temp-notes.txt").touch()
+    (notes := store.directory.store / "temp-notes.txt").touch()
     store.child.kill()
     store.child.wait()
     rewriting.kill()
     assert copy_is_on_disk()
     store.start()
     assert not copy_is_on_disk()
-    assert kept.exists()
+    assert notes.exists()
     store.stop()
 
 
@@ -104,9 +104,9 @@ def test_a_second_store_on_the_same_directory_is_refused(tmp_path):
 def test_an_impossible_directory_is_refused_in_one_sentence(tmp_path):
     """A file in the place of the directory or of a parent is reported in one sentence."""
     (tmp_path / "file").touch()
-    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+    for impossible in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreFailed, match="cannot be used"):
-            DataDirectory(place).acquire()
+            DataDirectory(impossible).acquire()
 
 
 def test_a_long_directory_gets_a_short_socket(tmp_path):

@@ -43,11 +43,11 @@ def test_two_supervisors_have_a_folder_each(tmp_path: Path) -> None:
 
 def test_folders_of_killed_supervisors_are_removed(tmp_path: Path) -> None:
     """Folders of killed supervisors are removed."""
-    left = MetricsFolder(tmp_path)
-    assert left.path is not None
-    (left.path / "anamnesis-0-total.values").touch()
-    assert left._lock is not None
-    os.close(left._lock)
+    left_behind = MetricsFolder(tmp_path)
+    assert left_behind.path is not None
+    (left_behind.path / "anamnesis-0-total.values").touch()
+    assert left_behind._lock is not None
+    os.close(left_behind._lock)
     folder = MetricsFolder(tmp_path)
     assert list(tmp_path.iterdir()) == [folder.path]
     folder.close()
@@ -62,9 +62,9 @@ def test_gauges_of_a_dead_process_are_removed(tmp_path: Path, place: int) -> Non
         for life in ("live", "total"):
             (folder.path / f"anamnesis-{n}-{life}.values").touch()
     folder.ended(place)
-    left = {file.name for file in folder.path.iterdir()}
-    assert f"anamnesis-{place}-live.values" not in left
-    assert len(left) == 4  # with the lock
+    files = {file.name for file in folder.path.iterdir()}
+    assert f"anamnesis-{place}-live.values" not in files
+    assert len(files) == 4  # with the lock
     folder.close()
 
 

@@ -105,8 +105,8 @@ def test_a_child_ends_with_its_parent():
 
 def test_a_directory_lost_during_a_restart_is_noticed(tmp_path):
     """A starting store is stopped if its directory is gone, and started once it is back."""
-    place = tmp_path / "data"
-    store = EmbeddedStore(place)
+    directory = tmp_path / "data"
+    store = EmbeddedStore(directory)
     supervisor = Supervisor(Settings(), store=store, worker=False, announce=print)
 
     def ticked(check: Callable[[], bool]) -> None:
@@ -117,9 +117,9 @@ def test_a_directory_lost_during_a_restart_is_noticed(tmp_path):
         ticked(lambda: store.child is None)
         ticked(lambda: store.child is not None)
         wait_for(store.ready)  # the supervisor has not seen it yet
-        place.rename(tmp_path / "elsewhere")
+        directory.rename(tmp_path / "elsewhere")
         ticked(lambda: store.child is None)
-        (tmp_path / "elsewhere").rename(place)
+        (tmp_path / "elsewhere").rename(directory)
         ticked(lambda: store.child is not None and store.ready())
 
 

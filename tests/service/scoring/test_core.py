@@ -65,13 +65,13 @@ def test_requests_get_equal_answers_together_and_alone(champions: Champions) -> 
     alone = [Scoring(champions).score(request) for request in requests]
     assert [reply.status for reply in together] == [200, 200, 422, 404, 415, 200] * 4
     for answer, other in zip(together, alone, strict=True):
-        mine, theirs = orjson.loads(answer.body), orjson.loads(other.body)
-        assert mine.keys() == theirs.keys()
-        for key, value in mine.items():
+        answer_together, answer_alone = orjson.loads(answer.body), orjson.loads(other.body)
+        assert answer_together.keys() == answer_alone.keys()
+        for key, value in answer_together.items():
             if key in {"scores", "p_values", "severities"}:
-                assert value == pytest.approx(theirs[key], rel=1e-4)
+                assert value == pytest.approx(answer_alone[key], rel=1e-4)
             elif key != "attributions":
-                assert value == theirs[key]
+                assert value == answer_alone[key]
     explained = [("pump", 1, n) for n in (1, 3, 2, 5)]
     assert sorted(notes.rows) == sorted([*explained, ("pump", 4, 11), ("fan", 4, 11)])
 

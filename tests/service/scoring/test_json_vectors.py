@@ -100,9 +100,9 @@ def test_the_fast_reader_changes_nothing(
 def test_any_damage_is_read_alike(patch: pytest.MonkeyPatch) -> None:
     """If bytes are lost, added, changed or repeated, both readers give the same result."""
     rng = random.Random(0)
-    whole = b'{"vectors": [[0.5, -1e3, 7], [1, 2, 3], [4.25, 5, 6e-1], [7, 8, 9]]}'
+    valid = b'{"vectors": [[0.5, -1e3, 7], [1, 2, 3], [4.25, 5, 6e-1], [7, 8, 9]]}'
     for _ in range(4000):
-        body = bytearray(whole)
+        body = bytearray(valid)
         for _ in range(rng.randint(1, 3)):
             at, to = sorted(rng.randrange(len(body) + 1) for _ in range(2))
             to = min(to, at + 6)

@@ -124,10 +124,10 @@ CASES = [
 def test_pieces_change_no_answer(monkeypatch, case):
     """However small the pieces are, the rows are the same, or the problem names the same row."""
     kind, body, by = case
-    whole = outcome(kind, body, NAMED, **by)
+    at_once = outcome(kind, body, NAMED, **by)
     monkeypatch.setattr(pieces, "PIECE", 64)
     monkeypatch.setattr(tables, "_BLOCK_CELLS", 8)
-    assert outcome(kind, body, NAMED, **by) == whole
+    assert outcome(kind, body, NAMED, **by) == at_once
 
 
 @pytest.mark.parametrize(

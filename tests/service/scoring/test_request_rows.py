@@ -292,12 +292,12 @@ def test_rows_without_enough_context_are_warming(champions):
 def test_context_rows_give_the_answer_of_the_whole_history(champions):
     """The last row gets the same answer with only its context as in the whole history."""
     notes = Notes()
-    whole = ask(champions, "timed", {"vectors": ROWS.tolist()})[1]
+    history = ask(champions, "timed", {"vectors": ROWS.tolist()})[1]
     some = ROWS[-OVER - 1 :].tolist()
     body = {"vectors": some, "context_rows": OVER, "sources": ["a"] * (OVER + 1)}
     scored = ask(champions, "timed", body, notes=(notes,))[1]
     assert scored["states"] == ["context"] * OVER + ["scored"]
-    assert scored["scores"][-1] == whole["scores"][-1]
+    assert scored["scores"][-1] == history["scores"][-1]
     assert [(n, tags.sources) for n, tags in notes.seen] == [(1, ("a",))]
 
 

@@ -38,9 +38,9 @@ async def test_reading_an_experience_changes_nothing(stored):
 async def test_an_experience_can_be_read_without_its_rows(stored):
     """An experience without its rows has all that is needed to park it."""
     await stored.buffer.ingest("pump", matrix(40), sender="ann")
-    whole, unread = await stored.take(), await stored.buffer.take("pump", rows=False)
-    assert unread.vectors.size == 0
-    assert replace(unread, vectors=None) == replace(whole, vectors=None)
+    with_rows, without_rows = await stored.take(), await stored.buffer.take("pump", rows=False)
+    assert without_rows.vectors.size == 0
+    assert replace(without_rows, vectors=None) == replace(with_rows, vectors=None)
 
 
 async def test_an_empty_buffer_gives_no_experience(stored):
@@ -210,13 +210,13 @@ async def test_every_adapter_works_on_redis_7_0(debian_process):
 
 async def test_idempotency_keys_are_kept_by_sender(stored):
     """The same key of another sender is another batch."""
-    mine = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
+    stored_batch = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
     theirs = await stored.buffer.ingest(
         "pump", matrix(5, seed=1), idempotency_key="1", sender="bob"
     )
-    assert theirs.batch_id != mine.batch_id
-    again = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
-    assert (again.batch_id, again.duplicate) == (mine.batch_id, 4)
+    assert theirs.batch_id != stored_batch.batch_id
+    repeated = await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="ann")
+    assert (repeated.batch_id, repeated.duplicate) == (stored_batch.batch_id, 4)
     with pytest.raises(Unprocessable):
         await stored.buffer.ingest("pump", matrix(4), idempotency_key="1", sender="bob")
 
@@ -231,8 +231,8 @@ async def test_answers_are_bounded_by_sender(stored, redis, monkeypatch):
         )
     of_bob = (Keys("pump").idempotency(f"b{number}", "bob") for number in range(12))
     assert await redis.exists(*of_bob) == 5
-    again = await stored.buffer.ingest("pump", matrix(1), idempotency_key="a", sender="ann")
-    assert again.batch_id == first.batch_id
+    repeated = await stored.buffer.ingest("pump", matrix(1), idempotency_key="a", sender="ann")
+    assert repeated.batch_id == first.batch_id
     latest = await stored.buffer.ingest(
         "pump", matrix(1, seed=11), idempotency_key="b11", sender="bob"
     )
@@ -246,5 +246,5 @@ async def test_answers_are_deleted_with_the_detector(stored, redis):
             "pump", matrix(1), idempotency_key=str(number), sender=str(number % 3)
         )
     await stored.detectors.delete("pump")
-    left = {key.decode() for key in await redis.keys("*{pump}*")}
-    assert left == {Keys("pump").audit, Keys("pump").tombstone}
+    remaining_keys = {key.decode() for key in await redis.keys("*{pump}*")}
+    assert remaining_keys == {Keys("pump").audit, Keys("pump").tombstone}

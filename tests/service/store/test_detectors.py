@@ -19,15 +19,15 @@ pytestmark = pytest.mark.anyio
 
 async def test_a_detector_is_made_once(stored):
     """The same config again changes only the time of change; another one adds a revision."""
-    made, first = await stored.detectors.put("new", parse({}))
-    assert made
+    created, first = await stored.detectors.put("new", parse({}))
+    assert created
     assert (first.champion, first.generation, first.config_revision) == (None, 0, 1)
     assert first.retraining == Retraining("idle", 0.0)
     assert first.drift == NO_DRIFT
-    made, again = await stored.detectors.put("new", parse({"strategy": "replay"}))
-    assert (made, replace(again, changed=first.changed)) == (False, first)
-    made, changed = await stored.detectors.put("new", parse({"threshold": {"fpr": 0.05}}))
-    assert not made
+    created, again = await stored.detectors.put("new", parse({"strategy": "replay"}))
+    assert (created, replace(again, changed=first.changed)) == (False, first)
+    created, changed = await stored.detectors.put("new", parse({"threshold": {"fpr": 0.05}}))
+    assert not created
     assert (changed.uid, changed.config_revision) == (first.uid, 2)
     assert changed.config.threshold == {"fpr": 0.05}
 
@@ -35,7 +35,7 @@ async def test_a_detector_is_made_once(stored):
 async def test_of_many_that_make_one_detector_one_makes_it(stored):
     """If many create the same detector, one does, and the others get its uid."""
     puts = await asyncio.gather(*(stored.detectors.put("new", parse({})) for _ in range(20)))
-    assert sum(made for made, _ in puts) == 1
+    assert sum(created for created, _ in puts) == 1
     assert len({detector.uid for _, detector in puts}) == 1
 
 
@@ -67,8 +67,8 @@ async def test_an_empty_config_keeps_dimension_and_features(stored):
     """Null means the present dimension and, once trained, the present feature names."""
     await stored.make(features=["a", "b", "c"])
     await stored.learn()
-    kept = (await stored.detectors.put("pump", parse({"seed": 1})))[1].config
-    assert (kept.dimension, kept.features) == (3, ("a", "b", "c"))
+    config = (await stored.detectors.put("pump", parse({"seed": 1})))[1].config
+    assert (config.dimension, config.features) == (3, ("a", "b", "c"))
 
 
 @pytest.mark.parametrize("config", [{"dimension": 4}, {"features": ["a", "b", "d"]}])
@@ -196,8 +196,8 @@ async def test_a_deletion_leaves_the_tombstone_and_the_audit_trail(stored, redis
     await stored.registry.pin("pump", 1)
     await stored.lease()
     await stored.detectors.delete("pump")
-    left = {Keys("pump").tombstone.encode(), Keys("pump").audit.encode()}
-    assert set(await redis.keys("*{pump}*")) == left
+    remaining_keys = {Keys("pump").tombstone.encode(), Keys("pump").audit.encode()}
+    assert set(await redis.keys("*{pump}*")) == remaining_keys
     assert await stored.detectors.is_deleted("pump", uid)
     assert 0 < await redis.ttl(Keys("pump").tombstone) <= 7 * 24 * 3600
     assert await stored.detectors.names() == set()

@@ -78,11 +78,11 @@ async def assert_erased_later(stored: Stored, folder: Path) -> None:
     assert on_disk(folder)
     assert await stored.erasure.rewrite_due(0)
     await stored.redis.config_set("rdb-key-save-delay", 0)
-    again = Stored(stored.redis)  # so that another worker need not wait
-    assert await again.erasure.rewrite()
-    await until(partial(rewrite_is_over, again, well=True))
+    other_worker = Stored(stored.redis)  # so that another worker need not wait
+    assert await other_worker.erasure.rewrite()
+    await until(partial(rewrite_is_over, other_worker, well=True))
     assert not on_disk(folder)
-    assert not await again.erasure.rewrite_due(0)
+    assert not await other_worker.erasure.rewrite_due(0)
 
 
 async def test_after_a_killed_rewrite_another_is_due(own_store, own_redis):

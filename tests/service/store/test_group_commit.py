@@ -65,7 +65,7 @@ async def test_an_error_of_one_call_fails_no_other(redis):
 async def test_batches_posted_together_each_get_their_own_answer(stored):
     """Each batch gets its own answer: accepted, of another width, one too many, a repetition."""
     buffer = Buffer(stored.redis, bounded(buffer_max_vectors=100))
-    asked = [
+    calls = [
         buffer.ingest("pump", matrix(40, seed=1)),
         buffer.ingest("pump", matrix(5, d=4)),
         buffer.ingest("pump", matrix(30, seed=2), idempotency_key="k"),
@@ -73,14 +73,14 @@ async def test_batches_posted_together_each_get_their_own_answer(stored):
         buffer.ingest("pump", matrix(30, seed=2), idempotency_key="k"),
         buffer.ingest("pump", matrix(2, seed=4)),
     ]
-    first, other, keyed, full, again, last = await asyncio.gather(*asked, return_exceptions=True)
+    first, other, keyed, full, again, last = await asyncio.gather(*calls, return_exceptions=True)
     assert isinstance(other, BadVectors)
     assert isinstance(full, BufferFull)
     assert (keyed.duplicate, again.duplicate, again.batch_id) == (0, 30, keyed.batch_id)
     experience = await stored.take()
     assert experience.batch_ids == (first.batch_id, keyed.batch_id, last.batch_id)
-    kept = [matrix(40, seed=1), matrix(30, seed=2), matrix(2, seed=4)]
-    assert np.array_equal(experience.vectors, np.concatenate(kept))
+    batches = [matrix(40, seed=1), matrix(30, seed=2), matrix(2, seed=4)]
+    assert np.array_equal(experience.vectors, np.concatenate(batches))
 
 
 async def test_calls_to_a_hanging_store_fail_for_good(own_store, own_redis):

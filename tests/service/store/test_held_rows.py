@@ -15,12 +15,12 @@ pytestmark = pytest.mark.anyio
 
 def verdict(n, held=0, novel=0, thinned=0):
     """Return a verdict on n rows: the first `held` wait, the last `thinned` are not stored."""
-    back, kept = np.zeros(n, bool), np.ones(n, bool)
-    back[:held] = True
-    kept[:held] = False
-    kept[n - thinned :] = False
+    held_rows, stored_rows = np.zeros(n, bool), np.ones(n, bool)
+    held_rows[:held] = True
+    stored_rows[:held] = False
+    stored_rows[n - thinned :] = False
     shares = {"known": 1 - held / n, "novel": 0.0, "suspicious": held / n}
-    return AdmissionVerdict(1, kept, back, novel, "they stand alone", shares)
+    return AdmissionVerdict(1, stored_rows, held_rows, novel, "they stand alone", shares)
 
 
 async def send(stored, X, key=None, **shares):
@@ -57,10 +57,10 @@ async def test_a_repeated_batch_gets_the_first_answer(stored):
     """A repeated batch gets the first answer, even if it would be judged differently now."""
     X = matrix(20)
     first = await send(stored, X, key="k", held=3)
-    again = await send(stored, X, key="k", held=9, thinned=2)
-    assert again.duplicate == 20
-    assert (again.batch_id, again.accepted, again.quarantined) == (first.batch_id, 17, 3)
-    assert again.triage == first.triage
+    repeated = await send(stored, X, key="k", held=9, thinned=2)
+    assert repeated.duplicate == 20
+    assert (repeated.batch_id, repeated.accepted, repeated.quarantined) == (first.batch_id, 17, 3)
+    assert repeated.triage == first.triage
     assert ((await stored.get()).buffered, (await stored.get()).quarantined) == (17, 3)
     with pytest.raises(Unprocessable):
         await send(stored, matrix(20, seed=1), key="k")
@@ -83,11 +83,11 @@ async def test_of_two_decisions_at_once_one_fails(stored, decision, buffered):
     await send(stored, matrix(20), held=3)
     (entry,) = await stored.quarantine.list("pump")
     decide = stored.quarantine.decide
-    both = await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(decide("pump", entry.id, decision, who="ada") for _ in range(2)),
         return_exceptions=True,
     )
-    assert {type(outcome) for outcome in both} == {Unknown, int}
+    assert {type(outcome) for outcome in outcomes} == {Unknown, int}
     detector = await stored.get()
     assert (detector.buffered, detector.quarantined) == (buffered, 0)
     assert detector.discarded == 20 - buffered

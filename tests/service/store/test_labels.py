@@ -18,15 +18,15 @@ pytestmark = pytest.mark.anyio
 async def test_a_label_has_its_vector_and_event(stored):
     """A label has its vector, and its event if there is one."""
     uid = (await stored.get()).uid
-    store, known = LabelStore(stored.redis), "1795861140000-0"
-    labels = [Label("anomaly", matrix(1, seed=7)[0], known, 2.5), Label("normal", matrix(1)[0])]
+    store, event_id = LabelStore(stored.redis), "1795861140000-0"
+    labels = [Label("anomaly", matrix(1, seed=7)[0], event_id, 2.5), Label("normal", matrix(1)[0])]
     assert await store.add("pump", uid, labels, idempotency_key="monday")
     assert await store.add("pump", uid, labels, idempotency_key="monday")
     assert not await store.add("pump", uid, [])
     latest = await store.latest("pump")
     assert [(label.label, label.event) for label in latest] == [
         ("normal", None),
-        ("anomaly", known),
+        ("anomaly", event_id),
     ]
     assert np.array_equal(latest[1].vector, matrix(1, seed=7)[0])
 
@@ -67,10 +67,10 @@ async def test_a_sender_evicts_only_its_own_labels(stored: Stored) -> None:
     assert await store.add("pump", uid, labels_of("ada", 3))
     for seed in range(5):
         assert await store.add("pump", uid, labels_of("bob", 8, seed))
-    kept = await store.all("pump")
-    assert [label.sender for label in kept].count("ada") == 3
-    mine = [label.vector.tolist() for label in kept if label.sender == "bob"]
-    assert mine == matrix(8, seed=4)[::-1].tolist() + matrix(8, seed=3)[::-1].tolist()[:2]
+    labels = await store.all("pump")
+    assert [label.sender for label in labels].count("ada") == 3
+    of_bob = [label.vector.tolist() for label in labels if label.sender == "bob"]
+    assert of_bob == matrix(8, seed=4)[::-1].tolist() + matrix(8, seed=3)[::-1].tolist()[:2]
 
 
 async def test_a_full_store_refuses_a_new_sender(stored: Stored) -> None:

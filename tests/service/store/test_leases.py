@@ -14,8 +14,8 @@ pytestmark = pytest.mark.anyio
 
 async def test_one_of_many_gets_the_lease(stored):
     """One of many gets the lease; the others get none until it is released."""
-    asked = await asyncio.gather(*(stored.leases.acquire("pump", 30) for _ in range(20)))
-    (winner,) = [lease for lease in asked if lease]
+    leases = await asyncio.gather(*(stored.leases.acquire("pump", 30) for _ in range(20)))
+    (winner,) = [lease for lease in leases if lease]
     assert await stored.leases.release(winner)
     again = await stored.lease()
     assert again.token == winner.token + 1

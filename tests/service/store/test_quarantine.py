@@ -96,9 +96,9 @@ async def test_two_decisions_at_once_move_every_vector_once(stored, monkeypatch)
     """If two people decide at once, every vector moves once."""
     await park(stored, batches=10)
     monkeypatch.setattr(quarantine, "STEP_ENTRIES", 2)
-    both = await asyncio.gather(
+    outcomes = await asyncio.gather(
         *(stored.quarantine.decide("pump", "v2", "release") for _ in range(2)),
         return_exceptions=True,
     )
-    assert sum(moved for moved in both if isinstance(moved, int)) == 200
+    assert sum(moved for moved in outcomes if isinstance(moved, int)) == 200
     assert (await stored.get()).buffered == 200

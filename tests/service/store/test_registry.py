@@ -80,9 +80,9 @@ async def test_a_rollback_fences_the_running_retraining(stored):
         await stored.registry.settle(lease, experience, b"three", BAD, seconds=1, promoted=False)
     detector = await stored.get()
     assert (detector.champion, detector.last_version, detector.buffered) == (1, 2, 40)
-    again = await stored.take()
-    assert again.champion == 1
-    assert await stored.registry.settle(lease, again, b"three", GOOD, seconds=1) == 3
+    next_experience = await stored.take()
+    assert next_experience.champion == 1
+    assert await stored.registry.settle(lease, next_experience, b"three", GOOD, seconds=1) == 3
     assert (await stored.registry.record("pump", 3)).to_dict()["parent"] == 1
 
 

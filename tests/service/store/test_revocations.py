@@ -309,8 +309,8 @@ async def test_a_run_left_with_too_few_vectors_ends(stored):
 async def test_of_two_concurrent_revocations_one_waits_or_fails(stored):
     """Of two concurrent revocations one succeeds; the other is refused, or succeeds after it."""
     await learn_from_two_senders(stored)
-    asked = [stored.revocations.revoke("pump", RevocationRequest(BOB)) for _ in range(2)]
-    done = await asyncio.gather(*asked, return_exceptions=True)
+    calls = [stored.revocations.revoke("pump", RevocationRequest(BOB)) for _ in range(2)]
+    done = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(outcome, Revoked | Conflict) for outcome in done)
     await stored.revocations.revoke("pump", RevocationRequest(BOB))
     assert await vectors_in_counters(stored) == 40 + 90 + 60 + 12
@@ -367,7 +367,7 @@ async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored
     for n in (HOURLY - 1, HOURLY):
         batch = (await stored.buffer.ingest("pump", matrix(4, seed=n), sender="bob")).batch_id
         await stored.redis.hset(Keys("pump").hourly, who, f"{seconds // 3600} {n}")
-        asked = RevocationRequest(RevocationTarget("batch", batch), who, decision=True)
-        assert (await stored.revocations.revoke("pump", asked)).discarded["buffered"] == 4
+        revocation = RevocationRequest(RevocationTarget("batch", batch), who, decision=True)
+        assert (await stored.revocations.revoke("pump", revocation)).discarded["buffered"] == 4
     entries = await stored.redis.xrange(Keys("pump").audit)
     assert sum(b"revoked" in b"".join(entry.values()) for _, entry in entries) == 1

@@ -16,15 +16,15 @@ pytestmark = pytest.mark.anyio
 async def test_a_rotated_password_is_used_by_the_next_connection(own_store, tmp_path, holds):
     """While the passwords of store and file differ, the store is away; no restart is needed."""
     file = tmp_path / "secret"
-    place, name = f"127.0.0.1:{free_port()}", "user" if holds.startswith("user") else ""
+    address, name = f"127.0.0.1:{free_port()}", "user" if holds.startswith("user") else ""
     own_store.kill()
-    own_store.start("--port", place.partition(":")[2])
+    own_store.start("--port", address.partition(":")[2])
 
     def settings(password: str) -> Settings:
         if holds == "the password":
             file.write_text(password + "\n")
-            return Settings(redis_url=f"redis://{place}", redis_password_file=file)
-        file.write_text(f"redis://{name}:{password}@{place}")
+            return Settings(redis_url=f"redis://{address}", redis_password_file=file)
+        file.write_text(f"redis://{name}:{password}@{address}")
         return Settings(redis_url_file=file)
 
     admin = await connect(own_store.url)

@@ -68,9 +68,9 @@ def test_only_bytes_that_this_process_verified_pass_unchecked(tmp_path, monkeypa
         assert other.find("pump") is None
         cache.keep(champion(2))
         about = orjson.loads(file.read_bytes().partition(b"\n")[0])
-        again = champion(1).version.with_lineage(seed=7).to_bytes()
-        about["sha256"] = hashlib.sha256(again).hexdigest()
-        file.write_bytes(orjson.dumps(about) + b"\n" + again)
+        artifact = champion(1).version.with_lineage(seed=7).to_bytes()
+        about["sha256"] = hashlib.sha256(artifact).hexdigest()
+        file.write_bytes(orjson.dumps(about) + b"\n" + artifact)
         assert cache.find("pump") is None
     assert cache.find("pump").version.lineage.seed == 7
 

@@ -62,10 +62,10 @@ async def _process(url: str, folder: Path) -> Process:
 async def process(stored: Stored, store_url: str, tmp_path: Path) -> AsyncIterator[Process]:
     """Serve four detectors with a version each, and `pump` without one."""
     await _fill(stored, "a", "b", "c", "d")
-    made = await _process(store_url, tmp_path)
-    await made.watcher.poll()
-    yield made
-    await made.watcher.stores.close()
+    made_process = await _process(store_url, tmp_path)
+    await made_process.watcher.poll()
+    yield made_process
+    await made_process.watcher.stores.close()
 
 
 async def test_nothing_is_loaded_before_it_is_needed(process: Process) -> None:
@@ -185,13 +185,13 @@ async def test_without_the_store_champions_on_disk_are_served(own_store: object,
     with pytest.raises(StoreUnavailable):
         first.watcher.champions.serving("d")
 
-    again = await _process(url, tmp_path)  # after a restart: it knows no detector
-    await again.watcher.restore()
-    assert len(again.loaded) == 2
+    restarted = await _process(url, tmp_path)  # after a restart: it knows no detector
+    await restarted.watcher.restore()
+    assert len(restarted.loaded) == 2
     for name in ("a", "b", "c"):
-        await again.watcher.ensure_known(name)
-        assert again.watcher.champions.serving(name).number == 1
+        await restarted.watcher.ensure_known(name)
+        assert restarted.watcher.champions.serving(name).number == 1
     with pytest.raises(StoreUnavailable):
-        await again.watcher.ensure_known("d")
+        await restarted.watcher.ensure_known("d")
     await first.watcher.stores.close()
-    await again.watcher.stores.close()
+    await restarted.watcher.stores.close()

@@ -299,9 +299,11 @@ async def test_labels_move_the_threshold(watched: Watched, tmp_path: Path) -> No
     other = Watcher(watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry()))
     await other.poll()
     assert other.champions.serving("pump").threshold == moved.threshold
-    again = Watcher(watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry()))
-    await again.restore()
-    assert again.champions.serving("pump").threshold == moved.threshold
+    other_process = Watcher(
+        watched.watcher.stores, Champions(2), settings, Metrics(CollectorRegistry())
+    )
+    await other_process.restore()
+    assert other_process.champions.serving("pump").threshold == moved.threshold
 
     await watched.learn(versions()[1])
     await watched.watcher.poll()

@@ -97,11 +97,11 @@ async def test_a_report_that_waits_keeps_no_champion(
     observed: Observed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A report that waits for the store holds no champion, and holds up no other report."""
-    asked, go = asyncio.Event(), asyncio.Event()
+    called, go = asyncio.Event(), asyncio.Event()
     append = observed.stores.live.append
 
     async def append_late(*args: Any) -> bool:
-        asked.set()
+        called.set()
         await go.wait()
         return await append(*args)
 
@@ -109,7 +109,7 @@ async def test_a_report_that_waits_keeps_no_champion(
     running = asyncio.create_task(observed.reporter.run())
     try:
         observed.score(np.zeros((2, 3)))
-        await asyncio.wait_for(asked.wait(), PATIENCE)
+        await asyncio.wait_for(called.wait(), PATIENCE)
         observed.score(np.zeros((3, 3)))
         await until(lambda: not observed.reporter._pending and not observed.reporter._noted)
     finally:
@@ -165,8 +165,8 @@ async def test_live_vectors_are_kept_only_for_a_shadow_stage(
         observed.score(X)
         await observed.reporter.flush()
         assert await observed.stores.live.sample_size("pump") == (SHADOWED if config else 0)
-    kept = await observed.stores.live.sample("pump", 150, 3)
-    assert (kept[[0, -1]] == X[[0, -1]]).all()
+    sample = await observed.stores.live.sample("pump", 150, 3)
+    assert (sample[[0, -1]] == X[[0, -1]]).all()
 
 
 async def test_the_severest_anomalies_become_events(observed: Observed) -> None:
@@ -334,8 +334,8 @@ async def test_a_repeated_report_is_stored_once(observed: Observed) -> None:
     assert await observed.stores.traffic.send("pump", "p2", 1, report, events)
     assert len(await observed.stores.traffic.read("pump")) == 2
     assert len(await observed.stores.events.latest("pump")) == 4
-    gone = msgspec.structs.replace(report, uid="another")
-    assert not await observed.stores.traffic.send("pump", "p1", 2, gone, events)
+    of_deleted = msgspec.structs.replace(report, uid="another")
+    assert not await observed.stores.traffic.send("pump", "p1", 2, of_deleted, events)
 
 
 async def test_a_report_has_the_heights_of_alarming_rows(

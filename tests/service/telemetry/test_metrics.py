@@ -102,8 +102,8 @@ def test_forgetting_is_read_from_the_champion() -> None:
 
 def test_the_five_largest_regimes_have_live_shares() -> None:
     """Of seven regimes the five largest are exported, and the share of no regime."""
-    known = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
-    mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=known)
+    shares = tuple(RegimeShare(n, 0.1, n / 100, "present") for n in range(1, 8))
+    mix = MixFinding(statistic=0.1, threshold=0.2, alarm=False, none=0.02, known=shares)
     drift = Drift("none", statistics=Statistics(features=(), regimes=mix))
     detectors = [SimpleNamespace(name="pump", drift=drift)]
     samples = _live_regimes(detectors).samples
@@ -226,8 +226,10 @@ def test_unloaded_detectors_leave_their_counters_alone(tmp_path: Path, shared: b
         _count_everything(metrics, f"cold-{number}")
         metrics.swap(SwapOutcome("hot", evicted=(f"cold-{number}",)))
         if number == 50:
-            back = champion(name="cold-7")
-            metrics.swap(SwapOutcome("cold-7", "swapped", champion=back, loaded_from="disk"))
+            loaded_again = champion(name="cold-7")
+            metrics.swap(
+                SwapOutcome("cold-7", "swapped", champion=loaded_again, loaded_from="disk")
+            )
     page = page_of(metrics)
     for number in range(101):
         for metric in ("severity", "score_duration_seconds", "swap_duration_seconds"):

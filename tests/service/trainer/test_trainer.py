@@ -62,15 +62,15 @@ def _ignore(progress: Progress) -> None:
 @pytest.fixture
 async def trainers():
     """Return a function that makes trainers, which are closed at the end."""
-    made: list[Trainer] = []
+    trainers: list[Trainer] = []
 
     def make(command=None, **limits) -> Trainer:
         settings = bounded(**{f"training_{name}": limit for name, limit in limits.items()})
-        made.append(Trainer(settings, command))
-        return made[-1]
+        trainers.append(Trainer(settings, command))
+        return trainers[-1]
 
     yield make
-    for trainer in made:
+    for trainer in trainers:
         await trainer.close()
 
 
@@ -113,10 +113,10 @@ async def test_a_child_that_dies_is_replaced(tmp_path, trainers):
 
 async def test_a_training_needs_no_current_directory(tmp_path, trainers, monkeypatch):
     """A worker whose directory was deleted, as by a cleaner of /tmp, goes on learning."""
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    deleted = tmp_path / "gone"
+    deleted.mkdir()
+    monkeypatch.chdir(deleted)
+    deleted.rmdir()
     assert len(await trainers().train(_job(), _ignore)) > 1000
 
 
@@ -331,10 +331,10 @@ async def test_stray_prints_cannot_corrupt_the_pipe():
 
 def test_a_cut_frame_reads_as_the_end_of_the_stream(tmp_path):
     """A frame that is cut gives the end of the stream, not half a message."""
-    whole = messages.encode(Progress(0.5, 1.0))
+    frame = messages.encode(Progress(0.5, 1.0))
     path = tmp_path / "pipe"
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
+    for length in range(len(frame)):
+        path.write_bytes(frame[:length])
         with path.open("rb") as stream:
             assert messages.read(stream) is None
 

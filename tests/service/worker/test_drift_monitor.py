@@ -330,7 +330,7 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
         at=0.0, vector=vector, score=99.0, p_value=1e-3, severity=1.5, version=1, generation=1
     )
     await TrafficStore(watched.redis).send("pump", "p", 1, Report(uid, 1, 1, ()), [odd])
-    made = (await Events(watched.redis).latest("pump"))[0].id
+    event_id = (await Events(watched.redis).latest("pump"))[0].id
     await send(watched, version, 0.0)
     await monitor_over(watched.redis, SETTINGS).tick()
     drift = (await watched.get()).drift
@@ -338,4 +338,4 @@ async def test_regimes_and_queries_are_published(watched: Stored, version: Versi
     (only,) = regimes.known
     assert (only.regime, only.state) == (1, "present")
     assert only.live + regimes.none == pytest.approx(1.0)
-    assert [query.event for query in drift.queries] == [made]
+    assert [query.event for query in drift.queries] == [event_id]

@@ -121,12 +121,12 @@ async def test_without_a_receiver_messages_wait_in_order(
     """Without an answer all messages wait in order, and the pauses grow."""
     await post.store_messages(("i1", "opened"), ("i1", "closed"))
     post.answer = lambda _: 0
-    sender, asked = post.sender(), []
+    sender, times = post.sender(), []
     for second in range(10):
         clock.now, before = float(second), len(post.requests)
         await sender.tick()
-        asked += [second] * (len(post.requests) > before)
-    assert asked == [0, 1, 3, 7]
+        times += [second] * (len(post.requests) > before)
+    assert times == [0, 1, 3, 7]
     assert await post.messages_waiting() == 2
     post.answer = lambda _: 200
     clock.now = 60.0
@@ -152,14 +152,14 @@ async def test_a_busy_receiver_says_when_to_come_back(
     """`Retry-After` delays the next try, up to a minute before the message is dropped."""
     await post.store_messages(("i1", "opened"))
     post.answer, post.headers = lambda _: status, {"retry-after": asked}
-    sender, seen = post.sender(seconds=300.0), []
+    sender, times = post.sender(seconds=300.0), []
     start = time.time()
     clock.time = lambda: start + clock.now
     for second in range(242):
         clock.now, before = float(second), len(post.requests)
         await sender.tick()
-        seen += [second] * (len(post.requests) > before)
-    assert seen == tried
+        times += [second] * (len(post.requests) > before)
+    assert times == tried
 
 
 def test_retry_after_may_be_a_date() -> None:

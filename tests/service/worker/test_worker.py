@@ -596,14 +596,14 @@ async def test_a_request_by_hand_wakes_the_worker(make_worker, stored: Stored):
             return bool((await stored.redis.pubsub_numsub(NOTIFY))[0][1])
 
         await until(listening)
-        asked = time.monotonic()
+        requested_at = time.monotonic()
         await stored.detectors.request_retrain("pump")
 
         async def learned() -> bool:
             return (await stored.get()).champion == 1
 
         await until(learned)
-        assert time.monotonic() - asked < 30  # 0.02 s on a quiet machine
+        assert time.monotonic() - requested_at < 30  # 0.02 s on a quiet machine
 
 
 async def test_only_a_living_worker_has_a_heartbeat(make_worker, stored: Stored):
@@ -675,7 +675,7 @@ async def test_a_worker_that_may_drain_ends_after_its_training(
 ):
     """A worker that is scaled down ends after its training; a second signal stops it at once."""
     trainer.waits = True
-    for name, again, seconds, learned in (
+    for name, second_signal, seconds, learned in (
         ("a", False, 600, True), ("b", True, 600, False), ("c", False, 0.001, False),
     ):  # fmt: skip
         await stored.make(name)
@@ -686,7 +686,7 @@ async def test_a_worker_that_may_drain_ends_after_its_training(
         life = asyncio.create_task(worker.run())
         await asyncio.wait_for(trainer.started.wait(), 120)
         worker.stop()
-        if again:
+        if second_signal:
             worker.stop()
         if learned:
             trainer.go.set()
@@ -710,14 +710,14 @@ async def test_a_worker_continues_within_5_s_after_an_outage(own_store, own_redi
         own_store.kill()
         await asyncio.wait({life}, timeout=1.0)  # long enough for the worker to notice
         own_store.start()
-        back = time.monotonic()
+        back_at = time.monotonic()
         await stored.detectors.request_retrain("pump")
 
         async def learned() -> bool:
             return (await stored.get()).champion == 1
 
         await until(learned)
-        assert time.monotonic() - back < 60
+        assert time.monotonic() - back_at < 60
         assert not life.done()
 
 

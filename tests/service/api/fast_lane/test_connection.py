@@ -326,13 +326,13 @@ async def test_the_lane_serves_no_request_without_a_valid_key() -> None:
 
 async def test_the_lane_forgets_a_revoked_key() -> None:
     """A revoked key is refused on a connection that used it before; other keys stay valid."""
-    revoked, kept = (Grant.of(SECRETS[s], s, frozenset({Scope.SCORE})) for s in ("score", "read"))
-    async with served([revoked, kept]) as api:
+    revoked, valid = (Grant.of(SECRETS[s], s, frozenset({Scope.SCORE})) for s in ("score", "read"))
+    async with served([revoked, valid]) as api:
         peers = [(await api.peer(), SECRETS[name]) for name in (Scope.SCORE, Scope.READ)]
         for _ in range(3):
             for peer, secret in peers:
                 assert (await peer.ask(request(VECTOR, header(secret)))).way == "lane"
-        api.access.adopt(KeyTableState(1, ""), [kept])
+        api.access.adopt(KeyTableState(1, ""), [valid])
         ways = [(await peer.ask(request(VECTOR, header(secret)))).way for peer, secret in peers]
         assert ways == ["application", "lane"]
         api.access.adopt(KeyTableState(2, ""), [])
@@ -445,13 +445,13 @@ async def test_head_has_no_body(api: Served) -> None:
 async def test_pipelined_requests_keep_their_order(api: Served) -> None:
     """Requests to lane and application, in packets cut at random, are answered in order."""
     rng = np.random.default_rng(0)
-    asked, wire = [], b""
+    wires, wire = [], b""
     for i in range(300):
         if rng.random() < 0.7:
-            asked.append(1 + i % 7)
-            wire += request(orjson.dumps({"vectors": [[1, 2, 3]] * asked[-1]}))
+            wires.append(1 + i % 7)
+            wire += request(orjson.dumps({"vectors": [[1, 2, 3]] * wires[-1]}))
         else:
-            asked.append(f"POST /{i} 24".encode())
+            wires.append(f"POST /{i} 24".encode())
             wire += request(path=f"/{i}")
     peer = await api.peer()
 
@@ -464,7 +464,7 @@ async def test_pipelined_requests_keep_their_order(api: Served) -> None:
             await asyncio.sleep(0)
 
     sending = asyncio.create_task(send())
-    for expected in asked:
+    for expected in wires:
         answer = await peer.answer()
         if answer.way == "lane":
             assert len(orjson.loads(answer.body)["scores"]) == expected
@@ -562,9 +562,9 @@ async def test_a_broken_connection_leaves_nothing_behind(api: Served) -> None:
     """A connection that ends anywhere in a request leaves nothing behind."""
     wire = request()
     for cut in (1, 30, len(wire) - 5, len(wire)):
-        for way in (wire, request(path="/other")):
+        for cut_off in (wire, request(path="/other")):
             peer = await api.peer()
-            peer.send(way[:cut])
+            peer.send(cut_off[:cut])
             await peer.writer.drain()
             peer.writer.transport.abort()
     peer = await api.peer()
@@ -826,14 +826,14 @@ async def test_slow_peers_are_closed() -> None:
             peer = await api.peer()
             peer.send(head)
             started = time.monotonic()
-            rest = asyncio.create_task(peer.rest())
-            while not rest.done():
+            last_bytes = asyncio.create_task(peer.rest())
+            while not last_bytes.done():
                 if piece:
                     with contextlib.suppress(OSError):
                         peer.send(piece)
-                await asyncio.wait([rest], timeout=0.1)
+                await asyncio.wait([last_bytes], timeout=0.1)
             peer.writer.close()
-            return time.monotonic() - started, rest.result()
+            return time.monotonic() - started, last_bytes.result()
 
         lane = request().replace(b"Length: 24", b"Length: 900").removesuffix(VECTOR)
         other = lane.replace(PATH.encode(), b"/other")

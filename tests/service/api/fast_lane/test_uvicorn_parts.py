@@ -68,8 +68,8 @@ def test_the_release_of_uvicorn_is_capped() -> None:
 @pytest.mark.anyio
 async def test_uvicorn_has_what_the_fast_lane_relies_on() -> None:
     """Every attribute and method named above exists and has the expected kind."""
-    made = attributes(HttpToolsProtocol.__init__)
-    assert made >= CONNECTION
+    set_by_constructor = attributes(HttpToolsProtocol.__init__)
+    assert set_by_constructor >= CONNECTION
     assert all(callable(getattr(HttpToolsProtocol, name)) for name in METHODS)
     assert attributes(RequestResponseCycle.__init__) >= CYCLE
     assert attributes(FlowControl.__init__) | set(dir(FlowControl)) >= FLOW
