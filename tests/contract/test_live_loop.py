@@ -159,19 +159,21 @@ def alarms_by_span(loop: Loop, *alarms: np.ndarray) -> str:
     ]
     other = ~(loop.fault | loop.mode)
     return "; ".join(
-        [*spans, "others: " + " ".join(f"{alarm[other].mean():.2%}" for alarm in alarms)]
+        [*spans, "healthy rows: " + " ".join(f"{alarm[other].mean():.2%}" for alarm in alarms)]
     )
 
 
-@pytest.mark.parametrize("way", ["readme", pytest.param("naive", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize(
+    "way", ["the live loop", pytest.param("all rows", marks=pytest.mark.thorough)]
+)
 async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
     """No row that alarmed is learned, faults are still found, the dismissed mode is learned."""
     before = await loop.alarms()
-    await (loop.play_loop() if way == "readme" else loop.play_wrong_loop())
+    await (loop.play_loop() if way == "the live loop" else loop.play_wrong_loop())
     assert not (loop.accepted & loop.alarmed).any()
     status = await loop.status()
     assert status["quarantined"] == loop.held
-    if way == "readme":
+    if way == "the live loop":
         assert loop.held == 0, "the loop sends nothing that has to be held back"
     else:
         assert loop.held >= (loop.alarmed & (loop.fault | loop.mode)).sum() > 0
@@ -183,7 +185,7 @@ async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
     await loop.retrained()
     last = await loop.alarms()
     sys.stdout.write(
-        f"{way}: {loop.held} rows held, {left} after the dismissals; faulty rows accepted: "
+        f"{way}: {loop.held} rows held, {left} after the dismissals; faulty rows taken: "
         f"{(loop.accepted & loop.fault).sum()} of {loop.fault.sum()}; "
         f"{alarms_by_span(loop, before, after, last)}\n"
     )
@@ -191,7 +193,7 @@ async def test_only_dismissed_alarms_are_learned(loop: Loop, way: str) -> None:
     assert min(found) >= 0.95 * found[0], found
     assert after[loop.mode].all(), "nobody said yet that the programme is healthy"
     assert last[loop.mode].mean() <= 0.15
-    if way == "naive":
+    if way == "all rows":
         assert left >= (loop.alarmed & loop.fault).sum(), "a fault is not what was dismissed"
 
 

@@ -1,6 +1,10 @@
-"""The story of a pump: five things happen in two weeks, and a person says which two were normal."""
+"""The story of a pump: five things happen in two weeks, and a person says which two were normal.
+
+`pytest tests/contract/test_pump_story.py -rP` prints the figures of docs/benchmarks.md.
+"""
 
 import asyncio
+import sys
 from datetime import datetime
 from typing import Any
 
@@ -94,6 +98,7 @@ async def test_four_weeks_of_a_pump_make_five_incidents(
     assert len(incidents) == len(SPANS), listed
     for incident, span in zip(incidents, SPANS, strict=True):
         late = story.row(incident["start"]) - span.first
+        sys.stdout.write(f"{kind}: {span.kind} dated {late:.0f} rows after its start\n")
         # Of a stuck pressure the first rows are right by chance.
         latest = {"ramp": RAMP_ROWS, "stuck": 5}.get(span.kind, 2)
         assert -0.5 <= late <= latest + 0.5, (span, listed)
