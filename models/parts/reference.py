@@ -74,6 +74,14 @@ class Reference:
         # varies: the bin beyond `high` is as wide as the range, or 0.1 % of a constant's value.
         return (high - low <= 0.5 * (beyond - high)) & (share > 1.0 - 1e-9)
 
+    def with_constants(self, X: Array) -> Array:
+        """Return drawn vectors X (n, d) with the value itself where a feature has only one.
+
+        A generator draws it with the noise of float32, and to some scores any other value is novel.
+        """
+        low, high = self.first_range
+        return np.where(self.constant & (low == high), low, X).astype(X.dtype)
+
     def updated(self, X: Array, share_old: float) -> Self:
         """Return the reference updated with normals X (n, d), in order, of weight 1 - share_old."""
         expected = share_old * self.expected + (1.0 - share_old) * self.bin_counts(X) / len(X)

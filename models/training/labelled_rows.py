@@ -21,6 +21,7 @@ from models.parts.calibration import Calibration
 from models.training import mixing
 from models.training.plan import Plan
 from models.training.prepared import PreparedExperience
+from models.version.old_normals import like_old_normals
 
 SHARE = 0.2  # the largest weight of all labelled rows together in a training
 FLOOR = 0.2  # the least weight of the new rows if some of them are labelled
@@ -53,7 +54,10 @@ def with_drawn_rows(given: PreparedExperience, seed: int) -> PreparedExperience:
     missing = MIN_VECTORS - int((~given.vouched).sum())
     if missing <= 0 or len(given.new) >= MANY:
         return given
-    drawn = given.previous.with_faithful_draws().sample(missing, seed)
+    # A few rows must calibrate the version, so they have to score like real ones.
+    previous, rng = given.previous, np.random.default_rng(seed)
+    old_normals = like_old_normals(previous, previous.config.score, missing, rng)
+    drawn = previous.in_client_units(old_normals)
     return replace(
         given,
         new=np.concatenate([given.new, drawn]),

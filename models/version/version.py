@@ -241,7 +241,7 @@ class Version(NamesAndWords, Summarised):
 
     def in_client_units(self, x: Array) -> Array:
         """Return drawn scaled vectors x (n, d) in the client's units."""
-        X = self.scaler.inverse(x)
+        X = self.reference.with_constants(self.scaler.inverse(x))
         flags = list(self.config.flags(self.dimension))
         X[:, flags] = X[:, flags] > 0.5  # a flag is 0 or 1
         return X

@@ -5,6 +5,8 @@ import pytest
 
 from models import Config, Model, VectorError, Version, train
 from models.context import Context, derive
+from models.decisions.evidence import gather
+from models.decisions.gate import gate
 from models.parts.calibration import Calibration
 from models.training import labelled_rows
 
@@ -130,3 +132,33 @@ def test_without_labels_nothing_changes() -> None:
     plain = train(None, X, config)
     assert train(None, X, config, vouched=np.zeros(200, bool)).to_bytes() == plain.to_bytes()
     assert plain.lineage.incidents.rows == 200
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rows_drawn_beside_labelled_ones_score_like_normals(seed: int) -> None:
+    """A valve and a set point that never moved do not make the drawn rows alarm.
+
+    The candidate is calibrated on these rows. The network draws values between open and closed.
+    """
+    rng = np.random.default_rng(seed)
+    noise, level = rng.normal(size=(3000, 4)), np.zeros(3000)
+    for i in range(1, 3000):
+        level[i] = 0.97 * level[i - 1] + 0.3 * noise[i, 0]
+    valve = (np.arange(3000) // 47 % 3 == 0).astype(float)
+    pressure = 6 + 0.4 * valve + 0.15 * level + 0.05 * noise[:, 1]
+    current = 12 + 2 * valve + 0.12 * level + 0.1 * noise[:, 2]
+    heat = 55 + level + 0.3 * noise[:, 3]
+    columns = [pressure, heat, current, valve, np.full(3000, 60.0)]
+    rows = np.stack(columns, axis=1).round(2).astype(np.float32)
+    context = Context(over=10)
+    first = train(None, derive(context, rows).features[10:], Config(seed=seed))
+    assert (first.sample(500, 1)[:, 4] == 60).all()
+    leak = rows[-40:].copy()
+    leak[-12:, 0] -= 1.5
+    odd = derive(context, leak).features[-12:]
+    assert first.is_anomaly(odd).all()
+    taught = train(first, odd, first.config, vouched=np.ones(len(odd), bool))
+    assert not taught.is_anomaly(odd).any()
+    evidence = gather(taught, first, new=odd)
+    assert evidence.new.candidate < 0.2
+    assert gate(evidence).passed
