@@ -104,7 +104,7 @@ async def test_triage_thins_and_accept_judges_nothing(
 
 
 async def test_a_vector_labelled_normal_goes_through_admission(pump: Running) -> None:
-    """A vector that is labelled normal and is no recorded event goes through admission."""
+    """A vector that is labelled normal and is not a recorded event goes through admission."""
     for vector, buffered in (([50.0, -50.0, 50.0], 0), ([0.0, 0.0, 0.0], 1)):
         labels = [{"label": "normal", "vector": vector}]
         answer = await pump.http.post(f"{PUMP}/feedback", json={"labels": labels})

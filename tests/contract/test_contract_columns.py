@@ -96,7 +96,7 @@ async def learn_words(api: Running) -> None:
 
 
 async def test_a_detector_with_categories_is_no_ready_model(api: Running) -> None:
-    """A detector that takes rows by name alone is no model of /v2 that is ready, and says why."""
+    """Under /v2 a detector that takes only rows by name is not ready, and the answer says why."""
     await learn_words(api)
     (listed,) = (await api.http.post("/v2/repository/index")).json()
     why = "A detector with a category takes its rows by name, at /v1."

@@ -1,4 +1,4 @@
-"""Who may do what, over a real socket and a real store: all scopes, detectors and routes."""
+"""Which key may do what, over a real socket and a real store: all scopes and routes."""
 
 import asyncio
 import re

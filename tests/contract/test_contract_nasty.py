@@ -1,4 +1,4 @@
-"""Malformed input never gives a 5xx, an answer that is no problem document, or an echo."""
+"""Malformed input never gives a 5xx or an echo, and every answer is a problem document."""
 
 import asyncio
 import itertools

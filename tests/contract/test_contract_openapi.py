@@ -196,7 +196,7 @@ def tool(name: str) -> str:
 
 
 def generate(*command: str, cwd: Path) -> None:
-    """Run a generator; its warnings are no failure."""
+    """Run a generator; its warnings do not fail the test."""
     done = subprocess.run(
         command, cwd=cwd, check=False, capture_output=True, text=True, timeout=120
     )

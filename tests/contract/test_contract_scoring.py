@@ -201,7 +201,7 @@ async def test_json_is_the_default_answer(pump: Running, accept: str) -> None:
 async def test_bad_vectors_are_refused_with_row_and_column(
     pump: Running, body: bytes, row: int | None, column: int | None
 ) -> None:
-    """A body that is no matrix of finite float32 is 422 with row and column, and is not echoed."""
+    """A body other than a finite float32 matrix is 422 with row and column, and is not echoed."""
     answer = await pump.http.post(PATH, content=body, headers=JSON)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
@@ -239,7 +239,7 @@ async def test_wrong_fields_beside_the_vectors_are_named(pump: Running, field: s
     ],
 )
 async def test_bad_binary_vectors_are_refused(pump: Running, kind: str, body: bytes) -> None:
-    """A binary body that is no finite matrix of the detector's dimension is 422."""
+    """A binary body other than a finite matrix of the detector's dimension is 422."""
     answer = await pump.http.post(PATH, content=body, headers={"content-type": kind})
     assert answer.status_code == 422, answer.text
 
@@ -266,7 +266,7 @@ async def test_unsupported_content_types_are_415(pump: Running, kind: str) -> No
     ],
 )  # fmt: skip
 async def test_invalid_query_parameters_are_refused(pump: Running, query: str) -> None:
-    """A parameter that is no whole number from 1 on is 422."""
+    """A parameter other than a whole number from 1 on is 422."""
     answer = await pump.http.post(f"{PATH}?{query}", json={"vectors": X.tolist()})
     assert answer.status_code == 422, answer.text
 

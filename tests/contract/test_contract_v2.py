@@ -267,7 +267,7 @@ async def test_unknown_models_and_paths_get_errors_of_the_protocol(pump: Running
 
 
 async def test_another_type_of_body_is_refused(pump: Running):
-    """A form is no inference request."""
+    """The body of a form is refused."""
     headers = {"content-type": "application/x-www-form-urlencoded"}
     answer = await pump.http.post(f"{MODEL}/infer", content=b"{}", headers=headers)
     assert (answer.status_code, list(answer.json())) == (415, ["error"])

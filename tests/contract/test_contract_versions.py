@@ -138,7 +138,7 @@ async def test_rows_are_drawn_reproducibly_from_a_generator(
 
 
 async def test_damaged_and_foreign_imports_are_refused(pump: Running, versions: Versions) -> None:
-    """A body that is no intact version of the detector's dimension is 422, another type 415."""
+    """A body other than an intact version of the detector's dimension is 422, another type 415."""
     path, data = f"{PUMP}/versions", versions[0].to_bytes()
     flipped = data[:-5] + bytes([data[-5] ^ 4]) + data[-4:]
     for body in (b"", b"x" * 100, data[:-1], flipped, b"\xff" * 8 + data):

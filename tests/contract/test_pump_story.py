@@ -25,7 +25,7 @@ RAMP_ROWS = 20  # rows, of 120: the latest start of its incident
 
 
 class Story:
-    """What is sent and answered; times are in rows since the start of the judged weeks."""
+    """Sends the pump's rows and decisions; times are in rows since the judged weeks began."""
 
     def __init__(self, pump: Running, began: datetime) -> None:
         self.http, self.flush = pump.http, pump.parts.reporter.flush

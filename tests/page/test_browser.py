@@ -67,7 +67,7 @@ async def tab(browser: Browser, scheme: str) -> AsyncIterator[Page]:
 
 
 def _failures(message: ConsoleMessage) -> list[str]:
-    """Return the error in a console message. Answers 401 and 409 are no errors of the page."""
+    """Return the error in a console message. Answers 401 and 409 are not errors of the page."""
     refused = "status of 409" in message.text or "status of 401" in message.text
     return [message.text] if message.type == "error" and not refused else []
 
@@ -140,7 +140,7 @@ async def test_a_rollback_asks_for_a_reason_and_the_page_shows_it(
 
 
 async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> None:
-    """A mute needs a reason, is shown with it, and can be ended there."""
+    """A mute needs a reason; the page shows both, and can end the mute."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await tab.get_by_role("button", name="Mute for 2 hours").click()
     dialog = tab.get_by_role("dialog")
@@ -154,7 +154,7 @@ async def test_a_mute_needs_a_reason_and_shows_it(pump: Running, tab: Page) -> N
 
 
 async def test_a_failed_request_is_explained_in_a_sentence(pump: Running, tab: Page) -> None:
-    """A page says what to do if no service answers, or a proxy does instead of the service."""
+    """A page says what to do if nothing answers, or if a proxy answers instead of the service."""
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     message = tab.locator("#message")
     html = "Promise.resolve(new Response('<html>', {status: 502}))"
@@ -179,16 +179,16 @@ async def test_an_open_page_says_why_it_is_not_updated(
         failed.text,
     )
     await pump.learn(versions[1])
-    told = "This page may be out of date. There is no such detector."
-    await expect(tab.locator("#message")).to_have_text(told, timeout=SLOW)
+    message = "This page may be out of date. There is no such detector."
+    await expect(tab.locator("#message")).to_have_text(message, timeout=SLOW)
 
 
 async def test_a_page_that_failed_is_shown_again(pump: Running, tab: Page) -> None:
     """A page that was opened while the store was away is shown once the store is back."""
     failed = (await pump.http.get("/detectors/nobody")).text
-    assert "data-again" not in failed  # a detector that does not exist is no passing failure
-    passing = failed.replace("</main>", "<p data-again></p></main>")
-    await tab.route("**/detectors/pump", lambda route: route.fulfill(body=passing), times=1)
+    assert "data-again" not in failed  # the page of a missing detector is not read again
+    temporary = failed.replace("</main>", "<p data-again></p></main>")
+    await tab.route("**/detectors/pump", lambda route: route.fulfill(body=temporary), times=1)
     await tab.goto(f"http://127.0.0.1:{pump.port}/detectors/pump")
     await expect(tab.locator("h1")).to_have_text("This page cannot be shown")
     await expect(tab.locator("h1")).to_have_text("pump", timeout=SLOW)

@@ -98,9 +98,9 @@ async def test_an_ended_session_leads_to_the_login_and_back(guarded: Running, ta
 async def test_two_tabs_show_the_same_decision(
     guarded: Running, monitor: Monitor, tab: Page
 ) -> None:
-    """What one tab confirms the other shows, and may withdraw; the way back shows it too.
+    """A decision in one tab is shown in the other; its withdrawal there is shown in the first.
 
-    A page reads itself again once a minute in any case, so half of that tells that it was told.
+    A page updates itself once a minute in any case. So the change must appear within half a minute.
     """
     await score(guarded, monitor, [[0.0] * 3] * 20 + [ODD] * 4)
     (incident,) = await incidents(guarded)

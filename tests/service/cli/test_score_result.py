@@ -107,7 +107,7 @@ def test_the_milder_incidents_are_summarised(capsys):
 
 
 def test_rows_that_were_not_judged_are_no_anomalies(capsys):
-    """Rows that were not judged are counted separately, and are no anomalies."""
+    """Rows that were not judged are counted separately, and are not anomalies."""
     first, rest = judged({5})[:10], judged({5})[10:]
     nothing = {"score": None, "p_value": None, "severity": None, "is_anomaly": None}
     results([replace(row, **nothing) for row in first] + rest).show()
@@ -140,7 +140,7 @@ def test_rows_that_are_not_in_the_order_of_time_are_counted(capsys):
 
 
 def test_rows_that_the_config_ignores_are_counted(capsys):
-    """A row whose state is `ignored` was judged, is no anomaly, and is counted apart."""
+    """A row whose state is `ignored` was judged, is not an anomaly, and is counted separately."""
     first, *rest = judged({5})
     live = LiveIncidents(Rule(k=2, m=10, alone=4.0, seconds=0.0))
     rows = [replace(first, state="ignored"), *rest]

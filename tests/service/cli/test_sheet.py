@@ -739,7 +739,7 @@ def test_a_header_may_have_two_lines(tmp_path):
 
 
 def test_a_title_may_stand_above_a_header_of_two_lines(tmp_path):
-    """A spreadsheet fills up the lines of its title with delimiters; they are no machines."""
+    """A spreadsheet fills up the lines of its title with delimiters, which name no machines."""
     text = (
         "Historical report,,,,\nPlant 2,,,,\n,,,,\n"
         ",pump 1,,pump 2,\nat,flow,temp,flow,temp\n1,2,3,4,5\n2,3,4,5,6\n3,4,5,6,7\n"

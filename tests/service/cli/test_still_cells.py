@@ -37,7 +37,7 @@ def test_a_reading_that_does_not_change_any_more_is_named_once(at_once: int) -> 
 
 
 def test_each_source_stands_still_by_itself() -> None:
-    """Two sources with one reading are no repetition; a source that stands still is named."""
+    """Two sources with one reading are not a repetition; a source that stands still is named."""
     X = np.repeat(lively(400), 2, axis=0)
     X[601::2, 0] = 7.0
     (note,) = StillCells(COLUMNS).new_stills(rows_of(X, "ab" * 400))

@@ -26,7 +26,7 @@ def test_npy_is_read_in_batches(tmp_path):
 
 @pytest.mark.parametrize("array", [np.zeros(3), np.array([["a"]]), np.zeros((0, 3))])
 def test_npy_that_is_no_matrix_is_refused(tmp_path, array):
-    """An NPY file that is no matrix of numbers with rows is refused."""
+    """An NPY file other than a matrix of numbers with rows is refused."""
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(BadTable, match="give a matrix of numbers"):
         list(table_files.read(tmp_path / "x.npy"))

@@ -72,7 +72,7 @@ def test_reading_goes_on_in_a_file_that_takes_its_place(tmp_path, header):
 
 
 def test_a_header_that_came_after_the_start_is_not_repeated(tmp_path):
-    """A file that was empty at first has its header later; the new file's header is no row."""
+    """A file that was empty at first gets its header later; the new file's header is not a row."""
     path = tmp_path / "x.csv"
     path.touch()
     growing = GrowingFile(path, look_seconds=0.0)

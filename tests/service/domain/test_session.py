@@ -34,7 +34,7 @@ def test_a_changed_cookie_is_no_session():
 
 
 def test_each_session_has_its_own_name():
-    """Two sessions of a key that begin in the same second are told apart."""
+    """Two sessions of a key that begin in the same second have different names."""
     first, two = issue(GRANT, 1000.0), issue(GRANT, 1000.0)
     assert name(first) != name(two)
     assert len(name(first)) == 16

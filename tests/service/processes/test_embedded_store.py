@@ -93,7 +93,7 @@ def test_the_store_is_durable_and_private(tmp_path):
 
 
 def test_a_second_store_on_the_same_directory_is_refused(tmp_path):
-    """A directory in use is refused, with the process id of its user."""
+    """A directory in use is refused, and the error has the process id of whoever uses it."""
     with (
         EmbeddedStore(tmp_path),
         pytest.raises(DirectoryInUse, match=rf"in use .*process {os.getpid()}"),
@@ -163,7 +163,7 @@ def test_the_store_ends_with_a_killed_parent(tmp_path):
 
 @pytest.mark.parametrize("name", ["a#b", "a?b=c", "50%20", "with space", "größe", 'quo"te'])
 def test_folders_of_any_name_work(tmp_path, name):
-    """A folder of any name works, though the store's address is a URL."""
+    """A folder of any name works, although its path is a part of the store's URL."""
     with EmbeddedStore(tmp_path / name) as store, _client(store) as client:
         assert client.ping()
         assert str(client.connection_pool.connection_kwargs["path"]) == str(store.socket)

@@ -29,7 +29,7 @@ def processor_seconds(work: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize("kind", BODIES)
-def test_a_refusal_takes_little_more_time_than_a_look_at_the_body(kind: str) -> None:
+def test_a_malformed_body_is_refused_in_little_time(kind: str) -> None:
     """A refusal takes little time, because no other request is answered meanwhile."""
     body = BODIES[kind]
 

@@ -30,5 +30,5 @@ def test_another_encoding_is_named(body, words):
 
 @pytest.mark.parametrize("body", [TEXT.encode(), b"", b"{", b"\0\0", "ä".encode(), b"[1]"])
 def test_other_bodies_are_left_to_the_reader(body):
-    """UTF-8 and bytes that are no text are left to the reader."""
+    """UTF-8, and bytes that are not text, are left to the reader."""
     assert foreign_encoding(body) is None

@@ -45,7 +45,7 @@ async def test_weights_hold_for_one_run_its_retries_included(stored):
 
 
 async def test_only_runs_that_end_with_their_worker_are_interrupted(stored):
-    """Crashes in a row are counted until an outcome; a run that its worker gave up is no crash."""
+    """Crashes in a row are counted until an outcome; a run that its worker gave up is not one."""
     await stored.ask_to_retrain()
     lease = await stored.lease()
     started = [(await stored.retrainings.start(lease)).interrupted for _ in range(3)]

@@ -163,7 +163,7 @@ async def test_a_busy_receiver_says_when_to_come_back(
 
 
 def test_retry_after_may_be_a_date() -> None:
-    """A date gives the seconds until then, and 0 if it has passed or is no date."""
+    """A date gives the seconds until then, and 0 if it has passed or is not a valid date."""
     date = {"retry-after": "Mon, 30 Nov 2026 01:00:00 GMT"}
     then = 1_796_000_400.0
     assert webhook.retry_after(date, then - 90.0) == 90.0

@@ -727,7 +727,7 @@ CHUNKED = b"POST /other HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunke
 
 
 async def test_trailers_are_bounded_and_dropped(api: Served) -> None:
-    """A trailer is no header of the request; all trailers together have at most 64 KiB."""
+    """A trailer is not a header of the request; all trailers together have at most 64 KiB."""
     peer = await api.peer()
     for trailer in (b"Authorization: Bearer x\r\n", b"Host: x\r\n", 6000 * b"a: b\r\n"):
         answer = await peer.ask(CHUNKED + b"1\r\nx\r\n0\r\n" + trailer + b"\r\n")
