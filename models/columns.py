@@ -204,7 +204,7 @@ def table_names(X: Any) -> tuple[str, ...] | None:
         return names
     if names != tuple(range(len(names))):
         raise VectorError(
-            "columns: the table's labels are no names; rename its columns, or give its values as a "
-            "matrix (`to_numpy()`), whose columns count by position"
+            "columns: the table's labels are not names; rename its columns, or give its values as "
+            "a matrix (`to_numpy()`), whose columns count by position"
         )
     return None

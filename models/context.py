@@ -154,7 +154,7 @@ def derive(  # noqa: PLR0913 - what a request says of its rows
 
     `numbers` (d,) marks the columns that are numbers; None means all columns. `times` (n,) are in
     seconds since 1970; `sources` (n,) name the source of each row. The first `context_rows` rows of
-    each source only serve as context. Rows marked in `left_out` (n,) are `off` and are no context
+    each source only serve as context. Rows marked in `left_out` (n,) are `off` and are not context
     of other rows. A row that is not newer than the row before it is `late`. A row with too few rows
     before it is `warming`. All other rows are `scored`.
 

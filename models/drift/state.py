@@ -119,7 +119,7 @@ class DriftTests:
         """Attribute anomalies to incidents; return whether the findings may have changed.
 
         `rows` counts them by the id of an incident or of a dismissed pattern, and `dismissed` are
-        the ids of all dismissed patterns. Their rows are no burst. A person has explained the
+        the ids of all dismissed patterns. Their rows are not a burst. A person has explained the
         scores so far, so the martingale starts again when such rows come, and when an incident is
         dismissed. The tests of the input go on.
         """
@@ -196,7 +196,7 @@ class DriftTests:
 def _pack(value: object) -> object:
     if isinstance(value, np.ndarray):
         return {"dtype": value.dtype.str, "shape": list(value.shape), "data": value.tobytes()}
-    raise TypeError(f"{type(value).__name__} is no part of a drift state")
+    raise TypeError(f"{type(value).__name__} is not a part of a drift state")
 
 
 def _unpack(value: Any) -> Any:

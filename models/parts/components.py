@@ -11,7 +11,7 @@ from models.arrays import Float64
 
 PROBES = 4  # directions in which a kernel's width is measured in another space
 # The least variance of a Gaussian relative to the sum of its variances. With less, rounding to
-# float32 leaves a matrix that is no covariance.
+# float32 leaves a matrix that is not a covariance.
 NARROWEST = 1e-11
 
 

@@ -62,7 +62,7 @@ def find_strays(X: Array) -> StrayValues:
         stray[:, j] = beyond = _beyond_gap(np.abs(z[:, j]), GAP, REACH)
         values, counts = np.unique(z[beyond, j], return_counts=True)
         sentinels |= np.isin(z[:, j], values[2 * counts > counts.sum()])
-    related = np.flatnonzero(~few_valued(z))  # a rare pair of codes is no fault
+    related = np.flatnonzero(~few_valued(z))  # a rare pair of codes is not a fault
     if len(related) > 1 and len(varies) <= min(MOST_RELATED, len(z) // ROWS_A_FEATURE):
         axes = _independent_axes(z[:, related])
         z[:, related] = z[:, related] @ axes

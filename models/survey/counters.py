@@ -22,7 +22,7 @@ def is_counter(
     """Return whether `values` (n,) never fall, or never rise, from row to row within each group.
 
     A group has the rows of one source in the order of time. NaN is a gap. Values that rarely
-    change, or that make fewer than `fewest` steps, are no counter.
+    change, or that make fewer than `fewest` steps, are not counters.
     """
     steps = _steps(values, groups)
     if len(steps) < fewest or (steps != 0.0).mean() <= MOVES:

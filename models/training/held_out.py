@@ -32,8 +32,8 @@ COPIED, GROWTH = 0.05, 1.2
 class EqualRows(NamedTuple):
     """The copies among the `rows` rows of a training: rows that are equal, or nearly equal.
 
-    Rows that are equal by chance, such as the same flags, are no copies. For each row, `first` (n,)
-    is the index of the first of its copies, and `counts` (n,) their number, the row itself
+    Rows that are equal by chance, such as the same flags, are not copies. For each row, `first`
+    (n,) is the index of the first of its copies, and `counts` (n,) their number, the row itself
     included.
     """
 
@@ -54,7 +54,7 @@ class EqualRows(NamedTuple):
             _, earliest, set_of, size = np.unique(
                 set_of, return_index=True, return_inverse=True, return_counts=True
             )
-            # A set as frequent as a common value is a narrow regime: its rows are no copies.
+            # A set as frequent as a common value is a narrow regime: its rows are not copies.
             is_set = size[set_of] < COMMON * len(x)
             first = np.where(is_set, earliest[set_of], first)
             counts = np.where(is_set, size[set_of], counts)

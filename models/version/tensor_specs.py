@@ -234,7 +234,7 @@ def _mixture_faults(
     yield f"{prefix}.weights do not sum to 1", bool(abs(weights.sum() - 1.0) < 1e-6)
     diagonal = np.diagonal(factors, axis1=1, axis2=2)
     triangular = bool(diagonal.min() >= least and not np.triu(factors, 1).any())
-    yield f"{prefix}.factors are no Cholesky factors", triangular
+    yield f"{prefix}.factors are not Cholesky factors", triangular
 
 
 def _rises(values: NDArray[Any]) -> bool:

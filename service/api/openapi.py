@@ -233,7 +233,7 @@ def rows_body(kind: type, *parameters: JsonObject) -> JsonObject:
     `kind` is the type of a JSON body. The body may be binary or a table too.
     """
     roles = [query(name, text, type="string") for name, text in _COLUMN_ROLES.items()]
-    unknown = "With `drop`, names that are no column of the detector are left out."
+    unknown = "With `drop`, names that are not columns of the detector are left out."
     extra = query("extra", unknown, type="string", enum=["drop"])
     body = json_body(kind, {"vectors": [[0.2, 1.5, 3.1], [0.1, 1.4, 9.9]]}, _ROWS_BY_TYPE)
     return {**body, "parameters": [*parameters, *roles, extra]}

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _HELP = {
     "time": "Column with the time of each row, by name or number from 1.",
     "label": "Column of labels: 1 for a known anomaly. They are scored and never learned.",
-    "drop": "A column that is no feature, by name or number from 1; may be repeated.",
+    "drop": "A column that is not a feature, by name or number from 1; may be repeated.",
     "first": "Rows that are learned before scoring begins (a fifth, at most a million).",
     "batch": "Rows of a batch, scored and then learned (a tenth of the rest, at most a million).",
     "strategy": "A strategy as in a detector's config (replay); may be repeated.",

@@ -19,7 +19,7 @@ class Chunk:
 
     `rows[i]` has all cells of row i, also those of dropped columns. `twice` is the first row whose
     local time exists twice, because clocks were set back. It is None if there is no such row.
-    `sums` are the numbers of the last lines of the file that are no rows and were left out: a line
+    `sums` are the numbers of the last lines of the file that are not rows and were left out: a line
     with a word in place of a time, such as a sum, or a note of one cell.
     `units[name]` is the unit of a column's numbers, "" without one. `words[name]` is the first word
     that was read as a blank cell in a column of numbers, with its line. All chunks of a file share

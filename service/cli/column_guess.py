@@ -30,7 +30,7 @@ _COUNTER = (
 )
 _RESTARTS = (
     "starts again only a few times, like a counter: kept, and rows beyond the highest value so far "
-    "will alarm; --drop {name} if they are no faults"
+    "will alarm; --drop {name} if they are not faults"
 )
 _CONSTANT = "constant so far: kept, since any change is an anomaly"
 # A text column is a category if it has at most so many different values, each in at least so many
@@ -158,7 +158,7 @@ def _stretches_note(name: str, cells: Sequence[str], sources: Sequence[str] | No
     repetition = "is the same word" if len(set(words)) == 1 else "has each word in one stretch"
     return (
         f"{_named(name)} {repetition} so far: kept, and rows with a new word will alarm; "
-        f"--drop {name} where a new word is no fault (a release, a batch)"
+        f"--drop {name} where a new word is not a fault (a release, a batch)"
     )
 
 

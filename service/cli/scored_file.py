@@ -56,7 +56,7 @@ class ScoredFile:
         self._kind = _kind(out, sheet)
         if out is None:
             return
-        # A path that is no regular file, such as a pipe, is written directly, without a part file.
+        # Any other path than a regular file, such as a pipe, is written directly.
         self._direct = out.exists() and not out.is_file()
         self._part = out if self._direct else out.with_name(out.name + ".part")
         self._about = self._part.with_name(self._part.name + ".json")

@@ -45,8 +45,8 @@ class StillCells:
     column stands still in several sources at one reading, their machines rest: only the first
     source is named. If several columns of a source stand still, its machine rests or its logger
     hangs: no further column of the source is named. Categories and flags are left out, because a
-    state may last. A blank cell is no reading. `columns` are the names and types of the d columns,
-    None if all are numbers.
+    state may last. A blank cell is not a reading. `columns` are the names and types of the d
+    columns, None if all are numbers.
     """
 
     def __init__(self, columns: Sequence[tuple[str, str]] | None) -> None:

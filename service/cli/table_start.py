@@ -93,7 +93,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _after_comments(lines: Sequence[str], at: int) -> int:
-    """Return the index of the first line that is no comment.
+    """Return the index of the first line that is not a comment.
 
     If the last comment is the header, its index is returned.
     """

@@ -166,11 +166,11 @@ def tell(sheet: Sheet, columns: Columns) -> None:
 
 
 def tell_categories(names: Sequence[str], columns: Columns) -> None:
-    """Say which of `names` are no categories of a detector that exists with these `columns`."""
+    """Say which of `names` are not categories of a detector that exists with these `columns`."""
     types = dict(columns or ())
     if others := [name for name in names if types.get(name) != "category"]:
         console.complain(
             f"--category has no effect on a detector that exists: {quoted(others)} "
-            f"{'is no category' if len(others) == 1 else 'are no categories'} of it. To change "
+            f"{'is not a category' if len(others) == 1 else 'are not categories'} of it. To change "
             "that, make a new detector"
         )

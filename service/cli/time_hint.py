@@ -75,7 +75,7 @@ def time_options(
 def _are_times(
     written: Sequence[str], sample: Sequence[str], times: NDArray[np.float64] | None
 ) -> bool:
-    """Return whether cells that can be read as times are no other numbers."""
+    """Return whether cells that can be read as times are not other numbers."""
     if not all(map(is_number, sample)) or all(map(is_compact, sample)):
         return True
     try:

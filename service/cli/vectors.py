@@ -130,7 +130,7 @@ def learn(
             sender.send(files)
         reached = {name: client.detector(name) for name in sender.names}
         buffered = {name: status["buffered"] for name, status in reached.items()}
-        # If all rows were sent and learned before, nothing is left to retrain on. That is no error.
+        # Nothing is left to retrain on if all rows were learned before. That is not an error.
         due = [name for name in reached if buffered[name]] if now else []
         outcomes = {name: retrain(client, name, wait) for name in due}
         notes = {name: client.detector(name).get("notes", []) for name in outcomes}

@@ -32,7 +32,7 @@ def segment(part: object) -> str:
     """
     text = str(part)
     if text in ("", ".", ".."):
-        raise Unusable(f"{text!r} is no name and no id")
+        raise Unusable(f"{text!r} is neither a name nor an id")
     return quote(text, safe="")
 
 

@@ -52,7 +52,7 @@ def is_blank(cell: str) -> bool:
 
 
 def is_word(cell: str) -> bool:
-    """Return whether a cell has letters and no digit, so that it is no number with a mistake.
+    """Return whether a cell has letters and no digit, so that it is not a number with a mistake.
 
     >>> is_word("Sin dato"), is_word("1O.5"), is_word("inf")
     (True, False, False)

@@ -164,7 +164,7 @@ def test_labels_that_are_no_names_are_refused(labels):
     """Labels that are neither names nor 0, 1, 2, ... are refused; with these, positions count."""
     X = np.column_stack([SPEED, TEMP, LOAD]).view(Labelled)
     X.columns = labels
-    with pytest.raises(VectorError, match="labels are no names; rename its columns"):
+    with pytest.raises(VectorError, match="labels are not names; rename its columns"):
         train(None, X, Config(kind="mahalanobis"))
     X.columns = range(3)
     assert train(None, X, Config(kind="mahalanobis")).dimension == 3

@@ -101,7 +101,7 @@ def _learn_all(client: Client, digits: Digits, seed: int) -> Iterator[Row]:
             client.delete(_name(arm))
         client.create(
             _name(arm),
-            # Each digit alarms before it is learned. Here that is no incident for a person.
+            # Each digit alarms before it is learned. Here that is not an incident for a person.
             {
                 **config,
                 "threshold": {"fpr": TARGET},

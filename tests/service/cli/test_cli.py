@@ -316,7 +316,7 @@ def test_a_category_has_no_effect_on_a_detector_that_exists(run, stub, file, giv
     stub.answers["GET", "/v1/detectors/pump"] = (200, {**STATUS, "config": {"columns": columns}})
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
     _, _, err = run("learn", file, "-d", "pump", "--url", stub.url, "--category", given)
-    assert '--category has no effect on a detector that exists: "b" is no category of it' in err
+    assert '--category has no effect on a detector that exists: "b" is not a category of it' in err
 
 
 def test_retrain_starts_a_retraining_and_waits_for_its_outcome(run, stub):
