@@ -217,7 +217,7 @@ async def _take_back(
             why = "the decision was withdrawn"
             request = RevocationRequest(RevocationTarget("batch", batch), who, why, decision=True)
             plan = await app.stores.revocations.plan(name, request.target)
-            if plan.marked:
+            if plan.served:
                 learned_batch = batch
             else:
                 await app.stores.revocations.revoke(name, request)

@@ -55,9 +55,10 @@ class RevocationPlan:
     """The effect of a revocation on a detector, valid at this `generation` and `last_version`.
 
     `champion` serves now, and `next_champion` afterwards. `marked` are all versions that learned
-    the revoked data, and their descendants. `again` are ranges of learned entries that go back to
-    the buffer if they are still stored. `others` counts the vectors of other senders that newly
-    marked versions learned. `relearned` counts those of them that go back to the buffer.
+    the revoked data, and their descendants; `served` says whether one of them was champion. `again`
+    are ranges of learned entries that go back to the buffer if they are still stored. `others`
+    counts the vectors of other senders that newly marked versions learned. `relearned` counts those
+    of them that go back to the buffer.
     """
 
     uid: str
@@ -70,6 +71,7 @@ class RevocationPlan:
     discarded: Mapping[str, int]
     others: VectorCounts
     relearned: VectorCounts
+    served: bool
 
     def check(self, request: RevocationRequest) -> None:
         """Raise Conflict if no version could serve afterwards, unless the request allows that."""

@@ -87,6 +87,7 @@ class Revocations:
         return RevocationPlan(
             now.uid, now.generation, now.last_version, now.champion, now.clean(marked),
             tuple(sorted(marked)), tuple(again), discarded, others, relearned,
+            not marked.isdisjoint(now.promoted),
         )  # fmt: skip
 
     async def revoke(self, name: str, request: RevocationRequest) -> Revoked:

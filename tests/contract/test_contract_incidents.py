@@ -16,6 +16,7 @@ from service.store.redis_keys import Keys
 from service.worker.drift_monitor import Monitor
 from tests.contract.running import Running
 from tests.service.stored import monitor_over
+from tests.service.trained import Versions
 from tests.waiting import PATIENCE, until
 
 pytestmark = pytest.mark.anyio
@@ -183,6 +184,21 @@ async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor:
     assert unknown.status_code == 404
     for body in ({}, {"decision": "maybe"}, {"decision": "dismiss", "who": "me"}):
         assert (await pump.http.post(path, json=body)).status_code == 422
+
+
+async def test_a_decision_is_withdrawn_whose_rows_no_champion_learned(
+    pump: Running, monitor: Monitor, versions: Versions
+) -> None:
+    """If the gate rejected the retraining, a withdrawal deletes the rows that wait parked."""
+    await score(pump, monitor, [ODD] * 4)
+    (incident,) = await incidents(pump)
+    path = f"{PUMP}/incidents/{incident['id']}"
+    await pump.http.post(path, json={"decision": "dismiss"})
+    await pump.learn(versions[1], good=False)
+    before = (await pump.http.get(PUMP)).json()["parked"]
+    answer = await pump.http.post(path, json={"decision": "withdraw"})
+    assert answer.json()["effect"].endswith("its rows are not learned.")
+    assert (await pump.http.get(PUMP)).json()["parked"] == before - 4
 
 
 async def test_of_two_decisions_at_once_one_stands(pump: Running, monitor: Monitor) -> None:
