@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from service.cli import console
-from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url, Why
 from service.counted import counted
 
 Generation = Annotated[
@@ -61,13 +61,15 @@ def promote(
     detector: Name,
     version: Annotated[int, typer.Argument(help="The version to serve.", metavar="VERSION")],
     if_generation: Generation = None,
+    why: Why = "",
     url: Url = DEFAULT_URL,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a version the champion."""
     with console.client(url, key) as client:
-        _show_champion(client.promote(detector, version, if_generation), detector, as_json=as_json)
+        promoted = client.promote(detector, version, if_generation, why=why)
+    _show_champion(promoted, detector, as_json=as_json)
 
 
 def audit(
@@ -111,7 +113,11 @@ def _audit_row(entry: Any) -> tuple[Any, ...]:
 
 
 def rollback(
-    detector: Name, url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False
+    detector: Name,
+    why: Why = "",
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
     """Make the champion's parent the champion again."""
     with console.client(url, key) as client:
@@ -122,9 +128,8 @@ def rollback(
             console.complain(f"{detector} has no version before its champion")
             raise typer.Exit(console.Exit.REFUSED)
         # If the champion has moved since it was read, the request is refused.
-        _show_champion(
-            client.promote(detector, parent, status["generation"]), detector, as_json=as_json
-        )
+        promoted = client.promote(detector, parent, status["generation"], why=why)
+    _show_champion(promoted, detector, as_json=as_json)
 
 
 def _show_champion(answer: Any, detector: str, *, as_json: bool) -> None:

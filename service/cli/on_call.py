@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli import console
-from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url
+from service.cli.options import DEFAULT_URL, AsJson, Key, Name, Url, Why
 from service.counted import counted
 from service.domain.asked_rate import asked_rate
 from service.timestamps import unix_seconds
@@ -37,7 +37,6 @@ State = Annotated[
     str | None, typer.Option("--state", help="Only `open` or only `closed` incidents.")
 ]
 Most = Annotated[int, typer.Option("--limit", help="Most entries to list.")]
-Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
 
 
 def register(app: typer.Typer) -> None:

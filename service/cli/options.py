@@ -18,6 +18,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Write JSON instead of a ta
 
 Name = Annotated[str, typer.Argument(help="The detector, or -d DETECTOR.", metavar="DETECTOR")]
 
+Why = Annotated[str, typer.Option("--why", help="The reason, for the record.")]
+
 Key = Annotated[
     str | None,
     typer.Option("--key", help="API key. Others may see it: prefer ANAMNESIS_KEY or a key file."),

@@ -180,6 +180,8 @@ def tell_outcomes(outcomes: "Mapping[str, LastRetraining]", *, named: bool) -> N
         typer.echo(f"retraining{whose}: {outcome['outcome']}, version {outcome['version']}")
         for reason in outcome["reasons"]:
             console.complain(f"{name}: {reason}")
+        if labelled := outcome.get("labelled"):
+            typer.echo(labelled)
         if outcome["outcome"] == "rejected":
             console.complain(
                 f"{name}: the gate rejected version {outcome['version']}, and its rows wait for a "

@@ -196,6 +196,19 @@ def test_a_refusal_exits_with_1_and_the_detail(run, stub):
     assert "version 1 is gone" in err
 
 
+def test_promote_and_rollback_send_the_reason(run, stub):
+    """The reason stands in the audit trail and beside the move of the champion."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {"champion": 2, "generation": 2})
+    stub.answers["GET", "/v1/detectors/pump/versions/2"] = (200, {"parent": 1})
+    answer = {"champion": 1, "generation": 3}
+    stub.answers["PUT", "/v1/detectors/pump/champion"] = (200, answer)
+    for command in (("promote", "pump", "1"), ("rollback", "pump")):
+        status, _, err = run(*command, "--why", "noise", "--url", stub.url)
+        assert status == Exit.OK, err
+        *_, (method, _, _, body) = stub.asked
+        assert (method, json.loads(body)["why"]) == ("PUT", "noise")
+
+
 def test_no_service_at_the_url_exits_with_3(run):
     """If no service answers, the exit status is 3."""
     status, _, err = run("detectors", "--url", "http://127.0.0.1:1")
@@ -321,10 +334,11 @@ def test_a_category_has_no_effect_on_a_detector_that_exists(run, stub, file, giv
 
 def test_retrain_starts_a_retraining_and_waits_for_its_outcome(run, stub):
     """`retrain` needs no file: it learns what is buffered, and says how the retraining ended."""
-    last = {"outcome": "promoted", "version": 4, "reasons": []}
+    labelled = "of 12 rows labelled normal, 0 still alarm"
+    last = {"outcome": "promoted", "version": 4, "reasons": [], "labelled": labelled}
     stub.answers["POST", "/v1/detectors/pump/retrain"] = (200, {"last_retraining": last})
     status, out, _ = run("retrain", "pump", "--url", stub.url)
-    assert (status, out) == (Exit.OK, "retraining: promoted, version 4\n")
+    assert (status, out) == (Exit.OK, f"retraining: promoted, version 4\n{labelled}\n")
 
 
 def test_rows_that_another_retraining_took_are_no_error(run, stub, file):
