@@ -47,6 +47,19 @@ async def test_data_is_in_the_html_before_scripts_run(pump: Running, versions: V
     assert re.search(r'range=7d" aria-current', detector)
 
 
+async def test_a_rejected_version_is_promoted_and_not_rolled_back_to(
+    pump: Running, versions: Versions
+):
+    """A version that never served is offered for promotion, with the gate's reasons."""
+    await pump.learn(versions[1], good=False)
+    await pump.serve(versions[1])
+    page = (await pump.http.get("/detectors/pump")).text
+    assert "Promote 2" in page
+    assert "Roll back to 2" not in page
+    assert "The gate rejected it: worse on old normals" in page
+    assert "Roll back to 1" in page
+
+
 async def test_the_overview_says_which_detector_is_muted(pump: Running):
     """A muted detector calls nobody, so the overview says that it is muted."""
     assert "muted until" not in (await pump.http.get("/")).text
