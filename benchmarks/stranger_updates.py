@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
+from scipy.signal import lfilter
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import NearestNeighbors
 
@@ -167,6 +168,32 @@ def season(seed, trend):
     return World(rows, rows, lambda n: rows(n, plant.off))
 
 
+def slow(seed, kept):
+    """Each cause and each noise keeps the share `kept` of its value; every 30th row is judged."""
+    plant, state = Plant(seed), np.zeros(8)
+
+    def rows(n, every=1):
+        nonlocal state
+        steps = plant.rng.normal(size=(n * every, 8)) * np.sqrt(1.0 - kept**2)
+        series, _ = lfilter([1.0], [1.0, -kept], steps, axis=0, zi=kept * state[None])
+        state = series[-1]
+        return (series[:, :2] @ plant.mix + 0.2 * series[:, 2:])[::every]
+
+    rows(1_000)
+    return World(rows, lambda n: rows(n, 30), lambda n: plant.off(rows(n, 30)))
+
+
+def last_values(seed):
+    """Nine of ten rows repeat the row before."""
+    plant = Plant(seed)
+
+    def rows(n):
+        at = np.where(plant.rng.random(n) < 0.1, np.arange(n), 0)
+        return plant.rows(n)[np.maximum.accumulate(at)]
+
+    return World(rows, lambda n: rows(30 * n)[::30], lambda n: plant.off(rows(30 * n)[::30]))
+
+
 CASES = {
     "plain": (1_000, plain),
     "32 rows": (32, plain),
@@ -188,6 +215,10 @@ CASES = {
     ),
     "saturated sensors": (1_000, lambda s: plain(s, lambda x: np.clip(x, -1.0, 1.0))),
     "rows that come twice": (1_000, twice),
+    "slow sensors, 0.97": (500, lambda s: slow(s, 0.97)),
+    "slow sensors, 0.99": (2_000, lambda s: slow(s, 0.99)),
+    "slow sensors, 0.999": (2_000, lambda s: slow(s, 0.999)),
+    "last values held": (1_000, last_values),
     "a season": (1_000, lambda s: season(s, 0.0)),
     "a season with a trend": (1_000, lambda s: season(s, 0.2)),
 }

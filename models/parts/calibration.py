@@ -136,7 +136,7 @@ class Calibration:
         alpha = value if name == "fpr" else 1.0 - value
         return Threshold(self._smallest_score(alpha), alpha, self._support(alpha))
 
-    def false_alarm_rate(self, threshold: float) -> FalseAlarmRate:
+    def false_alarm_rate(self, threshold: float, independent: int | None = None) -> FalseAlarmRate:
         """Return the rate of false alarms at a threshold, with its Clopper-Pearson interval.
 
         Clopper & Pearson, 1934: k of n calibration scores lie at or above the threshold. The lower
@@ -144,13 +144,15 @@ class Calibration:
         upper end the rate under which k or fewer have it. The interval is exact if the scores are
         independent draws from the future distribution. Equal scores count as copies, unless they
         make up the share COMMON of all: then they belong to a value that recurs. Copies reduce the
-        effective number of scores (Kish, 1965). For the lower end copies count as no alarms,
+        effective number of scores (Kish, 1965). So does `independent`, the number of independent
+        rows that the scores are worth if that is less. For the lower end copies count as no alarms,
         because a learned copy that arrives again may well not alarm.
         """
         k = self.n - int(self.scores.searchsorted(threshold, side="left"))
         tail = (1.0 - CONFIDENCE) / 2.0
         counts = self._copies()
         n = max(1, round(self.n * self.n / int(counts.sum())))
+        n = min(n, independent or n)
         single = int((counts[self.n - k :] == 1).sum())
         least, most = math.floor(single / self.n * n), math.ceil(k / self.n * n)
         fewer, at_most = binomial_at_most(least - 1, n), binomial_at_most(most, n)

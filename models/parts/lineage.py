@@ -240,7 +240,8 @@ class Lineage(Part, frozen=True, kw_only=True):
     `parent` is the sha256 of the version on top of which this one was learned. `w_prev` and `w_new`
     are the shares of replayed and new vectors, `n_prev` and `n_new` their counts. `learned` counts
     the vectors of all experiences. `bytes_kept` is the size of the real data that the version
-    keeps. `probes` are the mixing weights that were tried, each with its losses.
+    keeps. `probes` are the mixing weights that were tried, each with its losses. `independent` is
+    how many independent rows the calibration is worth; None if not fewer than it has scores.
     """
 
     advice: Advice | None = None
@@ -248,6 +249,7 @@ class Lineage(Part, frozen=True, kw_only=True):
     evidence: Evidence
     experiences: Number
     incidents: FalseIncidents | None = None
+    independent: Annotated[int, Meta(ge=1, le=MOST_VECTORS)] | None = None
     last_regime: Annotated[int, Meta(ge=0, le=10**9)] = 0
     learned: Annotated[int, Meta(ge=1, le=MOST_VECTORS)]
     n_new: Annotated[int, Meta(ge=1, le=MOST_VECTORS)]

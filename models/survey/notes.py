@@ -25,6 +25,7 @@ NAMED = 8  # the most features named in a note; the others are counted
 INTEGERS = 2.0**24  # from this size on, float32 rounds neighbouring whole numbers to one
 COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
 STILL = 0.05  # a note is written if more than this share of the experience still alarms
+FEW_INDEPENDENT = 100  # fewer independent rows do not show a rate of 1 %
 UNFIT = 0.01  # a note is written if more than this share of a feature's values is out of range
 
 
@@ -148,6 +149,18 @@ def on_calibration(differs: float | None) -> Iterator[Note]:
             f"have alarmed on {100 * differs:.1f} % of the rows that it learned. So each row now "
             "counts with the larger of both scores, and fewer normals alarm than configured. More "
             "rows help.",
+        )  # fmt: skip
+
+
+def on_dependent_rows(worth: int, rows: int) -> Iterator[Note]:
+    """Yield a note if `rows` rows that calibrate are worth few independent rows."""
+    if worth < min(FEW_INDEPENDENT, rows):
+        yield Note(
+            kind="dependent_rows", features=(),
+            sentence="Each row is like the rows before it, so the rows show the range of normals "
+            f"only as well as about {worth} independent rows would. The threshold is therefore "
+            "higher, and later rows may still alarm more often than configured. Learn rows of a "
+            "longer time.",
         )  # fmt: skip
 
 

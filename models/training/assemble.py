@@ -10,6 +10,7 @@ from models.arrays import Array, Float64
 from models.config import Config
 from models.parts.calibration import Calibration
 from models.parts.carried_calibration import GENERATED, carried, mixed, repeated
+from models.parts.dependent_rows import independent_rows, narrowed, together, widened
 from models.parts.lineage import Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
@@ -28,6 +29,8 @@ from models.training import auto, labelled_rows
 from models.training.false_incidents import with_incidents_on_held_out
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.mixing import LEAST_NEW
+from models.training.plan import FOLDS
+from models.training.runs_of_rows import depend_on_earlier
 from models.training.trained import Trained
 from models.training.training_record import alarm_evidence, lineage_of, reference_of
 from models.version.old_normals import like_old_normals
@@ -95,8 +98,16 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         before = champion.score_scaled(generated)
         after = score_rows(score, generated)
     if champion and past.learned:
-        old = carried(champion.calibration.scores, before, after)
+        old = narrowed(champion.calibration.scores, champion.lineage.independent)
+        old = carried(old, before, after)
     calibration = mixed(old, repeated(held_out, least, len(old)), share_old)
+    worth = len(rows)
+    if depend_on_earlier(trained.x, FOLDS):
+        worth = independent_rows(rows, held_out)
+    independent = worth
+    if previous and len(old):
+        independent = together(previous.lineage.independent or len(old), worth, share_old)
+    calibration = widened(calibration, independent)
     labelled = score_rows(score, trained.x[trained.labelled])
     calibration = labelled_rows.calibrated_with(labelled, calibration)
     kept = _vectors_to_keep(trained, latents, generated)
@@ -116,7 +127,8 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     x_new = trained.scaler.transform(trained.new)
     version = version.with_lineage(
         evidence=alarm_evidence(version, champion, x_new, held_out, (before, after)),
-        notes=tuple(notes.on_calibration(differs)),
+        notes=(*notes.on_calibration(differs), *notes.on_dependent_rows(worth, len(rows))),
+        independent=independent if independent < calibration.n else None,
     )
     surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = surveyed.recorded(version)
@@ -159,7 +171,7 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
     version = replace(
         version,
         config=trained.config,
-        calibration=by_regime.pooled_calibration(joined),
+        calibration=widened(by_regime.pooled_calibration(joined), version.lineage.independent),
         scoring={**version.scoring, **by_regime.to_tensors(joined)},
     )
     labelled = version.score_scaled(trained.x[trained.labelled])
@@ -187,6 +199,7 @@ def _champion_under(previous: Version, config: Config, generated: Array) -> Vers
         # The gap between scores of real and generated vectors is unknown under the new score. For
         # one version the calibration therefore consists of generated vectors' scores alone.
         scores = champion.score_scaled(generated)
+    champion = champion.with_lineage(independent=None)
     return replace(champion, calibration=Calibration(np.sort(scores)))
 
 

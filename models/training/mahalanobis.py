@@ -30,8 +30,9 @@ from models.training import mixing
 from models.training.false_incidents import with_incidents_by_rank
 from models.training.learner import Progress, Weights
 from models.training.likelihood import likelihood_and_scaler
-from models.training.plan import FOLDS, folds_of_runs, seed_of
+from models.training.plan import FOLDS, seed_of
 from models.training.prepared import PreparedExperience
+from models.training.runs_of_rows import folds_of_runs
 from models.training.training_record import alarm_evidence, lineage_of, reference_of
 from models.version.version import Version
 

@@ -26,7 +26,7 @@ def exercise(version: Any, golden: Array) -> None:
     # the values of a category are words
     answers += [part for part in explained if not isinstance(part, str)]
     answers += [
-        version.calibration.false_alarm_rate(threshold.value),
+        version.calibration.false_alarm_rate(threshold.value, version.lineage.independent),
         threshold.value,
         threshold.alpha,
     ]

@@ -131,7 +131,7 @@ def describe(version: Version, policy: Policy, labels: Labels | None) -> NewReco
     If one of them changes later, the threshold changes too.
     """
     lineage, threshold = version.lineage, version.threshold_for(policy, labels)
-    false_alarms = version.calibration.false_alarm_rate(threshold.value)
+    false_alarms = version.calibration.false_alarm_rate(threshold.value, lineage.independent)
     return NewRecord(
         strategy=lineage.strategy,
         n_prev=lineage.n_prev,

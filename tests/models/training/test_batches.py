@@ -10,7 +10,8 @@ from models import Config, Model, Version
 from models.arrays import Array
 from models.strategies.past import Past, past_of
 from models.training.batches import batches
-from models.training.plan import LONG_RUNS, RUNS, SHORTEST, Outputs, Plan, folds_of_runs, plan
+from models.training.plan import Outputs, Plan, plan
+from models.training.runs_of_rows import LONG_RUNS, RUNS, SHORTEST, folds_of_runs
 
 
 def planned(previous: Version, past: Past, x: Array, config: Config) -> Plan:
