@@ -17,12 +17,15 @@ The third table is of regimes that come for real, one after another, under the d
 NSL-KDD-R's concepts, scikit-learn's digits 1 to 9, the blocks of SMD's servers, and sets of ADBench
 and OddBench that k-means cuts into five. Admission holds rows back first, as in the service. Each
 update is promoted whatever the gate says, as by a person who knows that the regime is real. The
-anchor is the first version. `stopped` are the updates that the gate rejects. A fifth of each
-experience is never learned: `AUROC` is that of the earlier experiences' rows against known
-anomalies, before and after each update. `5-NN` is the AUROC of a peer, the mean distance from the
-five nearest of all learned rows: both fall if anomalies resemble the new regime. `held` is the
-share of all rows never learned that alarm afterwards, `held back` what admission kept from the
-update.
+anchor is the first version, or the last one that the gate rejected: as in the service, a version
+that a person promotes is the anchor from then on. `stopped` are the updates that the gate rejects.
+`worse` are the updates, stopped and passed, after which more of the known anomalies are missed (p >
+5 %), or more of the earlier rows alarm (p <= 1 %), than chance explains (a sign test at 1 %). A
+real regime that resembles the anomalies makes every version worse. A fifth of each experience is
+never learned: `AUROC` is that of the earlier experiences' rows against known anomalies, before and
+after each update. `5-NN` is the AUROC of a peer, the mean distance from the five nearest of all
+learned rows: both fall if anomalies resemble the new regime. `held` is the share of all rows never
+learned that alarm afterwards, `held back` what admission kept from the update.
 
     ANAMNESIS_DATA=data python -m benchmarks.gate --output benchmarks/results/gate.json
     ANAMNESIS_DATA=data python -m benchmarks.gate --parts regimes --seeds 1 --workers 1
@@ -35,6 +38,7 @@ from functools import partial
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import msgspec
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.datasets import load_digits
 
 from benchmarks import blocks, data, oddbench, runs
@@ -228,7 +232,7 @@ def updates_in_turn(name, seed, score):
     rng = np.random.default_rng([seed, 5])
     strange = rng.permutation(anomalies).astype(np.float32)[: len(anomalies) // 2]
     config, all_learned, judged, updates = Config(score=score, seed=seed), [], [], []
-    champion = first = None
+    champion = anchor = None
     for rows in experiences:
         learned, other = _split(rows.astype(np.float32), rng, in_time=name == "SMD")
         before, held_back = champion, 0.0
@@ -237,22 +241,35 @@ def updates_in_turn(name, seed, score):
             held_back = float(held.mean())
             learned = learned[~held] if (~held).sum() >= MIN_VECTORS else learned
         champion = train(before, learned, config)
-        first = first or champion
+        anchor = anchor or champion
         all_learned.append(learned)
         if before is not None:
-            anchor = first if before is not first else None
-            evidence = gather(champion, before, anchor=anchor, new=learned)
+            other_anchor = anchor if before is not anchor else None
+            evidence = gather(champion, before, anchor=other_anchor, new=learned)
+            verdict_on_it = gate(evidence)
+            anchor = anchor if verdict_on_it.passed else champion
             old = np.concatenate(judged)
             peers = [_distance(all_learned[:-1]), _distance(all_learned)]
             updates.append({
-                "reasons": gate(evidence).reasons, "evidence": evidence.to_dict(),
-                "back": held_back,
+                "reasons": verdict_on_it.reasons, "evidence": evidence.to_dict(),
+                "back": held_back, "worse": _is_worse(champion, before, old, strange),
                 "auroc": [auroc(v.score(old), v.score(strange)) for v in (before, champion)],
                 "5-NN": [auroc(distance(old), distance(strange)) for distance in peers],
                 "held": float(champion.is_anomaly(np.concatenate([old, other])).mean()),
             })  # fmt: skip
         judged.append(other)
     return updates
+
+
+def _is_worse(candidate, champion, old, anomalies):
+    """Return whether more anomalies are missed, or more old rows alarm, than chance explains."""
+    missed = [version.p_values(anomalies) > FOUND for version in (candidate, champion)]
+    alarms = [version.p_values(old) <= ALPHA for version in (candidate, champion)]
+    for now, then in (missed, alarms):
+        more, fewer = int((now & ~then).sum()), int((then & ~now).sum())
+        if more and binomtest(more, more + fewer, alternative="greater").pvalue <= ALPHA:
+            return True
+    return False
 
 
 def _distance(learned):
@@ -344,6 +361,7 @@ def _rows_of_regimes(in_turn):
         rows.append({
             "set": group,
             "stopped": f"{sum(bool(u['reasons']) for u in updates)} of {len(updates)}",
+            "worse: of stopped, of passed": _worse_of(updates),
             **{
                 title: "{:.3f} to {:.3f}".format(*np.mean([u[key] for u in updates], axis=0))
                 for title, key in (("AUROC", "auroc"), ("5-NN", "5-NN"))
@@ -353,6 +371,14 @@ def _rows_of_regimes(in_turn):
             "why": ", ".join(f"{n} {reason}" for reason, n in why.items()),
         })  # fmt: skip
     return rows
+
+
+def _worse_of(updates):
+    """Return how many of the stopped and of the passed updates are worse, in words."""
+    stopped, passed = (
+        [u["worse"] for u in updates if bool(u["reasons"]) is s] for s in (True, False)
+    )
+    return f"{sum(stopped)} of {len(stopped)}, {sum(passed)} of {len(passed)}"
 
 
 def _rejected(candidates):

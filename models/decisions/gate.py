@@ -73,7 +73,7 @@ def gate(evidence: Evidence, shadow: ShadowResult | None = None) -> Verdict:
     - It separates synthetic anomalies worse than the champion by more than BELOW_CHAMPION, or worse
       than the anchor by more than BELOW_ANCHOR.
     - Its alarm rate on normals drawn from the anchor exceeds the anchor's by more than
-      ALARMS_ABOVE_ANCHOR.
+      ALARMS_ABOVE_ANCHOR, or by more than the anchor's rate if that is higher.
     - The anchor alarms on more than MOST_UNEXPLAINED of the new normals although they are usual to
       the champion, and so was their regime when it came.
     - It alarms on more than half of the rows labelled normal that it learned.
@@ -127,10 +127,17 @@ def _alarms_more(
 
 
 def _alarms_more_on_old(old: ComparedAlarms) -> Iterator[str]:
-    # If the champion alarms on a fifth of these vectors, they represent its old normals poorly: so
-    # many lie near its threshold that a sound candidate may alarm on another fifth.
-    tolerance = max(TOLERANCE, old.champion)
+    tolerance = _tolerance_on_drawn(TOLERANCE, old.champion)
     yield from _alarms_more("old normals", old.candidate, old.champion, tolerance)
+
+
+def _tolerance_on_drawn(tolerance: float, own_alarms: float) -> float:
+    """Return the tolerance on vectors that stand in for a version's old normals.
+
+    If the version itself alarms on a fifth of them, they represent its old normals poorly: so many
+    lie near its threshold that a sound candidate may alarm on another fifth.
+    """
+    return max(tolerance, own_alarms)
 
 
 def _not_learned(share: float | None) -> Iterator[str]:
@@ -206,11 +213,11 @@ def _moved_from_anchor(anchor: Anchored | None) -> Iterator[str]:
         return
     yield from _lower_figures("anchor", anchor.candidate, anchor.anchor, BELOW_ANCHOR)
     old, walked = anchor.old, anchor.walked
-    if old and old.candidate > max(old.anchor, ALPHA) + ALARMS_ABOVE_ANCHOR:
+    tolerance = _tolerance_on_drawn(ALARMS_ABOVE_ANCHOR, old.anchor) if old else 0.0
+    if old and old.candidate > max(old.anchor, ALPHA) + tolerance:
         yield (
             f"the anchor's normals: the candidate alarms on {_percent(old.candidate)} of them, "
-            f"the anchor on {_percent(old.anchor)} (tolerance {100 * ALARMS_ABOVE_ANCHOR:.1f} "
-            "points)"
+            f"the anchor on {_percent(old.anchor)} (tolerance {100 * tolerance:.1f} points)"
         )
     if walked and walked.n >= FEWEST_NEW and walked.unexplained > MOST_UNEXPLAINED:
         yield (

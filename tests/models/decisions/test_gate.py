@@ -155,6 +155,8 @@ def test_rows_labelled_normal_stop_alarming() -> None:
     [
         ({"old": {"anchor": 0.0, "candidate": 0.11}}, None),
         ({"old": {"anchor": 0.0, "candidate": 0.12}}, "the anchor's normals"),
+        ({"old": {"anchor": 0.38, "candidate": 0.59}}, None),  # the draws are poor
+        ({"old": {"anchor": 0.38, "candidate": 0.77}}, "the anchor's normals"),
         ({"walked": {"n": 200, "unexplained": 0.1}}, None),
         ({"walked": {"n": 200, "unexplained": 0.11}}, "small steps"),
         ({"walked": {"n": 19, "unexplained": 0.9}}, None),
