@@ -19,7 +19,7 @@ Generation = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (detectors, versions, promote, rollback, revoke, audit):
+    for command in (detectors, versions, promote, rollback, revoke, audit, delete):
         app.command()(command)
 
 
@@ -130,6 +130,26 @@ def rollback(
         # If the champion has moved since it was read, the request is refused.
         promoted = client.promote(detector, parent, status["generation"], why=why)
     _show_champion(promoted, detector, as_json=as_json)
+
+
+def delete(
+    detector: Name,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+    url: Url = DEFAULT_URL,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a detector with its versions, buffered vectors, incidents and labels."""
+    with console.client(url, key) as client:
+        if not yes:
+            learned = counted(client.detector(detector)["learned"], "vector")
+            typer.confirm(
+                f"Delete {detector}, which learned {learned}? Nothing brings it back",
+                abort=True,
+                err=True,
+            )
+        client.delete(detector)
+    console.show_answer({"deleted": detector}, f"{detector} is deleted", as_json=as_json)
 
 
 def _show_champion(answer: Any, detector: str, *, as_json: bool) -> None:

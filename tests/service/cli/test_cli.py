@@ -1,5 +1,6 @@
 """The command line: its output, and the exit statuses that scripts use."""
 
+import io
 import json
 import re
 import shutil
@@ -207,6 +208,20 @@ def test_promote_and_rollback_send_the_reason(run, stub):
         assert status == Exit.OK, err
         *_, (method, _, _, body) = stub.asked
         assert (method, json.loads(body)["why"]) == ("PUT", "noise")
+
+
+def test_delete_asks_before(run, stub, monkeypatch):
+    """`delete` deletes a detector after a yes, or with --yes; without an answer nothing happens."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {"learned": 22794})
+    stub.answers["DELETE", "/v1/detectors/pump"] = (204, None)
+    for answer, options, deleted in (("", [], False), ("n\n", [], False), ("y\n", [], True),
+                                     ("", ["--yes"], True)):  # fmt: skip
+        monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+        stub.asked.clear()
+        status, out, err = run("delete", "pump", *options, "--url", stub.url)
+        assert (status == Exit.OK, "pump is deleted" in out) == (deleted, deleted), err
+        assert ("DELETE" in {request[0] for request in stub.asked}) is deleted
+        assert ("which learned 22,794 vectors" in err) is not bool(options)
 
 
 def test_no_service_at_the_url_exits_with_3(run):
