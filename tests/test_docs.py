@@ -211,3 +211,11 @@ def _output_of(command: list[str], folder: Path | None = None) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_no_page_has_the_marks_of_an_unfinished_merge() -> None:
+    """No page, and no template made from a page, has a line with a mark of a merge conflict."""
+    root = Path(__file__).parents[1]
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("service/**/*.html")]
+    marked = [page for page in pages if re.search(r"^(<{7}|>{7}) ", page.read_text(), re.MULTILINE)]
+    assert marked == []
