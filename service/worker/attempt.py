@@ -104,21 +104,17 @@ class _Attempt:
             return False
         run = await self.tools.stores.retrainings.start(self.lease)
         if run.interrupted and run.interrupted % _INTERRUPTIONS == 0:
-            # Without its rows, because to read them may be what ends the workers.
-            unread = await self.tools.stores.buffer.take(name, rows=False)
-            return unread is not None and await self._failed(
-                unread,
+            return await self._failed_unread(
                 f"{run.interrupted} trainings of this experience ended with their worker, or "
-                "without its lease. The worker may have too little memory.",
+                "without its lease. The worker may have too little memory."
             )
         try:
             experience = await self._experience(name)
         except (StoreUnavailable, Fenced):
             raise
-        except Exception:  # noqa: BLE001 - the attempt counts as failed; the experience stays
+        except Exception as error:  # noqa: BLE001 - after three failures later data is learned
             _log.exception("reading the experience failed", detector=name)
-            await self.tools.stores.retrainings.attempt_failed(self.lease)
-            return False
+            return await self._failed_unread(_reason(error))
         if experience is None:
             await self.tools.stores.retrainings.stand_down(self.lease)
             return True
@@ -155,11 +151,7 @@ class _Attempt:
             raise
         except Exception as error:  # noqa: BLE001 - after three failures later data is learned
             _log.exception("training failed unexpectedly", detector=detector.name)
-            memory = isinstance(error, MemoryError)
-            reason = (
-                "not enough memory in the worker" if memory else f"{type(error).__name__}: {error}"
-            )
-            return await self._failed(experience, reason)
+            return await self._failed(experience, _reason(error))
         crash_points.passage("worker.after_promote")
         return True
 
@@ -320,6 +312,11 @@ class _Attempt:
             version=number, seconds=round(seconds, 2), reasons=list(record.reasons),
         )  # fmt: skip
 
+    async def _failed_unread(self, reason: str) -> bool:
+        """Count the failed attempt without the rows, since to read them may be what fails."""
+        unread = await self.tools.stores.buffer.take(self.lease.name, rows=False)
+        return unread is not None and await self._failed(unread, reason)
+
     async def _failed(self, experience: Experience, reason: str) -> bool:
         """Count the failed attempt. After the last one, park the experience and return True."""
         failed = await self.tools.stores.retrainings.attempt_failed(self.lease)
@@ -330,6 +327,11 @@ class _Attempt:
         seconds = time.monotonic() - self._began
         await self.tools.stores.registry.park(self.lease, experience, reason, seconds=seconds)
         return True
+
+
+def _reason(error: Exception) -> str:
+    memory = isinstance(error, MemoryError)
+    return "not enough memory in the worker" if memory else f"{type(error).__name__}: {error}"
 
 
 def _labelled_outcome(evidence: Evidence) -> str | UnsetType:

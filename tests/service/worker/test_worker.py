@@ -357,20 +357,28 @@ async def test_an_unwritable_outcome_counts_as_an_attempt(
     assert "OverflowError" in detector.last_retraining.reasons[0]
 
 
+@pytest.mark.parametrize("failures", [1, 3])
 async def test_an_unreadable_experience_counts_as_an_attempt(
-    worker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+    worker, stored: Stored, monkeypatch: pytest.MonkeyPatch, failures: int
 ):
-    """An experience that cannot be read is queued again, and learned once it can be read."""
+    """Rows that cannot be read are read again, and learned if they can be; else they are parked."""
+    take = Buffer.take
 
-    async def fail_to_read(name: str) -> None:
-        raise ValueError("cannot reshape")
+    async def fail_to_read(self: Buffer, name: str, *, rows: bool = True) -> Experience | None:
+        if rows:
+            raise MemoryError
+        return await take(self, name, rows=rows)
 
     await stored.ask_to_retrain()
     with monkeypatch.context() as patched:
-        patched.setattr(worker.tools.stores.buffer, "take", fail_to_read)
-        assert not await _tick(worker)
+        patched.setattr(Buffer, "take", fail_to_read)
+        settled = [await _tick(worker) for _ in range(failures)]
     detector = await stored.get()
-    assert (detector.attempts, detector.retraining.state) == (1, "queued")
+    if failures == 3:
+        assert (settled, detector.parked) == ([False, False, True], 40)
+        assert detector.last_retraining.reasons == ("not enough memory in the worker",)
+        return
+    assert (settled, detector.attempts, detector.retraining.state) == ([False], 1, "queued")
     assert await _tick(worker)
     assert (await stored.get()).champion == 1
 
