@@ -77,12 +77,17 @@ class Marginals:
     def joined(self, x: Array, share: float) -> Self:
         """Return a map fitted to the earlier values, with weight `share`, and to x (n, d).
 
-        The quantiles of this map stand for the earlier values.
+        The quantiles of this map stand for the earlier values. Beside a value that recurs they are
+        the nearest knot: a value between two whole numbers would be a new one.
         """
         n = min(MOST_JOINED, max(2, round(len(x) * share / (1.0 - share))))
         order = np.r_[0.0, np.linspace(0.01, 0.99, KNOTS - 2), 1.0]
-        even = (np.arange(n) + 0.5) / n
-        old = np.stack([np.interp(even, order, knots) for knots in self.values], axis=1)
+        place = np.interp((np.arange(n) + 0.5) / n, order, np.arange(KNOTS))  # (n,) in knots
+        left, nearest = place.astype(np.int64), place.round().astype(np.int64)
+        knots = self.values.T
+        between = knots[left] + (place - left)[:, None] * (knots[left + 1] - knots[left])
+        beside = _recurs(self.values).T
+        old = np.where(beside[left] | beside[left + 1], knots[nearest], between)
         return type(self).fit(np.concatenate([old.astype(np.float32), x]))
 
     def __call__(self, x: Array) -> Float64:
@@ -136,6 +141,13 @@ class Marginals:
             nearest = np.where(column - s[left] < s[right] - column, v[left], v[right])
             x[:, j] = np.where(recurs[left] | recurs[right], nearest, x[:, j])
         return x
+
+
+def _recurs(values: Float64) -> NDArray[np.bool_]:
+    """Return the mask of the ascending values (..., K) that are equal to a neighbour."""
+    equal = np.diff(values, axis=-1) == 0.0
+    edge = np.zeros_like(equal[..., :1])
+    return np.concatenate([equal, edge], axis=-1) | np.concatenate([edge, equal], axis=-1)
 
 
 def within_reach(x: Array) -> Array:

@@ -6,6 +6,7 @@ from models.arrays import Array, Float64
 from models.parts.carried_views import CarriedViews
 from models.parts.components import Components
 from models.parts.data_density import KERNELS, DataDensity
+from models.parts.marginals import Marginals
 from models.parts.mixture import MODES
 from models.parts.views import Views
 
@@ -155,3 +156,22 @@ def test_a_total_of_whole_numbers_is_kept() -> None:
     without_total = rng.permuted(scaled_rows(400), axis=0)
     assert views.fine
     assert not views.fine.holds(without_total)
+
+
+def test_the_map_knows_no_values_between_recurring_ones() -> None:
+    """A joined map has learned values as its knots; interpolated ones would drift with updates."""
+    rng = np.random.default_rng(0)
+    marginals = Marginals.fit(rng.integers(16, size=(600, 2)).astype(np.float32))
+    for _ in range(5):
+        marginals = marginals.joined(rng.integers(8, size=(100, 2)).astype(np.float32), 0.9)
+    assert (marginals.values % 1.0 == 0.0).mean() > 0.9
+    assert set(range(16)) <= set(marginals.values[0].tolist())
+
+
+def test_a_joined_map_of_continuous_values_lies_between_old_and_new() -> None:
+    """Of values that do not recur, a joined map interpolates: its quantiles are the mixture's."""
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(2000, 1)), rng.normal(4.0, 1.0, (500, 1))
+    marginals = Marginals.fit(old.astype(np.float32)).joined(new.astype(np.float32), 0.8)
+    quantiles = np.quantile(np.concatenate([old, new]), np.linspace(0.01, 0.99, 99))
+    np.testing.assert_allclose(marginals.values[0, 1:-1], quantiles, atol=0.15)
