@@ -99,7 +99,11 @@ def _tree(prefix: str, d: int, rows: Lengths) -> Specs:
     if not rows[prefix + "parents"]:
         return {}
     k = min(max(rows[prefix + "nats"], 1), BINS)
+    on_pieces = {}
+    if rows[prefix + "on_pieces"]:  # versions of earlier releases have no such array
+        on_pieces[prefix + "on_pieces"] = TensorSpec("float32", (d, KNOTS + 1), 0.0, LARGEST)
     return {
+        **on_pieces,
         prefix + "bins": TensorSpec("int64", (d, KNOTS + 1), 0, k - 1),
         prefix + "parents": TensorSpec("int64", (d,), 0, d - 1),
         prefix + "nats": TensorSpec("float32", (k, d, k), 0.0, LARGEST),

@@ -49,8 +49,8 @@ class CarriedViews:
         fine = before.fine if before.fine and before.fine.holds(new) else None
         values = drawn
         if before.tree:
-            pieces = before.tree.sample(len(drawn), np.random.default_rng([seed, 15]))
-            values = before.marginals.at_pieces(pieces)
+            rng = np.random.default_rng([seed, 15])
+            values = before.sample_values(len(drawn), rng, unseen=False)
         inherited = Inherited(drawn, before.marginals.joined(new, share_old), fine, values)
         fresh = Views.fit(new, seed, like, inherited, faint)
 

@@ -17,7 +17,8 @@ CELLS = 65_536  # the most probabilities in all tables together
 ROWS_A_BIN = 10  # with fewer rows in a bin, the trees of the folds have other probabilities
 # Each table starts with this many rows for each bin, distributed like the feature in all rows.
 PRIOR_ROWS = 0.1
-ARRAYS = ("bins", "parents", "nats")  # the names of the arrays in an artifact
+HALF_A_ROW = 0.5  # a pair with fewer rows did not occur: there are rounding errors
+ARRAYS = ("bins", "parents", "nats", "on_pieces")  # the names of the arrays in an artifact
 
 Pieces = NDArray[np.intp]
 """The pieces of the marginal map on which values lie, as `Marginals.pieces` counts them."""
@@ -30,13 +31,15 @@ class FeatureTree:
     Chow & Liu, Approximating discrete probability distributions with dependence trees, 1968. A bin
     is one or more pieces of a feature's marginal map: `bins` (d, P) is the bin of each piece.
     `parents` (d,) is the parent of each feature, itself for a root. `nats` (K, d, K) is -log p
-    for each bin of the parent, each feature, and each bin of the feature. `rows` is the number of
-    rows to which the tree was fitted; None in a loaded tree.
+    for each bin of the parent, each feature, and each bin of the feature. `on_pieces` (d, P) is the
+    number of rows on each piece; None in a tree of an earlier release, and in one of `fit_pairs`.
+    `rows` is the number of rows to which the tree was fitted; None in a loaded tree.
     """
 
     bins: NDArray[np.int64]
     parents: NDArray[np.int64]
     nats: NDArray[np.float32]
+    on_pieces: NDArray[np.float32] | None = None
     rows: int | None = field(default=None, compare=False)
 
     _bin_of: NDArray[np.int64] = field(init=False, repr=False, compare=False)
@@ -79,13 +82,11 @@ class FeatureTree:
         nats = np.zeros((k, d, k), np.float32)
         for j, parent in enumerate(parents):
             width = int(bins[j].max()) + 1
-            marginal = np.bincount(codes[:, j], minlength=width) + 0.5
-            marginal /= marginal.sum()
-            given = PRIOR_ROWS * width * marginal + np.zeros((k, 1))  # rows, by the parent's bin
+            given = _prior_rows(np.bincount(codes[:, j], minlength=width)) + np.zeros((k, 1))
             if parent != j:
                 given += _pair_counts(codes[:, parent], codes[:, j], k, width) * (rows / n)
             nats[:, j, :width] = -np.log(given / given.sum(axis=1, keepdims=True))
-        return cls(bins, parents, nats, rows)
+        return cls(bins, parents, nats, counts.astype(np.float32), rows)
 
     @classmethod
     def fit_pairs(
@@ -111,7 +112,7 @@ class FeatureTree:
             of_feature = tree.nats[:, j, : int(tree.bins[j].max()) + 1]  # (K, bins)
             mean = (np.exp(-of_feature) * of_feature).sum(axis=1, keepdims=True)
             nats[:, j, : of_feature.shape[1]] = np.maximum(of_feature - mean, 0.0)
-        return replace(tree, nats=nats)
+        return replace(tree, nats=nats, on_pieces=None)
 
     def __call__(self, pieces: Pieces) -> Float64:
         """Return the nats of rows with `pieces` (n, d), (n,), or of one row (d,)."""
@@ -127,35 +128,84 @@ class FeatureTree:
         cells += self._start
         return self._nats.take(cells)
 
-    def sample(self, n: int, rng: np.random.Generator) -> Pieces:
-        """Draw the pieces (n, d) of n rows; a bin's pieces are equally likely."""
+    def sample(self, n: int, rng: np.random.Generator, unseen: bool = True) -> Pieces:
+        """Draw the pieces (n, d) of n rows.
+
+        Without `unseen`, a pair of bins that did not occur is not drawn. A tree that is fitted to
+        draws takes each drawn pair for one that occurred. With draws of unseen pairs it would
+        therefore forget, update by update, which pairs are usual.
+        """
         d, n_pieces = self.bins.shape
         drawn = np.zeros((n, d), np.int64)  # bins
         done = np.zeros(d, bool)
         while not done.all():
-            for j in np.flatnonzero(~done & (done[self.parents] | (self.parents == np.arange(d)))):
-                p = np.exp(-self.nats[:, j, : int(self.bins[j].max()) + 1].astype(np.float64))
-                ends = p.cumsum(axis=1)[drawn[:, self.parents[j]]]
-                drawn[:, j] = (ends < rng.random((n, 1)) * ends[:, -1:]).sum(axis=1)
+            for j in np.flatnonzero(
+                ~done & (done[self.parents] | (self.parents == np.arange(d)))
+            ).tolist():
+                of_parent = drawn[:, self.parents[j]]
+                ends = self._given_parent(j, unseen).cumsum(axis=1)[of_parent]
+                even = _evenly_spaced(of_parent, rng)[:, None]
+                drawn[:, j] = (ends < even * ends[:, -1:]).sum(axis=1)
                 done[j] = True
         pieces = np.empty_like(drawn)
+        on_pieces = np.ones((d, n_pieces)) if self.on_pieces is None else self.on_pieces
         for feature, (bins, bin_of) in enumerate(zip(self.bins, drawn.T, strict=True)):
-            first, end = bins.searchsorted(bin_of), bins.searchsorted(bin_of, "right")
-            place = first + (rng.random(n) * (end - first)).astype(np.int64)
-            pieces[:, feature] = feature * n_pieces + place
+            ends = np.concatenate([[0.0], on_pieces[feature].cumsum(dtype=np.float64)])
+            first = ends[bins.searchsorted(bin_of)]
+            end = ends[bins.searchsorted(bin_of, "right")]
+            even = _evenly_spaced(bin_of, rng)
+            place = ends.searchsorted(first + even * (end - first), "right") - 1
+            pieces[:, feature] = feature * n_pieces + np.minimum(place, n_pieces - 1)
         return pieces
+
+    def _given_parent(self, j: int, unseen: bool) -> Float64:
+        """Return p (K, width) of the bins of feature j for each bin of its parent, up to a factor.
+
+        Without `unseen`, the rows with which the table started are subtracted.
+        """
+        p = np.exp(-self.nats[:, j, : int(self.bins[j].max()) + 1].astype(np.float64))
+        parent = self.parents[j]
+        if unseen or self.on_pieces is None or parent == j:
+            return p
+        prior = _prior_rows(np.bincount(self.bins[j], self.on_pieces[j]))
+        of_parent = np.bincount(self.bins[parent], self.on_pieces[parent], len(p))[:, None]
+        seen = p * (of_parent + prior.sum()) - prior
+        seen = np.where(seen > HALF_A_ROW, seen, 0.0)
+        return np.where(seen.any(axis=1, keepdims=True), seen, p)
 
     def to_tensors(self, prefix: str) -> dict[str, NDArray[Any]]:
         """Return the arrays by name, each beginning with `prefix`."""
-        return {prefix + name: getattr(self, name) for name in ARRAYS}
+        arrays = {prefix + name: getattr(self, name) for name in ARRAYS}
+        return {name: array for name, array in arrays.items() if array is not None}
 
     @classmethod
     def from_tensors(cls, prefix: str, tensors: Mapping[str, NDArray[Any]]) -> Self | None:
         """Return the tree on which `to_tensors` was called; None if there is none."""
         if prefix + ARRAYS[0] not in tensors:
             return None
-        bins, parents, nats = (tensors[prefix + name] for name in ARRAYS)
-        return cls(bins, parents, nats)
+        bins, parents, nats = (tensors[prefix + name] for name in ARRAYS[:3])
+        return cls(bins, parents, nats, tensors.get(prefix + ARRAYS[3]))
+
+
+def _evenly_spaced(groups: NDArray[np.int64], rng: np.random.Generator) -> Float64:
+    """Return numbers (n,) from 0 to 1, evenly spaced within each of the `groups` (n,), shuffled.
+
+    Draws made from them have each value about as often as its probability says (systematic
+    sampling), so a pair that occurred once is not lost by chance.
+    """
+    order = rng.permutation(len(groups))
+    order = order[groups[order].argsort(kind="stable")]
+    sizes = np.bincount(groups)
+    places = np.arange(len(groups)) - np.repeat(sizes.cumsum() - sizes, sizes)
+    even = np.empty(len(groups))
+    even[order] = (places + np.repeat(rng.random(len(sizes)), sizes)) / np.repeat(sizes, sizes)
+    return even
+
+
+def _prior_rows(counts: NDArray[Any]) -> Float64:
+    """Return the rows (bins,) with which each table of a feature starts; `counts` are its rows."""
+    marginal = counts + 0.5
+    return PRIOR_ROWS * len(counts) * marginal / marginal.sum()
 
 
 def few_valued(x: Array) -> NDArray[np.bool_]:

@@ -260,6 +260,14 @@ class Views:
         # So features that span decades keep their values.
         return np.where(self.fine_normal.moving, x, restored)
 
+    def sample_values(self, n: int, rng: np.random.Generator, unseen: bool) -> Array:
+        """Draw n scaled vectors, (n, d), from the tree, which these views must have.
+
+        `unseen` is that of `FeatureTree.sample`.
+        """
+        assert self.tree is not None
+        return self.marginals.at_pieces(self.tree.sample(n, rng, unseen))
+
     def to_tensors(self) -> dict[str, NDArray[Any]]:
         """Return the arrays in the form that a version's `scoring` stores."""
         return {

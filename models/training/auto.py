@@ -141,10 +141,12 @@ def _carried_tables(
 
     Many generated vectors have the score of a real one, but lie far from all real ones, and there
     the network's scores change in another way. So for the network's part only the vectors count
-    that `resembling` chooses.
+    that `resembling` chooses. Generated vectors have many pairs of values that never occur, so for
+    the trees' parts the champion's tree is asked for vectors.
     """
     after = parts_of(serving, generated)
-    if not Views.from_tensors(champion.scoring):
+    earlier_views = Views.from_tensors(champion.scoring)
+    if earlier_views is None:
         # A champion of another kind has no such scores: those of drawn vectors are used.
         return [np.sort(scores) for scores in after]
     earlier = Auto.from_tensors(champion.network, champion.scoring)
@@ -152,17 +154,23 @@ def _carried_tables(
     # The tables of the trees are lifted; the scores of the generated vectors are not.
     lifts = _lifts(earlier.counted)
     tables = champion.scoring["auto.tables"] - lifts
+    changes = dict.fromkeys(serving.counted, (before, after))
     chosen = resembling(before, tables, rng)
+    changes[NETWORK] = before[:, chosen], after[:, chosen]
+    if earlier_views.tree:
+        drawn = earlier_views.sample_values(len(generated), rng, unseen=True)
+        of_trees = parts_of(earlier, drawn), parts_of(serving, drawn)
+        changes |= dict.fromkeys(FEW_FEATURES, of_trees)
     m = tables.shape[1]  # all parts get as many old scores
     middles_of_ranks = (np.arange(m) + 0.5) / m
     olds = []
-    for part, scores in zip(serving.counted, after, strict=True):
-        if part not in earlier.counted:  # an earlier release may have fewer parts, or others
-            olds.append(np.quantile(scores, middles_of_ranks))
-            continue
-        i = earlier.counted.index(part)
-        rows = chosen if part == NETWORK else np.arange(len(scores))
-        olds.append(carried(tables[i], before[i, rows], scores[rows]) + lifts[i])
+    for i, part in enumerate(serving.counted):
+        before, after = changes[part]
+        if part in earlier.counted:
+            j = earlier.counted.index(part)
+            olds.append(carried(tables[j], before[j], after[i]) + lifts[j])
+        else:  # an earlier release may have fewer parts, or others
+            olds.append(np.quantile(after[i], middles_of_ranks))
     return olds
 
 

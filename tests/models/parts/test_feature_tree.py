@@ -1,5 +1,6 @@
 """A tree of features: which values occur together, remembered without rows."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -185,3 +186,53 @@ def test_a_version_of_an_earlier_release_gets_the_trees(
     alone = [back.judge(row[None]).scores[0] for row in odd]
     np.testing.assert_allclose(alone, back.score(odd), rtol=1e-5, atol=1e-5)
     assert len(train(back, _codes(100, 2), SMALL).scoring["auto.tables"]) == ALWAYS + 2
+
+
+def _pairs(x: Array) -> Counter[tuple[float, float]]:
+    return Counter((first, second) for first, second in x[:, :2].tolist())
+
+
+def test_draws_to_learn_from_have_the_pairs_that_occurred_and_no_others() -> None:
+    """Each pair is drawn as often as it occurred, give or take one row, also a rare pair."""
+    x = _codes(400, 0)
+    x[:3, 1] = [1, 2, 3]  # three pairs that occur once
+    views = Views.fit(x, 0)
+    drawn = views.sample_values(400, np.random.default_rng(0), unseen=False)
+    occurred, redrawn = _pairs(x), _pairs(drawn)
+    assert occurred.keys() == redrawn.keys()
+    assert max(abs(occurred[pair] - redrawn[pair]) for pair in occurred) <= 1
+    new_rows = views.sample_values(4_000, np.random.default_rng(0), unseen=True)
+    assert not occurred.keys() >= _pairs(new_rows).keys()
+
+
+def test_values_between_two_learned_ones_are_not_drawn() -> None:
+    """A quantile may lie between two values that occur; a draw of it would be a new value."""
+    x = np.random.default_rng(0).choice([0.0, 1.0, 7.0, 30.0, 31.0], size=(333, 5))
+    views = Views.fit(x.astype(np.float32), 0)
+    for unseen in (False, True):
+        drawn = views.sample_values(3_000, np.random.default_rng(1), unseen)
+        assert set(np.unique(drawn)) == set(np.unique(x))
+
+
+def test_pairs_are_usual_after_five_other_experiences() -> None:
+    """Each update learns draws of the one before; the pairs and their calibration are kept."""
+    version = None
+    for i, first in enumerate([0, 10, 20, 30, 10, 20]):
+        version = train(version, _codes(200, i, first), SMALL)
+        version = Version.from_bytes(version.to_bytes())
+    assert version
+    views = Views.from_tensors(version.scoring)
+    assert views
+    fresh, odd = (version.scaler.transform(rows(500, 9)) for rows in (_codes, _mismatched))
+    usual = views.misfits(fresh)[5]
+    assert auroc(usual, views.misfits(odd)[5]) > 0.95
+    assert 0.01 < (usual > np.quantile(version.scoring["auto.tables"][ALWAYS], 0.9)).mean() < 0.3
+
+
+def test_versions_of_earlier_releases_draw_as_before() -> None:
+    """Such a version does not know the rows on each piece, and can be trained on."""
+    version = train(None, _codes(300, 0), SMALL)
+    del version.scoring["views.tree.on_pieces"]
+    version = Version.from_bytes(version.to_bytes())
+    later = train(version, _codes(300, 1), SMALL)
+    assert "views.tree.on_pieces" in Version.from_bytes(later.to_bytes()).scoring
