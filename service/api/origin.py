@@ -22,7 +22,7 @@ _HARMLESS_SITES = {
     b"same-origin",
 }  # values of Sec-Fetch-Site: a typed address, or our own page
 # A name, or an address that may be in brackets. A port may follow.
-_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::(\d*))?")
+_HOST = re.compile(r"(?:\[([^\]]*)\]|([^:\[\]]*?)\.?)(?::0*(\d{0,5}))?")
 _LAST_PORT = 65_535
 _MOST_NAMES = 1024  # host names whose verdict is remembered
 
