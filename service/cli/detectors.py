@@ -142,9 +142,10 @@ def delete(
     """Delete a detector with its versions, buffered vectors, incidents and labels."""
     with console.client(url, key) as client:
         if not yes:
-            learned = counted(client.detector(detector)["learned"], "vector")
+            learned = client.detector(detector).get("learned")  # a broken status has none
+            whose = "" if learned is None else f", which learned {counted(learned, 'vector')}"
             typer.confirm(
-                f"Delete {detector}, which learned {learned}? Nothing brings it back",
+                f"Delete {detector}{whose}? Nothing brings it back",
                 abort=True,
                 err=True,
             )
