@@ -16,11 +16,14 @@ _LOOK_SECONDS = 1.0
 _NOBODY_SECONDS = 5.0  # a worker that is being restarted sends a heartbeat within this time
 
 
-def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining":
+def retrain(
+    client: "Client", detector: str, seconds: float, *, sent: bool = False
+) -> "LastRetraining":
     """Retrain at once and return the outcome.
 
-    If another retraining has taken all rows, its outcome is returned. Exits with a message if no
-    worker runs, or after `seconds`. In both cases the retraining stays queued.
+    `sent`: rows were just sent. If another retraining has taken them all, its outcome is returned.
+    Exits with a message if no worker runs, or after `seconds`. In both cases the retraining stays
+    queued.
     """
     from service.cli.progress import ShownProgress
     from service.client import Refused
@@ -30,8 +33,10 @@ def retrain(client: "Client", detector: str, seconds: float) -> "LastRetraining"
         try:
             outcome = client.retrain(detector, wait=min(2.0, seconds))
         except Refused as error:
+            if not sent or error.problem.get("buffered") != 0:
+                raise
             outcome = client.detector(detector)["last_retraining"]
-            if error.problem.get("buffered") != 0 or outcome is None:
+            if outcome is None:
                 raise
         seen = time.monotonic()
         while outcome is None:

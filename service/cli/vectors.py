@@ -132,7 +132,7 @@ def learn(
         buffered = {name: status["buffered"] for name, status in reached.items()}
         # Nothing is left to retrain on if all rows were learned before. That is not an error.
         due = [name for name in reached if buffered[name]] if now else []
-        outcomes = {name: retrain(client, name, wait) for name in due}
+        outcomes = {name: retrain(client, name, wait, sent=True) for name in due}
         notes = {name: client.detector(name).get("notes", []) for name in outcomes}
     tell_results(reached, notes)
     if as_json:

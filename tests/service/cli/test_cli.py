@@ -224,6 +224,16 @@ def test_delete_asks_before(run, stub, monkeypatch):
         assert ("which learned 22,794 vectors" in err) is not bool(options)
 
 
+def test_a_broken_detector_can_be_deleted(run, stub, monkeypatch):
+    """A detector whose status cannot be shown is deleted after a yes, like any other."""
+    broken = {"name": "pump", "generation": 3, "broken": "its config cannot be read"}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, broken)
+    stub.answers["DELETE", "/v1/detectors/pump"] = (204, None)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    status, out, err = run("delete", "pump", "--url", stub.url)
+    assert (status, out.strip()) == (Exit.OK, "pump is deleted"), err
+
+
 def test_no_service_at_the_url_exits_with_3(run):
     """If no service answers, the exit status is 3."""
     status, _, err = run("detectors", "--url", "http://127.0.0.1:1")
@@ -354,6 +364,17 @@ def test_retrain_starts_a_retraining_and_waits_for_its_outcome(run, stub):
     stub.answers["POST", "/v1/detectors/pump/retrain"] = (200, {"last_retraining": last})
     status, out, _ = run("retrain", "pump", "--url", stub.url)
     assert (status, out) == (Exit.OK, f"retraining: promoted, version 4\n{labelled}\n")
+
+
+def test_retrain_with_nothing_buffered_is_refused(run, stub):
+    """Without buffered rows nothing is retrained. The outcome of an earlier one is not shown."""
+    last = {"outcome": "promoted", "version": 5, "reasons": []}
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {**STATUS, "last_retraining": last})
+    problem = {"title": "too few vectors", "detail": "0 are buffered", "buffered": 0, "needed": 32}
+    stub.answers["POST", "/v1/detectors/pump/retrain"] = (409, problem)
+    status, out, err = run("retrain", "pump", "--url", stub.url)
+    assert (status, out) == (Exit.REFUSED, "")
+    assert "0 are buffered" in err
 
 
 def test_rows_that_another_retraining_took_are_no_error(run, stub, file):
