@@ -27,7 +27,8 @@ class StandingLevel(msgspec.Struct, array_like=True):
     at that time. `heights` are those of the latest rows at the level. `row` and `at` are
     the number and the time of the latest row that belongs to the state. `alarms` are the numbers of
     the latest alarming rows. `recent` are the heights of all latest alarming rows, at the level or
-    above it. Rows of the state are seldom higher than `usual`.
+    above it. Rows of the state are seldom higher than `usual`. `rows` counts the alarming rows at
+    the level, which the incident's count leaves out.
     """
 
     incident: Incident
@@ -38,6 +39,7 @@ class StandingLevel(msgspec.Struct, array_like=True):
     alarms: list[int] = []
     recent: list[float] = []
     usual: float = 0.0
+    rows: int = 0
 
     @property
     def height(self) -> float:
@@ -51,6 +53,7 @@ class StandingLevel(msgspec.Struct, array_like=True):
     def record_height(self, height: float) -> None:
         """Record an alarming row at the level."""
         self.heights = [*self.heights[1 - AT_LEVEL :], height]
+        self.rows += 1
 
     def record_alarm(self, rule: Rule, row: int, at: float, severity: float, height: float) -> None:
         """Record an alarming row, at the level or above it."""

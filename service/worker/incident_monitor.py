@@ -27,7 +27,7 @@ from service.store.adapters import Stores
 from service.store.incidents import FollowedState, StepChanges
 from service.store.leases import Lease
 from service.store.traffic import StoredReport
-from service.worker.incident_rows import IncidentRows, gained, latest
+from service.worker.incident_rows import IncidentRows, gained, rows_so_far
 
 _log = log.get(__name__)
 
@@ -96,12 +96,12 @@ class IncidentMonitor:
         has_rule = detector.config.incident is not None
         if has_rule:
             await self._choose_rule(followed, detector, version, threshold)
-        now, before = time.time(), latest(followed.fold, followed.changes)
+        now, before = time.time(), rows_so_far(followed.fold, followed.changes)
         if reads:
             await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
         if has_rule and followed.chosen is not None:
             followed.changes += followed.fold.sweep(_conditions(followed, threshold.alpha, now))
-        rows = gained(before, latest(followed.fold, followed.changes))
+        rows = gained(before, rows_so_far(followed.fold, followed.changes))
         any_opened_or_closed = any(change.kind != "extended" for change in followed.changes)
         due = time.monotonic() - followed.saved_at >= SAVE_SECONDS
         if any_opened_or_closed or followed.urgent or (due and followed.unsaved):

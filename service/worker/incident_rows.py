@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from service.domain.incident import Incident
 from service.domain.incident_fold import Fold, IncidentChange
 
 
@@ -19,22 +18,38 @@ class IncidentRows(NamedTuple):
     dismissed: frozenset[str]
 
 
-def latest(fold: Fold, changes: Sequence[IncidentChange]) -> dict[str, Incident]:
-    """Return the latest state of the open and of the changed incidents, by id."""
+class RowsSoFar(NamedTuple):
+    """The alarming rows of one incident so far.
+
+    `whose` is the id of the incident, or of the dismissed pattern that it resembles.
+    """
+
+    whose: str
+    rows: int
+
+
+def rows_so_far(fold: Fold, changes: Sequence[IncidentChange]) -> dict[str, RowsSoFar]:
+    """Return the rows of each open and each changed incident by its id.
+
+    Rows at the level of a lasting state are rows of the incident that became the state.
+    """
     incidents = (*(change.incident for change in changes), *fold.open())
-    return {incident.id: incident for incident in incidents}
+    rows = {one.id: RowsSoFar(one.like or one.id, one.count) for one in incidents}
+    for level in (source.level for source in fold.sources.values() if source.level):
+        one = level.incident
+        rows[one.id] = RowsSoFar(one.like or one.id, one.count + level.rows)
+    return rows
 
 
-def gained(before: Mapping[str, Incident], after: Mapping[str, Incident]) -> Mapping[str, int]:
-    """Return how many rows each incident has more, by its id or that of the pattern it resembles.
+def gained(before: Mapping[str, RowsSoFar], after: Mapping[str, RowsSoFar]) -> Mapping[str, int]:
+    """Return how many rows were gained, by the id of the incident or the pattern it resembles.
 
-    >>> one = Incident("i1", "", 0.0, 9.0, 2.0, 1e-4, 3, 1, 1)
-    >>> like = Incident("i2", "", 0.0, 9.0, 2.0, 1e-4, 4, 1, 1, like="i0")
+    >>> one, like = RowsSoFar("i1", 3), RowsSoFar("i0", 4)
     >>> dict(gained({}, {"i1": one, "i2": like})), dict(gained({"i1": one}, {"i1": one}))
     ({'i1': 3, 'i0': 4}, {})
     """
     rows: Counter[str] = Counter()
-    for incident in after.values():
-        known = before.get(incident.id)
-        rows[incident.like or incident.id] += incident.count - (known.count if known else 0)
+    for incident, (whose, n) in after.items():
+        # Less than before: a lasting state ended, and its level's rows are not counted any more.
+        rows[whose] += max(0, n - before.get(incident, RowsSoFar(whose, 0)).rows)
     return +rows
