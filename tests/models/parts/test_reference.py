@@ -37,3 +37,13 @@ def test_no_learned_value_of_a_rare_counter_moves() -> None:
     before = train(None, first, Config(score="elbo"))
     after = train(before, rows(200), Config(score="elbo"))
     np.testing.assert_array_equal(after.scaler.transform(first), before.scaler.transform(first))
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-5, -0.01, 60.0])
+def test_the_value_of_a_constant_is_restored(value: float) -> None:
+    """Drawn values of a constant, also of one near 0, are the constant itself; others stay."""
+    rows = np.random.default_rng(0).normal(size=(100, 2)).astype(np.float32)
+    rows[:, 0] = value
+    restored = Reference.fit(rows).with_constants(rows + np.float32(1e-4))
+    assert (restored[:, 0] == np.float32(value)).all()
+    assert (restored[:, 1] == rows[:, 1] + np.float32(1e-4)).all()
