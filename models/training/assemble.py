@@ -101,12 +101,14 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         old = narrowed(champion.calibration.scores, champion.lineage.independent)
         old = carried(old, before, after)
     calibration = mixed(old, repeated(held_out, least, len(old)), share_old)
-    worth = len(rows)
+    worth, worth_old = len(rows), None
+    if previous and len(old):
+        worth_old = previous.lineage.independent
     if depend_on_earlier(trained.x, FOLDS):
         worth = independent_rows(rows, held_out)
-    independent = worth
-    if previous and len(old):
-        independent = together(previous.lineage.independent or len(old), worth, share_old)
+    independent = worth if worth < len(rows) else worth_old
+    if independent and len(old):  # rows repeated for a small regime alone do not count as fewer
+        independent = together(worth_old or len(old), worth, share_old)
     calibration = widened(calibration, independent)
     labelled = score_rows(score, trained.x[trained.labelled])
     calibration = labelled_rows.calibrated_with(labelled, calibration)
@@ -128,7 +130,7 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     version = version.with_lineage(
         evidence=alarm_evidence(version, champion, x_new, held_out, (before, after)),
         notes=(*notes.on_calibration(differs), *notes.on_dependent_rows(worth, len(rows))),
-        independent=independent if independent < calibration.n else None,
+        independent=independent if independent and independent < calibration.n else None,
     )
     surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = surveyed.recorded(version)

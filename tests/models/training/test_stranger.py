@@ -295,9 +295,12 @@ def test_sensors_that_wander_slowly_hold_the_rate_better(tmp_path: Path) -> None
 
 
 def test_independent_rows_do_not_raise_the_threshold(machine: Machine) -> None:
-    """Rows in any order calibrate as they are."""
-    version = train(None, machine.rows(300), Config(model=QUICK))
+    """Rows in any order calibrate as they are, also the few rows of a new regime."""
+    version = train(None, machine.rows(2_000), Config(model=QUICK))
     assert version.lineage.independent is None
+    small = train(version, machine.rows(40) + np.float32(6.0), Config(model=QUICK))
+    assert small.lineage.w_new > 0.1
+    assert small.lineage.independent is None
 
 
 def test_more_rows_in_time_are_worth_more_independent_ones(machine: Machine) -> None:
@@ -310,6 +313,9 @@ def test_more_rows_in_time_are_worth_more_independent_ones(machine: Machine) -> 
     assert first.lineage.independent is not None
     assert second.lineage.independent is not None
     assert second.lineage.independent > first.lineage.independent
+    third = train(second, machine.rows(300), Config(model=QUICK))
+    assert third.lineage.independent is not None
+    assert third.lineage.independent > second.lineage.independent
 
 
 @pytest.mark.parametrize(("columns", "by"), [(1, 12.0), (20, 6.0)])
