@@ -199,7 +199,11 @@ def test_the_walk_with_curl_works(tmp_path):
     _, stored, outcome, scored, explained, status = answers
     assert stored["accepted"] == 500
     assert outcome["outcome"] == "promoted"
-    assert scored["is_anomaly"] == [False, True]
+    (shown,) = (json.loads(text) for text in blocks(ROOT / "docs" / "walk.md", "json"))
+    assert scored["is_anomaly"] == shown["is_anomaly"] == [False, True]
+    assert [scored["threshold"], *scored["scores"]] == pytest.approx(
+        [shown["threshold"], *shown["scores"]], rel=0.1
+    ), "docs/walk.md shows the answer of an earlier model"
     assert explained["attributions"][0][0]["feature"] == "speed"
     assert status["champion"] == 1
     assert 'anamnesis_champion_version{detector="pump-7"} 1.0' in printed
