@@ -35,7 +35,10 @@ UNORDERED = (
     "{} rows are older than an earlier row of their source: sort the file by time, since the "
     "incidents follow its order"
 )
-LATE = "late: not newer than the row before of its source: sort the file by time; drop double rows"
+LATE = (
+    "late: not newer than the row before of its source: sort the file by time; drop double rows; "
+    "if the times are local, give --timezone"
+)
 
 
 @dataclass(frozen=True, slots=True)
