@@ -268,10 +268,11 @@ def sentence(incident: Incident) -> str:
     worse = "at worst " if incident.leading and incident.peak > incident.explained else ""
     parts.append(worse + rarity(incident.p_value))
     rows = counted(incident.count, "row")
-    if incident.closed is None:
-        parts.append(f"since {day_and_time(incident.start)} UTC, {rows}")
-    else:
-        parts.append(f"{day_and_time(incident.start)} to {day_and_time(incident.end)} UTC, {rows}")
+    untold = not incident.pages and incident.like is None
+    clock = "%Y %H:%M" if untold else "%H:%M"  # rows of a recorded file may be years old
+    start, end = day_and_time(incident.start, clock), day_and_time(incident.end, clock)
+    times = f"since {start}" if incident.closed is None else f"{start} to {end}"
+    parts.append(f"{times} UTC, {rows}")
     if incident.settled:
         parts.append(
             "the state goes on at that level; only rows above that level open another incident"
@@ -280,7 +281,7 @@ def sentence(incident: Incident) -> str:
         parts.append(FOLLOWS.format(f"{day_and_time(incident.follows)} UTC"))
     if incident.like is not None:
         parts.append("like rows that were dismissed")
-    elif not incident.pages:
+    elif untold:
         parts.append("nobody was told")
     return "; ".join(parts)
 

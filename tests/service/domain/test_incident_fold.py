@@ -459,7 +459,10 @@ def test_the_severest_rows_are_kept() -> None:
 
 
 def test_the_sentence_says_what_was_seen_and_expected() -> None:
-    """The sentence says what was seen and expected, how rare it is, and since when."""
+    """The sentence says what was seen and expected, how rare it is, and since when.
+
+    It names the year if nobody was told, because the rows of a recorded file may be years old.
+    """
     open_one = Incident(
         "i1", "", 1_795_861_140.0, 1_795_863_000.0, 3.8, 5e-8, 34, 3, 4,
         (Attribution("speed", 9.0, 2790.4, 2827.1),), explained=3.8,
@@ -475,7 +478,7 @@ def test_the_sentence_says_what_was_seen_and_expected() -> None:
     silent = msgspec.structs.replace(open_one, explained=3.0, pages=False)
     assert sentence(silent) == (
         "speed 2790 where 2827 is expected; at worst as rare as 1 in 20 million normals; "
-        "since 28 Nov 10:19 UTC, 34 rows; nobody was told"
+        "since 28 Nov 2026 10:19 UTC, 34 rows; nobody was told"
     )
 
 
