@@ -28,28 +28,39 @@ class MartingaleTest:
     The alarm starts when the capital reaches c. A fresh martingale then starts from the calibration
     scores alone. It crosses c again and again as long as the drift lasts. The alarm ends after
     `HOLD` scores without a crossing. Whether a version ever alarms depends on its first martingale
-    alone, so the bound 1/c still holds.
+    alone, so the bound 1/c still holds. After `leave_out_alarms` there is a second first one, with
+    the same bound.
     """
 
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:
         self._calibration = calibration
         self._generator = generator
-        self._martingale = Martingale(calibration, generator)
+        self._below = math.inf  # only scores below this are tested
+        self._martingale = self._fresh()
         # the largest log capital since the alarm; None without an alarm
         self._peak: float | None = None
 
     def update(self, scores: Floats) -> None:
         """Add (n,) scores in order of arrival."""
-        path = self._martingale.update(scores)
+        path = self._martingale.update(scores[scores < self._below])
         if len(path) and path.max() >= math.log(CROSSING):
             self._peak = max(self._peak or 0.0, float(path.max()))
-            self._martingale = Martingale(self._calibration, self._generator)
+            self._martingale = self._fresh()
         elif self._martingale.seen >= HOLD:
             self._peak = None
 
     def restart(self) -> None:
         """Reset the capital, because the scores so far show no drift."""
-        self._martingale, self._peak = Martingale(self._calibration, self._generator), None
+        self._martingale, self._peak = self._fresh(), None
+
+    def leave_out_alarms(self, threshold: float) -> None:
+        """Start again with only the scores below `threshold`. A second call changes nothing."""
+        if self._below == math.inf:
+            self._below = threshold
+            self.restart()
+
+    def _fresh(self) -> Martingale:
+        return Martingale(self._calibration[self._calibration < self._below], self._generator)
 
     def finding(self) -> Finding:
         """Return the log capital (its peak during an alarm), log c and whether the test alarms."""
@@ -57,14 +68,16 @@ class MartingaleTest:
         return finding(statistic, math.log(CROSSING))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the capital's state, and its peak during an alarm."""
-        return {"martingale": self._martingale.to_dict(), "peak": self._peak}
+        """Return the capital's state, its peak during an alarm, and which scores are tested."""
+        state = self._martingale.to_dict()
+        return {"martingale": state, "peak": self._peak, "below": self._below}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `to_dict`'s result."""
         self._martingale = Martingale.from_dict(state["martingale"])
         self._generator = self._martingale.generator
         self._peak = state["peak"]
+        self._below = state.get("below", math.inf)  # an earlier release tests all scores
 
 
 class ChangeTest:

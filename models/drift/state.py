@@ -1,5 +1,6 @@
 """The drift state of one version: what its live traffic shows, and what to do."""
 
+import math
 import zlib
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -46,7 +47,7 @@ class Baseline:
     `calibration` (n,) are real calibration scores. `expected` (d, B) are the shares of the
     reference in each bin, counted on `reference_rows` rows. `wander` (d,) is how far a window of
     learned normals was from the reference, and `score_wander` how far the scores of such a window
-    were from all scores. `alpha` is the share of normals above the threshold. `regimes` is empty if
+    were from all scores. `alpha` is the share of normals above `threshold`. `regimes` is empty if
     the version knows none.
     """
 
@@ -60,6 +61,7 @@ class Baseline:
     alpha: float
     regimes: Sequence[LearnedRegime] = ()
     score_wander: float = 0.0
+    threshold: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,10 @@ class DriftTests:
         """Attribute anomalies to incidents; return whether the findings may have changed.
 
         `rows` counts them by the id of an incident or of a dismissed pattern, and `dismissed` are
-        the ids of all dismissed patterns. Their rows are not a burst. A person has explained the
-        scores so far, so the martingale starts again when such rows come, and when an incident is
-        dismissed. The tests of the input go on.
+        the ids of all dismissed patterns. Their rows are not a burst. When such rows come or an
+        incident is dismissed, the martingale starts again without alarming scores, once for a
+        version. So no number of dismissals can keep it from finding that the other scores moved.
+        The tests of the input go on.
         """
         excused, known = self._burst.excused, self._burst.dismissed
         self._burst.attribute(rows, dismissed)
@@ -129,7 +132,7 @@ class DriftTests:
         added = () if known is None else (one for one in dismissed - known if one[:1] == "i")
         explained = self._burst.excused > excused or any(added)
         if explained:
-            self._martingale.restart()
+            self._martingale.leave_out_alarms(self.baseline.threshold)
         return explained or self._burst.excused != excused
 
     def verdict(self) -> Verdict:

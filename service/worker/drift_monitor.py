@@ -166,9 +166,7 @@ class Monitor:
             await self._stores.leases.release(lease)
             self._leave(name)
             return None
-        renewed = await self._renewed(
-            lease
-        )  # on a busy machine a large version takes seconds to load
+        renewed = await self._renewed(lease)  # on a busy machine, loading may take seconds
         if renewed is None:
             return None
         watch.lease = renewed
@@ -236,8 +234,9 @@ class Monitor:
         if detector is None or detector.pointer != pointer:
             return  # the champion has moved; the next round watches the new one
         watch.detector = detector
-        watch.threshold = await self._threshold(watch.version, detector)
-        watch.drift.baseline = replace(watch.drift.baseline, alpha=watch.threshold.alpha)
+        version, threshold = watch.version, await self._threshold(watch.version, detector)
+        watch.threshold = threshold
+        watch.drift.baseline = baseline_of(version, threshold, pointer.uid, pointer.champion or 0)
         watch.pointer = pointer
         watch.unsaved, watch.saved_at = True, -_SAVE_SECONDS
 
@@ -331,6 +330,7 @@ def baseline_of(version: Version, threshold: Threshold, uid: str, number: int) -
         reference_rows=version.calibration.n,
         features=version.features,
         alpha=threshold.alpha,
+        threshold=threshold.value,
         regimes=_learned_regimes(version),
     )
 

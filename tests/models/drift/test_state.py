@@ -22,8 +22,9 @@ class Traffic:
         self.calibration = np.sort(self.score(self.rng.normal(size=(1000, 3))))
         reference = count(self.rng.normal(size=(1000, 3)))
         self.baseline = Baseline(
-            "u1", 3, self.calibration, reference / 1000, np.zeros(3), 1000, ("a", "b", "c"), 0.01
-        )
+            "u1", 3, self.calibration, reference / 1000, np.zeros(3), 1000, ("a", "b", "c"), 0.01,
+            threshold=float(self.calibration[-10]),
+        )  # fmt: skip
 
     @staticmethod
     def score(X: np.ndarray) -> np.ndarray:
@@ -133,6 +134,27 @@ def test_a_dismissed_incident_ends_degradation():
     assert drift.verdict().state == "degraded"
     assert drift.attribute({}, set())  # withdrawn: all of them count
     assert drift.verdict().statistics.anomalies.statistic > 0.15
+
+
+def test_no_number_of_dismissals_hides_that_the_other_scores_moved():
+    """Dismissals and rows like dismissed ones restart the martingale once, and not for ever."""
+    traffic = Traffic(3)
+    drift = DriftTests(traffic.baseline)
+    drift.attribute({}, set())
+    kinds: set[str] = set()
+    for round_ in range(40):
+        X = traffic.rng.normal(size=(200, 3))
+        X[:4] += 4.0
+        if round_ >= 10:  # the other rows move too
+            X[4:] *= 1.25
+        sample = traffic.sample(X)
+        drift.update(sample)
+        kinds |= {f"i{round_}"}
+        drift.attribute({f"i{round_}": 4}, kinds)
+        drift = DriftTests.from_bytes(traffic.baseline, drift.to_bytes())  # after a restart
+        if round_ == 9:
+            assert not drift.verdict().statistics.martingale.alarm
+    assert drift.verdict().statistics.martingale.alarm
 
 
 def test_an_old_dismissal_hides_no_later_burst():
