@@ -61,7 +61,7 @@ class StoreHealth(Durability):
     def note_answer(self) -> bool:
         """Note that the store answers. Return True if it did not answer before."""
         returned = not self.redis_up
-        if returned:
+        if self._why_away is not None:
             _log.info("store back")
             self._why_away = None
         self.redis_up = True

@@ -50,3 +50,15 @@ async def test_refused_notifications_are_logged_once(own_store):
     assert line["event"] == "no notifications, so changes are found by polling"
     assert "subscribe" in line["why"]
     await stores.close()
+
+
+async def test_a_store_is_back_only_after_it_was_away():
+    """The first answer after the start is not logged as a return; one after an outage is."""
+    health = StoreHealth(Settings())
+    with capture_logs() as lines:
+        assert health.note_answer()
+    assert not lines
+    health.away("no connection")
+    with capture_logs() as lines:
+        assert health.note_answer()
+    assert [line["event"] for line in lines] == ["store back"]
