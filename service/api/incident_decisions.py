@@ -255,7 +255,10 @@ def _effect(
     if verdict is None:
         return taken_back or "There was no decision before. Nothing changes."
     if not rows:
-        return "No row of the incident is kept, so nothing is labelled."
+        return (
+            "No row of the incident is kept, so nothing is labelled. Of each second the service "
+            "keeps the severest alarming rows, and of these the latest. `feedback` labels others."
+        )
     effect = f"{rows} kept row{'s are' if rows != 1 else ' is'} "
     if verdict == "confirmed":
         return effect + (
