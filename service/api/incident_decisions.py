@@ -221,8 +221,10 @@ async def _take_back(
                 learned_batch = batch
             else:
                 await app.stores.revocations.revoke(name, request)
-        except (Unknown, Conflict):
-            pass  # the batch is discarded already, or no version could serve without it
+        except Unknown:
+            pass  # the batch is discarded already
+        except Conflict:
+            learned_batch = batch  # a version that learned it was promoted meanwhile
     await store.delete(name, labels)
     effect = "The incident's labels are deleted, and its rows are not learned."
     if learned_batch is not None:

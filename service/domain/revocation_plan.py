@@ -74,7 +74,12 @@ class RevocationPlan:
     served: bool
 
     def check(self, request: RevocationRequest) -> None:
-        """Raise Conflict if no version could serve afterwards, unless the request allows that."""
+        """Raise Conflict if no version could serve afterwards, unless the request allows that.
+
+        Raises it too if a decision is to be taken back and a version learned its rows.
+        """
+        if request.decision and self.served:
+            raise Conflict("A version that learned these rows was promoted.")
         if self.champion is not None and self.next_champion is None and not request.unserved:
             raise Conflict(
                 "Every stored version learned from the revoked data. Import and promote a clean "

@@ -361,6 +361,18 @@ async def test_every_batch_of_a_large_experience_is_found(stored):
     assert foreseen.relearned.batch_count == 1099
 
 
+async def test_a_withdrawn_decision_takes_no_version_back(stored: Stored) -> None:
+    """If a version that learned the rows is promoted just before, it keeps serving."""
+    await send(stored, "ann")
+    await settle(stored)
+    batch = await send(stored, "bob", seed=1)
+    champion = await settle(stored)
+    revocation = RevocationRequest(RevocationTarget("batch", batch), "bob", decision=True)
+    with pytest.raises(Conflict):
+        await stored.revocations.revoke("pump", revocation)
+    assert (await stored.get()).champion == champion
+
+
 async def test_withdrawn_decisions_are_bounded_in_the_audit_trail(stored: Stored) -> None:
     """Beyond a sender's entries of an hour a decision is taken back without an entry."""
     (seconds, _), who = await stored.redis.time(), "key:bob"
