@@ -90,6 +90,8 @@ async def test_without_a_clean_version_the_answer_is_409(pump: Running, versions
     assert (await pump.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 200
     assert (await revoke(pump, batch=batch, dry_run=True))["champion"] is None
     assert (await revoke(pump, batch=batch, without_champion=True))["champion"] is None
+    (status,) = (await pump.http.get("/v1/detectors?recent=true")).json()["detectors"]
+    assert status["recent"]["champion_since"] is None
     assert (await pump.http.post(f"{PUMP}/score", json=ZEROS)).status_code == 409
     status = await pump.http.get(PUMP)
     assert (status.json()["champion"], status.json()["learned"]) == (None, 0)

@@ -32,6 +32,7 @@ from service.domain.scope import Scope
 from service.domain.trace import trace_id
 from service.problems import StoreUnavailable, UnknownDetector, Unprocessable
 from service.scoring.vectors import JSON, essence
+from service.store.batched_reads import Recent
 
 router = APIRouter(prefix="/v1/detectors", tags=["detectors"])
 
@@ -165,11 +166,16 @@ async def _with_recent(
     names, now = [status.name for status in statuses], time.time()
     recent = await app.stores.batched.recent(names, now - _HOUR, now)
     return [
-        msgspec.structs.replace(status, recent=RecentStatus(*recent[status.name]))
+        msgspec.structs.replace(status, recent=_recent_status(status, recent[status.name]))
         if isinstance(status, DetectorStatus) and status.name in recent
         else status
         for status in statuses
     ]
+
+
+def _recent_status(status: DetectorStatus, recent: Recent) -> RecentStatus:
+    since = None if status.champion is None else recent.moved_at  # a revocation may leave none
+    return RecentStatus(since, recent.rows, recent.alarms)
 
 
 @router.get(
