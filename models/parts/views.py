@@ -121,7 +121,7 @@ class Views:
             return views
         for_trees = np.concatenate([inherited.values, x]) if inherited else x
         if like is None:
-            return views.with_trees(for_trees, few_valued(x))
+            return views.with_trees(for_trees, few_valued(for_trees))
         # A fold has the same parts as the views that serve, and its rows count as those of them.
         rows = like.tree.rows if like.tree else None
         return replace(views, pairs=like.pairs).with_trees(for_trees, rows=rows)

@@ -236,3 +236,25 @@ def test_versions_of_earlier_releases_draw_as_before() -> None:
     version = Version.from_bytes(version.to_bytes())
     later = train(version, _codes(300, 1), SMALL)
     assert "views.tree.on_pieces" in Version.from_bytes(later.to_bytes()).scoring
+
+
+def test_forty_more_rows_do_not_hide_that_a_feature_has_few_values() -> None:
+    """Forty rows of forty codes hardly repeat a code; the rows before show that codes recur."""
+    rng = np.random.default_rng(0)
+    second = rng.permutation(40)
+
+    def rows(n: int) -> Array:
+        first = rng.integers(40, size=n)
+        columns = [first, second[(first + rng.integers(3, size=n)) % 40], rng.normal(size=n)]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    first = train(None, rows(2_000), SMALL)
+    version = train(first, rows(40), SMALL)
+    views = Views.from_tensors(version.scoring)
+    assert views
+    fresh = rows(1_000)
+    odd = fresh.copy()
+    odd[:, 1] = rng.permutation(odd[:, 1])
+    in_pairs = [views.misfits(version.scaler.transform(each))[6] for each in (fresh, odd)]
+    assert auroc(*in_pairs) > 0.85
+    assert version.is_anomaly(fresh).mean() < 0.03
