@@ -15,6 +15,7 @@ from models.parts.lineage import Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
 from models.scores import by_regime
+from models.scores.auto import Auto
 from models.scores.by_name import (
     NETWORK_ALONE,
     base_score,
@@ -96,7 +97,11 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     old = before = after = np.empty(0)
     if champion:
         before = champion.score_scaled(generated)
-        after = score_rows(score, generated)
+        after = (
+            auto.scores_for_carrying(champion, score, generated)
+            if isinstance(score, Auto)
+            else score_rows(score, generated)
+        )
     if champion and past.learned:
         old = narrowed(champion.calibration.scores, champion.lineage.independent)
         old = carried(old, before, after)

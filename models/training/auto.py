@@ -174,6 +174,22 @@ def _carried_tables(
     return olds
 
 
+def scores_for_carrying(champion: Version, score: Auto, generated: Array) -> Float64:
+    """Return the score (g,) of generated vectors (g, d), with the champion's surprise of each tree.
+
+    The views draw many pairs of values that never occur. Their surprise by the trees changes much
+    with each update. That of real old normals hardly changes, because each part is calibrated.
+    """
+    surprises = score.surprises(parts_of(score, generated))
+    views = Views.from_tensors(champion.scoring)
+    if views is not None and views.tree:
+        earlier = Auto.from_tensors(champion.network, champion.scoring)
+        before = earlier.surprises(parts_of(earlier, generated))
+        for part in set(FEW_FEATURES) & set(earlier.counted) & set(score.counted):
+            surprises[score.counted.index(part)] = before[earlier.counted.index(part)]
+    return representable(joined(surprises, score.counted))
+
+
 def _lifts(counted: tuple[int, ...]) -> Float64:
     """Return what is added to the calibration scores of each of the `counted` parts, (k, 1)."""
     return np.where(np.isin(counted, FEW_FEATURES), LIFT, 0.0)[:, None]

@@ -258,3 +258,22 @@ def test_forty_more_rows_do_not_hide_that_a_feature_has_few_values() -> None:
     in_pairs = [views.misfits(version.scaler.transform(each))[6] for each in (fresh, odd)]
     assert auroc(*in_pairs) > 0.85
     assert version.is_anomaly(fresh).mean() < 0.03
+
+
+def test_small_updates_keep_the_rate_of_false_alarms() -> None:
+    """Drawn rows have pairs that never occur; their scores do not move the threshold."""
+    rng = np.random.default_rng(2)
+    second = rng.permutation(40)
+
+    def rows(n: int) -> Array:
+        code = rng.integers(40, size=n)
+        columns = [code, second[(code + rng.integers(3, size=n)) % 40], rng.integers(6, size=n)]
+        return np.column_stack([*columns, rng.normal(size=n)]).astype(np.float32)
+
+    version, fresh = train(None, rows(2_000), SMALL), rows(2_000)
+    mixed = fresh.copy()
+    mixed[:, 1] = rng.permutation(mixed[:, 1])
+    for _ in range(2):
+        version = train(version, rows(40), SMALL)
+        assert 0.003 < version.is_anomaly(fresh).mean() < 0.025
+        assert version.is_anomaly(mixed).mean() > 0.7
