@@ -15,7 +15,6 @@ from models.parts.lineage import Lineage, Training
 from models.parts.mixture import Mixture
 from models.parts.network import Network, posterior_codes
 from models.scores import by_regime
-from models.scores.auto import Auto
 from models.scores.by_name import (
     NETWORK_ALONE,
     base_score,
@@ -97,23 +96,12 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     old = before = after = np.empty(0)
     if champion:
         before = champion.score_scaled(generated)
-        after = (
-            auto.scores_for_carrying(champion, score, generated)
-            if isinstance(score, Auto)
-            else score_rows(score, generated)
-        )
+        after = auto.scores_for_carrying(champion, score, generated)
     if champion and past.learned:
         old = narrowed(champion.calibration.scores, champion.lineage.independent)
         old = carried(old, before, after)
     calibration = mixed(old, repeated(held_out, least, len(old)), share_old)
-    worth, worth_old = len(rows), None
-    if previous and len(old):
-        worth_old = previous.lineage.independent
-    if depend_on_earlier(trained.x, FOLDS):
-        worth = independent_rows(rows, held_out)
-    independent = worth if worth < len(rows) else worth_old
-    if independent and len(old):  # rows repeated for a small regime alone do not count as fewer
-        independent = together(worth_old or len(old), worth, share_old)
+    worth, independent = _worth(trained, rows, held_out, len(old), share_old)
     calibration = widened(calibration, independent)
     labelled = score_rows(score, trained.x[trained.labelled])
     calibration = labelled_rows.calibrated_with(labelled, calibration)
@@ -140,6 +128,25 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = surveyed.recorded(version)
     return _CalibratedVersion(version, rows, held_out, generated, before, after)
+
+
+def _worth(
+    trained: Trained, rows: NDArray[np.int64], held_out: Float64, n_old: int, share_old: float
+) -> tuple[int, int | None]:
+    """Return how many independent rows the held-out rows are worth, and all calibration scores.
+
+    The second is None if neither the old nor the new rows depend on earlier ones. `n_old` is the
+    number of old scores.
+    """
+    worth, worth_old = len(rows), None
+    if trained.previous and n_old:
+        worth_old = trained.previous.lineage.independent
+    if depend_on_earlier(trained.x, FOLDS):
+        worth = independent_rows(rows, held_out)
+    independent = worth if worth < len(rows) else worth_old
+    if independent and n_old:  # rows repeated for a small regime alone do not count as fewer
+        independent = together(worth_old or n_old, worth, share_old)
+    return worth, independent
 
 
 def _least_calibrating(trained: Trained) -> float:

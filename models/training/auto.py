@@ -22,6 +22,7 @@ from models.scores.auto import (
     parts_of,
     uncalibrated,
 )
+from models.scores.by_name import Score, score_rows
 from models.scores.by_regime import Surprise
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.labelled_rows import LEAST_P
@@ -174,12 +175,15 @@ def _carried_tables(
     return olds
 
 
-def scores_for_carrying(champion: Version, score: Auto, generated: Array) -> Float64:
-    """Return the score (g,) of generated vectors (g, d), with the champion's surprise of each tree.
+def scores_for_carrying(champion: Version, score: Score, generated: Array) -> Float64:
+    """Return the new score (g,) of generated vectors (g, d), by which the threshold is carried.
 
-    The views draw many pairs of values that never occur. Their surprise by the trees changes much
-    with each update. That of real old normals hardly changes, because each part is calibrated.
+    In the score `auto`, each tree's surprise of a vector is that of the champion. The views draw
+    many pairs of values that never occur. Their surprise by the trees changes much with each
+    update. That of real old normals hardly changes, because each part is calibrated.
     """
+    if not isinstance(score, Auto):
+        return score_rows(score, generated)
     surprises = score.surprises(parts_of(score, generated))
     views = Views.from_tensors(champion.scoring)
     if views is not None and views.tree:
