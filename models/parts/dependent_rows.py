@@ -101,7 +101,7 @@ def together(old: int, new: int, share_old: float) -> int:
     `share_old` is the share of the old ones in the calibration.
 
     >>> together(100, 100, 0.5), together(100, 100, 0.9)
-    (200, 122)
+    (200, 121)
     """
     if not 0.0 < share_old < 1.0:
         return old if share_old else new
