@@ -142,8 +142,9 @@ def _carried_tables(
 
     Many generated vectors have the score of a real one, but lie far from all real ones, and there
     the network's scores change in another way. So for the network's part only the vectors count
-    that `resembling` chooses. Generated vectors have many pairs of values that never occur, so for
-    the trees' parts the champion's tree is asked for vectors.
+    that `resembling` chooses. For the trees' parts, two predictions are averaged: generated vectors
+    have many pairs of values that never occur, and vectors drawn from the champion's tree have too
+    few that are new.
     """
     after = parts_of(serving, generated)
     earlier_views = Views.from_tensors(champion.scoring)
@@ -155,23 +156,24 @@ def _carried_tables(
     # The tables of the trees are lifted; the scores of the generated vectors are not.
     lifts = _lifts(earlier.counted)
     tables = champion.scoring["auto.tables"] - lifts
-    changes = dict.fromkeys(serving.counted, (before, after))
     chosen = resembling(before, tables, rng)
-    changes[NETWORK] = before[:, chosen], after[:, chosen]
+    changes = {part: [(before, after)] for part in serving.counted}
+    changes[NETWORK] = [(before[:, chosen], after[:, chosen])]
     if earlier_views.tree:
         drawn = earlier_views.sample_values(len(generated), rng, unseen=True)
         of_trees = parts_of(earlier, drawn), parts_of(serving, drawn)
-        changes |= dict.fromkeys(FEW_FEATURES, of_trees)
+        for part in set(FEW_FEATURES) & set(serving.counted):
+            changes[part].append(of_trees)
     m = tables.shape[1]  # all parts get as many old scores
     middles_of_ranks = (np.arange(m) + 0.5) / m
     olds = []
     for i, part in enumerate(serving.counted):
-        before, after = changes[part]
         if part in earlier.counted:
             j = earlier.counted.index(part)
-            olds.append(carried(tables[j], before[j], after[i]) + lifts[j])
+            olds_by = [carried(tables[j], was[j], now[i]) for was, now in changes[part]]
+            olds.append(np.mean(olds_by, axis=0) + lifts[j])
         else:  # an earlier release may have fewer parts, or others
-            olds.append(np.quantile(after[i], middles_of_ranks))
+            olds.append(np.quantile(changes[part][-1][1][i], middles_of_ranks))
     return olds
 
 
