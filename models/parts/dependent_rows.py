@@ -15,9 +15,8 @@ from models.arrays import Float64
 from models.parts.calibration import Calibration, representable
 
 HIGH = 0.9  # the quantile of the scores above which they are compared from row to row
-FEWEST = (
-    60  # fewer are not counted: their number is uncertain, and the threshold would rise too far
-)
+# Fewer are not counted: their number is uncertain, and the threshold would rise too far.
+FEWEST = 60
 CHANCE = 3.0  # chance explains correlations of up to so many deviations
 # Rows that are worth at least this share of their number count as independent.
 INDEPENDENT = 0.5

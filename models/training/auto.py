@@ -173,7 +173,8 @@ def _carried_tables(
             olds_by = [carried(tables[j], was[j], now[i]) for was, now in changes[part]]
             olds.append(np.mean(olds_by, axis=0) + lifts[j])
         else:  # an earlier release may have fewer parts, or others
-            olds.append(np.quantile(changes[part][-1][1][i], middles_of_ranks))
+            _, now = changes[part][-1]
+            olds.append(np.quantile(now[i], middles_of_ranks))
     return olds
 
 
