@@ -35,12 +35,19 @@ PEERS = ("bare", "naive", "mlserver", "before")
 def one_vector(
     running: dict[str, Server], connections: tuple[int, ...], args: Any, folder: Path
 ) -> list[dict]:
-    """Load every server by turns, in several rounds: ratios are medians over rounds."""
+    """Load every server by turns, in several rounds: ratios are medians over rounds.
+
+    Each round starts with another server, because a load is slower after some servers than after
+    others.
+    """
+    names = list(running)
     rows = []
     for number in connections:
         loads: dict[str, list[Load]] = {name: [] for name in running}
-        for _ in range(args.rounds):
-            for name, server in running.items():
+        for turn in range(args.rounds):
+            first = turn * len(names) // args.rounds
+            for name in names[first:] + names[:first]:
+                server = running[name]
                 load = servers.load(server, number, args.seconds, servers.one_vector(), folder)
                 loads[name].append(load)
         rows += [_row(name, number, loads) for name in loads]
@@ -195,21 +202,23 @@ def main() -> None:
         }
         if args.mlserver:
             running["mlserver"] = stack.enter_context(servers.mlserver(folder, args.mlserver))
-        env = stack.enter_context(servers.store(folder))
-        ours = stack.enter_context(servers.api(env, version.to_bytes(), names=True))
-        running["anamnesis"] = ours
-        running["anamnesis, by name"] = replace(ours, body=servers.by_name)
+
+        def started(version: Any) -> Server:
+            env = stack.enter_context(servers.store(folder))
+            return stack.enter_context(servers.api(env, version.to_bytes(), names=True))
+
+        running["anamnesis"] = started(version)
+        # Other loads get a process of their own, so that `anamnesis` has served what `before` has.
+        other = started(version)
+        running["anamnesis, by name"] = replace(other, body=servers.by_name)
         if args.before:
             earlier, tree = stack.enter_context(servers.store(folder)), args.before.resolve()
             running["before"] = stack.enter_context(
                 servers.api(earlier, servers.champion_of(tree), names=True, tree=tree)
             )
-        store_of_auto = stack.enter_context(servers.store(folder))
-        running["anamnesis, auto"] = stack.enter_context(
-            servers.api(store_of_auto, default.to_bytes(), names=True)
-        )
+        running["anamnesis, auto"] = started(default)
         # A request with any query takes the FastAPI route.
-        running["anamnesis, route"] = replace(ours, path=f"{servers.SCORE}?via=route")
+        running["anamnesis, route"] = replace(other, path=f"{servers.SCORE}?via=route")
         rows = one_vector(running, connections, args, folder)
         many = request_times(running, version)
         rates = json_rates(running, args, folder)
