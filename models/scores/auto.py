@@ -85,7 +85,7 @@ class Auto:
         tables: Sequence[Float64],
     ) -> None:
         self._elbo = Scorer("elbo", network)
-        self._network, self._views = network, views
+        self.views = views
         self._surprises = [Surprise(Calibration(np.sort(table))) for table in tables]
         self.counted = counted
         self._added = tuple(ADDED[list(self.counted)].tolist())
@@ -99,16 +99,17 @@ class Auto:
         parts = np.empty((len(self.counted), len(x)))
         parts[0] = self._elbo(x)
         if self.counted == PICTURES:
-            parts[1] = self._views.distance_in_plane(x)
+            parts[1] = self.views.distance_in_plane(x)
         elif self.counted == EARLIER_PICTURES:
-            parts[1] = self._views.distance(x)
+            parts[1] = self.views.distance(x)
         else:
-            parts[1:] = self._views.misfits(x)[: len(parts) - 1]
+            parts[1:] = self.views.misfits(x)[: len(parts) - 1]
         return representable(parts)
 
-    def joined(self, parts: Float64) -> Float64:
-        """Return S (n,) from the scores of the `counted` parts, (k, n)."""
-        return representable(joined(self.surprises(parts), self.counted))
+    def of_trees(self, x: Array) -> dict[int, Float64]:
+        """Return the scores (n,) of scaled x (n, d) by the parts of the trees, by part."""
+        scores = zip(FEW_FEATURES, self.views.misfits_of_trees(x), strict=False)
+        return {part: representable(of_part) for part, of_part in scores if part in self.counted}
 
     def surprises(self, parts: Float64) -> Float64:
         """Return the surprise -log p of each part's scores, (k, n)."""
@@ -117,16 +118,20 @@ class Auto:
             surprises[i] = surprise(parts[i])
         return surprises
 
+    def of_surprises(self, surprises: Float64) -> Float64:
+        """Return S (n,) from the surprises (k, n) of the `counted` parts."""
+        return representable(joined(surprises, self.counted))
+
     def __call__(self, x: Array) -> Float64:
         """Return the scores (n,) in nats of one block of scaled vectors x (n, d)."""
-        return self.joined(self.parts(x))
+        return self.of_surprises(self.surprises(self.parts(x)))
 
     def of_one(self, x: Array) -> float:
         """Return the score of one scaled vector x (d,), as `Scaler.transform_one` gives it."""
         if len(self.counted) < ALWAYS:
             return float(self(x[None])[0])
         elbo = self._elbo.of_one(x) if self._elbo.takes_one else float(self._elbo(x[None])[0])
-        parts = np.array((elbo, *self._views.misfits_of_one(x)), np.float32).tolist()
+        parts = np.array((elbo, *self.views.misfits_of_one(x)), np.float32).tolist()
         # The views may have more parts than an earlier version calibrated.
         pairs = zip(self._surprises, parts, strict=False)
         surprises = [surprise.of_one(part) for surprise, part in pairs]
@@ -137,7 +142,7 @@ class Auto:
         """Return each feature's share of the largest part and its expected value, (n, d) each."""
         surprises = _with_handicaps(self.surprises(self.parts(x)), self.counted)
         explained_by = EXPLAINED_BY[list(self.counted)][surprises.argmax(axis=0)][:, None]
-        shares, expected = zip(self._elbo.explain(x), *self._views.explain(x), strict=True)
+        shares, expected = zip(self._elbo.explain(x), *self.views.explain(x), strict=True)
         return np.choose(explained_by, shares), np.choose(explained_by, expected).astype(np.float32)
 
     @classmethod

@@ -54,25 +54,22 @@ def assemble(trained: Trained) -> Version:
             plain = replace(plain, threshold={"fpr": math.exp(-min(max(value, 0.7), 20.0))})
         calibrated = _calibrate(replace(trained, config=plain))
         version = _with_score_by_regime(calibrated, trained)
+    fitted = calibrated.fitted
     return with_incidents_on_held_out(
-        version, trained.previous, calibrated.rows, calibrated.held_out, policy
+        version, trained.previous, fitted.rows, fitted.held_out, policy
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _CalibratedVersion:
-    """A version, the held-out scores that calibrate it, and its generated past.
+    """A version, its score with the held-out scores that calibrate it, and its generated past.
 
-    `rows` (m,) are the indices of the trained vectors with the scores `held_out` (m,). `generated`
-    (g, d), scaled, have the scores `before` under the champion and `after` under the version.
+    `generated` (g, d), scaled, are the vectors with the scores `before` and `after` in `fitted`.
     """
 
     version: Version
-    rows: NDArray[np.int64]
-    held_out: Float64
+    fitted: auto.FittedScore
     generated: Array
-    before: Float64
-    after: Float64
 
 
 def _calibrate(trained: Trained) -> _CalibratedVersion:
@@ -87,24 +84,11 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
     x, folds = _code_sample(trained, rng)
     latents = Mixture.fit(_sample_codes(network, x, rng), plan.seed)
     champion = _champion_under(previous, config, generated) if previous else None
-    scoring, rows, held_out, differs = (
-        auto.fit(trained, champion, generated, (share_old, least))
-        if config.score == "auto"
-        else _fit_score(trained, latents, x, folds)
-    )
-    score = score_named(config.score, network, latents, scoring)
-    old = before = after = np.empty(0)
-    if champion:
-        before = champion.score_scaled(generated)
-        after = auto.scores_for_carrying(champion, score, generated)
-    if champion and past.learned:
-        old = narrowed(champion.calibration.scores, champion.lineage.independent)
-        old = carried(old, before, after)
-    calibration = mixed(old, repeated(held_out, least, len(old)), share_old)
-    worth, independent = _worth(trained, rows, held_out, len(old), share_old)
-    calibration = widened(calibration, independent)
-    labelled = score_rows(score, trained.x[trained.labelled])
-    calibration = labelled_rows.calibrated_with(labelled, calibration)
+    if config.score == "auto":
+        fitted = auto.fit(trained, champion, generated, (share_old, least))
+    else:
+        fitted = _fit_score(trained, latents, (x, folds), champion, generated)
+    calibration, worth, independent = _calibration(trained, champion, fitted, share_old, least)
     kept = _vectors_to_keep(trained, latents, generated)
     lineage = _lineage(trained, kept.nbytes)
     version = Version(
@@ -117,36 +101,55 @@ def _calibrate(trained: Trained) -> _CalibratedVersion:
         kept=kept,
         lineage=lineage,
         memory=trained.memory,
-        scoring=scoring,
+        scoring=fitted.scoring,
     )
     x_new = trained.scaler.transform(trained.new)
     version = version.with_lineage(
-        evidence=alarm_evidence(version, champion, x_new, held_out, (before, after)),
-        notes=(*notes.on_calibration(differs), *notes.on_dependent_rows(worth, len(rows))),
-        independent=independent if independent and independent < calibration.n else None,
+        evidence=alarm_evidence(
+            version, champion, x_new, fitted.held_out, (fitted.before, fitted.after)
+        ),
+        notes=(
+            *notes.on_calibration(fitted.differs),
+            *notes.on_dependent_rows(worth, len(fitted.rows)),
+        ),
+        independent=independent,
     )
     surveyed = survey(version, champion, trained.new, trained.scaler.inverse(generated))
     version = surveyed.recorded(version)
-    return _CalibratedVersion(version, rows, held_out, generated, before, after)
+    return _CalibratedVersion(version, fitted, generated)
 
 
-def _worth(
-    trained: Trained, rows: NDArray[np.int64], held_out: Float64, n_old: int, share_old: float
-) -> tuple[int, int | None]:
-    """Return how many independent rows the held-out rows are worth, and all calibration scores.
+def _calibration(
+    trained: Trained,
+    champion: Version | None,
+    fitted: auto.FittedScore,
+    share_old: float,
+    least: float,
+) -> tuple[Calibration, int, int | None]:
+    """Return the calibration by the champion's scores, the held-out ones, and the labelled rows'.
 
-    The second is None if neither the old nor the new rows depend on earlier ones. `n_old` is the
-    number of old scores.
+    `share_old` and `least` are the share of the champion's scores and the least share of the
+    others. The second result says how many independent rows the held-out rows are worth, the third
+    how many all calibration scores are worth; None if they are worth their number.
     """
-    worth, worth_old = len(rows), None
-    if trained.previous and n_old:
+    old, worth_old = np.empty(0), None
+    if champion and trained.past.learned:
+        old = narrowed(champion.calibration.scores, champion.lineage.independent)
+        old = carried(old, fitted.before, fitted.after)
+    if trained.previous and len(old):
         worth_old = trained.previous.lineage.independent
+    worth = n = len(fitted.rows)
     if depend_on_earlier(trained.x, FOLDS):
-        worth = independent_rows(rows, held_out)
-    independent = worth if worth < len(rows) else worth_old
-    if independent and n_old:  # rows repeated for a small regime alone do not count as fewer
-        independent = together(worth_old or n_old, worth, share_old)
-    return worth, independent
+        worth = independent_rows(fitted.rows, fitted.held_out)
+    independent = worth if worth < n else worth_old
+    if independent and len(old):  # rows repeated for a small regime alone do not count as fewer
+        independent = together(worth_old or len(old), worth, share_old)
+    calibration = mixed(old, repeated(fitted.held_out, least, len(old)), share_old)
+    calibration = widened(calibration, independent)
+    labelled = score_rows(fitted.score, trained.x[trained.labelled])
+    calibration = labelled_rows.calibrated_with(labelled, calibration)
+    fewer = independent is not None and independent < calibration.n
+    return calibration, worth, independent if fewer else None
 
 
 def _least_calibrating(trained: Trained) -> float:
@@ -168,9 +171,9 @@ def _least_calibrating(trained: Trained) -> float:
 
 def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Version:
     """Return the version with its score relative to the regime, calibrated within each regime."""
-    version, previous = plain.version, trained.previous
-    held_out = trained.scaler.inverse(trained.x[plain.rows])
-    new = by_regime.tables_of(plain.held_out, version.nearest_regime(held_out))
+    version, previous, fitted = plain.version, trained.previous, plain.fitted
+    held_out = trained.scaler.inverse(trained.x[fitted.rows])
+    new = by_regime.tables_of(fitted.held_out, version.nearest_regime(held_out))
     old: by_regime.Tables = {}
     if previous and trained.past.learned:
         generated = trained.scaler.inverse(plain.generated)
@@ -179,7 +182,7 @@ def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Versio
         if tables is None and previous.config.score == version.config.score:
             # all regimes have one table
             tables, before = {0: previous.calibration.scores}, np.zeros_like(before)
-        old = by_regime.carried_tables(tables, before, after, plain.before, plain.after)
+        old = by_regime.carried_tables(tables, before, after, fitted.before, fitted.after)
     numbers = [regime.number for regime in version.lineage.regimes]
     joined = by_regime.joined_tables(old, new, numbers)
     version = replace(
@@ -236,21 +239,28 @@ def _vectors_to_keep(trained: Trained, latents: Mixture, generated: Array) -> Ar
 
 
 def _fit_score(
-    trained: Trained, latents: Mixture, x: Array, folds: NDArray[np.int64]
+    trained: Trained,
+    latents: Mixture,
+    coded: tuple[Array, NDArray[np.int64]],
+    champion: Version | None,
+    generated: Array,
 ) -> auto.FittedScore:
     """Prepare the config's score, and calibrate it on held-out vectors.
 
-    `x` and `folds` are those of `_held_out_scores`.
+    `coded` are `x` and `folds` of `_held_out_scores`; the champion drew `generated` (g, d), scaled.
     """
-    score, network = trained.config.score, trained.networks[0]
-    scoring = score_arrays(score, network, latents, trained.plan.seed)
-    rows, held_out = _held_out_scores(trained, latents, x, folds)
-    serving = score_rows(score_named(score, network, latents, scoring), trained.x[rows])
+    name, network = trained.config.score, trained.networks[0]
+    scoring = score_arrays(name, network, latents, trained.plan.seed)
+    score = score_named(name, network, latents, scoring)
+    rows, held_out = _held_out_scores(trained, latents, *coded)
+    serving = score_rows(score, trained.x[rows])
     scores = calibration_scores(held_out, serving, EqualRows.find(trained.x).at(rows))
     differs = disagreement(scores, serving)
     if differs is not None:
         scores = np.maximum(held_out, serving)
-    return auto.FittedScore(scoring, rows, scores, differs)
+    before = champion.score_scaled(generated) if champion else np.empty(0)
+    after = score_rows(score, generated)
+    return auto.FittedScore(score, scoring, rows, scores, differs, before, after)
 
 
 def _held_out_scores(

@@ -10,20 +10,13 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.parts.calibration import Calibration, representable
-from models.parts.carried_calibration import carried, mixed, repeated, resembling
+from models.parts.carried_calibration import mixed, repeated
 from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
-from models.scores.auto import (
-    FEW_FEATURES,
-    Auto,
-    joined,
-    least_deviation,
-    needs,
-    parts_of,
-    uncalibrated,
-)
-from models.scores.by_name import Score, score_rows
+from models.scores.auto import Auto, joined, least_deviation, needs, parts_of, uncalibrated
+from models.scores.by_name import Score
 from models.scores.by_regime import Surprise
+from models.training.carried_parts import GeneratedScores, lifts_of
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.labelled_rows import LEAST_P
 from models.training.trained import Trained
@@ -32,23 +25,25 @@ from models.version.version import Version
 MOST = 4_000  # the most old vectors, and the most new ones, to which a view is fitted
 FEWEST_NEW = 2_000  # at least this many new vectors are chosen for a view, if there are as many
 HIGHEST = 50  # so many rows of each part are compared with a table without their own score
-NETWORK = 0  # the index of the network's part
-# Added to a tree's calibration scores. A tree has few different scores, and the trees of the folds
-# give slightly lower ones. So without it, each row with the highest score would exceed them all.
-LIFT = 0.25
 ENOUGH = 10  # rows for each feature: with fewer, every fold has different principal directions
 
 
 class FittedScore(NamedTuple):
-    """A version's `scoring`, and the held-out scores `held_out` (m,) of the training's `rows` (m,).
+    """A version's `score`, and the arrays `scoring` that an artifact stores of it.
 
-    `differs` is the result of `models.training.held_out.disagreement`.
+    `held_out` (m,) are the held-out scores of the training's `rows` (m,), and `differs` is the
+    result of `models.training.held_out.disagreement`. The vectors (g, d) that the champion
+    generated have the scores `before` (g,) under it and `after` (g,) under the version; without a
+    champion there are none.
     """
 
+    score: Score
     scoring: dict[str, NDArray[Any]]
     rows: NDArray[np.int64]
     held_out: Float64
     differs: float | None
+    before: Float64
+    after: Float64
 
 
 def fit(
@@ -80,10 +75,11 @@ def fit(
     differs = disagreement(_joined(parts, parts, counted), _joined(parts, as_served, counted))
     if differs is not None:
         parts = np.maximum(parts, as_served)
-    entries = parts + _lifts(counted)
+    entries = parts + lifts_of(counted)
     tables, times = list(entries), 1
-    if champion and len(generated) and trained.past.learned:
-        olds = _carried_tables(champion, serving, generated, rng)
+    by_parts = GeneratedScores.measure(champion, serving, generated) if champion else None
+    if by_parts and trained.past.learned:
+        olds = by_parts.carried_tables(rng)
         share_old, least = shares
         copies = repeated(entries, least, len(olds[0]))
         times = copies.shape[1] // parts.shape[1]
@@ -92,11 +88,13 @@ def fit(
     if len(trained.labelled):
         tables = _with_labelled(tables, parts_of(serving, x[trained.labelled]))
     scoring = needs(views, tables)
+    score = Auto(trained.networks[0], views, counted, list(scoring["auto.tables"]))
     # Networks and views of folds learned fewer rows than those that serve, so on average a part's
     # scores are higher. That makes up for a row's own score in the table.
     times = times if plan.networks == 1 else 0
-    scores = unseen(scoring["auto.tables"], parts, times, counted)
-    return FittedScore(scoring, rows, scores, differs)
+    held_out = unseen(scoring["auto.tables"], parts, times, counted)
+    before, after = by_parts.joined(score) if by_parts else (np.empty(0), np.empty(0))
+    return FittedScore(score, scoring, rows, held_out, differs, before, after)
 
 
 def _fit_and_score(
@@ -133,73 +131,6 @@ def _fit_and_score(
         rows.append(left_out)
         scores.append(parts_of(uncalibrated(network, views), x[left_out]))
     return serving, np.concatenate(rows), np.concatenate(scores, axis=1)
-
-
-def _carried_tables(
-    champion: Version, serving: Auto, generated: Array, rng: np.random.Generator
-) -> list[Float64]:
-    """Return the old scores of each part under `serving`; `generated` (g, d) show the changes.
-
-    Many generated vectors have the score of a real one, but lie far from all real ones, and there
-    the network's scores change in another way. So for the network's part only the vectors count
-    that `resembling` chooses. For the trees' parts, two predictions are averaged: generated vectors
-    have many pairs of values that never occur, and vectors drawn from the champion's tree have too
-    few that are new.
-    """
-    after = parts_of(serving, generated)
-    earlier_views = Views.from_tensors(champion.scoring)
-    if earlier_views is None:
-        # A champion of another kind has no such scores: those of drawn vectors are used.
-        return [np.sort(scores) for scores in after]
-    earlier = Auto.from_tensors(champion.network, champion.scoring)
-    before = parts_of(earlier, generated)
-    # The tables of the trees are lifted; the scores of the generated vectors are not.
-    lifts = _lifts(earlier.counted)
-    tables = champion.scoring["auto.tables"] - lifts
-    chosen = resembling(before, tables, rng)
-    changes = {part: [(before, after)] for part in serving.counted}
-    changes[NETWORK] = [(before[:, chosen], after[:, chosen])]
-    if earlier_views.tree:
-        drawn = earlier_views.sample_values(len(generated), rng, unseen=True)
-        of_trees = parts_of(earlier, drawn), parts_of(serving, drawn)
-        for part in set(FEW_FEATURES) & set(serving.counted):
-            changes[part].append(of_trees)
-    m = tables.shape[1]  # all parts get as many old scores
-    middles_of_ranks = (np.arange(m) + 0.5) / m
-    olds = []
-    for i, part in enumerate(serving.counted):
-        if part in earlier.counted:
-            j = earlier.counted.index(part)
-            olds_by = [carried(tables[j], was[j], now[i]) for was, now in changes[part]]
-            olds.append(np.mean(olds_by, axis=0) + lifts[j])
-        else:  # an earlier release may have fewer parts, or others
-            _, now = changes[part][-1]
-            olds.append(np.quantile(now[i], middles_of_ranks))
-    return olds
-
-
-def scores_for_carrying(champion: Version, score: Score, generated: Array) -> Float64:
-    """Return the new score (g,) of generated vectors (g, d), by which the threshold is carried.
-
-    In the score `auto`, each tree's surprise of a vector is that of the champion. The views draw
-    many pairs of values that never occur. Their surprise by the trees changes much with each
-    update. That of real old normals hardly changes, because each part is calibrated.
-    """
-    if not isinstance(score, Auto):
-        return score_rows(score, generated)
-    surprises = score.surprises(parts_of(score, generated))
-    views = Views.from_tensors(champion.scoring)
-    if views is not None and views.tree:
-        earlier = Auto.from_tensors(champion.network, champion.scoring)
-        before = earlier.surprises(parts_of(earlier, generated))
-        for part in set(FEW_FEATURES) & set(earlier.counted) & set(score.counted):
-            surprises[score.counted.index(part)] = before[earlier.counted.index(part)]
-    return representable(joined(surprises, score.counted))
-
-
-def _lifts(counted: tuple[int, ...]) -> Float64:
-    """Return what is added to the calibration scores of each of the `counted` parts, (k, 1)."""
-    return np.where(np.isin(counted, FEW_FEATURES), LIFT, 0.0)[:, None]
 
 
 def unseen(tables: Float64, parts: Float64, times: int, counted: tuple[int, ...]) -> Float64:

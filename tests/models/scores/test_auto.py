@@ -150,8 +150,8 @@ def test_the_score_is_the_largest_part_plus_small_shares(version: Version, skewe
     tables = version.scoring["auto.tables"][:ALWAYS]
     for table, scores in zip(tables, parts[:ALWAYS], strict=True):
         rare = scores > np.quantile(table, 0.99)
-        assert (auto.joined(parts)[rare] >= -np.log(0.02)).all()
-    np.testing.assert_array_equal(version.score(skewed[:50]), auto.joined(parts))
+        assert (auto(x)[rare] >= -np.log(0.02)).all()
+    np.testing.assert_array_equal(version.score(skewed[:50]), auto(x))
 
 
 def test_values_between_modes_and_in_a_tail_are_found(version: Version, skewed: Array) -> None:

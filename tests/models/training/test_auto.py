@@ -12,7 +12,7 @@ from models.parts import carried_calibration
 from models.parts.calibration import Calibration, representable
 from models.scores.auto import counted_parts, joined
 from models.scores.by_regime import Surprise
-from models.training import auto
+from models.training import carried_parts
 from models.training.auto import unseen
 
 SIX, SEVEN = counted_parts(6, tree=False), counted_parts(7, tree=False)
@@ -77,7 +77,7 @@ def test_a_tree_of_few_levels_does_not_decide_which_drawn_vectors_count(
         shares.append(len(np.unique(chosen)) / len(chosen))
         return chosen
 
-    monkeypatch.setattr(auto, "resembling", resembling)
+    monkeypatch.setattr(carried_parts, "resembling", resembling)
     config = Config(model=Model(epochs=20, hidden=(24, 24)))
     train(train(None, rows(0), config), rows(1), config)
     assert shares[0] > least
