@@ -203,11 +203,6 @@ class Views:
             return (*misfits, *(tree(pieces) for tree in self.trees))
         return (*misfits, np.abs(normal).max(axis=1)) if self.has_many_features else misfits
 
-    def misfits_of_trees(self, x: Array) -> tuple[Float64, ...]:
-        """Return the arrays (n,) of `misfits` that the trees give."""
-        pieces = self.marginals.pieces(within_reach(x))
-        return tuple(tree(pieces) for tree in self.trees)
-
     def distance(self, x: Array) -> Float64:
         """Return the third array of `misfits` alone."""
         return self.shrunk.log_density_and_distance(self.to_shrunk(x))[1]

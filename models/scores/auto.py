@@ -68,6 +68,9 @@ HANDICAPS = np.array([0.5, 0.0, 0.0, 0.0, 0.0, np.inf, 0.0, np.inf, 0.5, 0.0])
 ADDED = np.array([0.01, 0.0, 0.0, 0.15, 0.15, 0.15, 0.0, 0.2, 0.0, 0.15])
 # What explains each part: 0 is the network, 1 and 2 are the two views, 3 are the pairs.
 EXPLAINED_BY = np.array([0, 1, 2, 1, 2, 2, 2, 2, 3, 1])
+# Added to a tree's calibration scores. A tree has few different scores, and the trees of the folds
+# give slightly lower ones. So without it, each row with the highest score would exceed them all.
+LIFT = 0.25
 DRAWN = 4_000  # vectors drawn in place of normals if there are none
 
 
@@ -105,11 +108,6 @@ class Auto:
         else:
             parts[1:] = self.views.misfits(x)[: len(parts) - 1]
         return representable(parts)
-
-    def of_trees(self, x: Array) -> dict[int, Float64]:
-        """Return the scores (n,) of scaled x (n, d) by the parts of the trees, by part."""
-        scores = zip(FEW_FEATURES, self.views.misfits_of_trees(x), strict=False)
-        return {part: representable(of_part) for part, of_part in scores if part in self.counted}
 
     def surprises(self, parts: Float64) -> Float64:
         """Return the surprise -log p of each part's scores, (k, n)."""
@@ -164,6 +162,11 @@ def counted_parts(n: int, tree: bool) -> tuple[int, ...]:
     if n == len(EARLIER_PICTURES):
         return EARLIER_PICTURES
     return (*range(ALWAYS), *(FEW_FEATURES if tree else MANY_FEATURES))[:n]
+
+
+def lifts_of(counted: tuple[int, ...]) -> Float64:
+    """Return what is added to the calibration scores of each of the `counted` parts, (k, 1)."""
+    return np.where(np.isin(counted, FEW_FEATURES), LIFT, 0.0)[:, None]
 
 
 def learned_pictures(network: Network) -> bool:

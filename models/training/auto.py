@@ -13,10 +13,18 @@ from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import mixed, repeated
 from models.parts.carried_views import CarriedViews
 from models.parts.views import Views
-from models.scores.auto import Auto, joined, least_deviation, needs, parts_of, uncalibrated
+from models.scores.auto import (
+    Auto,
+    joined,
+    least_deviation,
+    lifts_of,
+    needs,
+    parts_of,
+    uncalibrated,
+)
 from models.scores.by_name import Score
 from models.scores.by_regime import Surprise
-from models.training.carried_parts import GeneratedScores, lifts_of
+from models.training.carried_parts import GeneratedScores
 from models.training.held_out import EqualRows, calibration_scores, disagreement
 from models.training.labelled_rows import LEAST_P
 from models.training.trained import Trained

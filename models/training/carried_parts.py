@@ -6,13 +6,10 @@ import numpy as np
 
 from models.arrays import Array, Float64
 from models.parts.carried_calibration import carried, resembling
-from models.scores.auto import FEW_FEATURES, Auto, parts_of
+from models.scores.auto import FEW_FEATURES, Auto, lifts_of, parts_of
 from models.version.version import Version
 
 NETWORK = 0  # the index of the network's part
-# Added to a tree's calibration scores. A tree has few different scores, and the trees of the folds
-# give slightly lower ones. So without it, each row with the highest score would exceed them all.
-LIFT = 0.25
 
 
 class GeneratedScores(NamedTuple):
@@ -43,10 +40,9 @@ class GeneratedScores(NamedTuple):
         """Return the champion's calibration scores of each part, as they are under `after`.
 
         Many generated vectors have the score of a real one, but lie far from all real ones, and
-        there the network's scores change in another way. So for the network's part only the vectors
-        count that `resembling` chooses. For the trees' parts, two predictions are averaged:
-        generated vectors have many pairs of values that never occur, and vectors drawn from the
-        champion's tree have too few that are new.
+        there the scores of the network and of the trees change in another way. The views draw many
+        pairs of values that never occur, and the champion's tree draws too few that are new. So
+        for these parts only those vectors of both count that `resembling` chooses.
         """
         if self.before is None or self.parts_before is None:
             # A champion of another kind has no such scores: those of generated vectors are used.
@@ -55,27 +51,22 @@ class GeneratedScores(NamedTuple):
         # The tables of the trees are lifted; the scores of the generated vectors are not.
         lifts = lifts_of(counted)
         tables = self.champion.scoring["auto.tables"] - lifts
-        chosen = resembling(self.parts_before, tables, rng)
-        before = dict(zip(counted, self.parts_before, strict=True))
-        after = dict(zip(self.after.counted, self.parts_after, strict=True))
-        changes = {part: [(before[part], after[part])] for part in counted if part in after}
-        changes[NETWORK] = [(before[NETWORK][chosen], after[NETWORK][chosen])]
-        if self.before.views.tree:
+        before, after = self.parts_before, self.parts_after
+        if set(FEW_FEATURES) & set(counted):
             drawn = self.before.views.sample_values(len(self.generated), rng, unseen=True)
-            before, of_trees = self.before.of_trees(drawn), self.after.of_trees(drawn)
-            after |= of_trees
-            for part in set(changes) & set(of_trees):
-                changes[part].append((before[part], of_trees[part]))
+            before = np.concatenate([before, parts_of(self.before, drawn)], axis=1)
+            after = np.concatenate([after, parts_of(self.after, drawn)], axis=1)
+        chosen, generated = resembling(before, tables, rng), np.arange(len(self.generated))
         m = tables.shape[1]  # all parts get as many old scores
         middles_of_ranks = (np.arange(m) + 0.5) / m
         olds = []
-        for part in self.after.counted:
-            if part in changes:
-                i = counted.index(part)
-                olds_by = [carried(tables[i], *change) for change in changes[part]]
-                olds.append(np.mean(olds_by, axis=0) + lifts[i])
-            else:  # an earlier release may have fewer parts, or others
-                olds.append(np.quantile(after[part], middles_of_ranks))
+        for part, now in zip(self.after.counted, after, strict=True):
+            if part not in counted:  # an earlier release may have fewer parts, or others
+                olds.append(np.quantile(now[chosen], middles_of_ranks))
+                continue
+            i = counted.index(part)
+            rows = chosen if part in (NETWORK, *FEW_FEATURES) else generated
+            olds.append(carried(tables[i], before[i, rows], now[rows]) + lifts[i])
         return olds
 
     def joined(self, calibrated: Auto) -> tuple[Float64, Float64]:
@@ -94,8 +85,3 @@ class GeneratedScores(NamedTuple):
         for part in set(FEW_FEATURES) & set(counted) & set(calibrated.counted):
             after[calibrated.counted.index(part)] = before[counted.index(part)]
         return self.before.of_surprises(before), calibrated.of_surprises(after)
-
-
-def lifts_of(counted: tuple[int, ...]) -> Float64:
-    """Return what is added to the calibration scores of each of the `counted` parts, (k, 1)."""
-    return np.where(np.isin(counted, FEW_FEATURES), LIFT, 0.0)[:, None]
