@@ -26,7 +26,7 @@ from models.scores.by_name import Score
 from models.scores.by_regime import Surprise
 from models.training.carried_parts import GeneratedScores
 from models.training.held_out import EqualRows, calibration_scores, disagreement
-from models.training.labelled_rows import LEAST_P
+from models.training.labelled_rows import FLOOR, LEAST_P
 from models.training.trained import Trained
 from models.version.version import Version
 
@@ -69,11 +69,12 @@ def fit(
     """
     plan, x = trained.plan, trained.x
     rng = np.random.default_rng([plan.seed, 13])
-    w_prev, w_new = plan.w_prev, plan.w_new
-    n_new = min(len(x), max(FEWEST_NEW, int(MOST * w_new)))
+    n, w_new = _rows_and_weight(trained)
+    n_new = min(n, max(FEWEST_NEW, int(MOST * w_new)))
     chosen = np.zeros(len(x), bool)
-    chosen[rng.permutation(len(x))[:n_new]] = True
-    old = _old_vectors(trained, champion, min(MOST, round(n_new * w_prev / w_new)), rng)
+    chosen[rng.permutation(n)[:n_new]] = True
+    n_old = round(n_new * (1.0 - w_new) / w_new)
+    old = _old_vectors(trained, champion, min(MOST, n_old), rng)
     past_views = _past_views(trained, champion) if len(old) else None
     views, rows, parts = _fit_and_score(trained, old, past_views, chosen)
     serving = uncalibrated(trained.networks[0], views)
@@ -103,6 +104,22 @@ def fit(
     held_out = unseen(scoring["auto.tables"], parts, times, counted)
     before, after = by_parts.joined(score) if by_parts else (np.empty(0), np.empty(0))
     return FittedScore(score, scoring, rows, held_out, differs, before, after)
+
+
+def _rows_and_weight(trained: Trained) -> tuple[int, float]:
+    """Return how many rows of the training the views learn, the first ones, and their weight.
+
+    A network learns copies of labelled rows, and all new rows with a least weight. The views count
+    each row once. Otherwise ten labelled rows would weigh as much as hundreds of others, and the
+    trees would forget which pairs of values are usual.
+    """
+    n, w_new = len(trained.x), trained.plan.w_new
+    if len(trained.labelled):
+        kept = trained.past.vectors
+        n = len(trained.new) + (0 if kept is None else len(kept))
+        if w_new <= FLOOR:
+            w_new = n / (n + trained.past.learned)
+    return n, w_new
 
 
 def _fit_and_score(

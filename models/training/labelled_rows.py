@@ -21,7 +21,7 @@ from models.parts.calibration import Calibration
 from models.training import mixing
 from models.training.plan import Plan
 from models.training.prepared import PreparedExperience
-from models.version.old_normals import like_old_normals
+from models.version.old_normals import resembling_old_normals
 
 SHARE = 0.2  # the largest weight of all labelled rows together in a training
 FLOOR = 0.2  # the least weight of the new rows if some of them are labelled
@@ -55,9 +55,8 @@ def with_drawn_rows(given: PreparedExperience, seed: int) -> PreparedExperience:
     if missing <= 0 or len(given.new) >= MANY:
         return given
     # A few rows must calibrate the version, so they have to score like real ones.
-    previous, rng = given.previous, np.random.default_rng(seed)
-    old_normals = like_old_normals(previous, previous.config.score, missing, rng)
-    drawn = previous.in_client_units(old_normals)
+    old_normals = resembling_old_normals(given.previous, missing, np.random.default_rng(seed))
+    drawn = given.previous.in_client_units(old_normals)
     return replace(
         given,
         new=np.concatenate([given.new, drawn]),

@@ -3,8 +3,9 @@
 import numpy as np
 
 from models.arrays import Array
+from models.parts.carried_calibration import GENERATED, resembling
 from models.parts.views import Views
-from models.scores.auto import learned_pictures
+from models.scores.auto import Auto, learned_pictures, lifts_of, parts_of
 from models.scores.by_name import RAISED_BY_NOISE, judges_pictures, with_less_noise
 from models.version.version import Version
 
@@ -22,3 +23,19 @@ def like_old_normals(version: Version, score: str, n: int, rng: np.random.Genera
     if score not in RAISED_BY_NOISE and not judges_pictures(score, version.network):
         return drawn
     return version.scaler.valid(with_less_noise(version.network, drawn, rng))
+
+
+def resembling_old_normals(version: Version, n: int, rng: np.random.Generator) -> Array:
+    """Draw scaled vectors (n, d) that have the scores of old normals by each part of `auto`.
+
+    They may calibrate a version. Most vectors of `like_old_normals` have a pair of values that
+    never occurs, so by the trees they score far higher than old normals.
+    """
+    score = version.config.score
+    if "auto.tables" not in version.scoring:
+        return like_old_normals(version, score, n, rng)
+    drawn = like_old_normals(version, score, GENERATED, rng)
+    auto = Auto.from_tensors(version.network, version.scoring)
+    tables = version.scoring["auto.tables"] - lifts_of(auto.counted)
+    chosen = rng.permutation(resembling(parts_of(auto, drawn), tables, rng))
+    return drawn[list(dict.fromkeys(chosen.tolist()))[:n]]
