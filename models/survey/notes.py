@@ -31,26 +31,24 @@ UNFIT = 0.01  # a note is written if more than this share of a feature's values 
 
 def on_first_experience(X: Array, stray: StrayValues, names: Sequence[str]) -> Iterator[Note]:
     """Yield notes on the first normals X (n, d), with the stray values among them."""
-    if stray.rows.any():
-        yield _note(
-            "left_out", names, stray.columns,
-            f"{int(stray.rows.sum())} of {len(X)} rows were not learned and do not count in the "
-            "calibration, because their value of {features}, alone or with the row's other values, "
-            "is far from all other rows. It may be a fault, a spike, or a code for 'no value'. If "
-            "such rows are normal, send them again as one batch. If not, leave them out, or send "
-            "null with missing: impute.",
-        )  # fmt: skip
+    yield from _note(
+        "left_out", names, stray.columns,
+        f"{int(stray.rows.sum())} of {len(X)} rows were not learned and do not count in the "
+        "calibration, because their value of {features}, alone or with the row's other values, "
+        "is far from all other rows. It may be a fault, a spike, or a code for 'no value'. If "
+        "such rows are normal, send them again as one batch. If not, leave them out, or send "
+        "null with missing: impute.",
+    )  # fmt: skip
     kept = X[~stray.rows].astype(np.float64)
     low, high = middle_range(kept)
     least, most = np.quantile(kept, (0.001, 0.999), axis=0)
     pulled = np.flatnonzero((low > least) | (high < most))
-    if len(pulled):
-        yield _note(
-            "clipped", names, pulled,
-            "Some values of {features} are far outside the range of the others. To compute the "
-            "scale, they were clipped at 20 times the range of the middle half. They were learned "
-            "as they are.",
-        )  # fmt: skip
+    yield from _note(
+        "clipped", names, pulled,
+        "Some values of {features} are far outside the range of the others. To compute the "
+        "scale, they were clipped at 20 times the range of the middle half. They were learned "
+        "as they are.",
+    )  # fmt: skip
 
 
 def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
@@ -62,56 +60,50 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
         [are_small_units(x) or (c and are_seconds(x)) for x, c in zip(X.T, coarse, strict=True)],
         bool,
     )
-    if times.any():
-        yield _note(
-            "time", names, np.flatnonzero(times),
-            "The numbers of {features} look like times since 1970. Later times are outside the "
-            "learned range, so all later rows will alarm. Leave the time out, and send it as the "
-            "timestamp of each row.",
-        )  # fmt: skip
+    yield from _note(
+        "time", names, np.flatnonzero(times),
+        "The numbers of {features} look like times since 1970. Later times are outside the "
+        "learned range, so all later rows will alarm. Leave the time out, and send it as the "
+        "timestamp of each row.",
+    )  # fmt: skip
     coarse &= ~times
-    if coarse.any():
-        yield _note(
-            "precision", names, np.flatnonzero(coarse),
-            "The numbers of {features} are very large compared with their differences. Vectors are "
-            "kept as float32, which rounds neighbouring values to the same number. Send the "
-            "difference from a fixed number near them, or from the row before.",
-        )  # fmt: skip
+    yield from _note(
+        "precision", names, np.flatnonzero(coarse),
+        "The numbers of {features} are very large compared with their differences. Vectors are "
+        "kept as float32, which rounds neighbouring values to the same number. Send the "
+        "difference from a fixed number near them, or from the row before.",
+    )  # fmt: skip
     equal = (deviation == 0.0) & (np.abs(X[0]) >= INTEGERS) & ~times
-    if equal.any():
-        yield _note(
-            "precision", names, np.flatnonzero(equal),
-            "All numbers of {features} are equal. Vectors are kept as float32, which rounds whole "
-            "numbers of this size to the same number. If the numbers that were sent differ, send "
-            "the difference from a fixed number near them, or from the row before.",
-        )  # fmt: skip
-    counters = [j for j in range(X.shape[1]) if not times[j] and is_counter(X[:, j], [slice(None)])]
-    if counters:
-        yield _note(
-            "counter", names, counters,
-            "{features} only rises or only falls from row to row, like a time or a counter. So "
-            "later rows will be outside the learned range, and will alarm. Send the difference "
-            "from the row before, or leave it out.",
-        )  # fmt: skip
-    restarting = [j for j in range(X.shape[1]) if restarts_rarely(X[:, j], [slice(None)])]
-    if restarting:
-        yield _note(
-            "counter", names, restarting,
-            "{features} rises or falls from row to row and starts again only a few times, like a "
-            "counter. Later rows may be outside the learned range, and will alarm. Send the "
-            "difference from the row before, or leave it out.",
-        )  # fmt: skip
+    yield from _note(
+        "precision", names, np.flatnonzero(equal),
+        "All numbers of {features} are equal. Vectors are kept as float32, which rounds whole "
+        "numbers of this size to the same number. If the numbers that were sent differ, send "
+        "the difference from a fixed number near them, or from the row before.",
+    )  # fmt: skip
+    counters = [j for j in np.flatnonzero(~times).tolist() if is_counter(X[:, j], [slice(None)])]
+    yield from _note(
+        "counter", names, counters,
+        "{features} only rises or only falls from row to row, like a time or a counter. So "
+        "later rows will be outside the learned range, and will alarm. Send the difference "
+        "from the row before, or leave it out.",
+    )  # fmt: skip
+    restarting = [j for j, x in enumerate(X.T) if restarts_rarely(x, [slice(None)])]
+    yield from _note(
+        "counter", names, restarting,
+        "{features} rises or falls from row to row and starts again only a few times, like a "
+        "counter. Later rows may be outside the learned range, and will alarm. Send the "
+        "difference from the row before, or leave it out.",
+    )  # fmt: skip
 
 
 def on_words(X: Array, names: Sequence[str]) -> Iterator[Note]:
     """Yield a note on categories X (n, c) whose words do not come back, as dates do not."""
-    stretches = [j for j in range(X.shape[1]) if comes_in_stretches(X[:, j])]
-    if stretches:
-        yield _note(
-            "new_words", names, stretches,
-            "No word of {features} comes back after another word, as with dates, releases or "
-            "batches. Rows with a new word will alarm. If a new word is no fault, leave it out.",
-        )  # fmt: skip
+    stretches = [j for j, x in enumerate(X.T) if comes_in_stretches(x)]
+    yield from _note(
+        "new_words", names, stretches,
+        "No word of {features} comes back after another word, as with dates, releases or "
+        "batches. Rows with a new word will alarm. If a new word is no fault, leave it out.",
+    )  # fmt: skip
 
 
 def on_range(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
@@ -123,21 +115,19 @@ def on_range(X: Array, scaler: Scaler, names: Sequence[str]) -> Iterator[Note]:
     y[:, :m] = (X - scaler.location[:m]) / scaler.scale[:m]
     scaled = np.abs(scaler.piecewise(y))[:, :m]
     out = np.quantile(scaled, 1.0 - UNFIT, axis=0) > KNEE
-    if out.any():
-        yield _note(
-            "range", names, np.flatnonzero(out),
-            "The ranges of {features} in the experiences are too different for one scale, so "
-            "values far outside are distinguished only coarsely. Start a new detector with a first "
-            "batch that covers all ranges.",
-        )  # fmt: skip
+    yield from _note(
+        "range", names, np.flatnonzero(out),
+        "The ranges of {features} in the experiences are too different for one scale, so "
+        "values far outside are distinguished only coarsely. Start a new detector with a first "
+        "batch that covers all ranges.",
+    )  # fmt: skip
     widened = scaler.piecewise.bent[:m] & ~out
-    if widened.any():
-        yield _note(
-            "widened", names, np.flatnonzero(widened),
-            "New values of {features} are far outside the range of the first experience, so its "
-            "scale was widened. If anomalies of the first experience are now detected less often, "
-            "start a new detector with a score for each regime, such as elbo+regime.",
-        )  # fmt: skip
+    yield from _note(
+        "widened", names, np.flatnonzero(widened),
+        "New values of {features} are far outside the range of the first experience, so its "
+        "scale was widened. If anomalies of the first experience are now detected less often, "
+        "start a new detector with a score for each regime, such as elbo+regime.",
+    )  # fmt: skip
 
 
 def on_calibration(differs: float | None) -> Iterator[Note]:
@@ -177,12 +167,12 @@ def on_outcome(evidence: Evidence) -> Iterator[Note]:
 
 def _note(
     kind: str, names: Sequence[str], columns: Iterable[int] | NDArray[np.int64], sentence: str
-) -> Note:
-    """Return a note whose `sentence` has the names of `columns` in place of {features}."""
+) -> Iterator[Note]:
+    """Yield a note with the names of `columns` in place of {features}, if there are any."""
     features = tuple(names[j] for j in columns)
     shown = ", ".join(f"'{name}'" for name in features[:NAMED])
     if len(features) > NAMED:
         shown += f" and {len(features) - NAMED} more"
-    return Note(
-        kind=kind, features=features[:NAMED], sentence=sentence.replace("{features}", shown)
-    )
+    if features:
+        sentence = sentence.replace("{features}", shown)
+        yield Note(kind=kind, features=features[:NAMED], sentence=sentence)

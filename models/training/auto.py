@@ -74,8 +74,7 @@ def fit(
     chosen = np.zeros(len(x), bool)
     chosen[rng.permutation(n)[:n_new]] = True
     n_old = round(n_new * (1.0 - w_new) / w_new)
-    old = _old_vectors(trained, champion, min(MOST, n_old), rng)
-    past_views = _past_views(trained, champion) if len(old) else None
+    old, past_views = _old_vectors(trained, champion, min(MOST, n_old), rng)
     views, rows, parts = _fit_and_score(trained, old, past_views, chosen)
     serving = uncalibrated(trained.networks[0], views)
     as_served = parts_of(serving, x[rows])
@@ -95,7 +94,8 @@ def fit(
         pairs = zip(olds, copies, strict=True)
         tables = [mixed(old, new, share_old).scores for old, new in pairs]
     if len(trained.labelled):
-        tables = _with_labelled(tables, parts_of(serving, x[trained.labelled]))
+        labelled = parts_of(serving, x[trained.labelled])
+        tables = [_with_labelled(*pair) for pair in zip(tables, labelled, strict=True)]
     scoring = needs(views, tables)
     score = Auto(trained.networks[0], views, counted, list(scoring["auto.tables"]))
     # Networks and views of folds learned fewer rows than those that serve, so on average a part's
@@ -202,28 +202,14 @@ def _views(
     return views, lambda others: views.refitted(np.concatenate([old, others]))
 
 
-def _past_views(trained: Trained, champion: Version | None) -> Views | None:
-    """Return the views from which old vectors are drawn, None if they are not drawn from views."""
-    if champion is None or not trained.past.learned or trained.past.exemplars is not None:
-        return None
-    return Views.from_tensors(champion.scoring)
-
-
-def _with_labelled(tables: list[Float64], parts: Float64) -> list[Float64]:
-    """Return the tables with entries for `parts`, the scores of m labelled rows, (k, m)."""
-    return [
-        np.concatenate([table, _labelled_entries(scores, len(table))])
-        for table, scores in zip(tables, parts, strict=True)
-    ]
-
-
-def _labelled_entries(scores: Float64, n: int) -> Float64:
-    """Return the entries for rows labelled normal, with these `scores`, in a table of n scores.
+def _with_labelled(table: Float64, scores: Float64) -> Float64:
+    """Return a part's table with entries for rows labelled normal that have these `scores` (m,).
 
     There are so many entries that no labelled row has a p-value below LEAST_P. With one entry
     each, labelled rows would be the rarest of all normals and would go on alarming.
     """
-    return np.full(math.ceil(n * LEAST_P / (1.0 - LEAST_P)), scores.max())
+    more = math.ceil(len(table) * LEAST_P / (1.0 - LEAST_P))
+    return np.concatenate([table, np.full(more, scores.max())])
 
 
 def _joined(tables: Float64, parts: Float64, counted: tuple[int, ...]) -> Float64:
@@ -237,14 +223,17 @@ def _joined(tables: Float64, parts: Float64, counted: tuple[int, ...]) -> Float6
 
 def _old_vectors(
     trained: Trained, champion: Version | None, n: int, rng: np.random.Generator
-) -> Array:
-    """Return n vectors in place of the old normals, scaled (n, d); none if there is no past."""
+) -> tuple[Array, Views | None]:
+    """Return n vectors in place of the old normals, scaled (n, d), and the views that drew them.
+
+    There are no vectors if there is no past, and no views if something else drew the vectors.
+    """
     past = trained.past
     if not n or not past.learned or champion is None:
-        return trained.x[:0]
+        return trained.x[:0], None
     if past.exemplars is not None:
-        return past.exemplars[rng.integers(len(past.exemplars), size=n)]
-    views = _past_views(trained, champion)
+        return past.exemplars[rng.integers(len(past.exemplars), size=n)], None
+    views = Views.from_tensors(champion.scoring)
     if views is None:
-        return (past.generator or champion).draw(n, rng)
-    return champion.scaler.valid(views.sample(n, rng))
+        return (past.generator or champion).draw(n, rng), None
+    return champion.scaler.valid(views.sample(n, rng)), views
