@@ -12,6 +12,7 @@ from models.config import MIN_VECTORS
 from models.parts.lineage import Note
 from models.parts.scaler import Scaler
 from models.parts.stray_values import StrayValues, find_strays
+from models.parts.views import Views
 from models.survey import notes
 from models.survey.novelty import with_novelty
 from models.version.version import Version
@@ -99,4 +100,10 @@ def extended_scaler(previous: Version, new: Array) -> Scaler:
     drawn = previous.with_faithful_draws().draw(DRAWN, np.random.default_rng(0))
     learned = np.concatenate([drawn, previous.scaler.transform(previous.reference.first_range)])
     known = np.stack([learned.min(axis=0), learned.max(axis=0)]).astype(np.float64)
+    views = Views.from_tensors(previous.scoring)
+    if views is not None and views.fine is not None:
+        # A bend would end the linear relation of these features, such as a total and its parts.
+        related = np.abs(views.fine.inward).max(axis=0) > 1.0
+        if views.fine.holds(previous.scaler.transform(new)):
+            known[:, related] = [[-np.inf], [np.inf]]
     return previous.scaler.extended(new, known, previous.reference.constant)

@@ -162,6 +162,21 @@ def test_a_counter_that_starts_again_is_named(machine: Machine) -> None:
     assert (note.kind, note.features) == ("counter", ("b",))
 
 
+def test_a_total_keeps_its_parts_in_a_regime_of_three_times_their_size() -> None:
+    """A total that is off is found after a regime whose values lie far beyond the first ones."""
+    rng = np.random.default_rng(5)
+
+    def rows(n: int, size: float, off: float = 0.0) -> Array:
+        parts = rng.gamma(3.0, size, (n, 3))
+        return np.c_[parts, parts.sum(axis=1) + off].astype(np.float32)
+
+    first = train(None, rows(400, 10.0), Config(model=QUICK))
+    version = train(first, rows(400, 40.0), first.config)
+    assert version.is_anomaly(rows(200, 10.0, off=25.0)).mean() > 0.95
+    assert version.is_anomaly(rows(200, 40.0, off=25.0)).mean() > 0.95
+    assert version.is_anomaly(np.concatenate([rows(500, 10.0), rows(500, 40.0)])).mean() < 0.04
+
+
 def test_categories_whose_words_do_not_come_back_are_named() -> None:
     """Dates as words are named, because the next day's word alarms; words of states are not.
 
