@@ -20,6 +20,7 @@ from models.survey.counters import (
     is_counter,
     restarts_rarely,
 )
+from models.survey.trends import with_trend
 
 NAMED = 8  # the most features named in a note; the others are counted
 INTEGERS = 2.0**24  # from this size on, float32 rounds neighbouring whole numbers to one
@@ -52,7 +53,7 @@ def on_first_experience(X: Array, stray: StrayValues, names: Sequence[str]) -> I
 
 
 def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
-    """Yield notes on numbers X (n, d) that are times, that float32 rounds, or that only rise."""
+    """Yield notes on numbers X (n, d): times, numbers that float32 rounds, counters and trends."""
     step = np.spacing(np.abs(X).max(axis=0))
     deviation = X.std(axis=0, dtype=np.float64)
     coarse = (deviation > 0.0) & (step > COARSE * deviation)
@@ -93,6 +94,13 @@ def on_numbers(X: Array, names: Sequence[str]) -> Iterator[Note]:
         "{features} rises or falls from row to row and starts again only a few times, like a "
         "counter. Later rows may be outside the learned range, and will alarm. Send the "
         "difference from the row before, or leave it out.",
+    )  # fmt: skip
+    others = np.setdiff1d(np.arange(X.shape[1]), [*np.flatnonzero(times), *counters, *restarting])
+    yield from _note(
+        "trend", names, others[with_trend(X[:, others])],
+        "{features} rises or falls slowly from the first rows to the last. So later rows leave the "
+        "learned range, and will alarm more often than configured. Learn often, or use context, "
+        "which compares a value with earlier ones.",
     )  # fmt: skip
 
 

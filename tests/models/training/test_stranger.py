@@ -158,8 +158,21 @@ def test_a_counter_that_starts_again_is_named(machine: Machine) -> None:
     rows = machine.rows(1_000)
     rows[:, 1] = np.arange(1_000) % 330
     rows[:, 2] = machine.rng.normal(size=1_000).cumsum()
+    rows[:, 3] = np.r_[0:600, 0:3, 0:397]  # starts again twice, once after three rows
     (note,) = on_numbers(rows, NAMES)
-    assert (note.kind, note.features) == ("counter", ("b",))
+    assert (note.kind, note.features) == ("counter", ("b", "d"))
+
+
+def test_a_slow_trend_is_named(machine: Machine) -> None:
+    """A trend of a third of the noise in each half is named; seasons and walks are none."""
+    rows = machine.rows(2_000)
+    assert [*on_numbers(rows, NAMES)] == []
+    at = np.arange(2_000)
+    rows[:, 7] = np.sin(at / 100.0) + lfilter([0.1], [1.0, -0.99], machine.rng.normal(size=2_000))
+    assert [*on_numbers(rows, NAMES)] == []
+    rows[:, 4] += 1e-4 * at  # while its noise is 0.1
+    (note,) = on_numbers(rows, NAMES)
+    assert (note.kind, note.features) == ("trend", ("e",))
 
 
 def test_a_total_keeps_its_parts_in_a_regime_of_three_times_their_size() -> None:
