@@ -87,10 +87,16 @@ class FineCombinations:
         combinations = np.dot(within_reach(x) - self.origin, self.inward.T)
         return bool((np.sqrt(np.square(combinations).mean(axis=0)) < HOLDS).all())
 
-    def with_drawn_combinations(self, x: Array, rng: np.random.Generator) -> Array:
-        """Return x (n, d), drawn from another model, moved until its combinations are usual."""
+    def with_drawn_combinations(
+        self, x: Array, rng: np.random.Generator, spread: Array | float = 1.0
+    ) -> Array:
+        """Return x (n, d), drawn from another model, moved until its combinations are usual.
+
+        `spread` (m,) are their deviations, which are below 1 if a combination varies less than
+        LEAST.
+        """
         combinations = rng.standard_normal((len(x), len(self.inward)), dtype=np.float32)
-        return self.with_combinations(x, combinations)
+        return self.with_combinations(x, combinations * np.float32(spread))
 
     def with_combinations(self, x: Array, wanted: Array) -> Array:
         """Return x (n, d) moved so that its combinations, before asinh, are `wanted` (n, m)."""

@@ -20,6 +20,10 @@ LEAST = 1e-6  # a feature with a smaller deviation is constant
 FAINT = 0.1
 # The same bound for pictures: pixels, which lie between 0 and 1, keep their common unit.
 COMMON_UNIT = 1.0
+# A combination whose draws have a smaller deviation is an exact relation, such as a copy.
+EXACT, COMPARED = 0.1, 1_000
+RIDGES = 0.01  # a smaller deviation is only that which the density adds to each variance
+QUARTER = 0.3186  # a quarter of normal values is less than so many deviations from the mean
 MARGINAL_ARRAYS = ("values", "scores", "unit")  # the arrays of `Marginals` in an artifact
 _FURTHEST = float(np.arcsinh(REACH))
 
@@ -253,12 +257,21 @@ class Views:
         x = self.marginals.inverse(scores.astype(np.float64)).astype(np.float32)
         if self.fine is None:
             return x
-        restored = self.fine.with_drawn_combinations(x, rng)
+        restored = self.fine.with_drawn_combinations(x, rng, self._spread_of_fine)
         if self.fine_normal is None:
             return restored
         # The second step could be small for large values of a feature and large for its small ones.
         # So features that span decades keep their values.
         return np.where(self.fine_normal.moving, x, restored)
+
+    @property
+    def _spread_of_fine(self) -> Array:
+        """The deviations (m,) of the combinations `fine`: 1, or less if a relation is exact."""
+        drawn = self.shrunk.sample(COMPARED, np.random.default_rng(0))[:, len(self.unit) :]
+        # Half of the draws come from round kernels, which are too wide in such a direction.
+        spread = np.quantile(np.abs(drawn - np.median(drawn, axis=0)), 0.25, axis=0) / QUARTER
+        spread = np.where(spread < RIDGES, 0.0, spread)
+        return np.where(spread < EXACT, spread, 1.0).astype(np.float32)
 
     def sample_values(self, n: int, rng: np.random.Generator, unseen: bool) -> Array:
         """Draw n scaled vectors, (n, d), from the tree, which these views must have.

@@ -190,6 +190,23 @@ def test_a_total_keeps_its_parts_in_a_regime_of_three_times_their_size() -> None
     assert version.is_anomaly(np.concatenate([rows(500, 10.0), rows(500, 40.0)])).mean() < 0.04
 
 
+def test_columns_that_come_twice_hold_the_rate_after_an_update() -> None:
+    """After an update with exact copies of columns, the threshold is neither too high nor too low.
+
+    Vectors drawn with a noise between the copies were so unusual that no normal alarmed any more.
+    """
+    rng = np.random.default_rng(0)
+    mix = rng.normal(size=(2, 4))
+
+    def rows(n: int) -> Array:
+        x = rng.normal(size=(n, 2)) @ mix + 0.2 * rng.normal(size=(n, 4))
+        return np.c_[x, x].astype(np.float32)
+
+    version = train(None, rows(500), Config(model=QUICK))
+    version = train(version, rows(500), version.config)
+    assert 0.002 < version.is_anomaly(rows(2_000)).mean() < 0.025
+
+
 def test_categories_whose_words_do_not_come_back_are_named() -> None:
     """Dates as words are named, because the next day's word alarms; words of states are not.
 
