@@ -9,7 +9,7 @@ from models.parts.carried_calibration import carried, resembling
 from models.scores.auto import FEW_FEATURES, Auto, lifts_of, parts_of
 from models.version.version import Version
 
-NETWORK = 0  # the index of the network's part
+NETWORK, TREE = 0, FEW_FEATURES[0]  # the indices of the network's part and of the tree's
 
 
 class GeneratedScores(NamedTuple):
@@ -42,7 +42,8 @@ class GeneratedScores(NamedTuple):
         Many generated vectors have the score of a real one, but lie far from all real ones, and
         there the scores of the network and of the trees change in another way. The views draw many
         pairs of values that never occur, and the champion's tree draws too few that are new. So
-        for these parts only those vectors of both count that `resembling` chooses.
+        for these parts only those vectors of both count that `resembling` chooses; for the trees'
+        parts only if their pairs are as usual to the champion's tree as those of old normals.
         """
         if self.before is None or self.parts_before is None:
             # A champion of another kind has no such scores: those of generated vectors are used.
@@ -52,11 +53,16 @@ class GeneratedScores(NamedTuple):
         lifts = lifts_of(counted)
         tables = self.champion.scoring["auto.tables"] - lifts
         before, after = self.parts_before, self.parts_after
-        if set(FEW_FEATURES) & set(counted):
+        if trees := set(FEW_FEATURES) & set(counted):
             drawn = self.before.views.sample_values(len(self.generated), rng, unseen=True)
             before = np.concatenate([before, parts_of(self.before, drawn)], axis=1)
             after = np.concatenate([after, parts_of(self.after, drawn)], axis=1)
         chosen, generated = resembling(before, tables, rng), np.arange(len(self.generated))
+        rows_of = {NETWORK: chosen}
+        if trees:
+            i = counted.index(TREE)
+            usual = chosen[before[i, chosen] <= tables[i].max()]
+            rows_of |= dict.fromkeys(trees, usual if len(usual) else chosen)
         m = tables.shape[1]  # all parts get as many old scores
         middles_of_ranks = (np.arange(m) + 0.5) / m
         olds = []
@@ -65,7 +71,7 @@ class GeneratedScores(NamedTuple):
                 olds.append(np.quantile(now[chosen], middles_of_ranks))
                 continue
             i = counted.index(part)
-            rows = chosen if part in (NETWORK, *FEW_FEATURES) else generated
+            rows = rows_of.get(part, generated)
             olds.append(carried(tables[i], before[i, rows], now[rows]) + lifts[i])
         return olds
 
