@@ -118,7 +118,8 @@ def _pca(X, seed):
 
 def _mahalanobis(X, seed):
     del seed
-    mean, precision = X.mean(axis=0), np.linalg.pinv(np.cov(X, rowvar=False), hermitian=True)
+    covariance = np.atleast_2d(np.cov(X, rowvar=False))  # of one column it is a number
+    mean, precision = X.mean(axis=0), np.linalg.pinv(covariance, hermitian=True)
     return lambda rows: np.einsum("ni,ij,nj->n", rows - mean, precision, rows - mean)
 
 

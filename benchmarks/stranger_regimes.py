@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # read when numpy is loaded
 import numpy as np
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import NearestNeighbors
 
+from benchmarks.learners import Peer
 from benchmarks.report import parser_of
 from benchmarks.stranger_updates import ASKED, TESTED, loaded
 from models import Config, train
 from models.parts.statistics import auroc
 
+PEERS = ("5-NN", "Mahalanobis", "IForest")
 EXPLAINED = 60  # the most anomalies whose reasons are asked for
 
 
@@ -265,24 +265,6 @@ CASES = {
 }
 
 
-def simple_detectors(x, seed):
-    """Return three functions that score rows, fitted to x (n, d)."""
-    mean, spread = x.mean(axis=0, dtype=float), x.std(axis=0, dtype=float)
-    spread[spread == 0.0] = 1.0
-
-    def scaled(rows):
-        return (rows - mean) / spread
-
-    near = NearestNeighbors(n_neighbors=5).fit(scaled(x))
-    forest = IsolationForest(random_state=seed).fit(scaled(x))
-    inverse = np.linalg.pinv(np.cov(scaled(x).T).reshape(x.shape[1], -1))
-    return (
-        lambda rows: near.kneighbors(scaled(rows))[0][:, -1],
-        lambda rows: np.vecdot(scaled(rows) @ inverse, scaled(rows)),
-        lambda rows: -forest.score_samples(scaled(rows)),
-    )
-
-
 def measured(kind, seed):
     """Return the figures of a kind of data: those of the table's columns."""
     rng = np.random.default_rng([seed, 43])
@@ -311,9 +293,11 @@ def measured(kind, seed):
             named = np.mean([of_row[0].feature == str(j) for of_row, j in pairs])
     new = version.is_anomaly(normals(TESTED, 1)).mean()
     simple = []
-    for score in simple_detectors(first, seed):
-        at = np.quantile(score(fresh), 1.0 - ASKED, method="higher")
-        simple.append((score(wrong) >= at).mean())
+    for name in PEERS:
+        peer = Peer(name, seed, scaled=True)
+        peer.learn(first)
+        at = np.quantile(peer.score(fresh), 1.0 - ASKED, method="higher")
+        simple.append((peer.score(wrong) >= at).mean())
     return [*held, new, *found, named, *simple, area]
 
 
@@ -323,7 +307,7 @@ def main():
     parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of case names")
     args = parser.parse_args()
     heads = ["data", "held: first", "same", "new", "of the new", "found: first", "same", "new"]
-    heads += ["named", "5-NN", "Mahalanobis", "forest", "AUROC"]
+    heads += ["named", *PEERS, "AUROC"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     for name, kind in CASES.items():
         if not any(word in name for word in args.cases):
