@@ -7,6 +7,7 @@ from models import Config, Model, train
 from models.arrays import Array
 from models.scores.auto import FEW_FEATURES, Auto
 from models.training.carried_parts import GeneratedScores
+from tests.models.training.code_table import CodeTable
 
 
 @pytest.mark.parametrize("score", ["auto", "elbo"])
@@ -31,19 +32,11 @@ def test_a_champion_scores_generated_vectors_as_it_serves(score: str) -> None:
 
 def test_updates_with_few_rows_still_find_values_that_never_occur_together() -> None:
     """Before, two such updates made the trees' tables so high that a tenth was found."""
-    rng = np.random.default_rng(0)
-    partner = rng.permutation(40)
-
-    def codes(n: int) -> Array:
-        first = rng.integers(40, size=n)
-        second = partner[(first + rng.integers(3, size=n)) % 40]
-        columns = first, second, rng.integers(6, size=n), rng.normal(size=n)
-        return np.stack(columns, axis=1).astype(np.float32)
-
-    version = train(None, codes(2000), Config(model=Model(latent=3, hidden=(16,), epochs=3)))
-    normals, mixed = codes(1000), codes(1000)
-    mixed[:, 1] = rng.permutation(mixed[:, 1])
+    table = CodeTable()
+    model = Model(latent=3, hidden=(16,), epochs=3)
+    version = train(None, table.rows(2000), Config(model=model))
+    normals, mixed = table.rows(1000), table.mixed(1000)
     for _ in range(2):
-        version = train(version, codes(40), version.config)
+        version = train(version, table.rows(40), version.config)
     assert version.is_anomaly(mixed).mean() > 0.4
     assert version.is_anomaly(normals).mean() < 0.03

@@ -10,6 +10,7 @@ from models.decisions.gate import gate
 from models.parts.calibration import Calibration
 from models.parts.statistics import auroc
 from models.training import labelled_rows
+from tests.models.training.code_table import CodeTable
 
 CONFIG = Config(model=Model(epochs=40))
 
@@ -83,24 +84,15 @@ def test_a_labelled_regime_is_learned_like_any_other(first: Version) -> None:
 @pytest.mark.parametrize("beside", [0, 500])
 def test_labelled_rows_do_not_make_other_values_usual(beside: int) -> None:
     """Ten labelled rows, with others or alone, leave what the trees know of 3,000 earlier rows."""
-    rng = np.random.default_rng(0)
-    partner = rng.permutation(40)
-
-    def codes(n: int) -> np.ndarray:
-        first = rng.integers(40, size=n)
-        second = partner[(first + rng.integers(3, size=n)) % 40]
-        columns = first, second, rng.integers(6, size=n), rng.normal(size=n)
-        return np.stack(columns, axis=1).astype(np.float32)
-
+    table = CodeTable()
     config = Config(model=Model(latent=3, hidden=(16,), epochs=3))
-    version = train(None, codes(3000), config)
-    normals, mixed = codes(1000), codes(1000)
-    mixed[:, 1] = rng.permutation(mixed[:, 1])
+    version = train(None, table.rows(3000), config)
+    normals, mixed = table.rows(1000), table.mixed(1000)
     before = auroc(version.score(normals), version.score(mixed))
     for _ in range(2):
-        fresh = codes(300)
+        fresh = table.rows(300)
         labelled = fresh[np.argsort(-version.score(fresh))[:10]]
-        rows = np.concatenate([codes(beside), labelled])
+        rows = np.concatenate([table.rows(beside), labelled])
         version = train(version, rows, config, vouched=np.arange(len(rows)) >= beside)
         assert not version.is_anomaly(labelled).any()
     assert auroc(version.score(normals), version.score(mixed)) > before - 0.05
