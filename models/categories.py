@@ -4,9 +4,9 @@ A row stores a word as its code: 24 bits of the word's BLAKE2b hash. A reader of
 needs no list of words, and an unknown word has a code too. The model sees a category as slots
 (one-hot encoding): one slot is 1 and all others are 0. Each learned value has a slot. Some slots
 are free for values that come later. The last slot, the open one, stands for all other values.
-If a column has MOST_SLOTS slots and more values, the rest of the values that were seen at least
-twice share the slot before the open one. So the open slot is as rare as a value that was never or
-once seen.
+A column has at most MOST_SLOTS slots. If it has more values, those without a slot of their own
+that occur at least twice share the slot before the open one. In such a column only values that
+occur once, or never, have the open slot, so the model learns that the open slot is rare.
 """
 
 import functools
@@ -22,8 +22,8 @@ Array = NDArray[np.float32]
 
 OPEN = 0.0  # no word has this code: it marks a free slot and the open slot
 LONGEST_WORD = 128  # characters
-MOST_SLOTS = 256  # slots of one column; more values share the slot before the open one
-MOST_SHARED = 2**16  # the most values that share the slot of another, in all columns
+MOST_SLOTS = 256  # the most slots of one column
+MOST_SHARED = 2**16  # the most values in the shared slots of all columns together
 _FREE = 4  # a column gets one free slot for every four values of its first training
 _MOST_FREE = 16
 
@@ -58,7 +58,7 @@ class Slots:
     `features` (c,) are the indices of the categories among the w features. `counts` is the number
     of slots of each category. `codes` (sum counts,) is the code of each slot, `OPEN` for a free
     slot and the open slot. Each row of `shared` (s, 2) is a category, 0 to c - 1, and the code of a
-    value that shares the slot before the open one.
+    value in its shared slot, which is the slot before the open one.
     """
 
     width: int
@@ -80,7 +80,7 @@ class Slots:
         return slots.with_shared_slot(X)
 
     def with_new_values(self, X: Array) -> Self:
-        """Return the slots after new values in X (n, w) have taken free ones."""
+        """Return the slots with the new values of X (n, w) in the free slots."""
         slot_codes = self.codes.copy()
         for feature, slots in zip(self.features, self._slices, strict=True):
             block = slot_codes[slots]
@@ -90,7 +90,11 @@ class Slots:
         return replace(self, codes=slot_codes).with_shared_slot(X)
 
     def with_shared_slot(self, X: Array) -> Self:
-        """Return the slots after repeated values of X (n, w) that have none got the shared one."""
+        """Return the slots with more values in the shared slot of each full category.
+
+        A category is full if it has MOST_SLOTS slots. A value is added if it occurs at least twice
+        in X (n, w) and has no slot.
+        """
         shared = [self.shared]
         for k, (feature, slots) in enumerate(zip(self.features, self._slices, strict=True)):
             if self.counts[k] == MOST_SLOTS:
@@ -100,7 +104,7 @@ class Slots:
         return replace(self, shared=np.concatenate(shared)[:MOST_SHARED])
 
     def _sharing(self, k: int) -> NDArray[np.int64]:
-        """Return the codes of category k that share a slot, (s,), if it has MOST_SLOTS."""
+        """Return the codes of the values in the shared slot of category k, (s,)."""
         return self.shared[(self.shared[:, 0] == k) & (self.counts[k] == MOST_SLOTS), 1]
 
     @property
@@ -139,9 +143,9 @@ class Slots:
         return X
 
     def valid(self, encoded: Array) -> Array:
-        """Return the numbers (n, e) with exactly one slot set per category.
+        """Return the numbers (n, e) with exactly one slot set in each category.
 
-        It is the largest of the slots that hold a value.
+        That slot is the one with the largest number among the slots that have a code.
         """
         encoded = encoded.copy()
         m = encoded.shape[1] - len(self.codes)
@@ -153,7 +157,7 @@ class Slots:
         return encoded
 
     def _likeliest_slots(self, block: NDArray[Any], slot_codes: Array) -> NDArray[np.intp]:
-        """Return the largest of the slots of one category that hold a value, (n,)."""
+        """Return the slot of a category with the largest number among slots with a code, (n,)."""
         return np.where(slot_codes != OPEN, block, -np.inf).argmax(axis=1)
 
     @property
@@ -163,7 +167,7 @@ class Slots:
 
 
 def _most_frequent(values: Array, least: int = 1) -> Array:
-    """Return the codes that values (n,) hold `least` times or more, the most frequent first."""
+    """Return the codes that occur at least `least` times in values (n,), most frequent first."""
     codes, counts = np.unique(values[~np.isnan(values)], return_counts=True)
     used = (codes != OPEN) & (counts >= least)
     return codes[used][np.argsort(-counts[used], kind="stable")]

@@ -18,8 +18,8 @@ LASTING = (60, 3600.0)  # an incident may become a lasting state after these ala
 STEADY = 1.1  # the later half of a lasting state is at most this many times as high as the earlier
 AT_LEVEL = 32  # latest rows of a state, whose median is its level
 LIFT = 1.23  # a row belongs to the state if it is at most this many times as high as the level
-# A row also belongs to the state if it is at most as high as this quantile of so many earlier
-# alarming rows: the heights of some states spread over far more than LIFT.
+# A row also belongs to the state if it is at most as high as the USUAL quantile of the latest
+# USUAL_ROWS alarming rows before it. The heights of some states differ by far more than LIFT.
 USUAL, USUAL_ROWS = 0.98, 128
 # An alarming row belongs to an open incident if the rows before it alarm at least half as densely
 # as the rule asks to open one.

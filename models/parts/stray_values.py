@@ -1,8 +1,8 @@
 """Stray rows in a first experience: sentinels, spikes and faults, far from all other rows.
 
-A few of them would decide the scale of a feature, and the threshold. A gap separates them from a
-long tail: a tail gets thinner, but has no gap in which the distance from the middle grows fivefold.
-Rows beyond a gap that are close to each other are a small regime, and no strays.
+A few strays would decide the scale of a feature, and the threshold. Strays lie beyond a gap: the
+row before the gap is several times nearer to the middle. A long tail has no such gap. Rows beyond
+a gap that are close to each other are a small regime, not strays.
 """
 
 from typing import NamedTuple
@@ -14,22 +14,25 @@ from scipy.spatial.distance import cdist
 from models.arrays import Array, Float64
 from models.parts.feature_tree import few_valued
 
-# A stray value is at least this many ranges of the middle half away from the median, and this many
-# times as far as the next nearer value.
+# One range is the distance between a feature's quartiles. A stray value lies at least REACH ranges
+# from the median, and at least GAP times as far as the next nearer value.
 REACH, GAP = 20.0, 5.0
-# The same for the size of a whole row, in which related features count together. The gap may be
-# smaller: however heavy the tail, several rows hardly ever lie beyond a gap by chance.
+# The size of a row is its distance from the middle after correlations are removed. A stray row's
+# size has these bounds. The gap is smaller than that of a value, because several rows hardly ever
+# lie beyond a gap by chance, even in a heavy tail.
 ROW_REACH, ROW_GAP = 4.0, 2.0
-LEAST_ROWS = 0.02  # the least share of such rows: fewer do not decide the threshold
-FEWEST = 10  # the fewest such rows, and the fewest rows of a regime
+LEAST_ROWS = 0.02  # the least share of rows of stray size; fewer do not decide the threshold
+FEWEST = 10  # the fewest rows of stray size, and the fewest rows of a regime
 MOST = 0.06  # the largest share of strays: more rows are a regime
-# A stray is in a regime if enough rows are NEARER times as near to it as the inner half of all
-# rows. Enough are REGIME of all rows, half of the strays, and FEWEST.
+# A stray belongs to a regime if it has enough neighbours. The nearest row of the inner half of all
+# rows must be at least NEARER times as far away as each of them. Enough is the largest of three
+# numbers: REGIME of all rows, half of the strays, and FEWEST.
 REGIME, NEARER = 0.01, 1.5
 COMPARED, BLOCK = 4_000, 500  # the most rows that are compared, and how many strays at a time
 FURTHEST = 1e6  # in ranges: more would overflow
-# How features are related: values count up to CLIPPED ranges. What the other features leave of a
-# feature counts as at least FAINT, so that a relation that is usually exact may have exceptions.
+# Correlations are estimated from values clipped at CLIPPED ranges, in STEPS steps. The part of a
+# feature that the other features do not predict has a deviation of at least FAINT ranges: a
+# relation that is usually exact may then have exceptions.
 CLIPPED, FAINT, STEPS = 3.0, 0.1, 4
 MOST_RELATED, ROWS_A_FEATURE = 256, 10  # with more features, or fewer rows, relations are chance
 
@@ -106,7 +109,7 @@ def _independent_axes(z: Float64) -> Float64:
 def _form_a_regime(z: Float64, strays: NDArray[np.bool_]) -> bool:
     """Return whether most of the `strays` (n,) among z (n, d) have many rows near them.
 
-    Other strays are about as far from each other as from the inner half of all rows.
+    Strays that form no regime are about as far from each other as from the inner half of all rows.
     """
     size = np.linalg.norm(z, axis=1)
     inner = z[~strays & (size <= np.median(size))]

@@ -27,8 +27,8 @@ def template_path(name: str) -> str:
 def segment(part: object) -> str:
     """Return a name, an id or a number as a segment of a path. Raises Unusable.
 
-    A path without the segment, or with `..`, would name another resource: that of the label `..` is
-    the detector.
+    A path without the segment, or with `..`, would name another resource: the path of a label with
+    the id `..` would be the path of its detector.
     """
     text = str(part)
     if text in ("", ".", ".."):
@@ -47,9 +47,10 @@ def page(limit: int | None, after: str | int | None) -> dict[str, Any]:
 
 
 def only_if(generation: int | None = None, *, new: bool = False) -> dict[str, str]:
-    """Return the headers of a change that is refused (412) if its condition does not hold.
+    """Return the headers that let a change fail with 412 if its condition does not hold.
 
-    With `generation` this generation must be the current one, with `new` the name must be free.
+    With `generation`, the condition is that this generation is the current one; with `new`, that
+    no detector has the name.
     """
     tag = None if generation is None else f'"{generation}"'
     return present(**{"if-match": tag, "if-none-match": "*" if new else None})
@@ -63,9 +64,9 @@ def npy(vectors: Any) -> dict[str, Any]:
 
 
 def body_of(vectors: SentRows, fields: Mapping[str, object]) -> dict[str, Any]:
-    """Return the body and the headers of a request that sends rows, with the fields `fields`.
+    """Return the body and the headers of a request that sends rows and further fields.
 
-    A matrix without such fields is sent as npy, everything else as JSON.
+    A matrix without further `fields` is sent as npy, everything else as JSON.
     """
     rows = vectors if hasattr(vectors, "__array__") else list(vectors)
     if isinstance(rows, list) and rows and isinstance(rows[0], Mapping):

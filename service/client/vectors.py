@@ -36,10 +36,10 @@ class Vectors:
     ) -> Call[ScoreAnswer]:
         """Score the rows of an (n, d) matrix, or records by name; NaN is a missing value.
 
-        The answer has one entry a row. `version` scores with this version, not with the champion.
-        `explain` is the number of contributions to return for each row. `fields` may hold the
-        fields `timestamps`, `sources`, `ids` and `context_rows` of the body. With `record=False`
-        the request does not count for events, incidents, drift and history.
+        The answer has one entry for each row. With `version`, that version scores in place of the
+        champion. `explain` is the number of contributions to return for each row. `fields` are
+        further fields of the body: `timestamps`, `sources`, `ids` and `context_rows`. With
+        `record=False` the request does not count for events, incidents, drift and history.
         """
         query = present(version=version, explain=explain, record=None if record else "false")
         sent = {"params": query, **body_of(vectors, fields)}
@@ -49,11 +49,12 @@ class Vectors:
     def learn(
         self, /, name: str, vectors: SentRows, key: str | None = None, **fields: Any
     ) -> Call[NormalAnswer]:
-        """Send the rows of an (n, d) matrix as a normal batch, with the fields `fields`.
+        """Send the rows of an (n, d) matrix as a normal batch.
 
+        `fields` are further fields of the body, such as `timestamps`, `sources` and `vouch`.
         `vouch=True` says that a person vouches for all rows, even for rows that alarmed.
-        With a `key` (an Idempotency-Key) a repeated call stores nothing twice. So a failed call
-        is repeated if it has a `key`. A call without a `key` is sent once.
+        With a `key` (an Idempotency-Key) a repeated call stores nothing twice, so the client
+        repeats a failed call. Without a `key` the client sends the call once.
         """
         sent = body_of(vectors, fields)
         if key is not None:

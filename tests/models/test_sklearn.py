@@ -13,12 +13,12 @@ X = RNG.normal(size=(300, 3)).astype(np.float32)
 OUTLIER = np.full((1, 3), 9.0)
 
 
-_PROMISED = "the share is promised for normals that were not learned, not counted among those"
+_SHARE_OF_NEW_ROWS = "`contamination` is the share of new normals, not of the learned rows"
 EXCEPTIONS = {
     "check_methods_subset_invariance": "float32 matrix products round differently by batch",
     "check_methods_sample_order_invariance": "float32 matrix products round differently by row",
-    "check_outliers_train": _PROMISED,
-    "check_outliers_fit_predict": _PROMISED,
+    "check_outliers_train": _SHARE_OF_NEW_ROWS,
+    "check_outliers_fit_predict": _SHARE_OF_NEW_ROWS,
 }
 
 
@@ -31,8 +31,8 @@ def test_the_estimator_passes_the_checks_of_scikit_learn(estimator, check):
     check(estimator)
 
 
-def test_partial_fit_learns_in_addition():
-    """`partial_fit` learns in addition: what was normal stays normal."""
+def test_rows_of_an_earlier_fit_stay_normal_after_partial_fit():
+    """`partial_fit` learns new rows; the rows that `fit` learned stay normal."""
     detector = AnamnesisDetector(epochs=20).fit(X)
     assert detector.predict(OUTLIER).tolist() == [-1]
     assert (detector.predict(X) == 1).mean() > 0.9
@@ -43,16 +43,16 @@ def test_partial_fit_learns_in_addition():
     assert (detector.predict(X + 6) == 1).mean() > 0.8
 
 
-def test_methods_with_pyod_names_agree():
-    """With PyOD's names, higher is more anomalous and 1 is an outlier."""
+def test_attributes_with_pyod_names_agree_with_those_of_scikit_learn():
+    """In PyOD's attributes, higher is more anomalous and 1 is an outlier."""
     detector = AnamnesisDetector(kind="mahalanobis").fit(X)
     assert np.array_equal(detector.labels_ == 1, detector.predict(X) == -1)
     assert detector.decision_scores_ == pytest.approx(-detector.score_samples(X))
     assert detector.threshold_ == -detector.offset_
 
 
-def test_a_stranger_gets_the_default_score_and_the_names_of_a_table():
-    """The score is that of `Config()`; explanations name the columns of a table."""
+def test_the_score_is_that_of_config_and_explanations_name_the_columns_of_a_table():
+    """The default score is that of `Config()`; explanations name the columns of a table."""
     pa = pytest.importorskip("pyarrow")
     detector = AnamnesisDetector(kind="mahalanobis", random_state=np.random.RandomState(3))
     version = detector.fit(pa.table({"flow": X[:, 0], "speed": X[:, 1]})).version_
