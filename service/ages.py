@@ -4,7 +4,7 @@
 def is_over(age: float, seconds: float) -> bool:
     """Return whether something that is `age` seconds old is older than `seconds`.
 
-    An age is negative after the clock was set back. If it is below `-seconds`, the time counts as
-    over. So nothing waits longer than twice `seconds`.
+    An age is negative after the clock was set back. An age below `-seconds` counts as older, so
+    nothing waits longer than twice `seconds`.
     """
     return not -seconds <= age < seconds

@@ -1,7 +1,7 @@
 """Signatures of versions. With them, write access to the store is not enough to plant a model.
 
-A signature (Ed25519) covers the detector's name and the artifact's sha256. So it is not valid for
-another detector. It is part of the version's record.
+A signature (Ed25519) covers the detector's name and the artifact's sha256, so it is not valid for
+another detector. The version's record contains the signature.
 """
 
 import base64

@@ -34,8 +34,8 @@ def moment(
 ) -> datetime:
     """Return the time that `read` finds in a text. Raises ValueError for other text.
 
-    A leap second is read as the second after it. It is one only at the end of a month in UTC; a
-    time without a zone is taken to be in `zone` for that.
+    A leap second (a second 60 at the end of a month in UTC) is read as the second after it. To find
+    that end, a time without a zone counts as a time in `zone`.
 
     >>> moment("2016-12-31T23:59:60Z").isoformat()
     '2017-01-01T00:00:00+00:00'

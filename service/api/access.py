@@ -43,7 +43,8 @@ class Access:
         self._guarded = bool(self._in_files) or not (may_be_open or insecure)
         self._insecure = insecure
         self._state: KeyTableState | None = None  # None until the store has been read
-        self._older_state: KeyTableState | None = None  # of a store that lost keys
+        # An older state that the store returned to, because it lost keys. It is not adopted.
+        self._older_state: KeyTableState | None = None
         self._ended_sessions = frozenset[str]()
         self._buckets: dict[str, TokenBucket] = {}
         # The grant of each whole header; None stands for a missing header. Python's hash of bytes

@@ -37,9 +37,9 @@ class Admission:
     ) -> AdmissionVerdict | None:
         """Return the verdict on a batch X (n, d). None means that the whole batch is accepted.
 
-        The verdict is None if there is no champion yet, if the config accepts every batch, or if no
-        row had its context (n is 0). If the rows are `vouched` for, rows that alarmed earlier are
-        not held back for that reason.
+        The verdict is None if there is no champion yet, or if the config accepts every batch. It is
+        also None if X has no rows, because no row had its context. If the rows are `vouched` for,
+        rows that alarmed earlier are not held back for that reason.
         """
         champion, detector = self._champions.get(name), self._champions.detector(name)
         if champion is None or detector is None or champion.version.dimension != X.shape[1]:

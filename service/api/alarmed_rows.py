@@ -30,8 +30,9 @@ class AlarmedRows:
     ) -> NDArray[np.bool_]:
         """Return which of the `alarming` rows of X (n, d) alarmed earlier, (n,).
 
-        While an incident is open, every `rare` row counts, since it may belong to the incident.
-        Alarms of the last second in another process are not known yet.
+        `rare` (n,) marks the alarming rows with the smallest p-values. While an incident is open,
+        every such row counts, since it may belong to the incident. Alarms of the last second in
+        another process are not known yet.
         """
         known_alarms = np.zeros(len(X), bool)
         if not alarming.any():

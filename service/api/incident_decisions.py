@@ -130,9 +130,9 @@ async def _release(
 ) -> int:
     """Release the rows of the quarantine that belong to the incident. Return how many.
 
-    Two things must be true of such a row. It came or alarmed while the incident lasted. And it is
-    nearer to the kept rows of dismissed incidents, this one with its `rows` included, than to those
-    of the others. The remaining rows may belong to a fault that happened at the same time.
+    A row belongs to the incident on two conditions. The row arrived or alarmed while the incident
+    lasted. It is nearer to the kept rows of dismissed incidents, this one with its `rows` included,
+    than to the kept rows of all others. Other rows may belong to a fault at the same time.
     """
     lasted = arrival(incident, rows)
     total, kept_rows = 0, None
@@ -163,7 +163,7 @@ async def _rows_of_that_time(
     if came_at < since:
         return None
     X = await app.stores.quarantine.vectors(name, entry.id)
-    if came_at > until:  # rows sent after the incident: the time of their scoring counts
+    if came_at > until:  # the rows were sent after the incident, so the time of scoring counts
         alarmed = await app.stores.traffic.recorded(name, [digest(x) for x in X])
         if not any(since <= at <= until for at in alarmed.values()):
             return None
@@ -234,7 +234,7 @@ async def _take_back(
         )
     if before.released:
         released = counted(before.released, "row")
-        effect += f" What it released from quarantine stays buffered or learned: {released}."
+        effect += f" Rows that it released from quarantine stay buffered or learned: {released}."
     return effect
 
 

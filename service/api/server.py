@@ -112,9 +112,9 @@ class Server(uvicorn.Server):
 
 
 def _drop_unread(connections: Iterable[HttpProtocol], most: int) -> None:
-    """Drop connections, those with the most unread answers first.
+    """Drop connections until all unread answers together have at most `most` bytes.
 
-    It ends when the unread answers of all connections are at most `most` bytes together.
+    The connections with the most unread bytes are dropped first.
     """
     unsent = {connection: size for connection in connections if (size := connection.unsent)}
     total = sum(unsent.values())
@@ -155,8 +155,8 @@ def descriptors(listener: socket.socket, settings: Settings) -> list[socket.sock
     descriptor. With one descriptor, 256 clients that connect at once to a busy process wait for
     seconds. Several API processes have one descriptor each: connections spread over them better.
     """
-    # A copy of a blocking socket makes the listener blocking for every process that shares it. One
-    # that answers clients would then wait for the next one.
+    # A copy of a blocking socket makes the listener blocking for every process that shares it. A
+    # process that should answer clients would then wait for the next connection.
     listener.settimeout(0.0)
     more = _ACCEPTED_AT_ONCE - 1 if settings.workers == 1 else 0
     return [listener, *(listener.dup() for _ in range(more))]

@@ -46,16 +46,11 @@ def _status(
 ) -> DetectorStatus:
     if champion is not None and champion.uid != detector.uid:
         champion = None
-    number, generation = None, 0
-    if champion is not None:
-        number, generation = champion.number, champion.generation
-    elif on_demand:
-        number, generation = detector.champion, detector.generation
+    number, generation = _served(detector, champion, on_demand=on_demand)
     threshold = champion.threshold if champion else None
     lineage = champion.version.lineage if champion else None
-    champion_drift = NO_DRIFT
-    if champion is not None and detector.drift.version == champion.number:
-        champion_drift = detector.drift
+    is_current = champion is not None and detector.drift.version == champion.number
+    champion_drift = detector.drift if is_current else NO_DRIFT
     rule, chosen = detector.incident_rule, detector.chosen
     return DetectorStatus(
         name=detector.name,
@@ -92,6 +87,15 @@ def _status(
         queries=champion_drift.queries or (),
         context=ContextStatus(chosen.context, chosen.why) if chosen else None,
     )
+
+
+def _served(
+    detector: Detector, champion: Champion | None, *, on_demand: bool
+) -> tuple[int | None, int]:
+    """Return the number and the generation of the champion that this process serves."""
+    if champion is not None:
+        return champion.number, champion.generation
+    return (detector.champion, detector.generation) if on_demand else (None, 0)
 
 
 def _regimes(lineage: Lineage, drift: Drift) -> tuple[RegimeStatus, ...]:

@@ -105,7 +105,7 @@ class AuditPage(TypedDict):
 
 
 class Batches(TypedDict):
-    """A number of vectors in normal batches."""
+    """How many vectors there are, in which batches, and from which senders."""
 
     vectors: int
     batch_count: int

@@ -165,8 +165,8 @@ class Stream:
     ) -> ScoreAnswer:
         """Score rows X (n, d) as `Client.score` does; the answer has one entry for each row.
 
-        With `why`, each row that alarms has so many attributions, and other rows may have none.
-        This is much faster than `explain`.
+        `why` is the number of attributions for each row that alarms; other rows may have none. This
+        is much faster than `explain`.
         """
         joined: Any = {}
         table = self._table(X)

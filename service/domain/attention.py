@@ -111,8 +111,8 @@ def _of_drift(
 ) -> Iterator[Item]:
     """Yield the drift that needs a person.
 
-    Drift that is younger than an hour is left out while an open incident pages a person, is like
-    a dismissed one, or has a verdict: drift and incident then have the same cause.
+    Drift that is younger than an hour is left out beside an open incident that pages a person, is
+    like a dismissed one, or has a verdict: drift and incident then have the same cause.
     """
     incident_known = any(
         incident.pages or incident.like or verdict for incident, verdict in incidents

@@ -97,7 +97,10 @@ class IncidentTotals(NamedTuple):
 
 
 class Mute(NamedTuple):
-    """Until `until` (unix seconds) the detector pages nobody and starts no retraining by itself."""
+    """Until `until` the detector pages nobody and starts no retraining by itself.
+
+    `until` is in seconds since 1970.
+    """
 
     until: float
     why: str

@@ -135,7 +135,7 @@ def unpack(packed: bytes) -> Buckets:
 
 
 def rows_and_alarms(packed: bytes, since: float) -> tuple[int, int]:
-    """Return how many rows and alarms a packed chunk of minutes has from `since` (unix time) on."""
+    """Return how many rows and alarms a packed chunk of minutes has from the time `since` on."""
     columns = _columns(packed)
     if not columns:
         return 0, 0

@@ -216,11 +216,11 @@ def pattern_of_event(event: Event) -> DismissedPattern:
 
 
 def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:
-    """Return the earliest and the latest unix time at which the incident's rows can have arrived.
+    """Return the earliest and the latest time at which the incident's rows can have arrived.
 
-    The times come from the event ids of the kept `rows`, which begin with the time of the store.
-    The client's timestamps may be those of another day. If they agree with the store's clock, the
-    start of the incident counts too.
+    The times are in seconds since 1970. They come from the event ids of the kept `rows`, which
+    begin with the store's time. The client's timestamps may be those of another day. If they agree
+    with the store's clock, the start of the incident counts too.
     """
     times = [(int(row.event.partition("-")[0]) / 1000, row.at) for row in rows if row.event]
     since = min((arrived for arrived, _ in times), default=math.inf)

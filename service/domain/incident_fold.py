@@ -36,8 +36,8 @@ class Block(msgspec.Struct, frozen=True, array_like=True):
     `rows` is their number. `positions` (a,) are the ascending positions of alarming rows, and
     `times` and `severities` belong to these. `last` is the latest time of any row. `kept_rows` are
     the kept rows with their positions. `unlisted` counts the alarming rows without a position.
-    `heights` (a,) are as `incident_rule.height` gives them; if there are none, the severities are
-    used instead.
+    `heights` (a,) are those of `incident_rule.heights`; if there are none, the severities are used
+    instead.
     """
 
     source: str
@@ -187,7 +187,7 @@ class Fold(msgspec.Struct):
     def _extend_open(
         self, source: Source, severity: float, conditions: Conditions
     ) -> Iterator[IncidentChange]:
-        """Take the latest alarming row, and those that with it belong to the open incident."""
+        """Add the latest alarming row to the open incident, with earlier rows that belong to it."""
         assert source.open is not None, "only an open incident goes on"
         row, at = source.alarms[-1], source.times[-1]
         first = bisect_left(source.alarms, max(source.row, row - WIDER * conditions.rule.m) + 1)

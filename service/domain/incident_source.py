@@ -72,7 +72,7 @@ class StandingLevel(msgspec.Struct, array_like=True):
         return severity_above_level(height, self.height, self.usual)
 
     def is_over(self, rule: Rule, row: int, at: float) -> bool:
-        """Return whether the state is over: none of its rows for long enough, by rows and time."""
+        """Return whether the state is over: no row has belonged to it for long enough."""
         return closes(rule, row - self.row - 1, at - self.at)
 
 

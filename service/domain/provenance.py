@@ -94,7 +94,7 @@ def within(entry: str, ranges: Iterable[tuple[str, str]]) -> bool:
 
 
 class Batches(Struct, frozen=True):
-    """A number of vectors in normal batches.
+    """How many vectors there are, in which batches, and from which senders.
 
     `batches` and `senders` are ids of batches and of API keys, at most 1,000 each.
     """

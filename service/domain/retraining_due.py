@@ -11,7 +11,7 @@ _HEAD_START_SECONDS = 10.0  # added to every wait, so that the weights count fro
 
 
 def due(detector: Detector, now: float) -> str | None:
-    """Return why `detector` is due at `now` (unix seconds), or None if it is not due.
+    """Return why `detector` is due at `now` (seconds since 1970), or None if it is not due.
 
     Nothing is due without the vectors that a training needs. A retraining that a person requested,
     or that began and has not ended, is always due. In all other cases the triggers of the config

@@ -203,9 +203,9 @@ class Supervisor:
 
     def _spawn(self, **more: str) -> spawn.Spawn:
         folder = self.metrics.path if self.metrics else None
-        # An empty variable counts as unset. The second one would make prometheus_client map files.
-        shared = {"ANAMNESIS_METRICS_DIR": str(folder or "")}
-        env = self.settings.environment(**shared, **more)
+        metrics_dir = str(folder or "")  # an empty variable counts as unset
+        env = self.settings.environment(ANAMNESIS_METRICS_DIR=metrics_dir, **more)
+        # With one of these variables prometheus_client would map files.
         return spawn.Spawn(env={k: v for k, v in env.items() if k not in _PROMETHEUS_VARIABLES})
 
     def _spawn_api(self) -> spawn.Spawn:

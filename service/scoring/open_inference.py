@@ -84,7 +84,7 @@ class Inference(NamedTuple):
     outputs: dict[str, bool]
 
 
-def not_by_tensor(config: Config) -> str | None:
+def why_no_tensors(config: Config) -> str | None:
     """Return why a detector with this config takes no tensors, None if it takes them."""
     if config.words:
         return "A detector with a category takes its rows by name, at /v1."

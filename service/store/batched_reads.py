@@ -39,8 +39,8 @@ class BatchedReads:
     ) -> dict[str, list[IncidentWithDecision]]:
         """Return the open incidents of each detector, newest first; `unfinished` counts them.
 
-        Open incidents are mostly the newest. So a few are read of each detector, and more only of
-        those that have others.
+        The open incidents of a detector are mostly its newest ones. So the newest few are read of
+        each detector, and the next ones only of detectors with more open incidents.
         """
         found: dict[str, list[IncidentWithDecision]] = {name: [] for name in unfinished}
         left, start, count = [name for name in unfinished if unfinished[name] > 0], 0, _NEWEST
@@ -76,9 +76,9 @@ class BatchedReads:
         return newest
 
     async def recent(self, names: Sequence[str], since: float, now: float) -> dict[str, Recent]:
-        """Return the last move of each champion, and its rows and alarms between two unix times.
+        """Return each detector's last move of the champion, and its rows and alarms since `since`.
 
-        The times are less than two days apart.
+        The times are in seconds since 1970. `since` is less than two days before `now`.
         """
         chunks = [name for name in chunks_within(since, now) or () if step_of(name) == MINUTE]
         found: dict[str, Recent] = {}

@@ -73,29 +73,26 @@ class Buffer:
         StoreUnavailable the outcome is unknown: only a caller with a key may repeat the call.
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
-        details = sent.details if sent else None
+        rows, details = (matrix, None) if sent is None else (sent.X, sent.details)
         known, digest = {}, ""
         if idempotency_key is not None:
             known = _answer_keys(keys, idempotency_key, sender or "")
-            digest = await _digest_of(matrix if sent is None else sent.X)
+            digest = await _digest_of(rows)
         kept, held_back, judged = _judged(payload, verdict)
-        args = (
-            self._bounds()
-            | judged
-            | {
-                "suffix": suffix(sender or ""),
-                "sha256": digest,
-                "sender": (sender or "")[:200],
-                "labelled": int(labelled),
-                "raw": "" if details is None else 1,
-                "trace": trace,
-            }
-        )
+        args = {
+            **self._bounds(),
+            **judged,
+            "suffix": suffix(sender or ""),
+            "sha256": digest,
+            "sender": (sender or "")[:200],
+            "labelled": int(labelled),
+            "raw": "" if details is None else 1,
+            "trace": trace,
+        }
         data = kept.tobytes() if details is None else kept.tobytes() + details.written()
         key_names, values = INGEST.bound(keys, args, (data, held_back.tobytes()), **known)
         reply = await self._ingest(name, key_names, values, payload.nbytes)
-        rows = len(matrix) if sent is None else len(sent.X)
-        answer = self._answer(reply, rows, matrix.shape[1])
+        answer = self._answer(reply, len(rows), matrix.shape[1])
         if self._settings.wait_replicas:
             await replicated(self._redis, self._settings.wait_replicas)
         if not answer.duplicate:
@@ -155,7 +152,7 @@ class Buffer:
         """Return the buffered batches as an experience, oldest first; None if there are none.
 
         Only whole batches are taken. So the experience exceeds its bound if the first batch alone
-        does, or if a smaller one would be too few for a training. The store is not changed.
+        exceeds it, or if fewer batches would be too few for a training. The store is not changed.
         Without `rows` the vectors are left out, and all else is the same.
         """
         state: list[bytes] | None = None

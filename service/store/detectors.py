@@ -213,7 +213,7 @@ class Detectors:
     ) -> None:
         """Delete the detector with everything that it holds; raises UnknownDetector.
 
-        `check` gets its generation, and may raise an error.
+        `check` is called with the detector's generation, and may raise an error.
 
         The tombstone keeps the detector's uid for a week, so that a process can tell a deletion
         from a store that lost its data. The answers to Idempotency-Keys are deleted last. If a

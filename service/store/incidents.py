@@ -30,7 +30,7 @@ from service.store.redis_keys import Keys
 
 FORMAT = 1
 INCIDENTS_KEPT = 1000
-INCIDENTS_WITH_ROWS = 200  # so many latest incidents keep their rows
+INCIDENTS_WITH_ROWS = 200  # the number of latest incidents that keep their rows
 ROWS_BYTES = 64 * 1024  # the most bytes of one incident's rows
 PATTERNS_KEPT = 100
 MESSAGES_KEPT = 1000

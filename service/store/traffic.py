@@ -91,7 +91,10 @@ class TrafficStore:
         return bool(await _REPORT(self._redis, keys, args, (body, *entries), seen=seen))
 
     async def recorded(self, name: str, digests: Sequence[str]) -> dict[str, float]:
-        """Return the digests of vectors that alarmed recently, with the time (unix seconds)."""
+        """Return those of `digests` whose vectors alarmed recently, each with the alarm's time.
+
+        The time is that of the report, in seconds since 1970.
+        """
         key = Keys(name).alarmed
         scores = await ask(self._redis, self._redis.zmscore(key, list(digests)))
         pairs = zip(digests, scores, strict=True)
@@ -109,8 +112,8 @@ class TrafficStore:
     async def unread_since(self, names: Sequence[str]) -> dict[str, float]:
         """Return when the oldest report of each detector came that no worker has read.
 
-        The times are in unix seconds. Detectors without such a report are left out. The oldest
-        stored report does not count: it is the one that was read last, as `save` leaves it.
+        The times are in seconds since 1970. Detectors without such a report are left out. The
+        oldest stored report does not count: `save` leaves the report that was read last.
         """
         if not names:
             return {}

@@ -112,7 +112,7 @@ def make_report(
 class _Alarming(NamedTuple):
     """An alarming row whose vector x (d,) was kept.
 
-    `number` is its place among all rows of the report, `place` that among the rows of `chunk`.
+    `number` is its index among all rows of the report, `place` its index among those of `chunk`.
     """
 
     number: int
@@ -169,7 +169,7 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
 def _most_severe(
     severities: NDArray[np.float64], sources: Sequence[str | None] | None
 ) -> NDArray[np.intp]:
-    """Return the places of at most EVENTS rows to keep, ascending, of rows with these severities.
+    """Return the places of the rows to keep, ascending: at most EVENTS of the rows (n,) given.
 
     The most severe row of each source comes first, then the second of each, and so on. So the fault
     of one source leaves rows that explain the incident of another one.

@@ -42,9 +42,9 @@ if TYPE_CHECKING:
 _PROGRESS_SECONDS = 0.05  # ten times as often as the worker stores it; a step takes about 1 ms
 
 _NO_MEMORY = Failed("not enough memory to train", broken=True)
-# How the loader, the system and torch say it; not all of them raise MemoryError.
-_SAID_OF_MEMORY = ("failed to map segment", "cannot allocate memory", "can't allocate memory")
-_DROPPED_BYTES = 64 * 1024  # of a job, at a time
+# Errors of the loader, the system and torch for lack of memory, which are no MemoryError.
+_NO_MEMORY_TEXTS = ("failed to map segment", "cannot allocate memory", "can't allocate memory")
+_DROPPED_BYTES = 64 * 1024  # bytes of a job that are dropped at a time
 _BLAS_BYTES = 128 * 2**20  # of a thread: more than the buffers of numpy's OpenBLAS and scipy's
 _BLAS_SIDE = 512  # OpenBLAS multiplies matrices of this size by way of its buffers
 
@@ -142,8 +142,8 @@ def _failure_of(error: BaseException) -> Failed:
     traceback.print_exception(error)
     while (cause := error.__cause__ or error.__context__) is not None:
         error = cause
-    said = str(error).lower()
-    if isinstance(error, MemoryError) or any(words in said for words in _SAID_OF_MEMORY):
+    message = str(error).lower()
+    if isinstance(error, MemoryError) or any(text in message for text in _NO_MEMORY_TEXTS):
         return _NO_MEMORY
     return Failed(f"{type(error).__name__}: {error}", broken=True)
 

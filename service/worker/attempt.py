@@ -41,8 +41,8 @@ _log = log.get(__name__)
 
 ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
 _LEAST_SHARE = 0.01  # of a training, before which the time left is not estimated
-# So many trainings of an experience that ended with their worker count as a failed attempt. A few
-# workers may be killed for other reasons.
+# If the worker ends in this many trainings of an experience, they count as a failed attempt. Fewer
+# do not count, because workers may be killed for other reasons.
 _INTERRUPTIONS = 10
 _AGAIN_SECONDS = 0.2  # between two tries to write an outcome while the lease lasts
 _WEAK_SECONDS = 1.0  # between two checks of a store that could lose the outcome

@@ -1,4 +1,4 @@
-"""Which incident alarming rows belong to, for the drift tests."""
+"""Tells the drift tests how many alarming rows each incident gained."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from service.domain.incident_fold import Fold, IncidentChange
 class IncidentRows(NamedTuple):
     """The alarming rows that incidents gained in one step, and what people dismissed.
 
-    `rows` counts them by the id of the incident, or of the dismissed pattern that it resembles.
-    `dismissed` are the ids of all dismissed patterns.
+    `rows` counts the rows by incident id. Rows of an incident that resembles a dismissed pattern
+    count under the id of that pattern. `dismissed` are the ids of all dismissed patterns.
     """
 
     rows: Mapping[str, int]
@@ -21,7 +21,7 @@ class IncidentRows(NamedTuple):
 class RowsSoFar(NamedTuple):
     """The alarming rows of one incident so far.
 
-    `whose` is the id of the incident, or of the dismissed pattern that it resembles.
+    `whose` is the id of the incident, or of the dismissed pattern that the incident resembles.
     """
 
     whose: str
@@ -42,7 +42,7 @@ def rows_so_far(fold: Fold, changes: Sequence[IncidentChange]) -> dict[str, Rows
 
 
 def gained(before: Mapping[str, RowsSoFar], after: Mapping[str, RowsSoFar]) -> Mapping[str, int]:
-    """Return how many rows were gained, by the id of the incident or the pattern it resembles.
+    """Return how many rows were gained, by `RowsSoFar.whose`.
 
     >>> one, like = RowsSoFar("i1", 3), RowsSoFar("i0", 4)
     >>> dict(gained({}, {"i1": one, "i2": like})), dict(gained({"i1": one}, {"i1": one}))

@@ -27,7 +27,7 @@ _IDLE = 0.01
 _STARVED = 4.0
 _KEPT_SHARE = 0.5  # share of its memory limit; a child that holds more between jobs is replaced
 _READ_LIMIT = 2**20
-_OF_MEMORY = {
+_LIKELY_CAUSES = {
     signal.SIGKILL: ", as the system does if memory runs out",
     signal.SIGABRT: ", as libraries in C++ do if memory runs out",
 }
@@ -214,7 +214,7 @@ class Trainer:
         _log.warning("the trainer ended by itself", code=code)
         if code < 0:
             ended_by = signal.Signals(-code)
-            return f"the trainer was killed by {ended_by.name}{_OF_MEMORY.get(ended_by, '')}"
+            return f"the trainer was killed by {ended_by.name}{_LIKELY_CAUSES.get(ended_by, '')}"
         return f"the trainer ended with code {code}"
 
 

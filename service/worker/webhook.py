@@ -163,9 +163,10 @@ class Webhook:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
-    """Return the seconds that the header `Retry-After` asks to wait from `now` (unix seconds).
+    """Return the seconds that the header `Retry-After` asks to wait from `now` on.
 
-    The header gives seconds or a date. Without it, or if it cannot be read, the answer is 0.
+    `now` is in seconds since 1970. The header gives seconds or a date. Without it, or if it cannot
+    be read, the answer is 0.
 
     >>> retry_after({"retry-after": "120"}, 0.0)
     120.0

@@ -85,8 +85,7 @@ class ByteBounds:
         return _BETWEEN if self._later_packets(size) > _BETWEEN_BYTES else None
 
     def _later_packets(self, size: int) -> int:
-        # The first packet also holds bytes from before this part. How many is not known, so it is
-        # not counted.
+        # The first packet is not counted: it also holds an unknown number of bytes from before.
         if self._first_passed:
             self._later_bytes += size
         else:

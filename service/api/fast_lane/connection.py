@@ -250,9 +250,10 @@ class HttpProtocol(RequestReader):
         super()._start_asgi_task(cycle, app)
 
     def _give_up(self) -> None:
-        """Let the application write nothing more: nobody reads it, and the transport would raise.
+        """Drop what the application writes from now on: writing to a closed transport would raise.
 
-        uvicorn does so for the newest request alone, which may wait behind the one that has begun.
+        uvicorn does this for the newest request alone. That request may wait behind the request
+        that the application works on.
         """
         if self._begun is not None:
             self._begun.disconnected = True

@@ -134,7 +134,7 @@ class RequestReader(HttpToolsProtocol):
         return without_upgrade(b"%b %b HTTP/%b" % (method, self.url, version), self.headers)
 
     def _stop(self, problem: Problem | None) -> None:
-        """If there is a problem, stop the parser because of it. Nothing that follows is read."""
+        """Stop the parser if there is a problem. The bytes that follow are not read."""
         if problem is not None:
             self._refusal = problem
             raise httptools.HttpParserError

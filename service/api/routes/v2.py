@@ -109,7 +109,8 @@ async def ready(request: Request) -> Response:
 async def index(request: Request) -> Response:
     """Return every detector that the API key covers.
 
-    A detector with a champion is READY. One without is UNAVAILABLE, and one that takes no tensors.
+    A detector with a champion is READY. A detector that has no champion, or that takes no tensors,
+    is UNAVAILABLE.
     """
     app, grant = parts(request), caller(request)
     lower_body_bound(request.scope, MOST_SMALL)
@@ -120,7 +121,7 @@ async def index(request: Request) -> Response:
         unloaded = detector.champion if app.champions.on_demand else None
         number = champion.number if champion else unloaded
         why = None if number else "There is no version yet."
-        why = why or open_inference.not_by_tensor(detector.row_config)
+        why = why or open_inference.why_no_tensors(detector.row_config)
         if not grant.covers(detector.name) or (only_ready and why):
             continue
         state = {"reason": why} if why else {"version": str(number)}
@@ -211,7 +212,7 @@ async def _champion_or_version(app: Parts, name: str, number: str | None) -> Cha
         champion = app.champions.serving(name)
     else:
         champion = await app.watcher.pinned(name, version_number(number))
-    if (why := open_inference.not_by_tensor(champion.version.config)) is not None:
+    if (why := open_inference.why_no_tensors(champion.version.config)) is not None:
         raise Conflict(why)
     return champion
 
