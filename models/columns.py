@@ -193,8 +193,8 @@ def as_word(value: object) -> str | None:
 def table_names(X: Any) -> tuple[str, ...] | None:
     """Return the names of a table's columns; None if `X` has none, or numbers them from 0.
 
-    Raises VectorError if they are neither names nor these numbers: their order would then count
-    without a word.
+    Raises VectorError if they are neither names nor these numbers: otherwise the columns would
+    count by their position, and nothing would say so.
     """
     header = getattr(X, "column_names", getattr(X, "columns", None))  # of pyarrow, or of others
     if header is None:

@@ -10,10 +10,10 @@ from models.context import Context, groups, seconds
 
 LEAST_ROWS = 32  # a training needs at least this many rows with a full context
 _LENGTHS = (10, 3)  # the lengths to choose from, in rows; 30 rows would hide a short fault
-# Below this correlation with the row before, a context does not help. Between 0.15 and 0.3 it
-# helped in 11 of 15 series of NAB and SKAB.
+# Below this correlation with the row before, a context does not help. At correlations between 0.15
+# and 0.3 a context helped in 11 of 15 series of NAB and SKAB.
 _LEAST_CORRELATION = 0.15
-_DEVIATIONS = 2.6  # so many standard errors the correlation must be above 0
+_DEVIATIONS = 2.6  # the correlation must be this many standard errors above 0
 _SEASON_DAYS = 14  # two weeks: each day of the week occurs twice
 # A calendar is added if the hours of earlier days predict this share of the later days' variance.
 _LEAST_PREDICTED = 0.1

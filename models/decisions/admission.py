@@ -125,9 +125,9 @@ def _limit_if_chance(p: Float64, alpha: float) -> float:
 def _limit_if_not_chance(p: Float64, alpha: float) -> float:
     """Return the p-value up to which rows are held back if chance does not explain their number.
 
-    It maximises the number of rows up to it, less 1 / LOCAL_FALSE_DISCOVERIES rows for each normal
-    that is expected up to it. Few normals are therefore held back if contamination is easy to
-    recognise.
+    The limit maximises the number of rows up to the limit, less 1 / LOCAL_FALSE_DISCOVERIES rows
+    for each normal that is expected among them. Few normals are therefore held back if
+    contamination is easy to recognise.
     """
     ordered = np.sort(p[p <= alpha])
     gain = np.arange(1, len(ordered) + 1) - len(p) * ordered / LOCAL_FALSE_DISCOVERIES

@@ -96,8 +96,9 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
 
     If a regime moves in small steps, the champion has learned the step before, so new rows are
     usual to it although the anchor alarms on them. Such rows are unexplained. Most rows of a real
-    new regime are unusual to the champion, so they are explained. Rows of a regime that came as a
-    real new one count less: they have the weight of its share that was usual when it came.
+    new regime are unusual to the champion, so they are explained. The weight of an unexplained row
+    is the share of its regime that was usual when the regime first came. So rows of a regime that
+    was really new then hardly count.
     """
     new = new[~np.isnan(new).any(axis=1)][:ROWS]
     by_anchor, by_champion = anchor.p_values(new), champion.p_values(new)
@@ -112,7 +113,7 @@ def _walked(candidate: Version, champion: Version, anchor: Version, new: Array) 
 
 
 def _came_usual(version: Version, X: Array) -> Float64:
-    """Return for each row of X (n, d) the share of its regime that was usual when it came, (n,)."""
+    """Return how much of each row's regime was usual when the regime first came, (n,)."""
     usual = {regime.number: 1.0 - (regime.novel or 0.0) for regime in version.lineage.regimes}
     return np.array([usual.get(number, 1.0) for number in version.nearest_regime(X).tolist()])
 

@@ -28,8 +28,8 @@ class MartingaleTest:
     The alarm starts when the capital reaches c. A fresh martingale then starts from the calibration
     scores alone. It crosses c again and again as long as the drift lasts. The alarm ends after
     `HOLD` scores without a crossing. Whether a version ever alarms depends on its first martingale
-    alone, so the bound 1/c still holds. After `leave_out_alarms` there is a second first one, with
-    the same bound.
+    alone, so the bound 1/c still holds. `leave_out_alarms` starts the test anew, once for a
+    version, and the bound then holds anew.
     """
 
     def __init__(self, calibration: Floats, generator: np.random.Generator) -> None:

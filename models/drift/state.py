@@ -123,7 +123,8 @@ class DriftTests:
         `rows` counts them by the id of an incident or of a dismissed pattern, and `dismissed` are
         the ids of all dismissed patterns. Their rows are not a burst. When such rows come or an
         incident is dismissed, the martingale starts again without alarming scores, once for a
-        version. So no number of dismissals can keep it from finding that the other scores moved.
+        version. So no number of dismissals keeps the martingale from finding that the other scores
+        moved.
         The tests of the input go on.
         """
         excused, known = self._burst.excused, self._burst.dismissed

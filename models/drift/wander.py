@@ -17,8 +17,8 @@ Floats = NDArray[np.float64]
 def farthest(wander: Floats, least: float, rows: int) -> Floats:
     """Return the distance from which `rows` live rows count as moved; it is at least `least`.
 
-    `wander` is how far a window of `ROWS` learned normals was from all of them. How far fewer rows
-    wander is unknown: if normals wander at all, fewer rows count only from `FARTHEST` on.
+    `wander` is how far a window of `ROWS` learned normals was from all of them. How far fewer than
+    `ROWS` rows wander is unknown: if normals wander at all, they have moved from `FARTHEST` on.
     """
     distance = np.minimum(BEYOND * wander, FARTHEST)
     if rows < ROWS:

@@ -10,7 +10,8 @@ from models.arrays import Float64
 from models.parts.calibration import CAPACITY, Calibration, representable
 
 GENERATED = 4_000  # vectors drawn from the previous version to represent the old normals
-# The nearest share of the generated scores that lie near a calibration score; 0.005 to 0.05 work.
+# This share of the generated scores, the nearest by rank, lies near a calibration score. Shares
+# from 0.005 to 0.05 work.
 NEIGHBOURHOOD = 0.02
 CHANGES = 20  # each calibration score is carried with this many changes of score
 # The p-values between which `resembling` compares generated vectors with calibration scores.
@@ -93,14 +94,15 @@ def alike(calibrated: Float64, before: Float64) -> NDArray[np.int64]:
 
 
 def middles(scores: Float64) -> Float64:
-    """Sort the scores, and return the middle one of every `CHANGES`."""
+    """Sort the scores, and return the middle score of each `CHANGES` consecutive ones."""
     return np.sort(scores)[CHANGES // 2 :: CHANGES]
 
 
 def repeated(new: Float64, share: float, n_old: int) -> Float64:
-    """Return the scores `new` (..., n), repeated until they can have the `share` of a calibration.
+    """Return the scores `new` (..., n), repeated until they are the `share` of a calibration.
 
-    It also gets `n_old` old scores. With too few new scores `mixed` would leave out most old ones.
+    The other scores of the calibration are up to `n_old` old ones. With too few new scores `mixed`
+    would leave out most old ones.
     """
     wanted = share / (1.0 - share) * min(n_old, CAPACITY * (1.0 - share))
     return np.repeat(new, max(1, math.ceil(wanted / max(1, new.shape[-1]))), axis=-1)

@@ -15,9 +15,10 @@ from models.arrays import Float64
 from models.parts.calibration import Calibration, representable
 
 HIGH = 0.9  # the quantile of the scores above which they are compared from row to row
-# Fewer are not counted: their number is uncertain, and the threshold would rise too far.
+# Rows count as at least this many independent rows. A smaller number would be uncertain, and the
+# threshold would rise too far.
 FEWEST = 60
-CHANCE = 3.0  # chance explains correlations of up to so many deviations
+CHANCE = 3.0  # chance explains correlations of up to this many deviations
 # Rows that are worth at least this share of their number count as independent.
 INDEPENDENT = 0.5
 
@@ -84,7 +85,7 @@ def widened(calibration: Calibration, worth: int | None) -> Calibration:
 def narrowed(scores: Float64, worth: int | None) -> Float64:
     """Return the ascending scores (n,) of a calibration as they were before it was `widened`.
 
-    None: it was not.
+    `worth` is None for a calibration that was not widened.
     """
     n = len(scores)
     if worth is None or worth >= n:

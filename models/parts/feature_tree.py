@@ -65,10 +65,10 @@ class FeatureTree:
         """Fit to the `pieces` (n, d) of n rows.
 
         A feature has `n_pieces` pieces and at most `most` bins, at most one for ROWS_A_BIN rows.
-        If `parents` (d,) are given, the tree keeps them. Otherwise it is found; if a mask `few`
-        (d,) is given, one feature of each pair in the tree is in it. The n rows count as `rows`, if
-        given: with fewer rows, a pair of bins that did not occur is more likely, and the tree of a
-        fold could not calibrate the scores of the tree that serves.
+        If `parents` (d,) are given, the tree keeps them. Otherwise the parents are found; with a
+        mask `few` (d,), one feature of each pair in the tree is in the mask. If `rows` is given, the
+        n rows count as that many. A tree of fewer rows makes a pair of bins that did not occur more
+        likely, so the tree of a fold could not calibrate the scores of the tree that serves.
         """
         n, d = pieces.shape
         rows = rows or n

@@ -146,8 +146,8 @@ def choose(
     the threshold. The rule is BUILT_IN and the calibration `insufficient` if the traffic is unknown
     or `alpha` differs from the calibration's. The calibration is `insufficient` too if it is too
     short to expect FEWEST false incidents at the rate `asked`. Then BUILT_IN is the first rule that
-    is tried. It may open too often even on these few normals: false alarms come in longer runs on
-    some data than on other.
+    is tried. It may open too often even on these few normals, because on some data false alarms
+    come in longer runs.
     """
     daily = rows_per_day or 1440.0
     rate = max(asked / daily, LEAST_RATE)

@@ -77,8 +77,8 @@ class Marginals:
     def joined(self, x: Array, share: float) -> Self:
         """Return a map fitted to the earlier values, with weight `share`, and to x (n, d).
 
-        The quantiles of this map stand for the earlier values. Beside a value that recurs they are
-        the nearest knot: a value between two whole numbers would be a new one.
+        The quantiles of this map stand for the earlier values. A quantile beside a recurring value
+        is the nearest knot: between two whole numbers it would be a value that never occurred.
         """
         n = min(MOST_JOINED, max(2, round(len(x) * share / (1.0 - share))))
         order = np.r_[0.0, np.linspace(0.01, 0.99, KNOTS - 2), 1.0]

@@ -22,8 +22,8 @@ FAINT = 0.1
 COMMON_UNIT = 1.0
 # A combination whose draws have a smaller deviation is an exact relation, such as a copy.
 EXACT, COMPARED = 0.1, 1_000
-RIDGES = 0.01  # a smaller deviation is only that which the density adds to each variance
-QUARTER = 0.3186  # a quarter of normal values is less than so many deviations from the mean
+RIDGES = 0.01  # a smaller deviation comes only from the ridge that the density adds to variances
+QUARTER = 0.3186  # a quarter of normal values lies within this many deviations of the mean
 MARGINAL_ARRAYS = ("values", "scores", "unit")  # the arrays of `Marginals` in an artifact
 _FURTHEST = float(np.arcsinh(REACH))
 
@@ -126,7 +126,7 @@ class Views:
         for_trees = np.concatenate([inherited.values, x]) if inherited else x
         if like is None:
             return views.with_trees(for_trees, few_valued(for_trees))
-        # A fold has the same parts as the views that serve, and its rows count as those of them.
+        # A fold has the same parts as the serving views, and its rows count as many as theirs.
         rows = like.tree.rows if like.tree else None
         return replace(views, pairs=like.pairs).with_trees(for_trees, rows=rows)
 

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 FEWEST = 50  # the fewest steps from row to row that can show a counter
 MOVES = 0.25  # the least share of steps in which a counter changes
-# A counter that starts again this often at most has not shown how far it goes. Most times it then
-# falls by more than the share FAR of its range.
+# A counter that starts again at most RESTARTS times has not shown how far it counts. Most times
+# that it starts again, it falls by more than the share FAR of its range.
 RESTARTS, FAR = 20, 0.05
 YEARS = (946_684_800.0, 2_524_608_000.0)  # the years 2000 to 2050 in seconds since 1970
 UNITS = (1e3, 1e6, 1e9)  # milliseconds, microseconds and nanoseconds in a second

@@ -9,9 +9,10 @@ from models.arrays import Array, Float64
 
 ROWS_A_FEATURE = 10  # with fewer rows in each half, chance predicts the place of a row
 LEAST = 0.1  # the least correlation of the predicted and the true place of a row
-# Chance explains correlations of so many deviations: of the smaller one, and of their mean.
+# Two correlations, one for each half, show a trend if the smaller one exceeds SMALLER deviations of
+# chance, and their mean exceeds MEAN.
 SMALLER, MEAN = 2.5, 3.5
-NAMED = 0.5  # features are named whose part in the prediction is this share of the largest one
+NAMED = 0.5  # a feature is named if its part in the prediction is this share of the largest part
 
 
 def with_trend(X: Array) -> NDArray[np.bool_]:
@@ -33,7 +34,7 @@ def with_trend(X: Array) -> NDArray[np.bool_]:
     halves = np.split(np.c_[x, np.ones(n)][: 2 * half], 2)
     evidence = [_evidence(*halves), _evidence(*halves[::-1])]
     if min(evidence) > SMALLER and np.mean(evidence) > MEAN:
-        # what a feature alone tells of the place: its coefficient, times what is not in the others
+        # The part of a feature is its coefficient times its deviation given the other features.
         place = np.linspace(-1.0, 1.0, n)
         inverse = np.linalg.pinv(x.T @ x / n, rcond=1e-8)
         part = np.abs(inverse @ (x.T @ place)) / np.sqrt(np.maximum(np.diag(inverse), 1e-12))

@@ -39,11 +39,12 @@ class GeneratedScores(NamedTuple):
     def carried_tables(self, rng: np.random.Generator) -> list[Float64]:
         """Return the champion's calibration scores of each part, as they are under `after`.
 
-        Many generated vectors have the score of a real one, but lie far from all real ones, and
-        there the scores of the network and of the trees change in another way. The views draw many
-        pairs of values that never occur, and the champion's tree draws too few that are new. So
-        for these parts only those vectors of both count that `resembling` chooses; for the trees'
-        parts only if their pairs are as usual to the champion's tree as those of old normals.
+        Many generated vectors score like a real one, but lie far from all real ones. There the
+        scores of the network and of the trees change in another way. The views draw many pairs of
+        values that never occur, and the champion's tree draws too few pairs that are new. The
+        vectors for these parts are therefore drawn by both, and `resembling` chooses among them.
+        For the parts of the trees, the pairs of a chosen vector must also be as usual to the
+        champion's tree as those of old normals.
         """
         if self.before is None or self.parts_before is None:
             # A champion of another kind has no such scores: those of generated vectors are used.
@@ -78,10 +79,10 @@ class GeneratedScores(NamedTuple):
     def joined(self, calibrated: Auto) -> tuple[Float64, Float64]:
         """Return the scores (g,) under both versions, by which the threshold is carried.
 
-        `calibrated` is the score `after` with its calibration scores. Each tree's surprise of a
-        vector is in both scores that of the champion. The views draw many pairs of values that
-        never occur. Their surprise by the trees changes much with each update. That of real old
-        normals hardly changes, because each part is calibrated.
+        `calibrated` is the score `after` with its calibration scores. In both scores, the surprise
+        of a vector by a tree is the surprise by the champion's tree. The views draw many pairs of
+        values that never occur. By the new trees, the surprise of such vectors changes much. The
+        surprise of real old normals hardly changes, because each part is calibrated.
         """
         after = calibrated.surprises(self.parts_after)
         if self.before is None or self.parts_before is None:

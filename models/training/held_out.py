@@ -19,7 +19,7 @@ from models.parts.calibration import COMMON, Calibration, representable
 from models.training.mixing import RARE
 
 CHANCE = 0.5  # the least variance, relative to their mean, of the counts of rows equal by chance
-STATES = 50  # so few distinct rows are states that recur: on average they are common values
+STATES = 50  # up to this many distinct rows are states that recur: on average a common value
 MOST_COMPARED = 8_000  # with more distinct rows, near copies are not looked for
 COMPARED = 500  # the rows whose partners are counted
 DIRECTIONS = 12  # the number of directions in which rows of more columns are compared

@@ -95,10 +95,10 @@ def with_copies(x: Array, plan: Plan, rows: NDArray[np.intp]) -> tuple[Array, Pl
 def calibrated_with(scores: Float64, calibration: Calibration) -> Calibration:
     """Return the calibration with entries for labelled rows that have these `scores` (m,).
 
-    Where every part of the score `auto` finds the labelled rows as rare as it may, its threshold
-    falls close to their scores, and some of them would go on alarming. So the calibration has so
-    many more entries that none of them has a p-value below LEAST_P. A score whose p-value would
-    move by more than LARGEST_FACTOR has no entries.
+    Each part of the score `auto` is calibrated with the labelled rows, too. But if they are rare to
+    every part, their scores lie close to the threshold, and some of them would go on alarming. So
+    many entries are added that no labelled row has a p-value below LEAST_P. A score whose p-value
+    would move by more than LARGEST_FACTOR gets no entries.
     """
     p = calibration.p_values(scores)
     movable = p >= LEAST_P / LARGEST_FACTOR

@@ -463,7 +463,7 @@ async def test_a_dismissal_buffers_the_held_rows(pump: Running, monitor: Monitor
     status = (await pump.http.get(PUMP)).json()
     assert (status["buffered"], status["quarantined"]) == (7, 0)
     answer = (await pump.http.post(path, json={"decision": "withdraw"})).json()
-    assert "released from quarantine stays buffered or learned: 3 rows" in answer["effect"]
+    assert "released from quarantine stay buffered or learned: 3 rows" in answer["effect"]
     assert (await pump.http.get(PUMP)).json()["buffered"] == 3
 
 
