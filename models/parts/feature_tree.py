@@ -66,9 +66,9 @@ class FeatureTree:
 
         A feature has `n_pieces` pieces and at most `most` bins, at most one for ROWS_A_BIN rows.
         If `parents` (d,) are given, the tree keeps them. Otherwise the parents are found; with a
-        mask `few` (d,), one feature of each pair in the tree is in the mask. If `rows` is given, the
-        n rows count as that many. A tree of fewer rows makes a pair of bins that did not occur more
-        likely, so the tree of a fold could not calibrate the scores of the tree that serves.
+        mask `few` (d,), one feature of each pair in the tree is in the mask. If `rows` is given,
+        the n rows count as that many. A tree of fewer rows makes a pair of bins that did not occur
+        more likely, so the tree of a fold could not calibrate the scores of the tree that serves.
         """
         n, d = pieces.shape
         rows = rows or n

@@ -69,7 +69,7 @@ async def test_patch_merges_nested_fields_and_replaces_others(api: Running) -> N
 
 
 async def test_preconditions_guard_every_change_of_a_detector(pump: Running) -> None:
-    """PUT, PATCH and DELETE with a stale tag change nothing, nor does a PUT of what must be new."""
+    """PUT, PATCH and DELETE with a stale tag change nothing, nor does PUT with If-None-Match: *."""
     before = (await pump.http.get(PUMP)).json()
     present, stale = f'"{before["generation"]}"', '"99"'
 

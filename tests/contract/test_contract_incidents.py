@@ -186,7 +186,7 @@ async def test_decisions_label_rows_and_can_be_withdrawn(pump: Running, monitor:
         assert (await pump.http.post(path, json=body)).status_code == 422
 
 
-async def test_a_decision_is_withdrawn_whose_rows_no_champion_learned(
+async def test_a_withdrawal_deletes_parked_rows_that_no_champion_learned(
     pump: Running, monitor: Monitor, versions: Versions
 ) -> None:
     """If the gate rejected the retraining, a withdrawal deletes the rows that wait parked."""
@@ -289,7 +289,7 @@ async def test_a_dismissed_incident_ends_the_burst(pump: Running, monitor: Monit
     assert await state() == "none"
 
 
-async def test_damaged_incidents_leave_what_else_needs_a_person(
+async def test_damaged_incidents_do_not_hide_other_things_that_need_a_person(
     pump: Running, monitor: Monitor
 ) -> None:
     """Incidents that cannot be read are left out, and the rest is answered."""

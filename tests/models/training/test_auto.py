@@ -19,7 +19,7 @@ SIX, SEVEN = counted_parts(6, tree=False), counted_parts(7, tree=False)
 
 
 def test_few_rows_hold_the_rate_though_each_part_may_alarm() -> None:
-    """120 rows calibrate seven parts and their maximum: 1 % of fresh rows alarm, not 3 %."""
+    """If 120 rows calibrate seven parts and their maximum, 1 % of fresh rows alarm, not 3 %."""
     rng, rates = np.random.default_rng(0), []
     for _ in range(3):
         learned, fresh = rng.gamma(2.0, size=(7, 120)), rng.gamma(2.0, size=(7, 20_000))

@@ -31,7 +31,7 @@ def test_a_champion_scores_generated_vectors_as_it_serves(score: str) -> None:
 
 
 def test_updates_with_few_rows_still_find_values_that_never_occur_together() -> None:
-    """Before, two such updates made the trees' tables so high that a tenth was found."""
+    """Two such updates do not raise the tables of the trees so far that few values are found."""
     table = CodeTable()
     model = Model(latent=3, hidden=(16,), epochs=3)
     version = train(None, table.rows(2000), Config(model=model))

@@ -83,7 +83,7 @@ def test_a_labelled_regime_is_learned_like_any_other(first: Version) -> None:
 
 @pytest.mark.parametrize("beside", [0, 500])
 def test_labelled_rows_do_not_make_other_values_usual(beside: int) -> None:
-    """Ten labelled rows, with others or alone, leave what the trees know of 3,000 earlier rows."""
+    """After ten labelled rows, alone or with others, the trees still know which pairs are usual."""
     table = CodeTable()
     config = Config(model=Model(latent=3, hidden=(16,), epochs=3))
     version = train(None, table.rows(3000), config)
