@@ -4,6 +4,7 @@ from models import MIN_VECTORS
 from service.ages import is_over
 from service.domain.detector import Detector
 
+ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
 _ROUNDING = 0.001  # seconds; the sum of two times is rounded
 _URGENT = _BACKLOG = 4.0  # the largest weight of an urgent reason, and of an overfull buffer
 _MOST_HALVINGS = 30  # of the priority of a detector whose trainings end with their workers
@@ -15,7 +16,8 @@ def due(detector: Detector, now: float) -> str | None:
 
     Nothing is due without the vectors that a training needs. A retraining that a person requested,
     or that began and has not ended, is always due. In all other cases the triggers of the config
-    decide. They do not count while the config says `paused` or the detector is muted.
+    decide. They do not count while the config says `paused` or the detector is muted, or after a
+    buffer could not be read.
     """
     if detector.needed:
         return None
@@ -23,7 +25,8 @@ def due(detector: Detector, now: float) -> str | None:
         return "by hand"
     if detector.retraining.state != "idle":
         return "unfinished"
-    if detector.config.retrain.paused or detector.muted(now):
+    unread = detector.attempts >= ATTEMPTS  # otherwise parking set the number back to 0
+    if unread or detector.config.retrain.paused or detector.muted(now):
         return None
     return _triggered(detector, now)
 

@@ -11,10 +11,12 @@ import secrets
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from models import MIN_VECTORS
 from service.domain.admission import AdmissionVerdict
@@ -36,6 +38,10 @@ CHUNK_BYTES = 8 * 2**20  # read at once; the store serves other clients in betwe
 
 class SenderShareExceeded(Exception):  # noqa: N818 - no error: the batch is judged again
     """The novel rows of one sender would take too large a share of the buffer."""
+
+
+class DamagedBuffer(Exception):  # noqa: N818 - it states what is wrong
+    """Stored batches cannot be read. The message says which, for a person."""
 
 
 class Buffer:
@@ -153,7 +159,8 @@ class Buffer:
 
         Only whole batches are taken. So the experience exceeds its bound if the first batch alone
         exceeds it, or if fewer batches would be too few for a training. The store is not changed.
-        Without `rows` the vectors are left out, and all else is the same.
+        Without `rows` the vectors are left out, and all else is the same. Raises DamagedBuffer:
+        with `rows` if a batch is damaged, and always if the stream itself cannot be read.
         """
         state: list[bytes] | None = None
         entries: list[_Entry] = []
@@ -166,7 +173,14 @@ class Buffer:
                 "most_bytes": CHUNK_BYTES,
                 "rows": int(rows),
             }
-            reply = await ENTRIES(self._redis, Keys(name), args)
+            try:
+                reply = await ENTRIES(self._redis, Keys(name), args)
+            except ResponseError as error:
+                why = str(error).partition(" script:")[0]
+                raise DamagedBuffer(
+                    f"The stored batches cannot be read ({why}). Repair or delete the key "
+                    f"{Keys(name).stream} in the store. Then ask for a retraining."
+                ) from error
             if reply is None or (state and reply[0][0] != state[0]):
                 return None  # the detector was deleted meanwhile
             state = state or reply[0]
@@ -199,11 +213,9 @@ def _experience(
     """Return the experience of these entries; `state` has the detector's fields of `ENTRIES`."""
     uid, cursor, generation, champion, dimension, nonce = (value.decode() for value in state)
     raw: tuple[RawBatch, ...] = ()
-    if rows and any(entry.raw for entry in entries):
-        raw = tuple(
-            RawBatch.read(entry.payload, entry.vectors, int(entry.dimension), raw=bool(entry.raw))
-            for entry in entries
-        )
+    if rows:
+        read = [_batch(entry) for entry in entries]
+        raw = tuple(read) if any(entry.raw for entry in entries) else ()
     joined = b"" if raw else b"".join(entry.payload for entry in entries)
     return Experience(
         name=name,
@@ -222,6 +234,22 @@ def _experience(
         bytes=sum(entry.size for entry in entries),
         traces=distinct_traces(entry.trace.decode() for entry in entries),
     )
+
+
+def _batch(entry: _Entry) -> RawBatch:
+    """Return the batch of an entry. Raises DamagedBuffer."""
+    try:
+        n, d = entry.vectors, int(entry.dimension)
+        whole = n > 0 and (entry.raw or entry.size == 4 * n * d)
+        batch = RawBatch.read(entry.payload, n, d, raw=bool(entry.raw)) if whole else None
+    except (ValueError, msgspec.DecodeError):
+        batch = None
+    if batch is None:
+        raise DamagedBuffer(
+            f"The stored batch {entry.id.decode()} is damaged. Discard the experience, and send "
+            "its batches again."
+        )
+    return batch
 
 
 def _judged(

@@ -111,8 +111,8 @@ local n, bytes, entries = tonumber(ARGS.so_far), 0, {}
 while bytes < tonumber(ARGS.most_bytes) and #entries < 1000 do
   local entry = redis.call('XRANGE', KEYS.stream, '(' .. after, '+', 'COUNT', 1)[1]
   if not entry then break end
-  local batch = fields(entry)
-  local size = tonumber(batch[BATCH.vectors])
+  local batch = batch_of(entry)
+  local size = batch[BATCH.vectors]
   if n >= tonumber(ARGS.least) and n + size > tonumber(ARGS.most) then break end
   n, bytes, after = n + size, bytes + #batch[BATCH.payload], entry[1]
   entries[#entries + 1] = {entry[1], batch[BATCH.batch], size, batch[BATCH.sender],

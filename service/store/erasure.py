@@ -35,9 +35,9 @@ local gone, freed, entries, done = 0, 0, 0, false
 while entries < tonumber(ARGS.most) do
   local entry = redis.call('XRANGE', KEYS.stream, '(' .. first, last, 'COUNT', 1)[1]
   if not entry then done = true break end
-  local batch = fields(entry)
+  local batch = batch_of(entry)
   redis.call('XDEL', KEYS.stream, entry[1])
-  gone, entries = gone + tonumber(batch[BATCH.vectors]), entries + 1
+  gone, entries = gone + batch[BATCH.vectors], entries + 1
   freed = freed + #batch[BATCH.payload]
   first = entry[1]
 end

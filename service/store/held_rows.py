@@ -24,7 +24,7 @@ _LIST = NamedScript(
     """
 local found = {}
 for i, entry in ipairs(redis.call('XRANGE', KEYS.held, '-', '+', 'COUNT', ARGS.most)) do
-  local batch = fields(entry)
+  local batch = batch_of(entry)
   found[i] = {entry[1], batch[BATCH.batch], batch[BATCH.vectors], batch[BATCH.sender],
               batch[BATCH.judged_by], batch[BATCH.reason]}
 end
@@ -57,9 +57,9 @@ while wanted > 0 and (buffered or held) do
     local held_ms, held_seq = time(held)
     from_held = held_ms > buffered_ms or (held_ms == buffered_ms and held_seq > buffered_seq)
   end
-  local batch = fields(from_held and held or buffered)
+  local batch = batch_of(from_held and held or buffered)
   if tonumber(batch[BATCH.dimension]) == d then
-    local rows = math.min(wanted, tonumber(batch[BATCH.vectors]))
+    local rows = math.min(wanted, batch[BATCH.vectors])
     parts[#parts + 1] = string.sub(batch[BATCH.payload], -rows * d * 4)
     wanted = wanted - rows
   end
@@ -111,9 +111,9 @@ _DECIDE = NamedScript(
     """
 local state, release = KEYS.state, ARGS.decision == 'release'
 local entry = redis.call('XRANGE', KEYS.held, ARGS.id, ARGS.id)[1]
-if not entry then return 0 end
-local batch = fields(entry)
-local n, bytes = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
+if not entry then return false end
+local batch = batch_of(entry)
+local n, bytes = batch[BATCH.vectors], #batch[BATCH.payload]
 if release then
   local id = redis.call('XADD', KEYS.stream, '*', BATCH.batch, batch[BATCH.batch],
                         BATCH.vectors, n, BATCH.dimension, batch[BATCH.dimension],
@@ -185,7 +185,8 @@ class HeldRows:
         parts = await _NEWEST(self._redis, Keys(name), {"dimension": dimension, "most": most})
         return np.frombuffer(b"".join(parts), dtype="<f4").reshape(-1, dimension)
 
-    async def decide(self, name: str, entry: str, decision: str, audited: bytes) -> int:
-        """Release or discard one entry; return its number of vectors, 0 if it does not exist."""
+    async def decide(self, name: str, entry: str, decision: str, audited: bytes) -> int | None:
+        """Release or discard one entry; return its number of vectors, None if it does not exist."""
         args = {"id": entry, "decision": decision, "audited": audited}
-        return int(await _DECIDE(self._redis, Keys(name), args))
+        n: int | None = await _DECIDE(self._redis, Keys(name), args)
+        return n

@@ -35,6 +35,29 @@ local function fields(entry)
   return found
 end
 """,
+    # Returns the fields of a stored batch. A damaged batch counts no vectors, so that it can still
+    # be parked, discarded and erased.
+    "batch_of": """
+local function batch_of(entry)
+  local batch = fields(entry)
+  for _, field in ipairs({BATCH.batch, BATCH.sender, BATCH.dimension, BATCH.payload}) do
+    batch[field] = batch[field] or ''
+  end
+  local n, d = tonumber(batch[BATCH.vectors]), tonumber(batch[BATCH.dimension])
+  local whole = n and d and n >= 0 and 4 * n * d <= #batch[BATCH.payload]
+  batch[BATCH.vectors] = whole and n or 0
+  return batch
+end
+""",
+    # Notes the oldest buffered entry. Without one nothing is buffered, whatever a damaged batch
+    # added to the counters.
+    "note_oldest": """
+local function note_oldest(stream, cursor)
+  local rest = redis.call('XRANGE', stream, '(' .. cursor, '+', 'COUNT', 1)[1]
+  redis.call('HSET', KEYS.state, STATE.oldest, rest and rest[1] or '')
+  if not rest then redis.call('HSET', KEYS.state, STATE.buffered, 0, STATE.buffered_bytes, 0) end
+end
+""",
     # Adds an audit entry. `from` and `to` are JSON; `rest` is the result of `audit_fields`.
     "audit": f"""
 local function audit(log, now, from, to, rest)

@@ -44,7 +44,7 @@ local n, bytes, moved, done = 0, 0, 0, false
 while moved < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local taken = redis.call('XRANGE', stream, '(' .. entry.first, entry.last, 'COUNT', 1)[1]
   if not taken then done = true break end
-  local batch = fields(taken)
+  local batch = batch_of(taken)
   if release then
     local id = redis.call('XADD', stream, '*', unpack(taken[2]))
     if n == 0 and tonumber(redis.call('HGET', state, STATE.buffered)) == 0 then
@@ -52,11 +52,11 @@ while moved < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
     end
   end
   redis.call('XDEL', stream, taken[1])
-  n, bytes, moved = n + tonumber(batch[BATCH.vectors]), bytes + #batch[BATCH.payload], moved + 1
+  n, bytes, moved = n + batch[BATCH.vectors], bytes + #batch[BATCH.payload], moved + 1
   entry.first = taken[1]
 end
-redis.call('HINCRBY', state, STATE.parked, -n)
-redis.call('HINCRBY', state, STATE.parked_bytes, -bytes)
+redis.call('HINCRBY', state, STATE.parked, -(done and entry.n or n))
+redis.call('HINCRBY', state, STATE.parked_bytes, -(done and entry.bytes or bytes))
 if release then
   redis.call('HINCRBY', state, STATE.buffered, n)
   redis.call('HINCRBY', state, STATE.buffered_bytes, bytes)
@@ -130,10 +130,10 @@ class Quarantine:
     async def _carry_out(self, name: str, entry_id: str, decision: Decision, audited: bytes) -> int:
         keys, total = Keys(name), 0
         if row := _HELD.fullmatch(entry_id):
-            total = await self._held.decide(name, row[1], decision, audited)
-            if not total:
+            rows = await self._held.decide(name, row[1], decision, audited)
+            if rows is None:
                 raise no_such("quarantine entry", ".../quarantine")
-            return total
+            return rows
         while True:
             args = {
                 "id": entry_id,

@@ -18,8 +18,8 @@ _ADVANCE = """
 local function advance()
   redis.call('HINCRBY', state, STATE.buffered, -n)
   redis.call('HINCRBY', state, STATE.buffered_bytes, -bytes)
-  local rest = redis.call('XRANGE', KEYS.stream, '(' .. ARGS.last, '+', 'COUNT', 1)[1]
-  redis.call('HSET', state, STATE.cursor, ARGS.last, STATE.oldest, rest and rest[1] or '')
+  redis.call('HSET', state, STATE.cursor, ARGS.last)
+  note_oldest(KEYS.stream, ARGS.last)
 end
 local function park(id, version, reason)
   redis.call('HSET', KEYS.parked, id, '{"id":"' .. id .. '","kind":"experience","first":"' ..

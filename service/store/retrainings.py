@@ -72,7 +72,33 @@ return {'queued'}
     args="holder",
 )
 
-_STAND_DOWN = NamedScript(FENCED + "finish() return {'idle'}", keys="state lease", args="holder")
+_STAND_DOWN = NamedScript(
+    FENCED
+    + """
+note_oldest(KEYS.stream, redis.call('HGET', state, STATE.cursor))
+finish()
+return {'idle'}
+""",
+    keys="state lease stream",
+    args="holder",
+)
+
+# The number of attempts stays, so that no trigger starts another run.
+_END_UNREAD = NamedScript(
+    FENCED
+    + """
+local attempts = redis.call('HGET', state, STATE.attempts)
+redis.call('HINCRBY', state, STATE.failed, 1)
+redis.call('HSET', state, STATE.last_retraining,
+           '{"outcome":"failed","version":null,"finished_at":' .. now .. ',' .. ARGS.ending)
+finish()
+redis.call('HSET', state, STATE.attempts, attempts)
+publish()
+return {'failed'}
+""",
+    keys="state lease",
+    args="holder ending",
+)
 
 
 class StartedRun(NamedTuple):
@@ -129,3 +155,11 @@ class Retrainings:
     async def stand_down(self, lease: Lease) -> None:
         """End a run without an outcome, because there is nothing to learn."""
         await under_lease(self._redis, _STAND_DOWN, lease, {})
+
+    async def end_unread(self, lease: Lease, reason: str, *, seconds: float) -> None:
+        """End a run as failed without moving the cursor, because the buffer cannot be read.
+
+        No trigger starts another run. A person's request does.
+        """
+        ending = orjson.dumps({"reasons": [reason], "seconds": seconds})[1:]
+        await under_lease(self._redis, _END_UNREAD, lease, {"ending": ending})

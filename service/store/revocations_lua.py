@@ -11,9 +11,9 @@ local found, bytes, at = {}, 0, ARGS.after
 while #found < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local entry = redis.call('XRANGE', KEYS.entries, '(' .. at, '+', 'COUNT', 1)[1]
   if not entry then break end
-  local batch = fields(entry)
+  local batch = batch_of(entry)
   at, bytes = entry[1], bytes + #batch[BATCH.payload]
-  found[#found + 1] = {at, batch[BATCH.batch], batch[BATCH.sender], tonumber(batch[BATCH.vectors])}
+  found[#found + 1] = {at, batch[BATCH.batch], batch[BATCH.sender], batch[BATCH.vectors]}
 end
 return found
 """,
@@ -81,8 +81,8 @@ local gone, back = {buffered = 0, quarantined = 0, parked = 0, kept = 0}, {}
 while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   local entry = redis.call('XRANGE', entries, '(' .. at, '+', 'COUNT', 1)[1]
   if not entry then done = true break end
-  local batch = fields(entry)
-  local n, size = tonumber(batch[BATCH.vectors]), #batch[BATCH.payload]
+  local batch = batch_of(entry)
+  local n, size = batch[BATCH.vectors], #batch[BATCH.payload]
   local where, home = place(entry[1])
   at, seen, bytes = entry[1], seen + 1, bytes + size
   if batch[field] == ARGS.target then
@@ -113,8 +113,7 @@ while seen < tonumber(ARGS.most) and bytes < tonumber(ARGS.most_bytes) do
   end
 end
 if not held_back then
-  local rest = redis.call('XRANGE', entries, '(' .. cursor, '+', 'COUNT', 1)[1]
-  redis.call('HSET', state, STATE.oldest, rest and rest[1] or '')
+  note_oldest(entries, cursor)
   local after_all = read(state, STATE.retraining, STATE.buffered)
   if done and after_all[STATE.retraining] ~= 'idle'
      and tonumber(after_all[STATE.buffered]) < least then

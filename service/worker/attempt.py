@@ -12,21 +12,29 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from models import MIN_VECTORS, ArtifactError, TrainingError, Version
 from models.decisions.gate import gate
 from models.decisions.shadow_result import ShadowResult
 from models.parts.labels import Labels
-from models.parts.lineage import Evidence
 from service import crash_points, log
 from service.domain.detector import Detector, resolved
 from service.domain.experience import Experience
+from service.domain.retraining_due import ATTEMPTS
 from service.domain.trace import distinct_traces
-from service.domain.version_record import GateEvidence, GateRecord, NewRecord, Timings, describe
+from service.domain.version_record import (
+    GateEvidence,
+    GateRecord,
+    NewRecord,
+    Timings,
+    describe,
+    labelled_outcome,
+)
 from service.domain.words import worded
 from service.json_value import JsonObject
 from service.problems import StoreUnavailable
+from service.store.buffer import DamagedBuffer
 from service.store.connection import WeakStore
 from service.store.labels import labels_for_threshold, latest_labels
 from service.store.leases import Lease
@@ -39,7 +47,6 @@ from service.worker.toolbox import Tools
 
 _log = log.get(__name__)
 
-ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
 _LEAST_SHARE = 0.01  # of a training, before which the time left is not estimated
 # If the worker ends in this many trainings of an experience, they count as a failed attempt. Fewer
 # do not count, because workers may be killed for other reasons.
@@ -110,6 +117,8 @@ class _Attempt:
             )
         try:
             experience = await self._experience(name)
+        except DamagedBuffer as damage:
+            return await self._failed_unread(str(damage))
         except (StoreUnavailable, Fenced):
             raise
         except Exception as error:  # noqa: BLE001 - after three failures later data is learned
@@ -262,7 +271,7 @@ class _Attempt:
             gate=GateRecord(policy, verdict.passed, tuple(verdict.reasons), shown),
             anchor=anchor,
             trigger=self._why,
-            labelled=_labelled_outcome(version.lineage.evidence),
+            labelled=labelled_outcome(version.lineage.evidence),
             context=experience.chosen or detector.chosen or UNSET,
             timings=Timings(max(0.0, time.time() - total - oldest), trained, total),
             **self.tools.signer.sign(detector.name, artifact),
@@ -314,37 +323,27 @@ class _Attempt:
 
     async def _failed_unread(self, reason: str) -> bool:
         """Count the failed attempt without the rows, since to read them may be what fails."""
-        unread = await self.tools.stores.buffer.take(self.lease.name, rows=False)
+        try:
+            unread = await self.tools.stores.buffer.take(self.lease.name, rows=False)
+        except DamagedBuffer as damage:
+            return await self._failed(None, str(damage))
         return unread is not None and await self._failed(unread, reason)
 
-    async def _failed(self, experience: Experience, reason: str) -> bool:
-        """Count the failed attempt. After the last one, park the experience and return True."""
+    async def _failed(self, experience: Experience | None, reason: str) -> bool:
+        """Count the failed attempt. After the last one, park what could be read; return True."""
         failed = await self.tools.stores.retrainings.attempt_failed(self.lease)
         _log.warning("training failed", detector=self.lease.name, why=reason, attempt=failed)
         if failed < ATTEMPTS:
             return False
         self._keeper.settling = True
         seconds = time.monotonic() - self._began
-        await self.tools.stores.registry.park(self.lease, experience, reason, seconds=seconds)
+        if experience is None:
+            await self.tools.stores.retrainings.end_unread(self.lease, reason, seconds=seconds)
+        else:
+            await self.tools.stores.registry.park(self.lease, experience, reason, seconds=seconds)
         return True
 
 
 def _reason(error: Exception) -> str:
     memory = isinstance(error, MemoryError)
     return "not enough memory in the worker" if memory else f"{type(error).__name__}: {error}"
-
-
-def _labelled_outcome(evidence: Evidence) -> str | UnsetType:
-    """Return the record's part about learned rows with a label `normal`, UNSET without such rows.
-
-    The text also says which share of the synthetic anomalies the candidate finds, and which share
-    the champion finds.
-    """
-    vouched, synthetic = evidence.vouched, evidence.synthetic
-    if vouched is None:
-        return UNSET
-    text = f"of {vouched.n} rows labelled normal, {vouched.still} still alarm"
-    if synthetic is not None:
-        now, before = (100 * figures.found for figures in (synthetic.candidate, synthetic.champion))
-        text += f"; {now:.1f} % of synthetic anomalies are found, {before:.1f} % were found before"
-    return text

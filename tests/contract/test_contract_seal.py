@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from models import Version
+from service.domain.retraining_due import ATTEMPTS
 from service.settings import Settings
 from service.signatures import Signer
-from service.worker.attempt import ATTEMPTS, attempt
+from service.worker.attempt import attempt
 from service.worker.worker import Worker
 from tests.certificates import signing_pair
 from tests.contract.running import Running, running

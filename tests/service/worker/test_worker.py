@@ -383,6 +383,51 @@ async def test_an_unreadable_experience_counts_as_an_attempt(
     assert (await stored.get()).champion == 1
 
 
+@pytest.mark.parametrize("field", ["n", "d", "x", "b"])
+async def test_a_damaged_batch_is_parked_and_can_be_discarded(
+    worker, stored: Stored, redis: Redis, field: str
+):
+    """A stored batch that lost a field is parked with a plain reason, and the buffer goes on."""
+    await stored.ask_to_retrain()
+    keys = Keys("pump")
+    ((entry, fields),) = await redis.xrange(keys.stream)
+    await redis.delete(keys.stream)
+    del fields[field.encode()]
+    await redis.xadd(keys.stream, fields, id=entry)
+    settled = [await _tick(worker) for _ in range(3 if field != "b" else 1)]
+    detector = await stored.get()
+    assert (settled[-1], detector.buffered, detector.retraining.state) == (True, 0, "idle")
+    if field == "b":  # the batch's id is not needed to learn it
+        assert detector.champion == 1
+        return
+    (parked,) = await stored.quarantine.list("pump")
+    assert parked.reason.startswith(f"The stored batch {entry.decode()} is damaged.")
+    await stored.quarantine.decide("pump", parked.id, "discard")
+    assert (await stored.get()).parked == 0
+    await stored.ask_to_retrain(seed=1)
+    assert await _tick(worker)
+    assert (await stored.get()).champion == 1
+
+
+async def test_a_buffer_that_cannot_be_read_ends_with_one_reason(
+    worker, stored: Stored, redis: Redis
+):
+    """A stream of a wrong type ends the run after three attempts; a person may ask again."""
+    await stored.make(retrain={"min_vectors": 32, "max_age_seconds": None})
+    await stored.buffer.ingest("pump", matrix(40))
+    await redis.delete(Keys("pump").stream)
+    await redis.set(Keys("pump").stream, "damaged")
+    assert [await _tick(worker) for _ in range(4)] == [False, False, True, False]
+    detector = await stored.get()
+    assert (detector.retraining.state, detector.last_retraining.outcome) == ("idle", "failed")
+    (reason,) = detector.last_retraining.reasons
+    assert Keys("pump").stream in reason
+    await redis.delete(Keys("pump").stream)
+    await stored.detectors.request_retrain("pump")
+    assert await _tick(worker)
+    assert (await stored.get()).buffered == 0
+
+
 async def test_a_failed_attempt_waits_before_the_next(worker, trainer, stored: Stored):
     """After a failed attempt the worker waits before the next one."""
     trainer.fail = "no"
