@@ -77,7 +77,7 @@ async def decide(
     name = detector.name
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
-    pattern = pattern_of_incident(incident, rows) if verdict == "dismissed" else None
+    pattern = pattern_of_incident(incident, rows, caller.id) if verdict == "dismissed" else None
     who = caller.who
     taken_back = await _take_back(app, detector, incident.id, before, who) if before else None
     batch = None

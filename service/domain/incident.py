@@ -158,12 +158,13 @@ class DismissedPattern(msgspec.Struct, frozen=True):
 
     Rows that the pattern covers page nobody. `id` is the id of the incident, or `e` and the id of
     the event. `ranges` holds the least and the largest value of each leading feature. `words` holds
-    the words of each leading category.
+    the words of each leading category. `sender` is the id of the API key that dismissed the rows.
     """
 
     id: str
     ranges: dict[str, tuple[float, float]]
     words: dict[str, tuple[str, ...]] = {}
+    sender: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.ranges or self.words)
@@ -180,8 +181,10 @@ class DismissedPattern(msgspec.Struct, frozen=True):
         return value is not None and low <= value <= high
 
 
-def pattern_of_incident(incident: Incident, rows: Sequence[KeptRow]) -> DismissedPattern:
-    """Return the pattern of the rows of a dismissed incident."""
+def pattern_of_incident(
+    incident: Incident, rows: Sequence[KeptRow], sender: str = ""
+) -> DismissedPattern:
+    """Return the pattern of the rows of an incident that `sender` dismissed."""
     ranges: dict[str, tuple[float, float]] = {}
     words: dict[str, tuple[str, ...]] = {}
     for leading in (incident.leading, *(row.leading for row in rows)):
@@ -194,11 +197,11 @@ def pattern_of_incident(incident: Incident, rows: Sequence[KeptRow]) -> Dismisse
             elif value is not None:
                 low, high = ranges.get(lead.feature, (value, value))
                 ranges[lead.feature] = (min(low, value), max(high, value))
-    return DismissedPattern(incident.id, ranges, words)
+    return DismissedPattern(incident.id, ranges, words, sender)
 
 
-def pattern_of_event(event: Event) -> DismissedPattern:
-    """Return the pattern of an event that a person labelled normal.
+def pattern_of_event(event: Event, sender: str = "") -> DismissedPattern:
+    """Return the pattern of an event that `sender` labelled normal.
 
     The range of a leading feature is its value, plus and minus a tenth of its deviation from the
     expected value.
@@ -212,7 +215,12 @@ def pattern_of_event(event: Event) -> DismissedPattern:
         elif value is not None and expected is not None:
             reach = 0.1 * abs(value - expected)
             ranges[lead.feature] = (value - reach, value + reach)
-    return DismissedPattern(f"e{event.id}", ranges, words)
+    return DismissedPattern(event_pattern(event.id), ranges, words, sender)
+
+
+def event_pattern(event: str) -> str:
+    """Return the id of the pattern of this event."""
+    return f"e{event}"
 
 
 def arrival(incident: Incident, rows: Sequence[KeptRow]) -> tuple[float, float]:

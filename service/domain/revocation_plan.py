@@ -22,7 +22,8 @@ class RevocationRequest:
     """What to revoke, who asked and why; `unserved` allows that no version serves afterwards.
 
     `decision` says that the request takes back a decision about an incident. Then its entry in the
-    audit trail counts against the hourly bound of the sender.
+    audit trail counts against the hourly bound of the sender. `labelled` says that the target has
+    labels or dismissals, so that it needs no rows.
     """
 
     target: RevocationTarget
@@ -30,6 +31,7 @@ class RevocationRequest:
     why: str = ""
     unserved: bool = False
     decision: bool = False
+    labelled: bool = False
 
 
 class Revoked(Struct, frozen=True):

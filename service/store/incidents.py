@@ -23,7 +23,7 @@ from service.domain.incident import (
 from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message
 from service.store.connection import ask
-from service.store.incidents_lua import ADD_PATTERNS, DECIDE, SAVE
+from service.store.incidents_lua import ADD_PATTERNS, DECIDE, DELETE_PATTERNS, SAVE
 from service.store.leases import Lease, under_lease
 from service.store.lua import audit_fields
 from service.store.redis_keys import Keys
@@ -32,7 +32,7 @@ FORMAT = 1
 INCIDENTS_KEPT = 1000
 INCIDENTS_WITH_ROWS = 200  # the number of latest incidents that keep their rows
 ROWS_BYTES = 64 * 1024  # the most bytes of one incident's rows
-PATTERNS_KEPT = 100
+PATTERNS_KEPT = 100  # above it the sender with the most patterns loses its oldest one
 MESSAGES_KEPT = 1000
 
 
@@ -189,7 +189,7 @@ class Incidents:
             return
         pairs = [
             part
-            for pattern in patterns
+            for pattern in patterns[-PATTERNS_KEPT:]
             for part in (pattern.id.encode(), msgspec.msgpack.encode(pattern))
         ]
         await ADD_PATTERNS(self._redis, Keys(name), {"most": PATTERNS_KEPT}, pairs)
@@ -198,6 +198,11 @@ class Incidents:
         """Return the patterns of dismissed incidents and of events labelled normal."""
         packs = await ask(self._redis, self._redis.hvals(Keys(name).dismissed_patterns))
         return [msgspec.msgpack.decode(packed, type=DismissedPattern) for packed in packs]
+
+    async def delete_patterns(self, name: str, ids: Sequence[str]) -> int:
+        """Delete dismissed patterns; return how many existed. Rows like them page again."""
+        data = [pattern.encode() for pattern in ids]
+        return int(await DELETE_PATTERNS(self._redis, Keys(name), data=data)) if data else 0
 
     async def decided(self, name: str, incidents: Sequence[str]) -> set[str]:
         """Return those of `incidents` that are dismissed or confirmed."""

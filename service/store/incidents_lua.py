@@ -56,14 +56,31 @@ return {'saved'}
     data="followed *payload",
 )
 
-# Stores a dismissed pattern. Above the bound the oldest patterns are deleted.
+# Store dismissed patterns. Above the bound the sender with the most patterns loses its oldest ones,
+# so that no sender displaces the patterns of others.
 _ADD_PATTERN = """
 local function add_pattern(id, packed)
   redis.call('HSET', KEYS.dismissed_patterns, id, packed)
   redis.call('ZADD', KEYS.dismissed_order, now, id)
-  for _, old in ipairs(redis.call('ZRANGE', KEYS.dismissed_order, 0, -ARGS.most - 1)) do
-    redis.call('HDEL', KEYS.dismissed_patterns, old)
-    redis.call('ZREM', KEYS.dismissed_order, old)
+end
+local function trim_patterns()
+  local ids, senders, count = redis.call('ZRANGE', KEYS.dismissed_order, 0, -1), {}, {}
+  local over = #ids - tonumber(ARGS.most)
+  if over <= 0 then return end
+  for i, id in ipairs(ids) do
+    local stored = redis.call('HGET', KEYS.dismissed_patterns, id)
+    senders[i] = stored and cmsgpack.unpack(stored).sender or ''
+    count[senders[i]] = (count[senders[i]] or 0) + 1
+  end
+  for _ = 1, over do
+    local most
+    for i, id in ipairs(ids) do
+      if senders[i] and (not most or count[senders[i]] > count[senders[most]]) then most = i end
+    end
+    redis.call('HDEL', KEYS.dismissed_patterns, ids[most])
+    redis.call('ZREM', KEYS.dismissed_order, ids[most])
+    count[senders[most]] = count[senders[most]] - 1
+    senders[most] = false
   end
 end
 """
@@ -75,7 +92,10 @@ if redis.call('HEXISTS', KEYS.incidents, ARGS.incident) == 0 then return 0 end
 redis.call('HSET', KEYS.incident_decisions, ARGS.incident, DATA.decision)
 redis.call('HDEL', KEYS.dismissed_patterns, ARGS.incident)
 redis.call('ZREM', KEYS.dismissed_order, ARGS.incident)
-if DATA.pattern ~= '' then add_pattern(ARGS.incident, DATA.pattern) end
+if DATA.pattern ~= '' then
+  add_pattern(ARGS.incident, DATA.pattern)
+  trim_patterns()
+end
 redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 audit_of(ARGS.who, KEYS.audit, KEYS.hourly, now, 'null', 'null', ARGS.audited)
 publish()
@@ -92,9 +112,24 @@ ADD_PATTERNS = NamedScript(
     + """
 if redis.call('EXISTS', KEYS.state) == 0 then return 0 end
 for i = DATA.pairs, #ARGV, 2 do add_pattern(ARGV[i], ARGV[i + 1]) end
+trim_patterns()
 return redis.call('HINCRBY', KEYS.state, STATE.decisions, 1)
 """,
     keys="state dismissed_patterns dismissed_order",
     args="most",
     data="*pairs",
+)
+
+DELETE_PATTERNS = NamedScript(
+    """
+local deleted = 0
+for i = DATA.ids, #ARGV do
+  deleted = deleted + redis.call('HDEL', KEYS.dismissed_patterns, ARGV[i])
+  redis.call('ZREM', KEYS.dismissed_order, ARGV[i])
+end
+if deleted > 0 then redis.call('HINCRBY', KEYS.state, STATE.decisions, 1) end
+return deleted
+""",
+    keys="state dismissed_patterns dismissed_order",
+    data="*ids",
 )

@@ -63,10 +63,13 @@ class Revocations:
         self._leases = Leases(redis)
         self._due = DueIndex(redis)
 
-    async def plan(self, name: str, target: RevocationTarget) -> RevocationPlan:
+    async def plan(
+        self, name: str, target: RevocationTarget, *, labelled: bool = False
+    ) -> RevocationPlan:
         """Return the effect that revoking `target` would have now; the store is not changed.
 
-        Raises UnknownDetector, and Unknown if no row of `target` is stored or was learned.
+        Raises UnknownDetector, and Unknown if no row of `target` is stored or was learned, unless
+        it is `labelled`.
         """
         now = await self._versions_now(Keys(name))
         marked, fresh = now.reached_by(target)
@@ -82,7 +85,7 @@ class Revocations:
                 discarded[place] += part.vectors
             elif place == "kept" and within(entry, again):
                 relearned.add(part)
-        if not marked and not any(discarded.values()):
+        if not (marked or labelled or any(discarded.values())):
             raise Unknown(f"No row of this {target.kind} is stored or was learned.")
         return RevocationPlan(
             now.uid, now.generation, now.last_version, now.champion, now.clean(marked),
@@ -126,7 +129,7 @@ class Revocations:
         target = request.target
         mark = {target.kind: target.id, "who": request.who, "why": request.why}
         for _ in range(_ROUNDS):
-            plan = await self.plan(lease.name, target)
+            plan = await self.plan(lease.name, target, labelled=request.labelled)
             plan.check(request)
             foreseen = plan.foreseen()
             why = {"who": request.who, "why": f"revoked {target.kind} {target.id}"}

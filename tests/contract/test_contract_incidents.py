@@ -342,6 +342,22 @@ async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) ->
     assert len((await pump.http.get(f"{PUMP}/labels")).json()["labels"]) == 1
 
 
+async def test_a_deleted_label_ends_the_dismissal_of_its_event(
+    pump: Running, monitor: Monitor
+) -> None:
+    """Rows like an event labelled normal page again once its label is deleted."""
+    await score(pump, monitor, [ODD])
+    (event,) = (await pump.http.get(f"{PUMP}/events")).json()["events"]
+    body = {"labels": [{"label": "normal", "event": event["id"]}]}
+    assert (await pump.http.post(f"{PUMP}/feedback", json=body)).status_code == 200
+    stored = pump.parts.stores.incidents
+    (pattern,) = await stored.dismissed_patterns("pump")
+    assert event["id"] in pattern.id
+    (label,) = (await pump.http.get(f"{PUMP}/labels")).json()["labels"]
+    assert (await pump.http.delete(f"{PUMP}/labels/{label['id']}")).status_code == 204
+    assert await stored.dismissed_patterns("pump") == []
+
+
 async def test_feedback_vectors_go_through_admission(pump: Running) -> None:
     """A vector that nobody saw alarm goes through admission like a batch, whatever its label."""
     rng = np.random.default_rng(0)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models import Version
+from service.domain.incident import DismissedPattern
 from service.store.retrainings import Retrainings
 from tests.contract.running import GOOD, Running, running
 from tests.contract.test_contract_keys import bearer, key
@@ -135,3 +136,30 @@ async def test_ambiguous_and_unknown_targets_are_refused(pump: Running) -> None:
         assert (answer.status_code, answer.json()["type"]) == (404, "/problems/not-found"), body
     answer = await pump.http.post("/v1/detectors/no/revoke", json={"batch": "a"})
     assert answer.status_code == 404
+
+
+async def test_revoking_a_key_that_only_labelled_ends_its_dismissals(
+    store_url: str, versions: Versions
+) -> None:
+    """A key without any stored row can be revoked: its labels and its dismissals go."""
+    async with running(store_url, poll_seconds=0.1) as api:
+        admin = bearer(await key(api, {"admin", "ingest", "read", "score", "label"}, None))
+        api.http.headers.update(admin)
+        labeller = bearer(await key(api, {"label"}, {"pump"}))
+        await api.make()
+        await api.serve(versions[0])
+        keys = (await api.http.get("/v1/keys")).json()["keys"]
+        culprit = next(key["id"] for key in keys if key["scopes"] == ["label"])
+        label = {"labels": [{"label": "anomaly", "vector": [9.0, 9.0, 9.0]}]}
+        sent = await api.http.post(f"{PUMP}/feedback", json=label, headers=labeller)
+        assert sent.status_code == 200
+        incidents = api.parts.stores.incidents
+        own = DismissedPattern("e1-0", {"x0": (1.0, 2.0)}, sender=culprit)
+        other = DismissedPattern("e2-0", {"x0": (1.0, 2.0)}, sender="other")
+        await incidents.add_dismissed_patterns("pump", [own, other])
+        done = await revoke(api, key=culprit)
+        assert (done["labels"], done["versions"], done["champion"]) == (1, [], 1)
+        assert await incidents.dismissed_patterns("pump") == [other]
+        assert (await api.http.get(f"{PUMP}/labels")).json()["labels"] == []
+        again = await api.http.post(f"{PUMP}/revoke", json={"key": culprit})
+        assert again.status_code == 404

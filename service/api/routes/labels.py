@@ -21,7 +21,7 @@ from service.api.status import existing, show_own_labels
 from service.domain.api_key import Grant
 from service.domain.detector import Detector
 from service.domain.event import Event, Label
-from service.domain.incident import pattern_of_event
+from service.domain.incident import event_pattern, pattern_of_event
 from service.domain.scope import Scope
 from service.problems import BadVectors, BufferFull, Forbidden, UnknownDetector, no_such
 from service.scoring.request_rows import labelled_rows
@@ -67,7 +67,7 @@ async def feedback(request: Request, name: Name) -> Response:
     )
     if not kept:
         raise UnknownDetector("The detector was deleted.")
-    patterns = [pattern_of_event(event) for event in normal_events]
+    patterns = [pattern_of_event(event, sender.id) for event in normal_events]
     await app.stores.incidents.add_dismissed_patterns(
         name, [pattern for pattern in patterns if pattern]
     )
@@ -204,13 +204,18 @@ async def index(request: Request, name: Name) -> Response:
 async def delete(request: Request, name: Name, label: str) -> Response:
     """Delete the label.
 
-    A row that the label sent to the buffer stays there. `revoke` with its batch removes it.
+    Rows like that of an event labelled normal may page somebody again. A row that the label sent
+    to the buffer stays there. `revoke` with its batch removes it.
     """
     app = parts(request)
     app.check_writable()
     detector = await existing(app, name)
-    labels = [stored for stored in await app.stores.labels.all(name) if stored.id == label]
+    stored = await app.stores.labels.all(name)
+    labels = [one for one in stored if one.id == label]
     if not await app.stores.labels.delete(name, labels, who=caller(request).who):
         raise no_such("label", ".../labels")
+    kept = {one.event for one in stored if one.id != label and one.label == "normal"}
+    patterns = [event_pattern(one.event) for one in labels if one.event and one.event not in kept]
+    await app.stores.incidents.delete_patterns(name, patterns)
     await show_own_labels(app, detector)
     return Response(status_code=204)

@@ -33,7 +33,8 @@ async def revoke(request: Request, name: Name) -> Response:
     """Unlearn the rows of a batch or of an API key.
 
     The champion becomes the last version that learned none of them. Other rows that later
-    versions learned return to the buffer as far as they are still stored.
+    versions learned return to the buffer as far as they are still stored. The labels of the key
+    are deleted, and rows that only the key dismissed page again.
     """
     app = parts(request)
     app.check_writable()
@@ -46,12 +47,18 @@ async def revoke(request: Request, name: Name) -> Response:
         else RevocationTarget("batch", body.batch or "")
     )
     await existing(app, name)
-    plan = await app.stores.revocations.plan(name, target)
+    labels = [label for label in await app.stores.labels.all(name) if label.sender == body.key]
+    patterns = [
+        pattern.id
+        for pattern in await app.stores.incidents.dismissed_patterns(name)
+        if pattern.sender == body.key
+    ]
+    labelled = bool(labels or patterns)
+    plan = await app.stores.revocations.plan(name, target, labelled=labelled)
     if body.dry_run:
-        labels = [label for label in await app.stores.labels.all(name) if label.sender == body.key]
         return answer(replace(plan.foreseen(), labels=len(labels) if body.key else UNSET))
     who = caller(request).who
-    revocation = RevocationRequest(target, who, body.why, unserved=body.without_champion)
+    revocation = RevocationRequest(target, who, body.why, body.without_champion, labelled=labelled)
     plan.check(revocation)
     if plan.next_champion is not None and plan.next_champion != plan.champion:
         # Load and verify the version before the champion pointer moves to it.
@@ -59,6 +66,7 @@ async def revoke(request: Request, name: Name) -> Response:
         await app.watcher.pinned(name, plan.next_champion)
     revoked = await app.stores.revocations.revoke(name, revocation)
     if body.key:
+        await app.stores.incidents.delete_patterns(name, patterns)
         revoked = replace(revoked, labels=await app.stores.labels.sweep(name, body.key, who=who))
     await show_own_change(app, name)
     return answer(revoked)
