@@ -12,12 +12,13 @@ from service.domain.row_rules import NO_RULES, RowRules
 
 
 class LoadedVersion(NamedTuple):
-    """A verified version, its training time, the sha256 of its artifact, its size in memory."""
+    """A verified version, its training time, its artifact's sha256, its size, its signature."""
 
     version: Version
     trained_at: float | None = None
     sha256: str | None = None
     size: int = 0
+    signature: str | None = None
 
 
 class ServingOptions(NamedTuple):
@@ -40,7 +41,8 @@ class Champion:
     this champion began to serve. Both are None in files that the first release wrote to disk.
     `rules` say which rows do not count. `bytes` is the estimated size in memory. `stands_for` is
     the requested entity, if the entity has no version of its own. `inline` bounds the bodies that
-    the event loop may judge; the bounds come from the measured cost of the version.
+    the event loop may judge; the bounds come from the measured cost of the version. `signature` is
+    that of the artifact, None if nobody signed it.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Champion:
     inline: InlineBounds = WIDEST
     bytes: int = 0
     stands_for: str | None = None
+    signature: str | None = None
 
     @classmethod
     def of(
@@ -79,12 +82,13 @@ class Champion:
             rules=options.rules,
             inline=options.inline,
             bytes=loaded.size,
+            signature=loaded.signature,
         )
 
     @property
     def loaded(self) -> LoadedVersion:
-        """Return the loaded version and its artifact's sha256, time and size."""
-        return LoadedVersion(self.version, self.trained_at, self.sha256, self.bytes)
+        """Return the loaded version, and what belongs to its artifact."""
+        return LoadedVersion(self.version, self.trained_at, self.sha256, self.bytes, self.signature)
 
     @property
     def plain(self) -> bool:

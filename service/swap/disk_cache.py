@@ -1,8 +1,8 @@
 """Keeps champions on this machine's disk, so that a process can score while the store is away.
 
 Each detector has one file, which is always replaced as a whole. It has a line of JSON that
-describes the champion, then the artifact. A file is read only if the store does not answer. It is
-verified like any other artifact.
+describes the champion, then the artifact as the store has it. It is verified like any other
+artifact, its signature included.
 """
 
 import contextlib
@@ -22,14 +22,17 @@ from models.parts.calibration import Threshold
 from service import log
 from service.domain.champion import Champion, LoadedVersion, ServingOptions
 from service.domain.detector import NAME, Pointer
-from service.domain.detector_config import parse
+from service.domain.detector_config import configured, parse
+from service.signatures import Signer
 from service.swap.artifacts import Artifacts
 from service.swap.loader import FetchedVersion, measure_cost, memory_bytes
 
 _log = log.get(__name__)
 
-FORMAT = 3
-READABLE = (2, 3)  # format 2 lacks the state of the store
+FORMAT = 4
+# Format 2 lacks the state of the store. Format 3 lacks the signature, and its artifact has the
+# option `missing` of the detector already.
+READABLE = (2, 3, 4)
 KEPT_SECONDS = 30 * 24 * 3600  # a copy of a detector that the store does not know is kept so long
 _SUFFIX = ".champion"
 _LINE_BYTES = 64 * 1024  # most bytes of the line before the artifact
@@ -41,9 +44,12 @@ class DiskCache:
     All methods wait for the disk, so call them in a thread. Several processes may share a folder.
     """
 
-    def __init__(self, folder: Path | None, artifacts: Artifacts) -> None:
+    def __init__(
+        self, folder: Path | None, artifacts: Artifacts, signer: Signer | None = None
+    ) -> None:
         self._folder = folder
         self._artifacts = artifacts
+        self._signer = signer or Signer()
         if folder is not None:
             # Only at the start: a data directory that was moved away must not be made again later,
             # or it could not be put back.
@@ -53,11 +59,12 @@ class DiskCache:
     def keep(self, champion: Champion, artifact: bytes | None = None) -> None:
         """Keep `champion` with its threshold. Raises OSError if the disk fails.
 
-        `artifact` is the artifact of its version. If it is None, the version is encoded again.
+        `artifact` is the artifact of its version. If it is None, it is taken from the copy on disk,
+        and if that has another version, the version is encoded again.
         """
         if self._folder is None:
             return
-        artifact = artifact or champion.version.to_bytes()
+        artifact = artifact or self._kept(champion) or champion.version.to_bytes()
         digest = hashlib.sha256(artifact).hexdigest()
         about = {
             "format": FORMAT,
@@ -72,6 +79,8 @@ class DiskCache:
             "stored_sha256": champion.sha256,
             "stored": list(champion.stored) if champion.stored else None,
             "rules": champion.rules.to_dict(),
+            "missing": champion.version.config.missing,
+            "signature": champion.signature,
         }
         self._folder.mkdir(mode=0o700, exist_ok=True)
         _replace(self._path(champion.name), orjson.dumps(about) + b"\n" + artifact)
@@ -124,12 +133,22 @@ class DiskCache:
             about, artifact = self._read_parts(self._path(name))
             if (about["uid"], about["number"], about.get("stored_sha256")) != (uid, number, sha256):
                 return None
+            self._signer.check(name, artifact, about.get("signature"))
             version = self._artifacts.open(artifact, about["sha256"])
             copied = Pointer(*about["stored"]) if about["stored"] else None
         except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
             return None  # the store has it
-        loaded = LoadedVersion(version, about["trained_at"], sha256, memory_bytes(artifact))
+        size, signature = memory_bytes(artifact), about.get("signature")
+        loaded = LoadedVersion(version, about["trained_at"], sha256, size, signature)
         return FetchedVersion(loaded, copied=copied)
+
+    def _kept(self, champion: Champion) -> bytes | None:
+        """Return the artifact of `champion` if this machine's disk has it as the store does."""
+        try:
+            _, artifact = self._read_parts(self._path(champion.name))
+        except (AnamnesisError, OSError, ValueError, KeyError, TypeError):
+            return None
+        return artifact if hashlib.sha256(artifact).hexdigest() == champion.sha256 else None
 
     def _read_parts(self, path: Path) -> tuple[dict[str, Any], bytes]:
         if path.stat().st_size > self._artifacts.max_bytes + _LINE_BYTES:
@@ -147,15 +166,20 @@ class DiskCache:
         known = about.get("stored") or [
             about["uid"], number, about["generation"], about["config_revision"]
         ]  # fmt: skip
+        self._signer.check(about["name"], artifact, about.get("signature"))
         version = self._artifacts.open(artifact, about["sha256"])
+        missing = about.get("missing", version.config.missing)
+        config = parse((about.get("rules") or {}) | {"missing": missing})
+        version = configured(version, config)
         threshold = Threshold(**about["threshold"])
         inline = self._artifacts.cost(sha256, version.config.missing)
         options = ServingOptions(
             threshold,
-            rules=parse(about.get("rules") or {}).rules,
+            rules=config.rules,
             inline=inline or measure_cost(version, threshold),
         )
-        loaded = LoadedVersion(version, about["trained_at"], sha256, memory_bytes(artifact))
+        size, signature = memory_bytes(artifact), about.get("signature")
+        loaded = LoadedVersion(version, about["trained_at"], sha256, size, signature)
         return Champion.of(about["name"], number, Pointer(*known), loaded, options)
 
     def _path(self, name: str) -> Path:

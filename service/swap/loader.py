@@ -53,9 +53,8 @@ async def load(
     if detector.dimension not in (None, version.dimension):
         raise ArtifactError("the artifact is of another dimension than the detector")
     digest = record.sha256 or hashlib.sha256(data).hexdigest()
-    return FetchedVersion(
-        LoadedVersion(version, record.created / 1000, digest, memory_bytes(data)), data
-    )
+    trained_at, size = record.created / 1000, memory_bytes(data)
+    return FetchedVersion(LoadedVersion(version, trained_at, digest, size, record.signature), data)
 
 
 def memory_bytes(artifact: bytes) -> int:

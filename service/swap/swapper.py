@@ -47,7 +47,7 @@ class Swapper:
     ) -> None:
         self.signer = Signer.of(settings)
         self._artifacts = Artifacts(settings.artifact_max_bytes)
-        self._disk = DiskCache(settings.cache_dir, self._artifacts)
+        self._disk = DiskCache(settings.cache_dir, self._artifacts, self.signer)
         self._stores, self._champions, self._side_work = stores, champions, side_work
         self._failed: dict[tuple[str, str, int, str | None], float] = {}
         self._regressed: set[str] = set()
@@ -156,9 +156,7 @@ class Swapper:
             self._failed.pop(key, None)
             # If neither holds, the copy on disk is already up to date.
             if fetched.copied != champion.stored or options.labels is not None:
-                same = loaded.version is fetched.loaded.version
-                artifact = fetched.artifact if same else None
-                await self._disk_work(self._disk.keep, champion, artifact)
+                await self._disk_work(self._disk.keep, champion, fetched.artifact)
         return outcome
 
     async def _prepare(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:
@@ -183,8 +181,7 @@ class Swapper:
         # A store that was restored from a backup gives the same version numbers again.
         if in_memory is not None and sha256 in (None, in_memory.sha256):
             return FetchedVersion(in_memory.loaded), "memory"
-        # A copy on disk has no signature. If versions must be signed, only the store's may serve.
-        if self._champions.on_demand and not self.signer.required:
+        if self._champions.on_demand:
             about = (detector.name, detector.uid, number, sha256)
             version = await asyncio.to_thread(self._disk.find_version, *about)
             if version is not None:

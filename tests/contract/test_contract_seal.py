@@ -9,6 +9,8 @@ from models import Version
 from service.domain.retraining_due import ATTEMPTS
 from service.settings import Settings
 from service.signatures import Signer
+from service.swap.artifacts import Artifacts
+from service.swap.disk_cache import DiskCache
 from service.worker.attempt import attempt
 from service.worker.worker import Worker
 from tests.certificates import signing_pair
@@ -20,6 +22,7 @@ pytestmark = pytest.mark.anyio
 
 OCTETS = {"content-type": "application/octet-stream"}
 PUMP = "/v1/detectors/pump"
+BOTH = {"refuse", "impute"}
 
 
 async def learn(api: Running, version: Version, signer: Signer) -> int:
@@ -87,3 +90,40 @@ async def test_imports_are_signed_or_refused(
         moved = await api.http.put(f"{PUMP}/champion", json={"version": taken.json()["version"]})
         assert moved.status_code == 200
         await api.serving(1)
+
+
+async def test_a_copy_on_disk_needs_a_signature_too(
+    store_url: str, versions: Versions, tmp_path: Path
+) -> None:
+    """Once versions must be signed, an unsigned copy on this machine's disk is not served."""
+    private, public = signing_pair(tmp_path, "ours")
+    ours = Signer.of(Settings(signing_key_file=private))
+    folder = tmp_path / "champions"
+    async with running(store_url, poll_seconds=0.1, cache_dir=folder) as api:
+        await api.make("pump")
+        await api.make("signed")
+        assert await api.learn(versions[0]) == 1
+        signature = ours.sign("signed", versions[0].to_bytes())
+        assert await api.learn(versions[0], "signed", **signature) == 1
+        # The copy has this option, and the signature is that of the artifact in the store.
+        changed = await api.http.patch("/v1/detectors/signed", json={"missing": "impute"})
+        assert changed.status_code == 200
+        kept = DiskCache(folder, Artifacts(2**24))
+        await until(lambda: {copy.version.config.missing for copy in kept.restore()} == BOTH)
+
+    async with running(
+        store_url, poll_seconds=0.1, cache_dir=folder, trusted_keys_file=public
+    ) as api:
+        gap = {"vectors": [[None, 0, 0]]}
+
+        async def answers() -> bool:
+            return (await api.http.post("/v1/detectors/signed/score", json=gap)).status_code == 200
+
+        await until(answers)
+        unsigned = await api.http.post(f"{PUMP}/score", json={"vectors": [[0, 0, 0]]})
+        assert unsigned.status_code == 409
+
+    checked = DiskCache(folder, Artifacts(2**24), Signer.of(Settings(trusted_keys_file=public)))
+    assert [(copy.name, copy.version.config.missing) for copy in checked.restore()] == [
+        ("signed", "impute")
+    ]
