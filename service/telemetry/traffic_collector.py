@@ -1,7 +1,7 @@
 """Collects the rows scored with one champion and makes reports of them. Counts are exact."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +22,8 @@ from service.domain.row_tags import NO_TAGS, RowTags
 from service.domain.traffic import BucketCounts, Report, place_of
 from service.domain.words import SEEN
 
-EVENTS = 50  # most events of one detector in one report: the most severe rows of each source
+EVENTS = 50  # most events of one detector in one report: the most severe of each source and run
+RUN = 16  # a run of alarming rows ends where more rows of its source than these do not alarm
 ATTRIBUTED = 5  # contributions in each event
 LISTED = 4096  # most alarming rows of one source that a report lists; further ones are only counted
 SOURCES = 256  # most sources in one report; those with alarms come first
@@ -54,8 +55,7 @@ class Collected:
         kept = None
         if len(X) > EVENTS:
             rows = np.flatnonzero(judgement.is_anomaly)
-            sources = None if tags.sources is None else [tags.source(row) for row in rows.tolist()]
-            kept = rows[_most_severe(judgement.severities[rows], sources)]
+            kept = rows[_most_severe(judgement.severities[rows], rows, tags.sources)]
             X = X[kept]
         self.chunks.append(_Chunk(X, judgement, at, tags, kept))
 
@@ -94,8 +94,9 @@ def make_report(
         ),
     )
     alarming = _alarming_rows(chunks, rows.alarms)
-    events = _events(champion, alarming)
-    blocks = _blocks(chunks, rows, events)
+    sources = _sources(chunks)
+    events = _events(champion, alarming, sources)
+    blocks = _blocks(sources, rows, events)
     report = Report(
         champion.uid,
         champion.number,
@@ -167,22 +168,43 @@ def _times(chunks: Sequence[_Chunk]) -> NDArray[np.float64]:
 
 
 def _most_severe(
-    severities: NDArray[np.float64], sources: Sequence[str | None] | None
+    severities: NDArray[np.float64], rows: NDArray[np.intp], sources: Sequence[str] | None
 ) -> NDArray[np.intp]:
-    """Return the places of the rows to keep, ascending: at most EVENTS of the rows (n,) given.
+    """Return the places in `rows` of at most EVENTS rows to keep, ascending.
 
-    The most severe row of each source comes first, then the second of each, and so on. So the fault
-    of one source leaves rows that explain the incident of another one.
+    `rows` (a,) are the ascending numbers of the alarming rows, and `severities` (a,) belong to
+    them. `sources` are those of all rows. The first row of each source comes first, then the second
+    of each, and so on. In a source the most severe row of each run comes first, then the second
+    of each run. So a long fault leaves rows that explain the other incidents.
     """
     order = np.argsort(-severities, kind="stable")
-    if sources is not None and len(order) > EVENTS:
-        rows_of: Counter[str | None] = Counter()
-        ranks = []
-        for row in order.tolist():
-            ranks.append(rows_of[sources[row]])
-            rows_of[sources[row]] += 1
-        order = order[np.argsort(ranks, kind="stable")]
+    if len(order) > EVENTS:
+        for groups in zip(*_runs(rows, sources), strict=True):
+            counted: Counter[str | tuple[str, int]] = Counter()
+            ranks = []
+            for row in order.tolist():
+                ranks.append(counted[groups[row]])
+                counted[groups[row]] += 1
+            order = order[np.argsort(ranks, kind="stable")]
     return np.sort(order[:EVENTS])
+
+
+def _runs(
+    rows: NDArray[np.intp], sources: Sequence[str] | None
+) -> Iterator[tuple[tuple[str, int], str]]:
+    """Yield the run and the source of each alarming row. A run is a source and a number."""
+    passed: Counter[str] = Counter()  # rows of each source so far
+    latest: dict[str, tuple[int, int]] = {}  # the run and place of its latest alarming row
+    before = 0
+    for row in rows.tolist():
+        source = "" if sources is None else sources[row]
+        if sources is not None:
+            passed.update(sources[before : row + 1])
+        place = row if sources is None else passed[source]
+        run, last = latest.get(source, (0, place))
+        run += place - last > RUN
+        latest[source], before = (run, place), row + 1
+        yield (source, run), source
 
 
 def _bucket_counts(
@@ -211,12 +233,17 @@ def _bucket_counts(
     return [BucketCounts.of(step, place, counts) for (step, place), counts in buckets.items()]
 
 
-def _events(champion: Champion, alarming: Sequence[_Alarming]) -> dict[int, Event]:
-    """Return the most severe alarming rows as events, by row number, in order."""
+def _events(
+    champion: Champion, alarming: Sequence[_Alarming], sources: Sequence[str] | None
+) -> dict[int, Event]:
+    """Return the most severe alarming rows as events, by row number, in order.
+
+    `sources` are those of all rows.
+    """
     if not alarming:
         return {}
-    sources = [row.chunk.tags.source(row.place) for row in alarming]
-    places = _most_severe(np.array([row.severity for row in alarming]), sources)
+    numbers = np.array([row.number for row in alarming])
+    places = _most_severe(np.array([row.severity for row in alarming]), numbers, sources)
     severest = [alarming[place] for place in places.tolist()]
     X = np.stack([row.x for row in severest])
     attributions = champion.version.explain(X, ATTRIBUTED, SEEN.word)
@@ -260,16 +287,26 @@ class _Block(NamedTuple):
     kept_rows: list[int]
 
 
-def _blocks(chunks: Sequence[_Chunk], rows: _Rows, events: Mapping[int, Event]) -> list[_Block]:
-    """Return one block for each source: at most SOURCES of them, those with alarms first."""
+def _sources(chunks: Sequence[_Chunk]) -> list[str] | None:
+    """Return the source of each row, None if no row has one."""
     if all(chunk.tags.sources is None for chunk in chunks):
+        return None
+    return [
+        source
+        for chunk in chunks
+        for source in chunk.tags.sources or ("",) * len(chunk.judgement.scores)
+    ]
+
+
+def _blocks(
+    sources: Sequence[str] | None, rows: _Rows, events: Mapping[int, Event]
+) -> list[_Block]:
+    """Return one block for each source: at most SOURCES of them, those with alarms first."""
+    if sources is None:
         return [_block("", None, rows, events)]
     by_source: dict[str, list[int]] = {}
-    number = 0
-    for chunk in chunks:
-        for source in chunk.tags.sources or ("",) * len(chunk.judgement.scores):
-            by_source.setdefault(source, []).append(number)
-            number += 1
+    for number, source in enumerate(sources):
+        by_source.setdefault(source, []).append(number)
     alarming = {source: rows.alarms[numbers].any() for source, numbers in by_source.items()}
     chosen = sorted(by_source, key=lambda source: not alarming[source])[:SOURCES]
     return [_block(source, np.array(by_source[source]), rows, events) for source in chosen]

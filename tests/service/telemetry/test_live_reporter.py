@@ -194,6 +194,25 @@ async def test_each_source_has_events_in_a_second(observed: Observed, answers: i
     assert counts == {"pump-a": EVENTS // 2, "pump-b": EVENTS // 2}
 
 
+@pytest.mark.parametrize("answers", [1, 20])
+@pytest.mark.parametrize("sources", [None, "ab"])
+async def test_each_run_of_alarms_has_events_in_a_second(
+    observed: Observed, answers: int, sources: str | None
+) -> None:
+    """Beside a long and severe fault, shorter and milder faults of the source have events, too."""
+    parts = [np.full((4 * EVENTS, 3), 70.0)]
+    for fault in range(20):
+        parts += [np.zeros((40, 3)), np.full((4, 3), 40.0 + fault)]
+    X = np.vstack(parts)
+    for places in np.array_split(np.arange(len(X)), answers):
+        tags = RowTags(sources=sources and tuple(sources[place % 2] for place in places))
+        observed.score(X[places], tags=tags)
+    await observed.reporter.flush()
+    events = await observed.stores.events.latest("pump", limit=1000)
+    assert len(events) == EVENTS
+    assert {float(event.vector[0]) for event in events} == {70.0, *range(40, 60)}
+
+
 async def test_pinned_versions_are_not_observed(observed: Observed) -> None:
     """Drift is about the champion's own traffic, not about pins or entities without a version."""
     pinned = champion(2, uid=observed.serving.uid, stored=observed.serving.pointer)
