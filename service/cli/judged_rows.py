@@ -7,6 +7,7 @@ from models.parts.incident_rule import Rule
 from service.cli import console, score_result
 from service.cli.blank_cells import BlankCells
 from service.cli.progress import ShownProgress
+from service.cli.recording import Pace
 from service.cli.scored_file import ScoredFile
 from service.cli.sheet import Rows, Sheet
 from service.cli.still_cells import StillCells
@@ -27,31 +28,43 @@ def judged_file(
     person is told which columns stand still, and at the end which were blank.
     """
     passed, blank, still = 0, BlankCells(), StillCells(targets.first.columns)
+    pace, before = (Pace() if record else None), 0.0  # the share of the file in earlier chunks
     for chunk in sheet.rows(targets.first.columns, gaps=targets.first.gaps):
         passed += len(chunk.X)
+        share, sent = sheet.share(), 0
         blank.count(chunk)
         for note in still.new_stills(chunk):
             console.complain(note)
         if passed <= write.done:  # an earlier command that was cut short wrote these rows
             targets.remember(chunk)
-            progress.skip(sheet.share(), passed)
+            progress.skip(share, passed)
+            before = share or 0.0
             continue
         for rows in chunk.parts(_AT_ONCE):
-            yield from judged(targets, rows, record=record)
-            progress.at(sheet.share(), passed)
+            yield from judged(targets, rows, pace)
+            sent += len(rows.X)
+            progress.at(share and before + (share - before) * sent / len(chunk.X), passed)
+        before = share or 0.0
         write.keep()
     for note in blank.summary():
         console.complain(f"{sheet.file}: {note}")
 
 
 def judged(
-    targets: Targets, rows: Rows, *, record: bool
+    targets: Targets, rows: Rows, pace: Pace | None
 ) -> Iterator[tuple[score_result.ScoredRow, Rule]]:
-    """Yield the rows in their order with their scores, each with its detector's incident rule."""
+    """Yield the rows in their order with their scores, each with its detector's incident rule.
+
+    The service records the rows if there is a pace for it.
+    """
     by_place: dict[int, tuple[score_result.ScoredRow, Rule]] = {}
     for target, sent, places in targets.split(rows):
         with located(sent):
-            answer = target.stream.score(sent.X, sent.times, sent.sources, record=record, why=WHY)
+            answer = target.stream.score(
+                sent.X, sent.times, sent.sources, record=pace is not None, why=WHY
+            )
+        if pace is not None:
+            pace.wait(answer["is_anomaly"])
         rule = score_result.rule_of(target.status, timed=rows.times is not None)
         for place, row in zip(places, score_result.rows(sent, answer, target.config), strict=True):
             by_place[place] = row, rule

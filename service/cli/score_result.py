@@ -150,6 +150,7 @@ class ScoreResult:
     unjudged: Counter[str] = field(default_factory=Counter)
     incidents: dict[str, Incident] = field(default_factory=dict)
     unordered: int = 0
+    _oldest: float = math.inf
     _newest: dict[str | None, float] = field(default_factory=dict)
     _worst: dict[str, list[_Ranked]] = field(default_factory=dict)
     _fold: Fold = field(default_factory=Fold)
@@ -165,6 +166,7 @@ class ScoreResult:
         if row.time is not None:
             newest = self._newest.get(row.source, -math.inf)
             self.unordered += row.time < newest
+            self._oldest = min(self._oldest, row.time)
             self._newest[row.source] = max(row.time, newest)
         for change in changes(self._fold, rule, row):
             self.incidents[change.incident.id] = change.incident
@@ -179,6 +181,11 @@ class ScoreResult:
             self.anomalies += 1
             incident = self._fold.incident_id(row.source or "")
             self._keep(incident, (row.severity or 0.0, -self.rows, row))
+
+    @property
+    def times(self) -> tuple[float, float] | None:
+        """The first and the last time of the judged rows, None if they have none."""
+        return (self._oldest, max(self._newest.values())) if self._newest else None
 
     def _keep(self, incident: str, entry: _Ranked) -> None:
         """Keep a row if it is among the worst of its incident, of none, or of closed incidents."""

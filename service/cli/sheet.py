@@ -99,7 +99,8 @@ class Sheet:
         self.lines_before = 0
         self._size = file.stat().st_size if file.is_file() else None
         self._counted: CountedStream | None = None
-        self._read: float | None = None  # the share of a file whose rows are counted
+        self._read: float | None = None  # the share of a Parquet file that was read
+        self._share: float | None = None  # the share of the file whose rows were yielded
         self.types: dict[str, Any] = {}  # pyarrow's types of a Parquet file's columns
         self.file = str(file)
         self._files = contextlib.ExitStack()
@@ -209,7 +210,10 @@ class Sheet:
         return self.header.index(column) if column in self.header else int(column) - 1
 
     def share(self) -> float | None:
-        """Return how much of the file was read, from 0 to 1. None if that is not known."""
+        """Return the share of the file whose rows were yielded. None if that is not known."""
+        return self._share
+
+    def _share_read(self) -> float | None:
         if self._counted is None or not self._size:
             return self._read
         return min(1.0, self._counted.consumed / self._size)
@@ -224,7 +228,7 @@ class Sheet:
         """
         if self._table is None:
             for batch in self._batches:
-                self._read = batch.share
+                self._share = batch.share
                 cells = [[f"{value:.9g}" for value in row] for row in batch.vectors.tolist()]
                 names = numbered(batch.vectors.shape[1])
                 origin = (self.file, "row", batch.places)
@@ -263,7 +267,15 @@ class Sheet:
                     console.complain(f"{first}: every value is blank: such rows are left out")
                 reported_empty = True
                 rows = rows.at(np.flatnonzero(~empty).tolist())
-            yield from rows.parts(CHUNK_ROWS)
+            yield from self._in_parts(rows)
+
+    def _in_parts(self, rows: Rows) -> Iterator[Rows]:
+        """Yield the latest rows that were read, in parts."""
+        before, read, count = self._share or 0.0, self._share_read(), 0
+        for part in rows.parts(CHUNK_ROWS):
+            count += len(part.X)
+            self._share = read and before + (read - before) * count / len(rows.X)
+            yield part
 
     def matched(self, config: "DetectorConfig") -> list[tuple[str, str]] | None:
         """Return the detector's columns in its order, found by name in this file.

@@ -69,6 +69,7 @@ def score(
     from service.cli import score_result
     from service.cli.judged_rows import judged_file
     from service.cli.progress import ShownProgress
+    from service.cli.recording import where_recorded
     from service.cli.scored_file import ScoredFile, scored_by
     from service.cli.sheet import Sheet
     from service.cli.targets import Targets, grouped, read_detector, tell
@@ -88,6 +89,8 @@ def score(
                     console.show_json(row.to_dict())
     if not as_json:
         seen.show()
+        if record:
+            console.complain(where_recorded(targets, url, seen.times))
     if fail_on_anomaly and seen.anomalies:
         raise typer.Exit(console.Exit.ANOMALY)
 
