@@ -1,6 +1,7 @@
 """Times as text (RFC 3339, UTC) and as seconds since 1970."""
 
 import re
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 
@@ -14,16 +15,19 @@ def rfc3339(unix: float | None) -> str | None:
     return datetime.fromtimestamp(unix, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
-def day_and_time(unix: float, clock: str = "%H:%M") -> str:
+def day_and_time(unix: float, clock: str = "%H:%M", now: float | None = None) -> str:
     """Return a time, given in seconds since 1970, as the day and the time of day in UTC.
 
-    `clock` is the format of the time of day, as in strftime.
+    The year is named unless it is the year of `now`, by default the present time. `clock` is the
+    format of the time of day, as in strftime.
 
-    >>> day_and_time(1795861173), day_and_time(1795861173, "%H:%M:%S")
-    ('28 Nov 10:19', '28 Nov 10:19:33')
+    >>> now = 1795861173
+    >>> day_and_time(now, now=now), day_and_time(0, "%H:%M:%S", now)
+    ('28 Nov 10:19', '1 Jan 1970 00:00:00')
     """
-    at = datetime.fromtimestamp(unix, UTC)
-    return f"{at.day} {at:%b} {at:{clock}}"
+    at, today = datetime.fromtimestamp(unix, UTC), datetime.fromtimestamp(now or time.time(), UTC)
+    year = "" if at.year == today.year else f"{at.year} "
+    return f"{at.day} {at:%b} {year}{at:{clock}}"
 
 
 _SIXTIETH = re.compile(r"(?<=\d\d:\d\d:)60(?!\d)")

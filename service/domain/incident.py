@@ -265,7 +265,7 @@ def sentence(incident: Incident) -> str:
 
     >>> sentence(Incident("i1", "", 0.0, 2040.0, 3.7, 5e-8, 34, 1, 1,
     ...          (Attribution("speed", 9.0, 2790.0, 2827.2),), explained=3.7))
-    'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 00:00 UTC, 34 rows'
+    'speed 2790 where 2827 is expected; as rare as 1 in 20 million normals; since 1 Jan 1970 00:00 UTC, 34 rows'
     """  # noqa: E501 - one sentence
     parts = [
         f"{_in_words(lead.feature)} {number(lead.value, beside=lead.expected)} where "
@@ -277,9 +277,9 @@ def sentence(incident: Incident) -> str:
     parts.append(worse + rarity(incident.p_value))
     rows = counted(incident.count, "row")
     untold = not incident.pages and incident.like is None
-    clock = "%Y %H:%M" if untold else "%H:%M"  # rows of a recorded file may be years old
-    start, end = day_and_time(incident.start, clock), day_and_time(incident.end, clock)
-    times = f"since {start}" if incident.closed is None else f"{start} to {end}"
+    start, end = day_and_time(incident.start), day_and_time(incident.end)
+    times = start if start == end else f"{start} to {end}"
+    times = f"since {start}" if incident.closed is None else times
     parts.append(f"{times} UTC, {rows}")
     if incident.settled:
         parts.append(

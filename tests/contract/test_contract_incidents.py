@@ -110,6 +110,34 @@ async def test_the_page_links_to_the_time_of_rows_of_last_week(
     assert "Severity over time" in there
 
 
+@pytest.mark.parametrize("days", [7, 400])
+async def test_the_page_leads_to_incidents_of_old_rows(
+    pump: Running, monitor: Monitor, days: int
+) -> None:
+    """After an old file was scored, the page of today leads to its incidents, with their year.
+
+    So it does while newer rows, too, were scored. An incident's page leads back to its time.
+    """
+    at = time.time() - days * 86_400
+    times = [at + i + 1000 * (i >= 24) for i in range(64)]
+    vectors = [[0.0] * 3] * 20 + [ODD] * 4 + [[0.0] * 3] * 40
+    for body in ({"vectors": vectors, "timestamps": times}, {"vectors": [[0.0] * 3]}):
+        assert (await pump.http.post(f"{PUMP}/score", json=body)).status_code == 200
+    await pump.parts.reporter.flush()
+    await monitor.tick()
+    page = (await pump.http.get("/detectors/pump")).text
+    (when, link) = re.findall(r'Earlier incidents: 1, (.*) UTC. <a href="([^"]+)"', page)[0]
+    year = str(time.gmtime(at).tm_year)
+    assert (year in when) == (year != str(time.gmtime().tm_year))
+    there = (await pump.http.get(html.unescape(link))).text
+    assert "Earlier incidents" not in there
+    assert ("Severity over time" in there) == (days < 90)
+    assert ("The history keeps 90 days" in there) == (days > 90)
+    (incident,) = re.findall(r'href="(/detectors/pump/incidents/[^"]+)"', there)
+    back = re.findall(r'href="(/detectors/pump[?][^"]+)"', (await pump.http.get(incident)).text)
+    assert incident in (await pump.http.get(html.unescape(back[0]))).text
+
+
 @pytest.mark.parametrize(
     ("path", "query"),
     [

@@ -1,6 +1,7 @@
 """Collects from the API what the page of a detector shows."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
@@ -21,14 +22,14 @@ from service.api.incident_documents import (
 )
 from service.api.page import formats
 from service.api.page.own_api import Answer, OwnApi
-from service.api.page.time_range import DEFAULT, SPANS, TimeRange
+from service.api.page.time_range import DEFAULT, SPANS, TimeRange, around
 from service.counted import counted
 from service.domain.asked_rate import asked_rate
 from service.domain.attention import DRIFT_NEEDS, drift_kind
 from service.domain.attribution import Cell
 from service.domain.detector_config import DetectorConfig, parse
 from service.domain.detector_status import DetectorStatus
-from service.domain.history import POINTS
+from service.domain.history import HOURS_KEPT, POINTS
 from service.domain.quarantine_entry import QuarantineEntry
 from service.domain.version_record import CalibrationRecord
 
@@ -84,13 +85,23 @@ class HeldBack(NamedTuple):
     rows: list[list[Cell]]
 
 
+class EarlierIncidents(NamedTuple):
+    """The latest incidents before a time range. There may be `more` before them."""
+
+    incidents: list[Incident]
+    more: bool
+    period: TimeRange  # shows all of them
+
+
 class DetectorPage(NamedTuple):
     """The data of the page `/detectors/{name}`. `chart` has one list for each column to draw."""
 
     headline: str
     history: Answer[History]
+    before_history: bool  # whether the requested range begins before the history
     latest: TimeRange | None  # the day of the latest rows if the requested range has none
     incidents: Answer[Incidents]
+    earlier: EarlierIncidents | None  # given if the requested range has no incident
     listed: list[Incident]
     unlisted: bool  # whether there are more incidents than listed
     versions: Answer[ListedVersions]
@@ -140,8 +151,10 @@ async def detector(
     return DetectorPage(
         headline=headline(status, listed, buckets),
         history=history,
+        before_history=period.start < time.time() - HOURS_KEPT,
         latest=None if buckets else await _latest_day(api, path, period),
         incidents=incidents,
+        earlier=None if _any(incidents) else await _earlier(api, path, period),
         listed=listed,
         unlisted=any(
             answer.document and answer.document.next for answer in (unfinished, incidents)
@@ -175,6 +188,21 @@ async def _latest_day(api: OwnApi, path: str, period: TimeRange) -> TimeRange | 
     began = datetime.fromisoformat(history.document.buckets[-1].at).timestamp()
     last = began + kept.seconds / POINTS
     return TimeRange(last - SPANS[DEFAULT], last, None)
+
+
+def _any(incidents: Answer[Incidents]) -> bool:
+    return incidents.document is None or bool(incidents.document.incidents)
+
+
+async def _earlier(api: OwnApi, path: str, period: TimeRange) -> EarlierIncidents | None:
+    """Return the latest incidents before the range `period`, None if there are none."""
+    query = {"to": period.query["from"], "limit": _INCIDENTS}
+    answer = await api.get(Incidents, f"{path}/incidents", **query)
+    if answer.document is None or not answer.document.incidents:
+        return None
+    incidents = answer.document.incidents
+    starts, ends = (one.start for one in incidents), (one.end for one in incidents)
+    return EarlierIncidents(incidents, bool(answer.document.next), around(min(starts), max(ends)))
 
 
 async def _drawn_rows(api: OwnApi, path: str, champion: int | None) -> Answer[Sample]:

@@ -65,8 +65,10 @@ def duration(seconds: Any) -> str:
 def moment(text: Any, clock: str = "%H:%M") -> str:
     """Return an RFC 3339 time as a day and a time of day in the format `clock`, UTC.
 
-    >>> moment("2026-11-28T10:19:33.000Z")
-    '28 Nov 10:19'
+    The year is named unless it is the present one.
+
+    >>> moment("2012-11-28T10:19:33.000Z")
+    '28 Nov 2012 10:19'
     """
     return day_and_time(datetime.fromisoformat(str(text)).timestamp(), clock) if text else "–"
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from service.api.incident_documents import Incident, Incidents
 from service.api.page.detector import columns_of
 from service.api.page.own_api import OwnApi
+from service.api.page.time_range import TimeRange, around
 from service.domain.attribution import Attribution, Cell
 from service.domain.detector_config import parse
 from service.domain.detector_status import DetectorStatus
@@ -42,6 +43,7 @@ class IncidentPage(NamedTuple):
     shape: tuple[int, int] | None
     pictures: list[list[Cell]]
     alike: list[Incident]
+    period: TimeRange  # the incident, and the time before and after it
 
 
 async def incident(api: OwnApi, name: str, shown: Incident) -> IncidentPage:
@@ -77,4 +79,5 @@ async def incident(api: OwnApi, name: str, shown: Incident) -> IncidentPage:
             for other in others
             if other.id != shown.id and leading & {part.feature for part in other.features[:1]}
         ][:10],
+        period=around(shown.start, shown.end),
     )

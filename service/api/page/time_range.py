@@ -9,6 +9,7 @@ SPANS = {
     "90d": 90 * 86_400,
 }  # fmt: skip
 DEFAULT = "24h"
+_BESIDE_SECONDS = 600.0  # least time before and after an incident
 
 
 class TimeRange(NamedTuple):
@@ -34,6 +35,17 @@ class TimeRange(NamedTuple):
     def place(self, at: str) -> float:
         """Return where an RFC 3339 time lies in the range, from 0 at its start to 1 at its end."""
         return ((unix_seconds(at) or 0.0) - self.start) / self.seconds
+
+
+def around(start: str, end: str) -> TimeRange:
+    """Return a range that shows what went on from `start` to `end`, both in RFC 3339.
+
+    >>> around("1970-01-01T01:00:00Z", "1970-01-01T01:00:00Z")
+    TimeRange(start=3000.0, end=4200.0, span=None)
+    """
+    first, last = unix_seconds(start) or 0.0, unix_seconds(end) or 0.0
+    beside = max(_BESIDE_SECONDS, (last - first) / 10)
+    return TimeRange(first - beside, last + beside, None)
 
 
 def parse(span: str | None, start: str | None, end: str | None, now: float) -> TimeRange:

@@ -11,8 +11,10 @@ function colour(name) {
 // All times of the page are in UTC, on a clock of 24 hours.
 const minute = (at) => new Date(at * 1000).toISOString().slice(0, 16).replace("T", " ");
 const day = (at) => {
+  const date = new Date(at * 1000);
   const options = { day: "numeric", month: "short", timeZone: "UTC" };
-  return new Date(at * 1000).toLocaleDateString("en-GB", options);
+  if (date.getUTCFullYear() !== new Date().getUTCFullYear()) options.year = "2-digit";
+  return date.toLocaleDateString("en-GB", options);
 };
 const ticks = (u, splits) =>
   splits.map((at) => (at % 86_400 ? minute(at).slice(11) : day(at)));
