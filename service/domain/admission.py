@@ -6,18 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The reasons why rows wait in quarantine. The store keeps these texts. Rows whose reason is in
-# UNDECIDED are found by the text. So those three texts must not change: rows that are already in
-# quarantine would no longer be found.
+# UNDECIDED are found by the text. So a text that changes stays in UNDECIDED: otherwise rows that
+# are already in quarantine would no longer be found.
 DISSIMILAR = "anomalous under the champion, and not similar to the rest of the batch"
 NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
 NOVEL_OR_DISSIMILAR = f"{NOVEL}; some rows stand apart from the rest of the batch"
 ONE_SENDER = "the novel rows of this batch would exceed the share of the buffer for one sender"
 ALARMED = (
+    "alarmed when they were scored, or while an incident is open: if they are normal, dismiss the "
+    "incident or release them; if it is a fault, discard them"
+)
+_ALARMED_BEFORE = (
     "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
     "the rows with `vouch`"
 )
 # Rows with these reasons wait for a decision about an incident; dismissing it releases them.
-UNDECIDED = frozenset({NOVEL, NOVEL_OR_DISSIMILAR, ALARMED})
+UNDECIDED = frozenset({NOVEL, NOVEL_OR_DISSIMILAR, ALARMED, _ALARMED_BEFORE})
 
 
 @dataclass(frozen=True, slots=True)
