@@ -6,9 +6,10 @@ WITHOUT = ("without the network", "without the densities")
 
 
 def ablated(version, X):
-    """Return the scores (n,) of X (n, d) without each part; nothing for scores other than `auto`.
+    """Return the scores (n,) of X (n, d) without each part.
 
-    The third ablation, without replay, is a separate training with strategy `finetune`.
+    The result is empty if the version's score is not `auto`. The third ablation, without replay, is
+    a separate training with strategy `finetune`.
     """
     if version.config.score != "auto":
         return {}

@@ -1,11 +1,11 @@
 """How much admission holds back: contamination, clean normals, new regimes, scattered rows.
 
-A champion learns one regime of a data set; then batches arrive. `held` is the share held back of
-known anomalies that are a tenth of their batch. `clean` is the share held back of the normals
-beside them, and `quiet` that of a batch of normals alone. `regime` is the share admitted of a clean
-batch of another regime, and `whole` the share of such batches that pass whole. `scattered` is the
-share held back of a batch of unrelated rows: the set's own normals, with each feature shuffled
-separately.
+A champion learns one regime of a data set; then batches arrive. Four columns are shares of rows
+that are held back. `held` is that of known anomalies, which are a tenth of their batch. `clean` is
+that of the normals in the same batches, `quiet` that of batches without anomalies. `scattered` is
+that of unrelated rows: the set's own normals, with each feature shuffled separately. `regime` is
+the share of rows admitted from a clean batch of another regime, and `whole` the share of such
+batches that pass whole.
 
 `alarming` is the share of known anomalies with p <= 1 % under the champion. Admission cannot find
 anomalies that the champion does not find.

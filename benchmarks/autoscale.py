@@ -1,9 +1,9 @@
 """Workers that follow the work: a scaler, in place of KEDA, reads `GET /v1/work`.
 
 Many detectors are due at almost the same time, some with much more to learn than others. The scaler
-reads how many are due or running, as KEDA's metrics-api scaler does, and keeps as many worker
-processes, within its bounds. It stops a worker with SIGTERM. All batches must be learned once, and
-no training may be interrupted.
+reads how many detectors are due or running, as KEDA's metrics-api scaler does. It keeps one worker
+process for each of them, within its bounds. It stops a worker with SIGTERM. All batches must be
+learned once, and no training may be interrupted.
 
     python -m benchmarks.autoscale --detectors 100 --workers 1 2 --output results/autoscale.json
 """
@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import report, servers
 
 LOOK_SECONDS = 0.5
-LEAST, COLUMNS, SHARE = 40, 6, 2_000  # rows of the smallest batch, and of the largest at most
+LEAST, COLUMNS, SHARE = 40, 6, 2_000  # LEAST, SHARE: the fewest and the most rows of a batch
 WORKER = [sys.executable, "-c", "from service.cli.__main__ import main; main()", "worker"]
 
 

@@ -13,7 +13,7 @@ the other rows in every round, so a block comes again with other rows; `digits` 
 that.
 
 After each round, all blocks are judged. `held` is the share of the judged normals that alarm at 1 %
-asked, `worst` that of the block with the largest share. `information` is the adjusted mutual
+asked, `worst` the same share of the block where it is largest. `information` is the adjusted mutual
 information between the nearest regime of each judged normal and its group. A group is a server, a
 series, a digit or a concept. `found` is the share of the anomalies that alarm.
 
@@ -41,8 +41,8 @@ from models.parts.statistics import auroc
 
 ARMS = ("replay, auto", "replay", "replay, by regime", "mahalanobis")
 WAYS = {"once": 1, "five rounds": 5}  # rounds
-ROUNDS = 5  # a block is cut into as many parts to learn, and one to judge
-RUNS = 10  # a part consists of as many short runs of successive rows
+ROUNDS = 5  # a block is cut into ROUNDS parts to learn, and one part to judge
+RUNS = 10  # short runs of successive rows in a part
 BLOCKS = 3  # of each server
 
 

@@ -1,10 +1,10 @@
 """NSL-KDD with its three words as categories, and with 81 columns of ones and zeros instead.
 
 A version learns normals of the training set and judges rows of the test set, at 1 % asked.
-`recall` is the share of the anomalies that alarm, `held` that of the normals. `rare service alarms`
-is the share of 200 test normals that alarm once their service is the rarest learned one. `names the
-service first` is the share of these for which the explanation does so; with ones and zeros, each
-column of the service counts.
+`recall` is the share of the anomalies that alarm, `held` that of the normals. Then the service of
+200 test normals is replaced by the rarest learned one. `rare service alarms` is the share of these
+rows that alarm. `names the service first` is the share of them whose explanation begins with the
+service. With ones and zeros, each column of the service counts.
 
     ANAMNESIS_DATA=data python -m benchmarks.categories_nsl_kdd --seeds 3 --rows 3000
 """

@@ -165,8 +165,8 @@ def further_tables(measured, arms, names):
 def bench(name, about, job, names, arms=ARMS, more=None):
     """Run a continual benchmark from the command line: runs, tables, JSON and a picture.
 
-    `job(args)` returns a function of (arm, seed) that makes one run; `names` are the tasks';
-    `more(parser)` adds options, all of which a run depends on.
+    `job(args)` returns a function of (arm, seed) that makes one run. `names` are the names of the
+    tasks. `more(parser)` adds options, all of which a run depends on.
     """
     parser = runs.arguments(arguments(about), arms)
     common = vars(parser.parse_args([])).keys()

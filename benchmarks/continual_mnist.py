@@ -23,7 +23,7 @@ from models.parts.statistics import auroc
 from models.scores.by_name import score_arrays, score_named, score_rows
 
 SHOWN = ("replay", "joint", "finetune")
-RESCORED = ("replay", "joint")  # whose networks are measured by other scores too
+RESCORED = ("replay", "joint")  # arms whose networks are measured by other scores too
 SCORES = ("elbo", "fitted", "hidden", "neighbours")  # the others take a minute for each digit
 COLUMNS = 10  # images in a row of a grid
 BRIGHTEST = 255.0

@@ -1,6 +1,6 @@
 """Learn MNIST several times with some pixels permuted, differently for each task.
 
-EWC was evaluated on this (Kirkpatrick et al., 2017): the tasks are equally hard and differ only in
+EWC was evaluated on such tasks (Kirkpatrick et al., 2017): they are equally hard and differ only in
 a square in the middle. The normals are the digits 1 to 9 and the anomaly is 0, both with the task's
 permutation of the middle pixels. The first task has no permutation.
 

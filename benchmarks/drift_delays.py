@@ -28,7 +28,7 @@ from models.drift.finding import Verdict
 
 BEFORE, AFTER = 2000, 4000  # rows without the change, and rows in which it is looked for
 EACH = 20  # rows between two looks
-SHARE = 10  # one feature of so many is shifted
+SHARE = 10  # one of SHARE features is shifted
 
 Rows = NDArray[np.float32]
 Change = Callable[[Rows, np.random.Generator], Rows]

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.drift_pages --over 0 10 --learn 0 1000
 
 The first half of a machine's normals is learned, and the second half follows row by row, as the
-worker gets it. Nothing in it is a fault, so every page is a false one. A page follows the alert
-rules: a test must alarm for an hour, and what fires again within five minutes is the same page.
+worker gets it. No row is a fault, so every page is a false one. A page follows the alert rules: a
+test must alarm for an hour, and an alert that fires again within five minutes is the same page.
 With `--learn n` the rows that followed are learned n at a time, as the loop of the README does; 0
 learns none of them. The numbers of the rules were chosen on machine 1-6 alone.
 """

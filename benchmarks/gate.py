@@ -5,8 +5,8 @@ learn `more` of the same regime, a `few` rows of it, an `other` regime, or `both
 eight of the other regime. Spoilt candidates learn `noise`, uniform over the champion's range; the
 other regime alone with w_prev = 0 (`forgetful`); or more of the same with 30 % of known anomalies
 (`poisoned`). People have labelled 40 normals and up to 30 of the champion's alarms on other
-anomalies; `unlabelled` is `poisoned` judged without those labels. The figures are candidates
-rejected.
+anomalies; `unlabelled` is `poisoned` judged without those labels. The figures are the numbers of
+rejected candidates.
 
 The second table is of successive updates on more of the same regime, without anomalies
 (`honest`) or with 3 % of known anomalies (`slow`), with labels as above. `promoted` is
@@ -16,7 +16,7 @@ anchor` is the same with a gate that has no anchor.
 The third table is of regimes that come for real, one after another, under the default config:
 NSL-KDD-R's concepts, scikit-learn's digits 1 to 9, the blocks of SMD's servers, and sets of ADBench
 and OddBench that k-means cuts into five. Admission holds rows back first, as in the service. Each
-update is promoted whatever the gate says, as by a person who knows that the regime is real. The
+update is promoted whatever the gate decides, as by a person who knows that the regime is real. The
 anchor is the first version, or the last one that the gate rejected: as in the service, a version
 that a person promotes is the anchor from then on. `stopped` are the updates that the gate rejects.
 `worse` are the updates, stopped and passed, after which more of the known anomalies are missed (p >
@@ -25,7 +25,7 @@ real regime that resembles the anomalies makes every version worse. A fifth of e
 never learned: `AUROC` is that of the earlier experiences' rows against known anomalies, before and
 after each update. `5-NN` is the AUROC of a peer, the mean distance from the five nearest of all
 learned rows: both fall if anomalies resemble the new regime. `held` is the share of all rows never
-learned that alarm afterwards, `held back` what admission kept from the update.
+learned that alarm afterwards, `held back` the share of rows that admission kept from the update.
 
     ANAMNESIS_DATA=data python -m benchmarks.gate --output benchmarks/results/gate.json
     ANAMNESIS_DATA=data python -m benchmarks.gate --parts regimes --seeds 1 --workers 1

@@ -4,15 +4,16 @@
 
 Each machine of SMD is first learned from the first half of its normals, which also calibrates the
 rule. The unused second half gives the measured rate of false incidents. Then the machine is learned
-from all normals and judged on its test rows. A fault is found if an incident opens between 10 rows
-before its window and its end. An incident that touches no window is false. SKAB is learned from the
-anomaly-free run, and each other run is judged separately; its rows come once a second. `--over 10`
-adds each value's deviation from its mean over the previous 10 rows; 0 takes the row alone.
+from all normals and judged on its test rows. A fault is found if an incident opens in its window,
+or in the 10 rows before the window. An incident that touches no window is false. SKAB is learned
+from the anomaly-free run, and each other run is judged separately; its rows come once a second.
+`--over 10` adds each value's deviation from its mean over the previous 10 rows; 0 takes the row
+alone.
 
 `--dismiss` adds the live loop. If at least nine tenths of the rows alarm in the day after an
-incident opened, a person dismisses it as a new regime. That day's rows are then learned, with the
-faults among them, and the new version judges the rows that follow. That day's incident counts as
-false.
+incident opened, a person dismisses the incident as a new regime. The rows of this day are then
+learned, with the faults among them, and the new version judges the rows that follow. The dismissed
+incident counts as false.
 """
 
 from collections.abc import Iterator, Sequence

@@ -9,9 +9,9 @@ of this project also prints two ablations: the score without the network's part,
 densities (which is `elbo`). `finetune`, the third ablation, has no replay. Tables are numbered by
 name from 1: scores were chosen on the odd ones. `behind` counts the tables on which an arm is more
 than 0.05 below the better of 5-NN and Mahalanobis, which keep all rows. `recall` is the share of
-the anomalies above the score that 1 % or 0.1 % of the judged normals exceed; `held at 1 %` is the
-share of these normals that reaches the version's own threshold, and `held first` the same for the
-version after the first experience.
+the anomalies above the score that 1 % or 0.1 % of the judged normals exceed. `held at 1 %` is the
+share of these normals that reaches the threshold of the last version, and `held first` the share
+that reaches the threshold of the version after the first experience.
 
     ANAMNESIS_DATA=data python -m benchmarks.oddbench --output benchmarks/results/oddbench.json
 """

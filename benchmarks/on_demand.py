@@ -24,7 +24,7 @@ from benchmarks import servers
 from service.processes.process_table import resident_bytes
 
 ROOM = 1.05  # in multiples of the memory of the hot ones
-COLD = 5  # one request in so many is for a cold detector
+COLD = 5  # one of COLD requests is for a cold detector
 READINGS = 10  # how often memory is read
 
 

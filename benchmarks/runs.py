@@ -127,7 +127,7 @@ def with_keys(names, results):
 
 
 def few_threads(threads):
-    """Keep networks on one core if there are many jobs: threads would wait for each other."""
+    """Compute networks on one core if there are many jobs: threads would wait for each other."""
     import torch
 
     torch.set_num_threads(max(1, threads))

@@ -447,5 +447,5 @@ def begin() -> None:
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is not installed: `apt-get install wrk`, or your system's own way")
     if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
-        # numpy reads these when it is loaded, which is before this line.
+        # numpy reads these variables when it is loaded. It is loaded by now.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **ONE_THREAD})

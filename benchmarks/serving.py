@@ -108,7 +108,7 @@ def request_times(running: dict[str, Server], version: Any) -> list[dict]:
     ]
 
 
-def judging_times(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
+def judging_times(versions: dict[str, Any]) -> list[dict]:
     """Time the judging of one, of 64 and of a thousand vectors, in this process.
 
     The figure is the least processor time of all turns, which other work disturbs least.
@@ -117,7 +117,7 @@ def judging_times(versions: dict[str, Any], rounds: int = 300) -> list[dict]:
     rows = []
     for n, times in ((1, 20), (64, 3), (ROWS, 1)):
         taken: dict[str, list[float]] = {name: [] for name in versions}
-        for _ in range(rounds * times // 20):
+        for _ in range(15 * times):
             for name, version in versions.items():
                 version.judge(X[:n])
                 started = time.process_time_ns()

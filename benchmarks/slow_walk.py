@@ -5,7 +5,7 @@ an anomaly, a little further each time, until it is reached. Admission holds bac
 to the champion, as in the service. The anchor is the first version. `stopped` is the first update
 that the gate rejects because of the anchor. `rate` is the champion's alarm rate at that time on the
 original normals, at a configured rate of 1 %. `found` is the share of the anomalies at the end of
-the walk that it finds. A walk that nothing stops is followed to its end.
+the walk that the champion finds. A walk that nothing stops is followed to its end.
 
     python -m benchmarks.slow_walk --kinds mahalanobis vae --seeds 3
 """

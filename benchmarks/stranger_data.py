@@ -1,7 +1,7 @@
 """Difficult kinds of data, judged by the default detector and by simple detectors.
 
 Each case is generated with a seed: placeholders and spikes among normals, a narrow first regime,
-few rows of a new regime, ten regimes, a column that hardly moves, sensors that hardly differ,
+few rows of a new regime, ten regimes, a column that hardly varies, sensors that hardly differ,
 features over decades, a column of times, more columns than rows. A detector learns the experiences
 one after another, as the service does: an experience that the gate rejects is not learned. The
 figures are AUROC, the share of the anomalies that is found, and the share of other normals that
@@ -159,7 +159,7 @@ def small_move_of_a_constant(seed):
 
 
 def nearly_equal_sensors(seed, hundredths):
-    """Sensors 0 and 1 differ by a hundredth; in anomalies, by so many `hundredths` more."""
+    """Sensors 0 and 1 differ by 0.01; in anomalies, by `hundredths` / 100 more."""
     machine = Machine(seed)
 
     def rows(n):

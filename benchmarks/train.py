@@ -83,7 +83,7 @@ def nll(likelihood, noise, x, y):
 def steps_of_plain_loop(shape, batch_size, networks, steps, old=0):
     """Return the steps a second of a plain loop, which trains the networks one by one.
 
-    `old` rows of a batch come with the previous version's answers, which are learned too.
+    `old` rows of a batch come with the previous version's outputs, which are learned too.
     """
     import torch
     from torch import nn
@@ -232,11 +232,15 @@ def peak():
 
 @contextmanager
 def shorter_training(share, *, warm=True, decayed=True):
-    """Train for a `share` of the steps: planned so, or stopped before the rate has decayed."""
+    """Train for a `share` of the steps.
+
+    The learning rate decays within these steps if `decayed`. Otherwise it is that of the first
+    steps of a whole training, as with early stopping.
+    """
     from models.strategies import past
     from models.training import autoencoder as training
 
-    # No setting changes what is compared, so the function is replaced.
+    # No setting changes the steps, the rate or the start, so the functions are replaced.
     plan, rate, replay = training.plan, training._rate_factor, past.PASTS["replay"]  # noqa: SLF001
 
     def shorter(*args):
@@ -324,7 +328,7 @@ def main():
     if args.quick:
         wanted, args.rounds = ("throughput", "first"), 3
     if any(os.environ.get(name) != value for name, value in servers.ONE_THREAD.items()):
-        # numpy reads these when it is loaded, so the program is started again.
+        # numpy reads these variables when it is loaded, so the program is started again.
         os.execve(sys.executable, sys.orig_argv, {**os.environ, **servers.ONE_THREAD})
     import torch
 

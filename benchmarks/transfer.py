@@ -17,9 +17,9 @@ def continual_average(R):
 
 
 def backward_transfer(R):
-    """BWT = sum_{i >= 2} sum_{j < i} (R_ij - R_jj) / (N (N - 1) / 2).
+    """Return BWT = sum_{i >= 2} sum_{j < i} (R_ij - R_jj) / (N (N - 1) / 2).
 
-    The mean change of an old task since it was learned; a loss is below 0.
+    It is the mean change of an old task since it was learned; a loss is below 0.
 
     >>> round(backward_transfer(np.array([[1.0, 0.5], [0.4, 1.0]])), 6)
     -0.6
@@ -30,7 +30,7 @@ def backward_transfer(R):
 
 
 def backward_transfer_stepwise(R):
-    """BWT as pyCLAD computes it, the mean of R_ij - R_{i-1,j} over j < i: the loss per step.
+    """Return BWT as pyCLAD computes it: the mean of R_ij - R_{i-1,j} over j < i, a loss per step.
 
     >>> round(backward_transfer_stepwise(np.array([[1.0, 0.5], [0.4, 1.0]])), 6)
     -0.6

@@ -1,10 +1,10 @@
 """The weights of old and new vectors: detection on the old and on the new, for five policies.
 
-scikit-learn's 8x8 digits; 0 is the anomaly, 1 to 9 are learned one at a time. After every digit
-from the second on, the test rows of 0 are ranked against those of the newest digit (new) and
-against those of each earlier digit (old, the mean). `both` is the mean of old and new, and `sd` the
-deviation of `old at the end` over the seeds. The policies are w_new = 0.2, 0.5 and 0.8, by counts
-(the default, `proportional`), and `auto`.
+The data are scikit-learn's 8x8 digits; 0 is the anomaly, 1 to 9 are learned one at a time. After
+every digit from the second on, the test rows of 0 are ranked against those of the newest digit
+(new) and against those of each earlier digit (old, the mean). `both` is the mean of old and new,
+and `sd` the deviation of `old at the end` over the seeds. The policies are w_new = 0.2, 0.5 and
+0.8, by counts (the default, `proportional`), and `auto`.
 
     python -m benchmarks.weights --output benchmarks/results/weights.json
 """

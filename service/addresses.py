@@ -22,11 +22,12 @@ class WatchedStore(NamedTuple):
     database: int
 
 
-def with_files(url: str, files: Mapping[str, Path], authorities: Path | None = None) -> str:
+def with_files(url: str, files: Mapping[str, Path], authorities: Path | None) -> str:
     """Return the store's address with the names of files added to its query.
 
     A new connection reads its password from the file PASSWORD_FILE, or from the address in the
     file URL_FILE. A connection to a sentinel reads its password from the address in SENTINEL_FILE.
+    With TLS, a client trusts the certificate authorities of the file `authorities`, if it is given.
     Raises ValueError if a client could not use the address. The message repeats nothing of it.
     """
     parts = _store_parts(url)

@@ -45,7 +45,8 @@ def gather(
 
     - `synthetic`: how well candidate and champion separate synthetic anomalies from normals. Both
       are made from vectors that stand in for the champion's old normals.
-    - `labelled`, if there are `labels`: the same for labelled vectors.
+    - `labelled`, if there are `labels`: how well both separate labelled anomalies from labelled
+      normals.
     - `anchor`, if there is one: the same as `synthetic`, with the anchor in place of the champion.
       `old` is how often candidate and anchor alarm on normals drawn from the anchor. `walked`, if
       the `new` normals (n, d) are given, is how often anchor and champion alarm on them.

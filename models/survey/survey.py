@@ -223,8 +223,8 @@ def _numbers_of_new(
 ) -> Numbers:
     """Return the regime number of each new vector, (n,); `mode_of_new` (n,) are their modes.
 
-    A mode that a valley separates is not always new. If no more of it is rare than of normals, it
-    is known: a quiet day, for example.
+    A mode that a valley separates is not always new. If rare rows are no more frequent in it than
+    in normals, the mode is known: a day with little load, for example.
     """
     rare, numbers = previous.judge(new).p_values <= RARE, before.new.copy()
     last, added = max(_last_number(previous), *before.known), 0

@@ -93,10 +93,10 @@ class Incident(msgspec.Struct, frozen=True, omit_defaults=True):
         return tuple(lead.feature for lead in self.leading)
 
 
-def most_severe(rows: Sequence[KeptRow], most: int = ROWS_KEPT) -> list[KeptRow]:
-    """Return at most `most` rows, the most severe first, each event once."""
+def most_severe(rows: Sequence[KeptRow]) -> list[KeptRow]:
+    """Return at most ROWS_KEPT rows, the most severe first, each event once."""
     distinct: Mapping[str, KeptRow] = {row.event: row for row in rows}
-    return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:most]
+    return sorted(distinct.values(), key=lambda row: (-row.severity, row.at))[:ROWS_KEPT]
 
 
 def explains_better(row: KeptRow, explained: float) -> bool:

@@ -61,9 +61,9 @@ def _chosen(values: tuple[str, ...] | None, rows: Rows) -> tuple[str, ...] | Non
 
 def row_tags(
     n: int,
-    timestamps: Sequence[Any] | None = None,
-    sources: Sequence[Any] | None = None,
-    ids: Sequence[Any] | None = None,
+    timestamps: Sequence[Any] | None,
+    sources: Sequence[Any] | None,
+    ids: Sequence[Any] | None,
 ) -> RowTags:
     """Return the tags of n rows. Raises BadVectors with the row of an invalid tag."""
     for name, values in (("timestamps", timestamps), ("sources", sources), ("ids", ids)):

@@ -80,10 +80,7 @@ class Buffer:
         """
         keys, payload = Keys(name), np.ascontiguousarray(matrix, dtype="<f4")
         rows, details = (matrix, None) if sent is None else (sent.X, sent.details)
-        known, digest = {}, ""
-        if idempotency_key is not None:
-            known = _answer_keys(keys, idempotency_key, sender or "")
-            digest = await _digest_of(rows)
+        digest = "" if idempotency_key is None else await _digest_of(rows)
         kept, held_back, judged = _judged(payload, verdict)
         args = {
             **self._bounds(),
@@ -96,6 +93,7 @@ class Buffer:
             "trace": trace,
         }
         data = kept.tobytes() if details is None else kept.tobytes() + details.written()
+        known = _answer_keys(keys, idempotency_key, sender or "")
         key_names, values = INGEST.bound(keys, args, (data, held_back.tobytes()), **known)
         reply = await self._ingest(name, key_names, values, payload.nbytes)
         answer = self._answer(reply, len(rows), matrix.shape[1])
@@ -282,8 +280,10 @@ def _judged(
     )
 
 
-def _answer_keys(keys: Keys, idempotency_key: str, sender: str) -> dict[str, str]:
+def _answer_keys(keys: Keys, idempotency_key: str | None, sender: str) -> dict[str, str]:
     """Return the keys under which the answer to a batch is stored; `former` is an older form."""
+    if idempotency_key is None:
+        return {}
     return {
         "known": keys.idempotency(idempotency_key, sender),
         "former": keys.idempotency(idempotency_key),

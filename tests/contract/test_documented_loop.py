@@ -95,5 +95,5 @@ async def test_the_loop_with_a_context(with_context: Running) -> None:
     assert (first.count("warming"), second.count("warming")) == (2 * OVER, 0)
     verdicts = [verdict for answer in answers for verdict in answer["is_anomaly"]]
     assert all(answer["is_anomaly"][row] for answer in answers for row in range(30, 34))
-    quiet = verdicts.count(False)
-    assert await buffered(api) == quiet - 2 * OVER, "the learning stream begins without context"
+    no_alarms = verdicts.count(False)
+    assert await buffered(api) == no_alarms - 2 * OVER, "the learning stream begins without context"

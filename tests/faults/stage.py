@@ -167,15 +167,15 @@ class Stage:
         answer = await self.ask("PUT", f"/v1/detectors/{name}/champion", {"version": version})
         assert answer.status == 200, answer
 
-    async def retrained(self, name: str = "pump") -> dict[str, Any]:
+    async def retrained(self) -> dict[str, Any]:
         """Retrain now; return the outcome once it is final."""
-        before = (await self.status(name))["last_retraining"]
-        answer = await self.ask("POST", f"/v1/detectors/{name}/retrain", {})
+        before = (await self.status())["last_retraining"]
+        answer = await self.ask("POST", "/v1/detectors/pump/retrain", {})
         assert answer.status == 202, answer
         latest: dict[str, Any] = {}
 
         async def retraining_is_over() -> bool:
-            status = await self.status(name)
+            status = await self.status()
             latest.update(status)
             return status["last_retraining"] != before and status["retraining"]["state"] == "idle"
 

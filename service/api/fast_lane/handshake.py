@@ -12,7 +12,7 @@ from uvloop.loop import SSLProtocol as UvloopProtocol  # type: ignore[attr-defin
 class Handshake(asyncio.Protocol):
     """Puts TLS between a new connection and `server`, which serves it after the handshake.
 
-    The event loop could do so itself, but two things would be missing. No bound could count a
+    The event loop can serve TLS itself, but two things would be missing. No bound could count a
     connection before its handshake has ended. And `server` would not know the transport `below`
     TLS, which holds the bytes that the peer has not received. `begun` holds the transports of the
     process's handshakes that have begun and not ended, oldest first, at most `most`.

@@ -145,7 +145,6 @@ async def detector(
             api.get(Labels, f"{path}/labels", limit=_ROWS),
         ),
     )
-    # Open incidents are shown in every time range, since a client's clock may be wrong.
     listed = _open_first(unfinished, incidents)
     buckets = history.document.buckets if history.document else []
     return DetectorPage(
@@ -156,9 +155,7 @@ async def detector(
         incidents=incidents,
         earlier=None if _any(incidents) else await _earlier(api, path, period),
         listed=listed,
-        unlisted=any(
-            answer.document and answer.document.next for answer in (unfinished, incidents)
-        ),
+        unlisted=_has_more(unfinished) or _has_more(incidents),
         versions=versions,
         records=_champion_first(versions, champion),
         moves=moves,
@@ -234,12 +231,20 @@ def _example_row(config: DetectorConfig, memory: Answer[Sample]) -> str:
 
 
 def _open_first(*answers: Answer[Incidents]) -> list[Incident]:
-    """Return the incidents of all answers, each once, the open ones first."""
+    """Return the incidents of all answers, each once, the open ones first.
+
+    Open incidents are shown in every time range, since a client's clock may be wrong.
+    """
     incidents = [
         incident for answer in answers if answer.document for incident in answer.document.incidents
     ]
     distinct = {incident.id: incident for incident in incidents}
     return sorted(distinct.values(), key=lambda incident: incident.state != "open")
+
+
+def _has_more(answer: Answer[Incidents]) -> bool:
+    """Return whether a further page of incidents follows."""
+    return answer.document is not None and bool(answer.document.next)
 
 
 def headline(

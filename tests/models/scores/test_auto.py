@@ -205,8 +205,8 @@ def test_an_old_regime_stays_normal_without_its_rows() -> None:
     assert v2.lineage.bytes_kept == 0
     assert v2.is_anomaly(fresh).mean() < 0.04
     assert v2.is_anomaly(np.full((1, 6), 4.0, np.float32))[0]
-    naive = train(v1, second, Config(score="auto", strategy="finetune", model=model))
-    assert naive.is_anomaly(fresh).mean() > 0.5
+    finetuned = train(v1, second, Config(score="auto", strategy="finetune", model=model))
+    assert finetuned.is_anomaly(fresh).mean() > 0.5
     sizes = [sum(array.nbytes for array in v.scoring.values()) for v in (v1, v2)]
     assert sizes[1] < 2 * sizes[0]
 

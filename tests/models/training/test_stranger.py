@@ -301,11 +301,11 @@ def test_a_constant_that_moves_a_little_alarms(machine: Machine) -> None:
 def test_a_constant_that_begins_to_vary_is_learned(kind: str, machine: Machine) -> None:
     """A constant that begins to vary is learned: normals pass, and values far away alarm."""
     config = {"vae": Config(model=QUICK, score="elbo"), "mahalanobis": Config(kind=kind)}[kind]
-    still = machine.rows(500)
-    still[:, 0] = 5_000.0
-    alive = machine.rows(500)
-    alive[:, 0] = 5_000.0 + 1_000.0 * alive[:, 0]
-    version = train(train(None, still, config), alive, config)
+    constant = machine.rows(500)
+    constant[:, 0] = 5_000.0
+    varying = machine.rows(500)
+    varying[:, 0] = 5_000.0 + 1_000.0 * varying[:, 0]
+    version = train(train(None, constant, config), varying, config)
     assert 500.0 < version.scaler.scale[0] < 5_000.0
     assert version.lineage.notes == ()
     later = machine.rows(300)

@@ -224,8 +224,8 @@ def test_a_version_that_learned_gaps_can_be_loaded(rows: int) -> None:
 def test_rows_that_have_a_rarely_measured_value_seldom_alarm() -> None:
     """At 1 % asked, few of the normals alarm, and few of those with a value that is mostly missing.
 
-    Filled in from the only complete rows, a third of the latter alarmed. A threshold that a
-    thousand rows calibrate varies, so three versions are asked.
+    When rows were filled in from the few complete rows, a third of the rows with such a value
+    alarmed. A threshold that a thousand rows calibrate varies, so the test averages three versions.
     """
     alarms, measured = [], []
     for seed in range(3):

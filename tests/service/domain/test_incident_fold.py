@@ -9,6 +9,7 @@ from models.parts.incident_rule import Rule
 from service import timestamps
 from service.domain.attribution import Attribution
 from service.domain.incident import (
+    ROWS_KEPT,
     DismissedPattern,
     Incident,
     KeptRow,
@@ -453,10 +454,10 @@ def test_encoding_between_blocks_changes_no_incident() -> None:
 
 def test_the_severest_rows_are_kept() -> None:
     """The severest rows of an incident are kept, each event once."""
-    rows = [kept_row(f"{i}", float(i), 1.0 + i % 7) for i in range(30)]
-    severest = most_severe([*rows, rows[3]], 5)
-    assert [row.severity for row in severest] == [7.0, 7.0, 7.0, 7.0, 6.0]
-    assert len({row.event for row in severest}) == 5
+    rows = [kept_row(f"{i}", float(i), 1.0 + i % 2) for i in range(2 * ROWS_KEPT - 2)]
+    severest = most_severe([*rows, rows[3]])
+    assert [row.severity for row in severest] == [2.0] * (ROWS_KEPT - 1) + [1.0]
+    assert len({row.event for row in severest}) == ROWS_KEPT
 
 
 def test_the_sentence_says_what_was_seen_and_expected(monkeypatch: pytest.MonkeyPatch) -> None:
