@@ -14,7 +14,7 @@ NOVEL_OR_DISSIMILAR = f"{NOVEL}; some rows stand apart from the rest of the batc
 ONE_SENDER = "the novel rows of this batch would exceed the share of the buffer for one sender"
 ALARMED = (
     "alarmed when they were scored, or while an incident is open: if they are normal, dismiss the "
-    "incident or release them; if it is a fault, discard them"
+    "incident, or send them with `vouch`; if it is a fault, discard them"
 )
 _ALARMED_BEFORE = (
     "alarmed when they were scored, or while an incident is open: dismiss the incident, or send "
