@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import NamedTuple
 
 import httpx
 
@@ -54,6 +55,13 @@ class Receiver:
         )
 
 
+class _Refusal(NamedTuple):
+    """When a refused message is sent again (monotonic), and the wait before that in seconds."""
+
+    again_at: float
+    pause: float
+
+
 def _secrets(settings: Settings) -> tuple[bytes, ...]:
     name = "webhook_secret_file"
     if settings.webhook_secret_file is None:
@@ -83,11 +91,13 @@ class Webhook:
         self._client = client or httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, cookies=cookies)
         self._pause = 0.0
         self._not_before = 0.0  # the end of the wait while the receiver is away, monotonic
-        self._retry_at: dict[str, float] = {}  # when each refused message is sent again, monotonic
+        self._refused: dict[str, _Refusal] = {}  # by the message's id
         self._bucket = TokenBucket(receiver.per_minute / 60, time.monotonic(), receiver.per_minute)
 
     async def tick(self) -> None:
         """Deliver waiting messages until the receiver refuses. Raises StoreUnavailable."""
+        oldest = time.monotonic() - self._receiver.seconds  # those before it are dropped as too old
+        self._refused = {i: at for i, at in self._refused.items() if at.again_at > oldest}
         for lease in self._leases():
             try:
                 await self._deliver_waiting(lease)
@@ -99,7 +109,8 @@ class Webhook:
         await self._client.aclose()
 
     async def _deliver_waiting(self, lease: Lease) -> None:
-        waiting = await self._messages.waiting(lease.name, _AT_ONCE)
+        # Refused messages wait at the front. They must not hide the others.
+        waiting = await self._messages.waiting(lease.name, _AT_ONCE + len(self._refused))
         late = [
             entry for entry in waiting if time.time() - entry.message.at > self._receiver.seconds
         ]
@@ -109,13 +120,14 @@ class Webhook:
         behind: set[str] = set()  # incidents with an earlier message that still waits
         for entry in waiting[len(late) :]:
             now, message = time.monotonic(), entry.message
-            if message.incident in behind or now < self._retry_at.get(message.id, 0.0):
+            refusal = self._refused.get(message.id)
+            if message.incident in behind or (refusal and now < refusal.again_at):
                 behind.add(message.incident)
                 continue
             if now < self._not_before or self._bucket.wait(now):
                 return
             if await self._deliver(message):
-                self._retry_at.pop(message.id, None)
+                self._refused.pop(message.id, None)
                 await self._messages.done(lease, [entry.id], dropped=False)
             else:
                 behind.add(message.incident)
@@ -138,7 +150,9 @@ class Webhook:
             left = message.at + self._receiver.seconds - time.time() - _LONGEST_PAUSE
             self._wait_for_receiver(f"status {status}", min(wait, left))
         else:  # the receiver refuses this message; it may take others
-            self._retry_at[message.id] = time.monotonic() + _LONGEST_PAUSE
+            before = self._refused.get(message.id)
+            pause = 2 * before.pause if before else _LONGEST_PAUSE
+            self._refused[message.id] = _Refusal(time.monotonic() + pause, pause)
             refused = "the webhook's receiver refused a message"
             _log.warning(refused, message=message.id, status=status)
         return False

@@ -198,6 +198,29 @@ async def test_a_refused_message_takes_no_turn_of_others(
     assert post.delivered == [("i2", "opened")]
 
 
+async def test_many_refused_messages_hide_no_other(
+    post: FakeReceiver, clock: SimpleNamespace
+) -> None:
+    """However many messages a receiver refuses, later ones are sent, and retries get rarer."""
+    await post.store_messages(*((f"i{i}", "opened") for i in range(150)), ("good", "opened"))
+    tried = []
+
+    def answer(name: str) -> int:
+        tried.append(name)
+        return 200 if ".good." in name else 400
+
+    post.answer = answer
+    sender = post.sender(per_minute=1000)
+    for second in range(0, 60, 10):
+        clock.now = float(second)
+        await sender.tick()
+    assert post.delivered == [("good", "opened")]
+    for second in range(60, 500, 10):
+        clock.now = float(second)
+        await sender.tick()
+    assert len(tried) == 1 + 150 * 4  # at once, and about 1, 3 and 7 minutes later
+
+
 async def test_old_messages_are_dropped_and_counted(post: FakeReceiver) -> None:
     """A message that could not be delivered in time is dropped; later ones are sent."""
     await post.store_messages(("i1", "opened"), age=61.0)
