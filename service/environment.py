@@ -33,9 +33,9 @@ def settings_in(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def misspelt(given: Collection[str], known: Collection[str]) -> Iterator[str]:
-    """Yield a message for each name that is not a setting, with the most similar setting."""
-    for name in sorted(set(given) - set(known)):
+def misspelt(names: Collection[str], known: Collection[str]) -> Iterator[str]:
+    """Yield a message for each of `names` that is not a setting, with the most similar setting."""
+    for name in sorted(set(names) - set(known)):
         shown = "".join(c if c.isalnum() or c == "_" else "?" for c in name)[:64]
         near = difflib.get_close_matches(name, known, 1)
         hint = f"; perhaps {PREFIX}{near[0].upper()} is meant" if near else ""

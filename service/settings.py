@@ -75,11 +75,11 @@ class Settings(SettingsFields, BaseSettings):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_empty(cls, given: dict[str, Any]) -> dict[str, Any]:
+    def _without_empty(cls, values: dict[str, Any]) -> dict[str, Any]:
         """Leave out empty values: an empty path would mean the current directory."""
-        for name, value in given.items():
+        for name, value in values.items():
             refuse_empty_guard(name, value)
-        return {name: value for name, value in given.items() if value != ""}
+        return {name: value for name, value in values.items() if value != ""}
 
     @field_validator("*")
     @classmethod

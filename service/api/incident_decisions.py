@@ -73,7 +73,7 @@ async def decide(
     if before is not None and standing == verdict:
         return known
     if body.seen not in {msgspec.UNSET, standing}:
-        raise Conflict(f"{_since_then(before)} Look at the incident again, then decide.")
+        raise Conflict(f"{_unseen_decision(before)} Look at the incident again, then decide.")
     name = detector.name
     rows = (await app.stores.incidents.rows(name, [incident.id]))[incident.id]
     rows = [row for row in rows if row.vector]
@@ -105,12 +105,12 @@ async def decide(
     return IncidentWithDecision(incident, decision)
 
 
-def _since_then(before: IncidentDecision | None) -> str:
-    """Return in words the decision that a person did not see."""
-    if before is None or before.verdict is None:
+def _unseen_decision(decision: IncidentDecision | None) -> str:
+    """Return in words the present decision, which the person who decides now did not see."""
+    if decision is None or decision.verdict is None:
         return "The decision was withdrawn in the meantime."
-    why = f" ({before.why})" if before.why else ""
-    return f"{before.who} {before.verdict} this incident in the meantime{why}."
+    why = f" ({decision.why})" if decision.why else ""
+    return f"{decision.who} {decision.verdict} this incident in the meantime{why}."
 
 
 def _label(row: KeptRow, verdict: str, incident: str, sender: str, batch: str | None) -> Label:

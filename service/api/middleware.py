@@ -176,19 +176,19 @@ def lower_body_bound(scope: Scope, most: int) -> None:
         raise refusal
 
 
-def _refusal_by_headers(given: list[tuple[bytes, bytes]], most: int) -> Problem | None:
+def _refusal_by_headers(headers: list[tuple[bytes, bytes]], most: int) -> Problem | None:
     """Return the problem with a body that its headers already show, None if they show none."""
-    headers = dict(given)
-    codings = [value.strip().lower() for name, value in given if name == b"transfer-encoding"]
+    by_name = dict(headers)
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
     if codings and codings != [b"chunked"]:
         problem: Problem = BadRequest("A body may have no Transfer-Encoding except `chunked`.")
         # A proxy may have found another end of this request, and so another start of the next.
         problem.headers["Connection"] = "close"
         return problem
-    length = headers.get(b"content-length", b"0").strip()
+    length = by_name.get(b"content-length", b"0").strip()
     if not length.isdigit():
         return BadRequest("Content-Length must be a number.")
-    if headers.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
+    if by_name.get(b"content-encoding", b"").strip().lower() not in (b"", b"identity"):
         # Compressed bytes could be read as binary vectors by mistake.
         return UnsupportedMedia("A body must have no Content-Encoding. Send it uncompressed.")
     if len(length) <= 18 and int(length) <= most:

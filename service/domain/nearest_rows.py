@@ -21,20 +21,20 @@ def nearer(
     if not len(others):
         return np.ones(len(X), np.bool_)
     known = np.concatenate([ours, others]).astype(np.float64)
-    seen = ~np.isnan(known)
-    count = np.maximum(seen.sum(axis=0), 1)
-    centre = np.where(seen, known, 0.0).sum(axis=0) / count
-    spread = np.sqrt(np.square(np.where(seen, known - centre, 0.0)).sum(axis=0) / count)
+    given = ~np.isnan(known)
+    count = np.maximum(given.sum(axis=0), 1)
+    centre = np.where(given, known, 0.0).sum(axis=0) / count
+    spread = np.sqrt(np.square(np.where(given, known - centre, 0.0)).sum(axis=0) / count)
     spread[spread == 0.0] = 1.0
 
-    def placed(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-        scaled: NDArray[np.float64] = (rows.astype(np.float64) - centre) / spread
-        return np.nan_to_num(scaled)
+    def scaled(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        deviations: NDArray[np.float64] = (rows.astype(np.float64) - centre) / spread
+        return np.nan_to_num(deviations)
 
-    there = placed(known)
-    lengths = np.square(there).sum(axis=1)
+    known_scaled = scaled(known)
+    lengths = np.square(known_scaled).sum(axis=1)
     nearest = [
-        (lengths - 2.0 * placed(block) @ there.T).argmin(axis=1)
+        (lengths - 2.0 * scaled(block) @ known_scaled.T).argmin(axis=1)
         for block in np.array_split(X, len(X) // _BLOCK + 1)
     ]
     is_nearer: NDArray[np.bool_] = np.concatenate(nearest) < len(ours)

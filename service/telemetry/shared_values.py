@@ -167,9 +167,10 @@ class Shared:
 
             def __init__(
                 self, kind: str, metric: str, sample: str, labels: Iterable[str],
-                given: Iterable[str], text: str, **_: Any,
+                label_values: Iterable[str], text: str, **_: Any,
             ) -> None:  # fmt: skip
-                name = Name(kind, metric, sample, tuple(zip(labels, given, strict=True)), text)
+                labelled = tuple(zip(labels, label_values, strict=True))
+                name = Name(kind, metric, sample, labelled, text)
                 self._numbers = shared.numbers[LIVE if kind == "gauge" else TOTAL]
                 self._index = self._numbers.index_of(name)
 

@@ -153,7 +153,7 @@ async def detector(
         before_history=period.start < time.time() - HOURS_KEPT,
         latest=None if buckets else await _latest_day(api, path, period),
         incidents=incidents,
-        earlier=None if _any(incidents) else await _earlier(api, path, period),
+        earlier=await _earlier(api, path, period, incidents),
         listed=listed,
         unlisted=_has_more(unfinished) or _has_more(incidents),
         versions=versions,
@@ -187,12 +187,15 @@ async def _latest_day(api: OwnApi, path: str, period: TimeRange) -> TimeRange | 
     return TimeRange(last - SPANS[DEFAULT], last, None)
 
 
-def _any(incidents: Answer[Incidents]) -> bool:
-    return incidents.document is None or bool(incidents.document.incidents)
+async def _earlier(
+    api: OwnApi, path: str, period: TimeRange, of_period: Answer[Incidents]
+) -> EarlierIncidents | None:
+    """Return the latest incidents before the range `period` if this range has none.
 
-
-async def _earlier(api: OwnApi, path: str, period: TimeRange) -> EarlierIncidents | None:
-    """Return the latest incidents before the range `period`, None if there are none."""
+    None if the range has incidents, if it is unknown whether it has, or if there are no earlier.
+    """
+    if of_period.document is None or of_period.document.incidents:
+        return None
     query = {"to": period.query["from"], "limit": _INCIDENTS}
     answer = await api.get(Incidents, f"{path}/incidents", **query)
     if answer.document is None or not answer.document.incidents:

@@ -254,35 +254,38 @@ async def champion(request: Request, name: Name) -> Response:
     )
     await show_own_change(app, name)
     after = await existing(app, name)
-    left = await _left_behind(app, name, before.champion, number)
+    forgotten = await _forgotten(app, name, before.champion, number)
     vectors = max(0, before.learned - after.learned)
-    labels = await _labels_in_effect(app, name, left)
+    labels = await _labels_in_effect(app, name, forgotten)
+    versions = [entry.record.version for entry in forgotten]
     moved = {
         "champion": number,
         "generation": generation,
-        "forgets": {"vectors": vectors, "versions": [entry.record.version for entry in left]},
+        "forgets": {"vectors": vectors, "versions": versions},
         "labels": labels,
         "effect": effect_of_move(number, vectors, labels),
     }
     return answer(moved, ETag=etag(generation))
 
 
-async def _left_behind(app: Parts, name: str, old: int | None, new: int) -> list[StoredVersion]:
+async def _forgotten(app: Parts, name: str, old: int | None, new: int) -> list[StoredVersion]:
     """Return the versions in the lineage of `old` that are not in that of `new`, oldest first."""
     if old is None or old == new:
         return []
     records = {record.record.version: record for record in await app.stores.registry.records(name)}
     parents = {number: record.record.parent for number, record in records.items()}
     kept = set(_lineage(parents, new))
-    left = sorted(number for number in _lineage(parents, old) if number not in kept)
-    return [records[number] for number in left if number in records]
+    forgotten = sorted(number for number in _lineage(parents, old) if number not in kept)
+    return [records[number] for number in forgotten if number in records]
 
 
-async def _labels_in_effect(app: Parts, name: str, left: list[StoredVersion]) -> StandingLabels:
-    """Return which labels still have an effect once none of the versions `left` serves."""
+async def _labels_in_effect(
+    app: Parts, name: str, forgotten: list[StoredVersion]
+) -> StandingLabels:
+    """Return which labels still have an effect once the lineage lacks the `forgotten` versions."""
     batches = {
         batch
-        for entry in left
+        for entry in forgotten
         if entry.record.experience
         for batch in entry.record.experience.batches
     }
