@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from service.domain.history import HOUR
 from service.timestamps import rfc3339, unix_seconds
 
 SPANS = {
@@ -40,12 +41,14 @@ class TimeRange(NamedTuple):
 def around(start: str, end: str) -> TimeRange:
     """Return a range that shows what went on from `start` to `end`, both in RFC 3339.
 
-    >>> around("1970-01-01T01:00:00Z", "1970-01-01T01:00:00Z")
-    TimeRange(start=3000.0, end=4200.0, span=None)
+    It begins at a whole hour: of old rows the history has one bucket for each hour.
+
+    >>> around("1970-01-01T02:30:00Z", "1970-01-01T02:30:00Z")
+    TimeRange(start=7200.0, end=9600.0, span=None)
     """
     first, last = unix_seconds(start) or 0.0, unix_seconds(end) or 0.0
     beside = max(_BESIDE_SECONDS, (last - first) / 10)
-    return TimeRange(first - beside, last + beside, None)
+    return TimeRange((first - beside) // HOUR * HOUR, last + beside, None)
 
 
 def parse(span: str | None, start: str | None, end: str | None, now: float) -> TimeRange:
