@@ -12,13 +12,13 @@ from service.timestamps import rfc3339
 # A service reports once a second, and a report keeps 50 rows: one of each run of alarming rows.
 _RUNS = 25  # runs of alarming rows after which the next second is awaited
 _SECONDS = 1.1
-_BESIDE_SECONDS = 600.0  # least time to show before and after the rows
+_BESIDE_SECONDS, _HOUR = 600.0, 3600  # _BESIDE_SECONDS: least time to show before and after rows
 
 
 class Pace:
     """Waits while a service records rows, so that it keeps a row of each run of alarming rows.
 
-    `clock` returns the seconds, and `sleep` waits for as many seconds.
+    `clock` returns the time in seconds, and `sleep` waits for a number of seconds.
     """
 
     def __init__(
@@ -47,7 +47,8 @@ class Pace:
 def where_recorded(targets: Targets, url: str, times: tuple[float, float] | None) -> str:
     """Return a sentence that says where to see what was recorded, after a few seconds.
 
-    `times` are the first and the last time of the rows, None if they have none.
+    `times` are the first and the last time of the rows, None if they have none. The time range of
+    the page begins at a whole hour: of old rows the history has one bucket for each hour.
     """
     page = without_secret(address_of(url))
     if len(targets.all) == 1:
@@ -55,6 +56,7 @@ def where_recorded(targets: Targets, url: str, times: tuple[float, float] | None
         if times is not None:
             first, last = times
             beside = max(_BESIDE_SECONDS, (last - first) / 50)
-            query = {"from": rfc3339(first - beside), "to": rfc3339(last + beside)}
+            start = (first - beside) // _HOUR * _HOUR
+            query = {"from": rfc3339(start), "to": rfc3339(last + beside)}
             page += f"?{urlencode(query, safe=':')}"
     return f"recorded: a few seconds from now, {page} shows the incidents"

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The reasons why rows wait in quarantine. The store keeps these texts. Rows whose reason is in
-# UNDECIDED are found by the text. So a text that changes stays in UNDECIDED: otherwise rows that
-# are already in quarantine would no longer be found.
+# UNDECIDED are found by the text. So if a text changes, its old form stays in UNDECIDED: otherwise
+# rows that are already in quarantine would no longer be found.
 DISSIMILAR = "anomalous under the champion, and not similar to the rest of the batch"
 NOVEL = "anomalous under the champion, and nothing novel is learned without a person"
 NOVEL_OR_DISSIMILAR = f"{NOVEL}; some rows stand apart from the rest of the batch"

@@ -4,7 +4,7 @@ from models import MIN_VECTORS
 from service.ages import is_over
 from service.domain.detector import Detector
 
-ATTEMPTS = 3  # after these the experience is parked, so that later data is learned
+ATTEMPTS = 3  # failed attempts after which an experience is parked, so that later data is learned
 _ROUNDING = 0.001  # seconds; the sum of two times is rounded
 _URGENT = _BACKLOG = 4.0  # the largest weight of an urgent reason, and of an overfull buffer
 _MOST_HALVINGS = 30  # of the priority of a detector whose trainings end with their workers

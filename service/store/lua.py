@@ -49,8 +49,8 @@ local function batch_of(entry)
   return batch
 end
 """,
-    # Notes the oldest buffered entry. Without one nothing is buffered, whatever a damaged batch
-    # added to the counters.
+    # Notes the oldest buffered entry. If there is none, nothing is buffered: the counters are set
+    # to 0, because a damaged batch may have left other numbers in them.
     "note_oldest": """
 local function note_oldest(stream, cursor)
   local rest = redis.call('XRANGE', stream, '(' .. cursor, '+', 'COUNT', 1)[1]

@@ -68,8 +68,8 @@ class Revocations:
     ) -> RevocationPlan:
         """Return the effect that revoking `target` would have now; the store is not changed.
 
-        Raises UnknownDetector, and Unknown if no row of `target` is stored or was learned, unless
-        it is `labelled`.
+        Raises UnknownDetector. Raises Unknown if no row of `target` is stored or was learned, but
+        not if it is `labelled`: then the target is a sender with labels or dismissals.
         """
         now = await self._versions_now(Keys(name))
         marked, fresh = now.reached_by(target)

@@ -172,10 +172,11 @@ def _most_severe(
 ) -> NDArray[np.intp]:
     """Return the places in `rows` of at most EVENTS rows to keep, ascending.
 
-    `rows` (a,) are the ascending numbers of the alarming rows, and `severities` (a,) belong to
-    them. `sources` are those of all rows. The first row of each source comes first, then the second
-    of each, and so on. In a source the most severe row of each run comes first, then the second
-    of each run. So a long fault leaves rows that explain the other incidents.
+    `rows` (a,) are the ascending numbers of the alarming rows, and `severities` (a,) their
+    severities. `sources` has the source of every row, alarming or not. One row of each source is
+    kept, then a second one of each, and so on. In a source, it is the most severe row of each run,
+    then the second most severe row of each run. So a long fault leaves rows that explain the other
+    incidents.
     """
     order = np.argsort(-severities, kind="stable")
     if len(order) > EVENTS:
@@ -194,7 +195,7 @@ def _runs(
 ) -> Iterator[tuple[tuple[str, int], str]]:
     """Yield the run and the source of each alarming row. A run is a source and a number."""
     passed: Counter[str] = Counter()  # rows of each source so far
-    latest: dict[str, tuple[int, int]] = {}  # the run and place of its latest alarming row
+    latest: dict[str, tuple[int, int]] = {}  # run and place of each source's latest alarming row
     before = 0
     for row in rows.tolist():
         source = "" if sources is None else sources[row]
@@ -238,7 +239,7 @@ def _events(
 ) -> dict[int, Event]:
     """Return the most severe alarming rows as events, by row number, in order.
 
-    `sources` are those of all rows.
+    `sources` has the source of every row, alarming or not.
     """
     if not alarming:
         return {}

@@ -116,7 +116,8 @@ async def test_the_page_leads_to_incidents_of_old_rows(
 ) -> None:
     """After an old file was scored, the page of today leads to its incidents, with their year.
 
-    So it does while newer rows, too, were scored. An incident's page leads back to its time.
+    The same holds if newer rows were scored too. An incident's page leads back to the incident's
+    time.
     """
     at = time.time() - days * 86_400
     times = [at + i + 1000 * (i >= 24) for i in range(64)]

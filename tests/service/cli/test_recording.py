@@ -36,7 +36,7 @@ def test_the_last_line_leads_to_the_page() -> None:
     said = where_recorded(targets, "http://me:secret@host:8000/v1", (0.0, 60.0))
     assert said == (
         "recorded: a few seconds from now, http://host:8000/detectors/pump%3Aa?"
-        "from=1969-12-31T23:50:00.000Z&to=1970-01-01T00:11:00.000Z shows the incidents"
+        "from=1969-12-31T23:00:00.000Z&to=1970-01-01T00:11:00.000Z shows the incidents"
     )
     assert "host:8000/detectors/pump%3Aa shows" in where_recorded(targets, "host:8000", None)
     targets.all.append("pump:b")

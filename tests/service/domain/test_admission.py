@@ -4,7 +4,7 @@ from service.domain.admission import ALARMED, UNDECIDED
 
 
 def test_the_reason_of_alarmed_rows_fits_both_verdicts() -> None:
-    """It says what to do with normal rows and with those of a fault; an old reason is still known.
+    """The reason says what to do with normal rows and with a fault; its old text is still known.
 
     The rows may be those of an incident that a person has confirmed.
     """

@@ -15,7 +15,7 @@ def _pattern(sender: str, number: int) -> DismissedPattern:
 
 
 async def test_a_sender_displaces_its_own_dismissed_patterns(stored: Stored, redis: Redis) -> None:
-    """Above the bound the sender with the most patterns loses its oldest ones, and nobody else."""
+    """Above the bound the sender with the most patterns loses its oldest ones, others lose none."""
     await stored.make()
     incidents = Incidents(redis)
     await incidents.add_dismissed_patterns("pump", [_pattern("", 0), _pattern("operator", 0)])

@@ -201,7 +201,7 @@ async def test_a_refused_message_takes_no_turn_of_others(
 async def test_many_refused_messages_hide_no_other(
     post: FakeReceiver, clock: SimpleNamespace
 ) -> None:
-    """However many messages a receiver refuses, later ones are sent, and retries get rarer."""
+    """However many messages a receiver refuses, later ones are sent. Pauses before retries grow."""
     await post.store_messages(*((f"i{i}", "opened") for i in range(150)), ("good", "opened"))
     tried = []
 
