@@ -1,6 +1,7 @@
 """Guesses the types of a file's columns from its first rows. A person can see and correct them."""
 
 import contextlib
+import re
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,6 +25,7 @@ _LEAST_WORDS = 0.05  # share of filled cells; a column of text with fewer holds 
 _LEAST_NUMBERS = 0.2
 _MOST_SHOWN = 12
 _MOST_UNITS = 5  # of the numbers of a column; with more, they are digits of codes
+_CLOCK = re.compile(r"\d{1,2}:\d\d(:\d\d([.,]\d+)?)?( ?[AaPp][Mm])?")  # a time of day
 _COUNTER = (
     "only rises or only falls from row to row, like a counter: dropped, because later values are "
     "outside the learned range; its increase can be learned"
@@ -64,8 +66,9 @@ def guess(chunk: Chunk, names: Sequence[str], categories: Container[str] = ()) -
     constant: list[str] = []
     notes: list[str] = []
     blanks = False
+    clock = next((name for name in names if is_clock(chunk.cells[name])), None)
     for name in names:
-        kind, note, share = _column(chunk, name, is_category=name in categories)
+        kind, note, share = _column(chunk, name, clock, is_category=name in categories)
         if note == _CONSTANT:
             constant.append(name)
         elif note:
@@ -85,13 +88,26 @@ def guess(chunk: Chunk, names: Sequence[str], categories: Container[str] = ()) -
     return Guess(tuple(columns), tuple(dropped), tuple(notes), blanks)
 
 
-def _column(chunk: Chunk, name: str, *, is_category: bool) -> tuple[str | None, str | None, float]:
-    """Return the type of a column, None if it is dropped, a note or None, and the filled share."""
+def is_clock(cells: Sequence[str]) -> bool:
+    """Return whether the cells are times of day."""
+    filled = [cell.strip() for cell in cells if not is_blank(cell)]
+    return bool(filled) and all(map(_CLOCK.fullmatch, filled))
+
+
+def _column(
+    chunk: Chunk, name: str, clock: str | None, *, is_category: bool
+) -> tuple[str | None, str | None, float]:
+    """Return the type of a column, None if it is dropped, a note or None, and the filled share.
+
+    `clock` is the column of the times of day, if there is one.
+    """
     cells = chunk.cells[name]
     filled = [cell for cell in cells if not is_blank(cell)]
     if not filled:
         return None, f"{_named(name)} is blank in the first {len(cells)} rows: dropped", 0.0
-    kind, note = ("category", None) if is_category else _kind(chunk, name, filled)
+    if name == clock and not is_category:
+        return None, f"{_named(name)} holds times of day: dropped", 0.0
+    kind, note = ("category", None) if is_category else _kind(chunk, name, filled, clock)
     if kind == "number":
         filled = [cell for cell in filled if not is_word(cell)]
         kind, note = _as_counter(chunk, name, note)
@@ -111,12 +127,18 @@ def _too_blank(kind: str, filled: float) -> str | None:
     return f"is blank in {1.0 - filled:.1%} of the first rows: dropped{advice}"
 
 
-def _kind(chunk: Chunk, name: str, filled: Sequence[str]) -> tuple[str | None, str | None]:
+def _kind(
+    chunk: Chunk, name: str, filled: Sequence[str], clock: str | None
+) -> tuple[str | None, str | None]:
     """Return the type of a column, None if it is dropped, and a note about it or None."""
     comma = chunk.comma
     if {cell.strip().lower() for cell in filled} <= _FLAGS:
         return "flag", None
     if options := time_options(name, filled, chunk.times):
+        if clock is not None and not any(":" in cell for cell in filled):
+            pairs = zip(chunk.cells[name], chunk.cells[clock], strict=True)
+            days = [f"{day} {time}" for day, time in pairs if not (is_blank(day) or is_blank(time))]
+            options = time_options(f"{name},{clock}", days, chunk.times) or options
         return None, f"{_named(name)} holds times: dropped; {options} makes use of them"
     are_numbers = sum(is_number(limit(cell), comma=comma) for cell in filled)
     without_words = [cell for cell in filled if not is_word(cell)]

@@ -13,11 +13,15 @@ from models.context import groups
 from models.context_choice import choose
 from service.cli import console
 from service.cli.chunk import Chunk
+from service.cli.column_guess import is_clock
 from service.cli.pivot import pivot_advice
+from service.cli.row_order import check_order
 from service.cli.score_result import local_time
-from service.cli.sheet import Sheet, newest_first
+from service.cli.sheet import Sheet
 from service.cli.table_files import BadTable
+from service.cli.time_hint import time_options
 from service.client import Refused
+from service.domain.cells import is_blank
 from service.json_value import JsonObject
 
 if TYPE_CHECKING:
@@ -70,6 +74,8 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
     config: JsonObject = {"missing": "impute"}
     gaps = ["some cells are blank: rows are judged on what was observed"] * sheet.blanks
     if sheet.guessed is None or sheet.first is None:
+        if sheet.first is not None:
+            _check_numbers(sheet.first)
         return config, gaps
     guessed, notes = sheet.guessed, list(sheet.guessed.notes)
     if not guessed.columns:
@@ -77,12 +83,13 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
         raise BadTable(f"{sheet.file}: no column holds numbers; line {line} has {quoted(row)}")
     config["columns"] = [{"name": name, "type": kind} for name, kind in guessed.columns]
     numeric = [name for name, kind in guessed.columns if kind == "number"]
-    if advice := pivot_advice(sheet.first, sheet.names or (), numeric):
+    names = [name for name in sheet.names or () if not is_clock(sheet.first.cells[name])]
+    if advice := pivot_advice(sheet.first, names, numeric):
         raise BadTable(f"{sheet.file}: {advice}")
     notes += [f"columns: {guessed.shown()}", *gaps]
     if sheet.first.times is not None:
-        if newest_first(sheet.first):
-            raise BadTable(f"{sheet.file}: the newest rows come first; sort the file by time")
+        words = tuple(name for name, kind in guessed.columns if kind == "category")
+        check_order(sheet.first, words)
         zone, times = ZoneInfo(timezone), sheet.first.times
         ends = " to ".join(local_time(float(at), zone) for at in (times.min(), times.max()))
         days = " (days of a spreadsheet? --time-format excel)" if _are_days(times) else ""
@@ -91,6 +98,15 @@ def config_for(sheet: Sheet, timezone: str) -> tuple[JsonObject, list[str]]:
         config["context"] = context
         notes.append(why)
     return config, notes
+
+
+def _check_numbers(chunk: Chunk) -> None:
+    """Raise BadTable if a column of a file without a header does not hold numbers."""
+    for name, cells in chunk.cells.items():
+        written = [cell for cell in cells if not is_blank(cell)]
+        if written and (options := time_options(name, written)):
+            raise BadTable(f"{chunk.file}: column {name} holds times: give {options}")
+    chunk.matrix([(name, "number") for name in chunk.cells], gaps=True)
 
 
 def _context(chunk: Chunk, columns: dict[str, str], timezone: str) -> tuple[JsonObject | None, str]:

@@ -36,8 +36,8 @@ UNORDERED = (
     "incidents follow its order"
 )
 LATE = (
-    "late: not newer than the row before of its source: sort the file by time; drop double rows; "
-    "if the times are local, give --timezone"
+    "late: not newer than the row before of its source: if several machines share the file, give "
+    "--source; sort the file by time; drop double rows; if the times are local, give --timezone"
 )
 
 

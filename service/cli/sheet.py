@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import order, quoted
-from models.context import groups
 from models.errors import VectorError
 from service.cli import console, table_files
 from service.cli.chunk import Chunk
@@ -331,16 +330,6 @@ def named_columns(config: "DetectorConfig") -> list[tuple[str, str]] | None:
     if features := config.get("features"):
         return [(name, "number") for name in features]
     return None
-
-
-def newest_first(chunk: Chunk) -> bool:
-    """Return whether the newest rows of a source come first."""
-    if chunk.times is None:
-        return False
-    return any(
-        len(rows) > 1 and bool((np.diff(chunk.times[rows]) < 0).mean() > 0.5)
-        for rows in groups(chunk.sources, len(chunk))
-    )
 
 
 def _is_npy(source: Any) -> bool:

@@ -1,5 +1,6 @@
 """Recognises times and their formats, and says what to do about a cell that is not a time."""
 
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,7 +64,7 @@ def time_options(
     numbers that would be times of other years are none.
     """
     sample = [cell.strip() for cell in written[:: 1 + len(written) // _SAMPLE]]
-    option = f"--time {name}"
+    option = f"--time {shlex.quote(name)}"
     if _fits(None, sample):
         return option if _are_times(written, sample, times) else None
     if min(map(len, sample)) < _SHORTEST:
