@@ -70,9 +70,9 @@ def find_strays(X: Array) -> StrayValues:
         axes = _independent_axes(z[:, related])
         z[:, related] = z[:, related] @ axes
         size = np.linalg.norm(z[:, related], axis=1)
-        low, middle, high = np.quantile(size, (0.25, 0.5, 0.75))
-        sizes = (size - middle) / max(high - low, FAINT * middle)
-        rows = _beyond_gap(sizes, ROW_GAP, ROW_REACH) & ~stray.any(axis=1)
+        least, low, middle, high, most = np.quantile(size, (0.1, 0.25, 0.5, 0.75, 0.9))
+        spread = max(high - low, FAINT * middle) or most - least or 1.0
+        rows = _beyond_gap((size - middle) / spread, ROW_GAP, ROW_REACH) & ~stray.any(axis=1)
         if rows.sum() >= max(FEWEST, LEAST_ROWS * len(z)):
             unexplained = np.abs(z[rows][:, related] @ axes.T) / np.linalg.norm(axes, axis=1)
             stray[rows, related[unexplained.argmax(axis=1)]] = True

@@ -122,6 +122,15 @@ def test_rows_beyond_a_wrap_are_no_strays() -> None:
     assert not find_strays(both.astype(np.float32)).rows.any()
 
 
+def test_strays_of_a_machine_that_is_mostly_off(machine: Machine) -> None:
+    """Four of five rows are 0. The rows of the running machine are learned, and faults are not."""
+    first = np.where(machine.rng.random((1000, 1)) < 0.8, 0.0, 10.0 + machine.rows(1000))
+    assert not find_strays(first.astype(np.float32)).rows.any()
+    first[::40] = 10.0 + 100.0 * machine.rng.normal(size=(25, 8))
+    strays = find_strays(first.astype(np.float32)).rows
+    assert np.array_equal(np.flatnonzero(strays), np.arange(0, 1000, 40))
+
+
 @pytest.mark.parametrize("n", [64, 100, 200, 400, 1000])
 def test_rare_pairs_of_codes_and_few_noisy_rows_are_no_strays(n: int) -> None:
     """Rows are not left out for codes that seldom occur together, nor if they are very few."""
