@@ -301,15 +301,16 @@ def measured(kind, seed):
     return [*held, new, *found, named, *simple, area]
 
 
-def main():
-    parser = parser_of(__doc__)
+def print_table(cases, text):
+    """Print the table of those `cases` {name: Kind} that are asked for; `text` is the help."""
+    parser = parser_of(text)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--cases", nargs="+", default=list(CASES), help="words of case names")
+    parser.add_argument("--cases", nargs="+", default=list(cases), help="words of case names")
     args = parser.parse_args()
     heads = ["data", "held: first", "same", "new", "of the new", "found: first", "same", "new"]
     heads += ["named", *PEERS, "AUROC"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-    for name, kind in CASES.items():
+    for name, kind in cases.items():
         if not any(word in name for word in args.cases):
             continue
         results = np.array([measured(kind, seed) for seed in args.seeds])
@@ -320,4 +321,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    print_table(CASES, __doc__)
