@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.arrays import Array
+from models.arrays import Array, Float64
 from models.parts.lineage import Evidence, Note
 from models.parts.scaler import KNEE, Scaler, middle_range
+from models.parts.statistics import binomial_at_most
 from models.parts.stray_values import StrayValues
 from models.survey.counters import (
     are_seconds,
@@ -27,6 +28,9 @@ INTEGERS = 2.0**24  # from this size on, float32 rounds neighbouring whole numbe
 COARSE = 1e-3  # a float32 step this large, relative to a deviation, is visible
 STILL = 0.05  # a note is written if more than this share of the experience still alarms
 FEW_INDEPENDENT = 100  # fewer independent rows do not show a rate of 1 %
+# A note is written if TIMES as many rows of a regime as expected have a p-value of at most each of
+# these levels, at the first level with the chance SURE that fewer rows would.
+UNUSUAL, TIMES, SURE = (0.1, 0.03, 0.01), 2.0, 0.999
 UNFIT = 0.01  # a note is written if more than this share of a feature's values is out of range
 
 
@@ -159,6 +163,27 @@ def on_dependent_rows(worth: int, rows: int) -> Iterator[Note]:
             f"only as well as about {worth} independent rows would. The threshold is therefore "
             "higher, and later rows may still alarm more often than configured. Learn rows of a "
             "longer time.",
+        )  # fmt: skip
+
+
+def on_unusual_regimes(regimes: NDArray[np.int64], p_values: Float64) -> Iterator[Note]:
+    """Yield a note on regimes of which many held-out rows are unusual.
+
+    `regimes` (n,) is the regime of each row, and `p_values` (n,) are those by one calibration.
+    """
+    often = []
+    for number in np.unique(regimes).tolist():
+        p = p_values[regimes == number]
+        shares = [float((p <= level).mean()) / level for level in UNUSUAL]
+        fewer = binomial_at_most(int((p <= UNUSUAL[0]).sum()) - 1, len(p))(UNUSUAL[0])
+        if min(shares) >= TIMES and fewer > SURE:
+            often.append(str(number))
+    if often:
+        yield Note(
+            kind="unusual_regime", features=(),
+            sentence=f"Normal rows of regime {', '.join(often)} are rarer than others, and will "
+            "alarm more often than configured, because one threshold serves all rows. Send more "
+            "such rows as one batch, or use a score for each regime, such as auto+regime.",
         )  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.arrays import Array, Float64
 from models.config import Config
-from models.parts.calibration import Calibration
+from models.parts.calibration import Calibration, representable
 from models.parts.carried_calibration import GENERATED, carried, mixed, repeated
 from models.parts.dependent_rows import independent_rows, narrowed, together, widened
 from models.parts.lineage import Lineage, Training
@@ -47,6 +47,8 @@ def assemble(trained: Trained) -> Version:
     if score == base_score(score):
         calibrated = _calibrate(trained)
         version = calibrated.version
+        if trained.previous is None:  # later, the calibration is of other rows, too
+            version = _with_note_on_regimes(calibrated, trained)
     else:
         plain = replace(trained.config, score=base_score(score))
         value = plain.threshold.get("value")
@@ -167,6 +169,15 @@ def _least_calibrating(trained: Trained) -> float:
         return 0.0
     equal = 1.0 / (1 + len(previous.lineage.regimes))
     return plan.new_rows * min(1.0, max(LEAST_CALIBRATING, equal) / LEAST_NEW)
+
+
+def _with_note_on_regimes(plain: _CalibratedVersion, trained: Trained) -> Version:
+    """Return the version with a note on regimes whose held-out rows are unusual, if any."""
+    version, fitted = plain.version, plain.fitted
+    regimes = version.nearest_regime(trained.scaler.inverse(trained.x[fitted.rows]))
+    p = version.calibration.p_values(representable(fitted.held_out))
+    added = notes.on_unusual_regimes(regimes, p)
+    return version.with_lineage(notes=(*version.lineage.notes, *added))
 
 
 def _with_score_by_regime(plain: _CalibratedVersion, trained: Trained) -> Version:

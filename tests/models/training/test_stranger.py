@@ -324,6 +324,24 @@ def test_a_constant_that_begins_to_vary_is_learned(kind: str, machine: Machine) 
     assert version.is_anomaly(later).mean() > 0.9
 
 
+def test_a_rare_regime_of_a_batch_is_noted() -> None:
+    """A note names the regime of 4 % of the rows, of which more alarm; equal regimes have none."""
+    machine = Machine(0)
+    shift = np.float32(6.0) * np.sign(machine.rng.normal(size=8)).astype(np.float32)
+    rare = machine.rows(1200)
+    rare[::25] += shift
+    version = train(None, rare, Config(model=QUICK))
+    (note,) = version.lineage.notes
+    assert note.kind == "unusual_regime"
+    regime = version.nearest_regime(machine.rows(100) + shift)
+    assert f"regime {np.bincount(regime).argmax()} " in note.sentence
+    equal = machine.rows(1200)
+    equal[::2] += shift
+    assert train(None, equal, Config(model=QUICK)).lineage.notes == ()
+    by_regime = train(None, rare, Config(model=QUICK, score="auto+regime"))
+    assert by_regime.lineage.notes == ()
+
+
 def test_sensors_that_wander_slowly_hold_the_rate_better(tmp_path: Path) -> None:
     """800 such rows are worth few independent ones, so the threshold is higher; a note says so.
 
