@@ -150,8 +150,8 @@ async def test_allowed_hosts_are_served(store_url: str) -> None:
         assert [answer.status_code for answer in answers] == statuses, (insecure, names)
 
 
-async def test_once_there_is_a_key_host_and_origin_do_not_count(pump: Running) -> None:
-    """Once there is a key, the key alone decides, whatever host and origin are."""
+async def test_with_a_key_host_and_origin_do_not_matter(pump: Running) -> None:
+    """Once the service has an API key, the key alone decides, whatever host and origin are."""
     grant = {"name": "first", "scopes": ["admin", "score"]}
     made = await pump.http.post("/v1/keys", json=grant)
     key = {"authorization": f"Bearer {made.json()['key']}"}

@@ -54,7 +54,7 @@ def test_old_and_new_keys_are_trusted_together(tmp_path: Path) -> None:
 
 
 def test_a_file_without_a_usable_key_is_named(tmp_path: Path) -> None:
-    """A process does not start with a file of no key or of another kind of key, and names it."""
+    """A process does not start with a file without a usable key; the message names the file."""
     private, public = signing_pair(tmp_path, "ours")
     _, elliptic = self_signed(tmp_path / "tls")
     empty = tmp_path / "empty"

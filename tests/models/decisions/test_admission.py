@@ -89,7 +89,7 @@ def test_rows_one_by_one_are_seldom_held_back(version):
     assert held_back <= 15
 
 
-def test_rows_with_gaps_are_judged_by_what_they_have():
+def test_rows_with_gaps_are_judged_by_the_values_that_they_have():
     """With missing values, too, a new regime passes and scattered rows do not."""
     config = Config(missing="impute", model=Model(epochs=20))
     version = train(None, normals_around(0.0, 600), config)

@@ -31,7 +31,7 @@ def test_beyond_the_largest_normal_the_tail_falls_to_the_floor(hundred: Calibrat
 
 
 @given(st.lists(st.floats(-1e30, 1e30), min_size=8, max_size=60), st.floats(-3e38, 3e38))
-def test_one_score_has_the_p_value_that_it_has_among_others(
+def test_a_score_has_the_same_p_value_alone_and_among_others(
     scores: list[float], score: float
 ) -> None:
     """A score alone has the same p-value as among others, inside the calibration and beyond."""

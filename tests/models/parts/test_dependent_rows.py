@@ -34,7 +34,7 @@ def test_equal_scores_are_independent() -> None:
     assert independent_rows(np.arange(100), np.zeros(100)) == 100
 
 
-def test_p_values_are_those_of_fewer_rows() -> None:
+def test_p_values_of_dependent_rows_are_those_of_fewer_rows() -> None:
     """The largest score of 1,000 rows that are worth 40 has the p-value 1 in 41."""
     calibration = Calibration(np.sort(np.random.default_rng(0).exponential(size=N)))
     wide = widened(calibration, WORTH)

@@ -33,7 +33,7 @@ def test_the_surprise_of_a_calibration_score_is_its_rank() -> None:
     assert beyond[0] == pytest.approx(-np.log(0.01) - calibration.log_survival_of_one(sigma))
 
 
-def test_equal_scores_are_as_rare_as_all_of_them() -> None:
+def test_the_p_value_of_equal_scores_counts_all_of_them() -> None:
     """Of nine scores five are equal and largest: p is 0.5 there, and 0.1 above."""
     surprises = Surprise(Calibration(np.array([1.0, 2, 3, 4, 5, 5, 5, 5, 5])))(np.array([5.0, 5.1]))
     assert surprises[0] == pytest.approx(-np.log(0.5))

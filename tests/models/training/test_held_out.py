@@ -47,7 +47,7 @@ def test_rows_with_a_tiny_jitter_are_near_copies_and_other_close_rows_are_not() 
 
 
 def test_other_rows_do_not_alarm_after_rows_with_a_tiny_jitter() -> None:
-    """Rows that repeat with a jitter calibrate like rows that repeat: others seldom alarm."""
+    """Rows that repeat with a jitter calibrate like rows that repeat: other rows seldom alarm."""
     rng = np.random.default_rng(0)
     mix = rng.normal(size=(2, 6))
 

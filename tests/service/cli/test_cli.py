@@ -527,7 +527,7 @@ def test_a_new_key_is_not_called_the_only_one_beside_a_key_in_a_file(run, tmp_pa
     assert "only key" not in err
 
 
-def test_a_refused_key_says_where_a_command_takes_it_from(run, stub):
+def test_an_error_about_a_key_names_the_options_of_the_command(run, stub):
     """The command names its own options, because the service's message is about a header."""
     stub.answers["GET", "/v1/attention"] = (401, {"detail": "This request needs an API key: ..."})
     status, _, err = run("status", "--url", stub.url)
@@ -662,7 +662,7 @@ def test_status_has_the_fifty_worst_items_and_the_last_hour(run, stub):
     assert "2.5 %" in printed
 
 
-def test_status_has_fifty_detectors_those_that_need_a_person_first(run, stub):
+def test_status_lists_fifty_detectors_that_need_a_person_first(run, stub):
     """Of many detectors the healthy ones are left out, so that the beginning stays in sight."""
     item = {"kind": "incident", "detector": "zz", "sentence": "odd", "since": None, "path": "/"}
     stub.answers["GET", "/v1/attention"] = (200, {"items": [item]})

@@ -156,8 +156,8 @@ def test_a_state_with_scattered_heights_opens_few_incidents() -> None:
     assert "opened" in kinds(run(fold, block(40_000.0, 60.0, "xxx", severity=4.5)))
 
 
-def test_heights_tell_a_fault_from_the_state_under_it() -> None:
-    """A fault higher than the state under it is another incident, even if both are as severe."""
+def test_heights_distinguish_a_fault_from_the_state_before_it() -> None:
+    """A fault higher than the lasting state is another incident, even if both are as severe."""
 
     def at_height(start: float, verdicts: str, height: float) -> Block:
         rows = block(start, 60.0, verdicts, severity=1.5)

@@ -356,7 +356,7 @@ def test_normal_rows_are_derived_before_they_are_kept():
     assert not_learned(plain) == {}
 
 
-def test_a_normal_row_may_have_gaps_in_half_of_it():
+def test_a_normal_row_may_lack_half_of_its_values():
     """If the detector takes gaps, a normal row may lack half of its values, and no more."""
     config = Config(columns=COLUMNS, missing="impute")
     one_gap = json.dumps({"records": [records()[0] | {"temp": None}]}).encode()

@@ -73,7 +73,7 @@ async def test_a_restarted_store_is_used_without_a_failure(own_store, own_redis)
 
 
 async def test_an_absent_store_is_unavailable_at_once(tmp_path):
-    """A refused connection is the same error as a silent one."""
+    """A refused connection raises the same error as a store that does not answer."""
     redis = await connect(f"unix://{tmp_path}/nobody")
     await fails_in_time(Stored(redis).detectors.names())
 

@@ -32,8 +32,8 @@ async def test_a_detector_is_made_once(stored):
     assert changed.config.threshold == {"fpr": 0.05}
 
 
-async def test_of_many_that_make_one_detector_one_makes_it(stored):
-    """If many create the same detector, one does, and the others get its uid."""
+async def test_of_many_requests_for_one_name_one_creates_the_detector(stored):
+    """If many requests create the same detector, one creates it, and the others get its uid."""
     puts = await asyncio.gather(*(stored.detectors.put("new", parse({})) for _ in range(20)))
     assert sum(created for created, _ in puts) == 1
     assert len({detector.uid for _, detector in puts}) == 1

@@ -66,7 +66,7 @@ async def test_a_repeated_batch_gets_the_first_answer(stored):
         await send(stored, matrix(20, seed=1), key="k")
 
 
-async def test_a_full_quarantine_refuses_what_it_would_hold(stored, redis):
+async def test_a_full_quarantine_refuses_batches_with_held_rows(stored, redis):
     """A full quarantine refuses batches with held rows, and accepts batches without."""
     stored.buffer = Buffer(redis, bounded(quarantine_max_vectors=5))
     await send(stored, matrix(20), held=4)

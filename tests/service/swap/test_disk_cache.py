@@ -23,7 +23,7 @@ def store_champion(folder, **fields):
     return cache, folder / "pump.champion"
 
 
-def test_a_kept_champion_comes_back_as_it_was(tmp_path):
+def test_a_champion_is_restored_from_disk_unchanged(tmp_path):
     """Pointer, threshold and scores are those that were served."""
     cache, file = store_champion(tmp_path / "new", generation=7)
     (restored,) = list(cache.restore())

@@ -412,7 +412,7 @@ async def test_a_damaged_batch_is_parked_and_can_be_discarded(
 async def test_a_buffer_that_cannot_be_read_ends_with_one_reason(
     worker, stored: Stored, redis: Redis
 ):
-    """A stream of a wrong type ends the run after three attempts; a person may ask again."""
+    """A stream of a wrong type ends the run after three attempts; a person may start another."""
     await stored.make(retrain={"min_vectors": 32, "max_age_seconds": None})
     await stored.buffer.ingest("pump", matrix(40))
     await redis.delete(Keys("pump").stream)

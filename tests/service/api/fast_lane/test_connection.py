@@ -869,8 +869,8 @@ async def test_a_peer_that_does_not_read_is_closed() -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system cannot")
-async def test_a_peer_that_leaves_a_few_answers_is_closed() -> None:
-    """A client that leaves a few answers unread is closed, too, after a while."""
+async def test_a_peer_that_leaves_a_few_answers_unread_is_closed() -> None:
+    """The connection of a client that leaves a few answers unread is closed after a while."""
     async with served(**QUICK | {"idle_seconds": 3600.0}) as api:
         with socket.socket() as peer:
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
