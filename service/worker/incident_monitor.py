@@ -24,6 +24,7 @@ from service.domain.incident_fold import Conditions, Fold, IncidentChange
 from service.domain.webhook_message import Message, message
 from service.settings import Settings
 from service.store.adapters import Stores
+from service.store.clock import StoreClock
 from service.store.incidents import FollowedState, StepChanges
 from service.store.leases import Lease
 from service.store.traffic import StoredReport
@@ -72,6 +73,7 @@ class IncidentMonitor:
         self._webhook = settings.webhook_url is not None
         self._public_url = settings.public_url
         self._stores = stores
+        self._clock = StoreClock(stores.redis)  # rows are dated with the store's time
         self._followed: dict[str, _Followed] = {}
 
     def leave(self, name: str) -> None:
@@ -96,7 +98,7 @@ class IncidentMonitor:
         has_rule = detector.config.incident is not None
         if has_rule:
             await self._choose_rule(followed, detector, version, threshold)
-        now, before = time.time(), rows_so_far(followed.fold, followed.changes)
+        now, before = await self._clock.now(), rows_so_far(followed.fold, followed.changes)
         if reads:
             await asyncio.to_thread(_count_reports, followed, reads, threshold.alpha, now)
         if has_rule and followed.chosen is not None:
@@ -145,7 +147,8 @@ class IncidentMonitor:
         if followed.chosen is not None and fresh and followed.chosen_for == chosen_for:
             return
         chunks = await self._stores.incidents.buckets(detector.name)
-        rate = await asyncio.to_thread(_rows_per_day, chunks, dict(followed.buckets), time.time())
+        today = await self._clock.now()
+        rate = await asyncio.to_thread(_rows_per_day, chunks, dict(followed.buckets), today)
         followed.chosen = choose(
             false_incidents(version.lineage),
             settings.false_per_day,
@@ -156,7 +159,7 @@ class IncidentMonitor:
         followed.chosen_for, followed.rate_at = chosen_for, now
 
     async def _save(self, lease: Lease, followed: _Followed) -> None:
-        name, now = lease.name, time.time()
+        name, now = lease.name, await self._clock.now()
         incidents = await self._with_rows(name, followed.changes)
         incidents = await asyncio.to_thread(_with_regimes, followed, incidents)
         chunks = {history.chunk_of(step, place) for step, place in followed.buckets}

@@ -19,6 +19,7 @@ from service.domain.token_bucket import TokenBucket
 from service.domain.webhook_message import Message, headers, secrets_of
 from service.reread import Reread
 from service.settings import BadSettings, Settings, variable
+from service.store.clock import StoreClock
 from service.store.connection import Connection
 from service.store.leases import Lease
 from service.store.lua import Fenced
@@ -85,6 +86,7 @@ class Webhook:
     ) -> None:
         self._receiver = receiver
         self._messages = Messages(redis)
+        self._clock = StoreClock(redis)  # messages are dated with the store's time
         self._leases = leases
         # Cookies are refused: a receiver could fill the memory with them.
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
@@ -111,9 +113,8 @@ class Webhook:
     async def _deliver_waiting(self, lease: Lease) -> None:
         # Refused messages wait at the front. They must not hide the others.
         waiting = await self._messages.waiting(lease.name, _AT_ONCE + len(self._refused))
-        late = [
-            entry for entry in waiting if time.time() - entry.message.at > self._receiver.seconds
-        ]
+        oldest = await self._clock.now() - self._receiver.seconds
+        late = [entry for entry in waiting if entry.message.at < oldest]
         if late:
             await self._messages.done(lease, [entry.id for entry in late], dropped=True)
             _log.warning("messages to the webhook dropped", detector=lease.name, messages=len(late))
@@ -147,7 +148,7 @@ class Webhook:
         if status >= 500 or status in {408, 429}:
             wait = retry_after(answer.headers, time.time())
             # The message must be tried once more before it is dropped as too old.
-            left = message.at + self._receiver.seconds - time.time() - _LONGEST_PAUSE
+            left = message.at + self._receiver.seconds - await self._clock.now() - _LONGEST_PAUSE
             self._wait_for_receiver(f"status {status}", min(wait, left))
         else:  # the receiver refuses this message; it may take others
             before = self._refused.get(message.id)

@@ -1,8 +1,10 @@
 """From reports of several processes to incidents and history, on a real store."""
 
 import time
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 
@@ -16,12 +18,15 @@ from service.domain.history import bucket_of
 from service.domain.incident import DismissedPattern, IncidentDecision, KeptRow
 from service.domain.incident_fold import Block
 from service.domain.traffic import BucketCounts, Report, place_of
+from service.reread import Reread
 from service.settings import Settings
+from service.store import clock
 from service.store.incidents import Incidents
 from service.store.messages import Messages
 from service.store.redis_keys import Keys
 from service.store.traffic import TrafficStore
-from service.worker import incident_monitor
+from service.worker import incident_monitor, webhook
+from service.worker.webhook import Receiver, Webhook
 from tests.service.stored import Stored, monitor_over
 
 pytestmark = pytest.mark.anyio
@@ -106,6 +111,29 @@ async def test_alarms_of_two_processes_are_one_incident(traffic: Traffic) -> Non
     (waiting,) = await Messages(traffic.stored.redis).waiting("pump", 10)
     assert waiting.message.incident == incident.id
     assert await traffic.rows_by_bucket() == {history.MINUTE: (5, 3), history.HOUR: (5, 3)}
+
+
+async def test_a_worker_with_a_wrong_clock_pages(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of this moment page, also if the worker's machine is two days ahead of the store."""
+    ahead = SimpleNamespace(time=lambda: time.time() + 2 * 86_400, monotonic=time.monotonic)
+    for module in (incident_monitor, clock, webhook):
+        monkeypatch.setattr(module, "time", ahead)
+    monitor = monitor_over(traffic.stored.redis, SETTINGS)
+    await traffic.send("..xxx")
+    await monitor.tick()
+    ((incident, _),) = await traffic.open_incidents()
+    assert incident.pages
+    taken = []
+    client = httpx.AsyncClient(
+        transport=httpx.MockTransport(lambda request: taken.append(request) or httpx.Response(200))
+    )
+    receiver = Receiver("http://pager/", Reread("secrets", tuple), 60, 3600.0)
+    sender = Webhook(receiver, traffic.stored.redis, monitor.leases, client)
+    await sender.tick()
+    await sender.close()
+    assert len(taken) == 1
 
 
 async def test_a_dead_worker_s_reports_are_counted_once(

@@ -19,6 +19,7 @@ from service.domain.incident_fold import Fold
 from service.domain.webhook_message import Message, message, signature
 from service.reread import Reread
 from service.settings import Settings
+from service.store.clock import StoreClock
 from service.store.incidents import FollowedState, Incidents, StepChanges
 from service.store.leases import Lease
 from service.store.messages import Messages
@@ -147,14 +148,23 @@ async def test_without_a_receiver_messages_wait_in_order(
     ],
 )
 async def test_a_busy_receiver_says_when_to_come_back(
-    post: FakeReceiver, clock: SimpleNamespace, asked: str, status: int, tried: list[int]
+    post: FakeReceiver,
+    clock: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: str,
+    status: int,
+    tried: list[int],
 ) -> None:
     """`Retry-After` delays the next try, up to a minute before the message is dropped."""
     await post.store_messages(("i1", "opened"))
     post.answer, post.headers = lambda _: status, {"retry-after": asked}
     sender, times = post.sender(seconds=300.0), []
     start = time.time()
-    clock.time = lambda: start + clock.now
+
+    async def store_now(_: StoreClock) -> float:
+        return start + clock.now
+
+    monkeypatch.setattr(StoreClock, "now", store_now)
     for second in range(242):
         clock.now, before = float(second), len(post.requests)
         await sender.tick()
