@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import typer
 
+from models.config import MIN_VECTORS
 from service.cli import console
 from service.cli.judged_rows import located
 from service.cli.new_detector import ensured, sources_note
@@ -156,8 +157,13 @@ def _counts_in_errors(counts: Counter[str]) -> Generator[None, None, None]:
 def tell_results(
     reached: "Mapping[str, DetectorStatus]", notes: "Mapping[str, Sequence[Note]]"
 ) -> None:
-    """Write which rows wait for a person, and the notes of the versions that learned the file."""
+    """Write which rows wait, and for what, and the notes of the versions that learned the file."""
     for name, status in reached.items():
+        if status["champion"] is None and 0 < status["buffered"] < MIN_VECTORS:
+            console.complain(
+                f"{name}: nothing is learned yet; a training needs {MIN_VECTORS} rows, and "
+                f"{status['buffered']} are buffered"
+            )
         if waiting := status.get("waiting"):
             console.complain(f"{name}: {waiting}; `anamnesis quarantine list {name}` shows them")
     for name, notes_of_detector in notes.items():

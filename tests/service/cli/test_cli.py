@@ -406,6 +406,15 @@ def test_learn_names_the_rows_that_are_held_back(run, stub, file):
     assert "pump: 2 rows wait for a person; `anamnesis quarantine list pump` shows them" in err
 
 
+def test_learn_says_that_a_first_training_needs_more_rows(run, stub, file):
+    """Two rows of a detector without a version wait for more, and the message says so."""
+    stub.answers["GET", "/v1/detectors/pump"] = (200, {**STATUS, "champion": None, "buffered": 2})
+    stub.answers["POST", "/v1/detectors/pump/normal"] = (202, ACCEPTED)
+    status, _, err = run("learn", file, "-d", "pump", "--url", stub.url)
+    assert status == Exit.OK
+    assert "nothing is learned yet; a training needs 32 rows, and 2 are buffered" in err
+
+
 def test_learn_now_with_an_empty_buffer_is_no_error(run, stub, file):
     """If nothing is buffered, --now asks for no retraining and reports no error."""
     stub.answers["POST", "/v1/detectors/pump/normal"] = (202, {**ACCEPTED, "duplicate": 2})
