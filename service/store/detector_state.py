@@ -33,6 +33,7 @@ from service.store.schema import FIELDS
 from service.timestamps import rfc3339
 
 _log = log.get(__name__)
+_left_out: dict[str, str] = {}  # detector to the reason that was logged
 
 
 async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
@@ -51,16 +52,20 @@ async def read(redis: Redis, names: Iterable[str]) -> dict[str, Detector]:
             if state:
                 report = drift if isinstance(drift, bytes) else None
                 detectors[keys.name] = from_state(keys.name, state, report)
+                _left_out.pop(keys.name, None)
         except Unprocessable as problem:
             # A later release may have written this state. The other detectors are still read.
-            _log.error(
-                "a detector is left out: its config is not valid here",
-                detector=keys.name,
-                why=problem.detail,
-            )
-        except Exception:  # noqa: BLE001 - a damaged state must not hide the other detectors
-            _log.exception("a detector is left out: its state cannot be read", detector=keys.name)
+            _report(keys.name, "its config is not valid here", problem.detail)
+        except Exception as error:  # noqa: BLE001 - a damaged state must not hide the other detectors
+            _report(keys.name, "its state cannot be read", repr(error))
     return detectors
+
+
+def _report(name: str, what: str, why: str) -> None:
+    """Log once that a detector is left out. It is read again every second."""
+    if _left_out.get(name) != why:
+        _left_out[name] = why
+        _log.error(f"a detector is left out: {what}", detector=name, why=why)
 
 
 # The fields of the state that are numbers of the same name in a Detector.

@@ -3,11 +3,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.domain.detector import Retraining
 from service.domain.detector_config import parse
 from service.domain.drift_report import NO_DRIFT, Drift
 from service.problems import Conflict, UnknownDetector, Unprocessable
+from service.store import detector_state
 from service.store.detector_state import from_state
 from service.store.detectors import Detectors
 from service.store.live_summaries import LiveSummaries, MonitorMemory
@@ -254,6 +256,23 @@ def test_detectors_with_one_config_share_it() -> None:
     wider = from_state("wider", state | {b"dimension": b"5"}, None)
     assert first.config is other.config
     assert (first.config.dimension, wider.config.dimension) == (4, 5)
+
+
+async def test_a_damaged_state_is_logged_once(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector whose state cannot be read is named once, until it can be read again."""
+    monkeypatch.setattr(detector_state, "_left_out", {})
+    field = Keys("pump").state
+    for _ in range(2):
+        await stored.redis.hset(field, "dimension", "x")
+        with capture_logs() as logs:
+            for _ in range(3):
+                assert await stored.detectors.get("pump") is None
+        assert [entry["detector"] for entry in logs] == ["pump"]
+        assert "'x'" in logs[0]["why"]
+        await stored.redis.hset(field, "dimension", 3)
+        assert (await stored.get()).dimension == 3
 
 
 async def test_keys_of_a_wrong_type_leave_the_other_detectors(stored: Stored) -> None:
