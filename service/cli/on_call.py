@@ -61,7 +61,8 @@ def status(url: Url = DEFAULT_URL, key: Key = None, as_json: AsJson = False) -> 
         _show_calibration(worst)
         _show_detectors(worst)
         if more := len(detectors) - len(worst):
-            console.show(f"\n{counted(more, 'detector')} more: `anamnesis detectors`")
+            typer.echo("")
+            console.show(f"{counted(more, 'detector')} more: `anamnesis detectors`")
     if items:
         raise typer.Exit(console.Exit.ATTENTION)
 

@@ -683,7 +683,7 @@ def test_status_lists_fifty_detectors_that_need_a_person_first(run, stub):
     assert status == Exit.ATTENTION
     first = [line.split()[0] for line in printed.splitlines() if line[:1] in {"m", "z"}]
     assert first == ["zz", *names[:49]] * 2
-    assert "11 detectors more: `anamnesis detectors`" in printed
+    assert "\n\n11 detectors more: `anamnesis detectors`" in printed
 
 
 def test_text_from_requests_is_shown_as_text(capsys):
