@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode
 
 from service.cli.targets import Targets
-from service.client.address import address_of, without_secret
 from service.timestamps import rfc3339
 
 # A service reports once a second, and a report keeps 50 rows: one of each run of alarming rows.
@@ -44,13 +43,12 @@ class Pace:
             self._began, self._runs = self._clock(), 0
 
 
-def where_recorded(targets: Targets, url: str, times: tuple[float, float] | None) -> str:
+def where_recorded(targets: Targets, page: str, times: tuple[float, float] | None) -> str:
     """Return a sentence that says where to see what was recorded, after a few seconds.
 
-    `times` are the first and the last time of the rows, None if they have none. The time range of
-    the page begins at a whole hour: of old rows the history has one bucket for each hour.
+    `page` is the address of the service. `times` are the first and the last time of the rows, None
+    if they have none.
     """
-    page = without_secret(address_of(url))
     if len(targets.all) == 1:
         page += f"/detectors/{quote(targets.first.name)}"
         if times is not None:

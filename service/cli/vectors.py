@@ -90,7 +90,7 @@ def score(
     if not as_json:
         seen.show()
         if record:
-            console.complain(where_recorded(targets, url, seen.times))
+            console.complain(where_recorded(targets, client.url, seen.times))
     if fail_on_anomaly and seen.anomalies:
         raise typer.Exit(console.Exit.ANOMALY)
 

