@@ -15,8 +15,8 @@ from models.arrays import Float64
 from models.parts.calibration import Calibration, representable
 
 HIGH = 0.9  # the quantile of the scores above which they are compared from row to row
-# Rows count as at least this many independent rows. A smaller number would be uncertain, and the
-# threshold would rise too far.
+# The threshold is that of at least so many rows. A smaller number is uncertain, and the threshold
+# would rise too far. The interval of the false-alarm rate counts the rows as they are.
 FEWEST = 60
 CHANCE = 3.0  # chance explains correlations of up to this many deviations
 # Rows that are worth at least this share of their number count as independent.
@@ -50,7 +50,7 @@ def independent_rows(rows: NDArray[np.int64], scores: Float64) -> int:
         return n
     end = int(np.argmax(sums <= 0.0)) if (sums <= 0.0).any() else len(sums)
     worth = n / (1.0 + 2.0 * float(sums[:end].sum()))
-    return n if worth >= INDEPENDENT * n else max(min(FEWEST, n), round(worth))
+    return n if worth >= INDEPENDENT * n else max(1, round(worth))
 
 
 def _products_at_lags(values: Float64) -> Float64:
@@ -62,13 +62,14 @@ def _products_at_lags(values: Float64) -> Float64:
 
 
 def widened(calibration: Calibration, worth: int | None) -> Calibration:
-    """Return a calibration whose p-values are those of `worth` independent scores.
+    """Return a calibration whose p-values are those of `worth` independent scores, or of FEWEST.
 
     A score that the share F of n scores reaches gets the p-value (1 + m F) / (m + 1), m = `worth`.
     Below the least such p-value, the fitted tail decides.
     """
     n = calibration.n
-    if worth is None or worth >= n:
+    worth = _counted(worth, n)
+    if worth is None:
         return calibration
     descending = calibration.scores[::-1]
     ranks = np.arange(1.0, n + 1.0)  # of the scores, from the largest
@@ -88,11 +89,17 @@ def narrowed(scores: Float64, worth: int | None) -> Float64:
     `worth` is None for a calibration that was not widened.
     """
     n = len(scores)
-    if worth is None or worth >= n:
+    worth = _counted(worth, n)
+    if worth is None:
         return scores
     share = np.arange(1, n + 1) / n
     place = (1.0 + worth * share) / (worth + 1.0) * (n + 1.0) - 1.0
     return np.interp(place, np.arange(1.0, n + 1), scores[::-1])[::-1].copy()
+
+
+def _counted(worth: int | None, n: int) -> int | None:
+    """Return how many rows count for n p-values: at least FEWEST; None if all n do."""
+    return max(worth, FEWEST) if worth and max(worth, FEWEST) < n else None
 
 
 def together(old: int, new: int, share_old: float) -> int:

@@ -7,7 +7,7 @@ from scipy.signal import lfilter
 from models.parts.calibration import Calibration
 from models.parts.dependent_rows import independent_rows, narrowed, widened
 
-N, WORTH = 1_000, 40
+N, WORTH = 1_000, 80
 
 
 @pytest.mark.parametrize("n", [50, 300, 2_000])
@@ -29,13 +29,25 @@ def test_slow_scores_are_worth_few_rows_wherever_they_are_held_out() -> None:
     assert part == pytest.approx(whole / 2, rel=0.6)
 
 
+def test_very_slow_scores_are_worth_very_few_rows() -> None:
+    """The number of independent rows has no least value, but the threshold counts at least 60."""
+    rng = np.random.default_rng(0)
+    scores = np.abs(lfilter([1.0], [1.0, -0.999], rng.normal(size=5_000)))[1_000:]
+    worth = independent_rows(np.arange(4_000), scores)
+    assert worth < 40
+    calibration = Calibration(np.sort(scores))
+    counted, least = widened(calibration, worth), widened(calibration, 60)
+    assert np.array_equal(counted.scores, least.scores)
+    assert np.array_equal(narrowed(counted.scores, worth), narrowed(least.scores, 60))
+
+
 def test_equal_scores_are_independent() -> None:
     """If no score is above the others, nothing depends on the row before."""
     assert independent_rows(np.arange(100), np.zeros(100)) == 100
 
 
 def test_p_values_of_dependent_rows_are_those_of_fewer_rows() -> None:
-    """The largest score of 1,000 rows that are worth 40 has the p-value 1 in 41."""
+    """The largest score of 1,000 rows that are worth 80 has the p-value 1 in 81."""
     calibration = Calibration(np.sort(np.random.default_rng(0).exponential(size=N)))
     wide = widened(calibration, WORTH)
     middle, largest = calibration.scores[N // 2], calibration.scores[-1]
@@ -58,6 +70,6 @@ def test_the_next_training_gets_the_scores_as_they_were() -> None:
 def test_the_interval_of_the_rate_counts_independent_rows() -> None:
     """Few independent rows show the rate of false alarms less exactly."""
     calibration = Calibration(np.arange(float(N)))
-    sure, unsure = (calibration.false_alarm_rate(N - 10.0, worth) for worth in (None, WORTH))
+    sure, unsure = (calibration.false_alarm_rate(N - 10.0, worth) for worth in (None, WORTH // 2))
     assert sure.rate == unsure.rate == 0.01
     assert unsure.high > 4 * sure.high
