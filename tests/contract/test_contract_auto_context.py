@@ -96,6 +96,21 @@ async def test_a_context_is_chosen_at_the_first_training(api: Running, worker: W
     assert (status["dimension"], status["context"]["chosen"]["over"]) == (2, 10)
 
 
+async def test_held_back_rows_name_what_the_context_derives(api: Running, worker: Worker) -> None:
+    """On the page each value of a row in quarantine has the name of its feature."""
+    await api.make(columns=COLUMNS, context="auto", kind="mahalanobis", retrain={"paused": False})
+    await send_normal(api, 0, 350)
+    await retrain(api, worker, 1)
+    odd = ROWS[350:400].copy()
+    odd[30:33] += [[90.0, -90.0], [-90.0, 90.0], [90.0, 90.0]]
+    assert (await send_normal(api, 350, 400, vectors=odd.tolist()))["quarantined"]
+    page = (await api.http.get("/detectors/pump")).text
+    table = page[page.index('aria-label="Rows of ') :]
+    head, body = table[: table.index("</table>")].split("<tbody>")
+    assert "speed, deviation" in head
+    assert body[: body.index("</tr>")].count("<td") == head.count("<th scope") == 4
+
+
 async def test_a_process_without_the_chosen_context_stores_rows(
     api: Running, worker: Worker
 ) -> None:

@@ -114,6 +114,7 @@ class DetectorPage(NamedTuple):
     memory: Answer[Sample]
     typical: list[TypicalVector]
     columns: list[str]
+    features: list[str]  # of a version: the columns, and what a context derives of them
     words: list[str]  # the columns that are categories
     example: str
     asked_rate: float | None
@@ -166,6 +167,7 @@ async def detector(
         memory=memory,
         typical=memory.document.typical if memory.document else [],
         columns=columns_of(config, status.dimension),
+        features=memory.document.features if memory.document else [],
         words=sorted(config.words),
         example=_example_row(config, memory),
         asked_rate=asked_rate(config.threshold),
