@@ -7,7 +7,8 @@ TOOLS := $(VENV)-security/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo demo-pump run test test-all faults rolling-upgrade bench-digits bench-mnist \
-	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-permuted bench-classes bench-memory \
+	bench-nsl-kdd bench-gate bench-tabular bench-oddbench bench-telemetry bench-vus-pr \
+	bench-permuted bench-classes bench-memory \
 	bench-members bench-weights \
 	peers bench bench-serving bench-ingest bench-train bench-soak bench-scale bench-autoscale \
 	lint format audit sbom secrets image kubernetes client-tools runbooks docs clean
@@ -65,6 +66,9 @@ bench-oddbench: $(STAMP) ## OddBench's tables, at once and as five experiences, 
 
 bench-telemetry: $(STAMP) ## servers, a pump and series in time order: false alarms a day
 	$(BIN)/python -m benchmarks.telemetry --output benchmarks/results/telemetry.json $(ARGS)
+
+bench-vus-pr: $(STAMP) ## VUS-PR of servers and of a pump, with and without context
+	$(BIN)/python -m benchmarks.vus_pr --output benchmarks/results/vus_pr.json $(ARGS)
 
 bench-permuted: $(STAMP) ## MNIST with permuted middle pixels, five tasks
 	$(BIN)/python -m benchmarks.continual_permuted --output benchmarks/results/permuted.json $(ARGS)
