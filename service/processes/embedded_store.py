@@ -10,6 +10,7 @@ in use until the server has closed its files too.
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,11 @@ from service.processes import spawn
 from service.processes.data_directory import DataDirectory, StoreFailed, address, ask, socket_path
 
 _POLL_SECONDS = 0.01
-_LOG_TAIL = 600  # most characters of the server's log in an error
+_LOG_TAIL = 8000  # the last characters of the server's log, in which the reason of an end is
+_LOG_LINES = 3  # most of its lines in an error
+# `7:M 01 Dec 2026 04:36:30.312 # ...`: process id, role (M is a server), time, message
+_LOG_LINE = re.compile(r"(\d+):(\w) \d+ \w+ \d+ \S+ \S (.*)")
+_FULL_BYTES = 2**20  # with less free space the disk counts as full
 
 
 def find_server() -> tuple[str, ...]:
@@ -121,12 +126,14 @@ class EmbeddedStore:
         return ask(self.socket, b"PING\r\n").startswith(b"+PONG")
 
     def _reason_of_end(self) -> str:
-        code = None if self.child is None else self.child.returncode
-        if code is None or code < 0:
-            # A killed server leaves no message.
-            return "" if code is None else f": killed by signal {-code}"
+        if self.child is None or (code := self.child.returncode) is None:
+            return ""
+        if code < 0:  # a killed server leaves no message
+            return f": killed by signal {-code}"
         try:
-            words = self.log_file.read_text(errors="replace")[-_LOG_TAIL:].strip()
+            words = last_words(self.log_file.read_text(errors="replace"), self.child.pid)
+            if shutil.disk_usage(self.directory.path).free < _FULL_BYTES:
+                words = f"the disk of {self.directory.path} is full: {words}"
         except OSError as error:
             words = f"{self.log_file} cannot be read: {error.strerror}"
         return f" with status {code}: {words}"
@@ -171,3 +178,19 @@ class EmbeddedStore:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
+
+
+def last_words(log: str, pid: int) -> str:
+    r"""Return the last messages of the server with this process id, without its mere warnings.
+
+    >>> last_words("7:M 01 Dec 2026 04:36:30.3 # old\n8:M 01 Dec 2026 04:36:31.3 # Short write", 8)
+    'Short write'
+    """
+    messages: list[str] = []
+    for line in log[-_LOG_TAIL:].splitlines():
+        found = _LOG_LINE.fullmatch(line)
+        if found and found[2] == "M" and int(found[1]) != pid:
+            messages = []  # of an earlier server
+        elif line.strip() and "WARNING" not in line:
+            messages.append(found[3] if found else line.strip())
+    return "; ".join(messages[-_LOG_LINES:])

@@ -2,10 +2,12 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -19,6 +21,7 @@ from tests.waiting import alive, wait_for
 _HOLDER = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 from service.processes.embedded_store import EmbeddedStore
 store = EmbeddedStore(Path(sys.argv[1]))
 store.start()
@@ -215,3 +218,20 @@ def test_a_directory_with_a_foreign_lock_file_is_refused(tmp_path):
     with pytest.raises(StoreFailed, match="is not a lock of"):
         EmbeddedStore(tmp_path).start()
     assert (tmp_path / "lock").read_text() == "dear diary"
+
+
+def test_the_reason_of_an_end_is_the_server_s_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error has the server's reason without its warnings, and says that the disk is full."""
+    (tmp_path / "store.sock").mkdir()  # the server cannot listen
+    store = EmbeddedStore(tmp_path)
+    with pytest.raises(StoreFailed) as failed:
+        store.start()
+    why = str(failed.value)
+    assert why.startswith("the embedded store ended with status 1: Failed"), why
+    assert "WARNING" not in why
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(StoreFailed, match=f"status 1: the disk of {tmp_path} is full: Failed"):
+        store.start()
+    store.stop()
