@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from models import Version
+from service.domain.event import Label
 from service.domain.incident import DismissedPattern
 from service.store.retrainings import Retrainings
 from tests.contract.running import GOOD, Running, running
@@ -163,3 +164,27 @@ async def test_revoking_a_key_that_only_labelled_ends_its_dismissals(
         assert (await api.http.get(f"{PUMP}/labels")).json()["labels"] == []
         again = await api.http.post(f"{PUMP}/revoke", json={"key": culprit})
         assert again.status_code == 404
+
+
+async def test_revoking_a_key_leaves_what_others_dismissed(
+    store_url: str, versions: Versions
+) -> None:
+    """An event that two keys labelled normal pages nobody until the labels of both are gone."""
+    async with running(store_url, poll_seconds=0.1) as api:
+        admin = bearer(await key(api, {"admin", "ingest", "read", "score", "label"}, None))
+        api.http.headers.update(admin)
+        await api.make()
+        await api.serve(versions[0])
+        stores = api.parts.stores
+        detector = await stores.detectors.get("pump")
+        assert detector is not None
+        pattern = DismissedPattern("e1-0", {"x0": (1.0, 2.0)}, sender="second")
+        await stores.incidents.add_dismissed_patterns("pump", [pattern])
+        x = np.ones(3, np.float32)
+        for sender in ("first", "second"):
+            label = Label("normal", x, "1-0", 1.0, sender=sender)
+            await stores.labels.add("pump", detector.uid, [label], who="a test")
+        await revoke(api, key="second")
+        assert await stores.incidents.dismissed_patterns("pump") == [pattern]
+        await revoke(api, key="first")
+        assert await stores.incidents.dismissed_patterns("pump") == []

@@ -1,5 +1,7 @@
 """Revocation: unlearn the rows of one batch, or all rows that one API key sent."""
 
+from collections.abc import Sequence
+
 from fastapi import APIRouter, Request, Response
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -10,6 +12,8 @@ from service.api.parts import parts
 from service.api.responses import answer
 from service.api.routes.parameters import Name
 from service.api.status import existing, show_own_change
+from service.domain.event import Label
+from service.domain.incident import event_pattern
 from service.domain.provenance import RevocationTarget
 from service.domain.revocation_plan import RevocationRequest, Revoked
 from service.domain.scope import Scope
@@ -47,12 +51,15 @@ async def revoke(request: Request, name: Name) -> Response:
         else RevocationTarget("batch", body.batch or "")
     )
     await existing(app, name)
-    labels = [label for label in await app.stores.labels.all(name) if label.sender == body.key]
-    patterns = [
+    stored = await app.stores.labels.all(name)
+    labels = [label for label in stored if label.sender == body.key]
+    dismissed = {
         pattern.id
         for pattern in await app.stores.incidents.dismissed_patterns(name)
         if pattern.sender == body.key
-    ]
+    }
+    others = [label for label in stored if label.sender != body.key]
+    patterns = (dismissed | _dismissed_by(labels)) - _dismissed_by(others)
     labelled = bool(labels or patterns)
     plan = await app.stores.revocations.plan(name, target, labelled=labelled)
     if body.dry_run:
@@ -66,7 +73,12 @@ async def revoke(request: Request, name: Name) -> Response:
         await app.watcher.pinned(name, plan.next_champion)
     revoked = await app.stores.revocations.revoke(name, revocation)
     if body.key:
-        await app.stores.incidents.delete_patterns(name, patterns)
+        await app.stores.incidents.delete_patterns(name, sorted(patterns))
         revoked = replace(revoked, labels=await app.stores.labels.sweep(name, body.key, who=who))
     await show_own_change(app, name)
     return answer(revoked)
+
+
+def _dismissed_by(labels: Sequence[Label]) -> set[str]:
+    """Return the ids of the patterns of all events that are labelled normal."""
+    return {event_pattern(one.event) for one in labels if one.event and one.label == "normal"}
