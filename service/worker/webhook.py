@@ -115,11 +115,12 @@ class Webhook:
         waiting = await self._messages.waiting(lease.name, _AT_ONCE + len(self._refused))
         oldest = await self._clock.now() - self._receiver.seconds
         late = [entry for entry in waiting if entry.message.at < oldest]
+        waiting = [entry for entry in waiting if entry.message.at >= oldest]
         if late:
             await self._messages.done(lease, [entry.id for entry in late], dropped=True)
             _log.warning("messages to the webhook dropped", detector=lease.name, messages=len(late))
         behind: set[str] = set()  # incidents with an earlier message that still waits
-        for entry in waiting[len(late) :]:
+        for entry in waiting:
             now, message = time.monotonic(), entry.message
             refusal = self._refused.get(message.id)
             if message.incident in behind or (refusal and now < refusal.again_at):

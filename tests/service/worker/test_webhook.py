@@ -241,6 +241,16 @@ async def test_old_messages_are_dropped_and_counted(post: FakeReceiver) -> None:
     assert (await post.stored.get()).messages == (1, 1)
 
 
+async def test_an_old_message_behind_a_newer_one_is_dropped(post: FakeReceiver) -> None:
+    """Messages that were dated with a wrong clock may be in another order than their times."""
+    await post.store_messages(("i1", "opened"), age=-3600.0)
+    await post.store_messages(("i2", "opened"), age=61.0)
+    await post.sender().tick()
+    assert post.delivered == [("i1", "opened")]
+    assert await post.messages_waiting() == 0
+    assert (await post.stored.get()).messages == (1, 1)
+
+
 async def test_messages_a_minute_are_bounded(post: FakeReceiver) -> None:
     """The number of messages a minute is bounded; the others wait."""
     await post.store_messages(*((f"i{i}", "opened") for i in range(9)))
