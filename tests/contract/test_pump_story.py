@@ -62,11 +62,14 @@ class Story:
         return sorted(new, key=lambda incident: str(incident["start"]))
 
     def found(self, incidents: list[dict[str, Any]], span: Span) -> list[dict[str, Any]]:
-        """Return the incidents that begin within a span."""
+        """Return the incidents with rows of a span.
+
+        An alarm just before the span may begin the incident: the threshold lets some normals alarm.
+        """
         return [
             incident
             for incident in incidents
-            if span.first <= self.row(incident["start"]) < span.last
+            if self.row(incident["start"]) < span.last and self.row(incident["end"]) >= span.first
         ]
 
     async def _listed(self) -> list[dict[str, Any]]:
