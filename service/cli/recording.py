@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from urllib.parse import quote, urlencode
 
 from service.cli.targets import Targets
-from service.timestamps import rfc3339
+from service.timestamps import EARLIEST, LATEST, rfc3339
 
 # A service reports once a second, and a report keeps 50 rows: one of each run of alarming rows.
 _RUNS = 25  # runs of alarming rows after which the next second is awaited
@@ -54,7 +54,7 @@ def where_recorded(targets: Targets, page: str, times: tuple[float, float] | Non
         if times is not None:
             first, last = times
             beside = max(_BESIDE_SECONDS, (last - first) / 50)
-            start = (first - beside) // _HOUR * _HOUR
-            query = {"from": rfc3339(start), "to": rfc3339(last + beside)}
+            start = max((first - beside) // _HOUR * _HOUR, EARLIEST)
+            query = {"from": rfc3339(start), "to": rfc3339(min(last + beside, LATEST))}
             page += f"?{urlencode(query, safe=':')}"
     return f"recorded: a few seconds from now, {page} shows the incidents"

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from service.domain.history import HOUR
-from service.timestamps import rfc3339, unix_seconds
+from service.timestamps import EARLIEST, LATEST, rfc3339, unix_seconds
 
 SPANS = {
     "1h": 3600, "6h": 6 * 3600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400,
@@ -45,10 +45,13 @@ def around(start: str, end: str) -> TimeRange:
 
     >>> around("1970-01-01T02:30:00Z", "1970-01-01T02:30:00Z")
     TimeRange(start=7200.0, end=9600.0, span=None)
+    >>> around("0001-01-02T00:00:00Z", "9999-12-31T00:00:00Z").query["to"]
+    '9999-12-31T00:00:00.000Z'
     """
     first, last = unix_seconds(start) or 0.0, unix_seconds(end) or 0.0
     beside = max(_BESIDE_SECONDS, (last - first) / 10)
-    return TimeRange((first - beside) // HOUR * HOUR, last + beside, None)
+    start_hour = max((first - beside) // HOUR * HOUR, EARLIEST)
+    return TimeRange(start_hour, min(last + beside, LATEST), None)
 
 
 def parse(span: str | None, start: str | None, end: str | None, now: float) -> TimeRange:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from service.cli.recording import Pace, where_recorded
+from service.timestamps import EARLIEST, LATEST
 
 
 def test_a_burst_of_alarms_waits_for_the_service() -> None:
@@ -39,5 +40,7 @@ def test_the_last_line_leads_to_the_page() -> None:
         "from=1969-12-31T23:00:00.000Z&to=1970-01-01T00:11:00.000Z shows the incidents"
     )
     assert "host:8000/detectors/pump%3Aa shows" in where_recorded(targets, "http://host:8000", None)
+    ages = where_recorded(targets, "http://host:8000", (EARLIEST, LATEST))
+    assert "from=0001-01-02T00:00:00.000Z&to=9999-12-31T00:00:00.000Z" in ages
     targets.all.append("pump:b")
     assert "//host:8000 shows" in where_recorded(targets, "http://host:8000", (0.0, 60.0))
