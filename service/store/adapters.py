@@ -9,6 +9,7 @@ from service.store.api_keys import ApiKeys
 from service.store.audit_trail import Audit
 from service.store.batched_reads import BatchedReads
 from service.store.buffer import Buffer
+from service.store.clock import StoreClock
 from service.store.connection import connect
 from service.store.detectors import Detectors
 from service.store.due_index import DueIndex
@@ -36,6 +37,7 @@ class Stores:
 
     def __init__(self, settings: Settings, redis: Redis, listening: Redis | None = None) -> None:
         self.redis = redis
+        self.clock = StoreClock(redis)
         self.listening = listening or redis
         self.api_keys = ApiKeys(redis, most=settings.max_keys)
         self.detectors = Detectors(

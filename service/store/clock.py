@@ -31,6 +31,10 @@ class StoreClock:
         if at is None or time.monotonic() - at >= _COMPARED_SECONDS:
             self._note(await store_time(self._redis) - time.time())
             self._compared_at = time.monotonic()
+        return self.last_known()
+
+    def last_known(self) -> float:
+        """Return the store's time by the latest comparison; before the first, the machine's."""
         return time.time() + self._difference
 
     def _note(self, difference: float) -> None:

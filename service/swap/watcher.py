@@ -19,7 +19,6 @@ from service.problems import Gone, StoreUnavailable, UnknownDetector
 from service.scoring.champions import Champions
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.clock import StoreClock
 from service.store.connection import WeakStore, cause, notifications
 from service.swap.loader import prepared
 from service.swap.pins import Pins
@@ -55,7 +54,6 @@ class Watcher:
         self._next_repair = 0.0
         self._unknown: dict[str, float] = {}
         self._pins = Pins(champions, stores.registry)
-        self._clock = StoreClock(stores.redis)
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -112,7 +110,7 @@ class Watcher:
             ages = await self.stores.leases.workers()
             self.champions.templates = await self.stores.templates.names()
             self.health.work = await self.stores.due.work()
-            await self._clock.now()  # logs that this machine's clock is wrong
+            await self.stores.clock.now()  # logs that this machine's clock is wrong
         except StoreUnavailable as error:
             self.health.away(cause(error))
             raise

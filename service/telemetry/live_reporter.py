@@ -62,6 +62,7 @@ class LiveReporter:
     """Collects scored rows (as a `scoring.Recorder`) and reports them to the store."""
 
     def __init__(self, stores: Stores, champions: Champions, metrics: Metrics) -> None:
+        self._clock = stores.clock  # rows are dated with the store's time; the watcher compares it
         self._champions = champions
         self._metrics = metrics
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
@@ -83,7 +84,7 @@ class LiveReporter:
         n = len(X)
         pending.scored += n
         pending.anomalies += int(np.count_nonzero(judgement.is_anomaly))
-        pending.collected.add(X, judgement, time.time(), tags)
+        pending.collected.add(X, judgement, self._clock.last_known(), tags)
         if n > SAMPLED:
             X, judgement = _evenly_sampled(X, judgement)
         if pending.rows + len(X) > _PENDING_ROWS or self._bytes + X.nbytes > _PENDING_BYTES:
@@ -218,7 +219,8 @@ class LiveReporter:
             regimes=regimes.astype("<i8").tobytes(),
             t=time.time(),
         )
-        report = make_report(champion, pending.collected, regimes.tolist(), time.time())
+        now = self._clock.last_known()
+        report = make_report(champion, pending.collected, regimes.tolist(), now)
         return X, summary, report
 
     async def close(self) -> None:

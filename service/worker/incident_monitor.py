@@ -24,7 +24,6 @@ from service.domain.incident_fold import Conditions, Fold, IncidentChange
 from service.domain.webhook_message import Message, message
 from service.settings import Settings
 from service.store.adapters import Stores
-from service.store.clock import StoreClock
 from service.store.incidents import FollowedState, StepChanges
 from service.store.leases import Lease
 from service.store.traffic import StoredReport
@@ -73,7 +72,7 @@ class IncidentMonitor:
         self._webhook = settings.webhook_url is not None
         self._public_url = settings.public_url
         self._stores = stores
-        self._clock = StoreClock(stores.redis)  # rows are dated with the store's time
+        self._clock = stores.clock  # rows are dated with the store's time
         self._followed: dict[str, _Followed] = {}
 
     def leave(self, name: str) -> None:

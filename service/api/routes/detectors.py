@@ -163,7 +163,7 @@ async def _with_recent(
     app: Parts, statuses: list[DetectorStatus | BrokenStatus]
 ) -> list[DetectorStatus | BrokenStatus]:
     """Return the statuses with what happened lately."""
-    names, now = [status.name for status in statuses], time.time()
+    names, now = [status.name for status in statuses], app.stores.clock.last_known()
     recent = await app.stores.batched.recent(names, now - _HOUR, now)
     return [
         msgspec.structs.replace(status, recent=_recent_status(status, recent[status.name]))

@@ -1,7 +1,5 @@
 """The history of a detector: its scores over time, and the moves of its champion."""
 
-import time
-
 from fastapi import APIRouter, Request, Response
 
 from service.api import incident_documents as documents
@@ -55,7 +53,8 @@ async def get(request: Request, name: Name) -> Response:
     app = parts(request)
     period = time_range(request)
     most = whole_number(request, "points", history.POINTS, history.POINTS)
-    end = time.time() + history.MINUTE if period.end is None else period.end
+    now = app.stores.clock.last_known()  # rows without times are dated with it
+    end = now + history.MINUTE if period.end is None else period.end
     start = end - _DAY if period.start is None else period.start
     if end <= start:
         raise Unprocessable("`from` in the query must be before now.")

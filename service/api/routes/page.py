@@ -1,6 +1,5 @@
 """The pages for people: the overview, one detector, one incident, login and the API's docs."""
 
-import time
 from functools import cache
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +16,7 @@ from service.api.page import incident as incident_page
 from service.api.page import overview as overview_page
 from service.api.page.own_api import Answer, OwnApi
 from service.api.page.time_range import SPANS, parse
-from service.api.parts import root_path
+from service.api.parts import parts, root_path
 from service.api.routes.parameters import Name
 from service.counted import counted
 from service.domain.attention import DRIFT_NEEDS, drift_kind
@@ -88,7 +87,7 @@ def _failed(request: Request, answer: Answer[Any]) -> Response:
 @router.get("/", dependencies=[open_to_all()])
 async def root(request: Request) -> Response:
     """Show the work that waits for a person, the detectors and the service."""
-    now = time.time()
+    now = parts(request).stores.clock.last_known()
     period = parse(request.query_params.get("range"), None, None, now)
     shown = await overview_page.overview(OwnApi(request), period, now)
     if not shown.detectors.ok:
@@ -100,7 +99,8 @@ async def root(request: Request) -> Response:
 async def detector(request: Request, name: Name) -> Response:
     """Show one detector in one time range."""
     query = request.query_params
-    period = parse(query.get("range"), query.get("from"), query.get("to"), time.time())
+    now = parts(request).stores.clock.last_known()
+    period = parse(query.get("range"), query.get("from"), query.get("to"), now)
     api = OwnApi(request)
     answer = await api.get(msgspec.Raw, f"/v1/detectors/{name}")
     if answer.document is None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -22,7 +23,9 @@ from service.domain.traffic import Report
 from service.scoring.champions import Champions
 from service.scoring.core import Judged
 from service.settings import Settings
+from service.store import clock
 from service.store.adapters import Stores
+from service.telemetry import live_reporter
 from service.telemetry.live_reporter import SAMPLED, SHADOWED, UNLOADED_BYTES, LiveReporter
 from service.telemetry.metrics import Metrics
 from service.telemetry.report_sender import UNSENT, Outbox
@@ -58,6 +61,21 @@ async def observed(stored: Stored, store_url: str) -> AsyncIterator[Observed]:
     stores = await Stores.open(Settings(redis_url=store_url), store_url)
     yield Observed(stores, champion(1, uid=(await stored.get()).uid))
     await stores.close()
+
+
+async def test_rows_are_dated_with_the_store_s_clock(
+    observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of this moment are not old if the machine's clock is two days behind the store's."""
+    behind = SimpleNamespace(time=lambda: time.time() - 2 * 86_400, monotonic=time.monotonic)
+    for module in (clock, live_reporter):
+        monkeypatch.setattr(module, "time", behind)
+    await observed.stores.clock.now()  # as the watcher does every second
+    observed.score(np.full((3, 3), 50.0))
+    await observed.reporter.flush()
+    ((_, report),) = await observed.stores.traffic.read("pump")
+    assert report is not None
+    assert abs(report.blocks[0].times[-1] - time.time()) < PATIENCE
 
 
 async def test_a_summary_has_rows_scores_and_feature_counts(observed: Observed) -> None:
