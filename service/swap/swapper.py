@@ -156,7 +156,11 @@ class Swapper:
             self._failed.pop(key, None)
             # If neither holds, the copy on disk is already up to date.
             if fetched.copied != champion.stored or options.labels is not None:
-                await self._disk_work(self._disk.keep, champion, fetched.artifact)
+                artifact = fetched.artifact
+                if artifact is None and self.signer.required:
+                    # Encoded again, the version may have other bytes than the signed ones.
+                    artifact = await self._stores.registry.artifact(detector.name, number)
+                await self._disk_work(self._disk.keep, champion, artifact)
         return outcome
 
     async def _prepare(self, detector: Detector, number: int, serving: Champion | None) -> _Ready:

@@ -1,5 +1,6 @@
 """Signed versions: write access to the store alone cannot change the model."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,30 @@ async def test_a_copy_on_disk_needs_a_signature_too(
     assert [(copy.name, copy.version.config.missing) for copy in checked.restore()] == [
         ("signed", "impute")
     ]
+
+
+async def test_the_copy_of_an_earlier_version_keeps_its_signature(
+    store_url: str, versions: Versions, tmp_path: Path
+) -> None:
+    """A version that serves again from memory, with a new option, is kept with the signed bytes."""
+    private, public = signing_pair(tmp_path, "ours")
+    ours, folder = Signer.of(Settings(signing_key_file=private)), tmp_path / "champions"
+    settings = {"poll_seconds": 0.1, "cache_dir": folder, "trusted_keys_file": public}
+    async with running(store_url, **settings) as api:
+        await api.make()
+        for version in versions[:2]:
+            await api.serving(await learn(api, version, ours))
+        changed = await api.http.patch(PUMP, json={"missing": "impute"})
+        assert changed.status_code == 200
+        moved = await api.http.put(f"{PUMP}/champion", json={"version": 1})
+        assert moved.status_code == 200
+        await api.serving(1)
+        checked = DiskCache(folder, Artifacts(2**24), Signer.of(Settings(trusted_keys_file=public)))
+
+        async def is_kept() -> bool:
+            copies = await asyncio.to_thread(lambda: list(checked.restore()))
+            return [(copy.number, copy.version.config.missing) for copy in copies] == [
+                (1, "impute")
+            ]
+
+        await until(is_kept)
