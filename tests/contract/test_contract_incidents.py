@@ -355,6 +355,21 @@ async def test_attention_lists_the_worst_first(pump: Running) -> None:
     await until(process_is_listed)
 
 
+async def test_rows_wait_for_a_worker_by_the_store_s_clock(
+    pump: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How long rows have waited for a worker does not depend on this machine's clock."""
+    monkeypatch.setattr(pump.parts.stores.clock, "last_known", lambda: time.time() + 3600.0)
+
+    async def rows_wait() -> bool:
+        await pump.parts.stores.leases.beat("w1")
+        await pump.http.post("/v1/detectors/pump/score", json={"vectors": [ODD]})
+        items = (await pump.http.get("/v1/attention")).json()["items"]
+        return "unwatched" in {item["kind"] for item in items}
+
+    await until(rows_wait)
+
+
 async def test_labels_are_listed_and_deleted(pump: Running, monitor: Monitor) -> None:
     """Labels are listed with sender and time until they are deleted."""
     body = {

@@ -40,7 +40,8 @@ _ITEM = {
 async def attention(request: Request) -> Response:
     """Return what needs a person now, for every detector that the API key covers."""
     app, grant = parts(request), caller(request)
-    items, now = of_service(_store_trouble(app), _worker_age(app)), time.time()
+    # Mutes and reports are dated with the store's clock.
+    items, now = of_service(_store_trouble(app), _worker_age(app)), app.stores.clock.last_known()
     # A muted detector needs nobody.
     detectors = [
         detector
