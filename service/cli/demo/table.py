@@ -52,9 +52,11 @@ def shown(rows: Iterator[Row], console: Console, target: float) -> Generator[Row
     if not console.is_terminal:
         console.print()
     console.print(
-        "AUROC: digit 0 against all digits learned so far. newest, oldest: the rate of false "
-        f"alarms on the digit just learned and on digit 1; the target is {target:.0%}. All figures "
-        "are for test rows that were never sent.",
+        "strategy: replay mixes each new digit with vectors drawn from its own generator, "
+        "finetune trains on the new digit alone. w_prev / w_new: the shares of drawn and of new "
+        "vectors. AUROC: digit 0 against all digits learned so far. newest, oldest: the rate of "
+        f"false alarms on the digit just learned and on digit 1; the target is {target:.0%}. All "
+        "figures are for test rows that were never sent.",
         style="dim",
     )
 
