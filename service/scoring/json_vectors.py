@@ -257,6 +257,9 @@ def _type_problem(text: str, base: int) -> BadVectors:
     row = int(path[1]) + base
     if path[2] is None:
         return BadVectors("A vector is a list of numbers.", row=row)
+    if json_type and json_type[1] == "null":
+        words = "The value is null: fill it, or set `missing` to `impute` in the config."
+        return BadVectors(words, row=row, column=int(path[2]))
     problem = (
         f"The value is not a number but has the JSON type {json_type[1]}."
         if json_type

@@ -120,3 +120,9 @@ def test_the_fast_reader_is_used() -> None:
     assert X.tolist() == [[1, 2.5], [-300, 4]]
     assert json_vectors.quick(b"[[1, 2], [3, 4]]", None, whole=False) is not None
     assert json_vectors.quick(b'{"vectors": [[1, 2], [3, [4]]]}', 2, whole=True) is None
+
+
+def test_a_null_without_impute_says_what_to_set() -> None:
+    """A client whose data has gaps learns how to send them."""
+    with pytest.raises(BadVectors, match="set `missing` to `impute` in the config"):
+        json_vectors.read(b'{"vectors": [[1, 2], [3, null]]}', 2)
