@@ -62,7 +62,7 @@ class Marginals:
         x = within_reach(x).astype(np.float64)
         order = np.r_[0.5 / n, np.linspace(0.01, 0.99, KNOTS - 2), 1.0 - 0.5 / n]
         order = np.sort(order)
-        values = np.quantile(x, order, axis=0).T  # (d, K)
+        values = _at(np.sort(x, axis=0), order * (n - 1), max(2, n // KNOTS)).T  # (d, K)
         scores = np.empty_like(values)
         for feature_scores, knots in zip(scores, values, strict=True):
             _, group = np.unique(knots, return_inverse=True)  # equal knots share a score
@@ -75,19 +75,11 @@ class Marginals:
         return cls(values, scores, 1.0 / spread)
 
     def joined(self, x: Array, share: float) -> Self:
-        """Return a map fitted to the earlier values, with weight `share`, and to x (n, d).
-
-        The quantiles of this map stand for the earlier values. A quantile beside a recurring value
-        is the nearest knot: between two whole numbers it would be a value that never occurred.
-        """
+        """Return a map fitted to this map's quantiles, with weight `share`, and to x (n, d)."""
         n = min(MOST_JOINED, max(2, round(len(x) * share / (1.0 - share))))
         order = np.r_[0.0, np.linspace(0.01, 0.99, KNOTS - 2), 1.0]
         place = np.interp((np.arange(n) + 0.5) / n, order, np.arange(KNOTS))  # (n,) in knots
-        left, nearest = place.astype(np.int64), place.round().astype(np.int64)
-        knots = self.values.T
-        between = knots[left] + (place - left)[:, None] * (knots[left + 1] - knots[left])
-        beside = _recurs(self.values).T
-        old = np.where(beside[left] | beside[left + 1], knots[nearest], between)
+        old = _at(self.values.T, place, 2)
         return type(self).fit(np.concatenate([old.astype(np.float32), x]))
 
     def __call__(self, x: Array) -> Float64:
@@ -141,6 +133,24 @@ class Marginals:
             nearest = np.where(column - s[left] < s[right] - column, v[left], v[right])
             x[:, j] = np.where(recurs[left] | recurs[right], nearest, x[:, j])
         return x
+
+
+def _at(ascending: Float64, places: Float64, copies: int) -> Float64:
+    """Return the values (m, d) at these `places` (m,), counted from 0, of `ascending` (n, d).
+
+    Between two entries the value is interpolated. Beside an entry that occurs `copies` times it is
+    the nearest entry: a value between two whole numbers would be a new one.
+    """
+    left = np.minimum(places.astype(np.int64), max(0, len(ascending) - 2))
+    right = np.minimum(left + 1, len(ascending) - 1)
+    between = ascending[left] + (places - left)[:, None] * (ascending[right] - ascending[left])
+    nearest = ascending[places.round().astype(np.int64)]
+    for j, column in enumerate(ascending.T):
+        recurs = np.zeros(len(places), bool)
+        for ends in (column[left], column[right]):
+            recurs |= column.searchsorted(ends, "right") - column.searchsorted(ends) >= copies
+        between[recurs, j] = nearest[recurs, j]
+    return between
 
 
 def _recurs(values: Float64) -> NDArray[np.bool_]:

@@ -212,10 +212,13 @@ def test_values_between_two_learned_ones_are_not_drawn() -> None:
     for unseen in (False, True):
         drawn = views.sample_values(3_000, np.random.default_rng(1), unseen)
         assert set(np.unique(drawn)) == set(np.unique(x))
+    later = CarriedViews.fit(views, views.sample(300, np.random.default_rng(2)), drawn[:100], 0)
+    for each in (views, later.views):
+        assert set(np.unique(each.sample(3_000, np.random.default_rng(1)))) == set(np.unique(x))
 
 
 def test_pairs_are_usual_after_five_other_experiences() -> None:
-    """Each update learns draws of the one before; the pairs are kept."""
+    """Each update learns draws of the one before; the pairs and their calibration are kept."""
     version = None
     for i, first in enumerate([0, 10, 20, 30, 10, 20]):
         version = train(version, _codes(200, i, first), SMALL)
@@ -226,7 +229,8 @@ def test_pairs_are_usual_after_five_other_experiences() -> None:
     fresh, odd = (version.scaler.transform(rows(500, 9)) for rows in (_codes, _mismatched))
     usual = views.misfits(fresh)[5]
     assert auroc(usual, views.misfits(odd)[5]) > 0.95
-    assert (usual > np.quantile(version.scoring["auto.tables"][ALWAYS], 0.9)).mean() < 0.3
+    above = usual > np.quantile(version.scoring["auto.tables"][ALWAYS], 0.9)
+    assert 0.01 < above.mean() < 0.3
 
 
 def test_versions_of_earlier_releases_draw_as_before() -> None:

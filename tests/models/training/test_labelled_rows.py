@@ -96,6 +96,7 @@ def test_labelled_rows_do_not_make_other_values_usual(beside: int) -> None:
         version = train(version, rows, config, vouched=np.arange(len(rows)) >= beside)
         assert not version.is_anomaly(labelled).any()
     assert auroc(version.score(normals), version.score(mixed)) > before - 0.05
+    assert version.is_anomaly(mixed).mean() > 0.7
 
 
 def kiln(n: int, burst: slice, seed: int) -> np.ndarray:
