@@ -14,10 +14,11 @@ FEATURES = 128  # with more features there is no tree: the pairs of features are
 BINS = 48  # the most bins of a feature
 COARSE_BINS = 20  # the most bins of a feature in the tree of `fit_pairs`
 CELLS = 65_536  # the most probabilities in all tables together
-ROWS_A_BIN = 10  # with fewer rows in a bin, the trees of the folds have other probabilities
+# With fewer rows in a bin, the trees of the folds differ too much from the tree that serves.
+ROWS_A_BIN = 10
 # Each table starts with this many rows for each bin, distributed like the feature in all rows.
 PRIOR_ROWS = 0.1
-HALF_A_ROW = 0.5  # a pair with fewer rows did not occur: there are rounding errors
+HALF_A_ROW = 0.5  # a pair with fewer rows did not occur; rounding errors are smaller than this
 ARRAYS = ("bins", "parents", "nats", "on_pieces")  # the names of the arrays in an artifact
 
 Pieces = NDArray[np.intp]
@@ -235,10 +236,10 @@ def _bins(counts: NDArray[np.int64], most: int) -> NDArray[np.int64]:
 def _tree(codes: NDArray[np.int64], few: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Return the parent of each feature (d,): the tree with the most mutual information.
 
-    `codes` (n, d) are bins. One feature of each pair in the tree is in the mask `few` (d,). What
-    n rows of two unrelated features may show by chance is subtracted from the mutual information of
-    each pair. 2 n times that is chi-squared with `freedom` degrees; its mean plus three deviations
-    is subtracted. A pair with nothing left is not joined.
+    `codes` (n, d) are bins. At least one feature of each pair in the tree is in the mask `few`
+    (d,). What n rows of two unrelated features may show by chance is subtracted from the mutual
+    information of each pair. 2 n times that is chi-squared with `freedom` degrees; its mean plus
+    three deviations is subtracted. A pair with nothing left is not joined.
     """
     n, d = codes.shape
     gain = np.zeros((d, d))

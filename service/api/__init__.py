@@ -1,1 +1,1 @@
-"""HTTP, with fastapi and uvicorn. Imports: what `swap` may, `swap`, `models.decisions`."""
+"""HTTP, with fastapi and uvicorn. Imports: `swap`, all that it may import, `models.decisions`."""

@@ -317,7 +317,10 @@ class Sheet:
         return ""
 
     def _is_left_out(self, name: str) -> bool:
-        """Return whether `learn` leaves the column out. Ten steps are enough here for a counter."""
+        """Return whether `learn` leaves the column out.
+
+        A column that grows by steps counts as a counter after ten of them.
+        """
         if self.guessed is None or self.first is None:
             return False
         return name in self.guessed.dropped or is_counter_column(self.first, name, fewest=10)

@@ -1,1 +1,1 @@
-"""Everything that speaks Redis. Imports: ground, `domain`, ground and `parts` of `models`."""
+"""Everything that speaks Redis. Imports: ground, `domain`, `models` (ground and `parts`)."""

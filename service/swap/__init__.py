@@ -1,1 +1,1 @@
-"""Keeps memory equal to the store. Imports: what `telemetry` may, and `telemetry`."""
+"""Keeps memory equal to the store. Imports: `telemetry`, and all that it may import."""
