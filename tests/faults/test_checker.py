@@ -224,7 +224,7 @@ async def test_fencing_refuses_that_promotion(stage):
 
 async def test_the_checker_finds_a_cursor_that_did_not_move(stage, monkeypatch):
     """Without the cursor rule a learned batch stays in the buffer, and the checker reports it."""
-    rule = ("STATE.cursor, ARGS.last, STATE.oldest", "STATE.oldest")
+    rule = ("redis.call('HSET', state, STATE.cursor, ARGS.last)", "")
     without(monkeypatch, registry, "SETTLE", rule)
     records = ClientRecords()
     await ingest(stage, records, 1)
