@@ -81,12 +81,13 @@ class Webhook:
         self,
         receiver: Receiver,
         redis: Connection,
+        clock: StoreClock,
         leases: Callable[[], Sequence[Lease]],
         client: httpx.AsyncClient | None = None,
     ) -> None:
         self._receiver = receiver
         self._messages = Messages(redis)
-        self._clock = StoreClock(redis)  # messages are dated with the store's time
+        self._clock = clock  # messages are dated with the store's time
         self._leases = leases
         # Cookies are refused: a receiver could fill the memory with them.
         cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))

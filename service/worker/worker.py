@@ -61,7 +61,9 @@ class Worker:
         self.janitor = Janitor(settings, stores)
         self.monitor = Monitor(settings, stores)
         receiver = Receiver.of(settings)
-        self.webhook = Webhook(receiver, redis, self.monitor.leases) if receiver else None
+        self.webhook = None
+        if receiver:
+            self.webhook = Webhook(receiver, redis, stores.clock, self.monitor.leases)
         self.due_detectors = DueDetectors(stores, settings.tick_seconds)
         self._exit = asyncio.Event()
         self._writable = True  # false from a refused heartbeat until one is accepted

@@ -130,7 +130,8 @@ async def test_a_worker_with_a_wrong_clock_pages(
         transport=httpx.MockTransport(lambda request: taken.append(request) or httpx.Response(200))
     )
     receiver = Receiver("http://pager/", Reread("secrets", tuple), 60, 3600.0)
-    sender = Webhook(receiver, traffic.stored.redis, monitor.leases, client)
+    redis = traffic.stored.redis
+    sender = Webhook(receiver, redis, clock.StoreClock(redis), monitor.leases, client)
     await sender.tick()
     await sender.close()
     assert len(taken) == 1

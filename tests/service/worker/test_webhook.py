@@ -67,7 +67,8 @@ class FakeReceiver:
         }
         client = httpx.AsyncClient(transport=httpx.MockTransport(self.handle))
         receiver = Receiver(**(given | more))
-        return Webhook(receiver, self.stored.redis, lambda: [self.lease], client)
+        redis = self.stored.redis
+        return Webhook(receiver, redis, StoreClock(redis), lambda: [self.lease], client)
 
     async def store_messages(self, *named: tuple[str, str], age: float = 0.0) -> None:
         """Store messages as the worker does."""
@@ -313,7 +314,8 @@ async def receiver(
 def sender_to(post: FakeReceiver, url: str, *given: bytes) -> Webhook:
     """Return a sender with its own client."""
     receiver = Receiver(url, secrets(*given), 600, 60.0)
-    return Webhook(receiver, post.stored.redis, lambda: [post.lease])
+    redis = post.stored.redis
+    return Webhook(receiver, redis, StoreClock(redis), lambda: [post.lease])
 
 
 async def test_a_replaced_secret_signs_the_next_message(post: FakeReceiver, tmp_path: Path) -> None:
