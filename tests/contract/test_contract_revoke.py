@@ -1,5 +1,8 @@
 """Revocation over HTTP: the answers of the contract."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import numpy as np
 import pytest
 
@@ -37,6 +40,17 @@ async def send(api: Running, seed: int, n: int = 40, **headers: str) -> str:
     answer = await api.http.post(f"{PUMP}/normal", json={"vectors": X.tolist()}, headers=headers)
     assert answer.status_code == 202, answer.text
     return answer.json()["batch_id"]
+
+
+@asynccontextmanager
+async def serving_with_keys(store_url: str, versions: Versions) -> AsyncIterator[Running]:
+    """Run a service whose client has a key of every scope; its detector serves a version."""
+    async with running(store_url, poll_seconds=0.1) as api:
+        admin = bearer(await key(api, {"admin", "ingest", "read", "score", "label"}, None))
+        api.http.headers.update(admin)
+        await api.make()
+        await api.serve(versions[0])
+        yield api
 
 
 async def revoke(api: Running, **target: object) -> dict:
@@ -143,12 +157,8 @@ async def test_revoking_a_key_that_only_labelled_ends_its_dismissals(
     store_url: str, versions: Versions
 ) -> None:
     """A key without any stored row can be revoked: its labels and its dismissals go."""
-    async with running(store_url, poll_seconds=0.1) as api:
-        admin = bearer(await key(api, {"admin", "ingest", "read", "score", "label"}, None))
-        api.http.headers.update(admin)
+    async with serving_with_keys(store_url, versions) as api:
         labeller = bearer(await key(api, {"label"}, {"pump"}))
-        await api.make()
-        await api.serve(versions[0])
         keys = (await api.http.get("/v1/keys")).json()["keys"]
         culprit = next(key["id"] for key in keys if key["scopes"] == ["label"])
         label = {"labels": [{"label": "anomaly", "vector": [9.0, 9.0, 9.0]}]}
@@ -170,11 +180,7 @@ async def test_revoking_a_key_leaves_what_others_dismissed(
     store_url: str, versions: Versions
 ) -> None:
     """An event that two keys labelled normal pages nobody until the labels of both are gone."""
-    async with running(store_url, poll_seconds=0.1) as api:
-        admin = bearer(await key(api, {"admin", "ingest", "read", "score", "label"}, None))
-        api.http.headers.update(admin)
-        await api.make()
-        await api.serve(versions[0])
+    async with serving_with_keys(store_url, versions) as api:
         stores = api.parts.stores
         detector = await stores.detectors.get("pump")
         assert detector is not None
